@@ -1,0 +1,492 @@
+"""The contracts of the house: what a corpus, a tokenizer, an index, a stage ... must do.
+
+Nothing here does any work. A component is a frozen, keyword-only dataclass whose fields are its
+identity; weights and memory maps are loaded lazily. Array names carry shape suffixes:
+
+======  =================================================
+``B``   images of a batch (or samples)
+``T``   tokens of one image
+``H W`` height and width in pixels, ``C`` = 3 colours
+``K``   distinct next tokens
+``D``   features of one image
+======  =================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from imagegram.store.artifacts import Artifact
+    from imagegram.tokenizers.layout import TokenLayout
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Tokens = NDArray[np.uint16]
+Images = NDArray[np.uint8]
+Features = NDArray[np.float32]
+
+#: The separator before and after every document; never a token of an image.
+EOS_TOKEN_ID: Final = 65535
+
+
+# ---------------------------------------------------------------------------------------- plumbing
+
+
+class Progress(Protocol):
+    """Tells a person how far long work has come; may be silent."""
+
+    def start(self, description: str, total: int, unit: str) -> int:
+        """Open a bar of ``total`` units; returns its id."""
+
+    def advance(self, task: int, steps: int = 1) -> None:
+        """Move a bar."""
+
+    def finish(self, task: int) -> None:
+        """Close a bar."""
+
+
+class Executor(Protocol):
+    """Runs independent jobs, in this process or in others."""
+
+    @property
+    def workers(self) -> int:
+        """How many jobs run at a time."""
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """Results in the order of ``items``; the first error stops the rest."""
+
+
+class Context(Protocol):
+    """What a stage may use besides its own fields; none of it changes its result."""
+
+    @property
+    def progress(self) -> Progress:
+        """Where to report progress."""
+
+    @property
+    def workers(self) -> int:
+        """Processes or threads that this machine may spend."""
+
+    def make(self, stage: Stage[T]) -> T:
+        """The handle of another stage, made first when it is missing (parts, features)."""
+
+    def make_all(self, stages: Sequence[Stage[T]], *, description: str) -> list[T]:
+        """Handles of independent stages, made through the executor; order kept."""
+
+
+class Stage(Protocol[T_co]):
+    """One step of an experiment: a frozen dataclass whose fields are its identity.
+
+    ``kind`` names the folder of its artifacts, ``VERSION`` is bumped when its results change.
+    """
+
+    kind: ClassVar[str]
+    VERSION: ClassVar[int]
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Write the artifact's files into the empty folder ``out``; return facts (JSON)."""
+
+    def load(self, artifact: Artifact) -> T_co:
+        """The typed handle of a finished artifact; opens memory maps, reads no bulk data."""
+
+
+# ------------------------------------------------------------------------------------------ corpus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Locator:
+    """Where the bytes of one image lie, for O(1) access.
+
+    Attributes:
+        member: file name inside the shard (tar member or relative path).
+        offset: first byte inside the shard's tar; 0 for a plain file.
+        size: bytes.
+    """
+
+    member: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One image of a shard, still encoded, or the reason why it cannot be read.
+
+    Attributes:
+        key: the source key (tar stem or relative path without suffix), unique in its shard.
+        data: encoded bytes; empty when ``failure`` is set.
+        caption: text beside the image, if any.
+        info: JSON beside the image, if any.
+        locator: where the bytes lie.
+        failure: reason of a skip (``truncated_tar``, ``interleaved_keys``, ``empty_file`` ...).
+    """
+
+    key: str
+    locator: Locator
+    data: bytes = b""
+    caption: str | None = None
+    info: dict[str, Any] | None = None
+    failure: str | None = None
+
+
+class ImageShard(Protocol):
+    """A tar or a folder of images, in file order. Its identity is its content."""
+
+    @property
+    def name(self) -> str:
+        """Short name, unique in its corpus (``00000``)."""
+
+    @property
+    def path(self) -> Path:
+        """The tar or the folder."""
+
+    def identity(self) -> str:
+        """sha256 over the content (cached by path, size and mtime)."""
+
+    def __iter__(self) -> Iterator[Record]:
+        """All records in file order; damaged ones carry their ``failure``."""
+
+    def read(self, locator: Locator) -> bytes:
+        """The encoded bytes of one image, in O(1)."""
+
+
+class Corpus(Protocol):
+    """Real images, as shards in a fixed order, and how some of them are held out."""
+
+    name: str
+
+    @property
+    def shards(self) -> tuple[ImageShard, ...]:
+        """Training candidates. Larger sizes of one corpus begin with the smaller ones' shards.
+
+        Raises:
+            CorpusError: when they are missing, naming the folder and the command that gets them.
+        """
+
+    @property
+    def holdout_shards(self) -> tuple[ImageShard, ...]:
+        """Shards that are held out whole; empty: hold out by content hash from the first shards."""
+
+    @property
+    def holdout_fraction(self) -> float:
+        """Share of the first shard's images to hold out when no shard is held out whole."""
+
+    @property
+    def near_duplicate_rms(self) -> float:
+        """Largest RMS difference (0...255) of 16x16 thumbnails of one near-duplicate cluster."""
+
+    @property
+    def max_failed_fraction(self) -> float:
+        """Share of unreadable images in a shard above which its tokenization fails."""
+
+
+# --------------------------------------------------------------------------------------- tokenizer
+
+
+class Tokenizer(Protocol):
+    """Images to token ids and back."""
+
+    name: str
+
+    @property
+    def layout(self) -> TokenLayout:
+        """Level, row, column and channel of every position."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one image, T."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids lie in 0 ... vocab_size - 1; at most 65535."""
+
+    def encode(self, image: Images) -> tuple[Tokens, int]:
+        """One RGB image (H, W, 3) uint8 of any size to (T,) uint16 ids and how many clipped."""
+
+    def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
+        """(B, T) ids to (B, S, S, 3) uint8; S is the finest size, or ``output_size``."""
+
+
+# ------------------------------------------------------------------------------- index and samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextTokenDist:
+    """What followed the longest suffix of a prompt that is supported well enough.
+
+    Attributes:
+        suffix_len: tokens of that suffix (0: nothing of the prompt was used).
+        num_contexts: occurrences of the suffix that have a next token; the sum of ``counts``.
+        tokens: (K,) distinct next tokens, ascending.
+        counts: (K,) occurrences followed by each, uint64.
+        approx: True when an engine did not count exactly; always False by default.
+    """
+
+    suffix_len: int
+    num_contexts: int
+    tokens: Tokens
+    counts: NDArray[np.uint64]
+    approx: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occurrence:
+    """A place in the corpus: document id and token position inside it (0 = its first token)."""
+
+    document: int
+    position: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A maximal run ``ids[start:end]`` that occurs in the corpus.
+
+    Attributes:
+        start, end: half-open range in the query.
+        count: all occurrences.
+        occurrences: the first few, shard by shard in table order.
+    """
+
+    start: int
+    end: int
+    count: int
+    occurrences: tuple[Occurrence, ...]
+
+
+class Index(Protocol):
+    """A suffix array over shards of documents; every engine gives the same answers."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all shards, separators included."""
+
+    @property
+    def num_documents(self) -> int:
+        """Documents of all shards; ids run shard by shard."""
+
+    def count(self, ids: Sequence[int]) -> int:
+        """Occurrences of ``ids`` (separators allowed); the empty sequence occurs num_tokens times."""
+
+    def next_token(
+        self, prompt_ids: Sequence[int], *, max_context: int | None = None, min_count: int = 1
+    ) -> NextTokenDist:
+        """Next tokens after the longest suffix with at least ``min_count`` continued occurrences."""
+
+    def longest_suffix(self, prompt_ids: Sequence[int], *, min_count: int = 1) -> int:
+        """Length of the longest suffix of the prompt that occurs ``min_count`` times."""
+
+    def spans(
+        self, ids: Sequence[int], *, min_len: int = 1, max_occurrences: int = 10
+    ) -> list[Span]:
+        """Maximal matching spans: those that no longer matching span contains."""
+
+    def document(self, document: int) -> Tokens:
+        """Token ids of one document, without separators."""
+
+    def metadata(self, document: int) -> dict[str, Any]:
+        """Source key, shard, caption ... of one document, in O(1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """What decided each token of (B, T) samples; see ``docs/formats.md``.
+
+    Attributes:
+        suffix_len: (B, T) uint16, tokens of context used (the leading separator counts as one).
+        num_contexts: (B, T) uint32, candidates: occurrences that could decide.
+        num_distinct: (B, T) uint16, distinct next tokens among them.
+        probability: (B, T) float32, of the token under the sampler; 0 when it could not occur.
+        entropy: (B, T) float32, bits of the sampler's distribution.
+        source_document: (B, T) int32, document that the token was taken from; -1: none.
+        source_position: (B, T) int32, position of the token inside that document; -1: none.
+    """
+
+    suffix_len: NDArray[np.uint16]
+    num_contexts: NDArray[np.uint32]
+    num_distinct: NDArray[np.uint16]
+    probability: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    source_document: NDArray[np.int32]
+    source_position: NDArray[np.int32]
+
+
+class Sampler(Protocol):
+    """The knobs between a model and its samples; a frozen dataclass, see ``samplers/``."""
+
+    name: str
+    temperature: float
+    top_k: int | None
+    top_p: float
+    min_p: float
+    min_count: int
+    matching: str
+
+    def max_context_per_position(self, layout: TokenLayout) -> NDArray[np.int32]:
+        """(T,) longest context, in tokens, for every position."""
+
+
+class FittedGenerator(Protocol):
+    """A generator that has seen its corpus."""
+
+    def identity(self) -> Any:
+        """What it is: kind and digest."""
+
+    def generate(
+        self,
+        *,
+        sampler: Sampler,
+        layout: TokenLayout,
+        samples: NDArray[np.uint64],
+        seed: int,
+        progress: Progress | None = None,
+        workers: int = 1,
+    ) -> tuple[Tokens, Trace]:
+        """Tokens (B, T) and trace; row b depends only on (seed, samples[b])."""
+
+    def replay(
+        self,
+        tokens_BT: Tokens,
+        *,
+        sampler: Sampler,
+        layout: TokenLayout,
+        seed: int,
+        progress: Progress | None = None,
+        workers: int = 1,
+    ) -> Trace:
+        """The trace of given tokens, as if the sampler had been forced to write them."""
+
+
+class Generator(Protocol):
+    """How to fit: the ``generator`` group of the configuration."""
+
+    name: str
+
+    def fit(self, tokens: Any) -> Stage[FittedGenerator]:
+        """The stage that turns a token set into a fitted generator."""
+
+
+# -------------------------------------------------------------------------------------- evaluation
+
+
+class Encoder(Protocol):
+    """Images to features; owns its preprocessing, which is part of its identity."""
+
+    name: str
+
+    def encode(self, images_BHWC: Images) -> Features:
+        """(B, H, W, 3) uint8 to (B, D) float32."""
+
+
+class ImageSet(Protocol):
+    """Tokens of images with their trace: generated samples, held-out floor or training ceiling."""
+
+    def identity(self) -> Any:
+        """kind/digest of the artifact."""
+
+    @property
+    def num_images(self) -> int:
+        """B."""
+
+    @property
+    def tokens(self) -> Tokens:
+        """(B, T) uint16, memory-mapped."""
+
+    @property
+    def images(self) -> Images:
+        """(B, S, S, 3) uint8, memory-mapped."""
+
+    @property
+    def trace(self) -> Trace:
+        """Arrays (B, T)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One number with its 95 % interval (None where no honest interval is known)."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a metric says of one image set.
+
+    Attributes:
+        scalars: by score name.
+        curves: arrays for the report, by name (histograms, curves); float64.
+    """
+
+    scalars: dict[str, Measured]
+    curves: dict[str, NDArray[np.float64]]
+
+
+class Metric(Protocol):
+    """A question asked in the same way of generated, held-out and training images."""
+
+    name: str
+
+    def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
+        """Measure one image set against the training corpus."""
+
+
+class Reference(Protocol):
+    """The training corpus, as metrics see it."""
+
+    @property
+    def index(self) -> Index:
+        """The index over all training documents."""
+
+    @property
+    def layout(self) -> TokenLayout:
+        """Of the tokenizer."""
+
+    @property
+    def seed(self) -> int:
+        """For subsampling; the run's seed."""
+
+    def features(self, encoder: Encoder, images: ImageSet) -> Features:
+        """(B, D) features of an image set, computed once and cached as an artifact."""
+
+    def reference_features(self, encoder: Encoder) -> Features:
+        """(R, D) features of the training images that distances are measured against."""
+
+
+class Callback(Protocol):
+    """Lightning's hook style, for stages."""
+
+    def on_stage_start(self, run: Any, name: str) -> None:
+        """Before a stage is looked up."""
+
+    def on_stage_end(self, run: Any, name: str, handle: Any) -> None:
+        """After a stage is made or found."""
+
+    def on_run_end(self, run: Any) -> None:
+        """After the report."""
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of at most ``size`` items (``itertools.batched`` of Python 3.12).
+
+    >>> list(batched([1, 2, 3], 2))
+    [[1, 2], [3]]
+    """
+    batch: list[Item] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

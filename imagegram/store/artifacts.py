@@ -1,0 +1,186 @@
+"""The artifact store: fingerprint, look up, else make in a temporary folder and rename.
+
+An artifact is a folder ``<root>/<kind>/<digest>/`` whose manifest was written last. ``kill -9``
+at any moment leaves only a ``.partial-*`` folder, which nothing ever reads and ``tools.gc`` sweeps.
+A lock per digest lets the jobs of a parallel sweep share their work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from filelock import FileLock
+
+from imagegram.errors import ArtifactError, StageError
+from imagegram.store.fingerprint import digest, identity
+from imagegram.store.manifest import (
+    MANIFEST,
+    Manifest,
+    list_files,
+    made_by,
+    sync_path,
+)
+
+if TYPE_CHECKING:
+    from imagegram.protocols import Context, Stage
+
+PARTIAL: Final = ".partial-"
+LOCKS: Final = ".locks"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A finished artifact on disk; its identity is its digest."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def kind(self) -> str:
+        """The stage's kind, which is also the name of the parent folder."""
+        return self.manifest.kind
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits."""
+        return self.manifest.digest
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the stage counted while it made this."""
+        return self.manifest.facts
+
+    def identity(self) -> str:
+        """``kind/digest``: downstream fingerprints hold this instead of the content."""
+        return f"{self.kind}/{self.digest}"
+
+
+def fingerprint(stage: Stage[Any]) -> tuple[str, dict[str, Any]]:
+    """Digest and whole payload of a stage: its kind, VERSION, identity fields and upstreams."""
+    payload = {"kind": stage.kind, **identity(stage)}
+    return digest(payload), payload
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ArtifactStore:
+    """All artifacts below one folder.
+
+    Attributes:
+        root: the folder, usually ``outputs/artifacts``; made on first use.
+    """
+
+    root: Path
+
+    def find(self, stage: Stage[Any]) -> Artifact | None:
+        """The finished artifact of ``stage``, or None.
+
+        Raises:
+            ArtifactError: when a folder of that name holds something else, or a file of it is
+                missing or has another size than its manifest says.
+        """
+        name, payload = fingerprint(stage)
+        folder = self.root / stage.kind / name
+        if not (folder / MANIFEST).exists():
+            return None
+        artifact = Artifact(path=folder, manifest=Manifest.read(folder))
+        if artifact.manifest.payload != payload:
+            raise ArtifactError(
+                f"{folder}: its manifest describes another artifact than the one asked for "
+                f"(two payloads share the digest {name}, or the manifest was edited); "
+                f"remove it with: python -m imagegram.tools.gc digest={name}"
+            )
+        check_sizes(artifact)
+        return artifact
+
+    def make(self, stage: Stage[Any], context: Context) -> tuple[Artifact, bool]:
+        """Find the artifact of ``stage`` or make it; returns it and whether it was there.
+
+        Raises:
+            StageError: when the stage leaves no file, or the disk or the permissions refuse.
+        """
+        if (artifact := self.find(stage)) is not None:
+            return artifact, True
+        name, payload = fingerprint(stage)
+        try:
+            locks = self.root / LOCKS
+            locks.mkdir(parents=True, exist_ok=True)
+            with FileLock(locks / f"{stage.kind}-{name}.lock"):
+                if (artifact := self.find(stage)) is not None:  # another job was faster
+                    return artifact, True
+                return self._produce(stage, context, name, payload), False
+        except OSError as error:
+            raise StageError(
+                f"stage {stage.kind} could not write below {self.root}: "
+                f"{error.strerror or error}; nothing half-made is kept. Free space or give "
+                "another folder with paths.outputs=FOLDER, then run the same command again"
+            ) from error
+
+    def _produce(
+        self, stage: Stage[Any], context: Context, name: str, payload: dict[str, Any]
+    ) -> Artifact:
+        parent = self.root / stage.kind
+        parent.mkdir(parents=True, exist_ok=True)
+        partial = parent / f"{PARTIAL}{name}-{os.getpid()}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        started = time.perf_counter()
+        try:
+            facts = stage.run(partial, context)
+            manifest = Manifest(
+                kind=stage.kind,
+                digest=name,
+                payload=payload,
+                files=list_files(partial),
+                facts=facts,
+                created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                duration_s=round(time.perf_counter() - started, 6),
+                made_by=made_by(),
+            )
+            for file in manifest.files:
+                sync_path(partial / file)
+            manifest.write(partial)
+            sync_path(partial)
+            final = parent / name
+            if final.exists():  # a folder without a manifest: never believed, so replaced
+                shutil.rmtree(final)
+            partial.rename(final)
+            sync_path(parent)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return Artifact(path=final, manifest=manifest)
+
+    def __iter__(self) -> Iterator[Artifact]:
+        """Every finished artifact, by kind and digest."""
+        for path in sorted(self.root.glob(f"*/*/{MANIFEST}")):
+            if not path.parent.name.startswith(PARTIAL):
+                yield Artifact(path=path.parent, manifest=Manifest.read(path.parent))
+
+    def partials(self) -> list[Path]:
+        """Folders that a killed stage left behind."""
+        return sorted(self.root.glob(f"*/{PARTIAL}*"))
+
+
+def check_sizes(artifact: Artifact) -> None:
+    """Compare the size of every file with the manifest: cheap, and catches a cut file.
+
+    Raises:
+        ArtifactError: naming the file, the two sizes and the command that removes the artifact.
+    """
+    for name, entry in artifact.manifest.files.items():
+        path = artifact.path / name
+        size = path.stat().st_size if path.exists() else None
+        if size != entry.size_bytes:
+            found = "is missing" if size is None else f"has {size} bytes"
+            raise ArtifactError(
+                f"{path} {found}, its manifest says {entry.size_bytes}: it was damaged after it "
+                f"was made. Remove it with: python -m imagegram.tools.gc digest={artifact.digest} "
+                "and run again"
+            )

@@ -1,0 +1,102 @@
+"""The manifest: written last, so that its presence means the artifact is whole.
+
+One ``manifest.json`` an artifact: what it is (the whole identity payload), what it holds (every
+file with size and sha256), what the stage counted, and what made it. See ``docs/formats.md``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any, Final
+
+import imagegram
+from imagegram.errors import ArtifactError
+
+MANIFEST: Final = "manifest.json"
+_BLOCK_BYTES: Final = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """Size in bytes and sha256 (hex) of one file of an artifact."""
+
+    size_bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything an artifact says of itself; see ``docs/formats.md``."""
+
+    kind: str
+    digest: str
+    payload: dict[str, Any]
+    files: dict[str, FileEntry]
+    facts: dict[str, Any]
+    created_at: str
+    duration_s: float
+    made_by: dict[str, str]
+
+    def write(self, folder: Path) -> None:
+        """Write ``manifest.json`` into ``folder`` and force it to disk."""
+        path = folder / MANIFEST
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n")
+        sync_path(path)
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read ``folder/manifest.json``.
+
+        Raises:
+            ArtifactError: when it is missing or does not parse.
+        """
+        path = folder / MANIFEST
+        try:
+            raw = json.loads(path.read_text())
+            files = {name: FileEntry(**entry) for name, entry in raw.pop("files").items()}
+            return cls(files=files, **raw)
+        except FileNotFoundError:
+            raise ArtifactError(f"{folder}: no {MANIFEST}, so this is not an artifact") from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise ArtifactError(
+                f"{path}: not a manifest ({error}); remove the folder {folder} and run again"
+            ) from error
+
+
+def made_by() -> dict[str, str]:
+    """Versions of what wrote an artifact; recorded, never part of its identity."""
+    return {"imagegram": imagegram.__version__, "python": platform.python_version()}
+
+
+def list_files(folder: Path) -> dict[str, FileEntry]:
+    """Every file below ``folder`` with its size and sha256, by relative POSIX path."""
+    return {
+        path.relative_to(folder).as_posix(): FileEntry(
+            size_bytes=path.stat().st_size, sha256=file_sha256(path)
+        )
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes (hex), read in blocks."""
+    hasher = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def sync_path(path: Path) -> None:
+    """fsync a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
