@@ -62,8 +62,13 @@ class Executor(Protocol):
     def workers(self) -> int:
         """How many jobs run at a time."""
 
-    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-        """Results in the order of ``items``; the first error stops the rest."""
+    def map(
+        self,
+        function: Callable[[Item, Progress], Result],
+        items: Sequence[Item],
+        progress: Progress,
+    ) -> Iterator[Result]:
+        """Results of ``function(item, progress)`` in order; the first error stops the rest."""
 
 
 class Context(Protocol):

@@ -1,0 +1,1 @@
+"""Executors: where independent jobs run. Tasks write files and return little, never arrays."""

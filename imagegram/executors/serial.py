@@ -1,0 +1,29 @@
+"""One job after the other, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from imagegram.protocols import Progress
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SerialExecutor:
+    """Runs jobs here; ``workers`` still tells compiled code how many threads it may use."""
+
+    workers: int = 1
+
+    def map(
+        self,
+        function: Callable[[Item, Progress], Result],
+        items: Sequence[Item],
+        progress: Progress,
+    ) -> Iterator[Result]:
+        """Results in the order of ``items``."""
+        for item in items:
+            yield function(item, progress)

@@ -1,0 +1,1 @@
+"""The four stages; each writes one kind of artifact."""
