@@ -1,0 +1,1 @@
+"""Suffix-array indexes over shards of token streams: three engines, one contract."""
