@@ -15,7 +15,7 @@ identity; weights and memory maps are loaded lazily. Array names carry shape suf
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
 
@@ -280,12 +280,12 @@ class Index(Protocol):
         """Documents of all shards; ids run shard by shard."""
 
     def count(self, ids: Sequence[int]) -> int:
-        """Occurrences of ``ids`` (separators allowed); the empty sequence occurs num_tokens times."""
+        """Occurrences of ``ids`` (separators allowed); [] occurs num_tokens times."""
 
     def next_token(
         self, prompt_ids: Sequence[int], *, max_context: int | None = None, min_count: int = 1
     ) -> NextTokenDist:
-        """Next tokens after the longest suffix with at least ``min_count`` continued occurrences."""
+        """Next tokens after the longest suffix with ``min_count`` continued occurrences."""
 
     def longest_suffix(self, prompt_ids: Sequence[int], *, min_count: int = 1) -> int:
         """Length of the longest suffix of the prompt that occurs ``min_count`` times."""
@@ -417,11 +417,18 @@ class ImageSet(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One number with its 95 % interval (None where no honest interval is known)."""
+    """One number with its 95 % interval.
 
-    value: float
+    Attributes:
+        value: None where it is not defined; ``note`` then says why.
+        low, high: None where no honest interval is known.
+        note: why the value is missing; empty otherwise.
+    """
+
+    value: float | None
     low: float | None = None
     high: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -431,10 +438,12 @@ class Measurement:
     Attributes:
         scalars: by score name.
         curves: arrays for the report, by name (histograms, curves); float64.
+        recipe: what numbers must share to be comparable (N, N_ref, D, encoder, resize, codec).
     """
 
     scalars: dict[str, Measured]
     curves: dict[str, NDArray[np.float64]]
+    recipe: dict[str, str] = field(default_factory=dict)
 
 
 class Metric(Protocol):

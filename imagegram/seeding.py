@@ -40,7 +40,7 @@ def philox4x32(
 
 
 def uniforms(*, seed: int, sample: int, position: int) -> tuple[float, float]:
-    """Two independent uniforms in [0, 1) with 53 bits each: one to choose the token, one its source.
+    """Two independent uniforms in [0, 1) of 53 bits: to choose the token, and its source.
 
     Args:
         seed: 0 ... 2**64 - 1.

@@ -94,7 +94,7 @@ def file_sha256(path: Path) -> str:
 
 
 def sync_path(path: Path) -> None:
-    """fsync a file or a folder."""
+    """Force a file or a folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -60,7 +61,7 @@ class TokenLayout:
     def level_slices(self) -> tuple[slice, ...]:
         """The positions of each level."""
         ends = np.cumsum((0, *self.level_sizes)).tolist()
-        return tuple(slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True))
+        return tuple(slice(a, b) for a, b in itertools.pairwise(ends))
 
     @cached_property
     def level(self) -> NDArray[np.int32]:

@@ -1,0 +1,35 @@
+"""SampleGrid: shows the generated images to every logger that can show pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from imagegram import pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleGrid:
+    """Logs ``generate/grid`` and ``generate/samples`` after the generate stage.
+
+    Attributes:
+        max_images: single samples to log; the grid shows at most 64.
+    """
+
+    max_images: int = 16
+
+    def on_stage_start(self, run: Any, name: str) -> None:
+        """Nothing to show yet."""
+
+    def on_stage_end(self, run: Any, name: str, handle: Any) -> None:
+        """Send the pictures."""
+        if name != "generate":
+            return
+        images = np.asarray(handle.images[: self.max_images])
+        run.mirror.images("generate/grid", pictures.grid(handle.images[:64])[None], ["samples"])
+        run.mirror.images("generate/samples", images, [f"sample {i}" for i in range(len(images))])
+
+    def on_run_end(self, run: Any) -> None:
+        """Nothing left to show."""

@@ -1,0 +1,79 @@
+"""From a composed configuration to frozen components: no files, no weights, no work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from imagegram.errors import ConfigError, ImagegramError, did_you_mean
+from imagegram.protocols import Callback, Corpus, Generator, Metric, Sampler, Tokenizer
+from imagegram.schema import STAGES
+from imagegram.stages.generate import check_counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Everything that decides the result, and the callbacks that watch.
+
+    Attributes:
+        corpus, tokenizer, generator, sampler: the four axes.
+        metrics: in the order of the configuration.
+        num_samples: images to generate, and to measure floors and ceilings on.
+        seed: 0 ... 2**64 - 1.
+        output_size: side of decoded images in pixels; None: the tokenizer's finest level.
+        stages: which of the four to run.
+        callbacks: hooks around the stages.
+    """
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    generator: Generator
+    sampler: Sampler
+    metrics: tuple[Metric, ...]
+    num_samples: int
+    seed: int
+    output_size: int | None
+    stages: tuple[str, ...]
+    callbacks: tuple[Callback, ...]
+
+
+def build(cfg: DictConfig) -> Experiment:
+    """Instantiate every component of ``cfg`` and check what concerns more than one of them.
+
+    Raises:
+        ConfigError: a value that no experiment can have; says what to type instead.
+    """
+    check_counts(cfg.num_samples, cfg.seed)
+    for stage in cfg.stages:
+        if stage not in STAGES:
+            raise ConfigError(f"stages: unknown stage {stage!r}; {did_you_mean(stage, STAGES)}")
+    if not cfg.stages:
+        raise ConfigError(f"stages: nothing to do; name some of [{','.join(STAGES)}]")
+    if cfg.output_size is not None and cfg.output_size < 1:
+        raise ConfigError(f"output_size must be at least 1 pixel, received {cfg.output_size}")
+    return Experiment(
+        corpus=_component(cfg.corpus),
+        tokenizer=_component(cfg.tokenizer),
+        generator=_component(cfg.generator),
+        sampler=_component(cfg.sampler),
+        metrics=tuple(_component(node) for node in cfg.metric.values()),
+        num_samples=cfg.num_samples,
+        seed=cfg.seed,
+        output_size=cfg.output_size,
+        stages=tuple(cfg.stages),
+        callbacks=tuple(_component(node) for node in cfg.callback.values()),
+    )
+
+
+def _component(node: DictConfig) -> Any:
+    """Instantiate one node; the component's own message, without Hydra's wrapping."""
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ImagegramError):
+            raise error.__cause__ from None
+        raise ConfigError(f"{node.get('_target_')}: {error.__cause__ or error}") from error

@@ -1,0 +1,113 @@
+"""The four stages of an experiment: tokenize -> index -> generate -> evaluate. Read this first.
+
+    python -m imagegram.run                                    the demo
+    python -m imagegram.run tokenizer=pyramid5 corpus=cc12m_100
+    python -m imagegram.run -m corpus=cc12m_1,cc12m_10 tokenizer=pyramid2,pyramid3
+
+Every stage is an artifact that is found by what it is, or made. Read on in ``experiment.py``
+(components from the configuration), ``run_folder.py`` (what ``run(...)`` does) and ``stages/``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from imagegram import schema
+from imagegram.errors import ImagegramError
+
+
+def run_experiment(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Run the experiment of a composed configuration in ``folder``; returns its scores."""
+    from imagegram.experiment import build
+    from imagegram.run_folder import Run
+    from imagegram.stages.evaluate import Evaluate
+    from imagegram.stages.generate import Generate, Replay
+    from imagegram.stages.split import Split
+    from imagegram.stages.tokenize import Tokenize
+
+    exp = build(cfg)
+    with Run(cfg, exp, folder) as run:
+        split = run("split", Split(corpus=exp.corpus))
+        tokens = run("tokenize", Tokenize(images=split.train, tokenizer=exp.tokenizer))
+        holdout = run("tokenize_holdout", Tokenize(images=split.holdout, tokenizer=exp.tokenizer))
+        run.config({"corpus.num_images": tokens.num_documents})
+        run.config({"tokenizer.num_levels": exp.tokenizer.layout.num_levels})
+
+        model = run("index", exp.generator.fit(tokens))
+
+        shared: dict[str, Any] = {
+            "model": model,
+            "sampler": exp.sampler,
+            "tokenizer": exp.tokenizer,
+        }
+        shared |= {"seed": exp.seed, "output_size": exp.output_size}
+        samples = run("generate", Generate(num_samples=exp.num_samples, **shared))
+        run.collect(samples.artifact.path, "samples")
+
+        replay = {"num_images": exp.num_samples, **shared}
+        ceiling = run("ceiling", Replay(documents=tokens, **replay))
+        floor = run("floor", Replay(documents=holdout, **replay)) if holdout.num_documents else None
+        evaluation = run(
+            "evaluate",
+            Evaluate(
+                metrics=exp.metrics,
+                generated=samples,
+                floor=floor,
+                ceiling=ceiling,
+                tokens=tokens,
+                tokenizer=exp.tokenizer,
+                model=model,
+                seed=exp.seed,
+            ),
+        )
+        run.score(evaluation.scores)
+        run.report(evaluation, generated=samples, tokens=tokens)
+    return run.scores
+
+
+def task(cfg: DictConfig) -> dict[str, Any]:
+    """One job: a run, or one of a multirun."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        scores = run_experiment(cfg, folder)
+    except ImagegramError as error:
+        print(f"\nimagegram: {error}", file=sys.stderr)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # Hydra finishes the other jobs, then exits non-zero
+        sys.exit(1)
+    print(folder, flush=True)
+    return scores
+
+
+def main() -> None:
+    """The command line; also the console script ``imagegram``."""
+    schema.register()
+    entered = False
+
+    def enter(cfg: DictConfig) -> dict[str, Any]:
+        nonlocal entered
+        entered = True
+        return task(cfg)
+
+    decorate = hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name="config")
+    try:
+        decorate(enter)()
+    except SystemExit as stop:
+        if stop.code and not entered:  # Hydra refused to compose: add what was probably meant
+            for hint in schema.explain_unknown_keys(sys.argv[1:]):
+                print(f"imagegram: {hint}", file=sys.stderr)
+        raise
+    except OSError as error:
+        print(f"imagegram: {error}; is paths.outputs a folder you may write?", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""Run: one run folder, its records, and the only magic of the flow, ``run(name, stage)``.
+
+``run`` fingerprints a stage, finds its artifact or makes it, tells callbacks and loggers, and
+returns the typed handle. What it writes is a contract for scripts: see ``docs/formats.md``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from imagegram.callbacks.progress import RichProgress, SilentProgress
+from imagegram.errors import ImagegramError
+from imagegram.executors.process import ProcessExecutor
+from imagegram.experiment import Experiment
+from imagegram.loggers.jsonl import JsonlLogger
+from imagegram.loggers.mirror import Mirror
+from imagegram.protocols import Stage
+from imagegram.schema import STAGES
+from imagegram.stages.context import RunContext
+from imagegram.store.artifacts import ArtifactStore
+
+T = TypeVar("T")
+
+#: Which of the four stages an artifact belongs to.
+STAGE_OF_KIND: Final = {
+    "split": "tokenize",
+    "tokens": "tokenize",
+    "index": "index",
+    "samples": "generate",
+    "replay": "evaluate",
+    "evaluation": "evaluate",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """How one stage went: found or made, its digest, its seconds in this run, its folder."""
+
+    hit: bool
+    digest: str
+    duration_s: float
+    path: str
+
+
+class _EnoughStagesError(Exception):
+    """Raised at the first stage after the last requested one; ends the flow early, in peace."""
+
+
+class Run:
+    """A run folder that is open; use as a context manager.
+
+    Attributes:
+        folder: the run folder.
+        exp: the experiment.
+        records: by stage name, in order.
+        scores: by score name, filled by :meth:`score`.
+        mirror: the configured loggers.
+    """
+
+    def __init__(self, cfg: DictConfig, exp: Experiment, folder: Path) -> None:
+        self.cfg = cfg
+        self.exp = exp
+        self.folder = folder
+        self.records: dict[str, StageRecord] = {}
+        self.scores: dict[str, Any] = {}
+        self.status = "running"
+        self.error: str | None = None
+        self.console = Console(stderr=True, highlight=False)
+        self._jsonl = JsonlLogger(folder / "metrics.jsonl")
+        self._progress = RichProgress() if cfg.runtime.progress else SilentProgress()
+        self._last_stage = max(STAGES.index(stage) for stage in exp.stages)
+        self._outputs = Path(cfg.paths.outputs).absolute()
+        self.context = RunContext(
+            store=ArtifactStore(root=self._outputs / "artifacts"),
+            executor=ProcessExecutor(workers=cfg.runtime.workers or os.cpu_count() or 1),
+            progress=self._progress,
+        )
+
+    def __enter__(self) -> Self:
+        """Write ``status: running`` first, so that a killed run never looks finished."""
+        self._write_summary()
+        self.mirror = Mirror(self.cfg.logger, **_names(self.folder))
+        self.config(OmegaConf.to_container(self.cfg, resolve=True))
+        self._progress.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        """Say how it ended, in files, loggers and on the console; point ``latest`` here."""
+        self._progress.__exit__(kind, error, trace)
+        early = kind is _EnoughStagesError
+        self.status = "completed" if kind is None or early else "failed"
+        self.error = None if self.status == "completed" else f"{type(error).__name__}: {error}"
+        self._write_summary()
+        self._jsonl.log("run", status=self.status, error=self.error)
+        for callback in self.exp.callbacks:
+            callback.on_run_end(self)
+        for line in self.mirror.finish("success" if self.status == "completed" else "failed"):
+            self.console.print(line, soft_wrap=True)
+        self._point_latest()
+        return early
+
+    def __call__(self, name: str, stage: Stage[T]) -> T:
+        """Find or make the artifact of ``stage``; returns its handle.
+
+        Raises:
+            ImagegramError: when the stage was left out of ``stages`` and is not cached.
+        """
+        group = STAGE_OF_KIND[stage.kind]
+        if STAGES.index(group) > self._last_stage:
+            raise _EnoughStagesError
+        for callback in self.exp.callbacks:
+            callback.on_stage_start(self, name)
+        if group not in self.exp.stages and self.context.store.find(stage) is None:
+            raise ImagegramError(
+                f"stage {name} is not cached, stages=[{','.join(self.exp.stages)}] leaves it out; "
+                f"run it once with stages=[{','.join(STAGES[: STAGES.index(group) + 1])}]"
+            )
+        started = time.perf_counter()
+        artifact, hit = self.context.store.make(stage, self.context)
+        handle = stage.load(artifact)
+        record = StageRecord(
+            hit=hit,
+            digest=artifact.digest,
+            duration_s=round(time.perf_counter() - started, 3),
+            path=str(artifact.path),
+        )
+        self.records[name] = record
+        self._jsonl.log("stage", name=name, **dataclasses.asdict(record))
+        self.console.print(
+            f"{name:<17} {'cached' if hit else 'made  '} {artifact.digest} "
+            f"{record.duration_s:8.2f} s  {_short(artifact.facts)}",
+            soft_wrap=True,
+        )
+        for callback in self.exp.callbacks:
+            callback.on_stage_end(self, name, handle)
+        return handle
+
+    def config(self, values: Any) -> None:
+        """Tell the loggers more of the configuration (nested or flat)."""
+        self.mirror.config(values)
+
+    def collect(self, folder: Path, name: str) -> None:
+        """Show an artifact's files in the run folder, as ``name/``; hard links where possible."""
+        target = self.folder / name
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(
+            folder, target, copy_function=link_or_copy, ignore=lambda *_: {"manifest.json"}
+        )
+
+    def score(self, scores: Mapping[str, Any]) -> None:
+        """Record the scores: summary.json, metrics.jsonl and every logger hold the same numbers."""
+        for name, score in scores.items():
+            values = dataclasses.asdict(score)
+            self.scores[name] = values
+            self._jsonl.log("score", name=name, **values)
+        self.mirror.scalars(
+            {
+                f"eval/{name}" if part == "value" else f"eval/{name}_{part}": number
+                for name, values in self.scores.items()
+                for part, number in values.items()
+                if number is not None
+            }
+        )
+
+    def _write_summary(self) -> None:
+        summary = {
+            "status": self.status,
+            "seed": self.exp.seed,
+            "scores": self.scores,
+            "stages": {name: dataclasses.asdict(record) for name, record in self.records.items()},
+            "error": self.error,
+        }
+        partial = self.folder / ".summary.json.partial"
+        partial.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
+        partial.replace(self.folder / "summary.json")
+
+    def _point_latest(self) -> None:
+        link = self._outputs / "latest"
+        partial = self._outputs / f".latest-{os.getpid()}"
+        partial.unlink(missing_ok=True)
+        partial.symlink_to(os.path.relpath(self.folder, self._outputs), target_is_directory=True)
+        try:
+            partial.replace(link)
+        except OSError as error:  # a real folder named latest: never delete what is not ours
+            partial.unlink()
+            self.console.print(f"{link} was not updated: {error}")
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Hard-link a file, or copy it where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _short(facts: Mapping[str, Any]) -> str:
+    """The counts of a stage in one line."""
+    shown = []
+    for name, value in facts.items():
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            continue
+        text = f"{value:,}" if isinstance(value, int) else value
+        shown.append(f"{name}={text:.4g}" if isinstance(value, float) else f"{name}={text}")
+    return " ".join(shown[:5])
+
+
+def _names(folder: Path) -> dict[str, Any]:
+    """Name, group and tags of the run for dashboards: one run a job, grouped by sweep."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if not HydraConfig.initialized():
+        return {"name": folder.name, "group": "notebook", "tags": []}
+    hydra = HydraConfig.get()
+    choices = hydra.runtime.choices
+    tags = [f"{group}={choices[group]}" for group in ("corpus", "tokenizer", "sampler")]
+    experiment = choices.get("experiment")
+    if hydra.mode == RunMode.MULTIRUN:
+        name = hydra.job.override_dirname or folder.name
+        group = experiment or Path(hydra.sweep.dir).name
+    else:
+        name, group = folder.name, experiment or "runs"
+    return {"name": name, "group": group, "tags": [tag[:64] for tag in tags]}

@@ -1,0 +1,177 @@
+"""Typed Hydra schemas, derived from the component classes: one source of truth.
+
+``sampler.temperature=hot`` and ``sampler.temprature=1`` fail when the configuration is composed,
+before anything runs. Every ``conf/<group>/<name>.yaml`` with a ``_target_`` of this package
+extends the schema ``_<ClassName>`` through its defaults list.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any, Final
+
+from omegaconf import MISSING, OmegaConf
+
+from imagegram.errors import did_you_mean
+
+CONF: Final = Path(__file__).resolve().parents[1] / "conf"
+STAGES: Final = ("tokenize", "index", "generate", "evaluate")
+_TARGET: Final = re.compile(r"^_target_: (imagegram\.[\w.]+)$", re.MULTILINE)
+_SCALARS: Final = (int, float, bool, str)
+
+
+@dataclasses.dataclass
+class RuntimeConfig:
+    """Speed, not results."""
+
+    workers: int | None = None
+    progress: bool = True
+
+
+@dataclasses.dataclass
+class PathsConfig:
+    """Where to read and write."""
+
+    data: str = MISSING
+    outputs: str = MISSING
+
+
+@dataclasses.dataclass
+class Config:
+    """The top level of ``conf/config.yaml``; groups are typed by their own schemas."""
+
+    corpus: Any = MISSING
+    tokenizer: Any = MISSING
+    generator: Any = MISSING
+    sampler: Any = MISSING
+    metric: dict[str, Any] = dataclasses.field(default_factory=dict)
+    logger: dict[str, Any] = dataclasses.field(default_factory=dict)
+    callback: dict[str, Any] = dataclasses.field(default_factory=dict)
+    runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig)
+    paths: PathsConfig = dataclasses.field(default_factory=PathsConfig)
+    seed: int = 0
+    num_samples: int = MISSING
+    output_size: int | None = None
+    stages: list[str] = dataclasses.field(default_factory=list)
+
+
+def derive_schema(cls: type) -> type:
+    """A structured-config class with the fields of a component, plus its ``_target_``.
+
+    Tuples become lists, paths strings; what OmegaConf cannot type (one number or a list, nested
+    components) stays ``Any`` and is checked by the component itself.
+    """
+    hints = typing.get_type_hints(cls)
+    fields: list[Any] = [("_target_", str, f"{cls.__module__}.{cls.__qualname__}")]
+    for item in dataclasses.fields(cls):
+        default: Any = MISSING
+        if item.default is not dataclasses.MISSING:
+            default = _plain(item.default)
+        elif item.default_factory is not dataclasses.MISSING:
+            default = _plain(item.default_factory())
+        if isinstance(default, list | dict):
+            spec = dataclasses.field(default_factory=functools.partial(_copy, default))
+        else:
+            spec = dataclasses.field(default=default)
+        fields.append((item.name, _config_type(hints[item.name]), spec))
+    return dataclasses.make_dataclass(f"{cls.__name__}Schema", fields)
+
+
+def _copy(value: Any) -> Any:
+    return value.copy()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _config_type(hint: Any) -> Any:
+    if hint in _SCALARS:
+        return hint
+    if hint is Path:
+        return str
+    if typing.get_origin(hint) is tuple:
+        (item, *_) = typing.get_args(hint)
+        return list[item] if item in _SCALARS else Any  # type: ignore[valid-type]
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+        if len(kinds) == 1 and (inner := _config_type(kinds[0])) is not Any:
+            return inner | None if len(kinds) < len(typing.get_args(hint)) else inner
+    return Any
+
+
+def component_classes() -> dict[tuple[str, str], type]:
+    """Every (group, class name) that a YAML of ``conf/`` names, with its class."""
+    found: dict[tuple[str, str], type] = {}
+    for path in sorted(CONF.glob("*/*.yaml")):
+        if match := _TARGET.search(path.read_text()):
+            module, _, name = match[1].rpartition(".")
+            found[path.parent.name, name] = getattr(importlib.import_module(module), name)
+    return found
+
+
+@functools.cache
+def register() -> None:
+    """Tell Hydra all schemas and resolvers; may be called more than once."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    store.store(name="_config", node=Config)
+    for (group, name), cls in component_classes().items():
+        if dataclasses.is_dataclass(cls):
+            store.store(group=group, name=f"_{name}", node=derive_schema(cls))
+    OmegaConf.register_new_resolver("slug", slug, replace=True)
+
+
+def slug(text: str) -> str:
+    """A folder name from Hydra's override string: no separators, at most 120 characters.
+
+    >>> slug("corpus.path=/a/b,tokenizer=pyramid3")
+    'corpus.path=_a_b,tokenizer=pyramid3'
+    """
+    return re.sub(r"[^\w.,=+-]+", "_", text)[:120]
+
+
+def explain_unknown_keys(overrides: list[str]) -> list[str]:
+    """For every override whose key does not exist: what was probably meant.
+
+    Called after Hydra refused to compose, so that its message is followed by a hint.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    groups = [item for item in overrides if re.fullmatch(r"[a-z_]+=[\w\[\],]+", item)]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        known_groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+        chosen = [item for item in groups if item.split("=")[0] in known_groups]
+        try:
+            config = compose("config", overrides=chosen)
+        except Exception:  # noqa: BLE001 - the hint must never hide Hydra's own message
+            return []
+        keys = _flat_keys(OmegaConf.to_container(config, resolve=False)) | known_groups
+    hints = []
+    for item in overrides:
+        key = item.lstrip("+~").split("=")[0]
+        if "=" in item and not item.startswith(("+", "~", "-", "hydra")) and key not in keys:
+            prefix = key.rpartition(".")[0]
+            near = [name for name in keys if name.rpartition(".")[0] == prefix] or sorted(keys)
+            hints.append(f"{key}: unknown; {did_you_mean(key, near)}")
+    return hints
+
+
+def _flat_keys(node: Any, prefix: str = "") -> set[str]:
+    keys: set[str] = set()
+    if isinstance(node, dict):
+        for name, value in node.items():
+            path = f"{prefix}{name}"
+            keys |= {path} | _flat_keys(value, f"{path}.")
+    return keys

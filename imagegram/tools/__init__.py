@@ -1,0 +1,1 @@
+"""Command-line tools: ``python -m imagegram.tools.<verb>``. Each has ``--help``."""

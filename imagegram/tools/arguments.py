@@ -1,0 +1,74 @@
+"""Arguments that all tools share: ``key=value`` words as in Hydra, and ordinary flags."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from imagegram.errors import ConfigError, ImagegramError, did_you_mean
+from imagegram.store.artifacts import ArtifactStore
+
+
+def parse(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, keys: Mapping[str, str]
+) -> tuple[argparse.Namespace, dict[str, str]]:
+    """Parse flags and ``key=value`` words.
+
+    Args:
+        parser: with its flags; this adds the positional words and their help.
+        argv: without the program's name; None: the command line.
+        keys: allowed keys with their defaults.
+
+    Raises:
+        ConfigError: for an unknown key.
+    """
+    help_text = "; ".join(f"{key}={value or '...'}" for key, value in keys.items())
+    parser.add_argument("words", nargs="*", metavar="key=value", help=help_text)
+    flags = parser.parse_args(argv)
+    values = dict(keys)
+    for word in flags.words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in keys:
+            raise ConfigError(f"{word!r} is not key=value of this tool; {did_you_mean(key, keys)}")
+        values[key] = value
+    return flags, values
+
+
+def open_store(outputs: str) -> ArtifactStore:
+    """The artifact store below an outputs folder.
+
+    Raises:
+        ConfigError: when there is none, saying which folder was looked at.
+    """
+    root = Path(outputs) / "artifacts"
+    if not root.is_dir():
+        raise ConfigError(
+            f"no artifacts in {root.absolute()}; name another folder with paths.outputs=FOLDER, "
+            "or make some: python -m imagegram.run"
+        )
+    return ArtifactStore(root=root)
+
+
+def exit_cleanly(main: Callable[[], int]) -> int:
+    """Run a tool; a user's error is one line on stderr and exit status 1, not a traceback."""
+    try:
+        return main()
+    except ImagegramError as error:
+        Console(stderr=True).print(f"imagegram: {error}", style="red", markup=False)
+        return 1
+
+
+def human_bytes(size: float) -> str:
+    """A size for people.
+
+    >>> human_bytes(1536)
+    '1.5 kB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TB"

@@ -1,0 +1,114 @@
+"""Sweep what is not needed: half-made folders of killed runs, and artifacts on request.
+
+python -m imagegram.tools.gc                    half-made folders and stale locks
+python -m imagegram.tools.gc digest=0123456789ab   one artifact (it is made again when needed)
+python -m imagegram.tools.gc --unused           artifacts that no run folder refers to
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from imagegram.errors import ConfigError
+from imagegram.store.artifacts import LOCKS, PARTIAL, Artifact, ArtifactStore
+from imagegram.tools.arguments import exit_cleanly, human_bytes, open_store, parse
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Sweep; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        "imagegram.tools.gc",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--unused", action="store_true", help="also what no run refers to")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be removed")
+    flags, values = parse(parser, argv, {"digest": "", "paths.outputs": "outputs"})
+    store = open_store(values["paths.outputs"])
+    if values["digest"]:
+        doomed = _named(store, values["digest"])
+    else:
+        doomed = _abandoned(store)
+        if flags.unused:
+            doomed += _unused(store, Path(values["paths.outputs"]))
+    freed = sum(_remove(path, dry_run=flags.dry_run) for path in doomed)
+    verb = "would remove" if flags.dry_run else "removed"
+    print(f"{verb} {len(doomed)} folders, {human_bytes(freed)}")
+    return 0
+
+
+def _named(store: ArtifactStore, digest: str) -> list[Path]:
+    found = sorted(path for path in store.root.glob(f"*/{digest}") if path.is_dir())
+    if not found:
+        raise ConfigError(f"no artifact {digest!r} below {store.root}; see imagegram.tools.ls")
+    return found
+
+
+def _abandoned(store: ArtifactStore) -> list[Path]:
+    """Half-made folders whose maker is gone: its lock is free."""
+    doomed = []
+    for path in store.partials():
+        digest = path.name.removeprefix(PARTIAL).rpartition("-")[0]
+        try:
+            with FileLock(store.root / LOCKS / f"{path.parent.name}-{digest}.lock", timeout=0):
+                doomed.append(path)
+        except Timeout:
+            continue  # somebody is writing it at this moment
+    return doomed
+
+
+def _unused(store: ArtifactStore, outputs: Path) -> list[Path]:
+    """Artifacts that no run's summary refers to, directly or through another artifact."""
+    by_name = {artifact.identity(): artifact for artifact in store}
+    by_digest = {artifact.digest: artifact for artifact in store}
+    summaries = [*outputs.glob("runs/*/summary.json"), *outputs.glob("sweeps/*/*/summary.json")]
+    queue: list[Artifact] = [
+        by_digest[record["digest"]]
+        for summary in summaries
+        for record in json.loads(summary.read_text())["stages"].values()
+        if record["digest"] in by_digest
+    ]
+    used: set[str] = set()
+    while queue:
+        artifact = queue.pop()
+        if artifact.identity() in used:
+            continue
+        used.add(artifact.identity())
+        names = set(_strings(artifact.manifest.payload)) | set(_parts(artifact))
+        queue += [by_name[name] for name in names if name in by_name]
+    return [artifact.path for name, artifact in by_name.items() if name not in used]
+
+
+def _strings(payload: Any) -> Iterable[str]:
+    if isinstance(payload, str):
+        yield payload
+    elif isinstance(payload, dict | list):
+        for item in payload.values() if isinstance(payload, dict) else payload:
+            yield from _strings(item)
+
+
+def _parts(artifact: Artifact) -> Iterable[str]:
+    path = artifact.path / "shards.json"
+    if path.exists():
+        listing = json.loads(path.read_text())
+        yield from (f"{listing['kind']}/{digest}" for digest in listing["digests"])
+
+
+def _remove(path: Path, *, dry_run: bool) -> int:
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    print(f"{path.parent.name}/{path.name}  {human_bytes(size)}")
+    if not dry_run:
+        shutil.rmtree(path)
+    return size
+
+
+if __name__ == "__main__":
+    sys.exit(exit_cleanly(main))

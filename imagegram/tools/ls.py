@@ -1,0 +1,62 @@
+"""List the artifacts: what is cached, how large, when it was made, and where it lies.
+
+python -m imagegram.tools.ls
+python -m imagegram.tools.ls kind=index_shard --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from imagegram.store.artifacts import Artifact
+from imagegram.tools.arguments import exit_cleanly, human_bytes, open_store, parse
+
+
+def describe(artifact: Artifact) -> dict[str, object]:
+    """One artifact as JSON: kind, digest, path, size_bytes, created_at, duration_s, facts."""
+    manifest = artifact.manifest
+    return {
+        "kind": artifact.kind,
+        "digest": artifact.digest,
+        "path": str(artifact.path.absolute()),
+        "size_bytes": sum(entry.size_bytes for entry in manifest.files.values()),
+        "created_at": manifest.created_at,
+        "duration_s": manifest.duration_s,
+        "facts": manifest.facts,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """List; returns the exit status."""
+    parser = argparse.ArgumentParser("imagegram.tools.ls", description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="one JSON list on stdout")
+    flags, values = parse(parser, argv, {"kind": "", "paths.outputs": "outputs"})
+    store = open_store(values["paths.outputs"])
+    rows = [describe(a) for a in store if values["kind"] in ("", a.kind)]
+    if flags.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    table = Table("kind", "digest", "size", "made at", "seconds", "facts", box=None)
+    for row in rows:
+        facts = " ".join(
+            f"{key}={value}"
+            for key, value in dict(row["facts"]).items()  # type: ignore[call-overload]
+            if isinstance(value, int | str)
+        )
+        size = human_bytes(float(str(row["size_bytes"])))
+        made, seconds = str(row["created_at"]), f"{row['duration_s']:.2f}"
+        table.add_row(str(row["kind"]), str(row["digest"]), size, made, seconds, facts)
+    Console().print(table)
+    total = sum(int(str(row["size_bytes"])) for row in rows)
+    print(f"{len(rows)} artifacts, {human_bytes(total)} (hard-linked files counted once each)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_cleanly(main))

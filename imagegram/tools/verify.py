@@ -1,0 +1,63 @@
+"""Read every artifact again and compare each file with the sha256 of its manifest.
+
+python -m imagegram.tools.verify
+python -m imagegram.tools.verify kind=index_shard
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich.progress import track
+
+from imagegram.errors import ArtifactError
+from imagegram.store.artifacts import Artifact, check_sizes
+from imagegram.store.fingerprint import digest
+from imagegram.store.manifest import file_sha256
+from imagegram.tools.arguments import exit_cleanly, open_store, parse
+
+
+def verify(artifact: Artifact) -> None:
+    """Check sizes, content and name of one artifact.
+
+    Raises:
+        ArtifactError: naming the first file that is not what the manifest says.
+    """
+    check_sizes(artifact)
+    expected = digest(artifact.manifest.payload)
+    if expected != artifact.digest or artifact.path.name != artifact.digest:
+        raise ArtifactError(
+            f"{artifact.path}: its payload has the digest {expected}; remove it with: "
+            f"python -m imagegram.tools.gc digest={artifact.path.name}"
+        )
+    for name, entry in artifact.manifest.files.items():
+        if file_sha256(artifact.path / name) != entry.sha256:
+            raise ArtifactError(
+                f"{artifact.path / name}: its bytes changed after it was made; remove it with: "
+                f"python -m imagegram.tools.gc digest={artifact.digest}"
+            )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Verify; exit status 1 when anything is damaged."""
+    parser = argparse.ArgumentParser(
+        "imagegram.tools.verify", description=__doc__.partition("\n")[0]
+    )
+    _, values = parse(parser, argv, {"kind": "", "paths.outputs": "outputs"})
+    store = open_store(values["paths.outputs"])
+    artifacts = [a for a in store if values["kind"] in ("", a.kind)]
+    damaged = 0
+    for artifact in track(artifacts, description="verify", transient=True):
+        try:
+            verify(artifact)
+        except ArtifactError as error:
+            damaged += 1
+            print(f"DAMAGED {artifact.identity()}: {error}")
+    print(f"{len(artifacts)} artifacts read, {damaged} damaged")
+    return int(damaged > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_cleanly(main))
