@@ -295,6 +295,12 @@ class Index(Protocol):
     ) -> list[Span]:
         """Maximal matching spans: those that no longer matching span contains."""
 
+    def suffix_match_lengths(self, tokens_BT: Tokens) -> NDArray[np.int32]:
+        """(B, T) length of the longest suffix of ``row[: t + 1]`` that the corpus holds."""
+
+    def documents_equal(self, tokens_BT: Tokens) -> NDArray[np.int64]:
+        """(B,) documents that are identical to each row."""
+
     def document(self, document: int) -> Tokens:
         """Token ids of one document, without separators."""
 
@@ -342,6 +348,10 @@ class Sampler(Protocol):
 
 class FittedGenerator(Protocol):
     """A generator that has seen its corpus."""
+
+    @property
+    def index(self) -> Index:
+        """The index over its corpus: the auditor of whatever it writes."""
 
     def identity(self) -> Any:
         """What it is: kind and digest."""

@@ -1,0 +1,61 @@
+"""What the metrics of features share: fetch both sides, write the recipe, refuse too few images."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from imagegram.protocols import Encoder, Features, ImageSet, Measured, Reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturePair:
+    """Features of the measured images and of the training images they are compared with.
+
+    Attributes:
+        generated: (N, D) float32.
+        reference: (R, D) float32.
+        recipe: what two numbers must share to be comparable.
+    """
+
+    generated: Features
+    reference: Features
+    recipe: dict[str, str]
+
+    def too_few(self, needed: int) -> str | None:
+        """Why the sets are too small for a metric that needs ``needed`` images, or None."""
+        for name, features in (("generated", self.generated), ("reference", self.reference)):
+            if len(features) < needed:
+                return f"{len(features)} {name} images, at least {needed} are needed"
+        if not (np.isfinite(self.generated).all() and np.isfinite(self.reference).all()):
+            return "the encoder returned features that are not finite"
+        return None
+
+
+def compared_features(
+    encoder: Encoder, *, generated: ImageSet, reference: Reference
+) -> FeaturePair:
+    """Features of both sides, each computed once a run and cached as an artifact."""
+    ours = reference.features(encoder, generated)
+    theirs = reference.reference_features(encoder)
+    recipe = {
+        "N": str(len(ours)),
+        "N_ref": str(len(theirs)),
+        "D": str(ours.shape[1]),
+        "encoder": encoder.name,
+        "resize": f"{getattr(encoder, 'resolution', 'none')} px",
+        "codec": "tokenizer on both sides",
+    }
+    return FeaturePair(generated=ours, reference=theirs, recipe=recipe)
+
+
+def score_suffix(encoder: Encoder) -> str:
+    """The encoder's name as part of a score name: lower case, letters, digits, underscores."""
+    return re.sub(r"[^a-z0-9]+", "_", encoder.name.lower()).strip("_")
+
+
+def undefined(reason: str) -> Measured:
+    """A score that has no value here, and why."""
+    return Measured(value=None, note=reason)

@@ -1,0 +1,49 @@
+"""``kd_<encoder>``: kernel distance of features (KID); unbiased, so usable at small N."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from imagegram.metrics.features import compared_features, score_suffix, undefined
+from imagegram.metrics.functional import kernel_distance
+from imagegram.metrics.intervals import MIN_IMAGES
+from imagegram.protocols import Encoder, ImageSet, Measured, Measurement, Reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelMetric:
+    """Unbiased squared MMD, polynomial kernel of degree 3, all pairs; jackknife interval.
+
+    It can be below zero, and it can miss collages: read it beside density and coverage.
+
+    Attributes:
+        name: of this metric in the configuration.
+        encoder: whose features.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    name: str = "kernel"
+    encoder: Encoder
+
+    def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
+        """Measure one image set against the reference features."""
+        features = compared_features(self.encoder, generated=generated, reference=reference)
+        score = f"kd_{score_suffix(self.encoder)}"
+        if (reason := features.too_few(2)) is not None:
+            return Measurement(
+                scalars={score: undefined(reason)}, curves={}, recipe=features.recipe
+            )
+        distance = kernel_distance(generated=features.generated, reference=features.reference)
+        measured = Measured(value=distance.value)
+        if len(features.generated) >= MIN_IMAGES and np.isfinite(distance.standard_error):
+            from scipy.stats import t
+
+            half = float(t.ppf(0.975, len(features.generated) - 1)) * distance.standard_error
+            measured = Measured(
+                value=distance.value, low=distance.value - half, high=distance.value + half
+            )
+        return Measurement(scalars={score: measured}, curves={}, recipe=features.recipe)

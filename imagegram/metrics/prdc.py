@@ -1,0 +1,63 @@
+"""``precision``, ``recall``, ``density``, ``coverage``: fidelity and diversity, told apart.
+
+A mode collapse reads precision 1 and recall 0; a generator of noise the other way round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import numpy as np
+
+from imagegram.errors import ConfigError
+from imagegram.metrics.features import compared_features, undefined
+from imagegram.metrics.functional import ManifoldPair
+from imagegram.metrics.intervals import delete_block_jackknife
+from imagegram.protocols import Encoder, ImageSet, Measurement, Reference
+
+SCORES: Final = ("precision", "recall", "density", "coverage")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrdcMetric:
+    """Manifolds of balls that reach the k-th nearest image; delete-block jackknife intervals.
+
+    Attributes:
+        name: of this metric in the configuration.
+        encoder: whose features.
+        nearest_k: k; 5 is usual.
+        jackknife_blocks: blocks of images left out in turn.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    name: str = "prdc"
+    encoder: Encoder
+    nearest_k: int = 5
+    jackknife_blocks: int = 20
+
+    def __post_init__(self) -> None:
+        if self.nearest_k < 1:
+            raise ConfigError(f"metric.{self.name}.nearest_k is {self.nearest_k}; use 1 or more")
+
+    def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
+        """Measure one image set against the reference features."""
+        features = compared_features(self.encoder, generated=generated, reference=reference)
+        recipe = features.recipe | {"nearest_k": str(self.nearest_k)}
+        if (reason := features.too_few(self.nearest_k + 1)) is not None:
+            return Measurement(
+                scalars=dict.fromkeys(SCORES, undefined(reason)), curves={}, recipe=recipe
+            )
+        pair = ManifoldPair.fit(
+            generated=features.generated,
+            reference=features.reference,
+            nearest_k=self.nearest_k,
+        )
+        measured = delete_block_jackknife(
+            lambda rows: np.array(list(pair.measure(rows).values())),
+            num_images=len(features.generated),
+            blocks=self.jackknife_blocks,
+        )
+        scalars = dict(zip(SCORES, measured, strict=True))
+        return Measurement(scalars=scalars, curves={}, recipe=recipe)

@@ -1,0 +1,141 @@
+"""Embed: features of images, made once and shared by every metric that asks for them.
+
+Their identity is the *content* of the pixels, not the stage that made them: the same held-out
+images under another sampler have the same features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from imagegram.protocols import Context, Encoder, Features, Images, ImageSet, Tokenizer
+from imagegram.stages.generate import select_documents
+from imagegram.stages.tokenize import TokenSet
+from imagegram.store.artifacts import Artifact
+from imagegram.store.fingerprint import identity
+
+_BATCH: Final = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSet:
+    """Features of images, in the order of the images."""
+
+    artifact: Artifact
+
+    def identity(self) -> str:
+        """kind/digest of the artifact."""
+        return self.artifact.identity()
+
+    @cached_property
+    def features(self) -> Features:
+        """(B, D) float32, memory-mapped."""
+        return np.load(self.artifact.path / "features.npy", mmap_mode="r")  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed:
+    """Features of an image set.
+
+    Attributes:
+        encoder: the network and its preprocessing.
+        images: what to embed.
+    """
+
+    kind: ClassVar[str] = "features"
+    VERSION: ClassVar[int] = 1
+    encoder: Encoder
+    images: ImageSet
+
+    def identity(self) -> dict[str, Any]:
+        """The encoder and the sha256 of the pixels."""
+        return {
+            "class": type(self).__name__,
+            "version": self.VERSION,
+            "encoder": identity(self.encoder),
+            "pixels": _sha256(self.images.images),
+        }
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Embed batch by batch."""
+        images = self.images.images
+        batches = (images[first : first + _BATCH] for first in range(0, len(images), _BATCH))
+        return _write(out, self.encoder, batches, len(images), context)
+
+    def load(self, artifact: Artifact) -> FeatureSet:
+        """Open the features."""
+        return FeatureSet(artifact=artifact)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedReference:
+    """Features of training images, as decoded from their tokens: the same codec as the samples.
+
+    Which ones: documents in the order of :func:`select_documents`, without the first
+    ``num_skipped``, which are the ceiling's own images (a distance of images to themselves would
+    flatter it). Where fewer than ``max_images`` are left, the skipped ones come back at the end.
+
+    Attributes:
+        encoder: the network and its preprocessing.
+        tokens: the training documents.
+        tokenizer: decodes them.
+        image_size: side in pixels of the decoded images, that of the samples.
+        num_skipped: documents that the ceiling took.
+        max_images: how many at most.
+        seed: of the order.
+    """
+
+    kind: ClassVar[str] = "reference_features"
+    VERSION: ClassVar[int] = 1
+    encoder: Encoder
+    tokens: TokenSet
+    tokenizer: Tokenizer
+    image_size: int
+    num_skipped: int
+    max_images: int
+    seed: int
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Decode and embed batch by batch."""
+        order = select_documents(self.tokens.num_documents, self.seed)
+        order = np.roll(order, -min(self.num_skipped, len(order)))[: self.max_images]
+        np.save(out / "documents.npy", order)
+        batches = (
+            self.tokenizer.decode(
+                self.tokens.gather(order[first : first + _BATCH]), output_size=self.image_size
+            )
+            for first in range(0, len(order), _BATCH)
+        )
+        return _write(out, self.encoder, batches, len(order), context)
+
+    def load(self, artifact: Artifact) -> FeatureSet:
+        """Open the features."""
+        return FeatureSet(artifact=artifact)
+
+
+def _sha256(images: Images) -> str:
+    """sha256 of shape and pixels."""
+    hasher = hashlib.sha256(repr(images.shape).encode())
+    for first in range(0, len(images), _BATCH):
+        hasher.update(np.ascontiguousarray(images[first : first + _BATCH]).data)
+    return hasher.hexdigest()
+
+
+def _write(
+    out: Path, encoder: Encoder, batches: Any, num_images: int, context: Context
+) -> dict[str, Any]:
+    task = context.progress.start(f"embed {encoder.name}", num_images, "images")
+    parts = []
+    for batch in batches:
+        parts.append(encoder.encode(batch))
+        context.progress.advance(task, len(batch))
+    context.progress.finish(task)
+    features = np.concatenate(parts).astype(np.float32, copy=False)
+    np.save(out / "features.npy", features)
+    return {"num_images": num_images, "num_features": int(features.shape[1])}
