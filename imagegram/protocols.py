@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from imagegram.indexes.format import IndexShard
     from imagegram.store.artifacts import Artifact
     from imagegram.tokenizers.layout import TokenLayout
 
@@ -157,6 +158,9 @@ class ImageShard(Protocol):
 
     def identity(self) -> str:
         """sha256 over the content (cached by path, size and mtime)."""
+
+    def __len__(self) -> int:
+        """Records, damaged ones included; known without decoding."""
 
     def __iter__(self) -> Iterator[Record]:
         """All records in file order; damaged ones carry their ``failure``."""
@@ -353,6 +357,10 @@ class FittedGenerator(Protocol):
     def index(self) -> Index:
         """The index over its corpus: the auditor of whatever it writes."""
 
+    @property
+    def shards(self) -> Sequence[IndexShard]:
+        """The shards of that index."""
+
     def identity(self) -> Any:
         """What it is: kind and digest."""
 
@@ -471,6 +479,14 @@ class Reference(Protocol):
     @property
     def index(self) -> Index:
         """The index over all training documents."""
+
+    @property
+    def shards(self) -> Sequence[IndexShard]:
+        """Its shards, for compiled searches."""
+
+    @property
+    def workers(self) -> int:
+        """Threads that a metric may use; they never change a number."""
 
     @property
     def layout(self) -> TokenLayout:
