@@ -1,0 +1,1 @@
+"""Generators: what is fitted to tokens and then samples images or replays given ones."""

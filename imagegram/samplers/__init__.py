@@ -1,0 +1,1 @@
+"""Samplers: the knobs between a model and its samples."""

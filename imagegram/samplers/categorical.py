@@ -1,0 +1,185 @@
+"""CategoricalSampler: how counts of next tokens become one token.
+
+Two decisions lie here. Which continuations may vote: ``max_context``, ``min_count``,
+``count_documents`` and ``matching`` (read by the generator). And how their counts are turned into
+a distribution: temperature, top-k, top-p, min-p (:func:`distribution`), drawn by :func:`draw`.
+
+The native kernels compile this very source, and no step leaves the order of additions open:
+interpreted and compiled, they give the same bits.
+
+>>> import numpy as np
+>>> distribution(np.array([4, 2, 1]), 1.0, 2, 1.0, 0.0).round(3).tolist()
+[0.667, 0.333, 0.0]
+>>> distribution(np.array([4, 2, 4]), 0.0, 0, 1.0, 0.0).tolist()
+[1.0, 0.0, 0.0]
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.errors import ConfigError, did_you_mean
+from imagegram.tokenizers.layout import TokenLayout
+
+MATCHING: Final = ("free", "channel", "level", "position")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoricalSampler:
+    """Temperature, truncation and the rules of which training contexts may decide.
+
+    Attributes:
+        name: of the configuration file.
+        temperature: counts are raised to 1/temperature; 0 takes the most frequent next token,
+            the smallest id among equals.
+        top_k: keep this many most probable tokens; None keeps all.
+        top_p: then keep the fewest most probable tokens whose sum reaches this.
+        min_p: then keep tokens at least this fraction as probable as the most probable one.
+        max_context: longest context in tokens (the leading separator counts as one); one number,
+            or one per level of the tokenizer, coarse to fine.
+        min_count: fewest places that must continue a context before it may decide; never more
+            than the corpus has documents. The knob that stops copying.
+        count_documents: whether ``min_count`` counts distinct documents instead of places.
+        matching: which places may continue a context: ``free`` any, ``channel`` and ``level``
+            those of the same colour channel or pyramid level, ``position`` those at the same
+            position of another image.
+    """
+
+    VERSION: ClassVar[int] = 1
+    name: str
+    temperature: float = 0.9
+    top_k: int | None = None
+    top_p: float = 1.0
+    min_p: float = 0.0
+    max_context: int | tuple[int, ...] = 32
+    min_count: int = 1
+    count_documents: bool = False
+    matching: str = "free"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_context, list):
+            object.__setattr__(self, "max_context", tuple(self.max_context))
+        contexts = self.max_context if isinstance(self.max_context, tuple) else (self.max_context,)
+        _require(
+            0.0 <= self.temperature < math.inf,
+            ("temperature", self.temperature, "0 (always the most frequent token) or a positive"),
+        )
+        _require(
+            self.top_k is None or _is_count(self.top_k),
+            ("top_k", self.top_k, "a whole number of at least 1, or null to keep all tokens"),
+        )
+        _require(0.0 < self.top_p <= 1.0, ("top_p", self.top_p, "in (0, 1]; 1 keeps all tokens"))
+        _require(0.0 <= self.min_p <= 1.0, ("min_p", self.min_p, "in [0, 1]; 0 keeps all tokens"))
+        _require(
+            len(contexts) > 0 and all(_is_count(context) for context in contexts),
+            ("max_context", self.max_context, "a whole number of at least 1, or one per level"),
+        )
+        _require(
+            _is_count(self.min_count),
+            ("min_count", self.min_count, "a whole number of at least 1"),
+        )
+        if self.matching not in MATCHING:
+            raise ConfigError(
+                f"sampler.matching={self.matching!r}: {did_you_mean(self.matching, MATCHING)}"
+            )
+
+    def max_context_per_position(self, layout: TokenLayout) -> NDArray[np.int32]:
+        """(T,) longest context, in tokens, for every position.
+
+        Raises:
+            ConfigError: when ``max_context`` lists another number of levels than the layout has.
+        """
+        if isinstance(self.max_context, int):
+            return np.full(layout.num_tokens, self.max_context, dtype=np.int32)
+        if len(self.max_context) != layout.num_levels:
+            raise ConfigError(
+                f"sampler.max_context={list(self.max_context)} has {len(self.max_context)} "
+                f"entries, but the tokenizer has {layout.num_levels} levels; give one number, or "
+                "one per level, coarse to fine"
+            )
+        return np.asarray(self.max_context, dtype=np.int32)[layout.level]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**31
+
+
+def _require(holds: bool, knob: tuple[str, Any, str]) -> None:
+    name, value, allowed = knob
+    if not holds:
+        raise ConfigError(f"sampler.{name}={value}: must be {allowed}; set sampler.{name}=VALUE")
+
+
+def distribution(
+    counts_K: NDArray[Any], temperature: float, top_k: int, top_p: float, min_p: float
+) -> NDArray[np.float64]:
+    """Counts of next tokens to the probabilities that a sampler draws from.
+
+    Args:
+        counts_K: (K,) counts of at least 1, by ascending token id.
+        temperature: 0 for the most frequent token, the first among equals.
+        top_k: tokens to keep, most probable first, then smaller id first; 0 keeps all.
+        top_p: probability mass to keep, in (0, 1].
+        min_p: least probability relative to the largest, in [0, 1].
+
+    Returns:
+        (K,) float64 probabilities; 0 for what was cut away.
+    """
+    num = counts_K.size
+    largest = 0
+    for i in range(1, num):
+        if counts_K[i] > counts_K[largest]:
+            largest = i
+    p_K = np.zeros(num, dtype=np.float64)
+    if temperature == 0.0:
+        p_K[largest] = 1.0
+        return p_K
+    top = float(counts_K[largest])
+    for i in range(num):
+        p_K[i] = math.pow(float(counts_K[i]) / top, 1.0 / temperature)
+    p_K /= np.cumsum(p_K)[-1]  # adds one by one in ascending order, interpreted and compiled alike
+    if 0 < top_k < num or top_p < 1.0:
+        order_K = np.argsort(-p_K, kind="mergesort")  # stable: the smaller id first among equals
+        if 0 < top_k < num:
+            p_K[order_K[top_k:]] = 0.0
+            p_K /= np.cumsum(p_K)[-1]
+        if top_p < 1.0:
+            mass, kept = 0.0, 0
+            while kept < num and mass < top_p:
+                mass += p_K[order_K[kept]]
+                kept += 1
+            p_K[order_K[kept:]] = 0.0
+            p_K /= np.cumsum(p_K)[-1]
+    if min_p > 0.0:
+        p_K[p_K < min_p * p_K[largest]] = 0.0
+        p_K /= np.cumsum(p_K)[-1]
+    return p_K
+
+
+def draw(p_K: NDArray[np.float64], uniform: float) -> int:
+    """Index of the token that a uniform in [0, 1) selects, by the inverse of the cumulative sum.
+
+    Rounding may leave the sum below ``uniform``: then the last possible token is meant.
+    """
+    cumulative, last = 0.0, 0
+    for i in range(p_K.size):
+        if p_K[i] > 0.0:
+            cumulative += p_K[i]
+            last = i
+            if uniform < cumulative:
+                break
+    return last
+
+
+def entropy_bits(p_K: NDArray[np.float64]) -> float:
+    """Entropy of a distribution in bits."""
+    bits = 0.0
+    for i in range(p_K.size):
+        if p_K[i] > 0.0:
+            bits -= p_K[i] * math.log2(p_K[i])
+    return bits
