@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from imagegram.indexes.format import IndexShard
     from imagegram.store.artifacts import Artifact
     from imagegram.tokenizers.layout import TokenLayout
 
@@ -272,6 +271,26 @@ class Span:
     occurrences: tuple[Occurrence, ...]
 
 
+class Phrase(Protocol):
+    """One longest match of a greedy parse: ``row[start : start + length]``."""
+
+    @property
+    def start(self) -> int:
+        """First token in the row."""
+
+    @property
+    def length(self) -> int:
+        """Tokens; 1 also for a token that occurs nowhere."""
+
+    @property
+    def count(self) -> int:
+        """Occurrences in the corpus; 0 for such a token."""
+
+    @property
+    def documents(self) -> NDArray[np.int64]:
+        """(K,) documents of the first occurrences, shard by shard in table order."""
+
+
 class Index(Protocol):
     """A suffix array over shards of documents; every engine gives the same answers."""
 
@@ -301,6 +320,9 @@ class Index(Protocol):
 
     def suffix_match_lengths(self, tokens_BT: Tokens) -> NDArray[np.int32]:
         """(B, T) length of the longest suffix of ``row[: t + 1]`` that the corpus holds."""
+
+    def parse(self, row: Tokens, *, max_occurrences: int = 64) -> Sequence[Phrase]:
+        """A row as corpus phrases: from the left, always the longest match."""
 
     def documents_equal(self, tokens_BT: Tokens) -> NDArray[np.int64]:
         """(B,) documents that are identical to each row."""
@@ -356,10 +378,6 @@ class FittedGenerator(Protocol):
     @property
     def index(self) -> Index:
         """The index over its corpus: the auditor of whatever it writes."""
-
-    @property
-    def shards(self) -> Sequence[IndexShard]:
-        """The shards of that index."""
 
     def identity(self) -> Any:
         """What it is: kind and digest."""
@@ -479,14 +497,6 @@ class Reference(Protocol):
     @property
     def index(self) -> Index:
         """The index over all training documents."""
-
-    @property
-    def shards(self) -> Sequence[IndexShard]:
-        """Its shards, for compiled searches."""
-
-    @property
-    def workers(self) -> int:
-        """Threads that a metric may use; they never change a number."""
 
     @property
     def layout(self) -> TokenLayout:

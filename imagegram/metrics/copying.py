@@ -10,6 +10,7 @@ import numpy as np
 from imagegram.errors import ConfigError
 from imagegram.metrics.functional import length_edges, length_histogram
 from imagegram.metrics.intervals import clopper_pearson, mean_over_images
+from imagegram.metrics.sources import parse_sources
 from imagegram.protocols import ImageSet, Measurement, Reference
 
 
@@ -41,17 +42,10 @@ class CopyingMetric:
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one image set against the index, and read its trace."""
-        from imagegram.metrics.sources import parse_sources
-
         tokens_BT = np.asarray(generated.tokens)
         layout, trace, seed = reference.layout, generated.trace, reference.seed
         equal_B = reference.index.documents_equal(tokens_BT) > 0
-        sources = parse_sources(
-            reference.shards,
-            tokens_BT,
-            max_candidates=self.max_candidates,
-            threads=reference.workers,
-        )
+        sources = parse_sources(reference.index, tokens_BT, max_candidates=self.max_candidates)
         forced_BT = (np.asarray(trace.num_distinct) == 1) & (np.asarray(trace.source_document) >= 0)
         edges = length_edges(layout.num_tokens)
         curves = {

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
-from imagegram.indexes.format import IndexShard
 from imagegram.protocols import (
     Context,
     Encoder,
@@ -137,16 +135,6 @@ class TrainingReference:
     def index(self) -> Index:
         """The index over all training documents."""
         return self.model.index
-
-    @property
-    def shards(self) -> Sequence[IndexShard]:
-        """Its shards."""
-        return self.model.shards
-
-    @property
-    def workers(self) -> int:
-        """Threads."""
-        return self.context.workers
 
     @property
     def layout(self) -> TokenLayout:
