@@ -1,0 +1,1 @@
+"""Corpora: real images, as shards in a fixed order."""

@@ -1,0 +1,82 @@
+"""Content hashes of shards, remembered so that a shard of gigabytes is read once.
+
+The memory is one small JSON file for each shard, believed only while the shard's *stamp* (sizes and
+modification times) is the one that was hashed. A missing, damaged or unwritable memory costs time,
+never a wrong answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from imagegram.errors import CorpusError
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def file_stamp(path: Path) -> str:
+    """Size and modification time of a file: cheap, and different after almost any change."""
+    status = path.stat()
+    return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def remembered_sha256(
+    *, key: str, stamp: Callable[[], str], compute: Callable[[], str], memory: str | None
+) -> str:
+    """The sha256 of some content, from ``memory`` while its stamp is unchanged.
+
+    Args:
+        key: what is hashed (absolute paths); names the entry.
+        stamp: the present stamp of the content.
+        compute: hashes the content.
+        memory: folder of the entries; None remembers nothing.
+
+    Raises:
+        CorpusError: when the content changes while it is hashed.
+    """
+    before = stamp()
+    entry = None
+    if memory is not None:
+        entry = Path(memory) / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+        if (known := _recall(entry, key, before)) is not None:
+            return known
+    sha256 = compute()
+    if stamp() != before:
+        raise changed_while_read(key)
+    if entry is not None:
+        # A folder that cannot be written is reported by the artifact store, with its remedy.
+        with contextlib.suppress(OSError):
+            _remember(entry, {"key": key, "stamp": before, "sha256": sha256})
+    return sha256
+
+
+def changed_while_read(what: str | Path) -> CorpusError:
+    """The error for content that did not hold still."""
+    return CorpusError(
+        f"{what} changed while it was read; wait until whatever writes it has finished, then run "
+        "the same command again"
+    )
+
+
+def _recall(entry: Path, key: str, stamp: str) -> str | None:
+    try:
+        known = json.loads(entry.read_text())
+        same = known["key"] == key and known["stamp"] == stamp
+        sha256 = known["sha256"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return sha256 if same and _SHA256.fullmatch(sha256) else None
+
+
+def _remember(entry: Path, content: dict[str, str]) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    partial = entry.with_name(f"{entry.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(content))
+    partial.replace(entry)

@@ -1,0 +1,180 @@
+"""WebDatasetCorpus: tars of images with captions, in the order that the configuration lists them.
+
+    python -m imagegram.run corpus=webdataset corpus.tars=FOLDER
+    python -m imagegram.run corpus=webdataset 'corpus.tars="data/{00000..00009}.tar"'
+
+``num_shards`` takes the first N, so that the sizes of one corpus are nested and share their
+artifacts: what is cached is a shard, and its identity is its content.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Final
+
+from imagegram.corpora.tar import TarShard
+from imagegram.errors import ConfigError, CorpusError
+from imagegram.store.fingerprint import NOT_IDENTITY
+
+#: RMS difference (0 ... 255) of 16x16 thumbnails below which two images count as one picture. Seen
+#: in 20,000 Tiny-ImageNet images and 3,000 of its validation images: see ``near_duplicates``.
+NEAR_DUPLICATE_RMS: Final = 6.0
+_RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebDatasetCorpus:
+    """Tars of images.
+
+    Attributes:
+        name: what tables and reports call it.
+        tars: the training tars: a tar, a folder of tars, a glob, a pattern like
+            ``{00000..00099}.tar``, or a list of these; sorted inside a folder or glob.
+        num_shards: only the first N of them; None: all.
+        holdout_tars: tars that are held out whole, in the same forms; None: images are held out of
+            the first training shard by content hash.
+        holdout_fraction: share of the first shard's near-duplicate clusters to hold out.
+        near_duplicate_rms: largest RMS difference, 0 ... 255, of 16x16 thumbnails of one picture.
+        max_failed_fraction: share of unreadable images in a shard above which its tokenization
+            fails.
+        hub_repo: dataset repository on the Hugging Face Hub that ``tools.download`` gets tars from.
+        hub_folder: folder of the tars inside that repository.
+        hint: what to do when tars are missing and ``hub_repo`` is None.
+        hash_cache: folder that remembers content hashes; None: hash at every run.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    name: str = field(default="webdataset", metadata=NOT_IDENTITY)
+    tars: str | tuple[str, ...] | None = field(default=None, metadata=NOT_IDENTITY)
+    num_shards: int | None = None
+    holdout_tars: str | tuple[str, ...] | None = field(default=None, metadata=NOT_IDENTITY)
+    holdout_fraction: float = 0.1
+    near_duplicate_rms: float = NEAR_DUPLICATE_RMS
+    max_failed_fraction: float = 0.05
+    hub_repo: str | None = field(default=None, metadata=NOT_IDENTITY)
+    hub_folder: str = field(default="", metadata=NOT_IDENTITY)
+    hint: str | None = field(default=None, metadata=NOT_IDENTITY)
+    hash_cache: str | None = field(default=None, metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        """Accept YAML lists and check the ranges."""
+        for name in ("tars", "holdout_tars"):
+            if isinstance(value := getattr(self, name), list | tuple):
+                object.__setattr__(self, name, tuple(str(item) for item in value))
+        check_policy(self)
+
+    @property
+    def shards(self) -> tuple[TarShard, ...]:
+        """The first ``num_shards`` training tars.
+
+        Raises:
+            CorpusError: when one is missing, with the command that gets it.
+        """
+        if self.tars is None:
+            raise CorpusError(
+                f"corpus {self.name}: no tars are named; type corpus.tars=FOLDER, a glob, a list "
+                "[a.tar,b.tar] or a pattern 'corpus.tars=\"FOLDER/{00000..00099}.tar\"'"
+            )
+        return self._open(self.tars, self.num_shards)
+
+    @property
+    def holdout_shards(self) -> tuple[TarShard, ...]:
+        """Tars that are held out whole.
+
+        Raises:
+            CorpusError: when one is missing, with the command that gets it.
+        """
+        return () if self.holdout_tars is None else self._open(self.holdout_tars, None)
+
+    def wanted(self) -> tuple[Path, ...]:
+        """Paths of the training tars, missing ones included, as far as the pattern tells them."""
+        return tuple(expand(self.tars or ())[: self.num_shards])
+
+    def _open(
+        self, patterns: str | tuple[str, ...], num_shards: int | None
+    ) -> tuple[TarShard, ...]:
+        paths = expand(patterns)[:num_shards]
+        missing = [path for path in paths if not path.is_file()]
+        if missing:
+            raise CorpusError(
+                f"corpus {self.name}: {len(missing)} of {len(paths)} tars are missing in "
+                f"{missing[0].parent.absolute()}, first {missing[0].name}; {self._remedy()}"
+            )
+        if not paths or (num_shards is not None and len(paths) < num_shards):
+            listed = patterns if isinstance(patterns, str) else ", ".join(patterns)
+            raise CorpusError(
+                f"corpus {self.name}: {len(paths)} tars found in {listed}, "
+                f"{num_shards or 'at least 1'} wanted; {self._remedy()}"
+            )
+        names = shard_names(paths)
+        return tuple(
+            TarShard(name=name, path=path, hash_cache=self.hash_cache)
+            for name, path in zip(names, paths, strict=True)
+        )
+
+    def _remedy(self) -> str:
+        if self.hub_repo is not None:
+            return f"get them with: python -m imagegram.tools.download corpus={self.name}"
+        return self.hint or "check corpus.tars and corpus.num_shards"
+
+
+def check_policy(corpus: object) -> None:
+    """Check the numbers that every corpus has.
+
+    Raises:
+        ConfigError: naming the field, its value and its range.
+    """
+    fractions = ("holdout_fraction", "max_failed_fraction")
+    ranges = {**dict.fromkeys(fractions, (0.0, 1.0)), "near_duplicate_rms": (0.0, 255.0)}
+    for name, (low, high) in ranges.items():
+        value = getattr(corpus, name)
+        if not low <= value <= high:
+            raise ConfigError(f"corpus.{name} must lie in {low:g} ... {high:g}, got {value}")
+    for name in ("num_shards", "images_per_shard"):
+        value = getattr(corpus, name, None)
+        if value is not None and value < 1:
+            raise ConfigError(f"corpus.{name} must be at least 1, got {value}")
+
+
+def expand(patterns: str | Sequence[str]) -> list[Path]:
+    """Paths that a pattern or a list of patterns stands for; their order is the corpus' order.
+
+    >>> [path.name for path in expand("data/{08..10}.tar")]
+    ['08.tar', '09.tar', '10.tar']
+    """
+    if not isinstance(patterns, str):
+        return [path for pattern in patterns for path in expand(pattern)]
+    if match := _RANGE.search(patterns):
+        first, last = match.groups()
+        numbers = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
+        return expand([patterns[: match.start()] + n + patterns[match.end() :] for n in numbers])
+    path = Path(patterns)
+    if path.is_dir():
+        return sorted(path.glob("*.tar"))
+    if any(sign in patterns for sign in "*?[") and not path.exists():
+        return sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    return [path]
+
+
+def shard_names(paths: Sequence[Path]) -> list[str]:
+    """Short unique names: the stems, or paths below the common folder where stems repeat.
+
+    >>> shard_names([Path("x/a/0.tar"), Path("x/b/0.tar")])
+    ['a/0', 'b/0']
+
+    Raises:
+        CorpusError: when one tar is listed twice.
+    """
+    if len(set(paths)) < len(paths):
+        twice = next(path for i, path in enumerate(paths) if path in paths[:i])
+        raise CorpusError(f"corpus.tars lists {twice} twice; name every tar once")
+    stems = [path.stem for path in paths]
+    if len(set(stems)) == len(stems):
+        return stems
+    common = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(common).with_suffix("").as_posix() for path in paths]

@@ -1,0 +1,46 @@
+"""Collections: an artifact that only lists the artifacts of its parts.
+
+``shards.json`` = ``{"kind": kind of the parts, "digests": [...]}``. The parts lie beside the
+collection, in ``<root>/<kind>/<digest>``; so collections of all sizes of a corpus share them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from imagegram.errors import ArtifactError
+from imagegram.store.artifacts import Artifact, check_sizes
+from imagegram.store.manifest import Manifest
+
+PARTS_FILE: Final = "shards.json"
+
+
+def write_parts(out: Path, *, kind: str, parts: Sequence[Artifact]) -> None:
+    """List ``parts``, all of one ``kind``, in the folder of a new collection."""
+    listing = {"kind": kind, "digests": [part.digest for part in parts]}
+    (out / PARTS_FILE).write_text(json.dumps(listing, indent=1) + "\n")
+
+
+def open_parts(collection: Artifact) -> tuple[Artifact, ...]:
+    """The parts of a finished collection, in order.
+
+    Raises:
+        ArtifactError: when one was removed or damaged since.
+    """
+    listing = json.loads((collection.path / PARTS_FILE).read_text())
+    siblings = collection.path.parent.parent / listing["kind"]
+    parts = []
+    for digest in listing["digests"]:
+        folder = siblings / digest
+        if not folder.is_dir():
+            raise ArtifactError(
+                f"{folder} was removed, but {collection.path} lists it; remove the list too, with: "
+                f"python -m imagegram.tools.gc digest={collection.digest}, and run again"
+            )
+        part = Artifact(path=folder, manifest=Manifest.read(folder))
+        check_sizes(part)
+        parts.append(part)
+    return tuple(parts)

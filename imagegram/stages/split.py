@@ -1,0 +1,247 @@
+"""Split: which images are held out, the same for every size of a corpus.
+
+Whole shards are held out where the corpus names some. Elsewhere the first shard is scanned, its
+near-duplicates are clustered, and a cluster is held out when a hash of its content says so: other
+copies of a picture, other sizes of the corpus and other shard orders after the first do not change
+the choice. Training images of *all* shards that are near-duplicates of a held-out one are left out
+when they are tokenized, so that no floor is measured on pictures that the model has seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.corpora.near_duplicates import ThumbnailSearch, cluster_labels
+from imagegram.images import UnreadableImage, decode_image, thumbnail
+from imagegram.protocols import Context, Corpus, Images, ImageShard
+from imagegram.store.fingerprint import identity
+
+if TYPE_CHECKING:
+    from imagegram.store.artifacts import Artifact
+
+#: With fewer clusters than this in the first shard nothing is held out: a floor measured on a
+#: handful of pictures would be noise, and a corpus of one image is a corpus too.
+MIN_CLUSTERS: Final = 100
+
+Part = Literal["train", "holdout"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The stage that chooses the held-out images of a corpus."""
+
+    kind: ClassVar[str] = "split"
+    VERSION: ClassVar[int] = 1
+
+    corpus: Corpus
+
+    def identity(self) -> dict[str, Any]:
+        """The policy and the content of the shards that are scanned, not their number."""
+        return {
+            "class": "Split",
+            "version": self.VERSION,
+            "near_duplicate_rms": float(self.corpus.near_duplicate_rms),
+            "holdout_fraction": None if self._whole else float(self.corpus.holdout_fraction),
+            "scanned": [shard.identity() for shard in self._scanned],
+        }
+
+    @property
+    def _whole(self) -> bool:
+        return bool(self.corpus.holdout_shards)
+
+    @property
+    def _scanned(self) -> tuple[ImageShard, ...]:
+        return self.corpus.holdout_shards or self.corpus.shards[:1]
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Write ``holdout.json`` (keys by shard) and ``thumbnails.npy`` ((H, 16, 16, 3) uint8)."""
+        keys: list[str] = []
+        hashes: list[str] = []
+        thumbnails: list[Images] = []
+        chosen: dict[str, list[str]] = {}
+        num_clusters = None
+        for shard in self._scanned:
+            seen = _scan(shard, context)
+            held = np.ones(len(seen.keys), dtype=np.bool_)
+            if not self._whole:
+                held, num_clusters = self._choose(seen)
+            chosen[shard.identity()] = [
+                key for key, is_held in zip(seen.keys, held.tolist(), strict=True) if is_held
+            ]
+            keys += chosen[shard.identity()]
+            hashes += seen.hashes
+            thumbnails.append(seen.thumbnails[held])
+        (out / "holdout.json").write_text(json.dumps(chosen, indent=1) + "\n")
+        np.save(out / "thumbnails.npy", np.concatenate(thumbnails))
+        return {
+            "num_holdout": len(keys),
+            "num_scanned": len(hashes),
+            "num_clusters": num_clusters,
+            "whole_shards": self._whole,
+        }
+
+    def _choose(self, seen: _Scan) -> tuple[NDArray[np.bool_], int]:
+        """Which scanned images are held out, and in how many clusters they all lie."""
+        labels = cluster_labels(seen.thumbnails, rms=self.corpus.near_duplicate_rms)
+        members: dict[int, list[str]] = defaultdict(list)
+        for label, sha256 in zip(labels.tolist(), seen.hashes, strict=True):
+            members[label].append(sha256)
+        if len(members) < MIN_CLUSTERS:
+            return np.zeros(len(labels), dtype=np.bool_), len(members)
+        share = self.corpus.holdout_fraction
+        held = {
+            label: int(min(hashes)[:8], 16) / 2**32 < share for label, hashes in members.items()
+        }
+        return np.array([held[label] for label in labels.tolist()], dtype=np.bool_), len(members)
+
+    def load(self, artifact: Artifact) -> SplitHandle:
+        """The handle of a finished split."""
+        return SplitHandle(artifact=artifact, corpus=self.corpus)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitHandle:
+    """A finished split.
+
+    Attributes:
+        artifact: on disk.
+        corpus: whose shards are split.
+    """
+
+    artifact: Artifact
+    corpus: Corpus
+
+    def identity(self) -> str:
+        """``split/digest``."""
+        return self.artifact.identity()
+
+    @property
+    def num_holdout(self) -> int:
+        """Held-out images, H."""
+        return int(self.artifact.facts["num_holdout"])
+
+    @property
+    def train(self) -> tuple[SplitShard, ...]:
+        """The training part of every shard."""
+        return tuple(SplitShard(shard=s, split=self, part="train") for s in self.corpus.shards)
+
+    @property
+    def holdout(self) -> tuple[SplitShard, ...]:
+        """The held-out part; empty when nothing is held out."""
+        shards = self.corpus.holdout_shards
+        if not shards and self.num_holdout:
+            shards = self.corpus.shards[:1]
+        return tuple(SplitShard(shard=shard, split=self, part="holdout") for shard in shards)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitShard:
+    """One part of one shard; light enough to travel to worker processes.
+
+    Attributes:
+        shard: the images.
+        split: what is held out.
+        part: ``train`` or ``holdout``.
+    """
+
+    shard: ImageShard
+    split: SplitHandle
+    part: Part
+
+    def identity(self) -> list[Any]:
+        """Content of the shard, split and part."""
+        return [self.shard.identity(), identity(self.split), self.part]
+
+    def open(self) -> PartFilter:
+        """What decides, image by image, whether it belongs to this part."""
+        holdout = _load_holdout(self.split.artifact.path)
+        return PartFilter(
+            part=self.part,
+            held_keys=holdout.keys.get(self.shard.identity(), frozenset()),
+            held_thumbnails=holdout.search,
+            near_duplicate_rms=self.split.corpus.near_duplicate_rms,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartFilter:
+    """Says of every image of a shard why it is not in a part of it.
+
+    Attributes:
+        part: ``train`` or ``holdout``.
+        held_keys: keys of this shard that are held out.
+        held_thumbnails: of the held-out images of all shards.
+        near_duplicate_rms: largest RMS difference of thumbnails of one picture.
+    """
+
+    part: Part
+    held_keys: frozenset[str]
+    held_thumbnails: ThumbnailSearch
+    near_duplicate_rms: float
+
+    def skip_key(self, key: str) -> str | None:
+        """``held_out`` (in train), ``not_held_out`` (in holdout) or None, before decoding."""
+        if self.part == "train":
+            return "held_out" if key in self.held_keys else None
+        return None if key in self.held_keys else "not_held_out"
+
+    def skip_thumbnail(self, image_thumbnail: Images) -> str | None:
+        """``near_duplicate_of_holdout`` (in train) or None, by a (16, 16, 3) thumbnail."""
+        if self.part != "train" or not len(self.held_thumbnails.thumbnails):
+            return None
+        near = self.held_thumbnails.neighbours(image_thumbnail, rms=self.near_duplicate_rms)
+        return "near_duplicate_of_holdout" if len(near) else None
+
+
+@dataclass(frozen=True)
+class _Scan:
+    keys: list[str]
+    hashes: list[str]
+    thumbnails: Images
+
+
+@dataclass(frozen=True)
+class _Holdout:
+    keys: dict[str, frozenset[str]]
+    search: ThumbnailSearch
+
+
+@lru_cache(maxsize=4)
+def _load_holdout(folder: Path) -> _Holdout:
+    """Read once in every process, so that the handles stay light."""
+    keys = json.loads((folder / "holdout.json").read_text())
+    return _Holdout(
+        keys={shard: frozenset(names) for shard, names in keys.items()},
+        search=ThumbnailSearch.over(np.load(folder / "thumbnails.npy")),
+    )
+
+
+def _scan(shard: ImageShard, context: Context) -> _Scan:
+    """Keys, content hashes and thumbnails of the readable images of a shard."""
+    keys: list[str] = []
+    hashes: list[str] = []
+    thumbnails: list[Images] = []
+    task = context.progress.start(f"split {shard.name}", len(shard), "images")
+    for record in shard:
+        context.progress.advance(task)
+        if record.failure is not None:
+            continue
+        try:
+            image = decode_image(record.data)
+        except UnreadableImage:  # counted, with its reason, when the shard is tokenized
+            continue
+        keys.append(record.key)
+        hashes.append(hashlib.sha256(record.data).hexdigest())
+        thumbnails.append(thumbnail(image))
+    context.progress.finish(task)
+    stacked = np.array(thumbnails, dtype=np.uint8).reshape(-1, 16, 16, 3)
+    return _Scan(keys, hashes, stacked)

@@ -1,0 +1,261 @@
+"""Tokenize: images to token streams, one artifact a shard.
+
+A token shard holds the stream in the layout of the suffix-array tools (see ``docs/formats.md``):
+
+    tokenized.0     little-endian uint16: 65535 document 65535 document ... document 65535
+    offset.0        little-endian uint64: byte position of the separator before each document
+    metadata.0      one JSON object a line, in document order
+    metaoff.0       little-endian uint64: byte position of each line
+    thumbnails.npy  (N, 16, 16, 3) uint8
+    skipped.jsonl   one line for every record that is no document, with its reason
+
+Every record of a shard is either a document or counted under a reason: the counts must add up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Final
+
+import numpy as np
+
+from imagegram.corpora.hashing import changed_while_read
+from imagegram.errors import CorpusError, StageError, TokenError
+from imagegram.images import UnreadableImage, decode_image, thumbnail
+from imagegram.protocols import EOS_TOKEN_ID, Context, Images, Record, Tokenizer, Tokens
+from imagegram.stages.parts import write_parts
+from imagegram.stages.split import PartFilter, SplitShard
+from imagegram.stages.tokens import TokenSet, TokenShard
+
+if TYPE_CHECKING:
+    from imagegram.store.artifacts import Artifact
+
+__all__ = ["TokenSet", "TokenShard", "Tokenize", "TokenizeShard"]
+
+#: Reasons of skips that are choices of the split; all others count as failures.
+CHOSEN_SKIPS: Final = ("held_out", "not_held_out", "near_duplicate_of_holdout")
+_TOKEN_BYTES: Final = 2
+_SEPARATOR: Final = EOS_TOKEN_ID.to_bytes(_TOKEN_BYTES, "little")
+_SHOWN_KEYS: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeShard:
+    """The stage that tokenizes one part of one shard, in one pass and bounded memory."""
+
+    kind: ClassVar[str] = "token_shard"
+    VERSION: ClassVar[int] = 1
+
+    images: SplitShard
+    tokenizer: Tokenizer
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Write the six files; see the module.
+
+        Raises:
+            CorpusError: when more images than allowed cannot be read, or the shard changes.
+            TokenError: when the tokenizer breaks its contract.
+            StageError: when the counts do not add up.
+        """
+        shard = self.images.shard
+        content = shard.identity()
+        part = self.images.open()
+        num_records = num_clipped = 0
+        task = context.progress.start(f"tokenize {shard.name}", len(shard), "images")
+        with ExitStack() as stack:
+            writer = _Writer(out, stack)
+            for record in shard:
+                num_records += 1
+                context.progress.advance(task)
+                document = self._encode(record, part)
+                if isinstance(document, str):
+                    writer.skip(record, document)
+                    continue
+                num_clipped += document.num_clipped
+                writer.add(document, self._metadata(record, document))
+            writer.close()
+        context.progress.finish(task)
+        if shard.identity() != content:
+            raise changed_while_read(shard.path)
+        num_documents, skipped = len(writer.thumbnails), dict(sorted(writer.skipped.items()))
+        if num_records != num_documents + sum(skipped.values()):
+            raise StageError(
+                f"{shard.path}: {num_records} records, but {num_documents} documents and "
+                f"{sum(skipped.values())} skipped; this is a defect of imagegram, please report it"
+            )
+        self._check_failures(skipped, num_records, writer.failed_keys)
+        return {
+            "num_documents": num_documents,
+            "num_tokens": self.tokenizer.num_tokens,
+            "num_records": num_records,
+            "skipped": skipped,
+            "num_clipped": num_clipped,
+            "vocab_size": self.tokenizer.vocab_size,
+            "tokenizer": self.tokenizer.name,
+            "shard": shard.name,
+        }
+
+    def _encode(self, record: Record, part: PartFilter) -> _Document | str:
+        """The document of a record, or the reason why it is none."""
+        if record.failure is not None:
+            return record.failure
+        if (reason := part.skip_key(record.key)) is not None:
+            return reason
+        try:
+            image = decode_image(record.data)
+        except UnreadableImage as refusal:
+            return refusal.reason
+        small = thumbnail(image)
+        if (reason := part.skip_thumbnail(small)) is not None:
+            return reason
+        tokens, num_clipped = self.tokenizer.encode(image)
+        self._check_tokens(tokens)
+        return _Document(tokens, num_clipped, small, image.shape[0], image.shape[1])
+
+    def _check_tokens(self, tokens: Tokens) -> None:
+        expected = self.tokenizer.num_tokens
+        if tokens.shape != (expected,) or int(tokens.max()) >= self.tokenizer.vocab_size:
+            raise TokenError(
+                f"tokenizer {self.tokenizer.name} gave {tokens.shape} ids up to "
+                f"{int(tokens.max(initial=0))}; it declares {expected} ids below "
+                f"{self.tokenizer.vocab_size}"
+            )
+
+    def _metadata(self, record: Record, document: _Document) -> dict[str, Any]:
+        return {
+            "key": record.key,
+            "shard": self.images.shard.name,
+            "sha256": hashlib.sha256(record.data).hexdigest(),
+            "width": document.width,
+            "height": document.height,
+            "caption": record.caption,
+            "info": record.info,
+            "locator": {
+                "member": record.locator.member,
+                "offset": record.locator.offset,
+                "size": record.locator.size,
+            },
+        }
+
+    def _check_failures(self, skipped: dict[str, int], num_records: int, keys: list[str]) -> None:
+        failures = {why: n for why, n in skipped.items() if why not in CHOSEN_SKIPS}
+        num_failed = sum(failures.values())
+        allowed = self.images.split.corpus.max_failed_fraction
+        if num_failed > allowed * num_records:
+            share = num_failed / num_records
+            raise CorpusError(
+                f"{self.images.shard.path}: {num_failed} of {num_records} images cannot be read "
+                f"({', '.join(f'{why}: {n}' for why, n in failures.items())}), first "
+                f"{', '.join(keys)}; at most {allowed:.1%} may fail. Mend the shard, or go on "
+                f"without them: corpus.max_failed_fraction={min(share + 0.001, 1):.3f}"
+            )
+
+    def load(self, artifact: Artifact) -> TokenShard:
+        """The handle of a finished token shard."""
+        return TokenShard(artifact=artifact)
+
+
+@dataclass(frozen=True)
+class _Document:
+    tokens: Tokens
+    num_clipped: int
+    thumbnail: Images
+    height: int
+    width: int
+
+
+class _Writer:
+    """The six files of a token shard, written side by side."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        def create(name: str) -> BinaryIO:
+            return stack.enter_context((folder / name).open("wb"))
+
+        self.folder = folder
+        self.stream = create("tokenized.0")
+        self.offsets = create("offset.0")
+        self.metadata = create("metadata.0")
+        self.metadata_offsets = create("metaoff.0")
+        self.skips = create("skipped.jsonl")
+        self.thumbnails: list[Images] = []
+        self.skipped: Counter[str] = Counter()
+        self.failed_keys: list[str] = []
+
+    def add(self, document: _Document, metadata: dict[str, Any]) -> None:
+        """Append one document."""
+        self.offsets.write(self.stream.tell().to_bytes(8, "little"))
+        self.stream.write(_SEPARATOR)
+        self.stream.write(document.tokens.astype("<u2").tobytes())
+        self.metadata_offsets.write(self.metadata.tell().to_bytes(8, "little"))
+        self.metadata.write(json.dumps(metadata).encode() + b"\n")
+        self.thumbnails.append(document.thumbnail)
+
+    def skip(self, record: Record, reason: str) -> None:
+        """Count and list a record that is no document."""
+        self.skipped[reason] += 1
+        if reason not in CHOSEN_SKIPS and len(self.failed_keys) < _SHOWN_KEYS:
+            self.failed_keys.append(record.key)
+        line = {"key": record.key, "reason": reason, "member": record.locator.member}
+        self.skips.write(json.dumps(line).encode() + b"\n")
+
+    def close(self) -> None:
+        """Write what can only be written at the end."""
+        self.stream.write(_SEPARATOR)
+        stacked = np.array(self.thumbnails, dtype=np.uint8).reshape(-1, 16, 16, 3)
+        np.save(self.folder / "thumbnails.npy", stacked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenize:
+    """The stage that tokenizes one part of a corpus, shard by shard.
+
+    Attributes:
+        images: the same part of every shard, in the order of the corpus.
+        tokenizer: images to ids.
+    """
+
+    kind: ClassVar[str] = "tokens"
+    VERSION: ClassVar[int] = 1
+
+    images: tuple[SplitShard, ...]
+    tokenizer: Tokenizer
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Make all token shards; write ``shards.json``.
+
+        Raises:
+            CorpusError: when no training image is left.
+        """
+        parts = [TokenizeShard(images=shard, tokenizer=self.tokenizer) for shard in self.images]
+        shards = context.make_all(parts, description="tokenize")
+        write_parts(out, kind=TokenizeShard.kind, parts=[shard.artifact for shard in shards])
+        facts = [shard.artifact.facts for shard in shards]
+        skipped = sum((Counter(fact["skipped"]) for fact in facts), Counter[str]())
+        totals = {
+            name: sum(int(fact[name]) for fact in facts)
+            for name in ("num_documents", "num_records", "num_clipped")
+        }
+        is_train = any(shard.part == "train" for shard in self.images)
+        if is_train and not totals["num_documents"]:
+            counts = ", ".join(f"{why}: {n}" for why, n in sorted(skipped.items())) or "none"
+            raise CorpusError(
+                f"no training image is left of {totals['num_records']} records (skipped: {counts})"
+                "; give a corpus with more images, or hold out less: corpus.holdout_fraction=0"
+            )
+        return {
+            **totals,
+            "num_tokens": self.tokenizer.num_tokens,
+            "skipped": dict(sorted(skipped.items())),
+            "vocab_size": self.tokenizer.vocab_size,
+            "tokenizer": self.tokenizer.name,
+            "num_shards": len(shards),
+        }
+
+    def load(self, artifact: Artifact) -> TokenSet:
+        """The handle of a finished token set."""
+        return TokenSet(artifact=artifact, images=self.images)

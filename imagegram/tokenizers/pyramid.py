@@ -1,0 +1,169 @@
+"""The pyramid tokenizer: a coarse picture, then what each doubling of its size gets wrong.
+
+Level 0 is the image at the base size. Level *i* holds, for every colour of every pixel,
+
+    q_i     = clip(resize(image, s_i) - up(recon_{i-1}, s_i) + 128, 0, 255)
+    recon_i = clip(up(recon_{i-1}, s_i) + q_i - 128, 0, 255),   recon_0 = q_0
+
+so that decoding is the same recursion, and exact at the finest level wherever no residual of that
+level clips. Every ``resize`` is Pillow's bilinear filter (antialiased when it shrinks), from the
+original and not from the level above; the aspect ratio is squashed, nothing is cropped.
+
+>>> tokenizer = PyramidTokenizer(name="toy", sizes=(1, 2))
+>>> image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3) * 20
+>>> tokens, num_clipped = tokenizer.encode(image)
+>>> tokens[:3].tolist(), num_clipped
+([90, 110, 130], 0)
+>>> bool((tokenizer.decode(tokens[None])[0] == image).all())
+True
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from imagegram.errors import ConfigError, TokenError
+from imagegram.protocols import Images, Tokens
+from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.tokenizers.layout import TokenLayout
+
+#: Residual 0 is written as this token.
+ZERO_RESIDUAL: Final = 128
+_VOCAB_SIZE: Final = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class PyramidTokenizer:
+    """RGB pyramid with residual levels; 256 token ids.
+
+    Attributes:
+        name: what tables and reports call it; two names of the same sizes share all artifacts.
+        sizes: side lengths of the levels in pixels, strictly ascending (``(8, 16, 32)``).
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    name: str = field(default="pyramid", metadata=NOT_IDENTITY)
+    sizes: tuple[int, ...] = (8, 16, 32)
+
+    def __post_init__(self) -> None:
+        """Accept a YAML list and refuse sizes that are no pyramid."""
+        sizes = tuple(self.sizes) if isinstance(self.sizes, list | tuple) else (self.sizes,)
+        object.__setattr__(self, "sizes", sizes)
+        whole = bool(sizes) and all(type(size) is int and size > 0 for size in sizes)
+        if not whole or any(a >= b for a, b in itertools.pairwise(sizes)):
+            raise ConfigError(
+                f"tokenizer.sizes must be positive whole numbers in strictly ascending order, "
+                f"got {list(sizes)}; type for example tokenizer.sizes=[8,16,32]"
+            )
+
+    @cached_property
+    def layout(self) -> TokenLayout:
+        """Level, row, column and channel of every position."""
+        return TokenLayout.pyramid(self.sizes)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one image, T: three a pixel of every level."""
+        return self.layout.num_tokens
+
+    @property
+    def num_levels(self) -> int:
+        """Levels, coarse to fine."""
+        return len(self.sizes)
+
+    @property
+    def vocab_size(self) -> int:
+        """256: a byte."""
+        return _VOCAB_SIZE
+
+    def encode(self, image: Images) -> tuple[Tokens, int]:
+        """Tokens of one image.
+
+        Args:
+            image: (H, W, 3) uint8, any size.
+
+        Returns:
+            (T,) uint16 ids 0 ... 255, and how many residuals of the finest level were clipped:
+            0 means that ``decode`` gives back ``resize(image, sizes[-1])`` exactly.
+
+        Raises:
+            TokenError: when ``image`` has another shape or dtype.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise TokenError(
+                f"encode needs one RGB image (H, W, 3) uint8, got {image.shape} {image.dtype}"
+            )
+        picture = Image.fromarray(image)
+        levels: list[NDArray[np.uint8]] = []
+        recon, num_clipped = _resize(picture, self.sizes[0]), 0
+        levels.append(recon)
+        for size in self.sizes[1:]:
+            above = _resize(Image.fromarray(recon), size).astype(np.int16)
+            residual = _resize(picture, size).astype(np.int16) - above + ZERO_RESIDUAL
+            level = np.clip(residual, 0, 255)
+            num_clipped = int(np.count_nonzero(level != residual))
+            recon = np.clip(above + level - ZERO_RESIDUAL, 0, 255).astype(np.uint8)
+            levels.append(level.astype(np.uint8))
+        return np.concatenate([level.ravel() for level in levels]).astype(np.uint16), num_clipped
+
+    def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
+        """Images of whole token sequences.
+
+        Args:
+            tokens_BT: (B, T) ids 0 ... 255 of any integer dtype.
+            output_size: side in pixels; the finest level is resized to it. None: ``sizes[-1]``.
+
+        Returns:
+            (B, S, S, 3) uint8.
+
+        Raises:
+            TokenError: for another shape, or an id that is no byte (a separator, for instance);
+                ids are never wrapped.
+            ConfigError: when ``output_size`` is not positive.
+        """
+        tokens = np.asarray(tokens_BT)
+        self._check(tokens)
+        if output_size is not None and output_size < 1:
+            raise ConfigError(f"output_size must be at least 1 pixel, got {output_size}")
+        side = self.sizes[-1] if output_size is None else output_size
+        images = np.empty((len(tokens), side, side, 3), np.uint8)
+        for image, tokens_T in zip(images, tokens, strict=True):
+            finest = self._decode_finest(tokens_T)
+            image[:] = finest if side == len(finest) else _resize(Image.fromarray(finest), side)
+        return images
+
+    def _decode_finest(self, tokens_T: NDArray[np.integer]) -> NDArray[np.uint8]:
+        base, *residuals = self.layout.level_slices
+        recon = tokens_T[base].reshape(self.sizes[0], self.sizes[0], 3).astype(np.uint8)
+        for size, positions in zip(self.sizes[1:], residuals, strict=True):
+            above = _resize(Image.fromarray(recon), size).astype(np.int16)
+            residual = tokens_T[positions].reshape(size, size, 3).astype(np.int16) - ZERO_RESIDUAL
+            recon = np.clip(above + residual, 0, 255).astype(np.uint8)
+        return recon
+
+    def _check(self, tokens: NDArray[np.integer]) -> None:
+        if tokens.ndim != 2 or tokens.shape[1] != self.num_tokens or tokens.dtype.kind not in "iu":
+            raise TokenError(
+                f"decode needs (B, {self.num_tokens}) integer ids for sizes {list(self.sizes)}, "
+                f"got {tokens.shape} {tokens.dtype}"
+            )
+        outside = (tokens < 0) | (tokens >= _VOCAB_SIZE)
+        if outside.any():
+            image, position = np.argwhere(outside)[0].tolist()
+            raise TokenError(
+                f"id {tokens[image, position]} of image {image} at position {position} "
+                f"({self.layout.describe(position)}) is not in 0 ... {_VOCAB_SIZE - 1}; "
+                f"{int(outside.sum())} ids are outside"
+            )
+
+
+def _resize(picture: Image.Image, size: int) -> NDArray[np.uint8]:
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
