@@ -1,1 +1,8 @@
-"""Suffix-array indexes over shards of token streams: three engines, one contract."""
+"""Suffix-array indexes over shards of token streams: three engines, one contract.
+
+``Index.open(dirs)`` is the way in; ``docs/indexes.md`` shows it in a notebook.
+"""
+
+from imagegram.indexes.base import Index, Phrase
+
+__all__ = ["Index", "Phrase"]

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import IndexFormatError, StageError
-from imagegram.indexes.format import MAX_POINTER_WIDTH, TOKEN_BYTES, pointer_width
+from imagegram.indexes.format import MAX_POINTER_WIDTH, pointer_width
+from imagegram.indexes.stream import TOKEN_BYTES
 
 _BLOCK: Final = 1 << 22
 

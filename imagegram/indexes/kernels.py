@@ -29,8 +29,8 @@ _KEYS: Final = 65536
 _CLASSES: Final = 257
 _EOS: Final = 65535
 
-#: Integers inside kernels: all are compiled as int64.
-Int: TypeAlias = int | np.int64
+#: Integers inside kernels: compiled as int64, int or np.int64 to a type checker.
+Int: TypeAlias = Any
 
 
 class ShardViews(NamedTuple):
@@ -41,6 +41,7 @@ class ShardViews(NamedTuple):
         table_address: (S,) uint64 address of the packed pointers.
         num_tokens: (S,) int64, separators included.
         pointer_width: (S,) int64 bytes.
+        offset_address: (S,) uint64 address of the byte offsets of the documents.
         first_document: (S,) int64 global id of the first document.
         num_documents: (S,) int64.
         firsts: (S, 65537) int64: ranks ``firsts[s, k] ... firsts[s, k + 1]`` hold the suffixes
@@ -53,6 +54,7 @@ class ShardViews(NamedTuple):
     table_address: NDArray[np.uint64]
     num_tokens: NDArray[np.int64]
     pointer_width: NDArray[np.int64]
+    offset_address: NDArray[np.uint64]
     first_document: NDArray[np.int64]
     num_documents: NDArray[np.int64]
     firsts: NDArray[np.int64]
@@ -73,6 +75,7 @@ def shard_views(shards: Sequence[IndexShard]) -> ShardViews:
         table_address=np.array([s.table.ctypes.data for s in shards], dtype=np.uint64),
         num_tokens=np.array([s.num_tokens for s in shards], dtype=np.int64),
         pointer_width=np.array([s.pointer_width for s in shards], dtype=np.int64),
+        offset_address=np.array([s.offsets.ctypes.data for s in shards], dtype=np.uint64),
         first_document=np.cumsum(documents) - documents,
         num_documents=documents,
         firsts=np.zeros((len(shards), _KEYS + 1), dtype=np.int64),
@@ -128,6 +131,27 @@ def pointer_at(views: ShardViews, s: Int, rank: Int) -> Int:
         for k in range(width):
             value |= np.uint64(_load_u8(address + np.uint64(k))) << np.uint64(8 * k)
     return np.int64(value >> np.uint64(1))
+
+
+@njit(cache=True, nogil=True)
+def locate(views: ShardViews, s: Int, i: Int) -> tuple[Int, Int]:
+    """Global document and position inside it of token ``i``; -1 for the separator before it.
+
+    The final separator is the last document's position ``len(document)``; -1, -1 without documents.
+    """
+    address = views.offset_address[s]
+    lo: Int = 0
+    hi: Int = views.num_documents[s]
+    while lo < hi:
+        mid = (lo + hi) >> 1
+        if np.int64(_load_u64(address + np.uint64(8 * mid)) >> np.uint64(1)) <= i:
+            lo = mid + 1
+        else:
+            hi = mid
+    if lo == 0:
+        return np.int64(-1), np.int64(-1)
+    separator = np.int64(_load_u64(address + np.uint64(8 * (lo - 1))) >> np.uint64(1))
+    return views.first_document[s] + lo - 1, i - separator - 1
 
 
 # --------------------------------------------------------------------------------------- searches

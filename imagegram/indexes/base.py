@@ -1,0 +1,381 @@
+"""The index as a library: one class to open, the same questions for every engine.
+
+    from imagegram.indexes import Index
+    index = Index.open("outputs/artifacts/index/0123456789ab")
+    index.count([65535, 128])            # images that start with 128
+    index.next_token([65535, 128])       # what follows, with counts
+    index.spans(tokens)                  # which training images a token row was taken from
+
+An engine answers a few primitive questions (:meth:`Index._count` ...); everything else follows
+from them here. See ``docs/indexes.md``.
+"""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.errors import ConfigError, TokenError
+from imagegram.indexes.merge import longest_supported, merge_next_tokens
+from imagegram.indexes.stream import DocumentStream
+from imagegram.protocols import EOS_TOKEN_ID, NextTokenDist, Occurrence, Span, Tokens
+
+Ids = Sequence[int] | NDArray[np.integer[Any]]
+NextTokens = tuple[Tokens, NDArray[np.uint64]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Phrase:
+    """One longest match of a greedy parse: ``row[start : start + length]``.
+
+    Attributes:
+        start: first token in the row.
+        length: tokens; 1 also for a token that occurs nowhere.
+        count: occurrences in the corpus; 0 for such a token.
+        documents: (K,) int64 documents of the first occurrences, shard by shard in table order.
+        positions: (K,) int64 where they begin inside these documents.
+    """
+
+    start: int
+    length: int
+    count: int
+    documents: NDArray[np.int64]
+    positions: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Index(ABC):
+    """Shards of documents and the questions one can ask of them.
+
+    Attributes:
+        shards: in the order that numbers the documents.
+    """
+
+    shards: tuple[DocumentStream, ...]
+
+    @staticmethod
+    def open(dirs: str | Path | Sequence[str | Path], *, engine: str = "native") -> Index:
+        """Open index folders: artifacts of the store, or folders of infini-gram and fast-gram.
+
+        Args:
+            dirs: one folder or several: an index artifact (``shards.json``), a folder with
+                ``tokenized.N``, ``table.N`` and ``offset.N``, or a folder of such folders.
+            engine: ``native``, ``naive`` or ``fastgram``; all give the same answers.
+
+        Raises:
+            IndexFormatError: when a folder holds no whole index.
+            ConfigError: for an unknown engine.
+        """
+        from imagegram.indexes.open import open_index
+
+        return open_index(dirs, engine=engine)
+
+    # ---------------------------------------------------------------- what an engine must answer
+
+    @abstractmethod
+    def _count(self, ids: Tokens) -> int:
+        """Occurrences of ``ids``, which is not empty, over all shards."""
+
+    @abstractmethod
+    def _num_contexts(self, ids: Tokens) -> int:
+        """Occurrences of ``ids`` that a token of the same shard follows."""
+
+    @abstractmethod
+    def _next_tokens(self, ids: Tokens) -> list[NextTokens]:
+        """Per shard, or for all of them: distinct tokens after ``ids`` and their counts."""
+
+    @abstractmethod
+    def _occurrences(self, ids: Tokens, limit: int) -> list[tuple[int, int]]:
+        """Shard and stream position of the first occurrences, shard by shard in table order."""
+
+    # ------------------------------------------------------------------------------------- sizes
+
+    @cached_property
+    def num_tokens(self) -> int:
+        """Tokens of all shards, separators included."""
+        return sum(shard.num_tokens for shard in self.shards)
+
+    @cached_property
+    def num_documents(self) -> int:
+        """Documents of all shards; ids run shard by shard."""
+        return int(self.first_documents[-1])
+
+    @cached_property
+    def first_documents(self) -> NDArray[np.int64]:
+        """(S + 1,) id of the first document of each shard, then the number of all."""
+        counts = [shard.num_documents for shard in self.shards]
+        return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+
+    # --------------------------------------------------------------------------------- questions
+
+    def count(self, ids: Ids) -> int:
+        """Occurrences of ``ids`` (separators allowed), never across shards.
+
+        The empty sequence occurs ``num_tokens`` times.
+
+        Raises:
+            TokenError: for ids that are no integers in 0 ... 65535.
+        """
+        checked = check_ids(ids)
+        return self._count(checked) if checked.size else self.num_tokens
+
+    def next_token(
+        self, prompt_ids: Ids, *, max_context: int | None = None, min_count: int = 1
+    ) -> NextTokenDist:
+        """What follows the longest suffix of the prompt that is supported well enough.
+
+        An occurrence is a context when a token of the same shard follows it; the separator is a
+        token here. The longest suffix of at most ``max_context`` tokens with ``min_count``
+        contexts over all shards decides; the empty one when none has as many.
+
+        Raises:
+            TokenError: for ids that are no integers in 0 ... 65535.
+            ConfigError: when ``min_count`` < 1 or ``max_context`` < 0.
+        """
+        prompt = check_ids(prompt_ids)
+        check_at_least("min_count", min_count, 1)
+        limit = prompt.size
+        if max_context is not None:
+            limit = min(limit, check_at_least("max_context", max_context, 0))
+        length = longest_supported(
+            lambda n: self._num_contexts(prompt[prompt.size - n :]),
+            limit=limit,
+            min_count=min_count,
+        )
+        parts = self._next_tokens(prompt[prompt.size - length :])
+        return merge_next_tokens(parts, suffix_len=length)
+
+    def longest_suffix(self, prompt_ids: Ids, *, min_count: int = 1) -> int:
+        """Length of the longest suffix of the prompt that occurs ``min_count`` times.
+
+        Raises:
+            TokenError: for ids that are no integers in 0 ... 65535.
+            ConfigError: when ``min_count`` < 1.
+        """
+        prompt = check_ids(prompt_ids)
+        check_at_least("min_count", min_count, 1)
+        return longest_supported(
+            lambda n: self._count(prompt[prompt.size - n :]),
+            limit=prompt.size,
+            min_count=min_count,
+        )
+
+    def occurrences(self, ids: Ids, *, limit: int = 10) -> tuple[Occurrence, ...]:
+        """Where ``ids`` occurs: the first ``limit`` places, shard by shard in table order.
+
+        An occurrence that begins with the separator before a document has position -1; one that
+        begins with the final separator of a shard is its last document's position ``T``.
+
+        Raises:
+            TokenError: for an empty sequence or ids that are no integers in 0 ... 65535.
+            ConfigError: when ``limit`` < 0.
+        """
+        checked = check_ids(ids)
+        check_at_least("limit", limit, 0)
+        if not checked.size:
+            raise TokenError("an empty sequence occurs everywhere; give at least one token id")
+        return tuple(self._place(s, i) for s, i in self._occurrences(checked, limit))
+
+    def _place(self, shard: int, position: int) -> Occurrence:
+        document, inside = self.shards[shard].locate(position)
+        first = int(self.first_documents[shard]) if document >= 0 else 0
+        return Occurrence(document=first + document, position=inside)
+
+    def spans(self, ids: Ids, *, min_len: int = 1, max_occurrences: int = 10) -> list[Span]:
+        """Maximal matching spans: those that no longer matching span contains, by start.
+
+        Raises:
+            TokenError: for ids that are no integers in 0 ... 65535.
+            ConfigError: when ``min_len`` < 1 or ``max_occurrences`` < 0.
+        """
+        checked = check_ids(ids)
+        check_at_least("min_len", min_len, 1)
+        check_at_least("max_occurrences", max_occurrences, 0)
+        lengths = self.longest_prefixes(checked).tolist()
+        found, covered = [], 0
+        for start, length in enumerate(lengths):
+            end = start + length
+            # Ends never decrease with the start: a span is contained only in one before it.
+            if length >= min_len and end > covered:
+                query = checked[start:end]
+                places = self.occurrences(query, limit=max_occurrences)
+                found.append(
+                    Span(start=start, end=end, count=self._count(query), occurrences=places)
+                )
+            covered = end
+        return found
+
+    # ------------------------------------------------------------------------------ whole rows
+
+    def longest_prefixes(self, ids: Ids) -> NDArray[np.int32]:
+        """(T,) for every start, the length of the longest match that begins there."""
+        lengths: NDArray[np.int32] = self.match_lengths(check_ids(ids)[None])[0]
+        return lengths
+
+    def match_lengths(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+        """Longest match that *begins* at every position of every row.
+
+        Args:
+            tokens_BT: (B, T) ids.
+
+        Returns:
+            (B, T) int32: the most tokens from there on, inside the row, that some shard holds.
+
+        Raises:
+            TokenError: when it is not two-dimensional or holds ids outside 0 ... 65535.
+        """
+        rows = check_ids(tokens_BT, dimensions=2)
+        lengths = np.zeros(rows.shape, dtype=np.int32)
+        for row, out in zip(rows, lengths, strict=True):
+            end = 0
+            for start in range(row.size):  # the end of a longest match never moves back
+                end = max(end, start)
+                while end < row.size and self._count(row[start : end + 1]):
+                    end += 1
+                out[start] = end - start
+        return lengths
+
+    def suffix_match_lengths(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+        """Longest match that *ends* at every position of every row, that position included.
+
+        Args:
+            tokens_BT: (B, T) ids.
+
+        Returns:
+            (B, T) int32: the most last tokens of ``row[: t + 1]`` that some shard holds.
+
+        Raises:
+            TokenError: as :meth:`match_lengths`.
+        """
+        lengths = self.match_lengths(tokens_BT)
+        starts = np.arange(lengths.shape[1])
+        for row in lengths:  # the first start whose match reaches past t
+            ends = starts + row
+            row[:] = starts + 1 - np.searchsorted(ends, starts + 1)
+        return lengths
+
+    def documents_equal(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """(B,) number of documents that are identical to each row.
+
+        Raises:
+            TokenError: as :meth:`match_lengths`.
+        """
+        rows = check_ids(tokens_BT, dimensions=2)
+        counts = np.zeros(len(rows), dtype=np.int64)
+        for b, row in enumerate(rows):
+            if (row == EOS_TOKEN_ID).any():
+                continue
+            padded = np.pad(row, 1, constant_values=EOS_TOKEN_ID)
+            counts[b] = self._count(padded)
+            # A last document without a separator behind it ends with the stream.
+            open_ended = [shard for shard in self.shards if not shard.has_final_separator]
+            tails = [shard.tokens[-row.size - 1 :] for shard in open_ended]
+            counts[b] += sum(np.array_equal(tail, padded[:-1]) for tail in tails)
+        return counts
+
+    def parse(self, row: Ids, *, max_occurrences: int = 64) -> list[Phrase]:
+        """Read a row as the fewest corpus phrases: from the left, always the longest match.
+
+        Raises:
+            TokenError: for ids that are no integers in 0 ... 65535.
+            ConfigError: when ``max_occurrences`` < 0.
+        """
+        ids = check_ids(row)
+        check_at_least("max_occurrences", max_occurrences, 0)
+        lengths = self.longest_prefixes(ids)
+        phrases: list[Phrase] = []
+        start = 0
+        while start < ids.size:
+            query = ids[start : start + int(lengths[start])]
+            places = self.occurrences(query, limit=max_occurrences) if query.size else ()
+            phrases.append(
+                Phrase(
+                    start=start,
+                    length=max(query.size, 1),
+                    count=self._count(query) if query.size else 0,
+                    documents=np.array([place.document for place in places], dtype=np.int64),
+                    positions=np.array([place.position for place in places], dtype=np.int64),
+                )
+            )
+            start += phrases[-1].length
+        return phrases
+
+    # --------------------------------------------------------------------------------- documents
+
+    def document(self, document: int) -> Tokens:
+        """Token ids of one document, without separators.
+
+        Raises:
+            TokenError: when there is no such document.
+        """
+        shard, inside = self._shard_of(document)
+        return shard.document(inside)
+
+    def metadata(self, document: int) -> dict[str, Any]:
+        """Source key, shard, caption ... of one document, in O(1).
+
+        Raises:
+            TokenError: when there is no such document.
+        """
+        shard, inside = self._shard_of(document)
+        return shard.metadata(inside)
+
+    def _shard_of(self, document: int) -> tuple[DocumentStream, int]:
+        if not 0 <= document < self.num_documents:
+            raise TokenError(
+                f"there is no document {document}; the index holds {self.num_documents}, counted "
+                "from 0"
+            )
+        number = int(np.searchsorted(self.first_documents, document, side="right")) - 1
+        return self.shards[number], document - int(self.first_documents[number])
+
+
+def check_ids(ids: Any, *, dimensions: int = 1) -> Tokens:
+    """Token ids as a contiguous uint16 array; nothing is rounded, wrapped or guessed.
+
+    Raises:
+        TokenError: for another number of dimensions, non-integers, or ids outside 0 ... 65535.
+    """
+    array = ids if isinstance(ids, np.ndarray) else _as_array(ids)
+    if array.ndim != dimensions:
+        raise TokenError(
+            f"expected {'a flat sequence of ids' if dimensions == 1 else 'ids of shape (B, T)'}, "
+            f"got an array of shape {array.shape}"
+        )
+    if not np.issubdtype(array.dtype, np.integer):
+        raise TokenError(f"token ids are integers in 0 ... {EOS_TOKEN_ID}, got {array.dtype}")
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= EOS_TOKEN_ID:
+        bad = int(array.min()) if int(array.min()) < 0 else int(array.max())
+        raise TokenError(f"token id {bad} is outside 0 ... {EOS_TOKEN_ID}")
+    return np.ascontiguousarray(array, dtype=np.uint16)
+
+
+def _as_array(ids: Any) -> NDArray[Any]:
+    try:
+        numbers = [operator.index(number) for number in ids if not isinstance(number, bool)]
+        if len(numbers) != len(ids):
+            raise TypeError("a bool is no token id")
+        return np.array(numbers, dtype=np.int64)
+    except (TypeError, OverflowError) as error:
+        raise TokenError(
+            f"token ids are a sequence of integers in 0 ... {EOS_TOKEN_ID}: {error}"
+        ) from error
+
+
+def check_at_least(name: str, value: int, least: int) -> int:
+    """``value`` when it is an integer of at least ``least``.
+
+    Raises:
+        ConfigError: naming the argument.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ConfigError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)

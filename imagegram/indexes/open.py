@@ -1,0 +1,97 @@
+"""Find the shards behind folders and hand them to an engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from imagegram.errors import ConfigError, IndexFormatError, did_you_mean
+from imagegram.indexes.base import Index
+from imagegram.indexes.format import IndexShard, open_shards
+from imagegram.store.artifacts import Artifact
+from imagegram.store.manifest import MANIFEST, Manifest
+
+ENGINES: Final = ("native", "naive", "fastgram")
+#: Written by a stage that collects parts: ``{"kind": part kind, "digests": [...]}``.
+SHARDS_FILE: Final = "shards.json"
+
+
+def open_index(dirs: str | Path | Sequence[str | Path], *, engine: str) -> Index:
+    """See :meth:`imagegram.indexes.Index.open`."""
+    folders = [dirs] if isinstance(dirs, str | Path) else list(dirs)
+    shards = tuple(shard for folder in folders for shard in find_shards(Path(folder)))
+    return make_engine(shards, engine=engine)
+
+
+def make_engine(shards: Sequence[IndexShard], *, engine: str) -> Index:
+    """An engine over open shards.
+
+    Raises:
+        ConfigError: for an unknown engine.
+        IndexFormatError: without any shard.
+    """
+    if not shards:
+        raise IndexFormatError("an index needs at least one shard; give an index folder")
+    if engine == "native":
+        from imagegram.indexes.native import NativeIndex
+
+        return NativeIndex(shards=tuple(shards))
+    if engine == "naive":
+        from imagegram.indexes.naive import NaiveIndex
+
+        return NaiveIndex(shards=tuple(shards))
+    if engine == "fastgram":
+        from imagegram.indexes.fastgram import FastgramIndex
+
+        return FastgramIndex(shards=tuple(shards))
+    raise ConfigError(f"unknown index engine {engine!r}: {did_you_mean(engine, ENGINES)}")
+
+
+def find_shards(folder: Path) -> tuple[IndexShard, ...]:
+    """The shards of an index artifact, an index folder, or a folder of index folders.
+
+    Raises:
+        IndexFormatError: when there are none, or one of them is broken or missing.
+    """
+    if not folder.is_dir():
+        raise IndexFormatError(
+            f"{folder} is not a folder; python -m imagegram.tools.ls lists the indexes made so far"
+        )
+    if (folder / SHARDS_FILE).exists():
+        return _shards_of_artifact(folder)
+    if not any(folder.glob("tokenized.*")):
+        parts = sorted(part for part in folder.iterdir() if any(part.glob("tokenized.*")))
+        if parts:
+            return tuple(shard for part in parts for shard in open_shards(part))
+    if (folder / MANIFEST).exists():
+        return (_open_artifact(folder),)
+    return open_shards(folder)
+
+
+def _shards_of_artifact(folder: Path) -> tuple[IndexShard, ...]:
+    path = folder / SHARDS_FILE
+    try:
+        listed = json.loads(path.read_text())
+        kind, digests = listed["kind"], listed["digests"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise IndexFormatError(
+            f"{path}: not a list of shards ({error}); remove {folder} and run again"
+        ) from error
+    if kind != "index_shard":
+        raise IndexFormatError(
+            f"{folder} collects artifacts of kind {kind!r}, not index shards; give an artifact of "
+            "kind index (python -m imagegram.tools.ls lists them)"
+        )
+    parts = [folder.parent.parent / kind / digest for digest in digests]
+    for part in parts:
+        if not (part / MANIFEST).exists():
+            raise IndexFormatError(
+                f"{part}, a shard of {folder}, is missing; repeat the run that made the index"
+            )
+    return tuple(_open_artifact(part) for part in parts)
+
+
+def _open_artifact(folder: Path) -> IndexShard:
+    return IndexShard.open(folder, artifact=Artifact(path=folder, manifest=Manifest.read(folder)))

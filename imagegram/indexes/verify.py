@@ -1,0 +1,103 @@
+"""Verify an index shard: every separator, and the table's entries and order.
+
+Opening compares only sizes; this reads the files. The shallow form samples the table and takes
+seconds; the deep form compares every neighbouring pair and proves that the table is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.errors import IndexFormatError
+from imagegram.indexes.format import REBUILD, IndexShard, check_files, read_pointers
+from imagegram.indexes.stream import TOKEN_BYTES
+from imagegram.protocols import EOS_TOKEN_ID
+
+_BLOCK: Final = 1 << 20
+
+
+def verify(shard: IndexShard, *, deep: bool = False, samples: int = 100_000) -> None:
+    """Check what opening does not: separators, table entries and their order.
+
+    Args:
+        shard: an open shard.
+        deep: check every entry of the table, and that it is a permutation; else ``samples``
+            neighbouring pairs spread evenly over the table.
+        samples: how many pairs a shallow check compares.
+
+    Raises:
+        IndexFormatError: naming the first entry that is wrong.
+    """
+    check_files(shard)
+    positions = np.asarray(shard.offsets) // np.uint64(TOKEN_BYTES)
+    for document in np.flatnonzero(np.asarray(shard.tokens[positions]) != EOS_TOKEN_ID)[:1]:
+        raise IndexFormatError(
+            f"{shard.file('offset')}: entry {document} points at byte {shard.offsets[document]}, "
+            f"which holds no separator; {REBUILD}"
+        )
+    seen = np.zeros(shard.num_tokens if deep else 0, dtype=bool)
+    for ranks in _rank_blocks(shard.num_tokens, deep=deep, samples=samples):
+        pointers = read_pointers(shard, ranks.start, ranks.stop)
+        if pointers.size and not 0 <= pointers.min() <= pointers.max() < shard.num_tokens:
+            raise IndexFormatError(
+                f"{shard.file('table')}: ranks {ranks.start} ... {ranks.stop - 1} hold a pointer "
+                f"outside of the {shard.num_tokens} tokens; {REBUILD}"
+            )
+        _check_order(shard, ranks.start, pointers)
+        if deep:
+            seen[pointers] = True
+    if not seen.all():
+        raise IndexFormatError(
+            f"{shard.file('table')} is no permutation: token {int(np.argmin(seen))} of the stream "
+            f"is missing from it; {REBUILD}"
+        )
+
+
+def _rank_blocks(num_tokens: int, *, deep: bool, samples: int) -> Iterator[range]:
+    """Ranges of ranks to compare; they overlap by one so that no pair is left out."""
+    if deep or num_tokens <= samples:
+        for start in range(0, num_tokens, _BLOCK):
+            yield range(start, min(start + _BLOCK + 1, num_tokens))
+        return
+    for start in np.linspace(0, num_tokens - 2, samples, dtype=np.int64).tolist():
+        yield range(start, start + 2)
+
+
+def _check_order(shard: IndexShard, first_rank: int, pointers: NDArray[np.int64]) -> None:
+    """Compare neighbours: vectorised over a window that doubles while they are still equal."""
+    left, right = pointers[:-1], pointers[1:]
+    open_pairs, depth, window = np.arange(len(left)), 0, 8
+    while open_pairs.size:
+        columns = depth + np.arange(window)
+        keys_left = _keys(shard, left[open_pairs, None] + columns)
+        keys_right = _keys(shard, right[open_pairs, None] + columns)
+        differs = keys_left != keys_right
+        first = differs.argmax(axis=1)
+        rows = np.arange(len(open_pairs))
+        decided = differs[rows, first]
+        wrong = decided & (keys_left[rows, first] > keys_right[rows, first])
+        for pair in open_pairs[wrong][:1]:
+            rank = first_rank + int(pair)
+            raise IndexFormatError(
+                f"{shard.file('table')}: ranks {rank} and {rank + 1} are out of order; {REBUILD}"
+            )
+        same = open_pairs[left[open_pairs] == right[open_pairs]]
+        for pair in same[:1]:
+            raise IndexFormatError(
+                f"{shard.file('table')}: ranks {first_rank + int(pair)} and the next hold the same "
+                f"pointer; {REBUILD}"
+            )
+        open_pairs, depth = open_pairs[~decided], depth + window
+        window = min(window * 2, max(_BLOCK // max(open_pairs.size, 1), 8))
+
+
+def _keys(shard: IndexShard, positions: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Sort keys of tokens: the bytes swapped, as memcmp sees them; -1 past the end."""
+    inside = positions < shard.num_tokens
+    tokens = np.asarray(shard.tokens)[np.where(inside, positions, 0)]
+    keys: NDArray[np.int32] = np.where(inside, tokens.byteswap().astype(np.int32), -1)
+    return keys
