@@ -366,6 +366,7 @@ class Sampler(Protocol):
     top_p: float
     min_p: float
     min_count: int
+    count_documents: bool
     matching: str
 
     def max_context_per_position(self, layout: TokenLayout) -> NDArray[np.int32]:
@@ -401,10 +402,14 @@ class FittedGenerator(Protocol):
         sampler: Sampler,
         layout: TokenLayout,
         seed: int,
+        samples: NDArray[np.uint64] | None = None,
         progress: Progress | None = None,
         workers: int = 1,
     ) -> Trace:
-        """The trace of given tokens, as if the sampler had been forced to write them."""
+        """The trace of given tokens, as if the sampler had been forced to write them.
+
+        Sources are drawn as for ``samples``, (B,) sample ids; None: 0 ... B - 1.
+        """
 
 
 class Generator(Protocol):
