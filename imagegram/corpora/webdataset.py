@@ -20,8 +20,13 @@ from imagegram.corpora.tar import TarShard
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.store.fingerprint import NOT_IDENTITY
 
-#: RMS difference (0 ... 255) of 16x16 thumbnails below which two images count as one picture. Seen
-#: in 20,000 Tiny-ImageNet images and 3,000 of its validation images: see ``near_duplicates``.
+#: RMS difference (0 ... 255) of 16x16 thumbnails up to which two images count as one picture.
+#: Looked at in Tiny-ImageNet (20,000 training images among themselves and against 3,000 validation
+#: images): one pair below it, at 5.9, a lion in two encodings; the next, at 9.3 and above, are
+#: different insects on bare walls, different webs on black. The same image saved as JPEG of quality
+#: 50 differs by 4.5 or less in 99 % of cases, of quality 20 by 6.9, resized to 48 or 224 pixels by
+#: 1.7, brighter by 5 levels by 5.0. A shift or crop by one of 64 pixels (median 6 to 7) or more,
+#: and a mirror image, are mostly not found.
 NEAR_DUPLICATE_RMS: Final = 6.0
 _RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
