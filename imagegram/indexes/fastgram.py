@@ -6,7 +6,8 @@ What it corrects (fast-gram 0.1.0):
   there, or, when the context also ends a document, gives *all* counts to the separator: such
   contexts are read from the table itself;
 * counts are exact because ``max_support`` exceeds every interval, and are checked to add up;
-* results that are error values are raised; numpy integers are converted, which it would refuse.
+* results that are error values are raised; numpy integers are converted, which it would refuse;
+* a shard without documents, which it would refuse, is answered for here.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class FastgramIndex(Index):
 
         Raises:
             MissingDependencyError: when fast-gram is not installed.
-            UnsupportedError: for a shard without documents, which it cannot open.
+            UnsupportedError: when no shard has a document.
             IndexFormatError: when it refuses the folders or reads other shards than we do.
         """
         try:
@@ -46,33 +47,46 @@ class FastgramIndex(Index):
             raise MissingDependencyError(
                 "engine 'fastgram' needs a package: pip install fast-gram"
             ) from error
-        for shard in self.shards:
-            if not shard.num_documents:
-                raise UnsupportedError(
-                    f"fast-gram cannot open {shard.name}, which has no documents; use engine 'native'"
-                )
-        folders = list(dict.fromkeys(str(shard.path) for shard in self.shards))
+        if not self._live:
+            raise UnsupportedError(
+                "fast-gram cannot open an index without documents; use engine 'native'"
+            )
+        folders = list(dict.fromkeys(str(self.shards[s].path) for s in self._live))
         try:
             engine = fastgram.GramEngine(folders, eos_token_id=EOS_TOKEN_ID, threads=1)
         except RuntimeError as error:
             raise IndexFormatError(f"fast-gram cannot open {folders}: {error}") from error
         sizes = [engine.engine.get_tok_cnt(s) for s in range(engine.engine.get_num_shards())]
-        if sizes != [shard.num_tokens for shard in self.shards]:
+        expected = [self.shards[s].num_tokens for s in self._live]
+        if sizes != expected:
             raise IndexFormatError(
-                f"fast-gram reads shards of {sizes} tokens where the folders hold "
-                f"{[shard.num_tokens for shard in self.shards]}; use engine 'native'"
+                f"fast-gram reads shards of {sizes} tokens where the folders hold {expected}; "
+                "use engine 'native'"
             )
         return engine
+
+    @cached_property
+    def _live(self) -> list[int]:
+        """Shards with documents; a shard without, which fast-gram refuses, holds one separator."""
+        return [s for s, shard in enumerate(self.shards) if shard.num_documents]
+
+    def _lone_separators(self) -> int:
+        return sum(shard.num_tokens for shard in self.shards if not shard.num_documents)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"shards": self.shards}  # the engine is opened again in another process
 
     def _segments(self, ids: Tokens) -> list[tuple[int, int]]:
         found = _checked(self.engine.find(ids.tolist()))
-        return [(int(lo), int(hi)) for lo, hi in found["segment_by_shard"]]
+        lone = int(ids.tolist() == [EOS_TOKEN_ID])
+        segments = [(0, lone * shard.num_tokens) for shard in self.shards]
+        for s, (lo, hi) in zip(self._live, found["segment_by_shard"], strict=True):
+            segments[s] = (int(lo), int(hi))
+        return segments
 
     def _count(self, ids: Tokens) -> int:
-        return int(_checked(self.engine.count(ids.tolist()))["count"])
+        counted = int(_checked(self.engine.count(ids.tolist()))["count"])
+        return counted + (self._lone_separators() if ids.tolist() == [EOS_TOKEN_ID] else 0)
 
     def _ends_a_shard(self, ids: Tokens) -> int:
         """Shards whose stream ends with ``ids``: occurrences without a next token."""
@@ -91,6 +105,8 @@ class FastgramIndex(Index):
             return []
         answer = _checked(self.engine.primitive_ntd(ids.tolist(), max_support=self.num_tokens + 1))
         result = {token: entry["cont_cnt"] for token, entry in answer["result_by_token_id"].items()}
+        if not ids.size and self._lone_separators():
+            result[EOS_TOKEN_ID] = result.get(EOS_TOKEN_ID, 0) + self._lone_separators()
         if sum(result.values()) != expected:
             raise UnsupportedError(
                 f"fast-gram counted {sum(result.values())} next tokens after {ids[-8:].tolist()}, "
