@@ -45,6 +45,8 @@ class Knobs(NamedTuple):
 
     Attributes:
         needed: ``min_count``, at most the number of documents.
+        limits: (T,) longest context of every position.
+        classes: (T,) matching class of every position.
         filtered: whether only places of the new token's class are candidates.
         shifts: whether the place before a candidate was one for the token before: then a suffix
             that was too long stays too long.
@@ -58,8 +60,8 @@ class Knobs(NamedTuple):
     count_documents: bool
     filtered: bool
     shifts: bool
-    limits_T: NDArray[np.int32]
-    classes_T: NDArray[np.int32]
+    limits: NDArray[np.int32]
+    classes: NDArray[np.int32]
 
 
 class Rows(NamedTuple):

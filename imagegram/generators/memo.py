@@ -15,13 +15,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from imagegram.indexes.kernels import Int, ShardViews, token_at
+from imagegram.indexes.kernels import Int, ShardViews, pointer_at, token_at
 
 #: Contexts with fewer candidates are counted again each time: that is as fast as remembering.
-MIN_CANDIDATES: Final = 256
+FREQUENT: Final = 256
 #: Longer suffixes are not remembered.
 MAX_LENGTH: Final = 64
-_MAX_ENTRIES: Final = 1 << 16
+#: Contexts that one memo holds at most.
+MAX_ENTRIES: Final = 1 << 16
 _TOKENS_PER_ENTRY: Final = 32
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 
@@ -30,12 +31,13 @@ class Memo(NamedTuple):
     """E entries over S shards, found by open addressing.
 
     Attributes:
+        frequent: candidates from which on a context is remembered.
         slots: (power of two,) int32 entry number, -1 when free.
         used: (2,) int64: entries, and tokens in the pools.
         length: (E,) int64 suffix length.
         group: (E,) int64 matching class.
         shard: (E,) int64 shard of one candidate.
-        index: (E,) int64 its place in the stream.
+        at: (E,) int64 its place in the stream.
         start: (E + 1,) int64: an entry's tokens lie at ``start[e] ... start[e + 1]``.
         num_contexts: (E,) int64 candidates.
         entropy: (E,) float64 bits.
@@ -45,12 +47,13 @@ class Memo(NamedTuple):
         probabilities: pool of their probabilities under the sampler.
     """
 
+    frequent: int
     slots: NDArray[np.int32]
     used: NDArray[np.int64]
     length: NDArray[np.int64]
     group: NDArray[np.int64]
     shard: NDArray[np.int64]
-    index: NDArray[np.int64]
+    at: NDArray[np.int64]
     start: NDArray[np.int64]
     num_contexts: NDArray[np.int64]
     entropy: NDArray[np.float64]
@@ -60,22 +63,17 @@ class Memo(NamedTuple):
     probabilities: NDArray[np.float64]
 
 
-def make_memo(num_shards: int, total_tokens: int) -> Memo:
-    """An empty memo; its memory is touched only as it fills.
-
-    Args:
-        num_shards: S.
-        total_tokens: of the corpus; bounds how many frequent contexts there can be.
-    """
-    entries = int(min(_MAX_ENTRIES, max(total_tokens // 16, 256)))
-    pool = max(entries * _TOKENS_PER_ENTRY, 1 << 17)
+def make_memo(num_shards: int, *, frequent: int = FREQUENT, entries: int = MAX_ENTRIES) -> Memo:
+    """An empty memo of S shards; its memory is touched only as it fills."""
+    pool = max(entries * _TOKENS_PER_ENTRY, 1 << 16)
     return Memo(
+        frequent=frequent,
         slots=np.full(1 << (4 * entries - 1).bit_length(), -1, dtype=np.int32),
         used=np.zeros(2, dtype=np.int64),
         length=np.empty(entries, dtype=np.int64),
         group=np.empty(entries, dtype=np.int64),
         shard=np.empty(entries, dtype=np.int64),
-        index=np.empty(entries, dtype=np.int64),
+        at=np.empty(entries, dtype=np.int64),
         start=np.zeros(entries + 1, dtype=np.int64),
         num_contexts=np.empty(entries, dtype=np.int64),
         entropy=np.empty(entries, dtype=np.float64),
@@ -107,7 +105,7 @@ def recall(
     while memo.slots[slot] >= 0:
         entry = np.int64(memo.slots[slot])
         if memo.length[entry] == length and memo.group[entry] == group:
-            shard, first, same = memo.shard[entry], memo.index[entry] - length, 0
+            shard, first, same = memo.shard[entry], memo.at[entry] - length, 0
             while same < length and token_at(views, shard, first + same) == np.int64(
                 history[end - length + same]
             ):
@@ -121,16 +119,14 @@ def recall(
 @njit(cache=True, nogil=True)
 def remember(
     memo: Memo,
+    views: ShardViews,
     history: NDArray[np.uint16],
     end: Int,
     length: Int,
     group: Int,
-    shard: Int,
-    index: Int,
     num_contexts: Int,
     entropy: float,
-    lo: NDArray[np.int64],
-    hi: NDArray[np.int64],
+    intervals: NDArray[np.int64],
     tokens_K: NDArray[np.uint16],
     counts_K: NDArray[np.int64],
     p_K: NDArray[np.float64],
@@ -144,9 +140,12 @@ def remember(
         memo.used[:] = 0
     entry, start = memo.used[0], memo.used[1]
     memo.length[entry], memo.group[entry] = length, group
-    memo.shard[entry], memo.index[entry] = shard, index
+    for s in range(views.num_tokens.size):
+        if intervals[0, s] < intervals[1, s]:
+            memo.shard[entry] = s
+            memo.at[entry] = pointer_at(views, s, intervals[0, s]) + length
     memo.num_contexts[entry], memo.entropy[entry] = num_contexts, entropy
-    memo.intervals[entry, 0], memo.intervals[entry, 1] = lo, hi
+    memo.intervals[entry] = intervals
     memo.start[entry], memo.start[entry + 1] = start, start + size
     memo.tokens[start : start + size] = tokens_K
     memo.counts[start : start + size] = counts_K

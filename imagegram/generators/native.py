@@ -6,25 +6,29 @@ are. Every image is one job; which thread takes it changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from queue import SimpleQueue
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.generators.kernels import Documents, Knobs, Rows, Work, make_work
-from imagegram.generators.memo import make_memo
+from imagegram.generators.memo import FREQUENT, MAX_ENTRIES, Memo, make_memo
 from imagegram.generators.position_kernel import write_row_by_position
 from imagegram.generators.reference import matching_classes
 from imagegram.generators.suffix_kernel import write_row
 from imagegram.generators.trace import empty_trace
-from imagegram.indexes.format import TOKEN_BYTES, IndexShard
+from imagegram.indexes.format import IndexShard
 from imagegram.indexes.kernels import ShardViews, shard_views
+from imagegram.indexes.stream import TOKEN_BYTES
 from imagegram.protocols import Sampler, Tokens, Trace
 from imagegram.tokenizers.layout import TokenLayout
+
+_NO_STARTS: Final = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,9 +37,13 @@ class NativeGenerator:
 
     Attributes:
         shards: in the order of their document ids.
+        frequent: candidates from which on a worker remembers what a context leads to.
+        memo_entries: contexts that it remembers at most.
     """
 
     shards: tuple[IndexShard, ...]
+    frequent: int = FREQUENT
+    memo_entries: int = MAX_ENTRIES
 
     @cached_property
     def views(self) -> ShardViews:
@@ -58,7 +66,7 @@ class NativeGenerator:
         )
 
     @cached_property
-    def columns_TN(self) -> Tokens:
+    def columns(self) -> Tokens:
         """(T, N) all documents, position by position; needs equally long ones."""
         rows = [_rows(shard) for shard in self.shards]
         columns_TN = np.empty((rows[0].shape[1], sum(map(len, rows))), dtype=np.uint16)
@@ -98,10 +106,10 @@ class NativeGenerator:
         self, threads: int, knobs: Knobs, rows: Rows, forced: bool, seed: np.uint64
     ) -> Callable[[int, np.uint64], None]:
         views, documents = self.views, self.documents
-        idle: SimpleQueue[tuple[object, Work]] = SimpleQueue()
+        idle: SimpleQueue[tuple[Memo, Work]] = SimpleQueue()
         num_documents = int(views.num_documents.sum())
         for _ in range(threads):
-            memo = make_memo(len(self.shards), int(views.num_tokens.sum()))
+            memo = make_memo(len(self.shards), frequent=self.frequent, entries=self.memo_entries)
             idle.put((memo, make_work(len(self.shards), num_documents)))
 
         def write(b: int, sample: np.uint64) -> None:
@@ -114,7 +122,7 @@ class NativeGenerator:
     def _by_position(
         self, threads: int, knobs: Knobs, rows: Rows, forced: bool, seed: np.uint64
     ) -> Callable[[int, np.uint64], None]:
-        columns_TN = self.columns_TN
+        columns_TN = self.columns
         idle: SimpleQueue[tuple[NDArray[np.int32], Work]] = SimpleQueue()
         for _ in range(threads):
             idle.put((np.empty((2, columns_TN.shape[1]), dtype=np.int32), make_work(1, 1)))
@@ -137,19 +145,18 @@ class NativeGenerator:
             count_documents=sampler.count_documents,
             filtered=sampler.matching in ("channel", "level"),
             shifts=sampler.matching in ("free", "channel"),
-            limits_T=sampler.max_context_per_position(layout),
-            classes_T=matching_classes(sampler.matching, layout),
+            limits=sampler.max_context_per_position(layout),
+            classes=matching_classes(sampler.matching, layout),
         )
-
-
-_NO_STARTS = np.empty(0, dtype=np.int64)
 
 
 def _rows(shard: IndexShard) -> Tokens:
     """(N, T) documents of a shard whose documents are equally long; a view of the memory map."""
     stride = (shard.document_length or 0) + 1
-    whole: Sequence[int] = (shard.num_documents, stride)
-    # Streams of other tools may lack the separator after the last document.
+    # A strided view, because streams of other tools lack the last separator.
     return np.lib.stride_tricks.as_strided(
-        shard.tokens[1:], shape=(whole[0], stride - 1), strides=(stride * 2, 2), writeable=False
+        shard.tokens[1:],
+        shape=(shard.num_documents, stride - 1),
+        strides=(stride * TOKEN_BYTES, TOKEN_BYTES),
+        writeable=False,
     )

@@ -51,10 +51,10 @@ def write_row_by_position(
         seed: of the run.
         sample: id of the sample.
     """
-    num_tokens, num_documents = columns_TN.shape
+    num_tokens = columns_TN.shape[0]
     source = np.int64(-1)
     for t in range(num_tokens):
-        limit = min(np.int64(knobs.limits_T[t]), t + 1)
+        limit = min(np.int64(knobs.limits[t]), t + 1)
         size, length = _agreeing(columns_TN, members, rows.tokens[b], t, limit, knobs.needed)
         num_distinct = 0
         for i in range(size):

@@ -41,7 +41,7 @@ class Place(NamedTuple):
     """One token of the corpus: its shard and its index in the shard's stream."""
 
     shard: int
-    index: int
+    at: int
 
 
 class Candidates(NamedTuple):
@@ -49,15 +49,15 @@ class Candidates(NamedTuple):
 
     Attributes:
         suffix_len: L, tokens of context that every candidate follows.
-        tokens_K: (K,) distinct next tokens, ascending.
-        counts_K: (K,) candidates that hold each.
+        tokens: (K,) distinct next tokens, ascending.
+        counts: (K,) candidates that hold each.
         choose: (token, number) to the place of that candidate among those that hold the token:
             shard by shard, in table order (``position``: by document).
     """
 
     suffix_len: int
-    tokens_K: NDArray[Any]
-    counts_K: NDArray[Any]
+    tokens: NDArray[Any]
+    counts: NDArray[Any]
     choose: Callable[[int, int], Place]
 
 
@@ -178,7 +178,8 @@ class ReferenceLookup:
             return at
         classes = matching_classes(self.sampler.matching, self.layout)
         _, positions = self.corpus.locate(shard, at)
-        return at[classes[positions] == classes[position]]
+        same: NDArray[np.int64] = at[classes[positions] == classes[position]]
+        return same
 
     def _support(self, places: list[NDArray[np.int64]]) -> int:
         if not self.sampler.count_documents:
@@ -252,28 +253,29 @@ def trace_rows(
     tokens_BT = np.zeros((len(samples), num_tokens), dtype=np.uint16)
     trace = empty_trace(len(samples), num_tokens)
     for b, sample in enumerate(samples.tolist()):
-        history, source = [EOS_TOKEN_ID], None
+        history = [EOS_TOKEN_ID]
+        source: Place | None = None
         for t in range(num_tokens):
             found = lookup.candidates(history, min(int(limits_T[t]), t + 1))
             first, second = uniforms(seed=seed, sample=sample, position=t)
-            p_K = _distribution(lookup.sampler, found.counts_K)
+            p_K = _distribution(lookup.sampler, found.counts)
             chosen = draw(p_K, first)
-            token = int(found.tokens_K[chosen] if forced_BT is None else forced_BT[b, t])
-            where = np.flatnonzero(found.tokens_K == token)
+            token = int(found.tokens[chosen] if forced_BT is None else forced_BT[b, t])
+            where = np.flatnonzero(found.tokens == token)
             previous, source = source, None
             if len(where):
                 chosen = int(where[0])
                 trace.probability[b, t] = p_K[chosen]
                 source = _continue(lookup, previous, history, found.suffix_len, token)
                 if source is None:
-                    count = int(found.counts_K[chosen])
+                    count = int(found.counts[chosen])
                     source = found.choose(token, min(int(second * count), count - 1))
-                document, position = lookup.corpus.locate(source.shard, np.array([source.index]))
+                document, position = lookup.corpus.locate(source.shard, np.array([source.at]))
                 trace.source_document[b, t] = document[0]
                 trace.source_position[b, t] = position[0]
             trace.suffix_len[b, t] = found.suffix_len
-            trace.num_contexts[b, t] = int(found.counts_K.sum())
-            trace.num_distinct[b, t] = len(found.tokens_K)
+            trace.num_contexts[b, t] = int(found.counts.sum())
+            trace.num_distinct[b, t] = len(found.tokens)
             trace.entropy[b, t] = entropy_bits(p_K)
             tokens_BT[b, t] = token
             history.append(token)
@@ -293,7 +295,7 @@ def _continue(
     """The place after the previous token's source, when it is a candidate with this token."""
     if previous is None:
         return None
-    shard, index = previous.shard, previous.index + 1
+    shard, index = previous.shard, previous.at + 1
     stream = lookup.corpus.streams[shard]
     context = history[len(history) - suffix_len :]
     if index >= len(stream) or index < suffix_len or stream[index] != token:

@@ -26,7 +26,7 @@ from imagegram.generators.kernels import (
     tally,
     which,
 )
-from imagegram.generators.memo import MIN_CANDIDATES, Memo, recall, remember
+from imagegram.generators.memo import Memo, recall, remember
 from imagegram.generators.philox import uniforms
 from imagegram.indexes.kernels import (
     Int,
@@ -63,7 +63,7 @@ def _admits(documents: Documents, knobs: Knobs, group: Int, s: Int, index: Int) 
     """Whether the token at a place of the corpus has the class of the new token."""
     if not knobs.filtered:
         return True
-    return knobs.classes_T[index % documents.stride[s] - 1] == group
+    return bool(knobs.classes[index % documents.stride[s] - 1] == group)
 
 
 @njit(cache=True, nogil=True)
@@ -121,7 +121,7 @@ def _try_length(
     Returns:
         The memo's entry; -1 when supported but not in the memo; -2 when not supported.
     """
-    group = knobs.classes_T[t]
+    group = knobs.classes[t]
     entry = recall(memo, views, history, t + 1, length, group)
     if entry >= 0:
         work.kept[:] = memo.intervals[entry]
@@ -159,7 +159,7 @@ def _longest(
     Support never grows with the length, so: try one token more than last time, then gallop up or
     down and bisect.
     """
-    limit = min(np.int64(knobs.limits_T[t]), t + 1)
+    limit = min(np.int64(knobs.limits[t]), t + 1)
     good, bad = np.int64(0), limit + 1
     length = min(limit, previous + 1)
     entry = _try_length(
@@ -168,7 +168,7 @@ def _longest(
     step = 1
     if entry != _TOO_FEW:
         good = length
-        if knobs.shifts and t > 0 and previous < min(np.int64(knobs.limits_T[t - 1]), t):
+        if knobs.shifts and t > 0 and previous < min(np.int64(knobs.limits[t - 1]), t):
             return good, entry  # one token more had too few candidates for the token before
         while good < limit and bad > limit:
             length = min(good + step, limit)
@@ -261,7 +261,7 @@ def _is_candidate(
     for back in range(1, length + 1):
         if token_at(views, s, index - back) != np.int64(history[t + 1 - back]):
             return False
-    return _admits(documents, knobs, knobs.classes_T[t], s, index)
+    return _admits(documents, knobs, knobs.classes[t], s, index)
 
 
 @njit(cache=True, nogil=True)
@@ -283,21 +283,18 @@ def write_row(
     history[0] = _EOS
     length, shard, index = np.int64(0), np.int64(-1), np.int64(-1)
     for t in range(num_tokens):
-        group = knobs.classes_T[t]
+        group = knobs.classes[t]
         length, entry = _longest(views, documents, knobs, memo, work, history, t, length)
         if entry >= 0:
             start, end = memo.start[entry], memo.start[entry + 1]
             tokens_K, counts_K = memo.tokens[start:end], memo.counts[start:end]
-            p_K, total, bits = (
-                memo.probabilities[start:end],
-                memo.num_contexts[entry],
-                memo.entropy[entry],
-            )
+            p_K = memo.probabilities[start:end]
+            total, bits = memo.num_contexts[entry], float(memo.entropy[entry])
         else:
             size = _count_next(views, documents, knobs, work, length, group)
             tokens_K, counts_K = work.tokens[:size], work.counts[:size]
             p_K = distribution(counts_K, knobs.temperature, knobs.top_k, knobs.top_p, knobs.min_p)
-            total, bits = counts_K.sum(), entropy_bits(p_K)
+            total, bits = counts_K.sum(), float(entropy_bits(p_K))
         note(rows, b, t, length, total, tokens_K.size, bits)
         first, second = uniforms(seed, sample, t)
         chosen = choose(rows, b, t, forced, first, tokens_K, p_K)
@@ -314,9 +311,9 @@ def write_row(
             document, position = locate(documents, views, shard, index)
             rows.source_document[b, t] = views.first_document[shard] + document
             rows.source_position[b, t] = position
-            if entry < 0 and total >= MIN_CANDIDATES:
-                remember(
-                    memo, history, t + 1, length, group, shard, index, total, bits,
-                    work.kept[0], work.kept[1], tokens_K, counts_K, p_K,
-                )  # fmt: skip
+        if entry < 0 and total >= memo.frequent:
+            remember(
+                memo, views, history, t + 1, length, group, total, bits,
+                work.kept, tokens_K, counts_K, p_K,
+            )  # fmt: skip
         history[t + 1] = token

@@ -1,0 +1,221 @@
+"""NgramGenerator: an unbounded n-gram model; fitting it is indexing its tokens.
+
+``python -m imagegram.run generator=ngram generator.engine=naive`` runs the slow definition
+instead of the compiled kernels; tokens and trace are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
+from imagegram.generators.reference import (
+    Lookup,
+    ReferenceLookup,
+    StreamCorpus,
+    require_aligned,
+    trace_rows,
+)
+from imagegram.generators.trace import check_request, check_rows
+from imagegram.protocols import FittedGenerator, Progress, Sampler, Stage, Tokens, Trace
+from imagegram.store.artifacts import Artifact
+from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.tokenizers.layout import TokenLayout
+
+if TYPE_CHECKING:
+    from imagegram.generators.native import NativeGenerator
+    from imagegram.indexes import Index
+    from imagegram.indexes.format import IndexShard
+
+ENGINES: Final = ("native", "naive", "fastgram")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NgramGenerator:
+    """Samples the next token from what followed the longest sufficient context in the corpus.
+
+    Attributes:
+        name: of the configuration file.
+        engine: ``native`` (compiled), ``naive`` (the definition, slow) or ``fastgram`` (the PyPI
+            package, some samplers only); changes the speed, never the result.
+    """
+
+    VERSION: ClassVar[int] = 1
+    name: str
+    engine: str = field(default="native", metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ConfigError(
+                f"generator.engine={self.engine!r}: {did_you_mean(self.engine, ENGINES)}"
+            )
+
+    def fit(self, tokens: Any) -> Stage[FittedGenerator]:
+        """The stage that indexes a token set (``stages.tokenize.TokenSet``)."""
+        from imagegram.stages.index import BuildIndex
+
+        return BuildIndex(tokens=tokens, engine=self.engine)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FittedNgram:
+    """An index that generates.
+
+    Attributes:
+        artifact: of the index; its digest is this model's identity.
+        shards: of the index, in the order of their document ids.
+        engine: see :class:`NgramGenerator`.
+    """
+
+    artifact: Artifact
+    shards: tuple[IndexShard, ...]
+    engine: str = "native"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Addresses of memory maps mean nothing in another process, which maps them again.
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    def identity(self) -> str:
+        """kind/digest of the index."""
+        return self.artifact.identity()
+
+    @cached_property
+    def index(self) -> Index:
+        """The index as a library: counts, next tokens, spans, documents."""
+        from imagegram.indexes.open import make_engine
+
+        return make_engine(self.shards, engine=self.engine)
+
+    @cached_property
+    def _native(self) -> NativeGenerator:
+        from imagegram.generators.native import NativeGenerator
+
+        return NativeGenerator(shards=self.shards)
+
+    def generate(
+        self,
+        *,
+        sampler: Sampler,
+        layout: TokenLayout,
+        samples: NDArray[np.uint64],
+        seed: int,
+        progress: Progress | None = None,
+        workers: int = 1,
+    ) -> tuple[Tokens, Trace]:
+        """Sample images; row b depends only on (seed, samples[b]).
+
+        Args:
+            sampler: the knobs.
+            layout: of the tokenizer that made the index's tokens.
+            samples: (B,) sample ids, B >= 1.
+            seed: 0 ... 2**64 - 1.
+            progress: told the tokens that are done.
+            workers: threads.
+
+        Returns:
+            (B, T) uint16 tokens and their trace.
+
+        Raises:
+            ConfigError: without samples, or when the sampler does not fit the layout.
+            UnsupportedError: when the engine or the index cannot do the sampler's matching.
+        """
+        return self._rows(None, samples, sampler, layout, seed, progress, workers)
+
+    def replay(
+        self,
+        tokens_BT: Tokens,
+        *,
+        sampler: Sampler,
+        layout: TokenLayout,
+        seed: int,
+        samples: NDArray[np.uint64] | None = None,
+        progress: Progress | None = None,
+        workers: int = 1,
+    ) -> Trace:
+        """The trace of given tokens, as if the sampler had been forced to write them.
+
+        A token that no candidate holds has probability 0 and no source. With the seed and sample
+        ids of a generation, its own tokens get its own trace.
+
+        Args:
+            tokens_BT: (B, T) uint16 ids without separators.
+            sampler: the knobs.
+            layout: of the tokenizer.
+            seed: 0 ... 2**64 - 1; chooses among equal sources.
+            samples: (B,) sample ids; None: 0 ... B - 1.
+            progress: told the tokens that are done.
+            workers: threads.
+
+        Raises:
+            ConfigError: without rows, or when the sampler does not fit the layout.
+            TokenError: for rows of another length, or with a separator.
+            UnsupportedError: when the engine or the index cannot do the sampler's matching.
+        """
+        check_rows(tokens_BT, layout.num_tokens)
+        if samples is None:
+            samples = np.arange(len(tokens_BT), dtype=np.uint64)
+        if len(samples) != len(tokens_BT):
+            raise ConfigError(
+                f"{len(samples)} sample ids were given for {len(tokens_BT)} rows; give one a row, "
+                "or none"
+            )
+        return self._rows(tokens_BT, samples, sampler, layout, seed, progress, workers)[1]
+
+    def _rows(
+        self,
+        forced_BT: Tokens | None,
+        samples: NDArray[np.uint64],
+        sampler: Sampler,
+        layout: TokenLayout,
+        seed: int,
+        progress: Progress | None,
+        workers: int,
+    ) -> tuple[Tokens, Trace]:
+        check_request(len(samples), seed)
+        require_aligned([shard.document_length for shard in self.shards], sampler, layout)
+        self._require_tokens()
+        task = 0
+        if progress is not None:
+            verb = "generate" if forced_BT is None else "replay"
+            task = progress.start(verb, len(samples) * layout.num_tokens, "tokens")
+
+        def advance(steps: int) -> None:
+            if progress is not None:
+                progress.advance(task, steps)
+
+        rows = self._engine(sampler, layout, workers)(
+            samples=samples.astype(np.uint64), seed=seed, forced_BT=forced_BT, advance=advance
+        )
+        if progress is not None:
+            progress.finish(task)
+        return rows
+
+    def _engine(
+        self, sampler: Sampler, layout: TokenLayout, workers: int
+    ) -> Callable[..., tuple[Tokens, Trace]]:
+        if self.engine == "native":
+            return partial(self._native.rows, sampler=sampler, layout=layout, workers=workers)
+        return partial(trace_rows, self._lookup(sampler, layout))
+
+    def _lookup(self, sampler: Sampler, layout: TokenLayout) -> Lookup:
+        corpus = StreamCorpus(streams=tuple(shard.tokens for shard in self.shards))
+        if self.engine == "naive":
+            return ReferenceLookup(corpus=corpus, sampler=sampler, layout=layout)
+        from imagegram.generators.fastgram import FastgramLookup
+
+        return FastgramLookup(index=self.index, corpus=corpus, sampler=sampler, layout=layout)
+
+    def _require_tokens(self) -> None:
+        documents = sum(shard.num_documents for shard in self.shards)
+        separators = documents + sum(shard.has_final_separator for shard in self.shards)
+        if sum(shard.num_tokens for shard in self.shards) == separators:
+            raise UnsupportedError(
+                f"the index of {documents} documents holds no token, so nothing can be generated; "
+                "tokenize images first"
+            )
