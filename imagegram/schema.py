@@ -50,6 +50,7 @@ class Config:
     tokenizer: Any = MISSING
     generator: Any = MISSING
     sampler: Any = MISSING
+    encoder: Any = MISSING
     metric: dict[str, Any] = dataclasses.field(default_factory=dict)
     logger: dict[str, Any] = dataclasses.field(default_factory=dict)
     callback: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -1,0 +1,86 @@
+"""Shared by all tests: a composed configuration, a run in this process, a run as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def compose(*overrides: str) -> DictConfig:
+    """The configuration that these command-line words compose."""
+    import hydra
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from imagegram import schema
+
+    schema.register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(schema.CONF), version_base="1.3"):
+        return hydra.compose("config", list(overrides))
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return summary
+
+
+@pytest.fixture(scope="session")
+def demo_outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One outputs folder for all tests that may share artifacts: the tiny demo is made once."""
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture
+def run_here(demo_outputs: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Run an experiment in this process; returns its run folder."""
+    from imagegram.run import run_experiment
+
+    count = iter(range(100))
+
+    def run(*overrides: str, outputs: Path | None = None) -> Path:
+        folder = tmp_path / f"run{next(count)}"
+        folder.mkdir()
+        words = ["debug=tiny", f"paths.outputs={outputs or demo_outputs}", *overrides]
+        run_experiment(compose(*words), folder)
+        return folder
+
+    return run
+
+
+@pytest.fixture
+def command(demo_outputs: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``python -m <module>`` as a user would."""
+
+    def run(
+        module: str, words: Sequence[str], *, cwd: Path = REPOSITORY
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", module, *words],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env=clean_environment(),
+            check=False,
+        )
+
+    return run
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without what would make W&B or the hub go online."""
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("WANDB", "HF_", "HYDRA"))
+    }

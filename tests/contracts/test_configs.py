@@ -1,0 +1,108 @@
+"""Every YAML of conf/ composes, instantiates, and is typed by the class that it names."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.errors import ConfigCompositionException
+from hydra.utils import instantiate
+
+from imagegram import schema
+from imagegram.experiment import build
+from imagegram.run_folder import STAGE_OF_KIND
+from imagegram.store.fingerprint import identity
+from tests.conftest import compose
+
+GROUPS = ("corpus", "tokenizer", "generator", "sampler", "metric", "encoder")
+COMPONENTS = sorted(path for group in GROUPS for path in schema.CONF.glob(f"{group}/*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in schema.CONF.glob("experiment/*.yaml"))
+
+
+def ids(paths: list[Path]) -> list[str]:
+    return [f"{path.parent.name}={path.stem}" for path in paths]
+
+
+def load(path: Path) -> dict[str, object]:
+    loaded: dict[str, object] = yaml.safe_load(path.read_text())
+    return loaded
+
+
+@pytest.mark.parametrize("path", COMPONENTS, ids=ids(COMPONENTS))
+def test_a_component_yaml_names_its_schema_and_itself(path: Path) -> None:
+    document = load(path)
+    class_name = str(document["_target_"]).rpartition(".")[2]
+    schemas = [str(entry).partition("@")[0] for entry in document["defaults"]]  # type: ignore[attr-defined]
+    assert f"_{class_name}" in schemas
+    assert schemas[-1] == "_self_"
+    assert document["name"] == path.stem
+    cls = schema.component_classes()[path.parent.name, class_name]
+    fields = {field.name for field in dataclasses.fields(cls)}
+    assert set(document) - {"defaults", "_target_"} <= fields
+
+
+@pytest.mark.parametrize("path", COMPONENTS, ids=ids(COMPONENTS))
+def test_a_component_yaml_composes_and_instantiates(path: Path) -> None:
+    group, name = path.parent.name, path.stem
+    if group == "metric":
+        node = compose(f"metric=[{name}]").metric[name]
+    else:
+        node = compose(f"{group}={name}")[group]
+    if group == "encoder" and name == "module":
+        node.target = "torch.nn:Identity"
+    component = instantiate(node, _convert_="all")
+    assert component.name == name
+    if group != "encoder" or name != "module":
+        assert identity(component)["class"] == type(component).__name__
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_says_what_it_asks_and_runs_under_debug(name: str) -> None:
+    text = (schema.CONF / "experiment" / f"{name}.yaml").read_text()
+    assert text.startswith("# @package _global_\n# Question:")
+    assert re.search(r"^# Command: +python -m imagegram.run -m experiment=" + name, text, re.M)
+    assert "mode" not in load(schema.CONF / "experiment" / f"{name}.yaml").get("hydra", {})  # type: ignore[operator]
+    build(compose(f"experiment={name}", "debug=tiny"))
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit", "ray"])
+def test_launchers_compose(launcher: str) -> None:
+    assert compose(f"launcher={launcher}").seed == 0
+
+
+def test_self_comes_before_the_groups() -> None:
+    defaults = load(schema.CONF / "config.yaml")["defaults"]
+    assert isinstance(defaults, list)
+    assert defaults[:2] == ["_config", "_self_"]
+
+
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("sampler.temperature=hot", "sampler.temperature"),
+        ("num_samples=many", "num_samples"),
+        ("tokenizer.sizes=8", "tokenizer.sizes"),
+        ("sampler.temprature=1", "sampler.temprature"),
+        ("unknown=1", "unknown"),
+    ],
+)
+def test_a_wrong_value_or_key_fails_when_composed(word: str, key: str) -> None:
+    with pytest.raises(ConfigCompositionException, match=re.escape(key)):
+        compose(word)
+
+
+def test_a_mistyped_key_gets_a_hint(
+    command: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    result = command("imagegram.run", ["sampler.temprature=1", "--cfg", "job"])
+    assert result.returncode == 1
+    assert "did you mean 'sampler.temperature'?" in result.stderr
+
+
+def test_every_kind_of_artifact_of_the_flow_belongs_to_a_stage() -> None:
+    assert set(STAGE_OF_KIND.values()) == set(schema.STAGES)
