@@ -69,7 +69,7 @@ class WebDatasetCorpus:
     def __post_init__(self) -> None:
         """Accept YAML lists and check the ranges."""
         for name in ("tars", "holdout_tars"):
-            if isinstance(value := getattr(self, name), list | tuple):
+            if not isinstance(value := getattr(self, name), str | None):
                 object.__setattr__(self, name, tuple(str(item) for item in value))
         check_policy(self)
 

@@ -55,7 +55,7 @@ class PyramidTokenizer:
 
     def __post_init__(self) -> None:
         """Accept a YAML list and refuse sizes that are no pyramid."""
-        sizes = tuple(self.sizes) if isinstance(self.sizes, list | tuple) else (self.sizes,)
+        sizes = (self.sizes,) if isinstance(self.sizes, int) else tuple(self.sizes)
         object.__setattr__(self, "sizes", sizes)
         whole = bool(sizes) and all(type(size) is int and size > 0 for size in sizes)
         if not whole or any(a >= b for a, b in itertools.pairwise(sizes)):

@@ -1,0 +1,158 @@
+"""Get the tars of a corpus from the Hugging Face Hub.
+
+    python -m imagegram.tools.download corpus=cc12m_10
+    python -m imagegram.tools.download corpus=cc12m_100 paths.data=/big/disk
+
+Tars that are there in full are left alone, a partial one is continued where it stopped, and nothing
+carries its final name before it is whole. ``HF_ENDPOINT`` names a mirror, ``HF_TOKEN`` logs in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from imagegram.corpora.webdataset import WebDatasetCorpus
+from imagegram.errors import ConfigError, CorpusError, ImagegramError
+from imagegram.store.manifest import file_sha256
+
+_DEFAULT_ENDPOINT: Final = "https://huggingface.co"
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Download what the command line names; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m imagegram.tools.download",
+        description="Get the tars of a corpus from the Hugging Face Hub; run again to continue.",
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="as for imagegram.run: corpus=cc12m_10 [paths.data=FOLDER] [corpus.num_shards=3]",
+    )
+    overrides = parser.parse_args(argv).overrides
+    try:
+        corpus = compose_corpus(overrides)
+        num_new = download(corpus, endpoint=os.environ.get("HF_ENDPOINT"))
+    except ImagegramError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"corpus {corpus.name}: {len(corpus.wanted())} tars are there, {num_new} of them new")
+    return 0
+
+
+def compose_corpus(overrides: Sequence[str]) -> WebDatasetCorpus:
+    """The corpus that the configuration names.
+
+    Raises:
+        ConfigError: when it does not compose, or there is nothing to download for that corpus.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate
+
+    from imagegram import schema
+
+    schema.register()
+    try:
+        with initialize_config_dir(str(schema.CONF), version_base="1.3"):
+            corpus: Any = instantiate(compose("config", list(overrides)).corpus, _convert_="all")
+    except HydraException as error:
+        cause = error.__cause__
+        if isinstance(cause, ImagegramError):
+            raise cause from None
+        raise ConfigError(f"{error}\nfor example: corpus=cc12m_10") from error
+    if not isinstance(corpus, WebDatasetCorpus) or corpus.hub_repo is None:
+        pattern = re.compile(r"^hub_repo: (?!null)", re.MULTILINE)
+        names = (
+            path.stem
+            for path in sorted((schema.CONF / "corpus").glob("*.yaml"))
+            if pattern.search(path.read_text())
+        )
+        raise ConfigError(
+            f"corpus {corpus.name} has nothing to download; these have: "
+            f"{', '.join(f'corpus={name}' for name in names)}"
+        )
+    return corpus
+
+
+def download(corpus: WebDatasetCorpus, *, endpoint: str | None = None) -> int:
+    """Get every missing or partial training tar of ``corpus``; returns how many came anew.
+
+    Args:
+        corpus: with a ``hub_repo``.
+        endpoint: address of the hub; None: huggingface.co.
+
+    Raises:
+        CorpusError: when the hub cannot be reached, refuses, or sends something else than it
+            announced; what has arrived is kept.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # The hub's client raises errors of its HTTP library, and which library depends on its version.
+    failures: tuple[type[BaseException], ...] = (OSError, *HfHubHTTPError.__bases__)
+    assert corpus.hub_repo is not None
+    num_new = 0
+    wanted = corpus.wanted()
+    for number, path in enumerate(wanted, 1):
+        file = f"{corpus.hub_folder}/{path.name}".lstrip("/")
+        url = hf_hub_url(corpus.hub_repo, file, repo_type="dataset", endpoint=endpoint)
+        try:
+            remote = get_hf_file_metadata(url, endpoint=endpoint)
+            if path.is_file() and path.stat().st_size == remote.size:
+                continue
+            print(f"{path} ({number} of {len(wanted)}, {remote.size} bytes)", flush=True)
+            _fetch(url, path, etag=remote.etag or "", size=remote.size)
+        except failures as error:
+            raise CorpusError(
+                f"{url} could not be downloaded to {path.parent.absolute()}: {error}\n"
+                "What has arrived is kept. Check the network, HF_ENDPOINT (now "
+                f"{endpoint or _DEFAULT_ENDPOINT}) and, for data that need a login, HF_TOKEN; "
+                "then run the same command again"
+            ) from error
+        num_new += 1
+    return num_new
+
+
+def _fetch(url: str, path: Path, *, etag: str, size: int | None) -> None:
+    """One file, continued when part of this very version is there (by its ETag)."""
+    # hf_hub_download starts again from zero when its process was killed; http_get continues.
+    from huggingface_hub import get_token
+    from huggingface_hub.file_download import http_get
+
+    version = hashlib.sha256(etag.encode()).hexdigest()[:12]
+    partial = path.with_name(f".{path.name}.{version}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if partial.exists() and size is not None and partial.stat().st_size > size:
+        partial.unlink()
+    token = get_token()
+    with partial.open("ab") as stream:
+        http_get(
+            url,
+            stream,
+            resume_size=stream.tell(),
+            headers={"authorization": f"Bearer {token}"} if token else {},
+            expected_size=size,
+            displayed_filename=path.name,
+        )
+    # The ETag of a large file is the sha256 of its content.
+    if _SHA256.fullmatch(etag) and file_sha256(partial) != etag:
+        partial.unlink()
+        raise CorpusError(
+            f"{url}: the bytes that arrived are not those that the hub announced (sha256 {etag}); "
+            "they were removed, run the same command again"
+        )
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
