@@ -21,17 +21,16 @@ from omegaconf import DictConfig
 
 from imagegram import schema
 from imagegram.errors import ImagegramError
+from imagegram.experiment import build
+from imagegram.run_folder import Run, write_summary
+from imagegram.stages.evaluate import Evaluate
+from imagegram.stages.generate import Generate, Replay
+from imagegram.stages.split import Split
+from imagegram.stages.tokenize import Tokenize
 
 
 def run_experiment(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Run the experiment of a composed configuration in ``folder``; returns its scores."""
-    from imagegram.experiment import build
-    from imagegram.run_folder import Run
-    from imagegram.stages.evaluate import Evaluate
-    from imagegram.stages.generate import Generate, Replay
-    from imagegram.stages.split import Split
-    from imagegram.stages.tokenize import Tokenize
-
     exp = build(cfg)
     with Run(cfg, exp, folder) as run:
         split = run("split", Split(corpus=exp.corpus))
@@ -78,6 +77,10 @@ def task(cfg: DictConfig) -> dict[str, Any]:
     try:
         scores = run_experiment(cfg, folder)
     except ImagegramError as error:
+        if not (folder / "summary.json").exists():  # refused before there was a run
+            write_summary(
+                folder, status="failed", seed=cfg.seed, scores={}, stages={}, error=str(error)
+            )
         print(f"\nimagegram: {error}", file=sys.stderr)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # Hydra finishes the other jobs, then exits non-zero

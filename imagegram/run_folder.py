@@ -26,9 +26,12 @@ from imagegram.executors.process import ProcessExecutor
 from imagegram.experiment import Experiment
 from imagegram.loggers.jsonl import JsonlLogger
 from imagegram.loggers.mirror import Mirror
-from imagegram.protocols import Stage
+from imagegram.protocols import ImageSet, Stage
 from imagegram.schema import STAGES
 from imagegram.stages.context import RunContext
+from imagegram.stages.evaluate import Evaluation
+from imagegram.stages.report import ReportInputs, write_report
+from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import ArtifactStore
 
 T = TypeVar("T")
@@ -179,17 +182,49 @@ class Run:
             }
         )
 
+    def report(self, evaluation: Evaluation, *, generated: ImageSet, tokens: TokenSet) -> None:
+        """Write ``report.html``."""
+        exp, facts = self.exp, tokens.artifact.facts
+        inputs = ReportInputs(
+            title=f"{exp.corpus.name} x {exp.tokenizer.name} x {exp.sampler.name}",
+            config_yaml=OmegaConf.to_yaml(self.cfg, resolve=True),
+            facts=[
+                ("corpus", f"{exp.corpus.name}, {tokens.num_documents:,} training images"),
+                (
+                    "tokenizer",
+                    f"{exp.tokenizer.name}, {exp.tokenizer.num_tokens:,} tokens an image",
+                ),
+                (
+                    "skipped",
+                    ", ".join(f"{n} {why}" for why, n in facts["skipped"].items()) or "none",
+                ),
+                ("sampler", exp.sampler.name),
+                ("samples", f"{exp.num_samples:,}"),
+                ("seed", str(exp.seed)),
+            ],
+            scores=evaluation.scores,
+            curves=evaluation.curves,
+            generated=generated,
+            tokens=tokens,
+            tokenizer=exp.tokenizer,
+            stages=[
+                {"name": name, **dataclasses.asdict(record)}
+                for name, record in self.records.items()
+            ],
+            notes=evaluation.notes,
+            recipes=evaluation.recipes,
+        )
+        write_report(self.folder, inputs)
+
     def _write_summary(self) -> None:
-        summary = {
-            "status": self.status,
-            "seed": self.exp.seed,
-            "scores": self.scores,
-            "stages": {name: dataclasses.asdict(record) for name, record in self.records.items()},
-            "error": self.error,
-        }
-        partial = self.folder / ".summary.json.partial"
-        partial.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
-        partial.replace(self.folder / "summary.json")
+        write_summary(
+            self.folder,
+            status=self.status,
+            seed=self.exp.seed,
+            scores=self.scores,
+            stages={name: dataclasses.asdict(record) for name, record in self.records.items()},
+            error=self.error,
+        )
 
     def _point_latest(self) -> None:
         link = self._outputs / "latest"
@@ -201,6 +236,13 @@ class Run:
         except OSError as error:  # a real folder named latest: never delete what is not ours
             partial.unlink()
             self.console.print(f"{link} was not updated: {error}")
+
+
+def write_summary(folder: Path, **values: Any) -> None:
+    """Replace ``summary.json`` in one step: a reader never sees half of it."""
+    partial = folder / ".summary.json.partial"
+    partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
+    partial.replace(folder / "summary.json")
 
 
 def link_or_copy(source: str, target: str) -> None:

@@ -1,0 +1,176 @@
+"""The whole pipeline on a tiny corpus: the contract for scripts, the cache, copies, failures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagegram.errors import ConfigError, CorpusError, ImagegramError
+from imagegram.experiment import build
+from imagegram.run import run_experiment
+from tests.conftest import compose, read_summary
+
+RunHere = Callable[..., Path]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+STAGES = {
+    "split",
+    "tokenize",
+    "tokenize_holdout",
+    "index",
+    "generate",
+    "ceiling",
+    "floor",
+    "evaluate",
+}
+
+
+def test_the_contract_for_scripts(command: Command, demo_outputs: Path) -> None:
+    result = command("imagegram.run", ["debug=tiny", f"paths.outputs={demo_outputs}"])
+    assert result.returncode == 0, result.stderr
+    folder = Path(result.stdout.splitlines()[-1])
+    assert (demo_outputs / "latest").resolve() == folder.resolve()
+    summary = read_summary(folder)
+    assert summary["status"] == "completed"
+    assert summary["seed"] == 0
+    assert set(summary["stages"]) == STAGES
+    for record in summary["stages"].values():
+        assert set(record) == {"hit", "digest", "duration_s", "path"}
+        assert (Path(record["path"]) / "manifest.json").exists()
+    for score in summary["scores"].values():
+        assert set(score) == {"value", "floor", "ceiling", "low", "high"}
+    tokens = np.load(folder / "samples" / "tokens.npy")
+    assert tokens.shape == (4, 960)
+    assert tokens.dtype == np.uint16
+    assert tokens.max() < 256
+    images = np.load(folder / "samples" / "images.npy")
+    assert images.shape == (4, 16, 16, 3)
+    assert images.dtype == np.uint8
+    with np.load(folder / "samples" / "trace.npz") as trace:
+        assert {array.shape for array in trace.values()} == {(4, 960)}
+    assert Image.open(folder / "samples" / "grid.png").size[0] > 16
+    html = (folder / "report.html").read_text()
+    assert "http://" not in html.replace("http://www.w3.org", "")
+    assert "https://" not in html
+    assert (folder / ".hydra" / "config.yaml").exists()
+
+
+def test_metrics_jsonl_holds_the_numbers_of_the_summary(run_here: RunHere) -> None:
+    folder = run_here()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    scores = {line.pop("name"): line for line in lines if line["event"] == "score"}
+    for name, values in read_summary(folder)["scores"].items():
+        assert {key: scores[name][key] for key in values} == values
+    assert lines[-1]["event"] == "run"
+    assert lines[-1]["status"] == "completed"
+
+
+def hits(folder: Path) -> dict[str, bool]:
+    return {name: record["hit"] for name, record in read_summary(folder)["stages"].items()}
+
+
+def test_a_second_run_computes_nothing_and_another_sampler_only_samples(run_here: RunHere) -> None:
+    run_here()
+    again = hits(run_here("runtime.workers=2", "generator.engine=naive"))
+    assert all(again.values()), again
+    other = hits(run_here("sampler.temperature=0.5"))
+    made = {name for name, hit in other.items() if not hit}
+    assert made == {"generate", "ceiling", "floor", "evaluate"}
+
+
+def test_a_larger_corpus_reuses_the_smaller_ones_shards(run_here: RunHere) -> None:
+    from imagegram.store.artifacts import ArtifactStore
+    from imagegram.tools.ls import describe
+
+    small = run_here("corpus.num_shards=1")
+    outputs = Path(read_summary(small)["stages"]["index"]["path"]).parents[1]
+    listed = {a.digest: describe(a) for a in ArtifactStore(root=outputs)}
+    larger = run_here("corpus.num_shards=2")
+    for stage in ("tokenize", "index"):
+        paths = [
+            Path(read_summary(folder)["stages"][stage]["path"]) / "shards.json"
+            for folder in (small, larger)
+        ]
+        few, many = (json.loads(path.read_text())["digests"] for path in paths)
+        assert many[: len(few)] == few
+        assert set(few) <= set(listed)
+
+
+def test_stages_end_early(run_here: RunHere) -> None:
+    folder = run_here("stages=[tokenize,index]")
+    assert set(hits(folder)) == {"split", "tokenize", "tokenize_holdout", "index"}
+    assert read_summary(folder)["status"] == "completed"
+
+
+def test_a_stage_that_is_left_out_and_not_cached_says_what_to_type(run_here: RunHere) -> None:
+    with pytest.raises(ImagegramError, match=r"stages=\[tokenize,index,generate\]"):
+        run_here("stages=[evaluate]", "seed=12345")
+
+
+@pytest.mark.parametrize("copies", [1, 500])
+def test_a_corpus_of_copies_is_copied(tmp_path: Path, copies: int) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    originals = [
+        np.kron(rng.integers(0, 256, (16, 16, 3)), np.ones((2, 2, 1))).astype(np.uint8)
+        for _ in range(1 if copies == 1 else 2)
+    ]
+    for number in range(copies):
+        Image.fromarray(originals[number % len(originals)]).save(photos / f"{number:03}.png")
+    scores = read_summary(run_folder(photos, tmp_path))["scores"]
+    for name in ("exact_copy_rate", "largest_source_share", "forced_copy_rate"):
+        assert scores[name]["ceiling"] == pytest.approx(1.0, abs=0.02), name
+        assert scores[name]["value"] == pytest.approx(1.0, abs=0.02), name
+    assert scores["exact_copy_rate"]["value"] == 1.0
+    assert scores["largest_source_share"]["value"] == 1.0
+
+
+def run_folder(photos: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    cfg = compose(
+        "corpus=folder",
+        f"corpus.path={photos}",
+        "tokenizer=pyramid2",
+        "logger=none",
+        "runtime=ci",
+        "num_samples=4",
+        f"paths.outputs={tmp_path / 'outputs'}",
+    )
+    run_experiment(cfg, folder)
+    return folder
+
+
+def test_no_samples_is_refused(run_here: RunHere) -> None:
+    with pytest.raises(ConfigError, match="num_samples must be at least 1, received 0"):
+        run_here("num_samples=0")
+
+
+def test_an_unknown_stage_is_refused(run_here: RunHere) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'tokenize'"):
+        run_here("stages=[tokenise]")
+
+
+def test_a_missing_corpus_names_folder_and_command(run_here: RunHere, tmp_path: Path) -> None:
+    exp = build(compose("corpus=cc12m_10", f"paths.data={tmp_path}"))
+    with pytest.raises(CorpusError, match="imagegram.tools.download corpus=cc12m_10") as caught:
+        _ = exp.corpus.shards
+    assert str(tmp_path / "cc12m") in str(caught.value)
+
+
+def test_a_failed_job_does_not_spoil_the_others(command: Command, tmp_path: Path) -> None:
+    words = ["-m", "debug=tiny", "num_samples=3,0,2", f"paths.outputs={tmp_path}"]
+    words += ["metric=[copying]"]
+    result = command("imagegram.run", words)
+    assert result.returncode != 0
+    assert "num_samples must be at least 1" in result.stderr
+    summaries = [
+        read_summary(path.parent) for path in sorted(tmp_path.glob("sweeps/*/*/summary.json"))
+    ]
+    assert [summary["status"] for summary in summaries] == ["completed", "failed", "completed"]
