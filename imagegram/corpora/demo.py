@@ -145,7 +145,8 @@ class DemoCorpus:
             for number in range(count):
                 photo, box, scale = self.crop(start + number)
                 side = (self.image_size, self.image_size)
-                picture = _photo(photo).resize(side, Image.Resampling.BILINEAR, box=box)
+                # resize(box=...) would also read pixels around the box, held-out ones for instance.
+                picture = _photo(photo).crop(box).resize(side, Image.Resampling.BILINEAR)
                 encoded = io.BytesIO()
                 picture.save(encoded, "PNG", compress_level=6)
                 info = {"photo": photo, "box": list(box), "scale": scale}

@@ -42,7 +42,8 @@ class ThumbnailSearch:
         """Prepare (N, 16, 16, 3) thumbnails."""
         count, height, width, channels = thumbnails.shape
         shape = (count, height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK, channels)
-        sums = thumbnails.reshape(shape).sum(axis=(2, 4), dtype=np.float64).reshape(count, -1)
+        blocks = thumbnails.reshape(shape).sum(axis=(2, 4), dtype=np.float64)
+        sums = blocks.reshape(count, (height // _BLOCK) * (width // _BLOCK) * channels)
         return cls(thumbnails, sums, np.einsum("nd,nd->n", sums, sums))
 
     def neighbours(self, thumbnail: Images, *, rms: float, first: int = 0) -> NDArray[np.intp]:
@@ -73,7 +74,7 @@ def cluster_labels(thumbnails: Images, *, rms: float) -> NDArray[np.intp]:
     Returns:
         (N,) the lowest index of each thumbnail's component.
     """
-    flat = thumbnails.reshape(len(thumbnails), -1)
+    flat = thumbnails.reshape(len(thumbnails), 16 * 16 * 3)
     # Exact copies are merged first: a corpus of copies would otherwise cost N**2 comparisons.
     _, firsts, inverse = np.unique(flat, axis=0, return_index=True, return_inverse=True)
     search = ThumbnailSearch.over(thumbnails[firsts])

@@ -1,0 +1,213 @@
+"""Whatever happened to a tar, every sample is a record or a counted failure."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imagegram.corpora.tar import TarShard
+from imagegram.errors import CorpusError
+from imagegram.protocols import Record
+from tests.pictures import Member, encode, noise, sample, write_samples, write_tar
+
+
+def records(path: Path) -> list[Record]:
+    shard = TarShard(name="x", path=path)
+    listed = list(shard)
+    assert len(shard) == len(listed)
+    assert len({record.key for record in listed if record.failure is None}) == sum(
+        record.failure is None for record in listed
+    )
+    return listed
+
+
+def outcome(path: Path) -> list[tuple[str, str | None]]:
+    return [(record.key, record.failure) for record in records(path)]
+
+
+def test_samples_come_in_file_order_with_their_metadata(tmp_path: Path) -> None:
+    seeds = [5, 3, 9]
+    path = write_samples(tmp_path / "0.tar", seeds)
+    listed = records(path)
+    assert [record.key for record in listed] == ["0000", "0001", "0002"]
+    assert [record.info for record in listed] == [{"seed": seed} for seed in seeds]
+    assert {record.caption for record in listed} == {"a caption"}
+    shard = TarShard(name="0", path=path)
+    for record, seed in zip(listed, seeds, strict=True):
+        assert record.data == encode(noise(seed))
+        assert shard.read(record.locator) == record.data
+        with tarfile.open(path) as tar:
+            member = tar.extractfile(record.locator.member)
+            assert member is not None
+            assert member.read() == record.data
+
+
+def test_suffixes_folders_and_hidden_files(tmp_path: Path) -> None:
+    data = encode(noise(0))
+    members = [
+        ("a.b/0.JPG", data),
+        ("a.b/0.cls", b"7"),
+        ("a.b/._0.jpg", b"a resource fork"),
+        ("a.b/1.jpeg", data),
+        ("c/1.webp", data),
+        ("2.seg.png", data),
+        ("2.png", data),
+    ]
+    assert outcome(write_tar(tmp_path / "0.tar", members)) == [
+        ("a.b/0", None),
+        ("a.b/1", None),
+        ("c/1", None),
+        ("2", None),
+    ]
+
+
+def test_long_names_and_pax_headers(tmp_path: Path) -> None:
+    key = "folder/" * 30 + "é" * 60
+    path = write_tar(tmp_path / "0.tar", sample(key, 1))
+    (record,) = records(path)
+    assert record.key == key
+    assert record.data == encode(noise(1))
+
+
+def test_every_cut_is_reported(tmp_path: Path) -> None:
+    whole = write_samples(tmp_path / "0.tar", range(4)).read_bytes()
+    with tarfile.open(tmp_path / "0.tar") as tar:
+        images = [m for m in tar.getmembers() if m.name.endswith(".png")]
+        end_of_members = max(m.offset_data + m.size for m in tar.getmembers())
+    for cut in range(0, end_of_members, 200):
+        path = tmp_path / "cut.tar"
+        path.write_bytes(whole[:cut])
+        *good, last = records(path)
+        assert last.failure == "truncated_tar"
+        whole_images = sum(m.offset_data + m.size <= cut for m in images)
+        assert sum(record.failure is None for record in good) == whole_images
+        assert all(record.data for record in good if record.failure is None)
+
+
+def test_garbage_between_members_is_reported(tmp_path: Path) -> None:
+    path = write_samples(tmp_path / "0.tar", range(3))
+    with tarfile.open(path) as tar:
+        header = tar.getmember("0001.png").offset
+    data = bytearray(path.read_bytes())
+    data[header : header + 512] = b"\x55" * 512
+    path.write_bytes(data)
+    assert outcome(path) == [("0000", None), (f"byte {header}", "corrupt_tar")]
+    path.write_bytes(b"\x55" * 2048)
+    assert outcome(path) == [("byte 0", "corrupt_tar")]
+    path.write_bytes(b"")
+    assert outcome(path) == [("byte 0", "truncated_tar")]
+
+
+def test_interleaved_keys_are_counted_once_each(tmp_path: Path) -> None:
+    a, b, c = (sample(key, seed) for seed, key in enumerate("abc"))
+    path = write_tar(tmp_path / "0.tar", [a[0], b[0], a[1], b[1], *c])
+    assert outcome(path) == [("a", "interleaved_keys"), ("b", "interleaved_keys"), ("c", None)]
+
+
+def test_the_first_of_duplicate_keys_is_kept(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "0.tar", [*sample("a", 0), *sample("b", 1), *sample("a", 2)])
+    listed = records(path)
+    assert [(r.key, r.failure) for r in listed] == [
+        ("a", None),
+        ("b", None),
+        ("a", "duplicate_key"),
+    ]
+    assert listed[0].data == encode(noise(0))
+    same_twice = write_tar(tmp_path / "1.tar", [*sample("a", 0), *sample("a", 2)])
+    assert outcome(same_twice) == [("a", None), ("a", "duplicate_key")]
+
+
+def test_a_sample_without_an_image_and_a_link(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "0.tar", [("a.txt", b"words"), *sample("b", 0)])
+    with tarfile.open(path, "a") as tar:
+        link = tarfile.TarInfo("c.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "b.png"
+        tar.addfile(link)
+    listed = records(path)
+    assert [(r.key, r.failure, bool(r.data)) for r in listed] == [
+        ("a", "no_image", False),
+        ("b", None, True),
+        ("c", None, False),  # refused as an empty file when it is decoded
+    ]
+
+
+def test_damaged_captions_and_infos_do_not_lose_the_image(tmp_path: Path) -> None:
+    members: list[Member] = [
+        ("a.png", encode(noise(0))),
+        ("a.txt", b" \xff\xfe caf\xc3\xa9\n"),
+        ("a.json", b'{"broken":'),
+        ("b.png", encode(noise(1))),
+        ("b.json", b"[" * 100_000),
+    ]
+    first, second = records(write_tar(tmp_path / "0.tar", members))
+    assert first.caption == "\ufffd\ufffd café"
+    assert first.info == {"text": '{"broken":'}
+    assert second.info is not None
+    assert second.info["text"].startswith("[[")
+
+
+@given(order=st.permutations([(key, part) for key in "abc" for part in range(3)]))
+@settings(max_examples=40, deadline=None)
+def test_any_order_of_members_accounts_for_every_sample(
+    order: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    samples = {key: sample(key, seed) for seed, key in enumerate("abc")}
+    path = tmp_path_factory.mktemp("tar") / "0.tar"
+    write_tar(path, [samples[key][part] for key, part in order])
+    runs = [key for i, (key, _) in enumerate(order) if i == 0 or order[i - 1][0] != key]
+    expected = {key: None if n == 1 else "interleaved_keys" for key, n in Counter(runs).items()}
+    assert dict(outcome(path)) == expected
+    assert len(records(path)) == 3
+
+
+def test_identity_is_the_content_and_is_remembered(tmp_path: Path) -> None:
+    memory = tmp_path / "hashes"
+    path = write_samples(tmp_path / "0.tar", range(2))
+    shard = TarShard(name="0", path=path, hash_cache=str(memory))
+    first = shard.identity()
+    copy = tmp_path / "copy" / "1.tar"
+    copy.parent.mkdir()
+    copy.write_bytes(path.read_bytes())
+    assert TarShard(name="1", path=copy).identity() == first
+    (entry,) = memory.iterdir()
+    entry.write_text(entry.read_text().replace(first, "0" * 64))
+    assert shard.identity() == "0" * 64  # believed: size and time are the same
+    entry.write_text("{")
+    assert shard.identity() == first  # a damaged entry is not believed
+    write_samples(path, range(3))
+    os.utime(path, ns=(1, 1))
+    assert shard.identity() != first
+
+
+def test_an_unwritable_memory_only_costs_time(tmp_path: Path) -> None:
+    path = write_samples(tmp_path / "0.tar", [0])
+    (tmp_path / "hashes").write_text("a file where the folder should be")
+    shard = TarShard(name="0", path=path, hash_cache=str(tmp_path / "hashes"))
+    assert shard.identity() == TarShard(name="0", path=path).identity()
+
+
+def test_a_tar_that_changes_while_it_is_read(tmp_path: Path) -> None:
+    path = write_samples(tmp_path / "0.tar", range(3))
+    reading = iter(TarShard(name="0", path=path))
+    next(reading)
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(CorpusError, match="changed while it was read"):
+        list(reading)
+
+
+def test_reading_from_a_removed_or_shortened_tar(tmp_path: Path) -> None:
+    path = write_samples(tmp_path / "0.tar", range(2))
+    shard = TarShard(name="0", path=path)
+    locator = list(shard)[1].locator
+    path.write_bytes(path.read_bytes()[: locator.offset + 3])
+    with pytest.raises(CorpusError, match="changed"):
+        shard.read(locator)
+    path.unlink()
+    with pytest.raises(CorpusError, match="is gone"):
+        shard.read(locator)
