@@ -6,6 +6,7 @@ ranked by the root mean square difference of all pixels, so that a copy is found
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -80,6 +81,8 @@ def compare(image: Images, document: int, *, tokens: TokenSet, tokenizer: Tokeni
 
 def _by_thumbnail(images_BHWC: Images, tokens: TokenSet) -> NDArray[np.int64]:
     """(B, K) ids of the documents with the nearest thumbnails, K <= 8, nearest first."""
+    # It tells at INFO which instruction sets it tried.
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     import faiss
 
     queries = _rows(np.stack([thumbnail(np.asarray(image)) for image in images_BHWC]))

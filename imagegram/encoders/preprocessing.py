@@ -46,7 +46,7 @@ def bicubic(images_BHWC: Images, resolution: int) -> torch.Tensor:
     """(B, H, W, 3) uint8 to (B, 3, R, R) float32 in 0 ... 255: bicubic, antialiased, clamped."""
     import torch
 
-    pixels = torch.from_numpy(np.ascontiguousarray(images_BHWC)).permute(0, 3, 1, 2).float()
+    pixels = torch.from_numpy(np.array(images_BHWC)).permute(0, 3, 1, 2).float()
     if pixels.shape[2:] == (resolution, resolution):
         return pixels
     resized = torch.nn.functional.interpolate(

@@ -228,7 +228,7 @@ def length_edges(maximum: int) -> NDArray[np.int64]:
     """
     edges = [0, 1]
     while edges[-1] < maximum:
-        edges.append(edges[-1] + max(1, 1 << (edges[-1].bit_length() - 2)))
+        edges.append(edges[-1] + (1 << max(0, edges[-1].bit_length() - 2)))
     return np.array([edge for edge in edges if edge <= maximum or edge < 2], dtype=np.int64)
 
 

@@ -5,6 +5,7 @@ A mode collapse reads precision 1 and recall 0; a generator of noise the other w
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -14,7 +15,7 @@ from imagegram.errors import ConfigError
 from imagegram.metrics.features import compared_features, undefined
 from imagegram.metrics.functional import ManifoldPair
 from imagegram.metrics.intervals import delete_block_jackknife
-from imagegram.protocols import Encoder, ImageSet, Measurement, Reference
+from imagegram.protocols import Encoder, ImageSet, Measured, Measurement, Reference
 
 SCORES: Final = ("precision", "recall", "density", "coverage")
 
@@ -59,5 +60,16 @@ class PrdcMetric:
             num_images=len(features.generated),
             blocks=self.jackknife_blocks,
         )
-        scalars = dict(zip(SCORES, measured, strict=True))
+        scalars = {
+            name: _inside(part, 1.0 if name != "density" else None)
+            for name, part in zip(SCORES, measured, strict=True)
+        }
         return Measurement(scalars=scalars, curves={}, recipe=recipe)
+
+
+def _inside(measured: Measured, highest: float | None) -> Measured:
+    """Cut an interval to what the number can be: a symmetric one may reach outside."""
+    if measured.low is None or measured.high is None:
+        return measured
+    high = measured.high if highest is None else min(measured.high, highest)
+    return dataclasses.replace(measured, low=max(measured.low, 0.0), high=high)

@@ -79,7 +79,7 @@ class EmbedReference:
 
     Which ones: documents in the order of :func:`select_documents`, without the first
     ``num_skipped``, which are the ceiling's own images (a distance of images to themselves would
-    flatter it). Where fewer than ``max_images`` are left, the skipped ones come back at the end.
+    flatter it). In a corpus so small that fewer others are left than were skipped, all are taken.
 
     Attributes:
         encoder: the network and its preprocessing.
@@ -104,7 +104,9 @@ class EmbedReference:
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Decode and embed batch by batch."""
         order = select_documents(self.tokens.num_documents, self.seed)
-        order = np.roll(order, -min(self.num_skipped, len(order)))[: self.max_images]
+        if len(order) >= 2 * self.num_skipped:
+            order = order[self.num_skipped :]
+        order = order[: self.max_images]
         np.save(out / "documents.npy", order)
         batches = (
             self.tokenizer.decode(

@@ -32,29 +32,30 @@ class Explanation:
         if value is None:
             return _ABSENT
         if self.unit == "percent":
-            return f"{100 * value:.1f} %"
+            percent = 100 * value
+            return f"{percent:.1f} %" if percent == 0 or abs(percent) >= 1 else f"{percent:.2g} %"
         return f"{value:,.1f}" if self.unit == "count" else f"{value:.4g}"
 
 
 _EXACT: Final = {
     "exact_copy_rate": (
         "Copying",
-        "Samples whose tokens are those of a training image. Higher copies.",
+        "Samples whose tokens are those of a training image. Higher: more copying.",
         "percent",
     ),
     "largest_source_share": (
         "Copying",
-        "Mean share of a sample that one training image explains. Higher copies.",
+        "Mean share of a sample that one training image explains. Higher: more copying.",
         "percent",
     ),
     "forced_copy_rate": (
         "Copying",
-        "Steps at which the corpus left one single next token. Higher copies.",
+        "Steps at which the corpus left one single next token. Higher: more copying.",
         "percent",
     ),
     "mean_copied_span": (
         "Copying",
-        "Tokens in the copied phrase that a token lies in. Longer copies.",
+        "Tokens in the copied phrase that a token lies in. Longer: more copying.",
         "count",
     ),
     "novelty_auc": (
@@ -69,7 +70,7 @@ _EXACT: Final = {
     ),
     "single_context_rate": (
         "Novelty and choice",
-        "Steps that one place of the corpus decided alone. Higher copies.",
+        "Steps that one place of the corpus decided alone. Higher: more copying.",
         "percent",
     ),
     "impossible_step_rate": (

@@ -132,12 +132,16 @@ def _worst_pairs(inputs: ReportInputs) -> list[dict[str, Any]]:
 
 def _score_groups(inputs: ReportInputs) -> list[dict[str, Any]]:
     """Rows of the score table, grouped by question."""
-    groups: list[dict[str, Any]] = [{"title": title, "rows": []} for title in GROUPS]
+    groups: list[dict[str, Any]] = [{"title": title, "rows": [], "recipe": ""} for title in GROUPS]
     for name, score in inputs.scores.items():
         explanation = explain(name)
+        group = groups[GROUPS.index(explanation.group)]
+        if recipe := inputs.recipes.get(name):
+            group["recipe"] = ", ".join(f"{k} {v}" for k, v in recipe.items())
         scale = None
         ends = (score.value, score.floor, score.ceiling)
-        if None not in ends and score.floor != score.ceiling:
+        # Between two sets of real images there is no scale of quality: both are as good.
+        if explanation.group != "Quality" and None not in ends and score.floor != score.ceiling:
             scale = scale_chart(*ends, (score.low, score.high))  # type: ignore[arg-type]
         row = {
             "name": name,
@@ -148,9 +152,8 @@ def _score_groups(inputs: ReportInputs) -> list[dict[str, Any]]:
             "ceiling": explanation.show(score.ceiling),
             "scale": scale,
             "note": inputs.notes.get(name, ""),
-            "recipe": ", ".join(f"{k} {v}" for k, v in inputs.recipes.get(name, {}).items()),
         }
-        groups[GROUPS.index(explanation.group)]["rows"].append(row)
+        group["rows"].append(row)
     return [group for group in groups if group["rows"]]
 
 
@@ -190,11 +193,12 @@ def _histograms(inputs: ReportInputs, prefix: str, title: str, text: str) -> dic
     charts = []
     for level in range(inputs.tokenizer.layout.num_levels):
         shares = _named(inputs.curves, f"{prefix}_level{level}")
+        shares.pop("ceiling", None)  # one tall bar at the far end, which would flatten the rest
         if edges is not None and shares:
             label = _level_label(inputs.tokenizer, level)
             svg = histogram_chart(edges, shares, title=f"{title}, {label}")
             charts.append({"label": label, "svg": svg})
-    return {"title": title, "text": text, "x": "tokens", "charts": charts}
+    return {"title": title, "text": text, "x": "tokens", "charts": charts, "ceiling": False}
 
 
 def _novelty(inputs: ReportInputs) -> dict[str, Any]:
@@ -213,6 +217,7 @@ def _novelty(inputs: ReportInputs) -> dict[str, Any]:
         "curve the samples repeat the corpus more than real images do; above it they are noisier.",
         "x": "n",
         "charts": charts,
+        "ceiling": True,
     }
 
 
