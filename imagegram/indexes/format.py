@@ -116,7 +116,7 @@ class IndexShard(DocumentStream):
     @property
     def pointer_width(self) -> int:
         """Bytes of one pointer of the table."""
-        return int(self.table.size) // max(self.num_tokens, 1)
+        return int(self.table.size) // self.num_tokens if self.num_tokens else 1
 
     def metadata(self, document: int) -> dict[str, Any]:
         """What ``metadata.N`` says of one document; empty when the index keeps no metadata.
@@ -230,6 +230,13 @@ def check_files(shard: IndexShard) -> None:
                 "with the separator after each document are converted by: "
                 "python -m imagegram.tools.convert import"
             )
+    last = shard.document(offsets.size - 1)
+    if (last == EOS_TOKEN_ID).any():
+        raise IndexFormatError(
+            f"{shard.file('offset')}: the last of {offsets.size} entries, {int(offsets[-1])}, begins "
+            f"a document of {last.size} tokens that holds separators: the entries are not the byte "
+            f"positions of all documents; {REBUILD}"
+        )
     if int(offsets[0]) != 0:
         raise IndexFormatError(
             f"{shard.file('offset')}: the first document starts at byte {int(offsets[0])}, not at "

@@ -38,6 +38,8 @@ class NaiveIndex(Index):
         for shard in self.shards:
             positions = np.arange(max(shard.num_tokens - ids.size + 1, 0))
             for depth, token in enumerate(ids):
+                if not positions.size:
+                    break
                 positions = positions[shard.tokens[positions + depth] == token]
             found.append(positions)
         return found

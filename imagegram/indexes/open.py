@@ -62,7 +62,9 @@ def find_shards(folder: Path) -> tuple[IndexShard, ...]:
     if (folder / SHARDS_FILE).exists():
         return _shards_of_artifact(folder)
     if not any(folder.glob("tokenized.*")):
-        parts = sorted(part for part in folder.iterdir() if any(part.glob("tokenized.*")))
+        # A hidden folder is one that a killed job left behind.
+        seen = (part for part in folder.iterdir() if not part.name.startswith("."))
+        parts = sorted(part for part in seen if any(part.glob("tokenized.*")))
         if parts:
             return tuple(shard for part in parts for shard in open_shards(part))
     if (folder / MANIFEST).exists():
