@@ -1,0 +1,157 @@
+"""The pyramid equals its definition, is exact at the finest level, and never wraps an id."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from imagegram.errors import ConfigError, TokenError
+from imagegram.store.fingerprint import digest, identity
+from imagegram.tokenizers.pyramid import PyramidTokenizer
+
+SEEDS_TOTALS = {
+    (8, 16): 960,
+    (8, 16, 32): 4032,
+    (8, 16, 32, 64): 16320,
+    (8, 16, 32, 64, 128): 65472,
+    (4, 8, 16, 32, 64, 128): 65520,
+}
+
+
+def resize(pixels: np.ndarray, size: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def by_definition(image: np.ndarray, sizes: tuple[int, ...]) -> tuple[list[int], np.ndarray, int]:
+    """Tokens, finest reconstruction and finest clips, pixel by pixel with Python integers."""
+    tokens: list[int] = []
+    recon = resize(image, sizes[0])
+    tokens += recon.ravel().tolist()
+    clipped = 0
+    for size in sizes[1:]:
+        clipped = 0
+        target, above = resize(image, size), resize(recon, size)
+        recon = np.zeros((size, size, 3), np.uint8)
+        for place in np.ndindex(size, size, 3):
+            wanted = int(target[place]) - int(above[place]) + 128
+            token = min(max(wanted, 0), 255)
+            clipped += token != wanted
+            recon[place] = min(max(int(above[place]) + token - 128, 0), 255)
+            tokens.append(token)
+    return tokens, recon, clipped
+
+
+@st.composite
+def pyramids(draw: st.DrawFn) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Images of any shape, smooth to black and white, with any ascending sizes."""
+    sizes = sorted(draw(st.sets(st.integers(1, 14), min_size=1, max_size=4)))
+    height, width = draw(st.integers(1, 24)), draw(st.integers(1, 24))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    levels = draw(st.sampled_from([2, 3, 256]))
+    pixels = rng.integers(0, levels, (height, width, 3)) * 255 // (levels - 1)
+    return pixels.astype(np.uint8), tuple(sizes)
+
+
+@given(pyramids())
+@settings(max_examples=150, deadline=None)
+def test_encode_and_decode_are_the_definition(case: tuple[np.ndarray, tuple[int, ...]]) -> None:
+    image, sizes = case
+    tokenizer = PyramidTokenizer(sizes=sizes)
+    tokens, num_clipped = tokenizer.encode(image)
+    expected, recon, clipped = by_definition(image, sizes)
+    assert tokens.dtype == np.uint16
+    assert tokens.tolist() == expected
+    assert num_clipped == clipped
+    decoded = tokenizer.decode(tokens[None])[0]
+    np.testing.assert_array_equal(decoded, recon)
+    # What is not exact was clipped, and with nothing clipped all is exact.
+    assert np.count_nonzero(decoded != resize(image, sizes[-1])) == num_clipped
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    batch=st.integers(0, 5),
+    output_size=st.sampled_from([None, 1, 7, 16, 40]),
+    dtype=st.sampled_from([np.uint8, np.uint16, np.int64]),
+)
+@settings(deadline=None)
+def test_any_bytes_decode_and_batches_do_not_matter(
+    seed: int, batch: int, output_size: int | None, dtype: type
+) -> None:
+    tokenizer = PyramidTokenizer(sizes=(2, 4, 16))
+    tokens = np.random.default_rng(seed).integers(0, 256, (batch, tokenizer.num_tokens))
+    images = tokenizer.decode(tokens.astype(dtype), output_size=output_size)
+    side = output_size or 16
+    assert images.shape == (batch, side, side, 3)
+    for row in range(batch):
+        (alone,) = tokenizer.decode(tokens[row : row + 1].astype(np.uint16))
+        np.testing.assert_array_equal(images[row], resize(alone, side))
+
+
+@pytest.mark.parametrize(("sizes", "total"), SEEDS_TOTALS.items())
+def test_totals_of_the_seeds(sizes: tuple[int, ...], total: int) -> None:
+    tokenizer = PyramidTokenizer(sizes=sizes)
+    assert tokenizer.num_tokens == tokenizer.layout.num_tokens == total
+    assert tokenizer.num_levels == len(sizes)
+    assert tokenizer.vocab_size == 256
+
+
+def test_clipping_is_counted_at_the_finest_level() -> None:
+    tokenizer = PyramidTokenizer(sizes=(2, 8))
+    corner = np.zeros((8, 8, 3), np.uint8)
+    corner[0, 0] = 255
+    _, num_clipped = tokenizer.encode(corner)
+    assert num_clipped == 3  # 255 needs +239 above a dark base
+
+
+@pytest.mark.parametrize("bad", [256, 65535, -1])
+def test_ids_are_never_wrapped(bad: int) -> None:
+    tokenizer = PyramidTokenizer(sizes=(1, 2))
+    tokens = np.zeros((2, 15), np.int64)
+    tokens[1, 7] = bad
+    place = r"image 1 at position 7 \(level 1 \(2x2\), row 0, column 1, channel 1\)"
+    with pytest.raises(TokenError, match=f"id {bad} of {place}"):
+        tokenizer.decode(tokens)
+
+
+@pytest.mark.parametrize(
+    "tokens", [np.zeros(15, np.uint16), np.zeros((1, 14), np.uint16), np.zeros((1, 15))]
+)
+def test_other_shapes_and_dtypes_are_refused(tokens: np.ndarray) -> None:
+    with pytest.raises(TokenError, match=r"decode needs \(B, 15\) integer ids"):
+        PyramidTokenizer(sizes=(1, 2)).decode(tokens)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
+def test_encode_refuses_what_is_no_rgb_image(image: np.ndarray) -> None:
+    with pytest.raises(TokenError, match="one RGB image"):
+        PyramidTokenizer().encode(image)
+
+
+@pytest.mark.parametrize("sizes", [(), (0, 4), (8, 8), (16, 8), (8, 16.0), (True, 4), ("8",)])
+def test_sizes_that_are_no_pyramid(sizes: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"tokenizer\.sizes=\[8,16,32\]"):
+        PyramidTokenizer(sizes=sizes)
+
+
+def test_output_size_must_be_positive() -> None:
+    with pytest.raises(ConfigError, match="output_size"):
+        PyramidTokenizer(sizes=(1,)).decode(np.zeros((1, 3), np.uint16), output_size=0)
+
+
+def test_identity_is_the_sizes() -> None:
+    one = PyramidTokenizer(name="pyramid3", sizes=(8, 16, 32))
+    other = PyramidTokenizer(name="mine", sizes=[8, 16, 32])  # type: ignore[arg-type]
+    assert digest(identity(one)) == digest(identity(other))
+    assert digest(identity(one)) != digest(identity(PyramidTokenizer(sizes=(8, 16))))
