@@ -1,0 +1,343 @@
+"""Token shards: the stream byte by byte, all records accounted for, originals in O(1)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from imagegram.corpora.folder import FolderCorpus
+from imagegram.corpora.tar import TarShard
+from imagegram.corpora.webdataset import WebDatasetCorpus
+from imagegram.errors import ArtifactError, CorpusError, StageError, TokenError
+from imagegram.executors.process import ProcessExecutor
+from imagegram.images import thumbnail
+from imagegram.protocols import Corpus, Images, Tokenizer, Tokens
+from imagegram.stages.split import Split, SplitHandle
+from imagegram.stages.tokenize import Tokenize, TokenizeShard, TokenSet
+from imagegram.store.artifacts import fingerprint
+from imagegram.tokenizers.layout import TokenLayout
+from imagegram.tokenizers.pyramid import PyramidTokenizer
+from tests.pictures import (
+    Member,
+    context,
+    encode,
+    noise,
+    png_header,
+    sample,
+    write_samples,
+    write_tar,
+)
+
+TOY = PyramidTokenizer(name="toy", sizes=(1, 2))
+
+
+def split_of(root: Path, corpus: Corpus) -> SplitHandle:
+    return context(root).make(Split(corpus=corpus))
+
+
+def tokenize(root: Path, corpus: Corpus, tokenizer: Tokenizer = TOY) -> TokenSet:
+    return context(root).make(Tokenize(images=split_of(root, corpus).train, tokenizer=tokenizer))
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> WebDatasetCorpus:
+    write_samples(tmp_path / "tars" / "0.tar", [1, 2, 3])
+    write_samples(tmp_path / "tars" / "1.tar", [4, 5])
+    return WebDatasetCorpus(tars=str(tmp_path / "tars"))
+
+
+def test_the_four_files_byte_by_byte(tmp_path: Path, corpus: WebDatasetCorpus) -> None:
+    tokens = tokenize(tmp_path, corpus)
+    folder = tokens.shards[0].artifact.path
+    stream, offsets, lines, starts = b"", b"", b"", b""
+    for number, seed in enumerate([1, 2, 3]):
+        offsets += len(stream).to_bytes(8, "little")
+        document, _ = TOY.encode(noise(seed))
+        stream += b"\xff\xff" + b"".join(int(t).to_bytes(2, "little") for t in document)
+        starts += len(lines).to_bytes(8, "little")
+        metadata = tokens.metadata(number)
+        lines += json.dumps(metadata).encode() + b"\n"
+        assert metadata == {
+            "key": f"{number:04d}",
+            "shard": "0",
+            "sha256": hashlib.sha256(encode(noise(seed))).hexdigest(),
+            "width": 20,
+            "height": 20,
+            "caption": "a caption",
+            "info": {"seed": seed},
+            "locator": metadata["locator"],
+        }
+    assert (folder / "tokenized.0").read_bytes() == stream + b"\xff\xff"
+    assert (folder / "offset.0").read_bytes() == offsets
+    assert (folder / "metadata.0").read_bytes() == lines
+    assert (folder / "metaoff.0").read_bytes() == starts
+    assert (folder / "skipped.jsonl").read_bytes() == b""
+    expected = np.stack([thumbnail(noise(seed)) for seed in (1, 2, 3)])
+    np.testing.assert_array_equal(np.load(folder / "thumbnails.npy"), expected)
+
+
+def test_a_token_set_joins_its_shards(tmp_path: Path, corpus: WebDatasetCorpus) -> None:
+    tokens = tokenize(tmp_path, corpus)
+    assert (tokens.num_documents, tokens.num_tokens) == (5, 15)
+    assert tokens.first_documents.tolist() == [0, 3, 5]
+    expected = np.stack([TOY.encode(noise(seed))[0] for seed in (5, 1, 3, 5)])
+    gathered = tokens.gather([4, 0, 2, 4])
+    np.testing.assert_array_equal(gathered, expected)
+    assert gathered.dtype == np.uint16
+    first, second = tokens.shards
+    assert first.tokens.shape == (3, 15)
+    assert first.offsets.tolist() == [0, 32, 64]
+    assert first.stream[[0, 16, 32, 48]].tolist() == [65535] * 4
+    assert (tokens.locate(2), tokens.locate(3)) == ((0, 2), (1, 0))
+    blocks = [(start, block.shape) for start, block in tokens.thumbnails_blocks()]
+    assert blocks == [(0, (3, 16, 16, 3)), (3, (2, 16, 16, 3))]
+    assert tokens.original(4) == encode(noise(5))
+    for document in (-1, 5):
+        with pytest.raises(IndexError, match="there are 5"):
+            tokens.metadata(document)
+    assert second.artifact.facts["shard"] == "1"
+    again: TokenSet = pickle.loads(pickle.dumps(tokens))
+    np.testing.assert_array_equal(again.gather([3]), tokens.gather([3]))
+    assert len(pickle.dumps(tokens)) < 20_000
+
+
+def test_sizes_share_their_shards_and_order_is_kept(
+    tmp_path: Path, corpus: WebDatasetCorpus
+) -> None:
+    small = tokenize(tmp_path, replace(corpus, num_shards=1))
+    large = tokenize(tmp_path, corpus)
+    assert small.shards[0].artifact.path == large.shards[0].artifact.path
+    assert small.identity() != large.identity()
+
+
+def test_worker_processes_make_the_same(tmp_path: Path, corpus: WebDatasetCorpus) -> None:
+    serial = tokenize(tmp_path / "serial", corpus)
+    images = split_of(tmp_path / "many", corpus).train
+    many = replace(context(tmp_path / "many"), executor=ProcessExecutor(workers=2)).make(
+        Tokenize(images=images, tokenizer=TOY)
+    )
+    assert many.identity() == serial.identity()
+    for one, other in zip(serial.shards, many.shards, strict=True):
+        assert one.artifact.manifest.files == other.artifact.manifest.files
+
+
+def damaged_members() -> list[Member]:
+    good = [member for number in range(10) for member in sample(f"good{number}", number)]
+    jpeg = encode(np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8), "JPEG")
+    flip = bytearray(encode(noise(50)))
+    flip[60] ^= 0xFF
+    torn_a, torn_b = sample("torn_a", 60), sample("torn_b", 61)
+    return [
+        *good,
+        ("zero.jpg", b""),
+        ("cut.jpg", jpeg[: len(jpeg) // 2]),
+        ("flip.png", bytes(flip)),
+        ("huge.png", png_header(50_000, 50_000)),
+        ("gif.png", encode(noise(51), "GIF")),
+        ("words.txt", b"no picture"),
+        torn_a[0],
+        torn_b[0],
+        torn_a[1],
+        torn_b[1],
+        *sample("good0", 70),
+    ]
+
+
+def test_every_damage_is_skipped_counted_and_listed(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "tars" / "0.tar", damaged_members())
+    path.write_bytes(path.read_bytes().rstrip(b"\0")[:-10])  # cuts the last sample
+    corpus = WebDatasetCorpus(tars=str(path.parent), max_failed_fraction=0.6)
+    tokens = tokenize(tmp_path, corpus)
+    facts = tokens.artifact.facts
+    assert facts["skipped"] == {
+        "corrupt": 1,
+        "duplicate_key": 1,
+        "empty_file": 1,
+        "interleaved_keys": 2,
+        "no_image": 1,
+        "too_large": 1,
+        "truncated": 1,
+        "truncated_tar": 1,
+        "unsupported_format": 1,
+    }
+    assert facts["num_documents"] == 10
+    assert facts["num_records"] == 20
+    lines = (tokens.shards[0].artifact.path / "skipped.jsonl").read_text().splitlines()
+    listed = [json.loads(line) for line in lines]
+    assert {"key": "zero", "reason": "empty_file", "member": "zero.jpg"} in listed
+    assert len(listed) == 10
+
+
+def test_too_many_failures_fail_the_stage(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "tars" / "0.tar", damaged_members())
+    with pytest.raises(CorpusError) as error:
+        tokenize(tmp_path, WebDatasetCorpus(tars=str(path.parent)))
+    message = str(error.value)
+    assert "9 of 19 images cannot be read" in message
+    assert "interleaved_keys: 2" in message
+    assert "first zero, cut, flip, huge, gif" in message
+    assert "at most 5.0% may fail" in message
+    allowed = float(message.rpartition("corpus.max_failed_fraction=")[2])
+    corpus = WebDatasetCorpus(tars=str(path.parent), max_failed_fraction=allowed)
+    assert tokenize(tmp_path, corpus).num_documents == 10
+
+
+def test_held_out_images_are_no_failures(tmp_path: Path) -> None:
+    write_samples(tmp_path / "tars" / "0.tar", range(120))
+    corpus = WebDatasetCorpus(
+        tars=str(tmp_path / "tars"), holdout_fraction=0.5, max_failed_fraction=0.0
+    )
+    split = split_of(tmp_path, corpus)
+    train = tokenize(tmp_path, corpus)
+    holdout = context(tmp_path).make(Tokenize(images=split.holdout, tokenizer=TOY))
+    assert train.artifact.facts["skipped"] == {"held_out": split.num_holdout}
+    assert holdout.artifact.facts["skipped"] == {"not_held_out": 120 - split.num_holdout}
+    assert train.num_documents + holdout.num_documents == 120
+    keys = {tokens.metadata(0)["key"] for tokens in (train, holdout)}
+    assert len(keys) == 2
+
+
+def test_a_corpus_of_which_nothing_is_left(tmp_path: Path) -> None:
+    write_tar(tmp_path / "tars" / "0.tar", [("a.png", b"")])
+    corpus = WebDatasetCorpus(tars=str(tmp_path / "tars"), max_failed_fraction=1.0)
+    with pytest.raises(CorpusError, match=r"no training image is left of 1 .*empty_file: 1"):
+        tokenize(tmp_path, corpus)
+
+
+def test_an_empty_holdout_part_is_a_shard_of_no_documents(tmp_path: Path) -> None:
+    write_samples(tmp_path / "train" / "0.tar", [1])
+    write_tar(tmp_path / "holdout" / "0.tar", [("a.png", b"")])
+    corpus = WebDatasetCorpus(
+        tars=str(tmp_path / "train"),
+        holdout_tars=str(tmp_path / "holdout"),
+        max_failed_fraction=1.0,
+    )
+    images = split_of(tmp_path, corpus).holdout
+    tokens = context(tmp_path).make(Tokenize(images=images, tokenizer=TOY))
+    (shard,) = tokens.shards
+    assert tokens.num_documents == 0
+    assert shard.stream.tolist() == [65535]
+    assert shard.tokens.shape == (0, 15)
+    assert shard.offsets.shape == (0,)
+    assert shard.thumbnails.shape == (0, 16, 16, 3)
+    assert tokens.gather([]).shape == (0, 15)
+
+
+def test_a_shard_changed_behind_a_finished_artifact(
+    tmp_path: Path, corpus: WebDatasetCorpus
+) -> None:
+    tokens = tokenize(tmp_path, corpus)
+    write_samples(tmp_path / "tars" / "1.tar", [4, 6])
+    assert tokens.original(3) == encode(noise(4))
+    with pytest.raises(CorpusError, match=r"1\.tar: 0001\.png is no longer the image"):
+        tokens.original(4)
+    again = tokenize(tmp_path, corpus)  # the new content is another artifact
+    assert again.identity() != tokens.identity()
+    assert again.original(4) == encode(noise(6))
+
+
+def test_originals_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for seed in range(3):
+        (tmp_path / "photos" / f"{seed}.png").write_bytes(encode(noise(seed)))
+    tokens = tokenize(tmp_path, FolderCorpus(path=str(tmp_path / "photos"), images_per_shard=2))
+    assert [tokens.original(d) for d in range(3)] == [encode(noise(s)) for s in range(3)]
+    (tmp_path / "photos" / "1.png").write_bytes(encode(noise(9)))
+    with pytest.raises(CorpusError, match="no longer the image"):
+        tokens.original(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeddlingTokenizer:
+    """Rewrites the tar that it is fed from, in the middle."""
+
+    name: str = "meddling"
+    path: str = ""
+    num_tokens: ClassVar[int] = 3
+    vocab_size: ClassVar[int] = 256
+    layout: ClassVar[TokenLayout] = TokenLayout.pyramid((1,))
+
+    def encode(self, image: Images) -> tuple[Tokens, int]:
+        write_samples(Path(self.path), [7, 8, 9])
+        return np.zeros(3, np.uint16), 0
+
+    def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
+        raise NotImplementedError
+
+
+def test_a_shard_that_changes_while_it_is_tokenized(
+    tmp_path: Path, corpus: WebDatasetCorpus
+) -> None:
+    meddler = MeddlingTokenizer(path=str(tmp_path / "tars" / "0.tar"))
+    with pytest.raises(CorpusError, match="changed while it was read"):
+        tokenize(tmp_path, corpus, meddler)
+    assert not list((tmp_path / "artifacts" / "token_shard").glob("[!.]*"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LyingTokenizer:
+    """Emits what it does not declare."""
+
+    name: str = "lying"
+    ids: tuple[int, ...] = ()
+    num_tokens: ClassVar[int] = 3
+    vocab_size: ClassVar[int] = 256
+    layout: ClassVar[TokenLayout] = TokenLayout.pyramid((1,))
+
+    def encode(self, image: Images) -> tuple[Tokens, int]:
+        return np.array(self.ids, np.uint16), 0
+
+    def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("ids", [(1, 2), (1, 2, 256), (1, 2, 65535), ()])
+def test_a_tokenizer_that_breaks_its_contract(
+    tmp_path: Path, corpus: WebDatasetCorpus, ids: tuple[int, ...]
+) -> None:
+    with pytest.raises(TokenError, match="it declares 3 ids below 256"):
+        tokenize(tmp_path, corpus, LyingTokenizer(ids=ids))
+
+
+def test_counts_that_do_not_add_up_are_loud(
+    tmp_path: Path, corpus: WebDatasetCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imagegram.stages import tokenize as module
+
+    monkeypatch.setattr(module._Writer, "add", lambda *_: None)
+    (first, _) = split_of(tmp_path, corpus).train
+    with pytest.raises(StageError, match="3 records, but 0 documents and 0 skipped"):
+        context(tmp_path).make(TokenizeShard(images=first, tokenizer=TOY))
+
+
+def test_a_removed_part_is_said_with_its_remedy(tmp_path: Path, corpus: WebDatasetCorpus) -> None:
+    import shutil
+
+    tokens = tokenize(tmp_path, corpus)
+    shutil.rmtree(tokens.shards[1].artifact.path)
+    reopened = TokenSet(artifact=tokens.artifact, images=tokens.images)
+    with pytest.raises(ArtifactError, match=f"gc digest={tokens.artifact.digest}"):
+        _ = reopened.shards
+
+
+def test_identity_is_content_split_part_and_tokenizer(
+    tmp_path: Path, corpus: WebDatasetCorpus
+) -> None:
+    (first, second) = split_of(tmp_path, corpus).train
+    renamed = replace(first, shard=TarShard(name="other", path=first.shard.path))
+    same = TokenizeShard(images=renamed, tokenizer=replace(TOY, name="same"))
+    base: tuple[str, dict[str, Any]] = fingerprint(TokenizeShard(images=first, tokenizer=TOY))
+    assert fingerprint(same) == base
+    for other in (
+        TokenizeShard(images=second, tokenizer=TOY),
+        TokenizeShard(images=replace(first, part="holdout"), tokenizer=TOY),
+        TokenizeShard(images=first, tokenizer=PyramidTokenizer(sizes=(2,))),
+    ):
+        assert fingerprint(other)[0] != base[0]
