@@ -1,0 +1,208 @@
+"""The download tool against a local server that plays the hub: whole, cut, continued, refused."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from imagegram.corpora.webdataset import WebDatasetCorpus
+from imagegram.errors import ConfigError, CorpusError
+from imagegram.tools import download as tool
+
+REPO = "laion/conceptual-captions-12m-webdataset"
+
+
+class Hub(ThreadingHTTPServer):
+    """Two tars; ``cut_at`` closes the connection after that many bytes of a file."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        self.files = {f"data/{n:05d}.tar": bytes([n]) * 1000 + b"end" * n for n in range(2)}
+        self.requests: list[tuple[str, str, str | None]] = []
+        self.cut_at: int | None = None
+        self.lies = False
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def gets(self) -> list[tuple[str, str | None]]:
+        return [(path, span) for verb, path, span in self.requests if verb == "GET"]
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        prefix = f"/datasets/{REPO}/resolve/main/"
+        name = self.path.removeprefix(prefix).removeprefix("/cdn/")
+        span = self.headers.get("Range")
+        self.server.requests.append((self.command, name, span))
+        data = self.server.files.get(name)
+        if data is None:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        start = int(re.fullmatch(r"bytes=(\d+)-.*", span)[1]) if span else 0  # type: ignore[index]
+        body = data[start:]
+        self.send_response(206 if span else 200)
+        sha256 = hashlib.sha256(data + b"!" * self.server.lies).hexdigest()
+        self.send_header("ETag", f'"{sha256}"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("Accept-Ranges", "bytes")
+        if span:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            cut_at = self.server.cut_at
+            self.wfile.write(body if cut_at is None else body[: max(cut_at - start, 0)])
+            self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the client waits before it tries again
+    # What is lost of a cut is at most one chunk, 10 MB by default.
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)
+    server = Hub()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def corpus_at(folder: Path, num_shards: int = 2) -> WebDatasetCorpus:
+    return WebDatasetCorpus(
+        name="cc12m_2",
+        tars=f"{folder}/cc12m/{{00000..00099}}.tar",
+        num_shards=num_shards,
+        hub_repo=REPO,
+        hub_folder="data",
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {f"data/{path.name}": path.read_bytes() for path in sorted(folder.glob("cc12m/*.tar"))}
+
+
+def test_all_tars_arrive_and_are_not_fetched_twice(hub: Hub, tmp_path: Path) -> None:
+    assert tool.download(corpus_at(tmp_path), endpoint=hub.url) == 2
+    assert contents(tmp_path) == hub.files
+    assert list((tmp_path / "cc12m").glob(".*")) == []
+    hub.requests.clear()
+    assert tool.download(corpus_at(tmp_path), endpoint=hub.url) == 0
+    assert hub.gets() == []
+
+
+def test_a_cut_download_is_continued_by_the_next_command(hub: Hub, tmp_path: Path) -> None:
+    hub.cut_at = 700
+    with pytest.raises(CorpusError, match="What has arrived is kept"):
+        tool.download(corpus_at(tmp_path), endpoint=hub.url)
+    assert contents(tmp_path) == {}  # nothing carries its final name before it is whole
+    (partial,) = (tmp_path / "cc12m").glob(".00000.tar.*.partial")
+    assert partial.stat().st_size == 700
+    hub.cut_at = None
+    hub.requests.clear()
+    assert tool.download(corpus_at(tmp_path), endpoint=hub.url) == 2
+    assert contents(tmp_path) == hub.files
+    path, span = hub.gets()[0]
+    assert path == "data/00000.tar"
+    assert span is not None
+    assert span.startswith("bytes=700-")
+
+
+def test_a_partial_of_another_version_is_not_continued(hub: Hub, tmp_path: Path) -> None:
+    hub.cut_at = 700
+    with pytest.raises(CorpusError):
+        tool.download(corpus_at(tmp_path), endpoint=hub.url)
+    hub.cut_at = None
+    hub.files["data/00000.tar"] = b"another version" * 100
+    tool.download(corpus_at(tmp_path), endpoint=hub.url)
+    assert contents(tmp_path) == hub.files
+
+
+def test_a_tar_of_another_size_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "cc12m").mkdir()
+    (tmp_path / "cc12m" / "00001.tar").write_bytes(b"half of it")
+    assert tool.download(corpus_at(tmp_path), endpoint=hub.url) == 2
+    assert contents(tmp_path) == hub.files
+
+
+def test_bytes_that_are_not_those_announced(hub: Hub, tmp_path: Path) -> None:
+    hub.lies = True
+    with pytest.raises(CorpusError, match="not those that the hub announced"):
+        tool.download(corpus_at(tmp_path), endpoint=hub.url)
+    assert list((tmp_path / "cc12m").iterdir()) == []
+
+
+def test_a_file_that_the_hub_does_not_have(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"data/00002\.tar could not be downloaded.*404"):
+        tool.download(corpus_at(tmp_path, num_shards=3), endpoint=hub.url)
+    assert contents(tmp_path) == hub.files  # what came before is there
+
+
+def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(CorpusError, match=r"HF_ENDPOINT \(now http://127\.0\.0\.1:9\)"):
+        tool.download(corpus_at(tmp_path), endpoint="http://127.0.0.1:9")
+
+
+def test_the_command_line(
+    hub: Hub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    words = ["corpus=cc12m_10", "corpus.num_shards=2", f"paths.data={tmp_path}"]
+    assert tool.main(words) == 0
+    assert "2 tars are there, 2 of them new" in capsys.readouterr().out
+    assert contents(tmp_path) == hub.files
+    assert tool.main(words) == 0
+    assert "0 of them new" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["corpus=demo"], "nothing to download; these have: corpus=cc12m_1, corpus=cc12m_10"),
+        (["corpus=cc12m_11"], "cc12m_11"),
+        (["corpus=cc12m_10", "corpus.num_shards=0"], "corpus.num_shards must be at least 1"),
+    ],
+)
+def test_a_corpus_that_cannot_be_downloaded(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        tool.compose_corpus(words)
+    assert tool.main(words) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_help_says_how(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        tool.main(["--help"])
+    assert stop.value.code == 0
+    assert "corpus=cc12m_10" in capsys.readouterr().out
