@@ -1,0 +1,87 @@
+"""What every metric of conf/ promises."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+
+from imagegram import schema
+from imagegram.protocols import Measurement, Metric, Trace
+from tests.conftest import compose
+from tests.image_sets import MemoryImages, MemoryReference, MemoryTokens, random_tokens
+
+NAMES = sorted(path.stem for path in schema.CONF.glob("metric/*.yaml"))
+CORPUS = MemoryTokens(shards=[random_tokens(40, seed=0, vocabulary=40)])
+REFERENCE = MemoryReference(CORPUS)
+SAMPLES = MemoryImages.of(
+    np.concatenate([CORPUS.all[:8], random_tokens(42, seed=1, vocabulary=40)])
+)
+
+
+def metric_of(name: str) -> Metric:
+    # max_n beyond the 15 tokens of the toy layout is part of the contract: null, not an error.
+    node = compose(f"metric=[{name}]", "encoder=pixels", "encoder.resolution=2").metric[name]
+    metric: Metric = instantiate(node, _convert_="all")
+    return metric
+
+
+def values(measurement: Measurement) -> dict[str, float]:
+    """The scores that are defined."""
+    scalars = measurement.scalars
+    return {name: part.value for name, part in scalars.items() if part.value is not None}
+
+
+def permuted(images: MemoryImages, order: np.ndarray) -> MemoryImages:
+    arrays = {f.name: getattr(images.trace, f.name)[order] for f in dataclasses.fields(Trace)}
+    return MemoryImages(images.tokens[order], Trace(**arrays), images.images[order])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scores_are_named_finite_and_inside_their_interval(name: str) -> None:
+    measurement = metric_of(name).measure(generated=SAMPLES, reference=REFERENCE)
+    assert measurement.scalars
+    for score, measured in measurement.scalars.items():
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", score)
+        if measured.value is None:
+            assert measured.note
+            continue
+        assert math.isfinite(measured.value)
+        assert (measured.low is None) == (measured.high is None)
+        if measured.low is not None and measured.high is not None:
+            assert measured.low <= measured.value <= measured.high
+    for curve in measurement.curves.values():
+        assert not np.isinf(curve).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_measuring_twice_gives_the_same_numbers(name: str) -> None:
+    metric = metric_of(name)
+    first = metric.measure(generated=SAMPLES, reference=REFERENCE)
+    second = metric.measure(generated=SAMPLES, reference=REFERENCE)
+    assert first.scalars == second.scalars
+    assert first.curves.keys() == second.curves.keys()
+    for key in first.curves:
+        np.testing.assert_array_equal(first.curves[key], second.curves[key])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_order_of_the_images_does_not_matter(name: str) -> None:
+    order = np.random.default_rng(0).permutation(SAMPLES.num_images)
+    metric = metric_of(name)
+    first = metric.measure(generated=SAMPLES, reference=REFERENCE)
+    second = metric.measure(generated=permuted(SAMPLES, order), reference=REFERENCE)
+    assert values(first) == pytest.approx(values(second), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_image_and_a_corpus_of_one_image_raise_nothing(name: str) -> None:
+    corpus = MemoryTokens(shards=[CORPUS.all[:1]])
+    images = MemoryImages.of(CORPUS.all[:1])
+    measurement = metric_of(name).measure(generated=images, reference=MemoryReference(corpus))
+    for measured in measurement.scalars.values():
+        assert measured.value is not None or measured.note

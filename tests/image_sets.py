@@ -1,0 +1,130 @@
+"""Small image sets, corpora and references in memory, for tests of metrics and reports."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.images import thumbnail
+from imagegram.indexes.naive import NaiveIndex
+from imagegram.protocols import Encoder, Features, Images, ImageSet, Tokens, Trace
+from imagegram.tokenizers.layout import TokenLayout
+from imagegram.tokenizers.pyramid import PyramidTokenizer
+from tests.index_folders import stream_of
+
+LAYOUT = TokenLayout.pyramid((1, 2))
+TOKENIZER = PyramidTokenizer(name="toy", sizes=(1, 2))
+
+
+def random_tokens(num_images: int, *, seed: int, vocabulary: int = 256) -> Tokens:
+    """(B, 15) tokens of the toy layout."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(vocabulary, size=(num_images, LAYOUT.num_tokens)).astype(np.uint16)
+
+
+def free_trace(tokens_BT: Tokens) -> Trace:
+    """A trace in which every step had two equally likely next tokens, from one document."""
+    shape = tokens_BT.shape
+    return Trace(
+        suffix_len=np.full(shape, 3, np.uint16),
+        num_contexts=np.full(shape, 2, np.uint32),
+        num_distinct=np.full(shape, 2, np.uint16),
+        probability=np.full(shape, 0.5, np.float32),
+        entropy=np.ones(shape, np.float32),
+        source_document=np.zeros(shape, np.int32),
+        source_position=np.zeros(shape, np.int32),
+    )
+
+
+@dataclass(frozen=True)
+class MemoryImages:
+    """An ImageSet in memory."""
+
+    tokens: Tokens
+    trace: Trace
+    images: Images
+
+    @classmethod
+    def of(cls, tokens_BT: Tokens, **trace: Any) -> MemoryImages:
+        """Decoded by the toy tokenizer, with :func:`free_trace` unless told otherwise."""
+        changed = dataclasses.replace(free_trace(tokens_BT), **trace)
+        return cls(tokens=tokens_BT, trace=changed, images=TOKENIZER.decode(tokens_BT))
+
+    @property
+    def num_images(self) -> int:
+        return len(self.tokens)
+
+    def identity(self) -> str:
+        return f"memory/{hashlib.sha256(self.tokens.tobytes()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
+class MemoryTokens:
+    """A TokenSet in memory, in one shard or several."""
+
+    shards: Sequence[Tokens]
+
+    @property
+    def all(self) -> Tokens:
+        return np.concatenate(list(self.shards))
+
+    @property
+    def num_documents(self) -> int:
+        return len(self.all)
+
+    def identity(self) -> str:
+        return f"tokens/{hashlib.sha256(self.all.tobytes()).hexdigest()[:12]}"
+
+    def gather(self, documents: Sequence[int] | NDArray[np.integer]) -> Tokens:
+        return self.all[np.asarray(documents)]
+
+    def metadata(self, document: int) -> dict[str, Any]:
+        return {"key": f"k{document}", "caption": f"<b>caption {document}</b>"}
+
+    def thumbnails_blocks(self) -> Iterator[tuple[int, Images]]:
+        first = 0
+        for shard in self.shards:
+            yield first, np.stack([thumbnail(image) for image in TOKENIZER.decode(shard)])
+            first += len(shard)
+
+    def index(self) -> NaiveIndex:
+        return NaiveIndex.of_streams([stream_of(shard.tolist()) for shard in self.shards])
+
+
+@dataclass(frozen=True)
+class MemoryModel:
+    """A fitted generator that only has its index."""
+
+    tokens: MemoryTokens
+
+    @property
+    def index(self) -> NaiveIndex:
+        return self.tokens.index()
+
+    def identity(self) -> str:
+        return self.tokens.identity().replace("tokens", "index")
+
+
+@dataclass(frozen=True)
+class MemoryReference:
+    """A Reference without artifacts; all training images are reference images."""
+
+    tokens: MemoryTokens
+    seed: int = 0
+    layout: TokenLayout = LAYOUT
+
+    @property
+    def index(self) -> NaiveIndex:
+        return self.tokens.index()
+
+    def features(self, encoder: Encoder, images: ImageSet) -> Features:
+        return encoder.encode(images.images)
+
+    def reference_features(self, encoder: Encoder) -> Features:
+        return encoder.encode(TOKENIZER.decode(self.tokens.all))

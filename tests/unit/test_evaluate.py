@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from imagegram.callbacks.progress import SilentProgress
+from imagegram.encoders.pixels import PixelEncoder
+from imagegram.errors import ConfigError
+from imagegram.executors.serial import SerialExecutor
+from imagegram.metrics.copying import CopyingMetric
+from imagegram.metrics.frechet import FrechetMetric
+from imagegram.metrics.kernel import KernelMetric
+from imagegram.metrics.prdc import PrdcMetric
+from imagegram.protocols import Features, Images, Measured, Measurement
+from imagegram.stages.context import RunContext
+from imagegram.stages.embed import Embed, EmbedReference
+from imagegram.stages.evaluate import Evaluate, Evaluation, Score, combine
+from imagegram.stages.generate import select_documents
+from imagegram.store.artifacts import ArtifactStore
+from imagegram.store.fingerprint import identity
+from tests.image_sets import TOKENIZER, MemoryImages, MemoryModel, MemoryTokens, random_tokens
+
+CORPUS = MemoryTokens(shards=[random_tokens(90, seed=0), random_tokens(70, seed=1)])
+SAMPLES = MemoryImages.of(np.concatenate([CORPUS.all[:10], random_tokens(40, seed=2)]))
+FLOOR = MemoryImages.of(random_tokens(50, seed=3))
+CEILING = MemoryImages.of(CORPUS.all[select_documents(160, 0)[:50]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountingEncoder:
+    """Mean colours; remembers how many images it has seen."""
+
+    seen: ClassVar[list[int]] = []
+    name: str = "counting"
+
+    def encode(self, images_BHWC: Images) -> Features:
+        self.seen.append(len(images_BHWC))
+        return images_BHWC.mean(axis=(1, 2)).astype(np.float32)
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> RunContext:
+    return RunContext(
+        store=ArtifactStore(root=tmp_path), executor=SerialExecutor(), progress=SilentProgress()
+    )
+
+
+def evaluate(context: RunContext, *metrics: Any, **changes: Any) -> Evaluation:
+    fields: dict[str, Any] = {
+        "metrics": metrics,
+        "generated": SAMPLES,
+        "floor": FLOOR,
+        "ceiling": CEILING,
+        "tokens": CORPUS,
+        "tokenizer": TOKENIZER,
+        "model": MemoryModel(CORPUS),
+        "seed": 0,
+    }
+    return context.make(Evaluate(**fields | changes))
+
+
+def test_value_floor_and_ceiling_come_from_the_three_sets(context: RunContext) -> None:
+    score = evaluate(context, CopyingMetric()).scores["exact_copy_rate"]
+    assert (score.value, score.floor, score.ceiling) == (0.2, 0.0, 1.0)
+    assert score.low is not None
+    assert score.high is not None
+    assert score.low < 0.2 < score.high
+
+
+def test_metrics_of_features_share_them(context: RunContext) -> None:
+    CountingEncoder.seen.clear()
+    encoder = CountingEncoder()
+    metrics = [FrechetMetric(encoder=encoder), KernelMetric(encoder=encoder)]
+    first = evaluate(context, *metrics)
+    # Generated, held-out and training images, and the 110 documents that the ceiling did not take.
+    assert sorted(CountingEncoder.seen) == [50, 50, 50, 110]
+    assert set(first.scores) == {"fd_counting", "kd_counting"}
+    second = evaluate(context, *metrics, PrdcMetric(encoder=encoder))
+    assert len(CountingEncoder.seen) == 4
+    assert {name: second.scores[name] for name in first.scores} == first.scores
+    assert second.recipes["coverage"]["N_ref"] == "110"
+
+
+def test_features_are_known_by_their_pixels(context: RunContext) -> None:
+    encoder = PixelEncoder(resolution=2)
+    stage = Embed(encoder=encoder, images=SAMPLES)
+    again = MemoryImages.of(SAMPLES.tokens, suffix_len=np.ones(SAMPLES.tokens.shape, np.uint16))
+    assert identity(Embed(encoder=encoder, images=again)) == identity(stage)
+    assert identity(Embed(encoder=encoder, images=FLOOR)) != identity(stage)
+    assert identity(Embed(encoder=PixelEncoder(resolution=1), images=SAMPLES)) != identity(stage)
+    np.testing.assert_array_equal(context.make(stage).features, encoder.encode(SAMPLES.images))
+
+
+@pytest.mark.parametrize(("skipped", "maximum"), [(50, 2000), (50, 30), (100, 2000), (160, 20)])
+def test_the_reference_leaves_out_the_ceiling_while_enough_others_exist(
+    context: RunContext, skipped: int, maximum: int
+) -> None:
+    encoder = PixelEncoder(resolution=2)
+    stage = EmbedReference(
+        encoder=encoder,
+        tokens=CORPUS,
+        tokenizer=TOKENIZER,
+        image_size=2,
+        num_skipped=skipped,
+        max_images=maximum,
+        seed=4,
+    )
+    handle = context.make(stage)
+    documents = np.load(handle.artifact.path / "documents.npy")
+    ceiling = set(select_documents(160, 4)[:skipped].tolist())
+    if skipped == 50:
+        assert not ceiling & set(documents.tolist())
+        assert len(documents) == min(maximum, 110)
+    else:
+        assert len(documents) == min(maximum, 160)
+    expected = encoder.encode(TOKENIZER.decode(CORPUS.gather(documents)))
+    np.testing.assert_array_equal(handle.features, expected)
+
+
+def test_without_held_out_images_the_floor_is_missing_and_said_so(context: RunContext) -> None:
+    evaluation = evaluate(context, CopyingMetric(), floor=None)
+    assert all(score.floor is None for score in evaluation.scores.values())
+    assert "no held-out images" in evaluation.notes["exact_copy_rate"]
+    assert set(evaluation.curves) == {"generated", "ceiling"}
+
+
+def test_too_few_images_are_null_with_a_reason(context: RunContext) -> None:
+    one = MemoryImages.of(random_tokens(1, seed=9))
+    encoder = PixelEncoder(resolution=2)
+    metrics = [FrechetMetric(encoder=encoder), PrdcMetric(encoder=encoder)]
+    evaluation = evaluate(context, *metrics, generated=one)
+    assert evaluation.scores["fd_pixels"].value is None
+    assert evaluation.scores["fd_pixels"].floor is not None
+    assert "1 generated images, at least 2" in evaluation.notes["fd_pixels"]
+    assert "at least 6" in evaluation.notes["recall"]
+
+
+def test_sets_of_unequal_size_are_pointed_out(context: RunContext) -> None:
+    smaller = MemoryImages.of(FLOOR.tokens[:20])
+    evaluation = evaluate(context, KernelMetric(encoder=PixelEncoder(resolution=2)), floor=smaller)
+    assert "floor: N = 20, not 50" in evaluation.notes["kd_pixels"]
+
+
+def test_two_metrics_may_not_write_one_score(context: RunContext) -> None:
+    metrics = [KernelMetric(encoder=PixelEncoder(resolution=size)) for size in (1, 2)]
+    with pytest.raises(ConfigError, match="two metrics write the score 'kd_pixels'"):
+        evaluate(context, *metrics)
+
+
+def test_what_is_not_a_number_becomes_null() -> None:
+    bad = Measurement(scalars={"x": Measured(value=float("nan"), low=float("inf"))}, curves={})
+    good = Measurement(scalars={"x": Measured(value=2.0, low=1.0, high=3.0)}, curves={})
+    record = combine({"generated": bad, "floor": good, "ceiling": good})
+    assert Score(**record["scores"]["x"]) == Score(value=None, floor=2.0, ceiling=2.0)
+    assert record["notes"]["x"] == "generated: not a finite number"
+    assert record["intervals"]["x"]["floor"] == [1.0, 3.0]
+    json.dumps(record, allow_nan=False)

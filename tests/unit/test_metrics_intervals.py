@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from imagegram.metrics.intervals import clopper_pearson, delete_block_jackknife, mean_over_images
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(0, 1000, 0.0, 0.0037), (10, 1000, 0.0048, 0.0183), (50, 5000, 0.0074, 0.0132)],
+)
+def test_clopper_pearson_matches_published_values(
+    successes: int, trials: int, low: float, high: float
+) -> None:
+    measured = clopper_pearson(successes=successes, trials=trials)
+    assert measured.low == pytest.approx(low, abs=5e-5)
+    assert measured.high == pytest.approx(high, abs=5e-5)
+
+
+def test_clopper_pearson_of_all_and_of_one() -> None:
+    assert clopper_pearson(successes=5, trials=5).high == 1.0
+    assert clopper_pearson(successes=1, trials=1).low == pytest.approx(0.025)
+
+
+def test_the_bootstrap_interval_is_that_of_the_mean() -> None:
+    # For a normal sample the percentile interval is mean +- 1.96 sd / sqrt n; 2000 resamples place
+    # its ends within about 5 % of the standard error.
+    values = np.random.default_rng(0).normal(size=400)
+    measured = mean_over_images(values, seed=3)
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    assert measured.value == pytest.approx(values.mean())
+    assert measured.low == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
+    assert measured.high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
+    assert measured == mean_over_images(values, seed=3)
+
+
+@pytest.mark.parametrize("values", [np.arange(5.0), np.full(50, 0.25)])
+def test_no_interval_where_the_bootstrap_knows_nothing(values: np.ndarray) -> None:
+    measured = mean_over_images(values, seed=0)
+    assert measured.low is measured.high is None
+
+
+def test_the_jackknife_of_a_mean_is_the_error_of_block_means() -> None:
+    # For a mean over K equal blocks the jackknife is exactly sd(block means) / sqrt K.
+    values = np.random.default_rng(0).normal(size=100)
+    (measured,) = delete_block_jackknife(
+        lambda rows: np.array([values[rows].mean()]), num_images=100, blocks=20
+    )
+    means = np.array([values[k::20].mean() for k in range(20)])
+    half = 2.0930240544 * means.std(ddof=1) / np.sqrt(20)  # Student's t, 19 degrees, 97.5 %
+    assert measured.value == pytest.approx(values.mean())
+    assert measured.high is not None
+    assert measured.high - values.mean() == pytest.approx(half, rel=1e-6)
+
+
+def test_the_jackknife_refuses_small_sets_and_undefined_estimates() -> None:
+    (small,) = delete_block_jackknife(lambda rows: np.array([1.0]), num_images=39)
+    assert (small.value, small.low) == (1.0, None)
+    first, second = delete_block_jackknife(
+        lambda rows: np.array([rows.mean(), 0.0 if len(rows) == 40 else np.nan]), num_images=40
+    )
+    assert first.low is not None
+    assert (second.value, second.low) == (0.0, None)
