@@ -43,6 +43,7 @@ class FolderShard:
     def identity(self) -> str:
         """sha256 over names and contents of the images and of the files beside them."""
         return remembered_sha256(
+            what=self.path,
             key="\n".join((str(self.path.absolute()), *self.files)),
             stamp=self._stamp,
             compute=self._sha256,
@@ -98,11 +99,11 @@ class FolderShard:
                     yield name, self.path / name
 
     def _stamp(self) -> str:
-        try:
-            stamps = [f"{name}:{file_stamp(path)}" for name, path in self._present()]
-        except FileNotFoundError as error:
-            raise CorpusError(f"{error.filename} disappeared while {self.path} was read") from None
-        return hashlib.sha256("\n".join(stamps).encode()).hexdigest()
+        stamps = [
+            f"{name}:{file_stamp(path) if path.exists() else 'gone'}"
+            for name, path in self._present()
+        ]
+        return hashlib.sha256("\n".join(stamps).encode("utf-8", "surrogateescape")).hexdigest()
 
     def _sha256(self) -> str:
         hasher = hashlib.sha256()

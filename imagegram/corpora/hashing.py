@@ -28,28 +28,42 @@ def file_stamp(path: Path) -> str:
 
 
 def remembered_sha256(
-    *, key: str, stamp: Callable[[], str], compute: Callable[[], str], memory: str | None
+    *,
+    what: Path,
+    key: str,
+    stamp: Callable[[], str],
+    compute: Callable[[], str],
+    memory: str | None,
 ) -> str:
     """The sha256 of some content, from ``memory`` while its stamp is unchanged.
 
     Args:
-        key: what is hashed (absolute paths); names the entry.
+        what: the tar or folder that is hashed, for messages.
+        key: the absolute paths that are hashed; names the entry.
         stamp: the present stamp of the content.
         compute: hashes the content.
         memory: folder of the entries; None remembers nothing.
 
     Raises:
-        CorpusError: when the content changes while it is hashed.
+        CorpusError: when the content cannot be read, or changes while it is hashed.
     """
-    before = stamp()
     entry = None
     if memory is not None:
-        entry = Path(memory) / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
-        if (known := _recall(entry, key, before)) is not None:
+        name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+        entry = Path(memory) / f"{name}.json"
+    try:
+        before = stamp()
+        if entry is not None and (known := _recall(entry, key, before)) is not None:
             return known
-    sha256 = compute()
-    if stamp() != before:
-        raise changed_while_read(key)
+        sha256 = compute()
+        after = stamp()
+    except OSError as error:
+        raise CorpusError(
+            f"{what}: {error.filename or what} could not be read ({error.strerror or error}); "
+            "put it back or mend its permissions, then run again"
+        ) from error
+    if after != before:
+        raise changed_while_read(what)
     if entry is not None:
         # A folder that cannot be written is reported by the artifact store, with its remedy.
         with contextlib.suppress(OSError):
@@ -57,7 +71,7 @@ def remembered_sha256(
     return sha256
 
 
-def changed_while_read(what: str | Path) -> CorpusError:
+def changed_while_read(what: Path) -> CorpusError:
     """The error for content that did not hold still."""
     return CorpusError(
         f"{what} changed while it was read; wait until whatever writes it has finished, then run "

@@ -44,6 +44,7 @@ class TarShard:
     def identity(self) -> str:
         """sha256 over the bytes of the tar."""
         return remembered_sha256(
+            what=self.path,
             key=str(self.path.absolute()),
             stamp=lambda: file_stamp(self.path),
             compute=lambda: file_sha256(self.path),

@@ -211,3 +211,5 @@ def test_reading_from_a_removed_or_shortened_tar(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(CorpusError, match="is gone"):
         shard.read(locator)
+    with pytest.raises(CorpusError, match="could not be read"):
+        shard.identity()
