@@ -5,7 +5,7 @@ What it corrects (fast-gram 0.1.0):
 * an occurrence at the very end of a shard has no next token, and ``ntd`` counts the separator
   there, or, when the context also ends a document, gives *all* counts to the separator: such
   contexts are read from the table itself;
-* counts are exact because ``max_support`` exceeds every interval, and are checked to add up;
+* counts are exact because ``max_support`` covers the whole interval, and are checked to add up;
 * results that are error values are raised; numpy integers are converted, which it would refuse;
 * a shard without documents, which it would refuse, is answered for here.
 """
@@ -103,7 +103,8 @@ class FastgramIndex(Index):
         expected = self._num_contexts(ids)
         if not expected:
             return []
-        answer = _checked(self.engine.primitive_ntd(ids.tolist(), max_support=self.num_tokens + 1))
+        # Exact from max_support = occurrences on; more would only cost time and memory.
+        answer = _checked(self.engine.primitive_ntd(ids.tolist(), max_support=expected))
         result = {token: entry["cont_cnt"] for token, entry in answer["result_by_token_id"].items()}
         if not ids.size and self._lone_separators():
             result[EOS_TOKEN_ID] = result.get(EOS_TOKEN_ID, 0) + self._lone_separators()

@@ -233,9 +233,9 @@ def check_files(shard: IndexShard) -> None:
     last = shard.document(offsets.size - 1)
     if (last == EOS_TOKEN_ID).any():
         raise IndexFormatError(
-            f"{shard.file('offset')}: the last of {offsets.size} entries, {int(offsets[-1])}, begins "
-            f"a document of {last.size} tokens that holds separators: the entries are not the byte "
-            f"positions of all documents; {REBUILD}"
+            f"{shard.file('offset')}: the last of {offsets.size} entries, {int(offsets[-1])}, "
+            f"begins a document of {last.size} tokens that holds separators: the entries are not "
+            f"the byte positions of all documents; {REBUILD}"
         )
     if int(offsets[0]) != 0:
         raise IndexFormatError(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
 from imagegram.errors import TokenError
@@ -142,24 +142,24 @@ def _show_index(answer: dict[str, Any]) -> str:
     )
 
 
-def _show_next(answer: dict[str, Any]) -> Table:
+def _show_next(answer: dict[str, Any]) -> Group:
     title = f"after the last {answer['suffix_len']} tokens: {answer['num_contexts']:,} contexts"
-    table = Table("token", "count", "share", title=title, title_justify="left", box=None)
+    table = Table("token", "count", "share", box=None)
     pairs = zip(answer["tokens"], answer["counts"], strict=True)
     for token, count in sorted(pairs, key=lambda pair: (-pair[1], pair[0])):
         table.add_row(str(token), f"{count:,}", f"{count / answer['num_contexts']:.2%}")
-    return table
+    return Group(title, table)
 
 
-def _show_spans(answer: list[dict[str, Any]]) -> Table:
+def _show_spans(answer: list[dict[str, Any]]) -> Group:
     title = f"{len(answer)} maximal matching spans"
     columns = ("start", "end", "tokens", "count", "first places (document:position)")
-    table = Table(*columns, title=title, title_justify="left", box=None)
+    table = Table(*columns, box=None)
     for span in answer:
         places = " ".join(f"{p['document']}:{p['position']}" for p in span["occurrences"])
         start, end = span["start"], span["end"]
         table.add_row(str(start), str(end), str(end - start), f"{span['count']:,}", places)
-    return table
+    return Group(title, table)
 
 
 def _show_document(answer: dict[str, Any]) -> str:
