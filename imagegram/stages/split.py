@@ -164,9 +164,11 @@ class SplitShard:
     def open(self) -> PartFilter:
         """What decides, image by image, whether it belongs to this part."""
         holdout = _load_holdout(self.split.artifact.path)
+        held_keys = holdout.keys.get(self.shard.identity())
+        is_whole = held_keys is not None and self.split.artifact.facts["whole_shards"]
         return PartFilter(
             part=self.part,
-            held_keys=holdout.keys.get(self.shard.identity(), frozenset()),
+            held_keys=None if is_whole else held_keys or frozenset(),
             held_thumbnails=holdout.search,
             near_duplicate_rms=self.split.corpus.near_duplicate_rms,
         )
@@ -178,21 +180,23 @@ class PartFilter:
 
     Attributes:
         part: ``train`` or ``holdout``.
-        held_keys: keys of this shard that are held out.
+        held_keys: keys of this shard that are held out; None: all, so that the unreadable images
+            of a held-out shard are counted by their own reasons.
         held_thumbnails: of the held-out images of all shards.
         near_duplicate_rms: largest RMS difference of thumbnails of one picture.
     """
 
     part: Part
-    held_keys: frozenset[str]
+    held_keys: frozenset[str] | None
     held_thumbnails: ThumbnailSearch
     near_duplicate_rms: float
 
     def skip_key(self, key: str) -> str | None:
         """``held_out`` (in train), ``not_held_out`` (in holdout) or None, before decoding."""
+        is_held = self.held_keys is None or key in self.held_keys
         if self.part == "train":
-            return "held_out" if key in self.held_keys else None
-        return None if key in self.held_keys else "not_held_out"
+            return "held_out" if is_held else None
+        return None if is_held else "not_held_out"
 
     def skip_thumbnail(self, image_thumbnail: Images) -> str | None:
         """``near_duplicate_of_holdout`` (in train) or None, by a (16, 16, 3) thumbnail."""

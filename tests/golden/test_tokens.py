@@ -15,6 +15,7 @@ import pytest
 from hydra.utils import instantiate
 
 from imagegram import schema
+from imagegram.store.fingerprint import digest, identity
 from tests.conftest import compose
 
 GOLDEN = Path(__file__).with_name("tokens.json")
@@ -36,6 +37,7 @@ def test_tokens_are_those_of_this_version(name: str) -> None:
     tokens, num_clipped = tokenizer.encode(picture())
     now = {
         "version": type(tokenizer).VERSION,
+        "identity": digest(identity(tokenizer)),  # what artifacts of token shards are keyed by
         "num_tokens": len(tokens),
         "num_clipped": num_clipped,
         "sha256": hashlib.sha256(tokens.astype("<u2").tobytes()).hexdigest(),

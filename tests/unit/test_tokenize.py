@@ -223,6 +223,7 @@ def test_an_empty_holdout_part_is_a_shard_of_no_documents(tmp_path: Path) -> Non
     tokens = context(tmp_path).make(Tokenize(images=images, tokenizer=TOY))
     (shard,) = tokens.shards
     assert tokens.num_documents == 0
+    assert tokens.artifact.facts["skipped"] == {"empty_file": 1}
     assert shard.stream.tolist() == [65535]
     assert shard.tokens.shape == (0, 15)
     assert shard.offsets.shape == (0,)
