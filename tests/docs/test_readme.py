@@ -1,0 +1,81 @@
+"""The README is true: its commands run, its links exist, its tree is the tree on disk."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, clean_environment
+
+README = (REPOSITORY / "README.md").read_text()
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [
+    line
+    for block in BLOCKS
+    for line in block.replace("\\\n", " ").splitlines()
+    if line and not line.startswith("#")
+]
+PYTHON_COMMANDS = [line for line in COMMANDS if line.startswith("python -m imagegram")]
+MAKE_COMMANDS = [line for line in COMMANDS if line.startswith("make ")]
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The commands run in the README's order and share their outputs, as a reader's would."""
+    return tmp_path_factory.mktemp("readme")
+
+
+@pytest.mark.parametrize("line", PYTHON_COMMANDS)
+def test_a_command_of_the_readme_runs(line: str, outputs: Path) -> None:
+    words = shlex.split(line.partition("  #")[0])
+    words = [word.replace("outputs/", f"{outputs}/") for word in words]
+    words = [sys.executable if word == "python" else word for word in words]
+    if "imagegram.run" in words and "--cfg" not in words:
+        words += ["debug=tiny", f"paths.outputs={outputs}"]
+    elif "imagegram.tools.query" not in words and "--cfg" not in words:
+        words += [f"paths.outputs={outputs}"]
+    result = subprocess.run(
+        words,
+        cwd=REPOSITORY,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+
+
+@pytest.mark.parametrize("line", MAKE_COMMANDS)
+def test_a_make_target_of_the_readme_exists(line: str) -> None:
+    target = shlex.split(line.partition("#")[0])[1]
+    makefile = (REPOSITORY / "Makefile").read_text()
+    assert re.search(rf"^{target}:.*##", makefile, re.MULTILINE)
+
+
+def test_the_readme_is_not_empty_of_commands() -> None:
+    assert len(PYTHON_COMMANDS) >= 6
+    assert {"make run", "make test"} <= {line.partition("  ")[0] for line in MAKE_COMMANDS}
+
+
+DOCUMENTS = sorted([REPOSITORY / "README.md", *REPOSITORY.glob("docs/*.md")])
+DOCUMENTS += sorted(REPOSITORY.glob("experiments/**/*.md"))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_relative_links_lead_somewhere(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
+        if "://" not in link:
+            assert (path.parent / link).exists(), link
+
+
+def test_the_tree_in_the_readme_is_the_tree_on_disk() -> None:
+    match = re.search(r"<!-- tree -->\n```text\n(.*?)```", README, re.DOTALL)
+    assert match
+    for line in match[1].splitlines():
+        name = line.split("  ")[0].strip()
+        assert (REPOSITORY / name).exists(), name
