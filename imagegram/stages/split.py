@@ -64,11 +64,9 @@ class Split:
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Write ``holdout.json`` (keys by shard) and ``thumbnails.npy`` ((H, 16, 16, 3) uint8)."""
-        keys: list[str] = []
-        hashes: list[str] = []
-        thumbnails: list[Images] = []
         chosen: dict[str, list[str]] = {}
-        num_clusters = None
+        thumbnails: list[Images] = []
+        num_scanned, num_clusters = 0, None
         for shard in self._scanned:
             seen = _scan(shard, context)
             held = np.ones(len(seen.keys), dtype=np.bool_)
@@ -77,14 +75,13 @@ class Split:
             chosen[shard.identity()] = [
                 key for key, is_held in zip(seen.keys, held.tolist(), strict=True) if is_held
             ]
-            keys += chosen[shard.identity()]
-            hashes += seen.hashes
+            num_scanned += len(seen.keys)
             thumbnails.append(seen.thumbnails[held])
         (out / "holdout.json").write_text(json.dumps(chosen, indent=1) + "\n")
         np.save(out / "thumbnails.npy", np.concatenate(thumbnails))
         return {
-            "num_holdout": len(keys),
-            "num_scanned": len(hashes),
+            "num_holdout": sum(len(keys) for keys in chosen.values()),
+            "num_scanned": num_scanned,
             "num_clusters": num_clusters,
             "whole_shards": self._whole,
         }
