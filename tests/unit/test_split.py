@@ -61,7 +61,11 @@ def test_clusters_are_held_out_together_by_their_smallest_hash(tmp_path: Path) -
 def test_all_sizes_of_a_corpus_share_one_split(tmp_path: Path) -> None:
     tars = str(write_corpus(tmp_path / "tars", num_shards=3))
     one = Split(corpus=WebDatasetCorpus(name="a", tars=tars, num_shards=1))
-    three = Split(corpus=WebDatasetCorpus(name="b", tars=tars, num_shards=3, hash_cache="x"))
+    three = Split(
+        corpus=WebDatasetCorpus(
+            name="b", tars=tars, num_shards=3, hash_cache=str(tmp_path / "hashes")
+        )
+    )
     assert fingerprint(one) == fingerprint(three)
     other = Split(corpus=WebDatasetCorpus(tars=tars, holdout_fraction=0.2))
     assert fingerprint(one)[0] != fingerprint(other)[0]
