@@ -86,6 +86,7 @@ class Work(NamedTuple):
         counts: (65536,) int64 their counts.
         kept: (2, S) int64 first and last rank of the candidates that decide.
         trial: (2, S) int64 those of the suffix being tried.
+        longest: (S,) int64 bound on how many of the last tokens each shard holds in a row.
         stamps: (documents,) int64 when each document was last counted.
         clock: (1,) int64.
     """
@@ -95,6 +96,7 @@ class Work(NamedTuple):
     counts: NDArray[np.int64]
     kept: NDArray[np.int64]
     trial: NDArray[np.int64]
+    longest: NDArray[np.int64]
     stamps: NDArray[np.int64]
     clock: NDArray[np.int64]
 
@@ -107,6 +109,7 @@ def make_work(num_shards: int, num_documents: int) -> Work:
         counts=np.empty(_VOCABULARY, dtype=np.int64),
         kept=np.zeros((2, num_shards), dtype=np.int64),
         trial=np.zeros((2, num_shards), dtype=np.int64),
+        longest=np.zeros(num_shards, dtype=np.int64),
         stamps=np.zeros(num_documents, dtype=np.int64),
         clock=np.zeros(1, dtype=np.int64),
     )

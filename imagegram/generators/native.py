@@ -114,8 +114,10 @@ class NativeGenerator:
 
         def write(b: int, sample: np.uint64) -> None:
             memo, work = idle.get()
-            write_row(views, documents, knobs, memo, work, rows, b, forced, seed, sample)
-            idle.put((memo, work))
+            try:
+                write_row(views, documents, knobs, memo, work, rows, b, forced, seed, sample)
+            finally:  # else the other images would wait for it
+                idle.put((memo, work))
 
         return write
 
@@ -129,8 +131,12 @@ class NativeGenerator:
 
         def write(b: int, sample: np.uint64) -> None:
             members, work = idle.get()
-            write_row_by_position(columns_TN, knobs, members, work, rows, b, forced, seed, sample)
-            idle.put((members, work))
+            try:
+                write_row_by_position(
+                    columns_TN, knobs, members, work, rows, b, forced, seed, sample
+                )
+            finally:  # else the other images would wait for it
+                idle.put((members, work))
 
         return write
 

@@ -44,6 +44,8 @@ from imagegram.indexes.kernels import (
 _EOS: Final = 65535
 _UNKNOWN: Final = -1
 _TOO_FEW: Final = -2
+#: Shorter contexts occur in most shards.
+_SHORTEST_PROBE: Final = 6
 
 
 @njit(cache=True, nogil=True)
@@ -127,12 +129,16 @@ def _try_length(
         work.kept[:] = memo.intervals[entry]
         return entry
     for s in range(views.num_tokens.size):
+        lo, hi = np.int64(0), np.int64(0)
         if grown:
-            lo, hi = work.kept[0, s], work.kept[1, s]
-            if lo < hi:
-                lo, hi = narrow(views, s, lo, hi, length - 1, np.int64(history[t]))
-        else:
+            if work.kept[0, s] < work.kept[1, s]:
+                lo, hi = narrow(
+                    views, s, work.kept[0, s], work.kept[1, s], length - 1, np.int64(history[t])
+                )
+        elif work.longest[s] >= length:
             lo, hi = find(views, s, history, t + 1 - length, t + 1)
+            if lo == hi:
+                _shorten(views, work, history, t, s, length)
         lo = continued(views, s, lo, hi, length)
         if lo < hi and token_at(views, s, pointer_at(views, s, hi - 1) + length) == _EOS:
             hi = upper_bound(views, s, lo, hi, length, sort_key(_EOS) - 1)
@@ -141,6 +147,23 @@ def _try_length(
         return _TOO_FEW
     work.kept[:] = work.trial
     return _UNKNOWN
+
+
+@njit(cache=True, nogil=True)
+def _shorten(
+    views: ShardViews, work: Work, history: NDArray[np.uint16], t: Int, s: Int, length: Int
+) -> None:
+    """Note that shard ``s`` lacks the last ``length`` tokens; perhaps it lacks half of them too.
+
+    A match grows by at most one with every token, so each token saved here is one search of this
+    shard saved later. While one image is copied, all other shards are asked once in a while only.
+    """
+    work.longest[s] = length - 1
+    half = length // 2
+    if half >= _SHORTEST_PROBE:
+        lo, hi = find(views, s, history, t + 1 - half, t + 1)
+        if lo == hi:
+            work.longest[s] = half - 1
 
 
 @njit(cache=True, nogil=True)
@@ -282,7 +305,9 @@ def write_row(
     history = np.empty(num_tokens + 1, dtype=np.uint16)
     history[0] = _EOS
     length, shard, index = np.int64(0), np.int64(-1), np.int64(-1)
+    work.longest[:] = 0
     for t in range(num_tokens):
+        work.longest[:] += 1
         group = knobs.classes[t]
         length, entry = _longest(views, documents, knobs, memo, work, history, t, length)
         if entry >= 0:
