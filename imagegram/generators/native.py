@@ -68,7 +68,7 @@ class NativeGenerator:
     @cached_property
     def columns(self) -> Tokens:
         """(T, N) all documents, position by position; needs equally long ones."""
-        rows = [_rows(shard) for shard in self.shards]
+        rows = [_rows(shard) for shard in self.shards if shard.num_documents]
         columns_TN = np.empty((rows[0].shape[1], sum(map(len, rows))), dtype=np.uint16)
         start = 0
         for row_NT in rows:

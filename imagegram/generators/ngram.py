@@ -178,7 +178,8 @@ class FittedNgram:
         workers: int,
     ) -> tuple[Tokens, Trace]:
         check_request(len(samples), seed)
-        require_aligned([shard.document_length for shard in self.shards], sampler, layout)
+        lengths = [shard.document_length for shard in self.shards if shard.num_documents]
+        require_aligned(lengths, sampler, layout)
         self._require_tokens()
         task = 0
         if progress is not None:

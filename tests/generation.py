@@ -1,0 +1,60 @@
+"""Fitted n-gram models over small corpora, for the tests of generation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from imagegram.generators.ngram import FittedNgram
+from imagegram.indexes.format import IndexShard
+from imagegram.protocols import Tokens, Trace
+from imagegram.samplers.categorical import CategoricalSampler
+from imagegram.store.artifacts import Artifact
+from imagegram.store.manifest import Manifest
+from tests.index_folders import Documents, write_index
+
+
+def fit(
+    root: Path,
+    shards: Sequence[Documents],
+    *,
+    engine: str = "native",
+    final_separator: bool = True,
+) -> FittedNgram:
+    """An n-gram model over shards of documents, indexed below ``root``."""
+    opened = tuple(
+        IndexShard.open(write_index(root / f"{s}", documents, final_separator=final_separator))
+        for s, documents in enumerate(shards)
+    )
+    manifest = Manifest(
+        kind="index",
+        digest="0123456789ab",
+        payload={},
+        files={},
+        facts={},
+        created_at="",
+        duration_s=0.0,
+        made_by={},
+    )
+    artifact = Artifact(path=root, manifest=manifest)
+    return FittedNgram(artifact=artifact, shards=opened, engine=engine)
+
+
+def sampler(**knobs: object) -> CategoricalSampler:
+    """A sampler with some knobs turned."""
+    return CategoricalSampler(name="test", **knobs)
+
+
+def first_samples(count: int) -> np.ndarray:
+    """Sample ids 0 ... count - 1."""
+    return np.arange(count, dtype=np.uint64)
+
+
+def assert_same(first: tuple[Tokens, Trace], second: tuple[Tokens, Trace]) -> None:
+    """Tokens and every array of the trace are equal bit for bit."""
+    np.testing.assert_array_equal(first[0], second[0])
+    for name, values in vars(first[1]).items():
+        np.testing.assert_array_equal(values, getattr(second[1], name), err_msg=name)
+        assert values.dtype == getattr(second[1], name).dtype, name
