@@ -1,0 +1,84 @@
+"""kill -9 in the middle of a stage, run again: the same digests and the same samples."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import REPOSITORY, clean_environment, read_summary
+
+WORDS = [
+    "debug=tiny",
+    "corpus.images_per_shard=400",
+    "tokenizer=pyramid3",
+    "sampler=infinigram",
+    "num_samples=24",
+    "metric=[copying]",
+    "runtime.workers=2",
+]
+
+
+def start(outputs: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "imagegram.run", *WORDS, f"paths.outputs={outputs}"],
+        cwd=REPOSITORY,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # so that worker processes are killed too
+    )
+
+
+def finish(outputs: Path) -> Path:
+    process = start(outputs)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    return Path(stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finish(tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.mark.parametrize("kind", ["token_shard", "index_shard", "samples"])
+def test_a_killed_run_continues_to_the_same_result(
+    tmp_path: Path, undisturbed: Path, kind: str
+) -> None:
+    process = start(tmp_path)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(f"artifacts/{kind}/.partial-*")):
+        assert process.poll() is None, f"the run ended before it was seen writing a {kind}"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert list(tmp_path.glob(f"artifacts/{kind}/.partial-*")), "killed too late to test anything"
+    (killed,) = tmp_path.glob("runs/*/summary.json")
+    assert read_summary(killed.parent)["status"] == "running"
+
+    resumed = finish(tmp_path)
+    ours, theirs = (read_summary(folder) for folder in (resumed, undisturbed))
+    assert {name: record["digest"] for name, record in ours["stages"].items()} == {
+        name: record["digest"] for name, record in theirs["stages"].items()
+    }
+    assert ours["scores"] == theirs["scores"]
+    for name in ("tokens.npy", "images.npy"):
+        np.testing.assert_array_equal(
+            np.load(resumed / "samples" / name), np.load(undisturbed / "samples" / name)
+        )
+    index = Path(ours["stages"]["index"]["path"]).parents[1]
+    other = Path(theirs["stages"]["index"]["path"]).parents[1]
+    tables = sorted(path.relative_to(index) for path in index.glob("index_shard/*/table.0"))
+    assert len(tables) == 2
+    for table in tables:
+        assert (index / table).read_bytes() == (other / table).read_bytes()
