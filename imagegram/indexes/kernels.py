@@ -6,6 +6,9 @@ width in one call. Whoever holds a :class:`ShardViews` must keep its shards aliv
 
 Suffixes are in memcmp order of their little-endian bytes, so tokens compare by their swapped
 bytes (:func:`sort_key`), and a suffix that ends sorts before all that continue.
+
+Compiled code is cached beside each module by the date of *that* file. After a change to a function
+that kernels of other modules call, remove ``imagegram/*/__pycache__/*.nb?``: they keep the old one.
 """
 
 from __future__ import annotations
@@ -111,13 +114,13 @@ def _load(bits: int) -> Any:
 _load_u8, _load_u16, _load_u64 = _load(8), _load(16), _load(64)
 
 
-@njit(inline="always")
+@njit(inline="always", cache=True)
 def token_at(views: ShardViews, s: Int, i: Int) -> Int:
     """Token ``i`` of the stream of shard ``s``."""
     return np.int64(_load_u16(views.token_address[s] + np.uint64(2 * i)))
 
 
-@njit(inline="always")
+@njit(inline="always", cache=True)
 def pointer_at(views: ShardViews, s: Int, rank: Int) -> Int:
     """Stream position, in tokens, of the suffix of a rank."""
     width = views.pointer_width[s]
@@ -157,13 +160,13 @@ def locate(views: ShardViews, s: Int, i: Int) -> tuple[Int, Int]:
 # --------------------------------------------------------------------------------------- searches
 
 
-@njit(inline="always")
+@njit(inline="always", cache=True)
 def sort_key(token: Int) -> Int:
     """Place of a token in the order of the table: its two bytes swapped."""
     return ((token & 255) << 8) | (token >> 8)
 
 
-@njit(inline="always")
+@njit(inline="always", cache=True)
 def key_at(views: ShardViews, s: Int, i: Int) -> Int:
     """Sort key of token ``i`` of the stream; -1 at its end."""
     if i >= views.num_tokens[s]:
@@ -215,7 +218,7 @@ def narrow(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int, token: Int) 
     return lo, lo
 
 
-@njit(inline="always")
+@njit(inline="always", cache=True)
 def token_class(token: Int) -> Int:
     """Class of a token in a byte-valued stream, or -1: then no shard holds it."""
     if token < 256:

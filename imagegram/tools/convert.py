@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 from rich.progress import track
 
-from imagegram.errors import IndexFormatError, UnsupportedError
+from imagegram.errors import IndexFormatError, StageError, UnsupportedError
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.open import SHARDS_FILE, find_shards
 from imagegram.protocols import EOS_TOKEN_ID
@@ -61,13 +61,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--tokens-per-image", type=int, metavar="N", help="when there is no config.json"
     )
     flags = parser.parse_args(argv)
+    try:
+        print(f"{_convert(flags)} -> {flags.target}")
+    except OSError as error:
+        raise StageError(
+            f"cannot convert {flags.source} to {flags.target}: {error}; give a source that exists "
+            "and a target folder on a disk with space that you may write"
+        ) from error
+    return 0
+
+
+def _convert(flags: argparse.Namespace) -> str:
     if flags.verb == "export":
         config = export_shards(flags.source, flags.target)
-        print(f"{config['num_images']} images in {config['shards']} shards -> {flags.target}")
-    else:
-        folders = import_shards(flags.source, flags.target, tokens_per_image=flags.tokens_per_image)
-        print(f"{len(folders)} index shards -> {flags.target}")
-    return 0
+        return f"{config['num_images']} images in {config['shards']} shards"
+    folders = import_shards(flags.source, flags.target, tokens_per_image=flags.tokens_per_image)
+    return f"{len(folders)} index shards"
 
 
 # ------------------------------------------------------------------------------------------ export

@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     console = Console()
     for name, answer in answers.items():
-        console.print(_SHOWN[name](answer))
+        shown = _SHOWN[name](answer)
+        console.print(shown, soft_wrap=isinstance(shown, str))
     return 0
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from index_folders import EOS, write_index
 
-from imagegram.errors import IndexFormatError, UnsupportedError
+from imagegram.errors import IndexFormatError, StageError, UnsupportedError
 from imagegram.indexes import Index
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.verify import verify
@@ -111,6 +111,13 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     export_shards(tmp_path / "out", tmp_path / "again")
     with pytest.raises(IndexFormatError, match="holds token shards already"):
         export_shards(tmp_path / "out", tmp_path / "again")
+
+
+def test_a_target_that_cannot_be_written(tmp_path: Path) -> None:
+    source = write_seeds_layout(tmp_path / "seed")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StageError, match="a target folder on a disk with space"):
+        main(["import", str(source), str(tmp_path / "file" / "out")])
 
 
 def test_documents_of_different_lengths_cannot_be_exported(tmp_path: Path) -> None:
