@@ -153,11 +153,10 @@ def _describe(source: Path) -> dict[str, Any]:
     upstream = manifest.payload.get("tokens")
     if isinstance(upstream, str):  # an index names the tokens that it was built from
         return {**_describe(source.parent.parent / upstream), "source": manifest.digest}
-    tokenizer = manifest.payload.get("tokenizer", {})
     skipped = manifest.facts.get("skipped", {})
     return {
-        "tokenizer": tokenizer.get("name"),
-        "encoded_levels": tokenizer.get("sizes"),
+        "tokenizer": manifest.facts.get("tokenizer"),
+        "encoded_levels": manifest.payload.get("tokenizer", {}).get("sizes"),
         "vocab_size": manifest.facts.get("vocab_size", 256),
         "num_failed": sum(n for why, n in skipped.items() if why not in CHOSEN_SKIPS),
         "source": manifest.digest,

@@ -71,6 +71,7 @@ class FakeTokens:
             "num_documents": total if self.claimed is None else self.claimed,
             "num_tokens": 3,
             "vocab_size": 256,
+            "tokenizer": "tiny",
             "skipped": {"corrupt": 2, "held_out": 5},
         }
 
@@ -183,7 +184,7 @@ def test_token_and_index_artifacts_are_exported(context: RunContext, tmp_path: P
     ]
     for config in configs:
         assert (config["num_images"], config["shards"], config["num_failed"]) == (3, 3, 2)
-        assert config["vocab_size"] == 256
+        assert (config["vocab_size"], config["tokenizer"]) == (256, "tiny")
     for i in range(2):
         sizes = [np.fromfile(f, "<u2").size for f in sorted(tmp_path.glob(f"{i}/*/*.bin"))]
         assert sizes == [8, 4, 0]
