@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from imagegram import schema
 from imagegram.errors import ImagegramError
 from imagegram.experiment import build
-from imagegram.run_folder import Run, write_summary
+from imagegram.run_folder import Run, check_outputs, write_summary
 from imagegram.stages.evaluate import Evaluate
 from imagegram.stages.generate import Generate, Replay
 from imagegram.stages.split import Split
@@ -92,6 +92,11 @@ def task(cfg: DictConfig) -> dict[str, Any]:
 def main() -> None:
     """The command line; also the console script ``imagegram``."""
     schema.register()
+    try:
+        check_outputs(sys.argv[1:])
+    except ImagegramError as error:
+        print(f"imagegram: {error}", file=sys.stderr)
+        sys.exit(1)
     entered = False
 
     def enter(cfg: DictConfig) -> dict[str, Any]:
@@ -107,9 +112,6 @@ def main() -> None:
             for hint in schema.explain_unknown_keys(sys.argv[1:]):
                 print(f"imagegram: {hint}", file=sys.stderr)
         raise
-    except OSError as error:
-        print(f"imagegram: {error}; is paths.outputs a folder you may write?", file=sys.stderr)
-        sys.exit(1)
 
 
 if __name__ == "__main__":

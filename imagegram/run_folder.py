@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from imagegram.callbacks.progress import RichProgress, SilentProgress
-from imagegram.errors import ImagegramError
+from imagegram.errors import ConfigError, ImagegramError
 from imagegram.executors.process import ProcessExecutor
 from imagegram.experiment import Experiment
 from imagegram.loggers.jsonl import JsonlLogger
@@ -236,6 +237,27 @@ class Run:
         except OSError as error:  # a real folder named latest: never delete what is not ours
             partial.unlink()
             self.console.print(f"{link} was not updated: {error}")
+
+
+def check_outputs(words: list[str]) -> None:
+    """Refuse an outputs folder that cannot be written, before Hydra makes the run folder there.
+
+    Raises:
+        ConfigError: naming the folder and the reason.
+    """
+    named = [word.partition("=")[2] for word in words if word.startswith("paths.outputs=")]
+    if any(word.startswith("-") and word != "-m" for word in words):
+        return  # --help, --cfg ...: nothing will be written
+    folder = Path(named[-1] if named else "outputs")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to {folder.absolute()}: {error.strerror}; "
+            "give another folder: paths.outputs=FOLDER"
+        ) from error
 
 
 def write_summary(folder: Path, **values: Any) -> None:

@@ -2,7 +2,7 @@
 
 ``sampler.temperature=hot`` and ``sampler.temprature=1`` fail when the configuration is composed,
 before anything runs. Every ``conf/<group>/<name>.yaml`` with a ``_target_`` of this package
-extends the schema ``_<ClassName>`` through its defaults list.
+extends ``/schema/<ClassName>`` through its defaults list.
 """
 
 from __future__ import annotations
@@ -125,10 +125,10 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    store.store(name="_config", node=Config)
-    for (group, name), cls in component_classes().items():
+    store.store(group="schema", name="config", node=Config)
+    for (_, name), cls in component_classes().items():
         if dataclasses.is_dataclass(cls):
-            store.store(group=group, name=f"_{name}", node=derive_schema(cls))
+            store.store(group="schema", name=name, node=derive_schema(cls))
     OmegaConf.register_new_resolver("slug", slug, replace=True)
 
 
@@ -164,7 +164,8 @@ def explain_unknown_keys(overrides: list[str]) -> list[str]:
         key = item.lstrip("+~").split("=")[0]
         if "=" in item and not item.startswith(("+", "~", "-", "hydra")) and key not in keys:
             prefix = key.rpartition(".")[0]
-            near = [name for name in keys if name.rpartition(".")[0] == prefix] or sorted(keys)
+            near = {name for name in keys if name.rpartition(".")[0] == prefix} or keys
+            near = {name for name in near if not name.endswith("_target_")}
             hints.append(f"{key}: unknown; {did_you_mean(key, near)}")
     return hints
 

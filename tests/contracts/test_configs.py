@@ -37,9 +37,7 @@ def load(path: Path) -> dict[str, object]:
 def test_a_component_yaml_names_its_schema_and_itself(path: Path) -> None:
     document = load(path)
     class_name = str(document["_target_"]).rpartition(".")[2]
-    schemas = [str(entry).partition("@")[0] for entry in document["defaults"]]  # type: ignore[attr-defined]
-    assert f"_{class_name}" in schemas
-    assert schemas[-1] == "_self_"
+    assert document["defaults"] == [f"/schema/{class_name}@_here_", "_self_"]
     assert document["name"] == path.stem
     cls = schema.component_classes()[path.parent.name, class_name]
     fields = {field.name for field in dataclasses.fields(cls)}
@@ -78,7 +76,7 @@ def test_launchers_compose(launcher: str) -> None:
 def test_self_comes_before_the_groups() -> None:
     defaults = load(schema.CONF / "config.yaml")["defaults"]
     assert isinstance(defaults, list)
-    assert defaults[:2] == ["_config", "_self_"]
+    assert defaults[:2] == ["schema/config@_here_", "_self_"]
 
 
 @pytest.mark.parametrize(
