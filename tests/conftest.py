@@ -1,4 +1,4 @@
-"""Shared by all tests: a composed configuration, a run in this process, a run as a user types it."""
+"""Shared by all tests: composed configurations, runs in this process, runs as a user types them."""
 
 from __future__ import annotations
 

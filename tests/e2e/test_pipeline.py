@@ -159,7 +159,7 @@ def test_an_unknown_stage_is_refused(run_here: RunHere) -> None:
 
 def test_a_missing_corpus_names_folder_and_command(run_here: RunHere, tmp_path: Path) -> None:
     exp = build(compose("corpus=cc12m_10", f"paths.data={tmp_path}"))
-    with pytest.raises(CorpusError, match="imagegram.tools.download corpus=cc12m_10") as caught:
+    with pytest.raises(CorpusError, match=r"imagegram\.tools\.download corpus=cc12m_10") as caught:
         _ = exp.corpus.shards
     assert str(tmp_path / "cc12m") in str(caught.value)
 
