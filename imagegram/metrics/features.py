@@ -26,9 +26,9 @@ class FeaturePair:
 
     def too_few(self, needed: int) -> str | None:
         """Why the sets are too small for a metric that needs ``needed`` images, or None."""
-        for name, features in (("generated", self.generated), ("reference", self.reference)):
+        for name, features in (("images", self.generated), ("reference images", self.reference)):
             if len(features) < needed:
-                return f"{len(features)} {name} images, at least {needed} are needed"
+                return f"{len(features)} {name}, at least {needed} are needed"
         if not (np.isfinite(self.generated).all() and np.isfinite(self.reference).all()):
             return "the encoder returned features that are not finite"
         return None

@@ -4,8 +4,8 @@ Tokens of one image depend on each other, so images are resampled, never tokens.
 images get Clopper-Pearson. Distances of whole sets get a jackknife: a bootstrap repeats rows, which
 adds the small-sample bias of a Frechet distance a second time and can exclude its own estimate.
 
->>> clopper_pearson(successes=0, trials=1000).high
-0.0036821...
+>>> round(clopper_pearson(successes=0, trials=1000).high, 5)
+0.00368
 """
 
 from __future__ import annotations

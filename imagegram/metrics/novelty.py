@@ -8,7 +8,7 @@ quality.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from imagegram.errors import ConfigError
 from imagegram.metrics.functional import length_edges, length_histogram, novelty_curve
 from imagegram.metrics.intervals import mean_over_images
 from imagegram.protocols import ImageSet, Measured, Measurement, Reference
+
+_UNIT_BINS: Final = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,9 @@ class OrderMetric:
         orders_BT = np.asarray(trace.suffix_len)
         impossible_BT = np.asarray(trace.probability) <= 0
         entropy_BT = np.asarray(trace.entropy, dtype=np.float64)
-        edges = length_edges(layout.num_tokens)
+        # One bin a length where samplers live, half octaves beyond.
+        far = length_edges(layout.num_tokens)
+        edges = np.concatenate([np.arange(_UNIT_BINS), far[far >= _UNIT_BINS]])
         curves = {"order_edges": edges.astype(np.float64)}
         for level, positions in enumerate(layout.level_slices):
             curves[f"order_level{level}"] = length_histogram(orders_BT[:, positions], edges)

@@ -286,11 +286,11 @@ def combine(measured: dict[str, Measurement]) -> dict[str, Any]:
         record["intervals"][name] = {
             which: [finite(part.low), finite(part.high)] for which, part in parts.items()
         }
-        reasons = [
-            f"{which}: {part.note or 'not a finite number'}"
-            for which, part in parts.items()
-            if finite(part.value) is None
-        ]
+        missing: dict[str, list[str]] = {}
+        for which, part in parts.items():
+            if finite(part.value) is None:
+                missing.setdefault(part.note or "not a finite number", []).append(which)
+        reasons = [f"{', '.join(sets)}: {reason}" for reason, sets in missing.items()]
         size = measured["generated"].recipe.get("N")
         reasons += [
             f"{which}: N = {measurement.recipe['N']}, not {size}; fewer images read as farther"

@@ -136,7 +136,7 @@ def test_too_few_images_are_null_with_a_reason(context: RunContext) -> None:
     evaluation = evaluate(context, *metrics, generated=one)
     assert evaluation.scores["fd_pixels"].value is None
     assert evaluation.scores["fd_pixels"].floor is not None
-    assert "1 generated images, at least 2" in evaluation.notes["fd_pixels"]
+    assert "generated: 1 images, at least 2" in evaluation.notes["fd_pixels"]
     assert "at least 6" in evaluation.notes["recall"]
 
 
