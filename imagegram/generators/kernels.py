@@ -3,9 +3,6 @@
 The meaning of every line is defined by ``generators/reference.py``; tokens and trace are equal to
 its. One kernel call writes one image without Python's lock, so threads work side by side; images
 share nothing but read-only maps, and each worker has its own scratch memory.
-
-Numba caches machine code by the file it was written in: after editing a function that another
-module imports, remove the ``__pycache__`` folders beside both.
 """
 
 from __future__ import annotations
@@ -13,9 +10,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from imagegram.compiled import njit
 from imagegram.indexes.kernels import Int
 from imagegram.samplers import categorical
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from imagegram.compiled import njit
 from imagegram.indexes.kernels import Int, ShardViews, pointer_at, token_at
 
 #: Contexts with fewer candidates are counted again each time: that is as fast as remembering.

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
+from imagegram.compiled import njit
 from imagegram.indexes.kernels import Int
 
 _M0: Final = np.uint64(0xD2511F53)

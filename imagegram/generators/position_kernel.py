@@ -7,9 +7,9 @@ is found by filtering them column by column, backwards. Defined by ``generators/
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from imagegram.compiled import njit
 from imagegram.generators.kernels import (
     Knobs,
     Rows,

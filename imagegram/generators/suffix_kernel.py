@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from imagegram.compiled import njit
 from imagegram.generators.kernels import (
     Documents,
     Knobs,

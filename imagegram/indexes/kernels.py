@@ -6,9 +6,6 @@ width in one call. Whoever holds a :class:`ShardViews` must keep its shards aliv
 
 Suffixes are in memcmp order of their little-endian bytes, so tokens compare by their swapped
 bytes (:func:`sort_key`), and a suffix that ends sorts before all that continue.
-
-Compiled code is cached beside each module by the date of *that* file. After a change to a function
-that kernels of other modules call, remove ``imagegram/*/__pycache__/*.nb?``: they keep the old one.
 """
 
 from __future__ import annotations
@@ -19,10 +16,11 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from imagegram.compiled import njit
 from imagegram.errors import IndexFormatError
 from imagegram.indexes.format import IndexShard
 

@@ -6,9 +6,9 @@ A batch of rows is cut into chunks for a thread pool; every kernel releases the 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from imagegram.compiled import njit
 from imagegram.indexes.kernels import (
     Int,
     ShardViews,
