@@ -2,7 +2,7 @@
 
 Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) keyed by the
 seed and counted by sample and position: batch size, worker count and engine never change a
-picture. This module is the readable definition; ``indexes/kernels.py`` compiles the same bits.
+picture. This module is the readable definition; ``generators/philox.py`` compiles the same bits.
 
 >>> uniforms(seed=1, sample=2, position=3) == uniforms(seed=1, sample=2, position=3)
 True
