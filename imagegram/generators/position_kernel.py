@@ -38,18 +38,10 @@ def write_row_by_position(
     seed: np.uint64,
     sample: np.uint64,
 ) -> None:
-    """Like :func:`write_row` for matching by position: documents that agree just before ``t``.
+    """Generate row ``b``, or trace it when its tokens are ``forced``, by position.
 
-    Args:
-        columns_TN: (T, N) tokens of all documents, position by position.
-        knobs: the sampler.
-        members: (2, N) scratch for document numbers.
-        work: scratch.
-        rows: written.
-        b: row.
-        forced: whether the row's tokens are given.
-        seed: of the run.
-        sample: id of the sample.
+    ``columns_TN`` are the tokens of all documents, position by position; ``members`` is (2, N)
+    scratch for document numbers.
     """
     num_tokens = columns_TN.shape[0]
     source = np.int64(-1)

@@ -238,15 +238,8 @@ def trace_rows(
 ) -> tuple[Tokens, Trace]:
     """Generate rows, or trace given ones, token by token.
 
-    Args:
-        lookup: an engine.
-        samples: (B,) sample ids.
-        seed: 0 ... 2**64 - 1.
-        forced_BT: (B, T) tokens to trace instead of drawing them.
-        advance: called with the number of tokens of every finished row.
-
-    Returns:
-        (B, T) tokens and their trace.
+    Returns (B, T) tokens and their trace for (B,) sample ids; ``forced_BT`` are tokens to trace
+    instead of drawing them; ``advance`` hears the number of tokens of every finished row.
     """
     num_tokens = lookup.layout.num_tokens
     limits_T = lookup.sampler.max_context_per_position(lookup.layout)

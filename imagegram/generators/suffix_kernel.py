@@ -109,19 +109,8 @@ def _try_length(
 ) -> Int:
     """Find the last ``length`` tokens before position ``t``; on success keep their intervals.
 
-    Args:
-        views: the shards.
-        documents: where documents begin.
-        knobs: the sampler.
-        memo: what is known already.
-        work: scratch; ``grown`` reads the kept intervals.
-        history: the separator and the tokens so far.
-        t: position of the new token.
-        length: tokens of context.
-        grown: whether the kept intervals are those of this context without its last token.
-
-    Returns:
-        The memo's entry; -1 when supported but not in the memo; -2 when not supported.
+    ``grown`` says that the kept intervals are those of this context without its last token.
+    Returns the memo's entry; -1 when supported but not in the memo; -2 when not supported.
     """
     group = knobs.classes[t]
     entry = recall(memo, views, history, t + 1, length, group)
@@ -288,6 +277,16 @@ def _is_candidate(
 
 
 @njit(cache=True, nogil=True)
+def _note_source(
+    views: ShardViews, documents: Documents, rows: Rows, b: Int, t: Int, s: Int, index: Int
+) -> None:
+    """Write where a token was taken from."""
+    document, position = locate(documents, views, s, index)
+    rows.source_document[b, t] = views.first_document[s] + document
+    rows.source_position[b, t] = position
+
+
+@njit(cache=True, nogil=True)
 def write_row(
     views: ShardViews,
     documents: Documents,
@@ -333,9 +332,7 @@ def write_row(
             number = which(counts_K[chosen], second)
             shard, index = _nth_place(views, documents, knobs, work, length, group, token, number)
         if shard >= 0:
-            document, position = locate(documents, views, shard, index)
-            rows.source_document[b, t] = views.first_document[shard] + document
-            rows.source_position[b, t] = position
+            _note_source(views, documents, rows, b, t, shard, index)
         if entry < 0 and total >= memo.frequent:
             remember(
                 memo, views, history, t + 1, length, group, total, bits,

@@ -17,7 +17,7 @@ from imagegram.stages.generate import Generate
 from imagegram.tokenizers.layout import TokenLayout
 from tests.generation import first_samples, fit, sampler
 
-GOLDEN = Path(__file__).with_name("generation.json")
+GOLDEN = Path(__file__).with_name("samples.json")
 LAYOUT = TokenLayout.pyramid((1, 2))
 KNOBS = {
     "free": {"temperature": 0.9, "top_k": 3, "max_context": 2},
