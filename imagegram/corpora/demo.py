@@ -13,7 +13,6 @@ import importlib.util
 import io
 import json
 import os
-import tarfile
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -139,9 +138,12 @@ class DemoCorpus:
         return TarShard(name=name, path=path, hash_cache=self.hash_cache)
 
     def _write(self, path: Path, shard: int | None) -> None:
+        from webdataset import TarWriter
+
         count = self.num_holdout if shard is None else self.images_per_shard
         start = _HOLDOUT_SAMPLES if shard is None else shard * self.images_per_shard
-        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        # Owner and time are fixed: the bytes depend on the crops alone.
+        with TarWriter(str(path), encoder=False, mtime=0.0, user="", group="") as tar:
             for number in range(count):
                 photo, box, scale = self.crop(start + number)
                 side = (self.image_size, self.image_size)
@@ -150,10 +152,14 @@ class DemoCorpus:
                 encoded = io.BytesIO()
                 picture.save(encoded, "PNG", compress_level=6)
                 info = {"photo": photo, "box": list(box), "scale": scale}
-                key = f"{number:06d}"
-                _add(tar, f"{key}.png", encoded.getvalue())
-                _add(tar, f"{key}.txt", photo.encode())
-                _add(tar, f"{key}.json", json.dumps(info).encode())
+                tar.write(
+                    {
+                        "__key__": f"{number:06d}",
+                        "png": encoded.getvalue(),
+                        "txt": photo.encode(),
+                        "json": json.dumps(info).encode(),
+                    }
+                )
 
     def crop(self, sample: int) -> tuple[str, Box, float]:
         """Photograph, box (left, top, right, bottom) in pixels and scale of one crop.
@@ -173,12 +179,6 @@ class DemoCorpus:
         left = low + int(across * (high - low - side + 1))
         top = int(down * (height - side + 1))
         return photo, (left, top, left + side, top + side), scale
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)  # owner and time stay 0: the bytes depend on the crops alone
-    info.size = len(data)
-    tar.addfile(info, io.BytesIO(data))
 
 
 @cache

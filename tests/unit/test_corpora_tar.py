@@ -213,3 +213,20 @@ def test_reading_from_a_removed_or_shortened_tar(tmp_path: Path) -> None:
         shard.read(locator)
     with pytest.raises(CorpusError, match="could not be read"):
         shard.identity()
+
+
+def test_a_sound_tar_reads_as_webdataset_reads_it(tmp_path: Path) -> None:
+    import webdataset
+
+    from imagegram.corpora.demo import DemoCorpus
+
+    corpus = DemoCorpus(
+        name="demo", path=tmp_path, hash_cache=tmp_path / "hashes", num_shards=1, images_per_shard=9
+    )
+    (shard,) = corpus.shards
+    theirs = list(webdataset.WebDataset(str(shard.path), shardshuffle=False))
+    ours = list(shard)
+    assert [record.key for record in ours] == [sample["__key__"] for sample in theirs]
+    assert [record.data for record in ours] == [sample["png"] for sample in theirs]
+    assert [record.caption for record in ours] == [sample["txt"].decode() for sample in theirs]
+    assert [shard.read(record.locator) for record in ours] == [sample["png"] for sample in theirs]
