@@ -42,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.json:
         print(json.dumps(rows, indent=1))
         return 0
-    table = Table("kind", "digest", "size", "made at", "seconds", "facts", box=None)
+    table = Table(box=None)
+    for heading in ("kind", "digest", "size", "made at", "seconds"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("facts", overflow="fold")
     for row in rows:
         facts = " ".join(
             f"{key}={value}"

@@ -1,0 +1,1 @@
+"""Experiments on record: one folder a question, with its numbers, figures and command."""
