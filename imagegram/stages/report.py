@@ -26,7 +26,8 @@ from imagegram.stages.tokens import TokenSet
 REPORT: Final = "report.html"
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _SHOWN_SAMPLES: Final = 64
-_SHOWN_PAIRS: Final = 12
+_SHOWN_PAIRS: Final = 64
+_OPEN_PAIRS: Final = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,7 @@ def write_report(folder: Path, inputs: ReportInputs) -> Path:
         samples=inputs.generated.images[:_SHOWN_SAMPLES],
         num_samples=inputs.generated.num_images,
         pairs=_worst_pairs(inputs),
+        num_open_pairs=_OPEN_PAIRS,
         groups=_score_groups(inputs),
         charts=_charts(inputs),
     )
