@@ -17,7 +17,7 @@ import numpy as np
 from fastgram import GramEngine
 
 from imagegram.indexes import Index
-from imagegram.protocols import EOS_TOKEN_ID
+from imagegram.records import EOS_TOKEN_ID
 
 
 def random_query(rng: np.random.Generator, index: Index) -> list[int]:

@@ -24,7 +24,7 @@ from imagegram import schema
 from imagegram.callbacks.progress import RichProgress
 from imagegram.executors.process import ProcessExecutor
 from imagegram.experiment import build
-from imagegram.protocols import EOS_TOKEN_ID
+from imagegram.records import EOS_TOKEN_ID
 from imagegram.stages.context import RunContext
 from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from imagegram.errors import ImagegramError
-from imagegram.protocols import Images
+from imagegram.records import Images
 
 #: Most pixels that are decoded, by the header, before a byte of the picture is: a third of 2**29
 #: (0.5 GB of RGB), where Pillow itself begins to call a file a decompression bomb.

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.images import thumbnail
-from imagegram.protocols import Images, Tokenizer
+from imagegram.protocols import Tokenizer
+from imagegram.records import Images
 from imagegram.stages.tokens import TokenSet
 
 _CANDIDATES: Final = 8

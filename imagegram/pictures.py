@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imagegram.protocols import Images
+from imagegram.records import Images
 
 _WHITE = 255
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from imagegram.generators.ngram import FittedNgram
 from imagegram.indexes.format import IndexShard
-from imagegram.protocols import Tokens, Trace
+from imagegram.records import Tokens, Trace
 from imagegram.samplers.categorical import CategoricalSampler
 from imagegram.store.artifacts import Artifact
 from imagegram.store.manifest import Manifest

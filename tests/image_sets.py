@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from imagegram.images import thumbnail
 from imagegram.indexes.naive import NaiveIndex
-from imagegram.protocols import Encoder, Features, Images, ImageSet, Tokens, Trace
+from imagegram.protocols import Encoder, ImageSet
+from imagegram.records import Features, Images, Tokens, Trace
 from imagegram.tokenizers.layout import TokenLayout
 from imagegram.tokenizers.pyramid import PyramidTokenizer
 from tests.index_folders import stream_of

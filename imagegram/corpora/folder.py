@@ -19,7 +19,7 @@ from imagegram.corpora.hashing import changed_while_read, file_stamp, remembered
 from imagegram.corpora.tar import IMAGE_SUFFIXES, parse_caption, parse_info
 from imagegram.corpora.webdataset import NEAR_DUPLICATE_RMS, check_policy
 from imagegram.errors import CorpusError
-from imagegram.protocols import Locator, Record
+from imagegram.records import Locator, Record
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import file_sha256
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.protocols import Images
+from imagegram.records import Images
 
 _BLOCK = 4
 

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final
 
 from imagegram.corpora.hashing import changed_while_read, file_stamp, remembered_sha256
 from imagegram.errors import CorpusError
-from imagegram.protocols import Locator, Record
+from imagegram.records import Locator, Record
 from imagegram.store.manifest import file_sha256
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")

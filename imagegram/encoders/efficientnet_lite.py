@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import numpy as np
 
 from imagegram.encoders.preprocessing import bicubic, require_images, require_resolution
-from imagegram.protocols import Features, Images
+from imagegram.records import Features, Images
 from imagegram.store.fingerprint import NOT_IDENTITY
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import numpy as np
 
 from imagegram.encoders.preprocessing import bicubic, require_images, require_resolution
 from imagegram.errors import ConfigError
-from imagegram.protocols import Features, Images
+from imagegram.records import Features, Images
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import file_sha256
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.encoders.preprocessing import require_images, require_resolution
-from imagegram.protocols import Features, Images
+from imagegram.records import Features, Images
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imagegram.errors import ConfigError
-from imagegram.protocols import Images
+from imagegram.records import Images
 
 if TYPE_CHECKING:
     import torch

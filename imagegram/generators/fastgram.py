@@ -15,7 +15,8 @@ import numpy as np
 from imagegram.errors import UnsupportedError
 from imagegram.generators.reference import Candidates, Place, StreamCorpus
 from imagegram.indexes import Index
-from imagegram.protocols import EOS_TOKEN_ID, Sampler
+from imagegram.protocols import Sampler
+from imagegram.records import EOS_TOKEN_ID
 from imagegram.tokenizers.layout import TokenLayout
 
 

@@ -25,7 +25,8 @@ from imagegram.generators.trace import empty_trace
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.kernels import ShardViews, shard_views
 from imagegram.indexes.stream import TOKEN_BYTES
-from imagegram.protocols import Sampler, Tokens, Trace
+from imagegram.protocols import Sampler
+from imagegram.records import Tokens, Trace
 from imagegram.tokenizers.layout import TokenLayout
 
 _NO_STARTS: Final = np.empty(0, dtype=np.int64)

@@ -23,7 +23,8 @@ from imagegram.generators.reference import (
     trace_rows,
 )
 from imagegram.generators.trace import check_request, check_rows
-from imagegram.protocols import FittedGenerator, Progress, Sampler, Stage, Tokens, Trace
+from imagegram.protocols import FittedGenerator, Progress, Sampler, Stage
+from imagegram.records import Tokens, Trace
 from imagegram.store.artifacts import Artifact
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.tokenizers.layout import TokenLayout

@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 
 from imagegram.errors import UnsupportedError
 from imagegram.generators.trace import empty_trace
-from imagegram.protocols import EOS_TOKEN_ID, Sampler, Tokens, Trace
+from imagegram.protocols import Sampler
+from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
 from imagegram.samplers.categorical import distribution, draw, entropy_bits
 from imagegram.seeding import uniforms
 from imagegram.tokenizers.layout import TokenLayout

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from imagegram.errors import ConfigError, TokenError
-from imagegram.protocols import EOS_TOKEN_ID, Tokens, Trace
+from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
 from imagegram.seeding import MAX_SEED
 
 

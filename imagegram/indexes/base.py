@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError, TokenError
 from imagegram.indexes.merge import longest_supported, merge_next_tokens
 from imagegram.indexes.stream import DocumentStream
-from imagegram.protocols import EOS_TOKEN_ID, NextTokenDist, Occurrence, Span, Tokens
+from imagegram.records import EOS_TOKEN_ID, NextTokenDist, Occurrence, Span, Tokens
 
 Ids = Sequence[int] | NDArray[np.integer[Any]]
 NextTokens = tuple[Tokens, NDArray[np.uint64]]

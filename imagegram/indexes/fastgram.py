@@ -21,7 +21,7 @@ import numpy as np
 from imagegram.errors import IndexFormatError, MissingDependencyError, UnsupportedError
 from imagegram.indexes.base import Index, NextTokens
 from imagegram.indexes.format import IndexShard, read_pointers
-from imagegram.protocols import EOS_TOKEN_ID, Tokens
+from imagegram.records import EOS_TOKEN_ID, Tokens
 
 _BLOCK = 1 << 20
 

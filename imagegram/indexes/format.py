@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from imagegram.errors import IndexFormatError, UnsupportedError
 from imagegram.indexes.stream import TOKEN_BYTES, DocumentStream
-from imagegram.protocols import EOS_TOKEN_ID, Tokens
+from imagegram.records import EOS_TOKEN_ID, Tokens
 from imagegram.store.artifacts import Artifact
 
 MAX_POINTER_WIDTH: Final = 8

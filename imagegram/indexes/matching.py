@@ -20,7 +20,7 @@ from imagegram.indexes.kernels import (
     prefix_bucket,
     sort_key,
 )
-from imagegram.protocols import EOS_TOKEN_ID
+from imagegram.records import EOS_TOKEN_ID
 
 _EOS = EOS_TOKEN_ID
 

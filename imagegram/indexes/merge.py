@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.protocols import NextTokenDist, Tokens
+from imagegram.records import NextTokenDist, Tokens
 
 
 def longest_supported(support: Callable[[int], int], *, limit: int, min_count: int) -> int:

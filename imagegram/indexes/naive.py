@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from imagegram.indexes.base import Ids, Index, NextTokens, check_at_least, check_ids
 from imagegram.indexes.stream import ListedStream
-from imagegram.protocols import NextTokenDist, Span, Tokens
+from imagegram.records import NextTokenDist, Span, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

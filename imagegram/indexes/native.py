@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from imagegram.indexes import kernels, matching
 from imagegram.indexes.base import Ids, Index, NextTokens, Phrase, check_at_least, check_ids
 from imagegram.indexes.format import IndexShard
-from imagegram.protocols import Tokens
+from imagegram.records import Tokens
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import TokenError
-from imagegram.protocols import EOS_TOKEN_ID, Tokens
+from imagegram.records import EOS_TOKEN_ID, Tokens
 
 TOKEN_BYTES: Final = 2
 

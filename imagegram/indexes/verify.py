@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from imagegram.errors import IndexFormatError
 from imagegram.indexes.format import REBUILD, IndexShard, check_files, read_pointers
 from imagegram.indexes.stream import TOKEN_BYTES
-from imagegram.protocols import EOS_TOKEN_ID
+from imagegram.records import EOS_TOKEN_ID
 
 _BLOCK: Final = 1 << 20
 

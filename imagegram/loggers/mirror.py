@@ -17,7 +17,7 @@ import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from imagegram.protocols import Images
+from imagegram.records import Images
 
 
 class Mirror:

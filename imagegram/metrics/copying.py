@@ -11,7 +11,8 @@ from imagegram.errors import ConfigError
 from imagegram.metrics.functional import length_edges, length_histogram
 from imagegram.metrics.intervals import clopper_pearson, mean_over_images
 from imagegram.metrics.sources import parse_sources
-from imagegram.protocols import ImageSet, Measurement, Reference
+from imagegram.protocols import ImageSet, Reference
+from imagegram.records import Measurement
 
 
 @dataclass(frozen=True, kw_only=True)

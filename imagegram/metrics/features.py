@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imagegram.protocols import Encoder, Features, ImageSet, Measured, Reference
+from imagegram.protocols import Encoder, ImageSet, Reference
+from imagegram.records import Features, Measured
 
 
 @dataclass(frozen=True, kw_only=True)

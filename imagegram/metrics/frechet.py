@@ -14,7 +14,8 @@ import numpy as np
 from imagegram.metrics.features import compared_features, score_suffix, undefined
 from imagegram.metrics.functional import FrechetPair
 from imagegram.metrics.intervals import delete_block_jackknife
-from imagegram.protocols import Encoder, ImageSet, Measurement, Reference
+from imagegram.protocols import Encoder, ImageSet, Reference
+from imagegram.records import Measurement
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.protocols import Measured
+from imagegram.records import Measured
 
 CONFIDENCE: Final = 0.95
 #: Below this many images a percentile bootstrap covers far less than it claims.

@@ -10,7 +10,8 @@ import numpy as np
 from imagegram.metrics.features import compared_features, score_suffix, undefined
 from imagegram.metrics.functional import kernel_distance
 from imagegram.metrics.intervals import MIN_IMAGES
-from imagegram.protocols import Encoder, ImageSet, Measured, Measurement, Reference
+from imagegram.protocols import Encoder, ImageSet, Reference
+from imagegram.records import Measured, Measurement
 
 
 @dataclass(frozen=True, kw_only=True)

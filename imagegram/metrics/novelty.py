@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.metrics.functional import length_edges, length_histogram, novelty_curve
 from imagegram.metrics.intervals import mean_over_images
-from imagegram.protocols import ImageSet, Measured, Measurement, Reference
+from imagegram.protocols import ImageSet, Reference
+from imagegram.records import Measured, Measurement
 
 _UNIT_BINS: Final = 32
 

@@ -15,7 +15,8 @@ from imagegram.errors import ConfigError
 from imagegram.metrics.features import compared_features, undefined
 from imagegram.metrics.functional import ManifoldPair
 from imagegram.metrics.intervals import delete_block_jackknife
-from imagegram.protocols import Encoder, ImageSet, Measured, Measurement, Reference
+from imagegram.protocols import Encoder, ImageSet, Reference
+from imagegram.records import Measured, Measurement
 
 SCORES: Final = ("precision", "recall", "density", "coverage")
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.protocols import Index, Tokens
+from imagegram.protocols import Index
+from imagegram.records import Tokens
 
 
 @dataclass(frozen=True, kw_only=True)

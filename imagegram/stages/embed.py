@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from imagegram.protocols import Context, Encoder, Features, Images, ImageSet, Tokenizer
+from imagegram.protocols import Context, Encoder, ImageSet, Tokenizer
+from imagegram.records import Features, Images
 from imagegram.stages.generate import select_documents
 from imagegram.stages.tokenize import TokenSet
 from imagegram.store.artifacts import Artifact

@@ -21,15 +21,13 @@ from imagegram.errors import ConfigError
 from imagegram.protocols import (
     Context,
     Encoder,
-    Features,
     FittedGenerator,
     ImageSet,
     Index,
-    Measured,
-    Measurement,
     Metric,
     Tokenizer,
 )
+from imagegram.records import Features, Measured, Measurement
 from imagegram.stages.embed import Embed, EmbedReference
 from imagegram.stages.tokenize import TokenSet
 from imagegram.store.artifacts import Artifact

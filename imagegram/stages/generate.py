@@ -17,15 +17,8 @@ from numpy.typing import NDArray
 
 from imagegram import pictures
 from imagegram.errors import ConfigError
-from imagegram.protocols import (
-    Context,
-    FittedGenerator,
-    Images,
-    Sampler,
-    Tokenizer,
-    Tokens,
-    Trace,
-)
+from imagegram.protocols import Context, FittedGenerator, Sampler, Tokenizer
+from imagegram.records import Images, Tokens, Trace
 from imagegram.seeding import MAX_SEED
 from imagegram.stages.tokenize import TokenSet
 from imagegram.store.artifacts import Artifact

@@ -18,7 +18,8 @@ from markupsafe import Markup
 from imagegram import pictures
 from imagegram.charts import histogram_chart, line_chart, scale_chart
 from imagegram.neighbours import compare, nearest_documents
-from imagegram.protocols import Images, ImageSet, Tokenizer
+from imagegram.protocols import ImageSet, Tokenizer
+from imagegram.records import Images
 from imagegram.stages.evaluate import Curves, Score
 from imagegram.stages.explanations import GROUPS, explain
 from imagegram.stages.tokens import TokenSet

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from imagegram.corpora.near_duplicates import ThumbnailSearch, cluster_labels
 from imagegram.images import UnreadableImage, decode_image, thumbnail
-from imagegram.protocols import Context, Corpus, Images, ImageShard
+from imagegram.protocols import Context, Corpus, ImageShard
+from imagegram.records import Images
 from imagegram.store.fingerprint import identity
 
 if TYPE_CHECKING:

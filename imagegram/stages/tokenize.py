@@ -27,7 +27,8 @@ import numpy as np
 from imagegram.corpora.hashing import changed_while_read
 from imagegram.errors import CorpusError, StageError, TokenError
 from imagegram.images import UnreadableImage, decode_image, thumbnail
-from imagegram.protocols import EOS_TOKEN_ID, Context, Images, Record, Tokenizer, Tokens
+from imagegram.protocols import Context, Tokenizer
+from imagegram.records import EOS_TOKEN_ID, Images, Record, Tokens
 from imagegram.stages.parts import write_parts
 from imagegram.stages.split import PartFilter, SplitShard
 from imagegram.stages.tokens import TokenSet, TokenShard

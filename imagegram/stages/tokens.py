@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import CorpusError
-from imagegram.protocols import Images, Locator, Tokens
+from imagegram.records import Images, Locator, Tokens
 from imagegram.stages.parts import open_parts
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imagegram.errors import ConfigError, TokenError
-from imagegram.protocols import Images, Tokens
+from imagegram.records import Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.tokenizers.layout import TokenLayout
 

@@ -23,7 +23,7 @@ from rich.progress import track
 from imagegram.errors import IndexFormatError, StageError, UnsupportedError
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.open import SHARDS_FILE, find_shards
-from imagegram.protocols import EOS_TOKEN_ID
+from imagegram.records import EOS_TOKEN_ID
 from imagegram.store.artifacts import Artifact
 from imagegram.store.manifest import MANIFEST, Manifest
 from imagegram.tools.arguments import exit_cleanly

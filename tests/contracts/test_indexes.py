@@ -13,7 +13,7 @@ from index_folders import EOS, BruteForce, stream_of, write_index
 from imagegram.errors import ConfigError, IndexFormatError, TokenError
 from imagegram.indexes import Index
 from imagegram.indexes.open import ENGINES
-from imagegram.protocols import NextTokenDist, Occurrence
+from imagegram.records import NextTokenDist, Occurrence
 
 
 @pytest.fixture(params=ENGINES)

@@ -11,7 +11,8 @@ import pytest
 from hydra.utils import instantiate
 
 from imagegram import schema
-from imagegram.protocols import Measurement, Metric, Trace
+from imagegram.protocols import Metric
+from imagegram.records import Measurement, Trace
 from tests.conftest import compose
 from tests.image_sets import MemoryImages, MemoryReference, MemoryTokens, random_tokens
 

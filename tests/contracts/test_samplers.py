@@ -9,7 +9,8 @@ import pytest
 from hydra.utils import instantiate
 
 from imagegram import schema
-from imagegram.protocols import EOS_TOKEN_ID, Sampler
+from imagegram.protocols import Sampler
+from imagegram.records import EOS_TOKEN_ID
 from imagegram.store.fingerprint import canonical_json, identity
 from imagegram.tokenizers.layout import TokenLayout
 from tests.conftest import compose

@@ -10,7 +10,8 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from imagegram import schema
-from imagegram.protocols import EOS_TOKEN_ID, Tokenizer
+from imagegram.protocols import Tokenizer
+from imagegram.records import EOS_TOKEN_ID
 from imagegram.store.fingerprint import canonical_json, identity
 from tests.conftest import compose
 from tests.pictures import noise

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagegram.generators.native import NativeGenerator
-from imagegram.protocols import EOS_TOKEN_ID
+from imagegram.records import EOS_TOKEN_ID
 from imagegram.samplers.categorical import MATCHING, CategoricalSampler
 from imagegram.tokenizers.layout import TokenLayout
 from tests.generation import assert_same, fit

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from imagegram.corpora.tar import TarShard
 from imagegram.errors import CorpusError
-from imagegram.protocols import Record
+from imagegram.records import Record
 from tests.pictures import Member, encode, noise, sample, write_samples, write_tar
 
 

@@ -16,7 +16,7 @@ from imagegram.metrics.copying import CopyingMetric
 from imagegram.metrics.frechet import FrechetMetric
 from imagegram.metrics.kernel import KernelMetric
 from imagegram.metrics.prdc import PrdcMetric
-from imagegram.protocols import Features, Images, Measured, Measurement
+from imagegram.records import Features, Images, Measured, Measurement
 from imagegram.stages.context import RunContext
 from imagegram.stages.embed import Embed, EmbedReference
 from imagegram.stages.evaluate import Evaluate, Evaluation, Score, combine

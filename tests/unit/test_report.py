@@ -11,7 +11,7 @@ from imagegram.charts import histogram_chart, line_chart, scale_chart
 from imagegram.metrics.copying import CopyingMetric
 from imagegram.metrics.novelty import NoveltyMetric, OrderMetric
 from imagegram.neighbours import nearest_documents
-from imagegram.protocols import Measurement
+from imagegram.records import Measurement
 from imagegram.stages.evaluate import Score
 from imagegram.stages.report import ReportInputs, write_report
 from tests.image_sets import (

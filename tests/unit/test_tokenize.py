@@ -18,7 +18,8 @@ from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import ArtifactError, CorpusError, StageError, TokenError
 from imagegram.executors.process import ProcessExecutor
 from imagegram.images import thumbnail
-from imagegram.protocols import Corpus, Images, Tokenizer, Tokens
+from imagegram.protocols import Corpus, Tokenizer
+from imagegram.records import Images, Tokens
 from imagegram.stages.split import Split, SplitHandle
 from imagegram.stages.tokenize import Tokenize, TokenizeShard, TokenSet
 from imagegram.store.artifacts import fingerprint

@@ -1,0 +1,152 @@
+"""What travels between the rooms: token and image arrays, records, traces, measurements.
+
+Array names carry shape suffixes; the legend is in ``protocols.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = NDArray[np.uint16]
+Images = NDArray[np.uint8]
+Features = NDArray[np.float32]
+
+#: The separator before and after every document; never a token of an image.
+EOS_TOKEN_ID: Final = 65535
+
+
+@dataclass(frozen=True, kw_only=True)
+class Locator:
+    """Where the bytes of one image lie, for O(1) access.
+
+    Attributes:
+        member: file name inside the shard (tar member or relative path).
+        offset: first byte inside the shard's tar; 0 for a plain file.
+        size: bytes.
+    """
+
+    member: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One image of a shard, still encoded, or the reason why it cannot be read.
+
+    Attributes:
+        key: the source key (tar stem or relative path without suffix), unique in its shard.
+        data: encoded bytes; empty when ``failure`` is set.
+        caption: text beside the image, if any.
+        info: JSON beside the image, if any.
+        locator: where the bytes lie.
+        failure: reason of a skip (``truncated_tar``, ``interleaved_keys``, ``empty_file`` ...).
+    """
+
+    key: str
+    locator: Locator
+    data: bytes = b""
+    caption: str | None = None
+    info: dict[str, Any] | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextTokenDist:
+    """What followed the longest suffix of a prompt that is supported well enough.
+
+    Attributes:
+        suffix_len: tokens of that suffix (0: nothing of the prompt was used).
+        num_contexts: occurrences of the suffix that have a next token; the sum of ``counts``.
+        tokens: (K,) distinct next tokens, ascending.
+        counts: (K,) occurrences followed by each, uint64.
+        approx: True when an engine did not count exactly; always False by default.
+    """
+
+    suffix_len: int
+    num_contexts: int
+    tokens: Tokens
+    counts: NDArray[np.uint64]
+    approx: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occurrence:
+    """A place in the corpus: document id and token position inside it (0 = its first token)."""
+
+    document: int
+    position: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A maximal run ``ids[start:end]`` that occurs in the corpus.
+
+    Attributes:
+        start, end: half-open range in the query.
+        count: all occurrences.
+        occurrences: the first few, shard by shard in table order.
+    """
+
+    start: int
+    end: int
+    count: int
+    occurrences: tuple[Occurrence, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """What decided each token of (B, T) samples; see ``docs/formats.md``.
+
+    Attributes:
+        suffix_len: (B, T) uint16, tokens of context used (the leading separator counts as one).
+        num_contexts: (B, T) uint32, candidates: occurrences that could decide.
+        num_distinct: (B, T) uint16, distinct next tokens among them.
+        probability: (B, T) float32, of the token under the sampler; 0 when it could not occur.
+        entropy: (B, T) float32, bits of the sampler's distribution.
+        source_document: (B, T) int32, document that the token was taken from; -1: none.
+        source_position: (B, T) int32, position of the token inside that document; -1: none.
+    """
+
+    suffix_len: NDArray[np.uint16]
+    num_contexts: NDArray[np.uint32]
+    num_distinct: NDArray[np.uint16]
+    probability: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    source_document: NDArray[np.int32]
+    source_position: NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One number with its 95 % interval.
+
+    Attributes:
+        value: None where it is not defined; ``note`` then says why.
+        low, high: None where no honest interval is known.
+        note: why the value is missing; empty otherwise.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a metric says of one image set.
+
+    Attributes:
+        scalars: by score name.
+        curves: arrays for the report, by name (histograms, curves); float64.
+        recipe: what numbers must share to be comparable (N, N_ref, D, encoder, resize, codec).
+    """
+
+    scalars: dict[str, Measured]
+    curves: dict[str, NDArray[np.float64]]
+    recipe: dict[str, str] = field(default_factory=dict)
