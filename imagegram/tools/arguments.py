@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -56,6 +57,9 @@ def exit_cleanly(main: Callable[[], int]) -> int:
     """Run a tool; a user's error is one line on stderr and exit status 1, not a traceback."""
     try:
         return main()
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.stdout = None  # nothing more is flushed at exit
+        return 0
     except ImagegramError as error:
         Console(stderr=True).print(f"imagegram: {error}", style="red", markup=False)
         return 1

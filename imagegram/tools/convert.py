@@ -45,7 +45,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert; returns the exit status."""
     parser = argparse.ArgumentParser(
-        "imagegram.tools.convert",
+        "python -m imagegram.tools.convert",
         description=__doc__.partition("\n")[0],
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -25,7 +25,7 @@ from imagegram.tools.arguments import exit_cleanly, human_bytes, open_store, par
 def main(argv: Sequence[str] | None = None) -> int:
     """Sweep; returns the exit status."""
     parser = argparse.ArgumentParser(
-        "imagegram.tools.gc",
+        "python -m imagegram.tools.gc",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -34,7 +34,9 @@ def describe(artifact: Artifact) -> dict[str, object]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """List; returns the exit status."""
-    parser = argparse.ArgumentParser("imagegram.tools.ls", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        "python -m imagegram.tools.ls", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("--json", action="store_true", help="one JSON list on stdout")
     flags, values = parse(parser, argv, {"kind": "", "paths.outputs": "outputs"})
     store = open_store(values["paths.outputs"])
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = Table(box=None)
     for heading in ("kind", "digest", "size", "made at", "seconds"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("facts", overflow="fold")
+    table.add_column("facts", overflow="fold", min_width=60)
     for row in rows:
         facts = " ".join(
             f"{key}={value}"
@@ -55,7 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         size = human_bytes(float(str(row["size_bytes"])))
         made, seconds = str(row["created_at"]), f"{row['duration_s']:.2f}"
         table.add_row(str(row["kind"]), str(row["digest"]), size, made, seconds, facts)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a file has no edge
+    console.print(table)
     total = sum(int(str(row["size_bytes"])) for row in rows)
     print(f"{len(rows)} artifacts, {human_bytes(total)} (hard-linked files counted once each)")
     return 0

@@ -43,7 +43,7 @@ def verify(artifact: Artifact) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Verify; exit status 1 when anything is damaged."""
     parser = argparse.ArgumentParser(
-        "imagegram.tools.verify", description=__doc__.partition("\n")[0]
+        "python -m imagegram.tools.verify", description=__doc__.partition("\n")[0]
     )
     _, values = parse(parser, argv, {"kind": "", "paths.outputs": "outputs"})
     store = open_store(values["paths.outputs"])
