@@ -1,7 +1,7 @@
 """Collect a sweep into ``experiments/<slug>/results.csv``, one row a job.
 
     python -m experiments.collect outputs/sweeps/TIME experiments/frontier
-    python -m experiments.collect outputs/sweeps/TIME FOLDER --pictures 16   # samples.png, a row a job
+    python -m experiments.collect outputs/sweeps/TIME FOLDER --pictures 16  # samples.png
 
 Columns: the axes that differ between the jobs, then value, floor, ceiling, low and high by score.
 """
