@@ -10,9 +10,10 @@ Every stage is an artifact that is found by what it is, or made. Read on in ``ex
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -71,12 +72,18 @@ def run_experiment(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     return run.scores
 
 
+#: The disk is full, over quota, read-only or not ours: nothing that a traceback would explain.
+_DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+
+
 def task(cfg: DictConfig) -> dict[str, Any]:
     """One job: a run, or one of a multirun."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         scores = run_experiment(cfg, folder)
-    except ImagegramError as error:
+    except (ImagegramError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _DISK_ERRORS:
+            raise  # a defect of ours, which wants its traceback
         if not (folder / "summary.json").exists():  # refused before there was a run
             write_summary(
                 folder, status="failed", seed=cfg.seed, scores={}, stages={}, error=str(error)
@@ -109,7 +116,7 @@ def main() -> None:
         decorate(enter)()
     except SystemExit as stop:
         if stop.code and not entered:  # Hydra refused to compose: add what was probably meant
-            for hint in schema.explain_unknown_keys(sys.argv[1:]):
+            for hint in schema.explain_overrides(sys.argv[1:]):
                 print(f"imagegram: {hint}", file=sys.stderr)
         raise
 

@@ -141,14 +141,20 @@ def slug(text: str) -> str:
     return re.sub(r"[^\w.,=+-]+", "_", text)[:120]
 
 
-def explain_unknown_keys(overrides: list[str]) -> list[str]:
-    """For every override whose key does not exist: what was probably meant.
+def explain_overrides(overrides: list[str]) -> list[str]:
+    """For every override that Hydra cannot take: what was probably meant.
 
     Called after Hydra refused to compose, so that its message is followed by a hint.
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
+    hints = [
+        f"{item}: Hydra reads braces as a dictionary; quote the value, as in "
+        f"""'{item.partition("=")[0]}="{item.partition("=")[2]}"'"""
+        for item in overrides
+        if "{" in item and '"' not in item and "'" not in item
+    ]
     groups = [item for item in overrides if re.fullmatch(r"[a-z_]+=[\w\[\],]+", item)]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -157,9 +163,8 @@ def explain_unknown_keys(overrides: list[str]) -> list[str]:
         try:
             config = compose("config", overrides=chosen)
         except Exception:  # noqa: BLE001 - the hint must never hide Hydra's own message
-            return []
+            return hints
         keys = _flat_keys(OmegaConf.to_container(config, resolve=False)) | known_groups
-    hints = []
     for item in overrides:
         key = item.lstrip("+~").split("=")[0]
         if "=" in item and not item.startswith(("+", "~", "-", "hydra")) and key not in keys:

@@ -102,5 +102,14 @@ def test_a_mistyped_key_gets_a_hint(
     assert "did you mean 'sampler.temperature'?" in result.stderr
 
 
+def test_unquoted_braces_get_a_hint(
+    command: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    words = ["corpus=webdataset", "corpus.tars=tars/{00..09}.tar", "--cfg", "job"]
+    result = command("imagegram.run", words)
+    assert result.returncode == 1
+    assert """'corpus.tars="tars/{00..09}.tar"'""" in result.stderr
+
+
 def test_every_kind_of_artifact_of_the_flow_belongs_to_a_stage() -> None:
     assert set(STAGE_OF_KIND.values()) == set(schema.STAGES)
