@@ -88,7 +88,8 @@ def task(cfg: DictConfig) -> dict[str, Any]:
             write_summary(
                 folder, status="failed", seed=cfg.seed, scores={}, stages={}, error=str(error)
             )
-        print(f"\nimagegram: {error}", file=sys.stderr)
+        advice = "; give another folder: paths.outputs=FOLDER" if isinstance(error, OSError) else ""
+        print(f"\nimagegram: {error}{advice}", file=sys.stderr)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # Hydra finishes the other jobs, then exits non-zero
         sys.exit(1)

@@ -111,8 +111,13 @@ class Run:
         early = kind is _EnoughStagesError
         self.status = "completed" if kind is None or early else "failed"
         self.error = None if self.status == "completed" else f"{type(error).__name__}: {error}"
-        self._write_summary()
-        self._jsonl.log("run", status=self.status, error=self.error)
+        try:
+            self._write_summary()
+            self._jsonl.log("run", status=self.status, error=self.error)
+        except OSError as full:  # the disk that failed the stage: its message is the one to show
+            if error is None:
+                raise
+            self.console.print(f"{self.folder / 'summary.json'} was not updated: {full.strerror}")
         for callback in self.exp.callbacks:
             callback.on_run_end(self)
         for line in self.mirror.finish("success" if self.status == "completed" else "failed"):
