@@ -11,13 +11,17 @@ import netrc
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from imagegram.records import Images
+
+#: Fields of conf/logger/wandb.yaml that are WandbLogger's; all others (project, entity, notes ...)
+#: are arguments of ``wandb.init``.
+_LOGGER_KEYS: Final = ("_target_", "offline", "save_dir", "log_model", "prefix")
 
 
 class Mirror:
@@ -78,16 +82,17 @@ def build_logger(node: DictConfig, *, name: str, group: str, tags: list[str]) ->
     if offline is None:
         offline = not _has_wandb_key()
     Path(node["save_dir"]).mkdir(parents=True, exist_ok=True)
-    return instantiate(
-        node,
-        offline=offline,
+    run = wandb.init(
         name=name,
         group=group,
         tags=tags,
+        dir=node["save_dir"],
+        mode="offline" if offline else "online",
         reinit="create_new",
         settings=wandb.Settings(silent=True, console="off"),
-        _convert_="all",
+        **{str(key): value for key, value in node.items() if key not in _LOGGER_KEYS},
     )
+    return instantiate(node, experiment=run, offline=offline, _convert_="all")
 
 
 def _is_wandb(path: str) -> bool:
