@@ -15,8 +15,10 @@ Every record of a shard is either a document or counted under a reason: the coun
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,8 @@ CHOSEN_SKIPS: Final = ("held_out", "not_held_out", "near_duplicate_of_holdout")
 _TOKEN_BYTES: Final = 2
 _SEPARATOR: Final = EOS_TOKEN_ID.to_bytes(_TOKEN_BYTES, "little")
 _SHOWN_KEYS: Final = 5
+
+SKIPPED: Final = "skipped.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +93,7 @@ class TokenizeShard:
                 f"{shard.path}: {num_records} records, but {num_documents} documents and "
                 f"{sum(skipped.values())} skipped; this is a defect of imagegram, please report it"
             )
-        self._check_failures(skipped, num_records, writer.failed_keys)
-        return {
+        facts = {
             "num_documents": num_documents,
             "num_tokens": self.tokenizer.num_tokens,
             "num_records": num_records,
@@ -100,6 +103,8 @@ class TokenizeShard:
             "tokenizer": self.tokenizer.name,
             "shard": shard.name,
         }
+        self.check_failures(out, facts)
+        return facts
 
     def _encode(self, record: Record, part: PartFilter) -> _Document | str:
         """The document of a record, or the reason why it is none."""
@@ -143,12 +148,24 @@ class TokenizeShard:
             },
         }
 
-    def _check_failures(self, skipped: dict[str, int], num_records: int, keys: list[str]) -> None:
-        failures = {why: n for why, n in skipped.items() if why not in CHOSEN_SKIPS}
+    def check_failures(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """Refuse token files of a shard in which more images failed than are allowed *now*.
+
+        Args:
+            folder: of the token shard, for the keys of the first failures.
+            facts: what tokenization counted.
+
+        Raises:
+            CorpusError: with the reasons, the first keys, and what to type.
+        """
+        num_records, failures = int(facts["num_records"]), _failures(facts["skipped"])
         num_failed = sum(failures.values())
         allowed = self.images.split.corpus.max_failed_fraction
         if num_failed > allowed * num_records:
             share = num_failed / num_records
+            lines = map(json.loads, (folder / SKIPPED).read_text().splitlines())
+            failed = (line["key"] for line in lines if line["reason"] in failures)
+            keys = itertools.islice(failed, _SHOWN_KEYS)
             raise CorpusError(
                 f"{self.images.shard.path}: {num_failed} of {num_records} images cannot be read "
                 f"({', '.join(f'{why}: {n}' for why, n in failures.items())}), first "
@@ -182,10 +199,9 @@ class _Writer:
         self.offsets = create("offset.0")
         self.metadata = create("metadata.0")
         self.metadata_offsets = create("metaoff.0")
-        self.skips = create("skipped.jsonl")
+        self.skips = create(SKIPPED)
         self.thumbnails: list[Images] = []
         self.skipped: Counter[str] = Counter()
-        self.failed_keys: list[str] = []
 
     def add(self, document: _Document, metadata: dict[str, Any]) -> None:
         """Append one document."""
@@ -199,8 +215,6 @@ class _Writer:
     def skip(self, record: Record, reason: str) -> None:
         """Count and list a record that is no document."""
         self.skipped[reason] += 1
-        if reason not in CHOSEN_SKIPS and len(self.failed_keys) < _SHOWN_KEYS:
-            self.failed_keys.append(record.key)
         line = {"key": record.key, "reason": reason, "member": record.locator.member}
         self.skips.write(json.dumps(line).encode() + b"\n")
 
@@ -258,5 +272,20 @@ class Tokenize:
         }
 
     def load(self, artifact: Artifact) -> TokenSet:
-        """The handle of a finished token set."""
-        return TokenSet(artifact=artifact, images=self.images)
+        """The handle of a finished token set.
+
+        Raises:
+            CorpusError: when more images of a shard failed than this corpus allows. The limit is no
+                identity, so the artifact may come from a run with a laxer one.
+        """
+        tokens = TokenSet(artifact=artifact, images=self.images)
+        if _failures(artifact.facts["skipped"]):
+            for images, shard in zip(self.images, tokens.shards, strict=True):
+                part = TokenizeShard(images=images, tokenizer=self.tokenizer)
+                part.check_failures(shard.artifact.path, shard.artifact.facts)
+        return tokens
+
+
+def _failures(skipped: Mapping[str, int]) -> dict[str, int]:
+    """The skips that nobody chose."""
+    return {why: n for why, n in skipped.items() if why not in CHOSEN_SKIPS}

@@ -190,6 +190,18 @@ def test_too_many_failures_fail_the_stage(tmp_path: Path) -> None:
     assert tokenize(tmp_path, corpus).num_documents == 10
 
 
+def test_a_laxer_run_before_does_not_lift_the_limit(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "tars" / "0.tar", damaged_members())
+    lax = WebDatasetCorpus(tars=str(path.parent), max_failed_fraction=1.0)
+    strict = replace(lax, max_failed_fraction=0.05)
+    with pytest.raises(CorpusError) as fresh:
+        tokenize(tmp_path / "elsewhere", strict)
+    assert tokenize(tmp_path, lax).num_documents == 10
+    with pytest.raises(CorpusError) as cached:
+        tokenize(tmp_path, strict)
+    assert str(cached.value) == str(fresh.value)
+
+
 def test_held_out_images_are_no_failures(tmp_path: Path) -> None:
     write_samples(tmp_path / "tars" / "0.tar", range(120))
     corpus = WebDatasetCorpus(
