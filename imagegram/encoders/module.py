@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from imagegram.encoders.preprocessing import bicubic, require_images, require_resolution
+from imagegram.encoders.preprocessing import (
+    bicubic,
+    require_device,
+    require_images,
+    require_resolution,
+)
 from imagegram.errors import ConfigError
 from imagegram.records import Features, Images
 from imagegram.store.fingerprint import NOT_IDENTITY
@@ -124,9 +129,17 @@ def _load(target: str, device: str) -> torch.nn.Module:
     """The module in evaluation mode, once a process and device."""
     import torch
 
+    require_device(device)
     module: torch.nn.Module
     if not _is_factory(target):
-        module = torch.jit.load(str(_script(target)), map_location=device)  # type: ignore[no-untyped-call]
+        path = _script(target)
+        try:
+            module = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            raise ConfigError(
+                f"encoder.target={target!r} does not load as TorchScript on {device} ({error}); "
+                "save a module with torch.jit.script(module).save('net.ts') and give that path"
+            ) from error
         return module.eval()
     package, _, attribute = target.partition(":")
     try:
@@ -136,5 +149,16 @@ def _load(target: str, device: str) -> torch.nn.Module:
             f"encoder.target={target!r} cannot be imported ({error}); it must read "
             "package.module:factory, with the package on PYTHONPATH"
         ) from error
-    module = factory()
+    try:
+        module = factory()
+    except TypeError as error:
+        raise ConfigError(
+            f"encoder.target={target!r} cannot be called without arguments ({error}); write a "
+            "factory that needs none: def net(): return Net(...)"
+        ) from error
+    if not isinstance(module, torch.nn.Module):
+        raise ConfigError(
+            f"encoder.target={target!r} gave a {type(module).__name__}; the factory must return a "
+            "torch.nn.Module"
+        )
     return module.eval().to(device)

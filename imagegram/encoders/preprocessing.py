@@ -42,6 +42,23 @@ def require_resolution(resolution: int, *, smallest: int = 1) -> None:
         )
 
 
+def require_device(device: str) -> None:
+    """Refuse a device that this torch or this machine does not have.
+
+    Raises:
+        ConfigError: naming the device and what to type.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # not compiled in, not there, no such name
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"encoder.device={device} cannot be used ({reason}); type encoder.device=cpu"
+        ) from error
+
+
 def bicubic(images_BHWC: Images, resolution: int) -> torch.Tensor:
     """(B, H, W, 3) uint8 to (B, 3, R, R) float32 in 0 ... 255: bicubic, antialiased, clamped."""
     import torch

@@ -109,11 +109,25 @@ def test_a_module_of_the_users_as_torchscript_is_known_by_its_content(tmp_path: 
         ("no/such/file.ts", "neither a TorchScript file nor package.module:factory"),
         ("imagegram_no_such:net", "cannot be imported"),
         ("tests.unit.test_encoders:nothing", "cannot be imported"),
+        ("torch.nn:Linear", "cannot be called without arguments"),
+        ("builtins:dict", "gave a dict"),
+        (__file__, "does not load as TorchScript"),
     ],
 )
 def test_a_module_that_is_not_there_says_what_to_give(target: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         module_encoder(target).encode(IMAGES)
+
+
+@pytest.mark.parametrize("device", ["nonsense", "meta:7:7"])
+def test_a_device_that_is_not_there_says_what_to_give(device: str) -> None:
+    encoders = (
+        ModuleEncoder(name="mine", target="torch.nn:Flatten", resolution=32, device=device),
+        EfficientNetLite0(device=device),
+    )
+    for encoder in encoders:
+        with pytest.raises(ConfigError, match=r"encoder\.device=cpu"):
+            encoder.encode(IMAGES)
 
 
 def test_a_module_that_returns_something_else_is_refused(tmp_path: Path) -> None:
