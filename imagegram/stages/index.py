@@ -17,7 +17,7 @@ from imagegram.errors import ArtifactError
 from imagegram.indexes.format import IndexShard
 from imagegram.protocols import Context
 from imagegram.stages.parts import open_parts, write_parts
-from imagegram.store.artifacts import Artifact
+from imagegram.store.artifacts import Artifact, removal
 from imagegram.store.fingerprint import NOT_IDENTITY
 
 if TYPE_CHECKING:
@@ -70,14 +70,13 @@ class BuildIndexShard:
             raise ArtifactError(
                 f"{folder}: its manifest promises {documents} documents of {length} tokens "
                 f"({expected[1]} with separators), but the files hold {shard.num_documents} "
-                f"documents and {shard.num_tokens} tokens. Remove it with: "
-                f"python -m imagegram.tools.gc digest={self.tokens.artifact.digest} and run again"
+                f"documents and {shard.num_tokens} tokens. Remove it with: {removal(folder)} "
+                "and run again"
             )
         if documents and shard.document_length != length:
             raise ArtifactError(
                 f"{folder / 'offset.0'}: its documents are not all {length} tokens long. Remove it "
-                f"with: python -m imagegram.tools.gc digest={self.tokens.artifact.digest} and run "
-                "again"
+                f"with: {removal(folder)} and run again"
             )
 
     def load(self, artifact: Artifact) -> IndexShard:
@@ -118,8 +117,8 @@ class BuildIndex:
         if totals["num_documents"] != self.tokens.num_documents:
             raise ArtifactError(
                 f"{self.tokens.artifact.path} promises {self.tokens.num_documents} documents, but "
-                f"its index shards hold {totals['num_documents']}. Remove it with: python -m "
-                f"imagegram.tools.gc digest={self.tokens.artifact.digest} and run again"
+                f"its index shards hold {totals['num_documents']}. Remove it with: "
+                f"{removal(self.tokens.artifact.path)} and run again"
             )
         widths = [int(fact["pointer_width"]) for fact in facts]
         return {**totals, "pointer_width": max(widths, default=0), "num_shards": len(facts)}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from imagegram.errors import ArtifactError
-from imagegram.store.artifacts import Artifact, check_sizes
+from imagegram.store.artifacts import Artifact, check_sizes, removal
 from imagegram.store.manifest import Manifest
 
 PARTS_FILE: Final = "shards.json"
@@ -38,7 +38,7 @@ def open_parts(collection: Artifact) -> tuple[Artifact, ...]:
         if not folder.is_dir():
             raise ArtifactError(
                 f"{folder} was removed, but {collection.path} lists it; remove the list too, with: "
-                f"python -m imagegram.tools.gc digest={collection.digest}, and run again"
+                f"{removal(collection.path)} and run again"
             )
         part = Artifact(path=folder, manifest=Manifest.read(folder))
         check_sizes(part)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -94,7 +95,7 @@ class ArtifactStore:
             raise ArtifactError(
                 f"{folder}: its manifest describes another artifact than the one asked for "
                 f"(two payloads share the digest {name}, or the manifest was edited); "
-                f"remove it with: python -m imagegram.tools.gc digest={name}"
+                f"remove it with: {removal(folder)}"
             )
         check_sizes(artifact)
         return artifact
@@ -168,6 +169,12 @@ class ArtifactStore:
         return sorted(self.root.glob(f"*/{PARTIAL}*"))
 
 
+def removal(folder: Path) -> str:
+    """The command that removes an artifact, wherever the outputs folder lies."""
+    outputs = shlex.quote(str(folder.absolute().parents[2]))
+    return f"python -m imagegram.tools.gc digest={folder.name} paths.outputs={outputs}"
+
+
 def check_sizes(artifact: Artifact) -> None:
     """Compare the size of every file with the manifest: cheap, and catches a cut file.
 
@@ -181,6 +188,5 @@ def check_sizes(artifact: Artifact) -> None:
             found = "is missing" if size is None else f"has {size} bytes"
             raise ArtifactError(
                 f"{path} {found}, its manifest says {entry.size_bytes}: it was damaged after it "
-                f"was made. Remove it with: python -m imagegram.tools.gc digest={artifact.digest} "
-                "and run again"
+                f"was made. Remove it with: {removal(artifact.path)} and run again"
             )

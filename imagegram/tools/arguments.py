@@ -28,7 +28,7 @@ def parse(
     """
     help_text = "; ".join(f"{key}={value or '...'}" for key, value in keys.items())
     parser.add_argument("words", nargs="*", metavar="key=value", help=help_text)
-    flags = parser.parse_args(argv)
+    flags = parser.parse_intermixed_args(argv)  # flags may stand between the words
     values = dict(keys)
     for word in flags.words:
         key, equals, value = word.partition("=")

@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from imagegram.errors import ConfigError
+from imagegram.stages.parts import PARTS_FILE
 from imagegram.store.artifacts import LOCKS, PARTIAL, Artifact, ArtifactStore
 from imagegram.tools.arguments import exit_cleanly, human_bytes, open_store, parse
 
@@ -46,10 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _named(store: ArtifactStore, digest: str) -> list[Path]:
-    found = sorted(path for path in store.root.glob(f"*/{digest}") if path.is_dir())
+    """The artifact, even one without a readable manifest, and the lists that would miss it."""
+    # Compared, never globbed: a pattern or ".." must not remove what nobody named.
+    found = sorted(p for p in store.root.glob("*/*") if p.name == digest and p.is_dir())
     if not found:
         raise ConfigError(f"no artifact {digest!r} below {store.root}; see imagegram.tools.ls")
-    return found
+    names = {f"{path.parent.name}/{path.name}" for path in found}
+    lists = (path.parent for path in sorted(store.root.glob(f"*/*/{PARTS_FILE}")))
+    return found + [path for path in lists if path not in found and names & set(_parts(path))]
 
 
 def _abandoned(store: ArtifactStore) -> list[Path]:
@@ -82,7 +87,7 @@ def _unused(store: ArtifactStore, outputs: Path) -> list[Path]:
         if artifact.identity() in used:
             continue
         used.add(artifact.identity())
-        names = set(_strings(artifact.manifest.payload)) | set(_parts(artifact))
+        names = set(_strings(artifact.manifest.payload)) | set(_parts(artifact.path))
         queue += [by_name[name] for name in names if name in by_name]
     return [artifact.path for name, artifact in by_name.items() if name not in used]
 
@@ -95,8 +100,8 @@ def _strings(payload: Any) -> Iterable[str]:
             yield from _strings(item)
 
 
-def _parts(artifact: Artifact) -> Iterable[str]:
-    path = artifact.path / "shards.json"
+def _parts(folder: Path) -> Iterable[str]:
+    path = folder / PARTS_FILE
     if path.exists():
         listing = json.loads(path.read_text())
         yield from (f"{listing['kind']}/{digest}" for digest in listing["digests"])

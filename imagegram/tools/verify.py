@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from rich.progress import track
 
 from imagegram.errors import ArtifactError
-from imagegram.store.artifacts import Artifact, check_sizes
+from imagegram.store.artifacts import Artifact, check_sizes, removal
 from imagegram.store.fingerprint import digest
 from imagegram.store.manifest import file_sha256
 from imagegram.tools.arguments import exit_cleanly, open_store, parse
@@ -30,13 +30,13 @@ def verify(artifact: Artifact) -> None:
     if expected != artifact.digest or artifact.path.name != artifact.digest:
         raise ArtifactError(
             f"{artifact.path}: its payload has the digest {expected}; remove it with: "
-            f"python -m imagegram.tools.gc digest={artifact.path.name}"
+            f"{removal(artifact.path)}"
         )
     for name, entry in artifact.manifest.files.items():
         if file_sha256(artifact.path / name) != entry.sha256:
             raise ArtifactError(
                 f"{artifact.path / name}: its bytes changed after it was made; remove it with: "
-                f"python -m imagegram.tools.gc digest={artifact.digest}"
+                f"{removal(artifact.path)}"
             )
 
 

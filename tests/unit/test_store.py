@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 import time
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 
 from imagegram.callbacks.progress import SilentProgress
-from imagegram.errors import ArtifactError, StageError
+from imagegram.errors import ArtifactError, ConfigError, StageError
 from imagegram.executors.process import ProcessExecutor
 from imagegram.executors.serial import SerialExecutor
 from imagegram.stages.context import RunContext
@@ -255,6 +256,39 @@ def test_ls_and_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     (artifact.path / "text.txt").write_text("abd")  # same size: only reading finds it
     assert verify.main([outputs]) == 1
     assert "DAMAGED toy/" in capsys.readouterr().out
+
+
+def test_the_remedy_works_as_printed_and_takes_the_lists_along(tmp_path: Path) -> None:
+    import shlex
+
+    context = make_context(tmp_path / "with a space")
+    outputs = context.store.root.parent
+    part, _ = context.store.make(Write(text="abc", counter=tmp_path / "c"), context)
+    other, _ = context.store.make(Write(text="other", counter=tmp_path / "c"), context)
+    listing = outputs / "artifacts" / "toys" / "0123456789ab"
+    listing.mkdir(parents=True)
+    (listing / "shards.json").write_text(json.dumps({"kind": "toy", "digests": [part.digest]}))
+    (part.path / "text.txt").write_text("ab")
+    with pytest.raises(ArtifactError, match="and run again") as caught:
+        context.store.find(Write(text="abc", counter=tmp_path / "c"))
+    command = re.search(r"imagegram\.tools\.gc (.*) and run again", str(caught.value))
+    assert command is not None
+    words = shlex.split(command[1])
+    assert gc.main([words[0], "--dry-run", *words[1:]]) == 0  # flags may stand anywhere
+    assert part.path.exists()
+    assert gc.main(words) == 0
+    assert not part.path.exists()
+    assert not listing.exists()
+    assert other.path.exists()
+
+
+@pytest.mark.parametrize("digest", ["..", "*", "toy/*", "../.."])
+def test_gc_removes_no_pattern(tmp_path: Path, digest: str) -> None:
+    context = make_context(tmp_path)
+    artifact, _ = context.store.make(Write(text="abc", counter=tmp_path / "c"), context)
+    with pytest.raises(ConfigError, match="no artifact"):
+        gc.main([f"digest={digest}", f"paths.outputs={tmp_path / 'outputs'}"])
+    assert artifact.path.exists()
 
 
 def test_gc_unused_keeps_what_runs_refer_to(tmp_path: Path) -> None:
