@@ -7,7 +7,8 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 from imagegram.errors import ConfigError, ImagegramError, did_you_mean
 from imagegram.protocols import Callback, Corpus, Generator, Metric, Sampler, Tokenizer
@@ -55,11 +56,13 @@ def build(cfg: DictConfig) -> Experiment:
         raise ConfigError(f"stages: nothing to do; name some of [{','.join(STAGES)}]")
     if cfg.output_size is not None and cfg.output_size < 1:
         raise ConfigError(f"output_size must be at least 1 pixel, received {cfg.output_size}")
+    tokenizer, sampler = _component(cfg.tokenizer), _component(cfg.sampler)
+    sampler.max_context_per_position(tokenizer.layout)  # refused now, not after hours of indexing
     return Experiment(
         corpus=_component(cfg.corpus),
-        tokenizer=_component(cfg.tokenizer),
+        tokenizer=tokenizer,
         generator=_component(cfg.generator),
-        sampler=_component(cfg.sampler),
+        sampler=sampler,
         metrics=tuple(_component(node) for node in cfg.metric.values()),
         num_samples=cfg.num_samples,
         seed=cfg.seed,
@@ -77,3 +80,8 @@ def _component(node: DictConfig) -> Any:
         if isinstance(error.__cause__, ImagegramError):
             raise error.__cause__ from None
         raise ConfigError(f"{node.get('_target_')}: {error.__cause__ or error}") from error
+    except MissingMandatoryValue as error:
+        missing = ", ".join(f"{key}=VALUE" for key in sorted(OmegaConf.missing_keys(node)))
+        raise ConfigError(
+            f"{node.get('_target_')}: a value has no default; give {missing}"
+        ) from error

@@ -253,7 +253,7 @@ def check_outputs(words: list[str]) -> None:
     named = [word.partition("=")[2] for word in words if word.startswith("paths.outputs=")]
     if any(word.startswith("-") and word != "-m" for word in words):
         return  # --help, --cfg ...: nothing will be written
-    folder = Path(named[-1] if named else "outputs")
+    folder = Path(named[-1].strip("'\"") if named else "outputs")  # quotes are Hydra's
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

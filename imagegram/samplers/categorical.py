@@ -67,7 +67,11 @@ class CategoricalSampler:
         contexts = self.max_context if isinstance(self.max_context, tuple) else (self.max_context,)
         _require(
             0.0 <= self.temperature < math.inf,
-            ("temperature", self.temperature, "0 (always the most frequent token) or a positive"),
+            (
+                "temperature",
+                self.temperature,
+                "0 (always the most frequent token) or a positive number",
+            ),
         )
         _require(
             self.top_k is None or _is_count(self.top_k),

@@ -14,6 +14,7 @@ from PIL import Image
 from imagegram.errors import ConfigError, CorpusError, ImagegramError
 from imagegram.experiment import build
 from imagegram.run import run_experiment
+from imagegram.run_folder import check_outputs
 from tests.conftest import compose, read_summary
 
 RunHere = Callable[..., Path]
@@ -150,6 +151,24 @@ def run_folder(photos: Path, tmp_path: Path) -> Path:
 def test_no_samples_is_refused(run_here: RunHere) -> None:
     with pytest.raises(ConfigError, match="num_samples must be at least 1, received 0"):
         run_here("num_samples=0")
+
+
+def test_a_context_that_does_not_fit_the_tokenizer_is_refused_before_any_work() -> None:
+    with pytest.raises(ConfigError, match="has 3 entries, but the tokenizer has 2 levels"):
+        build(compose("debug=tiny", "sampler.max_context=[1,2,3]"))
+
+
+def test_an_encoder_without_its_target_says_what_to_type() -> None:
+    with pytest.raises(ConfigError, match=r"encoder\.target=VALUE"):
+        build(compose("debug=tiny", "encoder=module"))
+
+
+def test_quotes_of_an_outputs_folder_are_not_part_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_outputs(["paths.outputs='my outputs'"])
+    assert [path.name for path in tmp_path.iterdir()] == ["my outputs"]
 
 
 def test_an_unknown_stage_is_refused(run_here: RunHere) -> None:
