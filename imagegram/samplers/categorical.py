@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, did_you_mean
+from imagegram.records import MAX_SUFFIX_LEN
 from imagegram.tokenizers.layout import TokenLayout
 
 MATCHING: Final = ("free", "channel", "level", "position")
@@ -96,17 +97,25 @@ class CategoricalSampler:
         """(T,) longest context, in tokens, for every position.
 
         Raises:
-            ConfigError: when ``max_context`` lists another number of levels than the layout has.
+            ConfigError: when ``max_context`` lists another number of levels than the layout has, or
+                contexts could be longer than a trace can tell.
         """
-        if isinstance(self.max_context, int):
-            return np.full(layout.num_tokens, self.max_context, dtype=np.int32)
-        if len(self.max_context) != layout.num_levels:
+        contexts = self.max_context
+        if isinstance(contexts, int):
+            contexts = (contexts,) * layout.num_levels
+        if len(contexts) != layout.num_levels:
             raise ConfigError(
-                f"sampler.max_context={list(self.max_context)} has {len(self.max_context)} "
+                f"sampler.max_context={list(contexts)} has {len(contexts)} "
                 f"entries, but the tokenizer has {layout.num_levels} levels; give one number, or "
                 "one per level, coarse to fine"
             )
-        return np.asarray(self.max_context, dtype=np.int32)[layout.level]
+        limits_T = np.asarray(contexts, dtype=np.int32)[layout.level]
+        longest = int(np.minimum(limits_T, np.arange(1, layout.num_tokens + 1)).max())
+        _require(
+            longest <= MAX_SUFFIX_LEN,
+            ("max_context", self.max_context, f"at most {MAX_SUFFIX_LEN} for images of that size"),
+        )
+        return limits_T
 
 
 def _is_count(value: Any) -> bool:

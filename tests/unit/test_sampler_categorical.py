@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagegram.errors import ConfigError
@@ -59,6 +59,7 @@ def test_the_distribution_is_the_definition(counts, knobs) -> None:
     np.testing.assert_allclose(found, expected(counts, *knobs), rtol=1e-9, atol=1e-12)
 
 
+@settings(deadline=None)  # the first example compiles
 @given(COUNTS, KNOBS, st.floats(0, 1, exclude_max=True))
 def test_compiled_and_interpreted_give_the_same_bits(counts, knobs, uniform) -> None:
     counts_K = np.array(counts)
@@ -134,3 +135,14 @@ def test_max_context_is_one_number_or_one_per_level() -> None:
     assert two.max_context_per_position(layout).tolist() == [5] * 3 + [2] * 12
     with pytest.raises(ConfigError, match="2 levels"):
         CategoricalSampler(name="s", max_context=(5, 4, 3)).max_context_per_position(layout)
+
+
+def test_contexts_that_a_trace_cannot_tell_are_refused() -> None:
+    large = TokenLayout.pyramid((2, 150))  # 67,512 tokens: suffix_len would wrap at 65,536
+    with pytest.raises(ConfigError, match="max_context=65536: must be at most 65535"):
+        CategoricalSampler(name="s", max_context=65536).max_context_per_position(large)
+    for fits in (65535, (2**31 - 1, 32)):
+        limits = CategoricalSampler(name="s", max_context=fits).max_context_per_position(large)
+        assert limits.shape == (67_512,)
+    small = TokenLayout.pyramid((2,))
+    assert CategoricalSampler(name="s", max_context=10**6).max_context_per_position(small).size
