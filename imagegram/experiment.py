@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -56,6 +57,7 @@ def build(cfg: DictConfig) -> Experiment:
         raise ConfigError(f"stages: nothing to do; name some of [{','.join(STAGES)}]")
     if cfg.output_size is not None and cfg.output_size < 1:
         raise ConfigError(f"output_size must be at least 1 pixel, received {cfg.output_size}")
+    _check_outputs_outside(cfg)
     tokenizer, sampler = _component(cfg.tokenizer), _component(cfg.sampler)
     sampler.max_context_per_position(tokenizer.layout)  # refused now, not after hours of indexing
     return Experiment(
@@ -70,6 +72,16 @@ def build(cfg: DictConfig) -> Experiment:
         stages=tuple(cfg.stages),
         callbacks=tuple(_component(node) for node in cfg.callback.values()),
     )
+
+
+def _check_outputs_outside(cfg: DictConfig) -> None:
+    """A folder of images is searched to its depths: our own pictures must not lie in it."""
+    images, outputs = cfg.corpus.get("path"), Path(cfg.paths.outputs)
+    if images is not None and outputs.resolve().is_relative_to(Path(images).resolve()):
+        raise ConfigError(
+            f"paths.outputs={outputs} lies inside corpus.path={images}, so the next run would take "
+            "generated pictures for training images; give another folder: paths.outputs=FOLDER"
+        )
 
 
 def _component(node: DictConfig) -> Any:

@@ -160,7 +160,7 @@ class FolderCorpus:
             for path in root.rglob("*")
             if path.suffix.lower() in IMAGE_SUFFIXES
             and not path.name.startswith(".")
-            and path.is_file()
+            and (path.is_file() or _leads_nowhere(path))
         )
         if not files:
             raise CorpusError(
@@ -184,6 +184,11 @@ class FolderCorpus:
     def holdout_shards(self) -> tuple[FolderShard, ...]:
         """None: images are held out of the first shard by content hash."""
         return ()
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """A link without its target: listed, so that reading it is refused instead of forgotten."""
+    return path.is_symlink() and not path.exists()
 
 
 def _stem(file: str) -> str:

@@ -12,6 +12,7 @@ one, if there are several), ``.txt`` its caption, ``.json`` its info.
 from __future__ import annotations
 
 import json
+import math
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -122,16 +123,20 @@ def parse_caption(data: bytes) -> str:
 def parse_info(data: bytes) -> dict[str, Any]:
     """JSON beside an image as an object; what is no object is kept under ``value`` or ``text``.
 
-    >>> parse_info(b'{"a": NaN}'), parse_info(b"[1]"), parse_info(b"{")
-    ({'a': None}, {'value': [1]}, {'text': '{'})
+    >>> parse_info(b'{"a": NaN, "b": 1e999}'), parse_info(b"[1]"), parse_info(b"{")
+    ({'a': None, 'b': None}, {'value': [1]}, {'text': '{'})
     """
     text = data.decode("utf-8", errors="replace")
     try:
         # NaN and infinities are no JSON: nobody else could read the metadata back.
-        value = json.loads(text, parse_constant=lambda _: None)
+        value = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
     except (ValueError, RecursionError):
         return {"text": text}
     return value if isinstance(value, dict) else {"value": value}
+
+
+def _finite(text: str) -> float | None:
+    return number if math.isfinite(number := float(text)) else None
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,7 @@ def test_stages_end_early(run_here: RunHere) -> None:
 
 
 def test_a_stage_that_is_left_out_and_not_cached_says_what_to_type(run_here: RunHere) -> None:
+    run_here("stages=[tokenize,index]")
     with pytest.raises(ImagegramError, match=r"stages=\[tokenize,index,generate\]"):
         run_here("stages=[evaluate]", "seed=12345")
 
@@ -161,6 +162,14 @@ def test_a_context_that_does_not_fit_the_tokenizer_is_refused_before_any_work() 
 def test_an_encoder_without_its_target_says_what_to_type() -> None:
     with pytest.raises(ConfigError, match=r"encoder\.target=VALUE"):
         build(compose("debug=tiny", "encoder=module"))
+
+
+@pytest.mark.parametrize("inside", ["outputs", "a/../deep/er", "."])
+def test_outputs_inside_the_corpus_are_refused(tmp_path: Path, inside: str) -> None:
+    words = ["corpus=folder", f"corpus.path={tmp_path}", f"paths.outputs={tmp_path / inside}"]
+    with pytest.raises(ConfigError, match="generated pictures for training images"):
+        build(compose(*words))
+    build(compose(*words[:1], f"corpus.path={tmp_path / 'out'}", f"paths.outputs={tmp_path}"))
 
 
 def test_quotes_of_an_outputs_folder_are_not_part_of_its_name(

@@ -45,6 +45,14 @@ def test_order_captions_and_access(photos: Path) -> None:
         )
 
 
+def test_a_link_that_leads_nowhere_is_refused_not_forgotten(photos: Path) -> None:
+    (photos / "lost.png").symlink_to(photos / "nowhere.png")
+    (shard,) = FolderCorpus(path=str(photos)).shards
+    assert len(shard) == 6
+    with pytest.raises(CorpusError, match=r"lost\.png could not be read"):
+        shard.identity()
+
+
 def test_equal_stems_keep_distinct_keys(photos: Path) -> None:
     (photos / "b.jpg").write_bytes(encode(noise(9), "JPEG"))
     (shard,) = FolderCorpus(path=str(photos)).shards

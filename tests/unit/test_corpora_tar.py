@@ -144,12 +144,15 @@ def test_damaged_captions_and_infos_do_not_lose_the_image(tmp_path: Path) -> Non
         ("a.json", b'{"broken":'),
         ("b.png", encode(noise(1))),
         ("b.json", b"[" * 100_000),
+        ("c.png", encode(noise(2))),
+        ("c.json", b'{"score": 1e999, "kept": 0.5}'),
     ]
-    first, second = records(write_tar(tmp_path / "0.tar", members))
+    first, second, third = records(write_tar(tmp_path / "0.tar", members))
     assert first.caption == "\ufffd\ufffd café"
     assert first.info == {"text": '{"broken":'}
     assert second.info is not None
     assert second.info["text"].startswith("[[")
+    assert third.info == {"score": None, "kept": 0.5}  # infinity is no JSON
 
 
 @given(order=st.permutations([(key, part) for key in "abc" for part in range(3)]))
