@@ -155,6 +155,11 @@ def explain_overrides(overrides: list[str]) -> list[str]:
         for item in overrides
         if "{" in item and '"' not in item and "'" not in item
     ]
+    hints += [
+        f"{item}: neither the shell nor Hydra expands ~ behind the =; write $HOME instead"
+        for item in overrides
+        if "=~" in item
+    ]
     groups = [item for item in overrides if re.fullmatch(r"[a-z_]+=[\w\[\],]+", item)]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -78,7 +78,7 @@ def _unused(store: ArtifactStore, outputs: Path) -> list[Path]:
     queue: list[Artifact] = [
         by_digest[record["digest"]]
         for summary in summaries
-        for record in json.loads(summary.read_text())["stages"].values()
+        for record in _stages(summary)
         if record["digest"] in by_digest
     ]
     used: set[str] = set()
@@ -90,6 +90,16 @@ def _unused(store: ArtifactStore, outputs: Path) -> list[Path]:
         names = set(_strings(artifact.manifest.payload)) | set(_parts(artifact.path))
         queue += [by_name[name] for name in names if name in by_name]
     return [artifact.path for name, artifact in by_name.items() if name not in used]
+
+
+def _stages(summary: Path) -> list[dict[str, Any]]:
+    try:
+        return list(json.loads(summary.read_text())["stages"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{summary} cannot be read ({error}), so nobody knows what that run refers to; remove "
+            f"the folder {summary.parent} and try again"
+        ) from error
 
 
 def _strings(payload: Any) -> Iterable[str]:

@@ -113,3 +113,8 @@ def test_unquoted_braces_get_a_hint(
 
 def test_every_kind_of_artifact_of_the_flow_belongs_to_a_stage() -> None:
     assert set(STAGE_OF_KIND.values()) == set(schema.STAGES)
+
+
+def test_an_unexpanded_home_gets_a_hint() -> None:
+    (hint,) = schema.explain_overrides(["corpus=folder", "corpus.path=~/photos"])
+    assert "$HOME" in hint

@@ -291,6 +291,18 @@ def test_gc_removes_no_pattern(tmp_path: Path, digest: str) -> None:
     assert artifact.path.exists()
 
 
+def test_gc_unused_removes_nothing_beside_an_unreadable_summary(tmp_path: Path) -> None:
+    context = make_context(tmp_path)
+    artifact, _ = context.store.make(Write(text="a", counter=tmp_path / "c"), context)
+    run = tmp_path / "outputs" / "runs" / "one"
+    run.mkdir(parents=True)
+    for damaged in ("", "[]", "{}"):
+        (run / "summary.json").write_text(damaged)
+        with pytest.raises(ConfigError, match="remove the folder"):
+            gc.main(["--unused", f"paths.outputs={tmp_path / 'outputs'}"])
+    assert artifact.path.exists()
+
+
 def test_gc_unused_keeps_what_runs_refer_to(tmp_path: Path) -> None:
     context = make_context(tmp_path)
     used, _ = context.store.make(Write(text="a", counter=tmp_path / "c"), context)
