@@ -151,6 +151,7 @@ class Run:
             path=str(artifact.path),
         )
         self.records[name] = record
+        self._write_summary()  # from now on tools.gc sees that the artifact is in use
         self._jsonl.log("stage", name=name, **dataclasses.asdict(record))
         self.console.print(
             f"{name:<17} {'cached' if hit else 'made  '} {artifact.digest} "

@@ -14,7 +14,9 @@ from PIL import Image
 from imagegram.errors import ConfigError, CorpusError, ImagegramError
 from imagegram.experiment import build
 from imagegram.run import run_experiment
-from imagegram.run_folder import check_outputs
+from imagegram.run_folder import Run, check_outputs
+from imagegram.stages.split import Split
+from imagegram.tools import gc
 from tests.conftest import compose, read_summary
 
 RunHere = Callable[..., Path]
@@ -100,6 +102,18 @@ def test_a_larger_corpus_reuses_the_smaller_ones_shards(run_here: RunHere) -> No
         few, many = (json.loads(path.read_text())["digests"] for path in paths)
         assert many[: len(few)] == few
         assert set(few) <= set(listed)
+
+
+def test_gc_sees_what_a_run_under_way_refers_to(tmp_path: Path) -> None:
+    cfg = compose("debug=tiny", f"paths.outputs={tmp_path}")
+    folder = tmp_path / "runs" / "one"
+    folder.mkdir(parents=True)
+    exp = build(cfg)
+    with Run(cfg, exp, folder) as run:
+        split = run("split", Split(corpus=exp.corpus))
+        assert read_summary(folder)["status"] == "running"
+        assert gc.main(["--unused", f"paths.outputs={tmp_path}"]) == 0
+        assert split.artifact.path.exists()
 
 
 def test_stages_end_early(run_here: RunHere) -> None:
