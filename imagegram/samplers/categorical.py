@@ -17,7 +17,7 @@ interpreted and compiled, they give the same bits.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.records import MAX_SUFFIX_LEN
+from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.tokenizers.layout import TokenLayout
 
 MATCHING: Final = ("free", "channel", "level", "position")
@@ -35,7 +36,7 @@ class CategoricalSampler:
     """Temperature, truncation and the rules of which training contexts may decide.
 
     Attributes:
-        name: of the configuration file.
+        name: of the configuration file; the same knobs under another name are the same sampler.
         temperature: counts are raised to 1/temperature; 0 takes the most frequent next token,
             the smallest id among equals.
         top_k: keep this many most probable tokens; None keeps all.
@@ -52,7 +53,7 @@ class CategoricalSampler:
     """
 
     VERSION: ClassVar[int] = 1
-    name: str
+    name: str = field(metadata=NOT_IDENTITY)
     temperature: float = 0.9
     top_k: int | None = None
     top_p: float = 1.0

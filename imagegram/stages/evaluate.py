@@ -29,6 +29,7 @@ from imagegram.protocols import (
 )
 from imagegram.records import Features, Measured, Measurement
 from imagegram.stages.embed import Embed, EmbedReference
+from imagegram.stages.parts import write_parts
 from imagegram.stages.tokenize import TokenSet
 from imagegram.store.artifacts import Artifact
 from imagegram.tokenizers.layout import TokenLayout
@@ -221,7 +222,7 @@ class Evaluate:
     """
 
     kind: ClassVar[str] = "evaluation"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     metrics: tuple[Metric, ...]
     generated: ImageSet
     floor: ImageSet | None
@@ -241,8 +242,9 @@ class Evaluate:
         }
         record: dict[str, Any] = {"scores": {}, "intervals": {}, "notes": {}, "recipes": {}}
         curves: Curves = {}
-        for metric in self.metrics:
-            part = context.make(MeasureMetric(metric=metric, **shared))
+        parts = [context.make(MeasureMetric(metric=metric, **shared)) for metric in self.metrics]
+        write_parts(out, kind=MeasureMetric.kind, parts=[part.artifact for part in parts])
+        for metric, part in zip(self.metrics, parts, strict=True):
             for score in part.scores.keys() & record["scores"].keys():
                 raise ConfigError(
                     f"two metrics write the score {score!r}; give their encoders different names, "

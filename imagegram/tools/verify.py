@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from rich.progress import track
 
-from imagegram.errors import ArtifactError
+from imagegram.errors import ArtifactError, ConfigError, did_you_mean
 from imagegram.store.artifacts import Artifact, check_sizes, removal
 from imagegram.store.fingerprint import digest
 from imagegram.store.manifest import file_sha256
@@ -47,7 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     _, values = parse(parser, argv, {"kind": "", "paths.outputs": "outputs"})
     store = open_store(values["paths.outputs"])
-    artifacts = [a for a in store if values["kind"] in ("", a.kind)]
+    artifacts, kind = list(store), values["kind"]
+    if kind:
+        kinds = {artifact.kind for artifact in artifacts}
+        if kind not in kinds:  # "0 damaged" would be believed
+            raise ConfigError(f"no artifact of kind {kind!r}; {did_you_mean(kind, kinds)}")
+        artifacts = [artifact for artifact in artifacts if artifact.kind == kind]
     damaged = 0
     for artifact in track(artifacts, description="verify", transient=True):
         try:

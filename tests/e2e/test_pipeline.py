@@ -86,6 +86,22 @@ def test_a_second_run_computes_nothing_and_another_sampler_only_samples(run_here
     assert made == {"generate", "ceiling", "floor", "evaluate"}
 
 
+def test_a_sampler_is_its_knobs_and_not_its_name(run_here: RunHere) -> None:
+    run_here("sampler=greedy")
+    again = hits(run_here("sampler=infinigram", "sampler.temperature=0", "sampler.top_k=null"))
+    assert again["generate"]
+
+
+def test_gc_keeps_what_a_run_was_made_of(run_here: RunHere, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    folder = run_here("metric=[copying]", outputs=outputs)
+    (outputs / "runs").mkdir()
+    folder.rename(outputs / "runs" / "kept")
+    assert gc.main(["--unused", f"paths.outputs={outputs}"]) == 0
+    assert all(hits(run_here("metric=[copying]", outputs=outputs)).values())
+    assert list(outputs.glob("artifacts/scores/*"))
+
+
 def test_a_larger_corpus_reuses_the_smaller_ones_shards(run_here: RunHere) -> None:
     from imagegram.store.artifacts import ArtifactStore
     from imagegram.tools.ls import describe

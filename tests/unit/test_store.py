@@ -303,6 +303,13 @@ def test_gc_unused_removes_nothing_beside_an_unreadable_summary(tmp_path: Path) 
     assert artifact.path.exists()
 
 
+def test_verify_refuses_a_kind_that_is_not_there(tmp_path: Path) -> None:
+    context = make_context(tmp_path)
+    context.make(Write(text="abc", counter=tmp_path / "c"))
+    with pytest.raises(ConfigError, match="allowed: toy"):
+        verify.main(["kind=tokens", f"paths.outputs={tmp_path / 'outputs'}"])
+
+
 def test_gc_unused_keeps_what_runs_refer_to(tmp_path: Path) -> None:
     context = make_context(tmp_path)
     used, _ = context.store.make(Write(text="a", counter=tmp_path / "c"), context)
