@@ -28,7 +28,7 @@ fmt: .venv/dev.stamp ## Format and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/dev.stamp ## Time imagegram beside its peers (ARGS="--shards 1")
+bench: .venv/dev.stamp ## Time imagegram beside its peers (ARGS="--repeats 3")
 	$(BIN)/python -m benchmarks.generation $(ARGS)
 
 docs: .venv/dev.stamp ## API pages below docs/_build

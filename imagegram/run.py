@@ -99,8 +99,8 @@ def task(cfg: DictConfig) -> dict[str, Any]:
 
 def main() -> None:
     """The command line; also the console script ``imagegram``."""
-    schema.register()
     try:
+        schema.register()
         check_outputs(sys.argv[1:])
     except ImagegramError as error:
         print(f"imagegram: {error}", file=sys.stderr)

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from omegaconf import MISSING, OmegaConf
 
-from imagegram.errors import did_you_mean
+from imagegram.errors import ConfigError, did_you_mean
 
 CONF: Final = Path(__file__).resolve().parents[1] / "conf"
 STAGES: Final = ("tokenize", "index", "generate", "evaluate")
@@ -121,9 +121,18 @@ def component_classes() -> dict[tuple[str, str], type]:
 
 @functools.cache
 def register() -> None:
-    """Tell Hydra all schemas and resolvers; may be called more than once."""
+    """Tell Hydra all schemas and resolvers; may be called more than once.
+
+    Raises:
+        ConfigError: when the package was installed without its ``conf/``.
+    """
     from hydra.core.config_store import ConfigStore
 
+    if not CONF.is_dir():
+        raise ConfigError(
+            f"no configuration folder {CONF}: imagegram runs from its checkout; "
+            "in it, type: pip install -c constraints.txt -e ."
+        )
     store = ConfigStore.instance()
     store.store(group="schema", name="config", node=Config)
     for (_, name), cls in component_classes().items():
