@@ -151,11 +151,11 @@ class Corpus(Protocol):
 
     @property
     def holdout_shards(self) -> tuple[ImageShard, ...]:
-        """Shards that are held out whole; empty: hold out by content hash from the first shards."""
+        """Shards that are held out whole; empty: hold out by content hash from the first shard."""
 
     @property
     def holdout_fraction(self) -> float:
-        """Share of the first shard's images to hold out when no shard is held out whole."""
+        """Share of the first shard's clusters to hold out when no shard is held out whole."""
 
     @property
     def near_duplicate_rms(self) -> float:
@@ -308,10 +308,7 @@ class FittedGenerator(Protocol):
         progress: Progress | None = None,
         workers: int = 1,
     ) -> Trace:
-        """The trace of given tokens, as if the sampler had been forced to write them.
-
-        Sources are drawn as for ``samples``, (B,) sample ids; None: 0 ... B - 1.
-        """
+        """Trace of given tokens, forced on the sampler; ``samples`` as above, None: 0 ... B - 1."""
 
 
 class Generator(Protocol):

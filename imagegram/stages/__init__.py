@@ -1,1 +1,1 @@
-"""The four stages; each writes one kind of artifact."""
+"""The stages of an experiment, the parts they are made of, and what they leave on disk."""
