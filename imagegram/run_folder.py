@@ -31,6 +31,7 @@ from imagegram.protocols import ImageSet, Stage
 from imagegram.schema import STAGES
 from imagegram.stages.context import RunContext
 from imagegram.stages.evaluate import Evaluation
+from imagegram.stages.parts import link_or_copy
 from imagegram.stages.report import ReportInputs, write_report
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import ArtifactStore
@@ -271,14 +272,6 @@ def write_summary(folder: Path, **values: Any) -> None:
     partial = folder / ".summary.json.partial"
     partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
     partial.replace(folder / "summary.json")
-
-
-def link_or_copy(source: str, target: str) -> None:
-    """Hard-link a file, or copy it where the file system has no hard links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _short(facts: Mapping[str, Any]) -> str:

@@ -7,8 +7,6 @@ shards. Any of them opens without this package: ``fastgram.GramEngine(folder, ..
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from imagegram.errors import ArtifactError
 from imagegram.indexes.format import IndexShard
 from imagegram.protocols import Context
-from imagegram.stages.parts import open_parts, write_parts
+from imagegram.stages.parts import link_or_copy, open_parts, write_parts
 from imagegram.store.artifacts import Artifact, removal
 from imagegram.store.fingerprint import NOT_IDENTITY
 
@@ -47,7 +45,7 @@ class BuildIndexShard:
         from imagegram.indexes.build import build_table
 
         for name in TOKEN_FILES:
-            _link(self.tokens.artifact.path / name, out / name)
+            link_or_copy(self.tokens.artifact.path / name, out / name)
         task = context.progress.start("sort suffixes", 1, "shards")
         build_table(out / "tokenized.0", out / "table.0")
         context.progress.advance(task)
@@ -134,11 +132,3 @@ class BuildIndex:
 
         shards = tuple(IndexShard.open(part.path, artifact=part) for part in open_parts(artifact))
         return FittedNgram(artifact=artifact, shards=shards, engine=self.engine)
-
-
-def _link(source: Path, target: Path) -> None:
-    """A hard link, or a copy where the file system has none (other device, no permission)."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

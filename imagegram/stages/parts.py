@@ -7,6 +7,8 @@ collection, in ``<root>/<kind>/<digest>``; so collections of all sizes of a corp
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -44,3 +46,11 @@ def open_parts(collection: Artifact) -> tuple[Artifact, ...]:
         check_sizes(part)
         parts.append(part)
     return tuple(parts)
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Share a file of an artifact: a hard link, or a copy where there are none (other device)."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -115,7 +115,7 @@ def test_files_are_copied_where_links_are_refused(
     def refuse(source: Path, target: Path) -> None:
         raise OSError("cross-device link")
 
-    monkeypatch.setattr("imagegram.stages.index.os.link", refuse)
+    monkeypatch.setattr("imagegram.stages.parts.os.link", refuse)
     tokens = context.make(SHARDS[0])
     shard = context.make(BuildIndexShard(tokens=tokens))
     for name in TOKEN_FILES:
