@@ -33,7 +33,7 @@ def histogram_chart(edges: Array, shares: Mapping[str, Array], *, title: str) ->
     used = max((int(np.flatnonzero(s)[-1]) + 1 for s in shares.values() if s.any()), default=1)
     top = max([float(s.max()) for s in shares.values()] + [1e-9])
     step = (_WIDTH - _LEFT - _RIGHT) / used
-    parts = [_axis_y(top, percent=True)]
+    parts = [_axis_y(top)]
     for name in _DRAWN:
         if name not in shares:
             continue
@@ -55,17 +55,16 @@ def histogram_chart(edges: Array, shares: Mapping[str, Array], *, title: str) ->
     return _svg(parts, title)
 
 
-def line_chart(curves: Mapping[str, Array], *, title: str, first_x: int = 1) -> Markup:
+def line_chart(curves: Mapping[str, Array], *, title: str) -> Markup:
     """Curves over 1, 2, 3 ...; gaps where a curve is not defined.
 
     Args:
         curves: by image set, (X,) values in 0 ... 1.
         title: for readers who do not see the picture.
-        first_x: what the first value belongs to.
     """
     count = max(len(curve) for curve in curves.values())
     step = (_WIDTH - _LEFT - _RIGHT) / max(1, count - 1)
-    parts = [_axis_y(1.0, percent=True)]
+    parts = [_axis_y(1.0)]
     for name in _DRAWN:
         if name not in curves:
             continue
@@ -78,14 +77,14 @@ def line_chart(curves: Mapping[str, Array], *, title: str, first_x: int = 1) -> 
             pen = "L"
         parts.append(f'<path class="{name}" d="{path}"/>')
     every = max(1, math.ceil(count / 8))
-    parts += [_label_x(_LEFT + i * step, str(first_x + i)) for i in range(every - 1, count, every)]
+    parts += [_label_x(_LEFT + i * step, str(i + 1)) for i in range(every - 1, count, every)]
     return _svg(parts, title)
 
 
 def scale_chart(value: float, floor: float, ceiling: float, interval: Sequence[Any]) -> Markup:
     """A strip from held-out (left) to training images (right) with the value on it.
 
-    Values beyond an end are drawn at the margin, as a triangle's worth of room outside of it.
+    A value beyond an end is drawn outside of it, at most a tenth of the strip away.
     """
     width, height, margin = 132, 16, 16
     span = ceiling - floor
@@ -113,14 +112,13 @@ def _y(value: float, top: float) -> float:
     return _HEIGHT - _BOTTOM - value / top * (_HEIGHT - _BOTTOM - _TOP)
 
 
-def _axis_y(top: float, *, percent: bool) -> str:
-    """Rules and labels at nothing, half and all of the range."""
+def _axis_y(top: float) -> str:
+    """Rules and labels, in per cent, at nothing, half and all of the range."""
     lines = []
+    digits = 0 if top >= 0.1 else 1
     for share in (0.0, 0.5, 1.0):
         y = _y(share * top, top)
-        number = share * top
-        digits = 0 if top >= 0.1 else 1
-        text = f"{100 * number:.{digits}f}%" if percent else f"{number:.2g}"
+        text = f"{100 * share * top:.{digits}f}%"
         lines.append(
             f'<line class="rule" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text x="{_LEFT - 5}" y="{y + 3:.1f}" text-anchor="end">{text}</text>'

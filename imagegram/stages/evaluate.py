@@ -72,29 +72,25 @@ class Evaluation:
         return self.artifact.identity()
 
     @cached_property
-    def _record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
+        """``scores.json``: scores, intervals, notes and recipes, each by score name."""
         record: dict[str, Any] = json.loads((self.artifact.path / "scores.json").read_text())
         return record
 
     @cached_property
     def scores(self) -> dict[str, Score]:
         """By score name, in the order of the metrics."""
-        return {name: Score(**parts) for name, parts in self._record["scores"].items()}
-
-    @property
-    def intervals(self) -> dict[str, dict[str, list[float | None]]]:
-        """Score name -> image set -> [low, high]: floors and ceilings have intervals too."""
-        return dict(self._record["intervals"])
+        return {name: Score(**parts) for name, parts in self.record["scores"].items()}
 
     @property
     def notes(self) -> dict[str, str]:
         """Score name -> why a part of it is missing."""
-        return dict(self._record["notes"])
+        return dict(self.record["notes"])
 
     @property
     def recipes(self) -> dict[str, dict[str, str]]:
         """Score name -> what numbers must share to be comparable."""
-        return dict(self._record["recipes"])
+        return dict(self.record["recipes"])
 
     @cached_property
     def curves(self) -> Curves:
@@ -250,7 +246,7 @@ class Evaluate:
                     f"two metrics write the score {score!r}; give their encoders different names, "
                     f"for example metric.{metric.name}.encoder.name=..."
                 )
-            for section, entries in part._record.items():
+            for section, entries in part.record.items():
                 record[section].update(entries)
             for which, arrays in part.curves.items():
                 curves.setdefault(which, {}).update(arrays)

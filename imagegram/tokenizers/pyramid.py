@@ -75,11 +75,6 @@ class PyramidTokenizer:
         return self.layout.num_tokens
 
     @property
-    def num_levels(self) -> int:
-        """Levels, coarse to fine."""
-        return len(self.sizes)
-
-    @property
     def vocab_size(self) -> int:
         """256: a byte."""
         return _VOCAB_SIZE

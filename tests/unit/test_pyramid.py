@@ -95,7 +95,7 @@ def test_any_bytes_decode_and_batches_do_not_matter(
 def test_totals_of_the_seeds(sizes: tuple[int, ...], total: int) -> None:
     tokenizer = PyramidTokenizer(sizes=sizes)
     assert tokenizer.num_tokens == tokenizer.layout.num_tokens == total
-    assert tokenizer.num_levels == len(sizes)
+    assert tokenizer.layout.num_levels == len(sizes)
     assert tokenizer.vocab_size == 256
 
 
