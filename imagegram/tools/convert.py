@@ -23,6 +23,7 @@ from rich.progress import track
 from imagegram.errors import IndexFormatError, StageError, UnsupportedError
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.open import SHARDS_FILE, find_shards
+from imagegram.indexes.stream import TOKEN_BYTES
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.store.artifacts import Artifact
 from imagegram.store.manifest import MANIFEST, Manifest
@@ -30,8 +31,7 @@ from imagegram.tools.arguments import exit_cleanly
 
 CONFIG: Final = "config.json"
 TOKEN_SHARDS: Final = "token_shards"
-_TOKEN_BYTES: Final = 2
-_SEPARATOR: Final = EOS_TOKEN_ID.to_bytes(_TOKEN_BYTES, "little")
+_SEPARATOR: Final = EOS_TOKEN_ID.to_bytes(TOKEN_BYTES, "little")
 _BLOCK: Final = 1 << 22
 _EXAMPLES: Final = """\
 examples:
@@ -217,11 +217,11 @@ def _read_config(source: Path) -> dict[str, Any]:
 
 def _num_images(file: Path, length: int) -> int:
     """Images of a shard; a remainder is an error, never rounded away."""
-    size, image = file.stat().st_size, (length + 1) * _TOKEN_BYTES
+    size, image = file.stat().st_size, (length + 1) * TOKEN_BYTES
     if size % image:
         raise IndexFormatError(
             f"{file} has {size} bytes, which is no multiple of {image} = ({length} tokens + "
-            f"separator) x {_TOKEN_BYTES} bytes ({size % image} left over): it was cut, or "
+            f"separator) x {TOKEN_BYTES} bytes ({size % image} left over): it was cut, or "
             "tokens_per_image is wrong"
         )
     return size // image
@@ -241,10 +241,10 @@ def _import_shard(file: Path, folder: Path, length: int) -> Path:
             stream.write(_SEPARATOR)
             rows = max(_BLOCK // stride, 1)
             for first in range(0, images, rows):
-                block = bytes_in.read(rows * stride * _TOKEN_BYTES)
+                block = bytes_in.read(rows * stride * TOKEN_BYTES)
                 _check_separators(file, first, np.frombuffer(block, "<u2").reshape(-1, stride))
                 stream.write(block)
-        offsets = np.arange(images, dtype="<u8") * np.uint64(stride * _TOKEN_BYTES)
+        offsets = np.arange(images, dtype="<u8") * np.uint64(stride * TOKEN_BYTES)
         offsets.tofile(partial / "offset.0")
         build_table(partial / "tokenized.0", partial / "table.0")
         IndexShard.open(partial)
