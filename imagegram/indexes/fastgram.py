@@ -7,6 +7,7 @@ What it corrects (fast-gram 0.1.0):
   contexts are read from the table itself;
 * counts are exact because ``max_support`` covers the whole interval, and are checked to add up;
 * results that are error values are raised; numpy integers are converted, which it would refuse;
+* it numbers the shards of one folder by file name, ``table.10`` before ``table.2``; we by number;
 * a shard without documents, which it would refuse, is answered for here.
 """
 
@@ -51,7 +52,7 @@ class FastgramIndex(Index):
             raise UnsupportedError(
                 "fast-gram cannot open an index without documents; use engine 'native'"
             )
-        folders = list(dict.fromkeys(str(self.shards[s].path) for s in self._live))
+        folders = self._folders
         try:
             engine = fastgram.GramEngine(folders, eos_token_id=EOS_TOKEN_ID, threads=1)
         except RuntimeError as error:
@@ -66,9 +67,20 @@ class FastgramIndex(Index):
         return engine
 
     @cached_property
+    def _folders(self) -> list[str]:
+        """Folders that hold documents, in the order in which they are given to fast-gram."""
+        return list(dict.fromkeys(str(shard.path) for shard in self.shards if shard.num_documents))
+
+    @cached_property
     def _live(self) -> list[int]:
-        """Shards with documents; a shard without, which fast-gram refuses, holds one separator."""
-        return [s for s, shard in enumerate(self.shards) if shard.num_documents]
+        """Shards with documents, in fast-gram's order: by folder, then by the number as a string.
+
+        A shard without documents, which fast-gram refuses, holds one separator.
+        """
+        live = [s for s, shard in enumerate(self.shards) if shard.num_documents]
+        folders = {folder: place for place, folder in enumerate(self._folders)}
+        shards = self.shards
+        return sorted(live, key=lambda s: (folders[str(shards[s].path)], str(shards[s].number)))
 
     def _lone_separators(self) -> int:
         return sum(shard.num_tokens for shard in self.shards if not shard.num_documents)

@@ -222,6 +222,17 @@ def test_what_can_be_opened(tmp_path: Path, engine: str) -> None:
     assert index.count([1, 2]) == 2
 
 
+def test_shards_of_one_folder_are_numbered_as_numbers(tmp_path: Path, engine: str) -> None:
+    """Eleven of equal size: by name, shard 10 would be taken for shard 2."""
+    for number in range(11):
+        write_index(tmp_path, [[number, 50]], number=number, final_separator=False)
+    index = Index.open(tmp_path, engine=engine)
+    for number in range(11):
+        assert index.occurrences([number, 50]) == (Occurrence(document=number, position=0),)
+        assert answer(index.next_token([EOS, number])) == (2, {50: 1})
+    assert answer(index.next_token([50])) == (0, {EOS: 11, 50: 11} | dict.fromkeys(range(11), 1))
+
+
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(IndexFormatError, match="not a folder"):
         Index.open(tmp_path / "nowhere")
