@@ -61,7 +61,9 @@ def exit_cleanly(main: Callable[[], int]) -> int:
         sys.stdout = None  # nothing more is flushed at exit
         return 0
     except ImagegramError as error:
-        Console(stderr=True).print(f"imagegram: {error}", style="red", markup=False)
+        console = Console(stderr=True, highlight=False)
+        # Unwrapped: the commands in a message are there to be copied.
+        console.print(f"imagegram: {error}", style="red", markup=False, soft_wrap=True)
         return 1
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import ConfigError, CorpusError, ImagegramError
 from imagegram.store.manifest import file_sha256
+from imagegram.tools.arguments import exit_cleanly
 
 _DEFAULT_ENDPOINT: Final = "https://huggingface.co"
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -39,12 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="as for imagegram.run: corpus=cc12m_10 [paths.data=FOLDER] [corpus.num_shards=3]",
     )
     overrides = parser.parse_args(argv).overrides
-    try:
-        corpus = compose_corpus(overrides)
-        num_new = download(corpus, endpoint=os.environ.get("HF_ENDPOINT"))
-    except ImagegramError as error:
-        print(error, file=sys.stderr)
-        return 1
+    corpus = compose_corpus(overrides)
+    num_new = download(corpus, endpoint=os.environ.get("HF_ENDPOINT"))
     print(f"corpus {corpus.name}: {len(corpus.wanted())} tars are there, {num_new} of them new")
     return 0
 
@@ -155,4 +152,4 @@ def _fetch(url: str, path: Path, *, etag: str, size: int | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_cleanly(main))

@@ -14,6 +14,7 @@ import pytest
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.tools import download as tool
+from imagegram.tools.arguments import exit_cleanly
 
 REPO = "laion/conceptual-captions-12m-webdataset"
 
@@ -212,7 +213,7 @@ def test_a_corpus_that_cannot_be_downloaded(
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         tool.compose_corpus(words)
-    assert tool.main(words) == 1
+    assert exit_cleanly(lambda: tool.main(words)) == 1
     assert message in capsys.readouterr().err
 
 
