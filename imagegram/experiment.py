@@ -56,7 +56,10 @@ def build(cfg: DictConfig) -> Experiment:
     if not cfg.stages:
         raise ConfigError(f"stages: nothing to do; name some of [{','.join(STAGES)}]")
     if cfg.output_size is not None and cfg.output_size < 1:
-        raise ConfigError(f"output_size must be at least 1 pixel, received {cfg.output_size}")
+        raise ConfigError(
+            f"output_size must be at least 1 pixel, received {cfg.output_size}; type output_size="
+            "null for the tokenizer's finest level"
+        )
     _check_outputs_outside(cfg)
     tokenizer, sampler = _component(cfg.tokenizer), _component(cfg.sampler)
     sampler.max_context_per_position(tokenizer.layout)  # refused now, not after hours of indexing

@@ -91,7 +91,8 @@ class DemoCorpus:
         if self.num_holdout < 1 or self.image_size < 1:
             raise ConfigError(
                 "corpus.num_holdout and corpus.image_size must be at least 1, got "
-                f"{self.num_holdout} and {self.image_size}"
+                f"{self.num_holdout} and {self.image_size}; type for example "
+                "corpus.num_holdout=256 corpus.image_size=64"
             )
 
     @property

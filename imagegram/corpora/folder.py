@@ -154,7 +154,10 @@ class FolderCorpus:
             raise CorpusError("corpus folder: no folder is named; type corpus.path=FOLDER")
         root = Path(self.path)
         if not root.is_dir():
-            raise CorpusError(f"corpus.path={self.path}: {root.absolute()} is not a folder")
+            raise CorpusError(
+                f"corpus.path={self.path}: {root.absolute()} is not a folder; give one that is: "
+                "corpus.path=FOLDER"
+            )
         files = sorted(
             path.relative_to(root).as_posix()
             for path in root.rglob("*")

@@ -139,11 +139,16 @@ def check_policy(corpus: object) -> None:
     for name, (low, high) in ranges.items():
         value = getattr(corpus, name)
         if not low <= value <= high:
-            raise ConfigError(f"corpus.{name} must lie in {low:g} ... {high:g}, got {value}")
+            raise ConfigError(
+                f"corpus.{name} must lie in {low:g} ... {high:g}, got {value}; type "
+                f"corpus.{name}=NUMBER"
+            )
     for name in ("num_shards", "images_per_shard"):
         value = getattr(corpus, name, None)
         if value is not None and value < 1:
-            raise ConfigError(f"corpus.{name} must be at least 1, got {value}")
+            raise ConfigError(
+                f"corpus.{name} must be at least 1, got {value}; type corpus.{name}=NUMBER"
+            )
 
 
 def expand(patterns: str | Sequence[str]) -> list[Path]:

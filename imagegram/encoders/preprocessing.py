@@ -38,7 +38,8 @@ def require_resolution(resolution: int, *, smallest: int = 1) -> None:
     """
     if resolution < smallest:
         raise ConfigError(
-            f"encoder.resolution is {resolution}; it must be at least {smallest} pixels"
+            f"encoder.resolution is {resolution}; it must be at least {smallest} pixels, type "
+            f"for example encoder.resolution={max(smallest, 64)}"
         )
 
 

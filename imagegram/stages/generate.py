@@ -157,7 +157,7 @@ def check_counts(num_images: int, seed: int) -> None:
             "in no image. To stop before generation, use stages=[tokenize,index]"
         )
     if not 0 <= seed <= MAX_SEED:
-        raise ConfigError(f"seed must lie in 0 ... 2**64 - 1, received {seed}")
+        raise ConfigError(f"seed must lie in 0 ... 2**64 - 1, received {seed}; type seed=0")
 
 
 def select_documents(num_documents: int, seed: int) -> NDArray[np.int64]:

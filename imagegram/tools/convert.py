@@ -187,7 +187,10 @@ def import_shards(source: Path, target: Path, *, tokens_per_image: int | None = 
         )
     files = sorted((source / TOKEN_SHARDS).glob("*.bin")) or sorted(source.glob("*.bin"))
     if not files:
-        raise IndexFormatError(f"{source} holds no NNNNN.bin, nor does {source / TOKEN_SHARDS}")
+        raise IndexFormatError(
+            f"{source} holds no NNNNN.bin, nor does {source / TOKEN_SHARDS}; give the folder with "
+            "config.json"
+        )
     counts = {
         "num_images": sum(_num_images(file, length) for file in files),
         "shards": len(files),
@@ -222,7 +225,7 @@ def _num_images(file: Path, length: int) -> int:
         raise IndexFormatError(
             f"{file} has {size} bytes, which is no multiple of {image} = ({length} tokens + "
             f"separator) x {TOKEN_BYTES} bytes ({size % image} left over): it was cut, or "
-            "tokens_per_image is wrong"
+            "tokens_per_image is wrong; copy it again, or give --tokens-per-image N"
         )
     return size // image
 
@@ -260,7 +263,8 @@ def _check_separators(file: Path, first: int, rows: np.ndarray[Any, np.dtype[np.
     if wrong.any():
         raise IndexFormatError(
             f"{file}: image {first + int(wrong.argmax())} does not end with its only separator "
-            f"{EOS_TOKEN_ID}; tokens_per_image is wrong, or the file is damaged"
+            f"{EOS_TOKEN_ID}; tokens_per_image is wrong, or the file is damaged; give "
+            "--tokens-per-image N, or copy it again"
         )
 
 

@@ -1,8 +1,8 @@
 """Sweep what is not needed: half-made folders of killed runs, and artifacts on request.
 
-python -m imagegram.tools.gc                    half-made folders and stale locks
+python -m imagegram.tools.gc                       half-made folders of killed runs
 python -m imagegram.tools.gc digest=0123456789ab   one artifact (it is made again when needed)
-python -m imagegram.tools.gc --unused           artifacts that no run folder refers to
+python -m imagegram.tools.gc --unused              also artifacts that no run folder refers to
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def _named(store: ArtifactStore, digest: str) -> list[Path]:
     # Compared, never globbed: a pattern or ".." must not remove what nobody named.
     found = sorted(p for p in store.root.glob("*/*") if p.name == digest and p.is_dir())
     if not found:
-        raise ConfigError(f"no artifact {digest!r} below {store.root}; see imagegram.tools.ls")
+        raise ConfigError(
+            f"no artifact {digest!r} below {store.root}; python -m imagegram.tools.ls lists them"
+        )
     names = {f"{path.parent.name}/{path.name}" for path in found}
     lists = (path.parent for path in sorted(store.root.glob(f"*/*/{PARTS_FILE}")))
     return found + [path for path in lists if path not in found and names & set(_parts(path))]
