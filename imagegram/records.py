@@ -67,7 +67,7 @@ class NextTokenDist:
         num_contexts: occurrences of the suffix that have a next token; the sum of ``counts``.
         tokens: (K,) distinct next tokens, ascending.
         counts: (K,) occurrences followed by each, uint64.
-        approx: True when an engine did not count exactly; always False by default.
+        approx: True when an engine did not count exactly; none of ours does that.
     """
 
     suffix_len: int

@@ -68,10 +68,12 @@ class Run:
 
     Attributes:
         folder: the run folder.
-        exp: the experiment.
+        exp: the experiment, and ``cfg``, the configuration it was built from.
+        context: what stages may use: store, executor, progress.
         records: by stage name, in order.
         scores: by score name, filled by :meth:`score`.
-        mirror: the configured loggers.
+        status, error: as in ``summary.json``.
+        mirror: the configured loggers; there once the run is entered.
     """
 
     def __init__(self, cfg: DictConfig, exp: Experiment, folder: Path) -> None:

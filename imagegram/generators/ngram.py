@@ -58,7 +58,7 @@ class NgramGenerator:
             )
 
     def fit(self, tokens: Any) -> Stage[FittedGenerator]:
-        """The stage that indexes a token set (``stages.tokenize.TokenSet``)."""
+        """The stage that indexes a token set (``stages.tokens.TokenSet``)."""
         from imagegram.stages.index import BuildIndex
 
         return BuildIndex(tokens=tokens, engine=self.engine)

@@ -17,7 +17,7 @@ import numpy as np
 from imagegram.protocols import Context, Encoder, ImageSet, Tokenizer
 from imagegram.records import Features, Images
 from imagegram.stages.generate import select_documents
-from imagegram.stages.tokenize import TokenSet
+from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import Artifact
 from imagegram.store.fingerprint import identity
 

@@ -30,7 +30,7 @@ from imagegram.protocols import (
 from imagegram.records import Features, Measured, Measurement
 from imagegram.stages.embed import Embed, EmbedReference
 from imagegram.stages.parts import write_parts
-from imagegram.stages.tokenize import TokenSet
+from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import Artifact
 from imagegram.tokenizers.layout import TokenLayout
 

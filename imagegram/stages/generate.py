@@ -20,7 +20,7 @@ from imagegram.errors import ConfigError
 from imagegram.protocols import Context, FittedGenerator, Sampler, Tokenizer
 from imagegram.records import Images, Tokens, Trace
 from imagegram.seeding import MAX_SEED
-from imagegram.stages.tokenize import TokenSet
+from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import Artifact
 
 _DECODE_BATCH: Final = 256
@@ -108,6 +108,7 @@ class Replay:
     Of held-out documents this is the floor of every metric, of training documents its ceiling.
 
     Attributes:
+        model, sampler, tokenizer, seed, output_size: those of :class:`Generate`.
         documents: the token set to draw from, without replacement.
         num_images: how many at most; fewer when the set is smaller.
     """

@@ -38,15 +38,12 @@ from imagegram.stages.tokens import TokenSet, TokenShard
 if TYPE_CHECKING:
     from imagegram.store.artifacts import Artifact
 
-__all__ = ["TokenSet", "TokenShard", "Tokenize", "TokenizeShard"]
-
+SKIPPED: Final = "skipped.jsonl"
 #: Reasons of skips that are choices of the split; all others count as failures.
 CHOSEN_SKIPS: Final = ("held_out", "not_held_out", "near_duplicate_of_holdout")
 _TOKEN_BYTES: Final = 2
 _SEPARATOR: Final = EOS_TOKEN_ID.to_bytes(_TOKEN_BYTES, "little")
 _SHOWN_KEYS: Final = 5
-
-SKIPPED: Final = "skipped.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)

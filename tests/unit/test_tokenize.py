@@ -21,7 +21,8 @@ from imagegram.images import thumbnail
 from imagegram.protocols import Corpus, Tokenizer
 from imagegram.records import Images, Tokens
 from imagegram.stages.split import Split, SplitHandle
-from imagegram.stages.tokenize import Tokenize, TokenizeShard, TokenSet
+from imagegram.stages.tokenize import Tokenize, TokenizeShard
+from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import fingerprint
 from imagegram.tokenizers.layout import TokenLayout
 from imagegram.tokenizers.pyramid import PyramidTokenizer
