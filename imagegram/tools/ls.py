@@ -1,4 +1,4 @@
-"""List the artifacts: what is cached, how large, when it was made, and where it lies.
+"""List the artifacts: what is cached, how large, and when it was made; --json tells the path too.
 
 python -m imagegram.tools.ls
 python -m imagegram.tools.ls kind=index_shard --json
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.width = 200  # a file has no edge
     console.print(table)
     total = sum(int(str(row["size_bytes"])) for row in rows)
-    print(f"{len(rows)} artifacts, {human_bytes(total)} (hard-linked files counted once each)")
+    print(f"{len(rows)} artifacts, {human_bytes(total)} (shared files count each time)")
     return 0
 
 
