@@ -33,12 +33,7 @@ def verify(shard: IndexShard, *, deep: bool = False, samples: int = 100_000) -> 
         IndexFormatError: naming the first entry that is wrong.
     """
     check_files(shard)
-    positions = np.asarray(shard.offsets) // np.uint64(TOKEN_BYTES)
-    for document in np.flatnonzero(np.asarray(shard.tokens[positions]) != EOS_TOKEN_ID)[:1]:
-        raise IndexFormatError(
-            f"{shard.file('offset')}: entry {document} points at byte {shard.offsets[document]}, "
-            f"which holds no separator; {REBUILD}"
-        )
+    _check_offsets(shard)
     seen = np.zeros(shard.num_tokens if deep else 0, dtype=bool)
     for ranks in _rank_blocks(shard.num_tokens, deep=deep, samples=samples):
         pointers = read_pointers(shard, ranks.start, ranks.stop)
@@ -47,6 +42,7 @@ def verify(shard: IndexShard, *, deep: bool = False, samples: int = 100_000) -> 
                 f"{shard.file('table')}: ranks {ranks.start} ... {ranks.stop - 1} hold a pointer "
                 f"outside of the {shard.num_tokens} tokens; {REBUILD}"
             )
+        _check_parity(shard, ranks)
         _check_order(shard, ranks.start, pointers)
         if deep:
             seen[pointers] = True
@@ -54,6 +50,34 @@ def verify(shard: IndexShard, *, deep: bool = False, samples: int = 100_000) -> 
         raise IndexFormatError(
             f"{shard.file('table')} is no permutation: token {int(np.argmin(seen))} of the stream "
             f"is missing from it; {REBUILD}"
+        )
+
+
+def _check_offsets(shard: IndexShard) -> None:
+    """Offsets must name every separator of the stream but the final one, in its order."""
+    separators = np.flatnonzero(np.asarray(shard.tokens) == EOS_TOKEN_ID)
+    expected = separators[: separators.size - shard.has_final_separator] * TOKEN_BYTES
+    offsets = np.asarray(shard.offsets)
+    for document in np.flatnonzero(offsets[: expected.size] != expected[: offsets.size])[:1]:
+        raise IndexFormatError(
+            f"{shard.file('offset')}: entry {document} points at byte {offsets[document]}, but "
+            f"separator {document} lies at byte {expected[document]}; {REBUILD}"
+        )
+    if offsets.size != expected.size:
+        raise IndexFormatError(
+            f"{shard.file('offset')} has {offsets.size} entries, but {expected.size} separators "
+            f"begin a document; {REBUILD}"
+        )
+
+
+def _check_parity(shard: IndexShard, ranks: range) -> None:
+    """Pointers are bytes: an odd one is rounded here, and read askew by other tools."""
+    width = shard.pointer_width
+    lowest = np.asarray(shard.table[ranks.start * width : ranks.stop * width : width])
+    for odd in np.flatnonzero(lowest % TOKEN_BYTES)[:1]:
+        raise IndexFormatError(
+            f"{shard.file('table')}: rank {ranks.start + int(odd)} holds an odd byte position, "
+            f"which is inside a token; {REBUILD}"
         )
 
 

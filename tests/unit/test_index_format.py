@@ -213,6 +213,31 @@ def test_verify_finds_an_offset_off_a_separator(tmp_path: Path) -> None:
         verify(IndexShard.open(folder))
 
 
+@pytest.mark.parametrize(
+    ("offsets", "names"),
+    [
+        ([0, 8, 8, 24], "entry 2 points at byte 8, but separator 2 lies at byte 16"),
+        ([0, 9, 16, 24], "entry 1 points at byte 9"),
+        ([0, 8, 24], "entry 2 points at byte 24"),
+    ],
+    ids=["twice", "odd", "left out"],
+)
+def test_verify_compares_every_offset(tmp_path: Path, offsets: list[int], names: str) -> None:
+    folder = write_index(tmp_path, DOCUMENTS)
+    np.array(offsets, "<u8").tofile(folder / "offset.0")
+    with pytest.raises(IndexFormatError, match=names):
+        verify(IndexShard.open(folder))
+
+
+def test_verify_finds_a_pointer_into_a_token(tmp_path: Path) -> None:
+    folder = write_index(tmp_path, DOCUMENTS)
+    table = np.fromfile(folder / "table.0", np.uint8)
+    table[4] += 1
+    table.tofile(folder / "table.0")
+    with pytest.raises(IndexFormatError, match="rank 4 holds an odd byte position"):
+        verify(IndexShard.open(folder), deep=True)
+
+
 def test_verify_samples_a_long_table(tmp_path: Path) -> None:
     ids = np.random.default_rng(1).integers(0, 4, (30, 50))
     shard = IndexShard.open(write_index(tmp_path, ids.tolist()))
