@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from imagegram.errors import ConfigError
 from imagegram.metrics.features import compared_features, score_suffix, undefined
 from imagegram.metrics.functional import FrechetPair
 from imagegram.metrics.intervals import delete_block_jackknife
@@ -27,7 +28,7 @@ class FrechetMetric:
     Attributes:
         name: of this metric in the configuration.
         encoder: whose features.
-        jackknife_blocks: blocks of images left out in turn.
+        jackknife_blocks: blocks of images left out in turn; at least 2.
     """
 
     VERSION: ClassVar[int] = 1
@@ -35,6 +36,12 @@ class FrechetMetric:
     name: str = "frechet"
     encoder: Encoder
     jackknife_blocks: int = 20
+
+    def __post_init__(self) -> None:
+        if self.jackknife_blocks < 2:
+            raise ConfigError(
+                f"metric.{self.name}.jackknife_blocks is {self.jackknife_blocks}; use 2 or more"
+            )
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one image set against the reference features."""

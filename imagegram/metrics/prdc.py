@@ -29,7 +29,7 @@ class PrdcMetric:
         name: of this metric in the configuration.
         encoder: whose features.
         nearest_k: k; 5 is usual.
-        jackknife_blocks: blocks of images left out in turn.
+        jackknife_blocks: blocks of images left out in turn; at least 2.
     """
 
     VERSION: ClassVar[int] = 1
@@ -42,6 +42,10 @@ class PrdcMetric:
     def __post_init__(self) -> None:
         if self.nearest_k < 1:
             raise ConfigError(f"metric.{self.name}.nearest_k is {self.nearest_k}; use 1 or more")
+        if self.jackknife_blocks < 2:
+            raise ConfigError(
+                f"metric.{self.name}.jackknife_blocks is {self.jackknife_blocks}; use 2 or more"
+            )
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one image set against the reference features."""

@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imagegram.encoders.pixels import PixelEncoder
 from imagegram.errors import ConfigError
 from imagegram.indexes.naive import NaiveIndex
 from imagegram.indexes.native import NativeIndex
 from imagegram.metrics.copying import CopyingMetric
+from imagegram.metrics.frechet import FrechetMetric
 from imagegram.metrics.novelty import NoveltyMetric, OrderMetric
+from imagegram.metrics.prdc import PrdcMetric
 from imagegram.metrics.sources import parse_sources
 from tests.image_sets import LAYOUT, MemoryImages, MemoryReference, MemoryTokens, random_tokens
 from tests.index_folders import BruteForce, stream_of, write_index
@@ -196,5 +199,8 @@ def test_bits_of_impossible_tokens_have_no_value(corpus: MemoryTokens) -> None:
 def test_knobs_out_of_range_say_what_is_allowed() -> None:
     with pytest.raises(ConfigError, match="max_candidates is 0; use 1 or more"):
         CopyingMetric(max_candidates=0)
+    for metric in (FrechetMetric, PrdcMetric):
+        with pytest.raises(ConfigError, match="jackknife_blocks is 1; use 2 or more"):
+            metric(encoder=PixelEncoder(), jackknife_blocks=1)
     with pytest.raises(ConfigError, match=r"shown_n=\[65\] must lie in 1 ... max_n=64"):
         NoveltyMetric(shown_n=[65])
