@@ -96,7 +96,8 @@ class Context(Protocol):
 class Stage(Protocol[T_co]):
     """One step of an experiment: a frozen dataclass whose fields are its identity.
 
-    ``kind`` names the folder of its artifacts, ``VERSION`` is bumped when its results change.
+    ``kind`` names the folder of its artifacts, ``VERSION`` is bumped when its results change. A
+    stage that makes other stages names their classes in ``PARTS``.
     """
 
     kind: ClassVar[str]

@@ -163,6 +163,10 @@ class MeasureMetric:
 
     kind: ClassVar[str] = "scores"
     VERSION: ClassVar[int] = 1
+    PARTS: ClassVar[tuple[type, ...]] = (
+        Embed,
+        EmbedReference,
+    )
     metric: Metric
     generated: ImageSet
     floor: ImageSet | None
@@ -219,6 +223,7 @@ class Evaluate:
 
     kind: ClassVar[str] = "evaluation"
     VERSION: ClassVar[int] = 2
+    PARTS: ClassVar[tuple[type, ...]] = (MeasureMetric,)
     metrics: tuple[Metric, ...]
     generated: ImageSet
     floor: ImageSet | None

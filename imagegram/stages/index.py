@@ -93,6 +93,7 @@ class BuildIndex:
 
     kind: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 1
+    PARTS: ClassVar[tuple[type, ...]] = (BuildIndexShard,)
 
     tokens: TokenSet
     engine: str = field(default="native", metadata=NOT_IDENTITY)

@@ -233,6 +233,7 @@ class Tokenize:
 
     kind: ClassVar[str] = "tokens"
     VERSION: ClassVar[int] = 1
+    PARTS: ClassVar[tuple[type, ...]] = (TokenizeShard,)
 
     images: tuple[SplitShard, ...]
     tokenizer: Tokenizer

@@ -64,9 +64,23 @@ class Artifact:
 
 
 def fingerprint(stage: Stage[Any]) -> tuple[str, dict[str, Any]]:
-    """Digest and whole payload of a stage: its kind, VERSION, identity fields and upstreams."""
+    """Digest and whole payload of a stage: its kind, VERSION, identity fields and upstreams.
+
+    A stage that makes others on its way names their classes in ``PARTS``: a new VERSION of a part
+    is a new artifact of the whole, so that no collection is believed that lists outdated parts.
+    """
     payload = {"kind": stage.kind, **identity(stage)}
+    if versions := _part_versions(type(stage)):
+        payload["parts"] = versions
     return digest(payload), payload
+
+
+def _part_versions(cls: type) -> dict[str, int]:
+    """VERSIONs of the parts of a stage class, and of their parts."""
+    versions: dict[str, int] = {}
+    for part in getattr(cls, "PARTS", ()):
+        versions |= {part.__name__: part.VERSION} | _part_versions(part)
+    return versions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,10 @@ from imagegram.errors import ArtifactError, ConfigError, StageError
 from imagegram.executors.process import ProcessExecutor
 from imagegram.executors.serial import SerialExecutor
 from imagegram.stages.context import RunContext
+from imagegram.stages.embed import EmbedReference
+from imagegram.stages.evaluate import Evaluate, MeasureMetric
+from imagegram.stages.index import BuildIndex, BuildIndexShard
+from imagegram.stages.tokenize import Tokenize, TokenizeShard
 from imagegram.store.artifacts import Artifact, ArtifactStore, fingerprint
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
 from imagegram.store.manifest import MANIFEST
@@ -92,6 +96,27 @@ def test_a_changed_version_is_another_artifact(
     stage = Write(text="a", counter=tmp_path)
     before = fingerprint(stage)[0]
     monkeypatch.setattr(Write, "VERSION", 2)
+    assert fingerprint(stage)[0] != before
+
+
+@pytest.mark.parametrize(
+    ("whole", "part"),
+    [
+        (Tokenize, TokenizeShard),
+        (BuildIndex, BuildIndexShard),
+        (Evaluate, MeasureMetric),
+        (Evaluate, EmbedReference),
+    ],
+)
+def test_a_new_version_of_a_part_is_a_new_whole(
+    whole: type, part: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Whole(Write):
+        PARTS = whole.PARTS
+
+    stage = Whole(text="a", counter=Path())
+    before = fingerprint(stage)[0]
+    monkeypatch.setattr(part, "VERSION", part.VERSION + 1)
     assert fingerprint(stage)[0] != before
 
 
