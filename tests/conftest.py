@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from omegaconf import DictConfig
+
+# No deadlines: time is measured in benchmarks/, never asserted. CI repeats the same examples, so that
+# a red run is a change's fault; elsewhere every run tries new ones.
+settings.register_profile("imagegram", deadline=None, derandomize=os.environ.get("CI") == "true")
+settings.load_profile("imagegram")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ from imagegram.generators.reference import (
     require_aligned,
     trace_rows,
 )
-from imagegram.generators.trace import check_request, check_rows
+from imagegram.generators.trace import check_counts, check_rows
+from imagegram.indexes.open import ENGINES
 from imagegram.protocols import FittedGenerator, Progress, Sampler, Stage
 from imagegram.records import Tokens, Trace
 from imagegram.store.artifacts import Artifact
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from imagegram.generators.native import NativeGenerator
     from imagegram.indexes import Index
     from imagegram.indexes.format import IndexShard
-
-ENGINES: Final = ("native", "naive", "fastgram")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +177,7 @@ class FittedNgram:
         progress: Progress | None,
         workers: int,
     ) -> tuple[Tokens, Trace]:
-        check_request(len(samples), seed)
+        check_counts(len(samples), seed)
         lengths = [shard.document_length for shard in self.shards if shard.num_documents]
         require_aligned(lengths, sampler, layout)
         self._require_tokens()

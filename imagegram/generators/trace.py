@@ -27,16 +27,19 @@ def empty_trace(num_samples: int, num_tokens: int) -> Trace:
     )
 
 
-def check_request(num_samples: int, seed: int) -> None:
-    """Refuse a sample count or a seed that cannot be.
+def check_counts(num_images: int, seed: int) -> None:
+    """Refuse a count or a seed that no stage can have.
 
     Raises:
-        ConfigError: saying what is allowed.
+        ConfigError: saying what is allowed and what to type.
     """
-    if num_samples < 1:
-        raise ConfigError(f"num_samples must be >= 1, received {num_samples}; set num_samples=64")
+    if num_images < 1:
+        raise ConfigError(
+            f"num_samples must be at least 1, received {num_images}: there is nothing to evaluate "
+            "in no image. To stop before generation, use stages=[tokenize,index]"
+        )
     if not 0 <= seed <= MAX_SEED:
-        raise ConfigError(f"seed must lie in 0 ... 2**64 - 1, received {seed}; set seed=0")
+        raise ConfigError(f"seed must lie in 0 ... 2**64 - 1, received {seed}; type seed=0")
 
 
 def check_rows(tokens_BT: Tokens, num_tokens: int) -> None:

@@ -11,11 +11,10 @@ from imagegram.errors import ConfigError, IndexFormatError, did_you_mean
 from imagegram.indexes.base import Index
 from imagegram.indexes.format import IndexShard, open_shards
 from imagegram.store.artifacts import Artifact
-from imagegram.store.manifest import MANIFEST, Manifest
+from imagegram.store.manifest import MANIFEST, PARTS_FILE, Manifest
 
 ENGINES: Final = ("native", "naive", "fastgram")
 #: Written by a stage that collects parts: ``{"kind": part kind, "digests": [...]}``.
-SHARDS_FILE: Final = "shards.json"
 
 
 def open_index(dirs: str | Path | Sequence[str | Path], *, engine: str) -> Index:
@@ -59,7 +58,7 @@ def find_shards(folder: Path) -> tuple[IndexShard, ...]:
         raise IndexFormatError(
             f"{folder} is not a folder; python -m imagegram.tools.ls lists the indexes made so far"
         )
-    if (folder / SHARDS_FILE).exists():
+    if (folder / PARTS_FILE).exists():
         return _shards_of_artifact(folder)
     if not any(folder.glob("tokenized.*")):
         # A hidden folder is one that a killed job left behind.
@@ -73,7 +72,7 @@ def find_shards(folder: Path) -> tuple[IndexShard, ...]:
 
 
 def _shards_of_artifact(folder: Path) -> tuple[IndexShard, ...]:
-    path = folder / SHARDS_FILE
+    path = folder / PARTS_FILE
     try:
         listed = json.loads(path.read_text())
         kind, digests = listed["kind"], listed["digests"]

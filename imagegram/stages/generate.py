@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram import pictures
-from imagegram.errors import ConfigError
+from imagegram.generators.trace import check_counts
 from imagegram.protocols import Context, FittedGenerator, Sampler, Tokenizer
 from imagegram.records import Images, Tokens, Trace
-from imagegram.seeding import MAX_SEED
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import Artifact
 
@@ -144,21 +143,6 @@ class Replay:
     def load(self, artifact: Artifact) -> SampleSet:
         """Open the replayed documents."""
         return SampleSet(artifact=artifact)
-
-
-def check_counts(num_images: int, seed: int) -> None:
-    """Refuse a count or a seed that no stage can have.
-
-    Raises:
-        ConfigError: saying what is allowed and what to type.
-    """
-    if num_images < 1:
-        raise ConfigError(
-            f"num_samples must be at least 1, received {num_images}: there is nothing to evaluate "
-            "in no image. To stop before generation, use stages=[tokenize,index]"
-        )
-    if not 0 <= seed <= MAX_SEED:
-        raise ConfigError(f"seed must lie in 0 ... 2**64 - 1, received {seed}; type seed=0")
 
 
 def select_documents(num_documents: int, seed: int) -> NDArray[np.int64]:

@@ -11,13 +11,10 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from imagegram.errors import ArtifactError
 from imagegram.store.artifacts import Artifact, check_sizes, removal
-from imagegram.store.manifest import Manifest
-
-PARTS_FILE: Final = "shards.json"
+from imagegram.store.manifest import PARTS_FILE, Manifest
 
 
 def write_parts(out: Path, *, kind: str, parts: Sequence[Artifact]) -> None:

@@ -132,7 +132,7 @@ class ArtifactStore:
                 return self._produce(stage, context, name, payload), False
         except OSError as error:
             raise StageError(
-                f"stage {stage.kind} could not write below {self.root}: "
+                f"stage {stage.kind} could not read or write {error.filename or self.root}: "
                 f"{error.strerror or error}; nothing half-made is kept. Free space or give "
                 "another folder with paths.outputs=FOLDER, then run the same command again"
             ) from error

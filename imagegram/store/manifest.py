@@ -18,6 +18,8 @@ import imagegram
 from imagegram.errors import ArtifactError
 
 MANIFEST: Final = "manifest.json"
+#: In a collection: the kind and digests of the artifacts that it is made of.
+PARTS_FILE: Final = "shards.json"
 _BLOCK_BYTES: Final = 1 << 20
 
 

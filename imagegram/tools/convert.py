@@ -22,11 +22,11 @@ from rich.progress import track
 
 from imagegram.errors import IndexFormatError, StageError, UnsupportedError
 from imagegram.indexes.format import IndexShard
-from imagegram.indexes.open import SHARDS_FILE, find_shards
+from imagegram.indexes.open import find_shards
 from imagegram.indexes.stream import TOKEN_BYTES
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.store.artifacts import Artifact
-from imagegram.store.manifest import MANIFEST, Manifest
+from imagegram.store.manifest import MANIFEST, PARTS_FILE, Manifest
 from imagegram.tools.arguments import exit_cleanly
 
 CONFIG: Final = "config.json"
@@ -128,7 +128,7 @@ def _streams(source: Path) -> tuple[IndexShard, ...]:
     """Shards to export; those of a tokens artifact have no table, and none is needed."""
     from imagegram.stages.parts import open_parts
 
-    if (source / SHARDS_FILE).exists():
+    if (source / PARTS_FILE).exists():
         collection = Artifact(path=source, manifest=Manifest.read(source))
         return tuple(IndexShard(path=part.path) for part in open_parts(collection))
     if (source / "tokenized.0").exists() and not (source / "table.0").exists():

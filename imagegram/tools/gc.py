@@ -18,8 +18,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from imagegram.errors import ConfigError
-from imagegram.stages.parts import PARTS_FILE
 from imagegram.store.artifacts import LOCKS, PARTIAL, Artifact, ArtifactStore
+from imagegram.store.manifest import PARTS_FILE
 from imagegram.tools.arguments import exit_cleanly, human_bytes, open_store, parse
 
 

@@ -167,7 +167,7 @@ def test_an_empty_shard_changes_nothing(tmp_path: Path) -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     model = fit(tmp_path / "a", [documents(2)])
-    with pytest.raises(ConfigError, match="num_samples must be >= 1"):
+    with pytest.raises(ConfigError, match="num_samples must be at least 1"):
         generate(model, 0)
     with pytest.raises(ConfigError, match="seed"):
         model.generate(sampler=sampler(), layout=LAYOUT, samples=first_samples(1), seed=-1)
