@@ -14,8 +14,8 @@ import pytest
 from hypothesis import settings
 from omegaconf import DictConfig
 
-# No deadlines: time is measured in benchmarks/, never asserted. CI repeats the same examples, so that
-# a red run is a change's fault; elsewhere every run tries new ones.
+# No deadlines: time is measured in benchmarks/, never asserted. CI repeats the same examples, so
+# that a red run is a change's fault; elsewhere every run tries new ones.
 settings.register_profile("imagegram", deadline=None, derandomize=os.environ.get("CI") == "true")
 settings.load_profile("imagegram")
 

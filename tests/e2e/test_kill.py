@@ -49,24 +49,29 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finish(tmp_path_factory.mktemp("undisturbed"))
 
 
+def kill_while_writing(kind: str, outputs: Path) -> bool:
+    """Start a run and kill it while it writes an artifact; False when it was faster than we."""
+    process = start(outputs)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not list(outputs.glob(f"artifacts/{kind}/.partial-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return bool(list(outputs.glob(f"artifacts/{kind}/.partial-*")))
+
+
 @pytest.mark.parametrize("kind", ["token_shard", "index_shard", "samples"])
 def test_a_killed_run_continues_to_the_same_result(
     tmp_path: Path, undisturbed: Path, kind: str
 ) -> None:
-    process = start(tmp_path)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(f"artifacts/{kind}/.partial-*")):
-        assert process.poll() is None, f"the run ended before it was seen writing a {kind}"
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert list(tmp_path.glob(f"artifacts/{kind}/.partial-*")), "killed too late to test anything"
-    (killed,) = tmp_path.glob("runs/*/summary.json")
+    attempts = [tmp_path / str(number) for number in range(5)]
+    outputs = next(path for path in attempts if kill_while_writing(kind, path))
+    (killed,) = outputs.glob("runs/*/summary.json")
     assert read_summary(killed.parent)["status"] == "running"
 
-    resumed = finish(tmp_path)
+    resumed = finish(outputs)
     ours, theirs = (read_summary(folder) for folder in (resumed, undisturbed))
     assert {name: record["digest"] for name, record in ours["stages"].items()} == {
         name: record["digest"] for name, record in theirs["stages"].items()
