@@ -100,8 +100,10 @@ class ArtifactStore:
             ArtifactError: when a folder of that name holds something else, or a file of it is
                 missing or has another size than its manifest says.
         """
-        name, payload = fingerprint(stage)
-        folder = self.root / stage.kind / name
+        return self._find(stage.kind, *fingerprint(stage))
+
+    def _find(self, kind: str, name: str, payload: dict[str, Any]) -> Artifact | None:
+        folder = self.root / kind / name
         if not (folder / MANIFEST).exists():
             return None
         artifact = Artifact(path=folder, manifest=Manifest.read(folder))
@@ -120,14 +122,15 @@ class ArtifactStore:
         Raises:
             StageError: when the stage leaves no file, or the disk or the permissions refuse.
         """
-        if (artifact := self.find(stage)) is not None:
+        name, payload = fingerprint(stage)  # once: some hash their input for it
+        if (artifact := self._find(stage.kind, name, payload)) is not None:
             return artifact, True
-        name, payload = fingerprint(stage)
         try:
             locks = self.root / LOCKS
             locks.mkdir(parents=True, exist_ok=True)
             with FileLock(locks / f"{stage.kind}-{name}.lock"):
-                if (artifact := self.find(stage)) is not None:  # another job was faster
+                artifact = self._find(stage.kind, name, payload)
+                if artifact is not None:  # another job was faster
                     return artifact, True
                 return self._produce(stage, context, name, payload), False
         except OSError as error:
