@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -11,10 +10,9 @@ from imagegram.errors import ConfigError, IndexFormatError, did_you_mean
 from imagegram.indexes.base import Index
 from imagegram.indexes.format import IndexShard, open_shards
 from imagegram.store.artifacts import Artifact
-from imagegram.store.manifest import MANIFEST, PARTS_FILE, Manifest
+from imagegram.store.manifest import MANIFEST, PARTS_FILE, Manifest, read_parts
 
 ENGINES: Final = ("native", "naive", "fastgram")
-#: Written by a stage that collects parts: ``{"kind": part kind, "digests": [...]}``.
 
 
 def open_index(dirs: str | Path | Sequence[str | Path], *, engine: str) -> Index:
@@ -72,13 +70,11 @@ def find_shards(folder: Path) -> tuple[IndexShard, ...]:
 
 
 def _shards_of_artifact(folder: Path) -> tuple[IndexShard, ...]:
-    path = folder / PARTS_FILE
     try:
-        listed = json.loads(path.read_text())
-        kind, digests = listed["kind"], listed["digests"]
+        kind, digests = read_parts(folder)
     except (ValueError, KeyError, TypeError) as error:
         raise IndexFormatError(
-            f"{path}: not a list of shards ({error}); remove {folder} and run again"
+            f"{folder / PARTS_FILE}: not a list of shards ({error}); remove {folder} and run again"
         ) from error
     if kind != "index_shard":
         raise IndexFormatError(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from imagegram.errors import ArtifactError
 from imagegram.store.artifacts import Artifact, check_sizes, removal
-from imagegram.store.manifest import PARTS_FILE, Manifest
+from imagegram.store.manifest import PARTS_FILE, Manifest, read_parts
 
 
 def write_parts(out: Path, *, kind: str, parts: Sequence[Artifact]) -> None:
@@ -29,10 +29,10 @@ def open_parts(collection: Artifact) -> tuple[Artifact, ...]:
     Raises:
         ArtifactError: when one was removed or damaged since.
     """
-    listing = json.loads((collection.path / PARTS_FILE).read_text())
-    siblings = collection.path.parent.parent / listing["kind"]
+    kind, digests = read_parts(collection.path)
+    siblings = collection.path.parent.parent / kind
     parts = []
-    for digest in listing["digests"]:
+    for digest in digests:
         folder = siblings / digest
         if not folder.is_dir():
             raise ArtifactError(

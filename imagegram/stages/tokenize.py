@@ -29,6 +29,7 @@ import numpy as np
 from imagegram.corpora.hashing import changed_while_read
 from imagegram.errors import CorpusError, StageError, TokenError
 from imagegram.images import UnreadableImage, decode_image, thumbnail
+from imagegram.indexes.stream import TOKEN_BYTES
 from imagegram.protocols import Context, Tokenizer
 from imagegram.records import EOS_TOKEN_ID, Images, Record, Tokens
 from imagegram.stages.parts import write_parts
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
 SKIPPED: Final = "skipped.jsonl"
 #: Reasons of skips that are choices of the split; all others count as failures.
 CHOSEN_SKIPS: Final = ("held_out", "not_held_out", "near_duplicate_of_holdout")
-_TOKEN_BYTES: Final = 2
-_SEPARATOR: Final = EOS_TOKEN_ID.to_bytes(_TOKEN_BYTES, "little")
+_SEPARATOR: Final = EOS_TOKEN_ID.to_bytes(TOKEN_BYTES, "little")
 _SHOWN_KEYS: Final = 5
 
 

@@ -70,6 +70,16 @@ class Manifest:
             ) from error
 
 
+def read_parts(folder: Path) -> tuple[str, list[str]]:
+    """Kind and digests of the artifacts that a collection lists, in order.
+
+    Raises:
+        ValueError, KeyError, TypeError: when the list is damaged.
+    """
+    listing = json.loads((folder / PARTS_FILE).read_text())
+    return str(listing["kind"]), list(listing["digests"])
+
+
 def made_by() -> dict[str, str]:
     """Versions of what wrote an artifact; recorded, never part of its identity."""
     return {"imagegram": imagegram.__version__, "python": platform.python_version()}

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from imagegram.errors import ConfigError
 from imagegram.store.artifacts import LOCKS, PARTIAL, Artifact, ArtifactStore
-from imagegram.store.manifest import PARTS_FILE
+from imagegram.store.manifest import PARTS_FILE, read_parts
 from imagegram.tools.arguments import exit_cleanly, human_bytes, open_store, parse
 
 
@@ -113,10 +113,9 @@ def _strings(payload: Any) -> Iterable[str]:
 
 
 def _parts(folder: Path) -> Iterable[str]:
-    path = folder / PARTS_FILE
-    if path.exists():
-        listing = json.loads(path.read_text())
-        yield from (f"{listing['kind']}/{digest}" for digest in listing["digests"])
+    if (folder / PARTS_FILE).exists():
+        kind, digests = read_parts(folder)
+        yield from (f"{kind}/{digest}" for digest in digests)
 
 
 def _remove(path: Path, *, dry_run: bool) -> int:
