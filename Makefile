@@ -28,8 +28,8 @@ fmt: .venv/dev.stamp ## Format and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/dev.stamp ## Time imagegram beside its peers (ARGS="--repeats 3")
-	$(BIN)/python -m benchmarks.generation $(ARGS)
+bench: .venv/dev.stamp ## Time imagegram beside its peers; writes benchmarks/results.md (ARGS="--repeats 3")
+	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: .venv/dev.stamp ## API pages below docs/_build
 	$(BIN)/python -m pdoc imagegram -o docs/_build
