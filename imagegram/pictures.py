@@ -63,9 +63,9 @@ def scale_for(side: int, *, target: int) -> int:
 
 
 def png_bytes(image_HWC: Images) -> bytes:
-    """One (H, W, 3) uint8 image as PNG."""
+    """One (H, W, 3) uint8 image as PNG; ``optimize=True`` saves 0.5 % in ten times the time."""
     stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image_HWC)).save(stream, format="PNG", optimize=True)
+    Image.fromarray(np.ascontiguousarray(image_HWC)).save(stream, format="PNG")
     return stream.getvalue()
 
 

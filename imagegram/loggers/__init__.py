@@ -1,1 +1,1 @@
-"""Loggers: ``metrics.jsonl`` is always written; all others are Lightning's own, named in conf/."""
+"""Loggers: ``metrics.jsonl`` is always written; W&B and Lightning's own are named in conf/."""

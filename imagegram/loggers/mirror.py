@@ -1,27 +1,21 @@
-"""Mirrors a run to Lightning's loggers: W&B, CSV, TensorBoard ... whatever conf/logger/ names.
+"""Mirrors a run to loggers: W&B, and Lightning's CSV, TensorBoard ... whatever conf/logger/ names.
 
-W&B needs care (each point was seen to go wrong): a second ``wandb.init`` in one process returns the
-first run unless ``reinit="create_new"``; without a key it raises unless it is offline; and a run
-that is not finished swallows the next job of a multirun.
+Lightning's classes cost the seconds that ``import lightning`` takes, and are only imported when one
+is named; the default logger is our own caller of ``wandb`` (see ``wandb.py``).
 """
 
 from __future__ import annotations
 
-import netrc
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from imagegram.loggers.wandb import TARGET, WandbLogger
 from imagegram.records import Images
-
-#: Fields of conf/logger/wandb.yaml that are WandbLogger's; all others (project, entity, notes ...)
-#: are arguments of ``wandb.init``.
-_LOGGER_KEYS: Final = ("_target_", "offline", "save_dir", "log_model", "prefix")
 
 
 class Mirror:
@@ -53,57 +47,22 @@ class Mirror:
 
     def finish(self, status: str) -> list[str]:
         """Close every logger, also after a failure; returns lines for the person."""
-        lines = []
-        for logger in self._loggers:
-            logger.finalize(status)
-            if _is_wandb(type(logger).__module__):
-                run = logger.experiment
-                folder = Path(run.dir).parent
-                offline = run.offline
-                run.finish(exit_code=0 if status == "success" else 1)
-                if offline:
-                    lines.append(f"W&B ran offline; to upload this run: wandb sync {folder}")
-        return lines
+        lines = [logger.finalize(status) for logger in self._loggers]
+        return [line for line in lines if line]
 
 
 def build_logger(node: DictConfig, *, name: str, group: str, tags: list[str]) -> Any:
-    """Instantiate one of Lightning's loggers.
+    """The logger that one node of conf/logger/ names.
 
-    W&B gets the name, group and tags of the run, its own folder and its own run, and goes offline
-    when ``offline`` is null and no key is configured.
+    Args:
+        node: ``_target_`` is ``wandb.init`` or one of Lightning's loggers, with their arguments.
+        name: of the run; W&B shows it, as it does the next two.
+        group: of runs.
+        tags: of the run.
     """
-    if not _is_wandb(node["_target_"]):
-        logger = instantiate(node, _convert_="all")
-        Path(logger.log_dir or node["save_dir"]).mkdir(parents=True, exist_ok=True)
-        return logger
-    import wandb
-
-    offline = node.get("offline")
-    if offline is None:
-        offline = not _has_wandb_key()
-    Path(node["save_dir"]).mkdir(parents=True, exist_ok=True)
-    run = wandb.init(
-        name=name,
-        group=group,
-        tags=tags,
-        dir=node["save_dir"],
-        mode="offline" if offline else "online",
-        reinit="create_new",
-        settings=wandb.Settings(silent=True, console="off"),
-        **{str(key): value for key, value in node.items() if key not in _LOGGER_KEYS},
-    )
-    return instantiate(node, experiment=run, offline=offline, _convert_="all")
-
-
-def _is_wandb(path: str) -> bool:
-    return "wandb" in path.lower()
-
-
-def _has_wandb_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return os.environ.get("WANDB_MODE", "online") == "online"
-    try:
-        hosts = netrc.netrc().hosts
-    except (FileNotFoundError, netrc.NetrcParseError):
-        return False
-    return any("wandb" in host for host in hosts)
+    if node["_target_"] == TARGET:
+        values: Any = OmegaConf.to_container(node, resolve=True)
+        return WandbLogger(values, name=name, group=group, tags=tags)
+    logger = instantiate(node, _convert_="all")
+    Path(logger.log_dir or node["save_dir"]).mkdir(parents=True, exist_ok=True)
+    return logger

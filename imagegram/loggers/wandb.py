@@ -1,0 +1,88 @@
+"""W&B without Lightning: its WandbLogger would import torch and half of a trainer for four calls.
+
+    python -m imagegram.run logger=wandb +logger.wandb.entity=ME +logger.wandb.notes="a first try"
+
+W&B needs care (each point was seen to go wrong): a second ``wandb.init`` in one process returns the
+first run unless ``reinit="create_new"``; without a key it raises unless it is offline; and a run
+that is not finished swallows the next job of a multirun.
+"""
+
+from __future__ import annotations
+
+import netrc
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from imagegram.records import Images
+
+#: ``_target_`` of conf/logger/wandb.yaml; all its fields are arguments of ``wandb.init``, but:
+TARGET: Final = "wandb.init"
+_OWN_KEYS: Final = ("_target_", "offline", "save_dir")
+
+
+class WandbLogger:
+    """One W&B run, with the verbs of Lightning's logger of that name.
+
+    Attributes:
+        experiment: the run (``wandb.Run``).
+    """
+
+    def __init__(self, node: Mapping[str, Any], *, name: str, group: str, tags: list[str]) -> None:
+        """Start a run in its own folder; offline when ``offline`` is null and there is no key.
+
+        Args:
+            node: ``project``, ``offline``, ``save_dir`` and any argument of ``wandb.init``.
+            name: of the run.
+            group: what the dashboard puts together: a sweep.
+            tags: to filter by.
+        """
+        import wandb
+
+        offline = node.get("offline")
+        if offline is None:
+            offline = not has_key()
+        Path(node["save_dir"]).mkdir(parents=True, exist_ok=True)
+        self.experiment = wandb.init(
+            name=name,
+            group=group,
+            tags=tags,
+            dir=node["save_dir"],
+            mode="offline" if offline else "online",
+            reinit="create_new",
+            settings=wandb.Settings(silent=True, console="off"),
+            **{key: value for key, value in node.items() if key not in _OWN_KEYS},
+        )
+
+    def log_hyperparams(self, params: Mapping[str, Any]) -> None:
+        """Add to the configuration."""
+        self.experiment.config.update(dict(params), allow_val_change=True)  # type: ignore[no-untyped-call]
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Log numbers."""
+        self.experiment.log(dict(metrics))
+
+    def log_image(self, key: str, images: Sequence[Images], caption: Sequence[str]) -> None:
+        """Log (H, W, 3) uint8 pictures, each with its caption."""
+        import wandb
+
+        pairs = zip(images, caption, strict=True)
+        self.experiment.log({key: [wandb.Image(image, caption=text) for image, text in pairs]})
+
+    def finalize(self, status: str) -> str | None:
+        """Finish the run; returns how to upload it when it was offline."""
+        folder, offline = Path(self.experiment.dir).parent, self.experiment.offline
+        self.experiment.finish(exit_code=0 if status == "success" else 1)
+        return f"W&B ran offline; to upload this run: wandb sync {folder}" if offline else None
+
+
+def has_key() -> bool:
+    """Whether W&B could go online: a key in the environment or in ``~/.netrc``, mode willing."""
+    if os.environ.get("WANDB_API_KEY"):
+        return os.environ.get("WANDB_MODE", "online") == "online"
+    try:
+        hosts = netrc.netrc().hosts
+    except (FileNotFoundError, netrc.NetrcParseError):
+        return False
+    return any("wandb" in host for host in hosts)
