@@ -101,17 +101,17 @@ class IndexShard(DocumentStream):
     @cached_property
     def tokens(self) -> Tokens:
         """(num_tokens,) the whole stream, separators included."""
-        return _memmap(self.file("tokenized"), np.dtype("<u2"))
+        return map_file(self.file("tokenized"), np.dtype("<u2"))
 
     @cached_property
     def table(self) -> NDArray[np.uint8]:
         """(num_tokens * pointer_width,) bytes of the suffix array."""
-        return _memmap(self.file("table"), np.dtype("u1"))
+        return map_file(self.file("table"), np.dtype("u1"))
 
     @cached_property
     def offsets(self) -> NDArray[np.uint64]:
         """(num_documents,) byte position of the separator before each document."""
-        return _memmap(self.file("offset"), np.dtype("<u8"))
+        return map_file(self.file("offset"), np.dtype("<u8"))
 
     @property
     def pointer_width(self) -> int:
@@ -129,7 +129,7 @@ class IndexShard(DocumentStream):
         path, positions_path = self.file("metadata"), self.file("metaoff")
         if not path.exists():
             return {}
-        positions = _memmap(positions_path, np.dtype("<u8"))
+        positions = map_file(positions_path, np.dtype("<u8"))
         if positions.size != self.num_documents:
             raise IndexFormatError(
                 f"{positions_path} has {positions.size} entries for {self.num_documents} "
@@ -177,7 +177,7 @@ def read_pointers(shard: IndexShard, start: int, stop: int) -> NDArray[np.int64]
     return wide.view("<i8").ravel() // TOKEN_BYTES
 
 
-def _memmap(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
+def map_file(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Map a file read-only; an empty file, which cannot be mapped, is an empty array.
 
     Raises:

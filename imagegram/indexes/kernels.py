@@ -15,14 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.errors import IndexFormatError
 from imagegram.indexes.format import IndexShard
+from imagegram.indexes.memory import load_packed, load_u16, load_u64
 
 #: First tokens that have a bucket: every uint16, in sort order.
 _KEYS: Final = 65536
@@ -95,43 +93,17 @@ def shard_views(shards: Sequence[IndexShard]) -> ShardViews:
 # ------------------------------------------------------------------------------------ raw memory
 
 
-def _load(bits: int) -> Any:
-    """An intrinsic that reads an unsigned integer of ``bits`` bits at an unaligned address."""
-    result: Any = {8: types.uint8, 16: types.uint16, 64: types.uint64}[bits]
-
-    def load(typingctx: Any, address: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            pointer = builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
-            return builder.load(pointer, align=1)
-
-        return result(types.uint64), codegen
-
-    return intrinsic(load)
-
-
-_load_u8, _load_u16, _load_u64 = _load(8), _load(16), _load(64)
-
-
 @njit(inline="always", cache=True)
 def token_at(views: ShardViews, s: Int, i: Int) -> Int:
     """Token ``i`` of the stream of shard ``s``."""
-    return np.int64(_load_u16(views.token_address[s] + np.uint64(2 * i)))
+    return np.int64(load_u16(views.token_address[s] + np.uint64(2 * i)))
 
 
 @njit(inline="always", cache=True)
 def pointer_at(views: ShardViews, s: Int, rank: Int) -> Int:
     """Stream position, in tokens, of the suffix of a rank."""
-    width = views.pointer_width[s]
-    address = views.table_address[s] + np.uint64(rank * width)
-    if (rank * width) + 8 <= views.num_tokens[s] * width:  # eight bytes without leaving the map
-        value = _load_u64(address)
-        if width < 8:
-            value &= (np.uint64(1) << np.uint64(8 * width)) - np.uint64(1)
-    else:
-        value = np.uint64(0)
-        for k in range(width):
-            value |= np.uint64(_load_u8(address + np.uint64(k))) << np.uint64(8 * k)
-    return np.int64(value >> np.uint64(1))
+    table, width = views.table_address[s], views.pointer_width[s]
+    return load_packed(table, width, views.num_tokens[s], rank) >> 1
 
 
 @njit(cache=True, nogil=True)
@@ -145,13 +117,13 @@ def locate(views: ShardViews, s: Int, i: Int) -> tuple[Int, Int]:
     hi: Int = views.num_documents[s]
     while lo < hi:
         mid = (lo + hi) >> 1
-        if np.int64(_load_u64(address + np.uint64(8 * mid)) >> np.uint64(1)) <= i:
+        if np.int64(load_u64(address + np.uint64(8 * mid)) >> np.uint64(1)) <= i:
             lo = mid + 1
         else:
             hi = mid
     if lo == 0:
         return np.int64(-1), np.int64(-1)
-    separator = np.int64(_load_u64(address + np.uint64(8 * (lo - 1))) >> np.uint64(1))
+    separator = np.int64(load_u64(address + np.uint64(8 * (lo - 1))) >> np.uint64(1))
     return views.first_document[s] + lo - 1, i - separator - 1
 
 
@@ -254,7 +226,7 @@ def common_length(
     most = min(end - start, views.num_tokens[s] - position)
     address = views.token_address[s] + np.uint64(2 * position)
     length = 0
-    while length < most and _load_u16(address + np.uint64(2 * length)) == ids[start + length]:
+    while length < most and load_u16(address + np.uint64(2 * length)) == ids[start + length]:
         length += 1
     return length
 

@@ -1,0 +1,110 @@
+"""Packed integers in raw memory, inside compiled functions: how kernels read maps and fill arrays.
+
+An address instead of an array needs no reference count in parallel loops, has one compiled form
+for writable arrays and read-only maps, and reads 8 bytes where an integer of 3 or 5 bytes begins.
+Whoever passes an address keeps the array behind it alive: ``array.ctypes.data`` alone does not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.extending import intrinsic
+
+from imagegram.compiled import njit
+
+__all__ = [
+    "load_packed",
+    "load_u8",
+    "load_u16",
+    "load_u32",
+    "load_u64",
+    "prefetch",
+    "store_packed",
+    "store_u8",
+    "store_u16",
+    "store_u32",
+]
+
+_TYPES: Any = {8: types.uint8, 16: types.uint16, 32: types.uint32, 64: types.uint64}
+
+
+def _load(bits: int) -> Any:
+    """An intrinsic that reads an unsigned integer of ``bits`` bits at an unaligned address."""
+    result: Any = _TYPES[bits]
+
+    def load(typingctx: Any, address: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pointer = builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
+            return builder.load(pointer, align=1)
+
+        return result(types.uint64), codegen
+
+    return intrinsic(load)
+
+
+def _store(bits: int) -> Any:
+    """An intrinsic that writes an unsigned integer of ``bits`` bits at an unaligned address."""
+    operand: Any = _TYPES[bits]
+
+    def store(typingctx: Any, address: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pointer = builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
+            builder.store(arguments[1], pointer, align=1)
+            return context.get_dummy_value()
+
+        return types.void(types.uint64, operand), codegen
+
+    return intrinsic(store)
+
+
+def _prefetch(typingctx: Any, address: Any) -> Any:
+    """Ask for the cache line at an address, which may be anything: nothing waits for it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        line = builder.inttoptr(arguments[0], byte)
+        builder.call(function, [line, word(0), word(3), word(1)])  # to read, keep, data
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), codegen
+
+
+#: ``prefetch(address)``.
+prefetch: Any = intrinsic(_prefetch)
+load_u8, load_u16, load_u32, load_u64 = _load(8), _load(16), _load(32), _load(64)
+store_u8, store_u16, store_u32 = _store(8), _store(16), _store(32)
+
+
+@njit(inline="always", cache=True)
+def load_packed(address: Any, width: Any, count: Any, i: Any) -> Any:
+    """Integer ``i`` of ``count`` packed ones of ``width`` bytes (1 ... 8), as int64.
+
+    Never reads behind the last of them, so the end of a memory map is safe.
+    """
+    first = address + np.uint64(i * width)
+    if i * width + 8 <= count * width:
+        value = load_u64(first)
+        if width < 8:
+            value &= (np.uint64(1) << np.uint64(8 * width)) - np.uint64(1)
+    else:
+        value = np.uint64(0)
+        for k in range(width):
+            value |= np.uint64(load_u8(first + np.uint64(k))) << np.uint64(8 * k)
+    return np.int64(value)
+
+
+@njit(inline="always", cache=True)
+def store_packed(address: Any, width: Any, i: Any, value: Any) -> Any:
+    """Write integer ``i`` of packed ones of ``width`` bytes; touches no byte of its neighbours."""
+    first = address + np.uint64(i * width)
+    if width == 4:
+        store_u32(first, np.uint32(value))
+    else:
+        for k in range(width):
+            store_u8(first + np.uint64(k), np.uint8(value >> (8 * k)))

@@ -1,0 +1,60 @@
+"""Order: the side files of one index shard that let generation go without searches.
+
+``context.make(BuildOrder(shard=shard, aligned=True))`` opens them, made first when they are
+missing; ``indexes/order.py`` says what they hold. The suffix order serves contexts that match
+anywhere, the aligned order those at the same position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from imagegram.indexes.format import IndexShard
+from imagegram.indexes.order import Order
+from imagegram.protocols import Context
+from imagegram.store.artifacts import Artifact
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOrder:
+    """The stage that orders the suffixes of one index shard.
+
+    Attributes:
+        shard: an artifact of the store.
+        aligned: first by the position inside the document, then as in the shard's table.
+    """
+
+    kind: ClassVar[str] = "order"
+    VERSION: ClassVar[int] = 1
+
+    shard: IndexShard
+    aligned: bool
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Write the side files, on ``context.workers`` threads.
+
+        Raises:
+            UnsupportedError: for an aligned order of documents that are not equally long.
+        """
+        from imagegram.indexes.order_build import STEPS, build_order
+
+        task = context.progress.start("order suffixes", STEPS, "steps")
+        build_order(
+            self.shard,
+            out,
+            aligned=self.aligned,
+            workers=context.workers,
+            advance=lambda: context.progress.advance(task),
+        )
+        context.progress.finish(task)
+        return {
+            "num_documents": self.shard.num_documents,
+            "num_tokens": self.shard.num_tokens,
+            "size_bytes": sum(file.stat().st_size for file in out.iterdir()),
+        }
+
+    def load(self, artifact: Artifact) -> Order:
+        """The opened order."""
+        return Order.open(artifact.path, shard=self.shard, aligned=self.aligned, artifact=artifact)
