@@ -41,7 +41,9 @@ class RunContext:
         missing = [stage for stage in stages if self.store.find(stage) is None]
         if missing:
             task = self.progress.start(description, len(missing), "shards")
-            jobs = [PartJob(store=self.store, stage=stage) for stage in missing]
+            # Fewer parts than workers: what is left over becomes threads within each part.
+            threads = max(1, self.workers // len(missing))
+            jobs = [PartJob(store=self.store, stage=stage, workers=threads) for stage in missing]
             for _ in self.executor.map(run_part, jobs, self.progress):
                 self.progress.advance(task)
             self.progress.finish(task)
@@ -50,15 +52,23 @@ class RunContext:
 
 @dataclass(frozen=True, kw_only=True)
 class PartJob:
-    """One missing part, ready to travel to a worker process."""
+    """One missing part, ready to travel to a worker process.
+
+    Attributes:
+        store: where its artifact goes.
+        stage: makes it.
+        workers: threads that it may spend.
+    """
 
     store: ArtifactStore
     stage: Stage[object]
+    workers: int
 
 
 def run_part(job: PartJob, progress: Progress) -> None:
     """Make one part; the parent finds the artifact by its identity."""
     from imagegram.executors.serial import SerialExecutor
 
-    context = RunContext(store=job.store, executor=SerialExecutor(), progress=progress)
+    executor = SerialExecutor(workers=job.workers)
+    context = RunContext(store=job.store, executor=executor, progress=progress)
     job.store.make(job.stage, context)
