@@ -15,7 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from imagegram.corpora.hashing import changed_while_read, file_stamp, remembered_sha256
+from imagegram.corpora.hashing import (
+    changed_while_read,
+    file_stamp,
+    recalled_sha256,
+    remembered_sha256,
+)
 from imagegram.corpora.tar import IMAGE_SUFFIXES, parse_caption, parse_info
 from imagegram.corpora.webdataset import NEAR_DUPLICATE_RMS, check_policy
 from imagegram.errors import CorpusError
@@ -44,11 +49,19 @@ class FolderShard:
         """sha256 over names and contents of the images and of the files beside them."""
         return remembered_sha256(
             what=self.path,
-            key="\n".join((str(self.path.absolute()), *self.files)),
+            key=self._key,
             stamp=self._stamp,
             compute=self._sha256,
             memory=self.hash_cache,
         )
+
+    def known_identity(self) -> str | None:
+        """The identity, if it is remembered; no image is read."""
+        return recalled_sha256(key=self._key, stamp=self._stamp, memory=self.hash_cache)
+
+    @property
+    def _key(self) -> str:
+        return "\n".join((str(self.path.absolute()), *self.files))
 
     def __len__(self) -> int:
         """Records, damaged ones included."""

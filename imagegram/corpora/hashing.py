@@ -47,10 +47,7 @@ def remembered_sha256(
     Raises:
         CorpusError: when the content cannot be read, or changes while it is hashed.
     """
-    entry = None
-    if memory is not None:
-        name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:24]
-        entry = Path(memory) / f"{name}.json"
+    entry = None if memory is None else _entry(memory, key)
     try:
         before = stamp()
         if entry is not None and (known := _recall(entry, key, before)) is not None:
@@ -71,12 +68,25 @@ def remembered_sha256(
     return sha256
 
 
+def recalled_sha256(*, key: str, stamp: Callable[[], str], memory: str | None) -> str | None:
+    """What :func:`remembered_sha256` would find in its memory, or None; reads no content."""
+    try:
+        return None if memory is None else _recall(_entry(memory, key), key, stamp())
+    except OSError:
+        return None
+
+
 def changed_while_read(what: Path) -> CorpusError:
     """The error for content that did not hold still."""
     return CorpusError(
         f"{what} changed while it was read; wait until whatever writes it has finished, then run "
         "the same command again"
     )
+
+
+def _entry(memory: str, key: str) -> Path:
+    name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    return Path(memory) / f"{name}.json"
 
 
 def _recall(entry: Path, key: str, stamp: str) -> str | None:

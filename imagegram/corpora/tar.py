@@ -20,7 +20,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from imagegram.corpora.hashing import changed_while_read, file_stamp, remembered_sha256
+from imagegram.corpora.hashing import (
+    changed_while_read,
+    file_stamp,
+    recalled_sha256,
+    remembered_sha256,
+)
 from imagegram.errors import CorpusError
 from imagegram.records import Locator, Record
 from imagegram.store.manifest import file_sha256
@@ -49,6 +54,14 @@ class TarShard:
             key=str(self.path.absolute()),
             stamp=lambda: file_stamp(self.path),
             compute=lambda: file_sha256(self.path),
+            memory=self.hash_cache,
+        )
+
+    def known_identity(self) -> str | None:
+        """The identity, if it is remembered; the tar is not read."""
+        return recalled_sha256(
+            key=str(self.path.absolute()),
+            stamp=lambda: file_stamp(self.path),
             memory=self.hash_cache,
         )
 
