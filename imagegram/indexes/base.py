@@ -13,8 +13,9 @@ from them here. See ``docs/indexes.md``.
 from __future__ import annotations
 
 import operator
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,7 +69,7 @@ class Index(ABC):
         Args:
             dirs: one folder or several: an index artifact (``shards.json``), a folder with
                 ``tokenized.N``, ``table.N`` and ``offset.N``, or a folder of such folders.
-            engine: ``native``, ``naive`` or ``fastgram``; all give the same answers.
+            engine: ``native``, ``torch``, ``naive`` or ``fastgram``; all give the same answers.
 
         Raises:
             IndexFormatError: when a folder holds no whole index.
@@ -220,11 +221,19 @@ class Index(ABC):
         lengths: NDArray[np.int32] = self.match_lengths(check_ids(ids)[None])[0]
         return lengths
 
-    def match_lengths(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    def match_lengths(
+        self,
+        tokens_BT: NDArray[np.integer[Any]],
+        *,
+        workers: int | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> NDArray[np.int32]:
         """Longest match that *begins* at every position of every row.
 
         Args:
             tokens_BT: (B, T) ids.
+            workers: threads; None: all cores.
+            advance: told how many more rows are done.
 
         Returns:
             (B, T) int32: the most tokens from there on, inside the row, that some shard holds.
@@ -241,13 +250,18 @@ class Index(ABC):
                 while end < row.size and self._count(row[start : end + 1]):
                     end += 1
                 out[start] = end - start
+            if advance is not None:
+                advance(1)
         return lengths
 
-    def suffix_match_lengths(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    def suffix_match_lengths(
+        self, tokens_BT: NDArray[np.integer[Any]], *, workers: int | None = None
+    ) -> NDArray[np.int32]:
         """Longest match that *ends* at every position of every row, that position included.
 
         Args:
             tokens_BT: (B, T) ids.
+            workers: threads; None: all cores.
 
         Returns:
             (B, T) int32: the most last tokens of ``row[: t + 1]`` that some shard holds.
@@ -255,15 +269,16 @@ class Index(ABC):
         Raises:
             TokenError: as :meth:`match_lengths`.
         """
-        lengths = self.match_lengths(tokens_BT)
-        starts = np.arange(lengths.shape[1])
-        for row in lengths:  # the first start whose match reaches past t
-            ends = starts + row
-            row[:] = starts + 1 - np.searchsorted(ends, starts + 1)
-        return lengths
+        return suffix_lengths(self.match_lengths(tokens_BT, workers=workers))
 
-    def documents_equal(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    def documents_equal(
+        self, tokens_BT: NDArray[np.integer[Any]], *, workers: int | None = None
+    ) -> NDArray[np.int64]:
         """(B,) number of documents that are identical to each row.
+
+        Args:
+            tokens_BT: (B, T) ids.
+            workers: threads; None: all cores.
 
         Raises:
             TokenError: as :meth:`match_lengths`.
@@ -336,6 +351,30 @@ class Index(ABC):
             )
         number = int(np.searchsorted(self.first_documents, document, side="right")) - 1
         return self.shards[number], document - int(self.first_documents[number])
+
+
+def suffix_lengths(lengths_BT: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    """From longest matches that begin at each position to those that end there.
+
+    >>> suffix_lengths(np.array([[2, 3, 2, 1]])).tolist()
+    [[1, 2, 2, 3]]
+    """
+    suffixes = np.empty(lengths_BT.shape, dtype=np.int32)
+    starts = np.arange(lengths_BT.shape[1])
+    for row, out in zip(lengths_BT, suffixes, strict=True):
+        # The first start whose match reaches past t: ends never move back.
+        before = np.bincount(starts + row, minlength=starts.size + 1)[: starts.size].cumsum()
+        out[:] = starts + 1 - before
+    return suffixes
+
+
+def thread_count(workers: int | None) -> int:
+    """``workers``, or all cores.
+
+    Raises:
+        ConfigError: when it is no integer of at least 1.
+    """
+    return (os.cpu_count() or 1) if workers is None else check_at_least("workers", workers, 1)
 
 
 def check_ids(ids: Any, *, dimensions: int = 1) -> Tokens:

@@ -12,7 +12,7 @@ from imagegram.indexes.format import IndexShard, open_shards
 from imagegram.store.artifacts import Artifact
 from imagegram.store.manifest import MANIFEST, PARTS_FILE, Manifest, read_parts
 
-ENGINES: Final = ("native", "naive", "fastgram")
+ENGINES: Final = ("native", "torch", "naive", "fastgram")
 
 
 def open_index(dirs: str | Path | Sequence[str | Path], *, engine: str) -> Index:
@@ -22,8 +22,13 @@ def open_index(dirs: str | Path | Sequence[str | Path], *, engine: str) -> Index
     return make_engine(shards, engine=engine)
 
 
-def make_engine(shards: Sequence[IndexShard], *, engine: str) -> Index:
+def make_engine(shards: Sequence[IndexShard], *, engine: str, device: str | None = None) -> Index:
     """An engine over open shards.
+
+    Args:
+        shards: in the order of their documents.
+        engine: one of :data:`ENGINES`.
+        device: of engine torch: ``cpu``, ``cuda``, ``cuda:1`` ...; None: the fastest.
 
     Raises:
         ConfigError: for an unknown engine.
@@ -35,6 +40,10 @@ def make_engine(shards: Sequence[IndexShard], *, engine: str) -> Index:
         from imagegram.indexes.native import NativeIndex
 
         return NativeIndex(shards=tuple(shards))
+    if engine == "torch":
+        from imagegram.indexes.torch import TorchIndex
+
+        return TorchIndex(shards=tuple(shards), device=device)
     if engine == "naive":
         from imagegram.indexes.naive import NaiveIndex
 
