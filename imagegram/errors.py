@@ -42,6 +42,10 @@ class StageError(ImagegramError):
     """A stage could not finish."""
 
 
+class CapacityError(ImagegramError):
+    """A run needs more disk or memory than there is; said before it begins."""
+
+
 class MissingDependencyError(ImagegramError):
     """An optional package is needed; the message holds the ``pip install`` line."""
 

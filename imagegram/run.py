@@ -22,7 +22,8 @@ from omegaconf import DictConfig
 
 from imagegram import schema
 from imagegram.errors import ImagegramError
-from imagegram.experiment import build
+from imagegram.experiment import Experiment, build
+from imagegram.plan.check import refuse_what_cannot_fit
 from imagegram.run_folder import Run, check_outputs, write_summary
 from imagegram.stages.evaluate import Evaluate
 from imagegram.stages.generate import Generate, Replay
@@ -33,43 +34,49 @@ from imagegram.stages.tokenize import Tokenize
 def run_experiment(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Run the experiment of a composed configuration in ``folder``; returns its scores."""
     exp = build(cfg)
+    refuse_what_cannot_fit(cfg, exp, flow)
     with Run(cfg, exp, folder) as run:
-        split = run("split", Split(corpus=exp.corpus))
-        tokens = run("tokenize", Tokenize(images=split.train, tokenizer=exp.tokenizer))
-        holdout = run("tokenize_holdout", Tokenize(images=split.holdout, tokenizer=exp.tokenizer))
-        run.config({"corpus.num_images": tokens.num_documents})
-        run.config({"tokenizer.num_levels": exp.tokenizer.layout.num_levels})
-
-        model = run("index", exp.generator.fit(tokens))
-
-        shared: dict[str, Any] = {
-            "model": model,
-            "sampler": exp.sampler,
-            "tokenizer": exp.tokenizer,
-        }
-        shared |= {"seed": exp.seed, "output_size": exp.output_size}
-        samples = run("generate", Generate(num_samples=exp.num_samples, **shared))
-        run.collect(samples.artifact.path, "samples")
-
-        replay = {"num_images": exp.num_samples, **shared}
-        ceiling = run("ceiling", Replay(documents=tokens, **replay))
-        floor = run("floor", Replay(documents=holdout, **replay)) if holdout.num_documents else None
-        evaluation = run(
-            "evaluate",
-            Evaluate(
-                metrics=exp.metrics,
-                generated=samples,
-                floor=floor,
-                ceiling=ceiling,
-                tokens=tokens,
-                tokenizer=exp.tokenizer,
-                model=model,
-                seed=exp.seed,
-            ),
-        )
-        run.score(evaluation.scores)
-        run.report(evaluation, generated=samples, tokens=tokens)
+        flow(exp, run)
     return run.scores
+
+
+def flow(exp: Experiment, run: Any) -> None:
+    """The stages of an experiment; ``run`` makes them, or foresees them (``plan/planner.py``)."""
+    split = run("split", Split(corpus=exp.corpus))
+    tokens = run("tokenize", Tokenize(images=split.train, tokenizer=exp.tokenizer))
+    holdout = run("tokenize_holdout", Tokenize(images=split.holdout, tokenizer=exp.tokenizer))
+    run.config({"corpus.num_images": tokens.num_documents})
+    run.config({"tokenizer.num_levels": exp.tokenizer.layout.num_levels})
+
+    model = run("index", exp.generator.fit(tokens))
+
+    shared: dict[str, Any] = {
+        "model": model,
+        "sampler": exp.sampler,
+        "tokenizer": exp.tokenizer,
+    }
+    shared |= {"seed": exp.seed, "output_size": exp.output_size}
+    samples = run("generate", Generate(num_samples=exp.num_samples, **shared))
+    run.collect(samples, "samples")
+
+    replay = {"num_images": exp.num_samples, **shared}
+    ceiling = run("ceiling", Replay(documents=tokens, **replay))
+    floor = run("floor", Replay(documents=holdout, **replay)) if holdout.num_documents else None
+    evaluation = run(
+        "evaluate",
+        Evaluate(
+            metrics=exp.metrics,
+            generated=samples,
+            floor=floor,
+            ceiling=ceiling,
+            tokens=tokens,
+            tokenizer=exp.tokenizer,
+            model=model,
+            seed=exp.seed,
+        ),
+    )
+    run.score(evaluation.scores)
+    run.report(evaluation, generated=samples, tokens=tokens)
 
 
 #: The disk is full, over quota, read-only or not ours: nothing that a traceback would explain.

@@ -91,7 +91,7 @@ class Run:
         self._outputs = Path(cfg.paths.outputs).absolute()
         self.context = RunContext(
             store=ArtifactStore(root=self._outputs / "artifacts"),
-            executor=ProcessExecutor(workers=cfg.runtime.workers or os.cpu_count() or 1),
+            executor=ProcessExecutor(workers=num_workers(cfg)),
             progress=self._progress,
         )
 
@@ -169,12 +169,15 @@ class Run:
         """Tell the loggers more of the configuration (nested or flat)."""
         self.mirror.config(values)
 
-    def collect(self, folder: Path, name: str) -> None:
+    def collect(self, handle: Any, name: str) -> None:
         """Show an artifact's files in the run folder, as ``name/``; hard links where possible."""
         target = self.folder / name
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(
-            folder, target, copy_function=link_or_copy, ignore=lambda *_: {"manifest.json"}
+            handle.artifact.path,
+            target,
+            copy_function=link_or_copy,
+            ignore=lambda *_: {"manifest.json"},
         )
 
     def score(self, scores: Mapping[str, Any]) -> None:
@@ -246,6 +249,11 @@ class Run:
         except OSError as error:  # a real folder named latest: never delete what is not ours
             partial.unlink()
             self.console.print(f"{link} was not updated: {error}")
+
+
+def num_workers(cfg: DictConfig) -> int:
+    """Processes or threads of a run: ``runtime.workers``, or all cores."""
+    return cfg.runtime.workers or os.cpu_count() or 1
 
 
 def check_outputs(words: list[str]) -> None:

@@ -1,0 +1,57 @@
+"""The check at the start of a run: what the disk cannot hold is refused before it is begun."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from omegaconf import DictConfig
+
+from imagegram.errors import CapacityError, ImagegramError
+from imagegram.experiment import Experiment
+from imagegram.plan.forecast import Forecast
+from imagegram.plan.planner import Flow, foresee
+from imagegram.plan.rates import Rates
+from imagegram.run_folder import num_workers
+from imagegram.store.artifacts import ArtifactStore
+from imagegram.tools.arguments import human_bytes
+
+#: A first look counts so many records of a corpus that is not cached.
+_QUICK_RECORDS: Final = 1000
+
+
+def refuse_what_cannot_fit(cfg: DictConfig, exp: Experiment, flow: Flow) -> None:
+    """Refuse a run whose missing artifacts need more than the free space of ``paths.outputs``.
+
+    The first look estimates; what it would refuse is counted exactly before it is refused. Errors
+    of the corpus or the store are left to the run itself, which tells them with the stage's name.
+
+    Raises:
+        CapacityError: saying what is needed, what is free, and what to type.
+    """
+    outputs = Path(cfg.paths.outputs).absolute()
+    outputs.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(outputs).free
+    store = ArtifactStore(root=outputs / "artifacts")
+    look = partial(foresee, exp, flow, store=store, workers=num_workers(cfg), rates=Rates(None))
+    try:
+        if look(max_counted=_QUICK_RECORDS).disk_bytes <= free:
+            return
+        forecast = look(max_counted=None, hashes=True)
+    except ImagegramError:
+        return
+    if forecast.disk_bytes > free:
+        raise _refusal(forecast, free, outputs)
+
+
+def _refusal(forecast: Forecast, free: int, outputs: Path) -> CapacityError:
+    largest = max(forecast.stages, key=lambda stage: stage.disk_bytes)
+    return CapacityError(
+        f"the run needs {human_bytes(forecast.disk_bytes)} more in {outputs}, most of it for "
+        f"{largest.name} ({human_bytes(largest.disk_bytes)}), but {human_bytes(free)} are free; "
+        "type python -m imagegram.tools.plan with the same words to see every stage, then take a "
+        "smaller corpus or tokenizer, give another folder with paths.outputs=FOLDER, or make room: "
+        "python -m imagegram.tools.gc"
+    )

@@ -1,0 +1,95 @@
+"""Bytes on disk and in memory of what a stage makes: the formulas of docs/formats.md.
+
+>>> token_shard_bytes(documents=1000, num_tokens=4032, metadata_bytes=436_000) / 1e6
+9.286131
+>>> order_bytes(num_tokens=4_033_001, aligned=True) / 4_033_001  # bytes a token
+10.064516
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from imagegram.indexes.format import pointer_width
+from imagegram.indexes.order import INVERSE_PADDING, inverse_width, minima_sizes
+from imagegram.indexes.stream import TOKEN_BYTES
+
+#: uint16 tokens, and the seven fields of a trace: 2 + 4 + 2 + 4 + 4 + 4 + 4.
+_TRACE_BYTES: Final = 24
+_NPY_HEADER: Final = 128
+#: Local and central headers of the members of trace.npz.
+_NPZ_BYTES: Final = 7 * (_NPY_HEADER + 160)
+_THUMBNAIL_BYTES: Final = 16 * 16 * 3
+#: A grid of 64 samples, as PNG: noise does not compress.
+_GRID_IMAGES: Final = 64
+#: Feature numbers are float32.
+_FEATURE_BYTES: Final = 4
+#: scores.json and curves.npz of all metrics: fixed part, and the part of each generated image.
+_SCORES_BYTES: Final = 400_000
+_SCORES_BYTES_AN_IMAGE: Final = 1_000
+#: report.html: what it shows is bounded; and what loggers and Hydra write beside it.
+_RUN_FOLDER_BYTES: Final = 1_000_000
+_REPORT_PICTURES: Final = 240
+
+
+def stream_tokens(documents: int, num_tokens: int) -> int:
+    """Tokens of a stream: one separator before every document and one at the end."""
+    return documents * (num_tokens + 1) + 1
+
+
+def token_shard_bytes(*, documents: int, num_tokens: int, metadata_bytes: int) -> int:
+    """Stream, offsets, metadata with its offsets, thumbnails."""
+    stream = TOKEN_BYTES * stream_tokens(documents, num_tokens)
+    return stream + documents * (8 + 8 + _THUMBNAIL_BYTES) + metadata_bytes + _NPY_HEADER
+
+
+def index_shard_bytes(*, num_tokens: int, copied_bytes: int) -> int:
+    """The table; the token files are hard links, unless several shards become one (copied)."""
+    return num_tokens * pointer_width(num_tokens) + copied_bytes
+
+
+def order_bytes(*, num_tokens: int, aligned: bool) -> int:
+    """Inverse, shared lengths, repeats, minima; the aligned order has a table of its own."""
+    table = num_tokens * pointer_width(num_tokens) if aligned else 0
+    ranks = num_tokens * inverse_width(num_tokens) + INVERSE_PADDING
+    return table + ranks + 2 * (2 * num_tokens + sum(minima_sizes(num_tokens)))
+
+
+def index_memory(num_tokens: int) -> int:
+    """What a sort holds at its peak."""
+    return 10 * num_tokens
+
+
+def split_bytes(num_holdout: int) -> int:
+    """Keys and thumbnails of the held-out images."""
+    return num_holdout * (_THUMBNAIL_BYTES + 24) + _NPY_HEADER
+
+
+def samples_bytes(*, num_images: int, num_tokens: int, image_size: int) -> int:
+    """Tokens, trace, decoded images and the grid of a samples or replay artifact."""
+    image = 3 * image_size**2
+    grid = min(num_images, _GRID_IMAGES) * image
+    tokens = num_images * num_tokens * (TOKEN_BYTES + _TRACE_BYTES)
+    return tokens + num_images * image + grid + _NPZ_BYTES + 3 * _NPY_HEADER
+
+
+def samples_memory(*, num_images: int, num_tokens: int) -> int:
+    """Tokens and trace, which are held until they are written."""
+    return num_images * num_tokens * (TOKEN_BYTES + _TRACE_BYTES)
+
+
+def features_bytes(*, num_images: int, num_features: int) -> int:
+    """(N, D) float32, and the document ids of a reference."""
+    return num_images * (num_features * _FEATURE_BYTES + 8) + 2 * _NPY_HEADER
+
+
+def scores_bytes(num_images: int) -> int:
+    """Scores and curves of all metrics, once by metric and once together."""
+    return _SCORES_BYTES + _SCORES_BYTES_AN_IMAGE * num_images
+
+
+def run_folder_bytes(image_size: int) -> int:
+    """The report with its pictures as base64 PNG; samples are hard links."""
+    side = max(image_size, 64 // image_size * image_size)
+    picture = min(3 * image_size**2 + side**2 // 8 + 300, 60_000)
+    return _RUN_FOLDER_BYTES + _REPORT_PICTURES * picture * 4 // 3

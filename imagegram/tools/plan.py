@@ -1,0 +1,134 @@
+"""Say what a run will need before it runs: images, tokens, disk, memory and time of every stage.
+
+python -m imagegram.tools.plan corpus=cc12m_100 tokenizer=pyramid4
+python -m imagegram.tools.plan corpus=folder corpus.path=PHOTOS tokenizer=pyramid5 --json
+
+Takes the words of ``imagegram.run``. Nothing is tokenized, hashed or downloaded: sizes follow from
+formulas, times from the artifacts that were made here before. What is cached costs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from imagegram.errors import ConfigError, ImagegramError
+from imagegram.plan.forecast import Forecast
+from imagegram.plan.rates import BUILTIN
+from imagegram.tools.arguments import exit_cleanly, human_bytes
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Plan; returns the exit status: 1 when the disk cannot hold it."""
+    parser = argparse.ArgumentParser(
+        "python -m imagegram.tools.plan",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for imagegram.run")
+    flags = parser.parse_intermixed_args(argv)
+    cfg = _compose(flags.overrides)
+    outputs = Path(cfg.paths.outputs).absolute()
+    forecast = _foresee(cfg, outputs)
+    free = shutil.disk_usage(_existing(outputs)).free
+    if flags.json:
+        print(json.dumps(describe(forecast, free), indent=1))
+    else:
+        _show(forecast, free, outputs)
+    return 0 if forecast.disk_bytes <= free else 1
+
+
+def describe(forecast: Forecast, free: int) -> dict[str, Any]:
+    """A forecast as JSON: ``stages``, the totals, and what was only estimated."""
+    return {
+        "stages": [dataclasses.asdict(stage) for stage in forecast.stages],
+        "disk_bytes": forecast.disk_bytes,
+        "free_bytes": free,
+        "memory_bytes": forecast.memory_bytes,
+        "seconds": forecast.seconds,
+        "num_estimated_shards": forecast.num_estimated,
+        "num_unhashed_shards": forecast.num_unknown,
+    }
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+
+    from imagegram import schema
+
+    schema.register()
+    try:
+        with initialize_config_dir(str(schema.CONF), version_base="1.3"):
+            return compose("config", list(overrides))
+    except HydraException as error:
+        if isinstance(error.__cause__, ImagegramError):
+            raise error.__cause__ from None
+        hints = schema.explain_overrides(list(overrides))
+        raise ConfigError("\n".join([str(error), *hints])) from error
+
+
+def _foresee(cfg: DictConfig, outputs: Path) -> Forecast:
+    from imagegram.experiment import build
+    from imagegram.plan.planner import foresee
+    from imagegram.run import flow
+    from imagegram.run_folder import num_workers
+    from imagegram.store.artifacts import ArtifactStore
+
+    store = ArtifactStore(root=outputs / "artifacts")
+    return foresee(build(cfg), flow, store=store, workers=num_workers(cfg))
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the first one above it that exists: its file system is the one to ask."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _show(forecast: Forecast, free: int, outputs: Path) -> None:
+    table = Table(box=None)
+    table.add_column("stage", no_wrap=True)
+    for heading in ("cached", "images", "tokens", "to write", "memory", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("rate", no_wrap=True)
+    for stage in forecast.stages:
+        done = stage.cached == stage.parts
+        table.add_row(
+            stage.name,
+            "all" if done else f"{stage.cached} of {stage.parts}",
+            f"{stage.images:,}",
+            f"{stage.tokens:,}" if stage.tokens else "",
+            "" if done else human_bytes(stage.disk_bytes),
+            "" if done else human_bytes(stage.memory_bytes),
+            "" if done else f"{stage.seconds:,.1f}",
+            "" if done else stage.source,
+        )
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a file has no edge
+    console.print(table)
+    verdict = "fits" if forecast.disk_bytes <= free else "DOES NOT FIT"
+    print(
+        f"to write {human_bytes(forecast.disk_bytes)} in {outputs}, {human_bytes(free)} free: "
+        f"{verdict}; memory {human_bytes(forecast.memory_bytes)}; about {forecast.seconds:,.0f} s"
+    )
+    if forecast.num_estimated:
+        print(f"images of {forecast.num_estimated} tars are estimated from their sizes")
+    if forecast.num_unknown:
+        print(f"{forecast.num_unknown} shards were never hashed here: they count as not cached")
+    if any(stage.source == "built in" for stage in forecast.stages):
+        print(f"built-in rates: {BUILTIN}")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_cleanly(main))
