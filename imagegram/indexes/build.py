@@ -1,32 +1,54 @@
-"""Build ``table.0``, the suffix array of a token stream, by libdivsufsort over its bytes.
+"""Build ``table.0``, the suffix array of a token stream, with libdivsufsort.
 
-Suffixes that start at even bytes, in the order of all byte suffixes, are the token suffixes in
-memcmp order: the order that infini-gram and fast-gram search. About 5 M tokens/s on one core;
-memory: 10 bytes a token below 2 GiB of stream (32-bit sort), 18 above (64-bit sort).
+Tokens are first written as order-preserving code words, one byte each for up to 257 distinct
+tokens but for a few (``indexes/byte_code.py``), and the bytes are sorted: half as many symbols as
+sorting the bytes of the stream, for the same table. That is the order which infini-gram and
+fast-gram search: memcmp of the little-endian tokens, the end of the stream first.
+
+Memory is 5 bytes a coded byte (9 from 2 GiB of code on, which is sorted with 64 bits), so 5 or 10
+bytes a token; a quarter byte more where words of one and two bytes mix. Stream and pointers pass
+block by block.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import IndexFormatError, StageError
-from imagegram.indexes.format import MAX_POINTER_WIDTH, pointer_width
+from imagegram.indexes.byte_code import IDS, ByteCode, most_bytes
+from imagegram.indexes.format import pointer_width
 from imagegram.indexes.stream import TOKEN_BYTES
 
-_BLOCK: Final = 1 << 22
+#: Tokens, or suffixes, that pass at a time.
+_BLOCK: Final = 1 << 20
+#: From so many coded bytes on, positions need 64 bits while they are sorted.
+_WIDE: Final = 2**31
 
 
-def build_table(tokens_path: Path, table_path: Path) -> int:
+def sort_bytes(num_tokens: int, num_distinct: int) -> int:
+    """Most bytes of memory that :func:`build_table` takes, beside 50 MB of blocks and code.
+
+    Args:
+        num_tokens: of the stream, separators included.
+        num_distinct: distinct tokens in it, the separator included; more is safe.
+    """
+    coded = most_bytes(num_tokens, num_distinct)
+    return coded * (5 if coded < _WIDE else 9) + coded // 4
+
+
+def build_table(tokens_path: Path, table_path: Path, *, force_wide: bool = False) -> int:
     """Sort all suffixes of ``tokens_path`` and write their byte positions to ``table_path``.
 
     Args:
         tokens_path: little-endian uint16 stream; may be empty.
         table_path: written; one pointer a token, little-endian, of
             :func:`~imagegram.indexes.format.pointer_width` bytes (by the *largest* pointer).
+        force_wide: sort with 64 bits also where 32 are enough; the table is the same.
 
     Returns:
         Bytes of one pointer.
@@ -35,38 +57,68 @@ def build_table(tokens_path: Path, table_path: Path) -> int:
         IndexFormatError: when the stream is not a whole number of tokens.
         StageError: when the sort does not fit into memory.
     """
-    stream = np.fromfile(tokens_path, dtype=np.uint8)
-    if stream.size % TOKEN_BYTES:
+    size = tokens_path.stat().st_size
+    if size % TOKEN_BYTES:
         raise IndexFormatError(
-            f"{tokens_path} has {stream.size} bytes, not a multiple of {TOKEN_BYTES}: it was cut; "
+            f"{tokens_path} has {size} bytes, not a multiple of {TOKEN_BYTES}: it was cut; "
             "make it again"
         )
-    width = pointer_width(stream.size // TOKEN_BYTES)
-    byte_suffixes = _sort(stream, tokens_path) if stream.size else np.empty(0, np.int32)
-    written = 0
+    num_tokens = size // TOKEN_BYTES
+    width = pointer_width(num_tokens)
     with table_path.open("wb") as table:
-        for start in range(0, byte_suffixes.size, _BLOCK):
-            block = byte_suffixes[start : start + _BLOCK]
-            written += _write_pointers(table, block[block % TOKEN_BYTES == 0], width)
-    assert written == stream.size // TOKEN_BYTES
+        if num_tokens:
+            code = ByteCode.of(_count(tokens_path))
+            try:
+                written = _sort(tokens_path, table, code, num_tokens, width, force_wide)
+            except MemoryError as error:
+                raise StageError(
+                    f"sorting the {num_tokens} tokens of {tokens_path} needs about "
+                    f"{5 * code.num_bytes(num_tokens)} bytes of memory; build smaller index "
+                    f"shards, generator.shard_tokens={num_tokens // 2}, or fewer at a time, "
+                    "runtime.workers=1"
+                ) from error
+            assert written == num_tokens
     return width
 
 
-def _sort(stream: NDArray[np.uint8], path: Path) -> NDArray[Any]:
+def _count(tokens_path: Path) -> NDArray[np.int64]:
+    """(65536,) occurrences of every token."""
+    counts = np.zeros(IDS, np.int64)
+    for tokens in _blocks(tokens_path):
+        counts += np.bincount(tokens, minlength=IDS)
+    return counts
+
+
+def _blocks(tokens_path: Path) -> Iterator[NDArray[np.uint16]]:
+    """The stream piece by piece; read, not mapped, so that no page of it stays in memory."""
+    with tokens_path.open("rb") as stream:
+        while (tokens := np.fromfile(stream, "<u2", _BLOCK)).size:
+            yield tokens
+
+
+def _sort(
+    tokens_path: Path, table: BinaryIO, code: ByteCode, num_tokens: int, width: int, wide: bool
+) -> int:
+    """Write the whole table; returns the number of pointers."""
     from pydivsufsort import divsufsort
 
-    try:
-        suffixes: NDArray[Any] = divsufsort(stream)  # picks the 64-bit sort from 2 GiB on
-    except MemoryError as error:
-        need = stream.size * (5 if stream.size < 2**31 else 9)
-        raise StageError(
-            f"sorting the suffixes of {path} ({stream.size} bytes) needs about {need} bytes of "
-            "memory; use fewer runtime.workers, or smaller corpus shards"
-        ) from error
-    return suffixes
+    from imagegram.indexes import build_kernels as kernels
 
-
-def _write_pointers(table: Any, pointers: NDArray[Any], width: int) -> int:
-    packed = pointers.astype("<i8").view(np.uint8).reshape(-1, MAX_POINTER_WIDTH)[:, :width]
-    table.write(np.ascontiguousarray(packed))
-    return len(packed)
+    coded = np.empty(code.num_bytes(num_tokens), np.uint8)
+    mixed = 0 < code.num_long < num_tokens
+    directory = np.zeros(2 * (coded.size // 64 + 1) if mixed else 0, np.uint64)
+    end = 0
+    for tokens in _blocks(tokens_path):
+        end = kernels.encode(tokens, code.lead, code.second, coded, end, directory)
+    suffixes: NDArray[Any] = divsufsort(coded, force64=wide or coded.size >= _WIDE)
+    del coded
+    kernels.count_before(directory)
+    step = 0 if mixed else 1 + (code.num_long > 0)
+    packed = np.empty(_BLOCK * width, np.uint8)
+    written = 0
+    for start in range(0, suffixes.size, _BLOCK):
+        block = suffixes[start : start + _BLOCK]
+        count = kernels.pointers(block, step, directory, width, np.uint64(packed.ctypes.data))
+        table.write(packed[: count * width].data)
+        written += count
+    return written

@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 from imagegram.compiled import njit
 
 __all__ = [
+    "count_ones",
     "load_packed",
     "load_u8",
     "load_u16",
@@ -75,6 +76,15 @@ def _prefetch(typingctx: Any, address: Any) -> Any:
     return types.void(types.uint64), codegen
 
 
+def _count_ones(typingctx: Any, bits: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), codegen
+
+
+#: ``count_ones(bits)``: how many of the 64 are set.
+count_ones: Any = intrinsic(_count_ones)
 #: ``prefetch(address)``.
 prefetch: Any = intrinsic(_prefetch)
 load_u8, load_u16, load_u32, load_u64 = _load(8), _load(16), _load(32), _load(64)
