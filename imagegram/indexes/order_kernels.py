@@ -17,7 +17,7 @@ from imagegram.indexes.order import MINIMA_FANOUT
 
 #: Largest shared length that is stored; longer ones read as this.
 LONGEST: Final = 65535
-#: Suffixes whose predecessors are fetched together, so that their cache misses overlap.
+#: Suffixes whose neighbours are fetched together, so that their cache misses overlap.
 _BATCH: Final = 256
 
 #: Integers inside kernels: compiled as int64, int or np.int64 to a type checker.
@@ -122,10 +122,12 @@ def share(
     for start in range(first, last, _BATCH):
         size = min(_BATCH, last - start)
         for k in range(size):
-            rank = load_packed(inverse, inverse_width, n, start + k)
-            ranks[k] = rank
-            before[k] = load_packed(table, width, n, rank - 1) >> 1 if rank else -1
+            ranks[k] = load_packed(inverse, inverse_width, n, start + k)
+            prefetch(table + np.uint64(max(ranks[k] - 1, 0) * width))
+        for k in range(size):
+            before[k] = load_packed(table, width, n, ranks[k] - 1) >> 1 if ranks[k] else -1
             prefetch(tokens + np.uint64(2 * max(before[k], 0)))
+            prefetch(lcp + np.uint64(2 * ranks[k]))
         for k in range(size):
             i, j = start + k, before[k]
             room = n - max(i, j)
@@ -156,11 +158,16 @@ def repeats(
 ) -> NDArray[np.uint16]:
     """(last - first,) longest prefix of each suffix that occurs at another place as well."""
     longest = np.empty(last - first, np.uint16)
-    for i in range(first, last):
-        rank = load_packed(inverse, inverse_width, n, i)
-        longest[i - first] = lcp[rank]
-        if rank + 1 < n:
-            longest[i - first] = max(lcp[rank], lcp[rank + 1])
+    address = np.uint64(lcp.ctypes.data)
+    for start in range(first, last, _BATCH):
+        end = min(start + _BATCH, last)
+        for i in range(start, end):
+            prefetch(address + np.uint64(2 * load_packed(inverse, inverse_width, n, i)))
+        for i in range(start, end):
+            rank = load_packed(inverse, inverse_width, n, i)
+            longest[i - first] = lcp[rank]
+            if rank + 1 < n:
+                longest[i - first] = max(lcp[rank], lcp[rank + 1])
     return longest
 
 
