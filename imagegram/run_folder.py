@@ -31,6 +31,7 @@ from imagegram.protocols import ImageSet, Stage
 from imagegram.schema import STAGES
 from imagegram.stages.context import RunContext
 from imagegram.stages.evaluate import Evaluation
+from imagegram.stages.pairs import FindPairs
 from imagegram.stages.parts import link_or_copy
 from imagegram.stages.report import ReportInputs, write_report
 from imagegram.stages.tokens import TokenSet
@@ -198,6 +199,11 @@ class Run:
     def report(self, evaluation: Evaluation, *, generated: ImageSet, tokens: TokenSet) -> None:
         """Write ``report.html``."""
         exp, facts = self.exp, tokens.artifact.facts
+        found = self.context.make(
+            FindPairs(
+                evaluation=evaluation, generated=generated, tokens=tokens, tokenizer=exp.tokenizer
+            )
+        )
         inputs = ReportInputs(
             title=f"{exp.corpus.name} x {exp.tokenizer.name} x {exp.sampler.name}",
             config_yaml=OmegaConf.to_yaml(self.cfg, resolve=True),
@@ -218,7 +224,7 @@ class Run:
             scores=evaluation.scores,
             curves=evaluation.curves,
             generated=generated,
-            tokens=tokens,
+            pairs=found.pairs,
             tokenizer=exp.tokenizer,
             stages=[
                 {"name": name, **dataclasses.asdict(record)}

@@ -12,22 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from markupsafe import Markup
 
 from imagegram import pictures
 from imagegram.charts import histogram_chart, line_chart, scale_chart
-from imagegram.neighbours import compare, nearest_documents
 from imagegram.protocols import ImageSet, Tokenizer
 from imagegram.records import Images
 from imagegram.stages.evaluate import Curves, Score
 from imagegram.stages.explanations import GROUPS, explain
-from imagegram.stages.tokens import TokenSet
+from imagegram.stages.pairs import Pair
 
 REPORT: Final = "report.html"
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _SHOWN_SAMPLES: Final = 64
-_SHOWN_PAIRS: Final = 64
 _OPEN_PAIRS: Final = 12
 
 
@@ -42,8 +39,8 @@ class ReportInputs:
         scores: by score name.
         curves: image set -> curve name -> array, as :class:`Evaluation` has them.
         generated: the samples.
-        tokens: the training documents.
-        tokenizer: decodes them.
+        pairs: the samples that copy most beside training images.
+        tokenizer: names the levels.
         stages: one dict a stage with name, hit, digest, duration_s, path.
         notes: by score name, why a part of it is missing.
         recipes: by score name, what numbers must share to be comparable.
@@ -55,7 +52,7 @@ class ReportInputs:
     scores: Mapping[str, Score]
     curves: Curves
     generated: ImageSet
-    tokens: TokenSet
+    pairs: Sequence[Pair]
     tokenizer: Tokenizer
     stages: Sequence[Mapping[str, Any]]
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -79,7 +76,7 @@ def write_report(folder: Path, inputs: ReportInputs) -> Path:
         css=Markup((_TEMPLATES / "report.css").read_text()),
         samples=inputs.generated.images[:_SHOWN_SAMPLES],
         num_samples=inputs.generated.num_images,
-        pairs=_worst_pairs(inputs),
+        pairs=inputs.pairs,
         num_open_pairs=_OPEN_PAIRS,
         groups=_score_groups(inputs),
         charts=_charts(inputs),
@@ -95,39 +92,6 @@ def _data_url(image_HWC: Images) -> Markup:
     png = pictures.png_bytes(pictures.enlarge(image_HWC[None], scale)[0])
     encoded = base64.b64encode(png).decode()
     return Markup(f"data:image/png;base64,{encoded}")
-
-
-# ------------------------------------------------------------------------------------------ copies
-
-
-def _worst_pairs(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """The samples that copy most, each with its nearest training image and its largest source."""
-    curves = inputs.curves.get("generated", {})
-    count = inputs.generated.num_images
-    shares = curves.get("source_share")
-    sources = curves.get("source_document")
-    exact = curves.get("exact_copy", np.zeros(count))
-    worst = np.arange(count) if shares is None else np.argsort(-shares, kind="stable")
-    shown = worst[:_SHOWN_PAIRS]
-    images = np.asarray(inputs.generated.images[np.sort(shown)])
-    images = images[np.argsort(np.argsort(shown))]  # a memory map is read forwards
-    suspects = [None if sources is None or sources[i] < 0 else int(sources[i]) for i in shown]
-    context = {"tokens": inputs.tokens, "tokenizer": inputs.tokenizer}
-    nearest = nearest_documents(images, suspects=suspects, **context)  # type: ignore[arg-type]
-    pairs = []
-    for sample, image, suspect, near in zip(shown, images, suspects, nearest, strict=True):
-        other = suspect is not None and suspect != near.document
-        pairs.append(
-            {
-                "sample": int(sample),
-                "image": image,
-                "exact": bool(exact[sample]),
-                "share": None if shares is None else float(shares[sample]),
-                "nearest": near,
-                "source": compare(image, suspect, **context) if other else None,  # type: ignore[arg-type]
-            }
-        )
-    return pairs
 
 
 # ------------------------------------------------------------------------------------------ scores

@@ -13,6 +13,7 @@ from imagegram.metrics.novelty import NoveltyMetric, OrderMetric
 from imagegram.neighbours import nearest_documents
 from imagegram.records import Measurement
 from imagegram.stages.evaluate import Score
+from imagegram.stages.pairs import find_pairs, read_pairs, write_pairs
 from imagegram.stages.report import ReportInputs, write_report
 from tests.image_sets import (
     TOKENIZER,
@@ -67,12 +68,20 @@ def inputs(**changes: object) -> ReportInputs:
         },
         "curves": curves,
         "generated": SAMPLES,
-        "tokens": CORPUS,
         "tokenizer": TOKENIZER,
         "stages": [{"name": "index", "hit": True, "digest": "abc", "duration_s": 0.5, "path": "p"}],
         "notes": {"fd_pixels": "generated: too few"},
     }
-    return ReportInputs(**fields | changes)
+    fields |= changes
+    curves = fields["curves"]
+    fields["pairs"] = find_pairs(
+        curves.get("generated", {}),
+        generated=SAMPLES,
+        tokens=CORPUS,
+        tokenizer=TOKENIZER,
+        max_pairs=64,
+    )
+    return ReportInputs(**fields)
 
 
 def test_the_report_holds_everything_and_links_to_nothing(tmp_path: Path) -> None:
@@ -123,6 +132,25 @@ def test_the_nearest_document_is_that_of_brute_force() -> None:
         assert neighbour.rms == pytest.approx(rms.min())
         assert neighbour.document == int(rms.argmin())
         assert neighbour.metadata["key"] == f"k{neighbour.document}"
+
+
+def test_pairs_are_read_as_they_were_written(tmp_path: Path) -> None:
+    curves = {
+        "source_share": np.array([0.1, 0.5, 0.2, 0.0, 0.0, 0.9, 1.0]),
+        "source_document": np.array([3.0, -1.0, 8.0, 1.0, 2.0, 7.0, 41.0]),
+        "exact_copy": np.array([0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]),
+    }
+    context = {"generated": SAMPLES, "tokens": CORPUS, "tokenizer": TOKENIZER}
+    pairs = find_pairs(curves, max_pairs=5, **context)  # type: ignore[arg-type]
+    assert [pair.sample for pair in pairs] == [6, 5, 1, 2, 0]
+    assert [pair.exact for pair in pairs] == [True, True, False, False, False]
+    assert any(pair.source is not None for pair in pairs)
+    write_pairs(tmp_path, pairs)
+    again = read_pairs(tmp_path)
+    assert repr(again) == repr(pairs)
+    for pair, other in zip(pairs, again, strict=True):
+        assert np.array_equal(pair.nearest.image, other.nearest.image)
+        assert (pair.source is None) == (other.source is None)
 
 
 def test_charts_leave_gaps_for_what_is_not_defined() -> None:
