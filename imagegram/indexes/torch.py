@@ -10,6 +10,7 @@ token (ten from 1 G tokens a shard on).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
@@ -244,7 +245,13 @@ class TorchIndex(Index):
             places += [(s, int(at)) for at in self.tables[s].table[lo : max(stop, lo)].tolist()]
         return places
 
-    def match_lengths(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    def match_lengths(
+        self,
+        tokens_BT: NDArray[np.integer[Any]],
+        *,
+        workers: int | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> NDArray[np.int32]:
         """See :meth:`Index.match_lengths`; one search per position and shard, all at once."""
         rows = check_ids(tokens_BT, dimensions=2)
         num_tokens = rows.shape[1]
@@ -262,9 +269,13 @@ class TorchIndex(Index):
                 _, found = table.bound(queries, torch.zeros_like(every), hi, after=False)
                 best = torch.maximum(best, found)
             lengths[b : b + step] = best.cpu().numpy().reshape(part.shape)
+            if advance is not None:
+                advance(len(part))
         return lengths
 
-    def documents_equal(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    def documents_equal(
+        self, tokens_BT: NDArray[np.integer[Any]], *, workers: int | None = None
+    ) -> NDArray[np.int64]:
         """See :meth:`Index.documents_equal`."""
         rows = check_ids(tokens_BT, dimensions=2)
         counts = np.zeros(len(rows), dtype=np.int64)

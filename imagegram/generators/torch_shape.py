@@ -1,0 +1,147 @@
+"""Counts to probabilities on a device, with the bits of ``samplers/categorical.py``.
+
+Additions happen one by one in ascending token order, as there; divisions and products are IEEE on
+every device. Powers and logarithms are not: they differ between libraries in the last bit. So
+powers come from the host, where ``math.pow`` is the one that the definition calls; the entropy is
+computed on the device, and where an error of its last bits could show in float32, on the host.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imagegram.protocols import Sampler
+from imagegram.samplers.categorical import entropy_bits
+
+#: Counts below this have their powers in a table.
+SIDE: Final = 256
+
+
+class Shaped(NamedTuple):
+    """E distributions over up to K tokens each.
+
+    Attributes:
+        probability: (K, E) float64, 0 for what was cut away and behind the last token.
+        cumulative: (K, E) float64 sums of the probabilities up to each token.
+        last: (E,) int64 last token that can be drawn.
+        entropy: (E,) float32 bits.
+    """
+
+    probability: Tensor
+    cumulative: Tensor
+    last: Tensor
+    entropy: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shaper:
+    """A sampler's temperature and truncation, for many contexts at once."""
+
+    sampler: Sampler
+    device: torch.device
+
+    def shape(self, counts_KE: Tensor, *, bounded: bool) -> Shaped:
+        """Distributions of counts.
+
+        Args:
+            counts_KE: (K, E) int64, E >= 2: counts by ascending token id, then zeros; at least one
+                of a column is not zero.
+            bounded: whether all are known to be below :data:`SIDE`.
+        """
+        p_KE = self._probabilities(counts_KE, bounded)
+        positive = p_KE > 0
+        numbers = torch.arange(len(p_KE), device=self.device)[:, None]
+        last_E = (numbers * positive).amax(0)
+        return Shaped(p_KE, running_sum(p_KE), last_E, _entropy(p_KE, positive))
+
+    def _probabilities(self, counts_KE: Tensor, bounded: bool) -> Tensor:
+        """The definition, line by line, for all columns."""
+        top_k, top_p, min_p = self.sampler.top_k or 0, self.sampler.top_p, self.sampler.min_p
+        largest_E = counts_KE.argmax(0, keepdim=True)  # the first among equals
+        if self.sampler.temperature == 0.0:
+            zeros = torch.zeros(counts_KE.shape, dtype=torch.float64, device=self.device)
+            return zeros.scatter_(0, largest_E, 1.0)
+        p_KE = _normalized(self._powers(counts_KE, counts_KE.gather(0, largest_E), bounded))
+        if top_k or top_p < 1.0:
+            order_KE = (-p_KE).sort(dim=0, stable=True).indices
+            numbers_KE = torch.arange(len(p_KE), device=self.device)[:, None].expand_as(order_KE)
+            rank_KE = torch.empty_like(order_KE).scatter_(0, order_KE, numbers_KE)
+            if top_k:
+                cut_KE = _normalized(torch.where(rank_KE < top_k, p_KE, 0.0))
+                p_KE = torch.where((counts_KE > 0).sum(0) > top_k, cut_KE, p_KE)
+            if top_p < 1.0:
+                mass_KE = running_sum(p_KE.gather(0, order_KE)).roll(1, 0)
+                mass_KE[0] = 0.0
+                kept_KE = (mass_KE < top_p).gather(0, rank_KE)
+                p_KE = _normalized(torch.where(kept_KE, p_KE, 0.0))
+        if min_p > 0.0:
+            least_E = min_p * p_KE.gather(0, largest_E)
+            p_KE = _normalized(torch.where(p_KE < least_E, 0.0, p_KE))
+        return p_KE
+
+    def _powers(self, counts_KE: Tensor, top_E: Tensor, bounded: bool) -> Tensor:
+        """``(count / top) ** (1 / temperature)``."""
+        exponent = 1.0 / self.sampler.temperature
+        if bounded:
+            return self._power_table[counts_KE + top_E * SIDE]
+        ratios_KE = counts_KE.double() / top_E.double()
+        distinct, number_KE = torch.unique(ratios_KE, return_inverse=True)
+        powers = map(math.pow, distinct.tolist(), itertools.repeat(exponent))
+        table = torch.tensor(list(powers), dtype=torch.float64, device=self.device)
+        return table[number_KE]
+
+    @cached_property
+    def _power_table(self) -> Tensor:
+        """(SIDE * SIDE,) power of count / top at ``count + top * SIDE``."""
+        exponent = 1.0 / self.sampler.temperature
+        table = np.zeros((SIDE, SIDE))
+        for top in range(1, SIDE):
+            table[top, : top + 1] = [math.pow(n / top, exponent) for n in range(top + 1)]
+        return torch.from_numpy(table.ravel()).to(self.device)
+
+
+def running_sum(values_KE: Tensor) -> Tensor:
+    """Sums from the first row on, added one by one, in the order of the rows."""
+    if _adds_in_order(values_KE.device):
+        return values_KE.cumsum(0)
+    sums_KE = values_KE.clone()
+    for above, row in itertools.pairwise(sums_KE):
+        row += above
+    return sums_KE
+
+
+@functools.cache
+def _adds_in_order(device: torch.device) -> bool:
+    """Whether torch adds down the columns of a matrix one by one; one row at a time, CUDA does not.
+
+    Nothing promises that it will stay so: a column of numbers whose sum depends on the order asks.
+    """
+    values_KE = np.random.Generator(np.random.Philox(0)).random((3000, 4))
+    sums_KE = torch.from_numpy(values_KE).to(device).cumsum(0).cpu().numpy()
+    return np.array_equal(sums_KE, np.cumsum(values_KE, axis=0))
+
+
+def _normalized(weights_KE: Tensor) -> Tensor:
+    return weights_KE / running_sum(weights_KE)[-1]
+
+
+def _entropy(p_KE: Tensor, positive_KE: Tensor) -> Tensor:
+    """(E,) float32 bits, the float64 sum of the definition rounded."""
+    terms_KE = p_KE * p_KE.log2()
+    bits_E = -torch.where(positive_KE, terms_KE, 0.0).sum(0)
+    # Far more than the error of any logarithm and any order of additions.
+    error = (len(p_KE) + 8) * 2.0**-46
+    rounded_E = bits_E.float()
+    unsure_E = ((bits_E - error).float() != (bits_E + error).float()) & (positive_KE.sum(0) > 1)
+    for e in unsure_E.nonzero().ravel().tolist():
+        rounded_E[e] = entropy_bits(p_KE[:, e].cpu().numpy())
+    return torch.where(positive_KE.sum(0) > 1, rounded_E, 0.0)
