@@ -8,6 +8,7 @@ Level 0 is the image at the base size. Level *i* holds, for every colour of ever
 so that decoding is the same recursion, and exact at the finest level wherever no residual of that
 level clips. Every ``resize`` is Pillow's bilinear filter (antialiased when it shrinks), from the
 original and not from the level above; the aspect ratio is squashed, nothing is cropped.
+:func:`encode_reference` is this, to be read; ``kernels.py`` does the same, compiled.
 
 >>> tokenizer = PyramidTokenizer(name="toy", sizes=(1, 2))
 >>> image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3) * 20
@@ -96,18 +97,14 @@ class PyramidTokenizer:
             raise TokenError(
                 f"encode needs one RGB image (H, W, 3) uint8, got {image.shape} {image.dtype}"
             )
-        picture = Image.fromarray(image)
-        levels: list[NDArray[np.uint8]] = []
-        recon, num_clipped = _resize(picture, self.sizes[0]), 0
-        levels.append(recon)
-        for size in self.sizes[1:]:
-            above = _resize(Image.fromarray(recon), size).astype(np.int16)
-            residual = _resize(picture, size).astype(np.int16) - above + ZERO_RESIDUAL
-            level = np.clip(residual, 0, 255)
-            num_clipped = int(np.count_nonzero(level != residual))
-            recon = np.clip(above + level - ZERO_RESIDUAL, 0, 255).astype(np.uint8)
-            levels.append(level.astype(np.uint8))
-        return np.concatenate([level.ravel() for level in levels]).astype(np.uint16), num_clipped
+        from imagegram.tokenizers.kernels import encode_image
+        from imagegram.tokenizers.resampling import as_matrix, taps
+
+        height, width, _ = image.shape
+        rows, columns = (taps(tuple((n, s) for s in self.sizes)) for n in (height, width))
+        tokens = np.empty(self.num_tokens, dtype=np.uint16)
+        num_clipped = encode_image(as_matrix(image), rows, columns, taps(self._doublings), tokens)
+        return tokens, int(num_clipped)
 
     def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
         """Images of whole token sequences.
@@ -124,25 +121,28 @@ class PyramidTokenizer:
                 ids are never wrapped.
             ConfigError: when ``output_size`` is not positive.
         """
+        from imagegram.tokenizers.kernels import decode_images
+        from imagegram.tokenizers.resampling import resize, taps
+
         tokens = np.asarray(tokens_BT)
         self._check(tokens)
         if output_size is not None and output_size < 1:
             raise ConfigError(f"output_size must be at least 1 pixel, got {output_size}")
-        side = self.sizes[-1] if output_size is None else output_size
-        images = np.empty((len(tokens), side, side, 3), np.uint8)
-        for image, tokens_T in zip(images, tokens, strict=True):
-            finest = self._decode_finest(tokens_T)
-            image[:] = finest if side == len(finest) else _resize(Image.fromarray(finest), side)
+        side = self.sizes[-1]
+        finest = np.empty((len(tokens), side, side, 3), dtype=np.uint8)
+        # A copy: memory maps are read-only, which to numba is another type.
+        ids = np.array(tokens, dtype=np.uint16, order="C")
+        decode_images(ids, self.sizes[0], taps(self._doublings), finest)
+        if output_size in (None, side):
+            return finest
+        images = np.empty((len(tokens), output_size, output_size, 3), dtype=np.uint8)
+        for image, pixels in zip(images, finest, strict=True):
+            image[:] = resize(pixels, output_size)
         return images
 
-    def _decode_finest(self, tokens_T: NDArray[np.integer]) -> NDArray[np.uint8]:
-        base, *residuals = self.layout.level_slices
-        recon = tokens_T[base].reshape(self.sizes[0], self.sizes[0], 3).astype(np.uint8)
-        for size, positions in zip(self.sizes[1:], residuals, strict=True):
-            above = _resize(Image.fromarray(recon), size).astype(np.int16)
-            residual = tokens_T[positions].reshape(size, size, 3).astype(np.int16) - ZERO_RESIDUAL
-            recon = np.clip(above + residual, 0, 255).astype(np.uint8)
-        return recon
+    @property
+    def _doublings(self) -> tuple[tuple[int, int], ...]:
+        return tuple(itertools.pairwise(self.sizes))
 
     def _check(self, tokens: NDArray[np.integer]) -> None:
         if tokens.ndim != 2 or tokens.shape[1] != self.num_tokens or tokens.dtype.kind not in "iu":
@@ -158,6 +158,30 @@ class PyramidTokenizer:
                 f"({self.layout.describe(position)}) is not in 0 ... {_VOCAB_SIZE - 1}; "
                 f"{int(outside.sum())} ids are outside"
             )
+
+
+def encode_reference(image: Images, sizes: tuple[int, ...]) -> tuple[Tokens, int]:
+    """What :meth:`PyramidTokenizer.encode` means: every level by Pillow and numpy, slowly.
+
+    Args:
+        image: (H, W, 3) uint8.
+        sizes: of the levels.
+
+    Returns:
+        Tokens and clipped residuals, as ``encode``.
+    """
+    picture = Image.fromarray(image)
+    levels: list[NDArray[np.uint8]] = []
+    recon, num_clipped = _resize(picture, sizes[0]), 0
+    levels.append(recon)
+    for size in sizes[1:]:
+        above = _resize(Image.fromarray(recon), size).astype(np.int16)
+        residual = _resize(picture, size).astype(np.int16) - above + ZERO_RESIDUAL
+        level = np.clip(residual, 0, 255)
+        num_clipped = int(np.count_nonzero(level != residual))
+        recon = np.clip(above + level - ZERO_RESIDUAL, 0, 255).astype(np.uint8)
+        levels.append(level.astype(np.uint8))
+    return np.concatenate([level.ravel() for level in levels]).astype(np.uint16), num_clipped
 
 
 def _resize(picture: Image.Image, size: int) -> NDArray[np.uint8]:
