@@ -32,6 +32,7 @@ from imagegram.tokenizers.layout import TokenLayout
 
 if TYPE_CHECKING:
     from imagegram.generators.native import NativeGenerator
+    from imagegram.generators.torch import TorchGenerator
     from imagegram.indexes import Index
     from imagegram.indexes.format import IndexShard
 
@@ -42,13 +43,17 @@ class NgramGenerator:
 
     Attributes:
         name: of the configuration file.
-        engine: ``native`` (compiled), ``naive`` (the definition, slow) or ``fastgram`` (the PyPI
-            package, some samplers only); changes the speed, never the result.
+        engine: ``native`` (compiled), ``torch`` (many images on a device, one index shard, some
+            samplers only), ``naive`` (the definition, slow) or ``fastgram`` (the PyPI package, some
+            samplers only); changes the speed, never the result.
+        device: of engine ``torch``: ``cpu``, ``cuda``, ``cuda:1`` ...; None: CUDA when there is
+            one.
     """
 
     VERSION: ClassVar[int] = 1
     name: str
     engine: str = field(default="native", metadata=NOT_IDENTITY)
+    device: str | None = field(default=None, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -60,7 +65,7 @@ class NgramGenerator:
         """The stage that indexes a token set (``stages.tokens.TokenSet``)."""
         from imagegram.stages.index import BuildIndex
 
-        return BuildIndex(tokens=tokens, engine=self.engine)
+        return BuildIndex(tokens=tokens, engine=self.engine, device=self.device)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,11 +76,13 @@ class FittedNgram:
         artifact: of the index; its digest is this model's identity.
         shards: of the index, in the order of their document ids.
         engine: see :class:`NgramGenerator`.
+        device: see there.
     """
 
     artifact: Artifact
     shards: tuple[IndexShard, ...]
     engine: str = "native"
+    device: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Addresses of memory maps mean nothing in another process, which maps them again.
@@ -87,16 +94,26 @@ class FittedNgram:
 
     @cached_property
     def index(self) -> Index:
-        """The index as a library: counts, next tokens, spans, documents."""
+        """The index as a library: counts, next tokens, spans, documents.
+
+        Metrics ask many single questions, which cost a device more than the memory maps.
+        """
         from imagegram.indexes.open import make_engine
 
-        return make_engine(self.shards, engine=self.engine)
+        engine = "native" if self.engine == "torch" else self.engine
+        return make_engine(self.shards, engine=engine)
 
     @cached_property
     def _native(self) -> NativeGenerator:
         from imagegram.generators.native import NativeGenerator
 
         return NativeGenerator(shards=self.shards)
+
+    @cached_property
+    def _torch(self) -> TorchGenerator:
+        from imagegram.generators.torch import TorchGenerator
+
+        return TorchGenerator(shards=self.shards, device=self.device)
 
     def generate(
         self,
@@ -202,6 +219,8 @@ class FittedNgram:
     ) -> Callable[..., tuple[Tokens, Trace]]:
         if self.engine == "native":
             return partial(self._native.rows, sampler=sampler, layout=layout, workers=workers)
+        if self.engine == "torch":
+            return partial(self._torch.rows, sampler=sampler, layout=layout, workers=workers)
         return partial(trace_rows, self._lookup(sampler, layout))
 
     def _lookup(self, sampler: Sampler, layout: TokenLayout) -> Lookup:
