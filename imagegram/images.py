@@ -15,12 +15,16 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from imagegram.errors import ImagegramError
+from imagegram.jpeg import decode_plain, plain_size, scale_for
 from imagegram.records import Images
 
 #: Most pixels that are decoded, by the header, before a byte of the picture is: a third of 2**29
@@ -39,6 +43,7 @@ _UPRIGHT: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE: Final = tuple(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
 # What Pillow's readers raise for damaged bytes; anything else is a defect that must be seen.
 _DAMAGE: Final = (
     OSError,
@@ -67,6 +72,20 @@ class UnreadableImage(ImagegramError):  # noqa: N818 - a verdict on a picture, n
         self.reason = reason
 
 
+@dataclass(frozen=True)
+class Picture:
+    """Decoded pixels, upright.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, smaller than the file says where a draft was allowed.
+        height, width: of the file, in pixels, upright.
+    """
+
+    pixels: Images
+    height: int
+    width: int
+
+
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Images:
     """RGB pixels of a JPEG, PNG or WebP file, upright as a viewer would show it.
 
@@ -84,17 +103,62 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Images:
     Raises:
         UnreadableImage: with its reason; see the class.
     """
+    with quiet():
+        return read_picture(data, max_pixels=max_pixels).pixels
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Pillow's warnings from the console: it warns at half of its limit; ours is strict.
+
+    Warnings belong to the whole process, so this is no business of single threads: the thread that
+    starts the others enters it for all of them.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def read_picture(
+    data: bytes, *, at_least: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Picture:
+    """What :func:`decode_image` does, for loops and threads that are :func:`quiet`.
+
+    Args:
+        data: the encoded file.
+        at_least: a draft will do: JPEG files may be decoded to 1/2, 1/4 or 1/8 of their size while
+            both sides keep this many pixels. None: exact pixels.
+        max_pixels: as for ``decode_image``.
+
+    Raises:
+        UnreadableImage: with its reason; see the class.
+    """
+    size = plain_size(data)
+    if size is not None:
+        if size[0] * size[1] > max_pixels:
+            raise UnreadableImage("too_large")
+        pixels = decode_plain(data, size, scale=scale_for(size, at_least))
+        if pixels is not None:
+            return Picture(pixels, *size)
     if not data:
         raise UnreadableImage("empty_file")
+    return _read_with_pillow(data, at_least, max_pixels)
+
+
+def _read_with_pillow(data: bytes, at_least: int | None, max_pixels: int) -> Picture:
     try:
-        with warnings.catch_warnings():
-            # Pillow warns at half of its limit; the limit here is ours and strict.
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-                if picture.width * picture.height > max_pixels:
-                    raise UnreadableImage("too_large")
-                picture.load()
-                pixels = np.asarray(_to_rgb(_upright(picture)))
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+            width, height = picture.size
+            if width * height > max_pixels:
+                raise UnreadableImage("too_large")
+            scale = scale_for((height, width), at_least)
+            if scale > 1:  # a file that is no JPEG pays no heed
+                picture.draft(None, (width // scale, height // scale))
+            picture.load()
+            turn = _UPRIGHT.get(_orientation(picture))
+            if turn in _ON_ITS_SIDE:
+                height, width = width, height
+            pixels = np.asarray(_to_rgb(picture if turn is None else picture.transpose(turn)))
     except Image.DecompressionBombError:
         raise UnreadableImage("too_large") from None
     except UnidentifiedImageError:
@@ -104,7 +168,7 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Images:
         raise UnreadableImage(_damage(data, str(error))) from None
     if not pixels.size:
         raise UnreadableImage("corrupt")
-    return pixels
+    return Picture(pixels, height, width)
 
 
 def thumbnail(image: Images) -> Images:
@@ -113,17 +177,17 @@ def thumbnail(image: Images) -> Images:
     Args:
         image: (H, W, 3) uint8.
     """
-    side = (THUMBNAIL_SIZE, THUMBNAIL_SIZE)
-    return np.asarray(Image.fromarray(image).resize(side, Image.Resampling.BILINEAR))
+    from imagegram.tokenizers.resampling import resize
+
+    return resize(image, THUMBNAIL_SIZE)
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def _orientation(picture: Image.Image) -> int:
     try:
         orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
     except _DAMAGE:  # a damaged note about the picture, not a damaged picture
-        return picture
-    operation = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return picture if operation is None else picture.transpose(operation)
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
