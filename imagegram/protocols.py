@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+S = TypeVar("S", bound="Stage[Any]")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -71,8 +72,13 @@ class Executor(Protocol):
         function: Callable[[Item, Progress], Result],
         items: Sequence[Item],
         progress: Progress,
+        *,
+        at_once: int | None = None,
     ) -> Iterator[Result]:
-        """Results of ``function(item, progress)`` in order; the first error stops the rest."""
+        """Results of ``function(item, progress)`` in order; the first error stops the rest.
+
+        At most ``at_once`` run at a time, when it is given.
+        """
 
 
 class Context(Protocol):
@@ -86,10 +92,19 @@ class Context(Protocol):
     def workers(self) -> int:
         """Processes or threads that this machine may spend."""
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of memory that may be spent, now."""
+
+    def missing(self, stages: Sequence[S]) -> list[S]:
+        """Those that no artifact is there for."""
+
     def make(self, stage: Stage[T]) -> T:
         """The handle of another stage, made first when it is missing (parts, features)."""
 
-    def make_all(self, stages: Sequence[Stage[T]], *, description: str) -> list[T]:
+    def make_all(
+        self, stages: Sequence[Stage[T]], *, description: str, at_once: int | None = None
+    ) -> list[T]:
         """Handles of independent stages, made through the executor; order kept."""
 
 

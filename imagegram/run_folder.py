@@ -94,6 +94,7 @@ class Run:
             store=ArtifactStore(root=self._outputs / "artifacts"),
             executor=ProcessExecutor(workers=num_workers(cfg)),
             progress=self._progress,
+            memory_gb=cfg.runtime.memory_gb,
         )
 
     def __enter__(self) -> Self:

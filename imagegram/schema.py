@@ -31,6 +31,7 @@ class RuntimeConfig:
     """Speed, not results."""
 
     workers: int | None = None
+    memory_gb: float | None = None
     progress: bool = True
 
 

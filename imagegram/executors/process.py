@@ -34,19 +34,22 @@ class ProcessExecutor:
         function: Callable[[Item, Progress], Result],
         items: Sequence[Item],
         progress: Progress,
+        *,
+        at_once: int | None = None,
     ) -> Iterator[Result]:
-        """Results in the order of ``items``; the first error stops the rest.
+        """Results in the order of ``items``, ``at_once`` at a time; the first error stops the rest.
 
         Raises:
             StageError: when the system killed a worker (usually for memory).
         """
-        if self.workers <= 1 or len(items) <= 1:
+        processes = min(self.workers, len(items), at_once or len(items))
+        if processes <= 1:
             yield from SerialExecutor(workers=self.workers).map(function, items, progress)
             return
         spawn = multiprocessing.get_context("spawn")
         with (
             spawn.Manager() as manager,
-            ProcessPoolExecutor(min(self.workers, len(items)), mp_context=spawn) as pool,
+            ProcessPoolExecutor(processes, mp_context=spawn) as pool,
         ):
             queue = manager.Queue()
             relay = threading.Thread(target=_relay, args=(queue, progress), daemon=True)

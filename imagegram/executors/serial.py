@@ -23,7 +23,9 @@ class SerialExecutor:
         function: Callable[[Item, Progress], Result],
         items: Sequence[Item],
         progress: Progress,
+        *,
+        at_once: int | None = None,
     ) -> Iterator[Result]:
-        """Results in the order of ``items``."""
+        """Results in the order of ``items``, one at a time."""
         for item in items:
             yield function(item, progress)

@@ -23,6 +23,7 @@ from imagegram.generators.reference import (
     trace_rows,
 )
 from imagegram.generators.trace import check_counts, check_rows
+from imagegram.indexes.build import SHARD_TOKENS, check_shard_tokens
 from imagegram.indexes.open import ENGINES
 from imagegram.protocols import FittedGenerator, Progress, Sampler, Stage
 from imagegram.records import Tokens, Trace
@@ -46,12 +47,14 @@ class NgramGenerator:
         engine: ``native`` (compiled), ``torch`` (many images on a device, one index shard, some
             samplers only), ``naive`` (the definition, slow) or ``fastgram`` (the PyPI package, some
             samplers only); changes the speed, never the result.
+        shard_tokens: most tokens of an index shard, to which token shards are joined.
         device: of engine ``torch``: ``cpu``, ``cuda``, ``cuda:1`` ...; None: CUDA when there is
             one.
     """
 
     VERSION: ClassVar[int] = 1
     name: str
+    shard_tokens: int = SHARD_TOKENS
     engine: str = field(default="native", metadata=NOT_IDENTITY)
     device: str | None = field(default=None, metadata=NOT_IDENTITY)
 
@@ -61,11 +64,18 @@ class NgramGenerator:
                 f"generator.engine={self.engine!r}: {did_you_mean(self.engine, ENGINES)}"
             )
 
+        check_shard_tokens(self.shard_tokens)
+
     def fit(self, tokens: Any) -> Stage[FittedGenerator]:
         """The stage that indexes a token set (``stages.tokens.TokenSet``)."""
         from imagegram.stages.index import BuildIndex
 
-        return BuildIndex(tokens=tokens, engine=self.engine, device=self.device)
+        return BuildIndex(
+            tokens=tokens,
+            shard_tokens=self.shard_tokens,
+            engine=self.engine,
+            device=self.device,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.errors import IndexFormatError, StageError
+from imagegram.errors import ConfigError, IndexFormatError, StageError
 from imagegram.indexes.byte_code import IDS, ByteCode, most_bytes
 from imagegram.indexes.format import pointer_width
 from imagegram.indexes.stream import TOKEN_BYTES
@@ -28,6 +28,21 @@ from imagegram.indexes.stream import TOKEN_BYTES
 _BLOCK: Final = 1 << 20
 #: From so many coded bytes on, positions need 64 bits while they are sorted.
 _WIDE: Final = 2**31
+#: Tokens that an index shard is filled to: one search for a billion of them.
+SHARD_TOKENS: Final = 2**30
+
+
+def check_shard_tokens(shard_tokens: int) -> None:
+    """Refuse a size that no shard can have.
+
+    Raises:
+        ConfigError: when it is below 1.
+    """
+    if shard_tokens < 1:
+        raise ConfigError(
+            f"generator.shard_tokens must be at least 1, received {shard_tokens}; leave it out for "
+            f"{SHARD_TOKENS}, or type generator.shard_tokens=1 for one index shard a token shard"
+        )
 
 
 def sort_bytes(num_tokens: int, num_distinct: int) -> int:

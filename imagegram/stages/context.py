@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from imagegram.memory import budget_bytes
 from imagegram.protocols import Executor, Progress, Stage
 from imagegram.store.artifacts import ArtifactStore
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Stage[Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,31 +22,51 @@ class RunContext:
         store: where artifacts live.
         executor: runs the parts of a stage (shards).
         progress: where they report.
+        memory_gb: how much may be spent, in units of 10**9 bytes; None: three quarters of what is
+            available.
     """
 
     store: ArtifactStore
     executor: Executor
     progress: Progress
+    memory_gb: float | None = None
 
     @property
     def workers(self) -> int:
         """Processes or threads that may be spent."""
         return self.executor.workers
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of memory that may be spent, now."""
+        return budget_bytes(self.memory_gb)
+
     def make(self, stage: Stage[T]) -> T:
         """The handle of ``stage``, made first when it is missing."""
         artifact, _ = self.store.make(stage, self)
         return stage.load(artifact)
 
-    def make_all(self, stages: Sequence[Stage[T]], *, description: str) -> list[T]:
-        """Handles of independent stages in their order; only the missing ones are made."""
-        missing = [stage for stage in stages if self.store.find(stage) is None]
-        if missing:
+    def missing(self, stages: Sequence[S]) -> list[S]:
+        """Those that no artifact is there for."""
+        return [stage for stage in stages if self.store.find(stage) is None]
+
+    def make_all(
+        self, stages: Sequence[Stage[T]], *, description: str, at_once: int | None = None
+    ) -> list[T]:
+        """Handles of independent stages in their order; only the missing ones are made.
+
+        Args:
+            stages: the parts.
+            description: for a bar.
+            at_once: make at most so many at a time, for want of memory.
+        """
+        if missing := self.missing(stages):
             task = self.progress.start(description, len(missing), "shards")
             # Fewer parts than workers: what is left over becomes threads within each part.
-            threads = max(1, self.workers // len(missing))
+            limit = len(missing) if at_once is None else min(at_once, len(missing))
+            threads = max(1, self.workers // limit)
             jobs = [PartJob(store=self.store, stage=stage, workers=threads) for stage in missing]
-            for _ in self.executor.map(run_part, jobs, self.progress):
+            for _ in self.executor.map(run_part, jobs, self.progress, at_once=at_once):
                 self.progress.advance(task)
             self.progress.finish(task)
         return [self.make(stage) for stage in stages]

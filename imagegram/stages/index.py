@@ -1,19 +1,28 @@
-"""Index: a suffix array over every token shard, the trained state of the n-gram generator.
+"""Index: suffix arrays over the token shards, the trained state of the n-gram generator.
 
-One artifact a shard: the four token files of the token shard (hard links where the file system
-allows) and ``table.0``. The collection only lists them, so every size of a corpus shares its
-shards. Any of them opens without this package: ``fastgram.GramEngine(folder, ...)``.
+One search in a large shard costs hardly more than one in a small shard, so consecutive token
+shards are joined to one index shard until it holds ``shard_tokens`` tokens. An index shard opens
+without this package: ``fastgram.GramEngine(folder, ...)``. The collection only lists them; a larger
+corpus shares the full index shards of a smaller one.
 """
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from imagegram.errors import ArtifactError
+import numpy as np
+
+from imagegram.errors import ArtifactError, CapacityError
+from imagegram.indexes.build import SHARD_TOKENS, check_shard_tokens, sort_bytes
 from imagegram.indexes.format import IndexShard
+from imagegram.indexes.stream import TOKEN_BYTES
 from imagegram.protocols import Context
+from imagegram.records import EOS_TOKEN_ID
 from imagegram.stages.parts import link_or_copy, open_parts, write_parts
 from imagegram.store.artifacts import Artifact, removal
 from imagegram.store.fingerprint import NOT_IDENTITY
@@ -24,58 +33,61 @@ if TYPE_CHECKING:
 
 #: Files of a token shard that an index shard shares.
 TOKEN_FILES: Final = ("tokenized.0", "offset.0", "metadata.0", "metaoff.0")
+#: Interpreter, compiled code and blocks of one worker.
+_PROCESS_BYTES: Final = 250_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildIndexShard:
-    """The stage that sorts the suffixes of one token shard."""
+    """The stage that sorts the suffixes of consecutive token shards, joined to one stream.
+
+    Attributes:
+        tokens: at least one, of one tokenizer.
+    """
 
     kind: ClassVar[str] = "index_shard"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
-    tokens: TokenShard
+    tokens: tuple[TokenShard, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the stream, separators included."""
+        return sum(map(_body, self.tokens)) + 1
+
+    @property
+    def memory_bytes(self) -> int:
+        """Most bytes of memory that :meth:`run` takes."""
+        distinct = max(shard.vocab_size for shard in self.tokens) + 1  # and the separator
+        return _PROCESS_BYTES + sort_bytes(self.num_tokens, distinct)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Link the token files and write ``table.0``.
+        """Link the token files, or join those of several shards, and write ``table.0``.
 
         Raises:
-            ArtifactError: when the token files do not hold what their manifest says.
+            ArtifactError: when the token files do not hold what their manifests say.
             StageError: when the sort does not fit into memory.
         """
         from imagegram.indexes.build import build_table
 
-        for name in TOKEN_FILES:
-            link_or_copy(self.tokens.artifact.path / name, out / name)
+        for shard in self.tokens:
+            _check_tokens(shard)
+        if len(self.tokens) == 1:
+            for name in TOKEN_FILES:
+                link_or_copy(self.tokens[0].artifact.path / name, out / name)
+        else:
+            _join(self.tokens, out)
         task = context.progress.start("sort suffixes", 1, "shards")
         build_table(out / "tokenized.0", out / "table.0")
         context.progress.advance(task)
         context.progress.finish(task)
-        shard = IndexShard.open(out)
-        self._reconcile(shard)
+        index = IndexShard.open(out)
         return {
-            "num_documents": shard.num_documents,
-            "num_tokens": shard.num_tokens,
-            "pointer_width": shard.pointer_width,
-            "table_bytes": int(shard.table.size),
+            "num_documents": index.num_documents,
+            "num_tokens": index.num_tokens,
+            "pointer_width": index.pointer_width,
+            "table_bytes": int(index.table.size),
         }
-
-    def _reconcile(self, shard: IndexShard) -> None:
-        """Every count of the token shard's manifest must be found again in the index."""
-        folder = self.tokens.artifact.path
-        documents, length = self.tokens.num_documents, self.tokens.num_tokens
-        expected = (documents, documents * (length + 1) + 1)
-        if (shard.num_documents, shard.num_tokens) != expected:
-            raise ArtifactError(
-                f"{folder}: its manifest promises {documents} documents of {length} tokens "
-                f"({expected[1]} with separators), but the files hold {shard.num_documents} "
-                f"documents and {shard.num_tokens} tokens. Remove it with: {removal(folder)} "
-                "and run again"
-            )
-        if documents and shard.document_length != length:
-            raise ArtifactError(
-                f"{folder / 'offset.0'}: its documents are not all {length} tokens long. Remove it "
-                f"with: {removal(folder)} and run again"
-            )
 
     def load(self, artifact: Artifact) -> IndexShard:
         """The opened shard."""
@@ -88,24 +100,53 @@ class BuildIndex:
 
     Attributes:
         tokens: what to index.
+        shard_tokens: join token shards up to so many tokens, separators included; a token shard
+            that is larger becomes an index shard of its own.
         engine: who answers the queries; all engines give the same answers.
+        device: where engine torch does.
     """
 
     kind: ClassVar[str] = "index"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     PARTS: ClassVar[tuple[type, ...]] = (BuildIndexShard,)
 
     tokens: TokenSet
+    shard_tokens: int = SHARD_TOKENS
     engine: str = field(default="native", metadata=NOT_IDENTITY)
+    device: str | None = field(default=None, metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        check_shard_tokens(self.shard_tokens)
+
+    def parts(self) -> tuple[BuildIndexShard, ...]:
+        """The index shards, in the order of their documents: as few as possible, from the left."""
+        groups: list[list[TokenShard]] = []
+        filled = 0
+        for shard in self.tokens.shards:
+            if groups and filled + _body(shard) <= self.shard_tokens:
+                groups[-1].append(shard)
+                filled += _body(shard)
+            else:
+                groups.append([shard])
+                filled = 1 + _body(shard)
+        return tuple(BuildIndexShard(tokens=tuple(group)) for group in groups)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Build the missing shards; write ``shards.json``.
+        """Build the missing shards, as many at a time as memory holds; write ``shards.json``.
 
         Raises:
+            CapacityError: when one shard alone needs more memory than may be spent.
             ArtifactError: when shards and token set disagree in their counts.
         """
-        parts = [BuildIndexShard(tokens=shard) for shard in self.tokens.shards]
-        shards = context.make_all(parts, description="index")
+        parts = self.parts()
+        at_once = None
+        if missing := context.missing(parts):
+            budget = context.memory_bytes
+            largest = max(missing, key=lambda part: part.memory_bytes)
+            at_once = budget // largest.memory_bytes
+            if not at_once:
+                raise _too_large(largest, budget)
+        shards = context.make_all(parts, description="index", at_once=at_once)
         artifacts = [shard.artifact for shard in shards if shard.artifact is not None]
         write_parts(out, kind=BuildIndexShard.kind, parts=artifacts)
         facts = [artifact.facts for artifact in artifacts]
@@ -132,4 +173,70 @@ class BuildIndex:
         from imagegram.generators.ngram import FittedNgram
 
         shards = tuple(IndexShard.open(part.path, artifact=part) for part in open_parts(artifact))
-        return FittedNgram(artifact=artifact, shards=shards, engine=self.engine)
+        return FittedNgram(artifact=artifact, shards=shards, engine=self.engine, device=self.device)
+
+
+def _too_large(part: BuildIndexShard, budget: int) -> CapacityError:
+    """Names the most tokens of a shard that fit, unless one token shard alone is too large."""
+    need = part.memory_bytes
+    a_token = (need - _PROCESS_BYTES) / part.num_tokens
+    fitting = int((budget - _PROCESS_BYTES) / a_token)
+    advice = "make the shards of the corpus smaller"
+    if fitting > max(map(_body, part.tokens)):
+        advice = f"build smaller index shards: generator.shard_tokens={fitting}"
+    return CapacityError(
+        f"sorting an index shard of {part.num_tokens:,} tokens needs about {need / 1e9:.2f} GB of "
+        f"memory, and {budget / 1e9:.2f} GB may be spent; {advice}, or allow more: "
+        f"runtime.memory_gb={need / 1e9 + 0.01:.2f}"
+    )
+
+
+def _body(shard: TokenShard) -> int:
+    """Tokens of a stream without its final separator."""
+    return shard.num_documents * (shard.num_tokens + 1)
+
+
+def _check_tokens(shard: TokenShard) -> None:
+    """Every count of a token shard's manifest must be found again in its files."""
+    folder = shard.artifact.path
+    documents, length = shard.num_documents, shard.num_tokens
+    expected = (documents, _body(shard) + 1)
+    found = (
+        (folder / "offset.0").stat().st_size // 8,
+        (folder / "tokenized.0").stat().st_size // TOKEN_BYTES,
+    )
+    again = f"Remove it with: {removal(folder)} and run again"
+    if found != expected:
+        raise ArtifactError(
+            f"{folder}: its manifest promises {documents} documents of {length} tokens "
+            f"({expected[1]} with separators), but the files hold {found[0]} documents and "
+            f"{found[1]} tokens. {again}"
+        )
+    separators = np.arange(documents, dtype=np.uint64) * np.uint64(TOKEN_BYTES * (length + 1))
+    if not np.array_equal(shard.offsets, separators):
+        raise ArtifactError(
+            f"{folder / 'offset.0'}: its documents are not all {length} tokens long. {again}"
+        )
+    if (shard.stream[:: length + 1] != EOS_TOKEN_ID).any():
+        raise ArtifactError(
+            f"{folder / 'tokenized.0'}: there is no separator {EOS_TOKEN_ID} where a document "
+            f"begins. {again}"
+        )
+
+
+def _join(shards: Sequence[TokenShard], out: Path) -> None:
+    """Write the files of one shard with the documents of all, in their order.
+
+    The final separator of a stream is the one before the first document of the next.
+    """
+    with ExitStack() as stack:
+        stream, offsets, lines, positions = (
+            stack.enter_context((out / name).open("wb")) for name in TOKEN_FILES
+        )
+        for shard in shards:
+            (shard.offsets + np.uint64(stream.tell())).astype("<u8").tofile(offsets)
+            shard.stream[:-1].tofile(stream)
+            (shard.metadata_offsets + np.uint64(lines.tell())).astype("<u8").tofile(positions)
+            with (shard.artifact.path / "metadata.0").open("rb") as metadata:
+                shutil.copyfileobj(metadata, lines)
+        np.array([EOS_TOKEN_ID], "<u2").tofile(stream)

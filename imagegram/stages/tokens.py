@@ -55,6 +55,11 @@ class TokenShard:
         """Tokens of one document, T."""
         return int(self.artifact.facts["num_tokens"])
 
+    @property
+    def vocab_size(self) -> int:
+        """Ids lie in 0 ... vocab_size - 1."""
+        return int(self.artifact.facts["vocab_size"])
+
     @cached_property
     def stream(self) -> NDArray[np.uint16]:
         """(N * (T + 1) + 1,) uint16: the whole file, separators included."""
@@ -79,7 +84,8 @@ class TokenShard:
         return thumbnails
 
     @cached_property
-    def _metadata_offsets(self) -> NDArray[np.uint64]:
+    def metadata_offsets(self) -> NDArray[np.uint64]:
+        """(N,) byte positions of the lines of ``metadata.0``."""
         return self._positions("metaoff.0")
 
     def _positions(self, name: str) -> NDArray[np.uint64]:
@@ -95,7 +101,7 @@ class TokenShard:
         """
         _check_document(document, self.num_documents)
         with (self.artifact.path / "metadata.0").open("rb") as lines:
-            lines.seek(int(self._metadata_offsets[document]))
+            lines.seek(int(self.metadata_offsets[document]))
             metadata: dict[str, Any] = json.loads(lines.readline())
         return metadata
 

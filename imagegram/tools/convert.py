@@ -151,8 +151,12 @@ def _describe(source: Path) -> dict[str, Any]:
         return described
     manifest = Manifest.read(source)
     upstream = manifest.payload.get("tokens")
-    if isinstance(upstream, str):  # an index names the tokens that it was built from
-        return {**_describe(source.parent.parent / upstream), "source": manifest.digest}
+    if upstream:  # an index names the tokens that it was built from; one shard of it, their shards
+        names = [upstream] if isinstance(upstream, str) else upstream
+        parts = [_describe(source.parent.parent / name) for name in names]
+        failed = [part["num_failed"] for part in parts]
+        total = None if None in failed else sum(failed)
+        return {**parts[0], "num_failed": total, "source": manifest.digest}
     skipped = manifest.facts.get("skipped", {})
     return {
         "tokenizer": manifest.facts.get("tokenizer"),
