@@ -11,6 +11,7 @@ class StageForecast:
 
     Attributes:
         name: of the stage in the run.
+        digest: of its artifact, which is known before it is made; empty for the report.
         cached, parts: how many of its artifacts are there already, of how many.
         images, tokens: of its result; tokens with separators where there are any.
         disk_bytes: still to be written.
@@ -20,6 +21,7 @@ class StageForecast:
     """
 
     name: str
+    digest: str
     cached: int
     parts: int
     images: int

@@ -60,6 +60,7 @@ _KINDS: Final = {
     "samples": _Kind(_tokens_of_images, "sampler", 1.2e-6),
     "replay": _Kind(_tokens_of_images, "sampler", 1.2e-6),
     "scores": _Kind(lambda facts: int(facts["num_images"]), "metric", 2.0e-2),
+    "pairs": _Kind(lambda facts: int(facts["num_documents"]), None, 5.0e-5),
     "features": _Kind(lambda facts: int(facts["num_images"]), "encoder", 2.0e-3),
     "reference_features": _Kind(lambda facts: int(facts["num_images"]), "encoder", 2.0e-3),
 }

@@ -48,16 +48,16 @@ def index_shard_bytes(*, num_tokens: int, copied_bytes: int) -> int:
     return num_tokens * pointer_width(num_tokens) + copied_bytes
 
 
+def joined_bytes(*, documents: int, num_tokens: int, metadata_bytes: int) -> int:
+    """Stream, offsets and metadata with its offsets, written anew."""
+    return TOKEN_BYTES * num_tokens + documents * (8 + 8) + metadata_bytes
+
+
 def order_bytes(*, num_tokens: int, aligned: bool) -> int:
     """Inverse, shared lengths, repeats, minima; the aligned order has a table of its own."""
     table = num_tokens * pointer_width(num_tokens) if aligned else 0
     ranks = num_tokens * inverse_width(num_tokens) + INVERSE_PADDING
     return table + ranks + 2 * (2 * num_tokens + sum(minima_sizes(num_tokens)))
-
-
-def index_memory(num_tokens: int) -> int:
-    """What a sort holds at its peak."""
-    return 10 * num_tokens
 
 
 def split_bytes(num_holdout: int) -> int:
@@ -86,6 +86,11 @@ def features_bytes(*, num_images: int, num_features: int) -> int:
 def scores_bytes(num_images: int) -> int:
     """Scores and curves of all metrics, once by metric and once together."""
     return _SCORES_BYTES + _SCORES_BYTES_AN_IMAGE * num_images
+
+
+def pairs_bytes(max_pairs: int, image_size: int) -> int:
+    """At most two training images a pair, with their metadata."""
+    return 2 * max_pairs * (3 * image_size**2 + 1_000)
 
 
 def run_folder_bytes(image_size: int) -> int:

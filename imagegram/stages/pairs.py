@@ -78,7 +78,8 @@ class FindPairs:
         )
         context.progress.advance(task)
         context.progress.finish(task)
-        return write_pairs(out, pairs)
+        facts = write_pairs(out, pairs)
+        return {"num_documents": self.tokens.num_documents, **facts}
 
     def load(self, artifact: Artifact) -> PairList:
         """Open the list."""

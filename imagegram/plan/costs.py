@@ -1,0 +1,332 @@
+"""What each kind of stage costs while it is missing; see ``planner.py``.
+
+Every function takes the stage and its surroundings and returns a :class:`Cost`. Artifacts are
+*expected* before they are made: with the digest that they will have, the facts that later stages
+ask for, and no files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from imagegram.plan import sizes
+from imagegram.plan.rates import Rate, Rates
+from imagegram.protocols import Stage
+from imagegram.stages.embed import Embed, EmbedReference
+from imagegram.stages.evaluate import Evaluate, MeasureMetric
+from imagegram.stages.generate import Generate, Replay, SampleSet
+from imagegram.stages.index import BuildIndex, BuildIndexShard
+from imagegram.stages.pairs import FindPairs
+from imagegram.stages.split import MIN_CLUSTERS, Split, SplitShard
+from imagegram.stages.tokenize import Tokenize, TokenizeShard
+from imagegram.stages.tokens import TokenShard
+from imagegram.store.artifacts import Artifact, ArtifactStore, fingerprint
+from imagegram.store.fingerprint import identity
+from imagegram.store.manifest import Manifest
+
+#: Starting worker processes, which import what they need.
+_POOL_SECONDS: Final = 1.0
+#: Resident: the interpreter with the kernels; what a worker adds; what torch adds.
+_PROCESS_BYTES: Final = 250_000_000
+_WORKER_BYTES: Final = 200_000_000
+_TORCH_BYTES: Final = 700_000_000
+#: Numbers of a feature, when no artifact tells: those of EfficientNet-lite0.
+_NUM_FEATURES: Final = 1280
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a cost depends on besides the stage.
+
+    Attributes:
+        store: what is there.
+        rates: seconds a unit.
+        workers: processes or threads.
+        image_size: side of the decoded images in pixels.
+    """
+
+    store: ArtifactStore
+    rates: Rates
+    workers: int
+    image_size: int
+
+    def find(self, stage: Stage[Any]) -> Artifact | None:
+        """The finished artifact of a stage."""
+        return self.store.find(stage)
+
+    def expect(self, stage: Stage[Any], facts: dict[str, Any]) -> Artifact:
+        """The artifact of a missing stage, as it will be named."""
+        digest, payload = fingerprint(stage)
+        manifest = Manifest(
+            kind=stage.kind,
+            digest=digest,
+            payload=payload,
+            files={},
+            facts=facts,
+            created_at="",
+            duration_s=0.0,
+            made_by={},
+        )
+        return Artifact(path=self.store.root / stage.kind / digest, manifest=manifest)
+
+    def parts_seconds(self, rate: Rate, parts: Sequence[int]) -> float:
+        """Of parts, in units, that worker processes make side by side."""
+        if not parts:
+            return 0.0
+        used = min(self.workers, len(parts))
+        share = max(max(parts), sum(parts) / used)
+        return (_POOL_SECONDS if used > 1 else 0.0) + rate.seconds * share
+
+    def shared_seconds(self, rate: Rate, units: int) -> float:
+        """Of one stage whose threads share the work."""
+        return rate.seconds * units / (self.workers if rate.per_core else 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Of a missing stage: the fields of a forecast, and what the stages after it ask.
+
+    Attributes:
+        facts: of its manifest, as far as they are asked.
+    """
+
+    facts: dict[str, Any]
+    cached: int = 0
+    parts: int = 1
+    images: int = 0
+    tokens: int = 0
+    disk_bytes: int = 0
+    memory_bytes: int = 0
+    seconds: float = 0.0
+    source: str = ""
+
+
+def is_made(artifact: Artifact) -> bool:
+    """Whether an artifact was found, not expected."""
+    return bool(artifact.manifest.files)
+
+
+def split_cost(stage: Split, at: Surroundings) -> Cost:
+    """One process decodes the scanned shards."""
+    whole = bool(stage.corpus.holdout_shards)
+    scanned = sum(len(shard) for shard in stage.corpus.holdout_shards or stage.corpus.shards[:1])
+    held = scanned if whole else round(scanned * stage.corpus.holdout_fraction)
+    if not whole and scanned < MIN_CLUSTERS:
+        held = 0
+    rate = at.rates.of(stage.kind)
+    return Cost(
+        facts={"num_holdout": held, "num_scanned": scanned, "whole_shards": whole},
+        images=scanned,
+        disk_bytes=sizes.split_bytes(held),
+        memory_bytes=_PROCESS_BYTES + sizes.split_bytes(scanned),
+        seconds=rate.seconds * scanned,
+        source=rate.source,
+    )
+
+
+def token_shards(stage: Tokenize, at: Surroundings) -> tuple[TokenShard, ...]:
+    """The parts of a missing token set, found or expected."""
+    shards = []
+    for images in stage.images:
+        part = TokenizeShard(images=images, tokenizer=stage.tokenizer)
+        artifact = at.find(part)
+        if artifact is None:
+            documents = _documents(images)
+            facts = {
+                "num_documents": documents,
+                "num_tokens": stage.tokenizer.num_tokens,
+                "vocab_size": stage.tokenizer.vocab_size,
+                "metadata_bytes": documents * images.shard.metadata_bytes,  # type: ignore[attr-defined]
+            }
+            artifact = at.expect(part, facts)
+        shards.append(TokenShard(artifact=artifact))
+    return tuple(shards)
+
+
+def _documents(images: SplitShard) -> int:
+    """Images of one part of a shard, before any is refused."""
+    split, records = images.split, len(images.shard)
+    whole = bool(split.artifact.facts["whole_shards"])
+    if images.part == "holdout":
+        return records if whole else min(split.num_holdout, records)
+    is_first = images.shard.name == split.corpus.shards[0].name
+    return records - split.num_holdout if is_first and not whole else records
+
+
+def tokens_cost(stage: Tokenize, shards: Sequence[TokenShard], at: Surroundings) -> Cost:
+    """Processes side by side, one a shard."""
+    length = stage.tokenizer.num_tokens
+    missing = [shard for shard in shards if not is_made(shard.artifact)]
+    documents = sum(shard.num_documents for shard in shards)
+    rate = at.rates.of(TokenizeShard.kind, identity(stage.tokenizer))
+    return Cost(
+        facts={"num_documents": documents, "num_tokens": length, "skipped": {}},
+        cached=len(shards) - len(missing),
+        parts=len(shards),
+        images=documents,
+        tokens=documents * (length + 1) + len(shards),
+        disk_bytes=sum(
+            sizes.token_shard_bytes(
+                documents=shard.num_documents,
+                num_tokens=length,
+                metadata_bytes=_metadata_bytes(shard.artifact),
+            )
+            for shard in missing
+        ),
+        memory_bytes=_PROCESS_BYTES + min(at.workers, len(missing)) * _WORKER_BYTES,
+        seconds=at.parts_seconds(rate, [shard.num_documents * length for shard in missing]),
+        source=rate.source,
+    )
+
+
+def index_cost(stage: BuildIndex, at: Surroundings) -> Cost:
+    """As many sorts side by side as there are workers."""
+    parts = stage.parts()
+    missing = [part for part in parts if at.find(part) is None]
+    counts = [part.num_tokens for part in missing]
+    sorts = sorted((part.memory_bytes for part in missing), reverse=True)[: at.workers]
+    total = sum(part.num_tokens for part in parts)
+    rate = at.rates.of(BuildIndexShard.kind)
+    return Cost(
+        facts={"num_shards": len(parts), "num_tokens": total},
+        cached=len(parts) - len(missing),
+        parts=len(parts),
+        images=stage.tokens.num_documents,
+        tokens=total,
+        disk_bytes=sum(map(_index_bytes, missing)),
+        memory_bytes=_PROCESS_BYTES + sum(sorts),
+        seconds=at.parts_seconds(rate, counts),
+        source=rate.source,
+    )
+
+
+def _index_bytes(part: BuildIndexShard) -> int:
+    """The table, and the token files of several shards joined to one."""
+    copied = 0
+    if len(part.tokens) > 1:
+        documents = sum(shard.num_documents for shard in part.tokens)
+        metadata = sum(_metadata_bytes(shard.artifact) for shard in part.tokens)
+        copied = sizes.joined_bytes(
+            documents=documents, num_tokens=part.num_tokens, metadata_bytes=metadata
+        )
+    return sizes.index_shard_bytes(num_tokens=part.num_tokens, copied_bytes=copied)
+
+
+def _metadata_bytes(shard: Artifact) -> int:
+    """Of a token shard that was found or is expected."""
+    if is_made(shard):
+        return shard.manifest.files["metadata.0"].size_bytes
+    return int(shard.facts["metadata_bytes"])
+
+
+def images_cost(stage: Generate | Replay, at: Surroundings) -> Cost:
+    """Threads share the images."""
+    length = stage.tokenizer.num_tokens
+    if isinstance(stage, Replay):
+        count = min(stage.num_images, stage.documents.num_documents)
+    else:
+        count = stage.num_samples
+    rate = at.rates.of(stage.kind, identity(stage.sampler))
+    return Cost(
+        facts={"num_images": count},
+        images=count,
+        tokens=count * length,
+        disk_bytes=sizes.samples_bytes(
+            num_images=count, num_tokens=length, image_size=at.image_size
+        ),
+        memory_bytes=_PROCESS_BYTES + sizes.samples_memory(num_images=count, num_tokens=length),
+        seconds=at.shared_seconds(rate, count * length),
+        source=rate.source,
+    )
+
+
+def evaluation_cost(stage: Evaluate, at: Surroundings) -> Cost:
+    """Metric after metric; the seconds of a metric include the features that it asked for."""
+    shared = {
+        field.name: getattr(stage, field.name)
+        for field in dataclasses.fields(stage)
+        if field.name != "metrics"
+    }
+    missing = [
+        metric
+        for metric in stage.metrics
+        if at.find(MeasureMetric(metric=metric, **shared)) is None
+    ]
+    num_samples = num_images(stage.generated)
+    rates = [at.rates.of(MeasureMetric.kind, identity(metric)) for metric in missing]
+    encoders = {
+        repr(identity(metric.encoder)): metric.encoder
+        for metric in missing
+        if hasattr(metric, "encoder")
+    }
+    total = sum(num_images(images) for images in _sets(stage))
+    rows = (total + stage.max_reference_images) * len(encoders)
+    return Cost(
+        facts={},
+        cached=len(stage.metrics) - len(missing),
+        parts=len(stage.metrics),
+        images=total,
+        disk_bytes=sizes.scores_bytes(num_samples)
+        + sum(_features_bytes(stage, encoder, at) for encoder in encoders.values()),
+        memory_bytes=_PROCESS_BYTES
+        + (_TORCH_BYTES if encoders else 0)
+        + sizes.features_bytes(num_images=rows, num_features=_NUM_FEATURES),
+        seconds=sum(rate.seconds for rate in rates) * num_samples,
+        source=rates[0].source if rates else "",
+    )
+
+
+def _features_bytes(stage: Evaluate, encoder: Any, at: Surroundings) -> int:
+    """Features of the image sets and of the reference, as far as they are not there."""
+    num_features = at.rates.num_features(identity(encoder)) or _NUM_FEATURES
+    taken = num_images(stage.ceiling)
+    missing = 0
+    for images in _sets(stage):
+        made = is_made(images.artifact) and at.find(
+            Embed(encoder=encoder, images=SampleSet(artifact=images.artifact))
+        )
+        missing += 0 if made else num_images(images)
+    reference = EmbedReference(
+        encoder=encoder,
+        tokens=stage.tokens,
+        tokenizer=stage.tokenizer,
+        image_size=at.image_size,
+        num_skipped=taken,
+        max_images=stage.max_reference_images,
+        seed=stage.seed,
+    )
+    if at.find(reference) is None:
+        others = stage.tokens.num_documents
+        others -= taken if others >= 2 * taken else 0
+        missing += min(others, stage.max_reference_images)
+    return sizes.features_bytes(num_images=missing, num_features=num_features)
+
+
+def _sets(stage: Evaluate) -> list[Any]:
+    return [images for images in (stage.generated, stage.floor, stage.ceiling) if images]
+
+
+def num_images(images: Any) -> int:
+    """Of a set that was found or is expected."""
+    return int(images.artifact.facts["num_images"])
+
+
+def report_cost(stage: FindPairs, at: Surroundings) -> Cost:
+    """The run folder, which every run writes anew, and the search for its pairs."""
+    disk, seconds, source = sizes.run_folder_bytes(at.image_size), 0.5, ""
+    if at.find(stage) is None:
+        rate = at.rates.of(stage.kind)
+        disk += sizes.pairs_bytes(stage.max_pairs, at.image_size)
+        seconds += rate.seconds * stage.tokens.num_documents
+        source = rate.source
+    return Cost(
+        facts={},
+        images=num_images(stage.generated),
+        disk_bytes=disk,
+        memory_bytes=_PROCESS_BYTES,
+        seconds=seconds,
+        source=source,
+    )
