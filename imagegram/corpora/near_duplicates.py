@@ -13,6 +13,7 @@ search is exact and needs no index: the mean of a 4x4 block never differs more t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,33 +21,31 @@ from numpy.typing import NDArray
 
 from imagegram.records import Images
 
-_BLOCK = 4
-
 
 @dataclass(frozen=True)
 class ThumbnailSearch:
     """Exact search among thumbnails.
 
     Attributes:
-        thumbnails: (N, 16, 16, 3) uint8.
-        block_sums: (N, 48) float64 sums of 4x4 blocks, whole numbers.
-        squares: (N,) squared lengths of ``block_sums``.
+        thumbnails: (N, 768) uint8: N thumbnails of 16 x 16 x 3.
+        block_sums: (48, N) int32 sums of their 4x4 blocks.
     """
 
     thumbnails: Images
-    block_sums: NDArray[np.float64]
-    squares: NDArray[np.float64]
+    block_sums: NDArray[np.int32]
 
     @classmethod
     def over(cls, thumbnails: Images) -> ThumbnailSearch:
         """Prepare (N, 16, 16, 3) thumbnails."""
-        count, height, width, channels = thumbnails.shape
-        shape = (count, height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK, channels)
-        blocks = thumbnails.reshape(shape).sum(axis=(2, 4), dtype=np.float64)
-        sums = blocks.reshape(count, (height // _BLOCK) * (width // _BLOCK) * channels)
-        return cls(thumbnails, sums, np.einsum("nd,nd->n", sums, sums))
+        from imagegram.corpora.kernels import NUM_SUMS, block_sums
 
-    def neighbours(self, thumbnail: Images, *, rms: float, first: int = 0) -> NDArray[np.intp]:
+        flat = np.array(thumbnails, dtype=np.uint8, order="C")
+        flat = flat.reshape(len(thumbnails), math.prod(thumbnails.shape[1:]))
+        sums = np.empty((NUM_SUMS, len(flat)), dtype=np.int32)
+        block_sums(flat, sums)
+        return cls(flat, sums)
+
+    def neighbours(self, thumbnail: Images, *, rms: float, first: int = 0) -> NDArray[np.int64]:
         """Indices, ascending from ``first``, of thumbnails within ``rms`` of one.
 
         Args:
@@ -54,14 +53,13 @@ class ThumbnailSearch:
             rms: largest root mean squared difference, 0 ... 255.
             first: lowest index to look at.
         """
-        limit = rms * rms * thumbnail.size
-        (query,) = ThumbnailSearch.over(thumbnail[None]).block_sums
-        cross = self.block_sums[first:] @ query
-        coarse = self.squares[first:] - 2 * cross + query @ query
-        near = np.flatnonzero(coarse <= limit * _BLOCK * _BLOCK) + first
-        difference = self.thumbnails[near].astype(np.int32) - thumbnail
-        found: NDArray[np.intp] = near[(difference**2).sum(axis=(1, 2, 3)) <= limit]
-        return found
+        from imagegram.corpora.kernels import find_near
+
+        found = np.empty(len(self.thumbnails), dtype=np.int64)
+        query = np.array(thumbnail, dtype=np.uint8, order="C").reshape(1, -1)
+        limit = float(rms * rms * thumbnail.size)
+        count = find_near(self.thumbnails, self.block_sums, query, first, limit, found)
+        return found[:count]
 
 
 def cluster_labels(thumbnails: Images, *, rms: float) -> NDArray[np.intp]:
