@@ -1,4 +1,4 @@
-"""The check at the start of a run: what the disk cannot hold is refused before it is begun."""
+"""The check at the start of a run: what the machine cannot hold is refused before it is begun."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from imagegram.errors import CapacityError, ImagegramError
 from imagegram.experiment import Experiment
+from imagegram.memory import budget_bytes
 from imagegram.plan.forecast import Forecast
 from imagegram.plan.planner import Flow, foresee
 from imagegram.plan.rates import Rates
@@ -23,7 +24,7 @@ _QUICK_RECORDS: Final = 1000
 
 
 def refuse_what_cannot_fit(cfg: DictConfig, exp: Experiment, flow: Flow) -> None:
-    """Refuse a run whose missing artifacts need more than the free space of ``paths.outputs``.
+    """Refuse a run that needs more disk than ``paths.outputs`` has free, or too much memory.
 
     The first look estimates; what it would refuse is counted exactly before it is refused. Errors
     of the corpus or the store are left to the run itself, which tells them with the stage's name.
@@ -35,15 +36,25 @@ def refuse_what_cannot_fit(cfg: DictConfig, exp: Experiment, flow: Flow) -> None
     outputs.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(outputs).free
     store = ArtifactStore(root=outputs / "artifacts")
-    look = partial(foresee, exp, flow, store=store, workers=num_workers(cfg), rates=Rates(None))
+    look = partial(
+        foresee,
+        exp,
+        flow,
+        store=store,
+        workers=num_workers(cfg),
+        memory_bytes=budget_bytes(cfg.runtime.memory_gb),
+        rates=Rates(None),
+    )
     try:
-        if look(max_counted=_QUICK_RECORDS).disk_bytes <= free:
-            return
-        forecast = look(max_counted=None, hashes=True)
+        forecast = look(max_counted=_QUICK_RECORDS)
+        if forecast.disk_bytes > free or forecast.refusals:
+            forecast = look(max_counted=None, hashes=True)
     except ImagegramError:
         return
     if forecast.disk_bytes > free:
         raise _refusal(forecast, free, outputs)
+    if forecast.refusals:
+        raise CapacityError(forecast.refusals[0])
 
 
 def _refusal(forecast: Forecast, free: int, outputs: Path) -> CapacityError:

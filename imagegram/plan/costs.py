@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from imagegram.errors import CapacityError
 from imagegram.plan import sizes
 from imagegram.plan.rates import Rate, Rates
 from imagegram.protocols import Stage
 from imagegram.stages.embed import Embed, EmbedReference
 from imagegram.stages.evaluate import Evaluate, MeasureMetric
 from imagegram.stages.generate import Generate, Replay, SampleSet
-from imagegram.stages.index import BuildIndex, BuildIndexShard
+from imagegram.stages.index import BuildIndex, BuildIndexShard, sorts_at_once
 from imagegram.stages.pairs import FindPairs
 from imagegram.stages.split import MIN_CLUSTERS, Split, SplitShard
 from imagegram.stages.tokenize import Tokenize, TokenizeShard
@@ -45,12 +46,14 @@ class Surroundings:
         store: what is there.
         rates: seconds a unit.
         workers: processes or threads.
+        memory_bytes: that may be spent.
         image_size: side of the decoded images in pixels.
     """
 
     store: ArtifactStore
     rates: Rates
     workers: int
+    memory_bytes: int
     image_size: int
 
     def find(self, stage: Stage[Any]) -> Artifact | None:
@@ -72,11 +75,13 @@ class Surroundings:
         )
         return Artifact(path=self.store.root / stage.kind / digest, manifest=manifest)
 
-    def parts_seconds(self, rate: Rate, parts: Sequence[int]) -> float:
+    def parts_seconds(
+        self, rate: Rate, parts: Sequence[int], *, at_once: int | None = None
+    ) -> float:
         """Of parts, in units, that worker processes make side by side."""
         if not parts:
             return 0.0
-        used = min(self.workers, len(parts))
+        used = min(at_once or self.workers, len(parts))
         share = max(max(parts), sum(parts) / used)
         return (_POOL_SECONDS if used > 1 else 0.0) + rate.seconds * share
 
@@ -91,6 +96,7 @@ class Cost:
 
     Attributes:
         facts: of its manifest, as far as they are asked.
+        refusal: why the stage cannot be made on this machine; empty when it can.
     """
 
     facts: dict[str, Any]
@@ -102,6 +108,7 @@ class Cost:
     memory_bytes: int = 0
     seconds: float = 0.0
     source: str = ""
+    refusal: str = ""
 
 
 def is_made(artifact: Artifact) -> bool:
@@ -187,7 +194,13 @@ def index_cost(stage: BuildIndex, at: Surroundings) -> Cost:
     parts = stage.parts()
     missing = [part for part in parts if at.find(part) is None]
     counts = [part.num_tokens for part in missing]
-    sorts = sorted((part.memory_bytes for part in missing), reverse=True)[: at.workers]
+    at_once, refusal = at.workers, ""
+    if missing:
+        try:
+            at_once = min(at_once, sorts_at_once(missing, at.memory_bytes))
+        except CapacityError as error:
+            at_once, refusal = 1, str(error)
+    sorts = sorted((part.memory_bytes for part in missing), reverse=True)[:at_once]
     total = sum(part.num_tokens for part in parts)
     rate = at.rates.of(BuildIndexShard.kind)
     return Cost(
@@ -198,8 +211,9 @@ def index_cost(stage: BuildIndex, at: Surroundings) -> Cost:
         tokens=total,
         disk_bytes=sum(map(_index_bytes, missing)),
         memory_bytes=_PROCESS_BYTES + sum(sorts),
-        seconds=at.parts_seconds(rate, counts),
+        seconds=at.parts_seconds(rate, counts, at_once=at_once),
         source=rate.source,
+        refusal=refusal,
     )
 
 

@@ -18,6 +18,7 @@ class StageForecast:
         memory_bytes: at its peak, all workers together; 0 when nothing is to do.
         seconds: still to be spent.
         source: where the rate behind the seconds comes from.
+        refusal: why this machine cannot do it, and what to type; empty when it can.
     """
 
     name: str
@@ -30,6 +31,7 @@ class StageForecast:
     memory_bytes: int = 0
     seconds: float = 0.0
     source: str = ""
+    refusal: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,11 @@ class Forecast:
     stages: tuple[StageForecast, ...]
     num_estimated: int
     num_unknown: int
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """What the machine cannot do, whatever the disk holds."""
+        return tuple(stage.refusal for stage in self.stages if stage.refusal)
 
     @property
     def disk_bytes(self) -> int:

@@ -1,6 +1,6 @@
 """The flow of a run, walked without running it.
 
-    forecast = foresee(exp, flow, store=store, workers=2)
+    forecast = foresee(exp, flow, store=store, workers=2, memory_bytes=8 * 10**9)
     forecast.disk_bytes, forecast.seconds
 
 The flow of ``run.py`` is called with a :class:`Planner` in place of the run. Digests follow from
@@ -50,6 +50,7 @@ def foresee(
     *,
     store: ArtifactStore,
     workers: int,
+    memory_bytes: int,
     rates: Rates | None = None,
     max_counted: int | None = 20_000,
     hashes: bool = False,
@@ -61,6 +62,7 @@ def foresee(
         flow: calls its second argument with (name, stage) as it would call a run.
         store: what is there already.
         workers: of the run.
+        memory_bytes: that it may spend.
         rates: seconds a unit; None: those that the store tells.
         max_counted: records to count in tar headers; None: all.
         hashes: read shards that were never hashed, to know whether they are cached.
@@ -76,6 +78,7 @@ def foresee(
         store=store,
         rates=rates or Rates(store),
         workers=workers,
+        memory_bytes=memory_bytes,
         image_size=exp.output_size or exp.tokenizer.layout.heights[-1],
     )
     planner = Planner(exp, at)

@@ -141,11 +141,7 @@ class BuildIndex:
         parts = self.parts()
         at_once = None
         if missing := context.missing(parts):
-            budget = context.memory_bytes
-            largest = max(missing, key=lambda part: part.memory_bytes)
-            at_once = budget // largest.memory_bytes
-            if not at_once:
-                raise _too_large(largest, budget)
+            at_once = sorts_at_once(missing, context.memory_bytes)
         shards = context.make_all(parts, description="index", at_once=at_once)
         artifacts = [shard.artifact for shard in shards if shard.artifact is not None]
         write_parts(out, kind=BuildIndexShard.kind, parts=artifacts)
@@ -174,6 +170,18 @@ class BuildIndex:
 
         shards = tuple(IndexShard.open(part.path, artifact=part) for part in open_parts(artifact))
         return FittedNgram(artifact=artifact, shards=shards, engine=self.engine, device=self.device)
+
+
+def sorts_at_once(parts: Sequence[BuildIndexShard], budget: int) -> int:
+    """How many of ``parts`` can be made at a time, at least 1, within ``budget`` bytes of memory.
+
+    Raises:
+        CapacityError: when the largest alone needs more.
+    """
+    largest = max(parts, key=lambda part: part.memory_bytes)
+    if largest.memory_bytes > budget:
+        raise _too_large(largest, budget)
+    return budget // largest.memory_bytes
 
 
 def _too_large(part: BuildIndexShard, budget: int) -> CapacityError:

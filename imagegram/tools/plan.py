@@ -29,7 +29,7 @@ from imagegram.tools.arguments import exit_cleanly, human_bytes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Plan; returns the exit status: 1 when the disk cannot hold it."""
+    """Plan; returns the exit status: 1 when disk or memory cannot hold it."""
     parser = argparse.ArgumentParser(
         "python -m imagegram.tools.plan",
         description=__doc__,
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(describe(forecast, free), indent=1))
     else:
         _show(forecast, free, outputs)
-    return 0 if forecast.disk_bytes <= free else 1
+    return 0 if forecast.disk_bytes <= free and not forecast.refusals else 1
 
 
 def describe(forecast: Forecast, free: int) -> dict[str, Any]:
@@ -81,13 +81,20 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 
 def _foresee(cfg: DictConfig, outputs: Path) -> Forecast:
     from imagegram.experiment import build
+    from imagegram.memory import budget_bytes
     from imagegram.plan.planner import foresee
     from imagegram.run import flow
     from imagegram.run_folder import num_workers
     from imagegram.store.artifacts import ArtifactStore
 
     store = ArtifactStore(root=outputs / "artifacts")
-    return foresee(build(cfg), flow, store=store, workers=num_workers(cfg))
+    return foresee(
+        build(cfg),
+        flow,
+        store=store,
+        workers=num_workers(cfg),
+        memory_bytes=budget_bytes(cfg.runtime.memory_gb),
+    )
 
 
 def _existing(folder: Path) -> Path:
@@ -122,6 +129,8 @@ def _show(forecast: Forecast, free: int, outputs: Path) -> None:
         f"to write {human_bytes(forecast.disk_bytes)} in {outputs}, {human_bytes(free)} free: "
         f"{verdict}; memory {human_bytes(forecast.memory_bytes)}; about {forecast.seconds:,.0f} s"
     )
+    for refusal in forecast.refusals:
+        print(f"REFUSED: {refusal}")
     if forecast.num_estimated:
         print(f"images of {forecast.num_estimated} tars are estimated from their sizes")
     if forecast.num_unknown:

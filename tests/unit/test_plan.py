@@ -40,7 +40,7 @@ WORDS = ("debug=tiny", METRICS, "encoder=pixels", "generator.shard_tokens=1")
 def look(outputs: Path, *words: str, **options: Any) -> Forecast:
     exp = build(compose(*WORDS, f"paths.outputs={outputs}", *words))
     store = ArtifactStore(root=outputs / "artifacts")
-    return foresee(exp, flow, store=store, workers=1, **options)
+    return foresee(exp, flow, store=store, **{"workers": 1, "memory_bytes": 10**10, **options})
 
 
 def by_name(forecast: Forecast) -> dict[str, Any]:
@@ -195,10 +195,22 @@ def test_a_run_that_cannot_fit_is_refused_before_it_begins(
     check.refuse_what_cannot_fit(cfg, build(cfg), flow)
 
 
+def test_a_sort_that_memory_cannot_hold_is_refused_before_the_run_begins(tmp_path: Path) -> None:
+    words = (*WORDS, f"paths.outputs={tmp_path}", "runtime.memory_gb=0.01")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with pytest.raises(CapacityError, match=r"runtime\.memory_gb=0\.\d\d"):
+        run_experiment(compose(*words), folder)
+    assert list(folder.iterdir()) == []
+    assert by_name(look(tmp_path, memory_bytes=10**7))["index"].refusal
+    assert not look(tmp_path).refusals
+
+
 def test_what_is_cached_is_never_refused(
     monkeypatch: pytest.MonkeyPatch, planned: dict[str, Any]
 ) -> None:
     cfg = compose(*WORDS, "num_samples=20", f"paths.outputs={planned['outputs']}")
+    cfg.runtime.memory_gb = 0.01
     free_space(monkeypatch, planned["after"].disk_bytes)
     check.refuse_what_cannot_fit(cfg, build(cfg), flow)
 
