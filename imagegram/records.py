@@ -101,6 +101,29 @@ class Span:
     occurrences: tuple[Occurrence, ...]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Phrases:
+    """Greedy parses of B rows into P longest matches, as flat arrays.
+
+    Phrase p of all rows occurs in ``documents[offsets[places[p]] : offsets[places[p] + 1]]``.
+
+    Attributes:
+        ends: (B,) int64, phrases of this row and of all rows before it.
+        starts: (P,) int32, first token in its row.
+        lengths: (P,) int32 tokens; 0 for a token that occurs nowhere.
+        places: (P,) int64, each phrase's place in ``offsets``.
+        offsets: (P + 1,) int64.
+        documents: int32 documents of the first occurrences, shard by shard in table order.
+    """
+
+    ends: NDArray[np.int64]
+    starts: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+    places: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    documents: NDArray[np.int32]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trace:
     """What decided each token of (B, T) samples; see ``docs/formats.md``.

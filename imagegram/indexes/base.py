@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError, TokenError
 from imagegram.indexes.merge import longest_supported, merge_next_tokens
 from imagegram.indexes.stream import DocumentStream
-from imagegram.records import EOS_TOKEN_ID, NextTokenDist, Occurrence, Span, Tokens
+from imagegram.records import EOS_TOKEN_ID, NextTokenDist, Occurrence, Phrases, Span, Tokens
 
 Ids = Sequence[int] | NDArray[np.integer[Any]]
 NextTokens = tuple[Tokens, NDArray[np.uint64]]
@@ -322,6 +322,51 @@ class Index(ABC):
             )
             start += phrases[-1].length
         return phrases
+
+    def parse_rows(
+        self,
+        tokens_BT: NDArray[np.integer[Any]],
+        lengths_BT: NDArray[np.integer[Any]],
+        *,
+        max_occurrences: int = 64,
+        workers: int | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> Phrases:
+        """:meth:`parse` of every row, in arrays.
+
+        Args:
+            tokens_BT: (B, T) ids.
+            lengths_BT: (B, T) what :meth:`match_lengths` says of them.
+            max_occurrences: of each phrase, to keep.
+            workers: threads; None: all cores.
+            advance: told how many more rows are done.
+
+        Raises:
+            TokenError: as :meth:`match_lengths`.
+            ConfigError: when ``max_occurrences`` < 0.
+        """
+        check_at_least("max_occurrences", max_occurrences, 0)
+        ends, starts, lengths, documents = [], [], [], []
+        for row, known in zip(check_ids(tokens_BT, dimensions=2), lengths_BT, strict=True):
+            start = 0
+            while start < row.size:
+                query = row[start : start + int(known[start])]
+                places = self.occurrences(query, limit=max_occurrences) if query.size else ()
+                starts.append(start)
+                lengths.append(query.size)
+                documents.append([place.document for place in places])
+                start += max(query.size, 1)
+            ends.append(len(starts))
+            if advance is not None:
+                advance(1)
+        return Phrases(
+            ends=np.array(ends, dtype=np.int64),
+            starts=np.array(starts, dtype=np.int32),
+            lengths=np.array(lengths, dtype=np.int32),
+            places=np.arange(len(starts), dtype=np.int64),
+            offsets=np.cumsum([0, *map(len, documents)], dtype=np.int64),
+            documents=np.array([d for found in documents for d in found], dtype=np.int32),
+        )
 
     # --------------------------------------------------------------------------------- documents
 

@@ -11,7 +11,7 @@ are tested against it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,13 @@ class NaiveIndex(Index):
         good = (n for n in lengths if self._count(prompt[prompt.size - n :]) >= min_count)
         return next(good, 0)
 
-    def match_lengths(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    def match_lengths(
+        self,
+        tokens_BT: NDArray[np.integer[Any]],
+        *,
+        workers: int | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> NDArray[np.int32]:
         """See :meth:`Index.match_lengths`; tries every length from every start."""
         rows = check_ids(tokens_BT, dimensions=2)
         lengths = np.zeros(rows.shape, dtype=np.int32)
@@ -109,7 +115,9 @@ class NaiveIndex(Index):
                     out[start] += 1
         return lengths
 
-    def suffix_match_lengths(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    def suffix_match_lengths(
+        self, tokens_BT: NDArray[np.integer[Any]], *, workers: int | None = None
+    ) -> NDArray[np.int32]:
         """See :meth:`Index.suffix_match_lengths`; the longest suffix of every prefix."""
         rows = check_ids(tokens_BT, dimensions=2)
         ends = range(1, rows.shape[1] + 1)
@@ -135,7 +143,9 @@ class NaiveIndex(Index):
             and not any(a <= start and end <= b and (a, b) != (start, end) for a, b in ranges)
         ]
 
-    def documents_equal(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    def documents_equal(
+        self, tokens_BT: NDArray[np.integer[Any]], *, workers: int | None = None
+    ) -> NDArray[np.int64]:
         """See :meth:`Index.documents_equal`; compares every document."""
         rows = check_ids(tokens_BT, dimensions=2)
         documents = [self.document(i) for i in range(self.num_documents)]

@@ -5,20 +5,32 @@ The first call in a fresh checkout compiles for some seconds; the result is cach
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.indexes import kernels, matching
-from imagegram.indexes.base import Ids, Index, NextTokens, Phrase, check_at_least, check_ids
+from imagegram.indexes import kernels, matching, phrases
+from imagegram.indexes.base import (
+    Index,
+    NextTokens,
+    check_at_least,
+    check_ids,
+    thread_count,
+)
 from imagegram.indexes.format import IndexShard
-from imagegram.records import Tokens
+from imagegram.indexes.suffixes import sort_by_pair
+from imagegram.records import Phrases, Tokens
+
+#: Tokens whose suffixes are sorted at a time.
+_CHUNK_TOKENS: Final = 1 << 25
+#: Pieces of sorted suffixes that threads take one after the other.
+_PIECES: Final = 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,42 +77,84 @@ class NativeIndex(Index):
             places += [(s, kernels.pointer_at(self.views, s, rank)) for rank in ranks]
         return places
 
-    def match_lengths(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
-        """See :meth:`Index.match_lengths`; one binary search per position and shard."""
+    def match_lengths(
+        self,
+        tokens_BT: NDArray[np.integer[Any]],
+        *,
+        workers: int | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> NDArray[np.int32]:
+        """See :meth:`Index.match_lengths`; takes 10 bytes a token of at most 2**25 at a time."""
         rows = check_ids(tokens_BT, dimensions=2)
         lengths = np.zeros(rows.shape, dtype=np.int32)
-        self._over_chunks(matching.match_rows, rows, lengths)
+        whole = self.documents_equal(rows, workers=workers) > 0
+        lengths[whole] = np.arange(rows.shape[1], 0, -1)  # a copy needs no search
+        rest = np.flatnonzero(~whole) if rows.size else np.empty(0, dtype=np.int64)
+        report = advance or (lambda steps: None)
+        report(len(rows) - len(rest))
+        size = max(_CHUNK_TOKENS // max(rows.shape[1], 1), 1)
+        for first in range(0, len(rest), size):
+            chosen = rest[first : first + size]
+            lengths[chosen] = self._match_rows(rows[chosen], workers, report)
         return lengths
 
-    def documents_equal(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    def _match_rows(
+        self, rows: Tokens, workers: int | None, report: Callable[[int], None]
+    ) -> NDArray[np.int32]:
+        """Longest matches of rows that are no whole documents."""
+        lengths = np.zeros(rows.shape, dtype=np.int32)
+        order = np.empty(rows.size, dtype=np.uint32)
+        sort_by_pair(rows, order)
+        views, flat, text = self.views, lengths.ravel(), np.uint64(rows.ctypes.data)
+        ends = matching.group_ends(rows, order, -(-rows.size // _PIECES))
+
+        def walk(piece: tuple[int, int]) -> int:
+            matching.match_groups(views, rows, text, order[piece[0] : piece[1]], flat)
+            return piece[1]
+
+        done = 0
+        with ThreadPoolExecutor(thread_count(workers)) as pool:
+            for end in pool.map(walk, itertools.pairwise([0, *ends.tolist()])):
+                report(end // rows.shape[1] - done)
+                done = end // rows.shape[1]
+        self._over_chunks(matching.extend_rows, rows, lengths, workers)
+        return lengths
+
+    def documents_equal(
+        self, tokens_BT: NDArray[np.integer[Any]], *, workers: int | None = None
+    ) -> NDArray[np.int64]:
         """See :meth:`Index.documents_equal`."""
         rows = check_ids(tokens_BT, dimensions=2)
         counts = np.zeros(len(rows), dtype=np.int64)
-        self._over_chunks(matching.count_documents, rows, counts)
+        self._over_chunks(matching.count_documents, rows, counts, workers)
         return counts
 
-    def _over_chunks(self, kernel: Callable[..., None], rows: Tokens, out: NDArray[Any]) -> None:
-        views, threads = self.views, os.cpu_count() or 1
+    def _over_chunks(
+        self, kernel: Callable[..., None], rows: Tokens, out: NDArray[Any], workers: int | None
+    ) -> None:
+        views, threads = self.views, thread_count(workers)
         size = max(min(64, -(-len(rows) // threads)), 1)
         starts = range(0, len(rows), size)
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(lambda b: kernel(views, rows[b : b + size], out[b : b + size]), starts))
 
-    def parse(self, row: Ids, *, max_occurrences: int = 64) -> list[Phrase]:
-        """See :meth:`Index.parse`."""
-        ids = check_ids(row)
+    def parse_rows(
+        self,
+        tokens_BT: NDArray[np.integer[Any]],
+        lengths_BT: NDArray[np.integer[Any]],
+        *,
+        max_occurrences: int = 64,
+        workers: int | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> Phrases:
+        """See :meth:`Index.parse_rows`."""
+        rows = check_ids(tokens_BT, dimensions=2)
         check_at_least("max_occurrences", max_occurrences, 0)
-        phrases = np.empty((ids.size, 4), dtype=np.int64)
-        documents = np.empty((ids.size, max_occurrences), dtype=np.int64)
-        positions = np.empty_like(documents)
-        number = matching.parse_row(self.views, ids, phrases, documents, positions)
-        return [
-            Phrase(
-                start=start,
-                length=length,
-                count=count,
-                documents=documents[i, :kept].copy(),
-                positions=positions[i, :kept].copy(),
-            )
-            for i, (start, length, count, kept) in enumerate(phrases[:number].tolist())
-        ]
+        return phrases.parse_rows(
+            self.views,
+            rows,
+            np.ascontiguousarray(lengths_BT, dtype=np.int32),
+            max_occurrences=max_occurrences,
+            threads=thread_count(workers),
+            advance=advance or (lambda steps: None),
+        )

@@ -105,6 +105,23 @@ def test_match_lengths_spans_and_phrases(corpus: Corpus) -> None:
                     assert phrase.count == (brute.count(query) if length else 0), name
                     position += phrase.length
                 assert position == len(row), name
+                check_phrases(index, row, limit=2)
+
+
+def check_phrases(index: Index, row: list[int], *, limit: int) -> None:
+    """The parse in arrays is the parse in objects."""
+    rows = np.array([row, row[::-1]], np.uint16)
+    found = index.parse_rows(rows, index.match_lengths(rows), max_occurrences=limit)
+    p = 0
+    for one, end in zip(rows, found.ends.tolist(), strict=True):
+        for phrase in index.parse(one, max_occurrences=limit):
+            place = found.places[p]
+            documents = found.documents[found.offsets[place] : found.offsets[place + 1]]
+            assert found.starts[p] == phrase.start
+            assert found.lengths[p] == (phrase.length if phrase.count else 0)
+            assert documents.tolist() == phrase.documents.tolist()
+            p += 1
+        assert p == end
 
 
 @given(corpora())

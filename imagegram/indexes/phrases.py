@@ -1,0 +1,137 @@
+"""Greedy parses of many rows, compiled: where their longest phrases occur.
+
+The phrases are looked up in the order of the shards' tables, so that one look-up finds in the cache
+what the one before it read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.compiled import njit
+from imagegram.indexes.kernels import Int, ShardViews, find, locate, pointer_at, sort_key
+from imagegram.records import Phrases, Tokens
+
+#: Phrases that a thread looks up at a time.
+_PIECE: Final = 4096
+
+
+def parse_rows(
+    views: ShardViews,
+    rows: Tokens,
+    lengths_BT: NDArray[np.int32],
+    *,
+    max_occurrences: int,
+    threads: int,
+    advance: Callable[[int], None],
+) -> Phrases:
+    """Phrases of rows whose longest matches are known; see ``Index.parse_rows``.
+
+    Takes 32 bytes a phrase and 4 bytes an occurrence that is kept.
+    """
+    ends = np.empty(len(rows), dtype=np.int64)
+    starts = np.empty(lengths_BT.size, dtype=np.int64)
+    starts = starts[: phrase_starts(lengths_BT, starts, ends)]
+    order = np.argsort(phrase_keys(rows.ravel(), rows.shape[1], starts), kind="stable")
+    lengths = lengths_BT.ravel()[starts]
+    counts = np.empty(starts.size, dtype=np.int64)
+
+    def look_up(first: int) -> NDArray[np.int32]:
+        chosen = order[first : first + _PIECE]
+        found = np.empty((chosen.size, max_occurrences), dtype=np.int32)
+        number = np.empty(chosen.size, dtype=np.int64)
+        occurrences(views, rows, starts[chosen], lengths[chosen], found, number)
+        counts[first : first + _PIECE] = number
+        return found[np.arange(max_occurrences) < number[:, None]]
+
+    kept: list[NDArray[np.int32]] = [np.empty(0, dtype=np.int32)]
+    with ThreadPoolExecutor(threads) as pool:
+        for part in pool.map(look_up, range(0, starts.size, _PIECE)):
+            kept.append(part)
+    places = np.empty(starts.size, dtype=np.int64)
+    places[order] = np.arange(starts.size)
+    advance(len(rows))
+    return Phrases(
+        ends=ends,
+        starts=(starts % max(rows.shape[1], 1)).astype(np.int32),
+        lengths=lengths,
+        places=places,
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        documents=np.concatenate(kept),
+    )
+
+
+@njit(cache=True, nogil=True)
+def phrase_starts(
+    lengths: NDArray[np.int32], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> Int:
+    """From the left, one longest match after the other.
+
+    Args:
+        lengths: (B, T) longest matches.
+        starts: (B * T,) written: flat positions.
+        ends: (B,) written: phrases of this row and all rows before it.
+
+    Returns:
+        All phrases.
+    """
+    number = 0
+    for b in range(lengths.shape[0]):
+        start = np.int64(0)
+        while start < lengths.shape[1]:
+            starts[number] = b * lengths.shape[1] + start
+            start += max(np.int64(lengths[b, start]), np.int64(1))
+            number += 1
+        ends[b] = number
+    return number
+
+
+@njit(cache=True, nogil=True)
+def phrase_keys(
+    flat: NDArray[np.uint16], num_tokens: Int, starts: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    """The first four tokens of every phrase as a number in the order of the tables."""
+    keys = np.zeros(starts.size, dtype=np.uint64)
+    for p in range(starts.size):
+        left = num_tokens - starts[p] % num_tokens
+        for k in range(min(left, 4)):
+            key = np.uint64(sort_key(np.int64(flat[starts[p] + k])))
+            keys[p] |= key << np.uint64(48 - 16 * k)
+    return keys
+
+
+@njit(cache=True, nogil=True)
+def occurrences(
+    views: ShardViews,
+    rows: NDArray[np.uint16],
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int32],
+    documents: NDArray[np.int32],
+    counts: NDArray[np.int64],
+) -> None:
+    """Documents of the first occurrences of phrases, shard by shard in table order.
+
+    Args:
+        views: the shards.
+        rows: (B, T) tokens.
+        starts: (P,) flat positions of the phrases.
+        lengths: (P,) tokens; 0 for a token that occurs nowhere.
+        documents: (P, limit) written.
+        counts: (P,) written: how many were.
+    """
+    num_tokens, limit = rows.shape[1], documents.shape[1]
+    for p in range(starts.size):
+        ids, start = rows[starts[p] // num_tokens], starts[p] % num_tokens
+        written, s = 0, 0
+        while lengths[p] and written < limit and s < views.num_tokens.size:
+            lo, hi = find(views, s, ids, start, start + lengths[p])
+            for rank in range(lo, min(hi, lo + limit - written)):
+                documents[p, written] = locate(views, s, pointer_at(views, s, rank))[0]
+                written += 1
+            s += 1
+        counts[p] = written
