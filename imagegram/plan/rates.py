@@ -1,17 +1,27 @@
 """Seconds a unit of work: from the manifests of finished artifacts, else built in.
 
-A stage is expected to take as long as the artifacts in this store that are most like it: the same
-tokenizer, sampler, metric or encoder before another one of the same class. Their manifests do not
-say how many workers there were, so a measured rate is taken as it is; built-in rates are those of
-one core, and are divided by the workers.
+A stage is expected to take as long as the newest artifacts in this store that are most like it: the
+same tokenizer, sampler, metric or encoder before another one of the same class. Their manifests do
+not say how many workers there were, so a measured rate is taken as it is; built-in rates are those
+of one core, and are divided by the workers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from imagegram.protocols import Stage
+from imagegram.stages.embed import Embed, EmbedReference
+from imagegram.stages.evaluate import MeasureMetric
+from imagegram.stages.generate import Generate, Replay
+from imagegram.stages.index import BuildIndexShard
+from imagegram.stages.order import BuildOrder
+from imagegram.stages.pairs import FindPairs
+from imagegram.stages.split import Split
+from imagegram.stages.tokenize import TokenizeShard
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.manifest import MANIFEST, Manifest
 
@@ -35,35 +45,34 @@ class Rate:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What the artifacts of a kind count, and which field of their payload makes them alike."""
+    """What the artifacts of a stage count, and which field of their payload makes them alike."""
 
-    units: Callable[[Facts], int]
+    stage: type[Stage[Any]]
+    units: tuple[str, ...]
     like: str | None
     builtin: float
 
 
-def _tokens_of_images(facts: Facts) -> int:
-    return int(facts["num_images"]) * int(facts["num_tokens"])
-
-
-def _tokens_of_documents(facts: Facts) -> int:
-    return int(facts["num_documents"]) * int(facts["num_tokens"])
-
-
 #: Where the built-in numbers were measured.
 BUILTIN: Final = "one core of an AMD EPYC, tiny_imagenet_20, pyramid3"
+#: Units are the product of these facts.
 _KINDS: Final = {
-    "split": _Kind(lambda facts: int(facts["num_scanned"]), None, 2.5e-4),
-    "token_shard": _Kind(_tokens_of_documents, "tokenizer", 1.8e-7),
-    "index_shard": _Kind(lambda facts: int(facts["num_tokens"]), None, 1.3e-7),
-    "order": _Kind(lambda facts: int(facts["num_tokens"]), None, 2.0e-7),
-    "samples": _Kind(_tokens_of_images, "sampler", 1.2e-6),
-    "replay": _Kind(_tokens_of_images, "sampler", 1.2e-6),
-    "scores": _Kind(lambda facts: int(facts["num_images"]), "metric", 2.0e-2),
-    "pairs": _Kind(lambda facts: int(facts["num_documents"]), None, 5.0e-5),
-    "features": _Kind(lambda facts: int(facts["num_images"]), "encoder", 2.0e-3),
-    "reference_features": _Kind(lambda facts: int(facts["num_images"]), "encoder", 2.0e-3),
+    kind.stage.kind: kind
+    for kind in (
+        _Kind(Split, ("num_scanned",), None, 2.5e-4),
+        _Kind(TokenizeShard, ("num_documents", "num_tokens"), "tokenizer", 1.8e-7),
+        _Kind(BuildIndexShard, ("num_tokens",), None, 1.3e-7),
+        _Kind(BuildOrder, ("num_tokens",), None, 2.0e-7),
+        _Kind(Generate, ("num_images", "num_tokens"), "sampler", 1.2e-6),
+        _Kind(Replay, ("num_images", "num_tokens"), "sampler", 1.2e-6),
+        _Kind(MeasureMetric, ("num_images",), "metric", 2.0e-2),
+        _Kind(FindPairs, ("num_documents",), None, 5.0e-5),
+        _Kind(Embed, ("num_images",), "encoder", 2.0e-3),
+        _Kind(EmbedReference, ("num_images",), "encoder", 2.0e-3),
+    )
 }
+#: So many of the newest artifacts of a kind are asked.
+_NEWEST: Final = 64
 
 
 @dataclass(frozen=True)
@@ -101,36 +110,47 @@ class Rates:
 
     def num_features(self, encoder: Any) -> int | None:
         """Numbers of a feature of an encoder, if it was used in this store."""
-        if self._store is None:
-            return None
-        for kind in ("reference_features", "features"):
-            for path in sorted((self._store.root / kind).glob(f"[0-9a-f]*/{MANIFEST}")):
-                manifest = Manifest.read(path.parent)
-                if manifest.payload["encoder"] == encoder:
+        for kind in (EmbedReference.kind, Embed.kind):
+            for manifest in self._newest(kind):
+                if manifest.payload.get("encoder") == encoder:
                     return int(manifest.facts["num_features"])
         return None
 
     def _of(self, kind: str) -> list[_Sample]:
         if kind not in self._samples:
-            self._samples[kind] = list(self._read(kind))
+            self._samples[kind] = self._read(kind)
         return self._samples[kind]
 
     def _read(self, kind: str) -> list[_Sample]:
-        if self._store is None:
-            return []
+        """The newest artifacts of this VERSION: another one may be slower or faster."""
         counted, samples = _KINDS[kind], []
-        for path in sorted((self._store.root / kind).glob(f"[0-9a-f]*/{MANIFEST}")):
-            manifest = Manifest.read(path.parent)
-            like = manifest.payload.get(counted.like) if counted.like else None
-            facts = manifest.facts
-            if kind == "scores":  # of how many images, only the images know
-                images = self._store.root / str(manifest.payload["generated"])
-                if not (images / MANIFEST).exists():
-                    continue
-                facts = Manifest.read(images).facts
-            if units := counted.units(facts):
+        for manifest in self._newest(kind):
+            payload = manifest.payload
+            facts: Facts = manifest.facts
+            if kind == MeasureMetric.kind:  # of how many images, only the images know
+                facts = self._facts(str(payload.get("generated")))
+            if payload.get("version") != counted.stage.VERSION or not set(counted.units) <= set(
+                facts
+            ):
+                continue
+            units = math.prod(int(facts[name]) for name in counted.units)
+            like = payload.get(counted.like) if counted.like else None
+            if units:
                 samples.append(_Sample(units, manifest.duration_s, like))
         return samples
+
+    def _newest(self, kind: str) -> list[Manifest]:
+        if self._store is None:
+            return []
+        paths = (self._store.root / kind).glob(f"[0-9a-f]*/{MANIFEST}")
+        newest = sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)[:_NEWEST]
+        return [Manifest.read(path.parent) for path in newest]
+
+    def _facts(self, name: str) -> Facts:
+        """Those of an artifact that another one names; empty when it is gone."""
+        assert self._store is not None
+        folder = self._store.root / name
+        return Manifest.read(folder).facts if (folder / MANIFEST).exists() else {}
 
 
 def _class(identity: Any) -> Any:

@@ -28,6 +28,7 @@ from imagegram.plan.forecast import Forecast
 from imagegram.plan.planner import foresee
 from imagegram.plan.rates import Rates
 from imagegram.run import flow, run_experiment
+from imagegram.stages.tokenize import TokenizeShard
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.manifest import Manifest
 from imagegram.tools import plan as tool
@@ -314,8 +315,11 @@ def test_rates_come_from_what_is_most_alike(tmp_path: Path) -> None:
     two = {"class": "PyramidTokenizer", "sizes": [8, 16]}
     for digest, tokenizer, seconds in (("a1", three, 4.0), ("b2", three, 8.0), ("c3", two, 1.0)):
         facts = {"num_documents": 10, "num_tokens": 2}
-        payload = {"tokenizer": tokenizer}
+        payload = {"tokenizer": tokenizer, "version": TokenizeShard.VERSION}
         write_manifest(tmp_path, "token_shard", digest, seconds, facts=facts, payload=payload)
+    for version, counted in ((0, facts), (TokenizeShard.VERSION, {})):  # of older programs
+        payload = {"tokenizer": three, "version": version}
+        write_manifest(tmp_path, "token_shard", f"d{version}", 99, facts=counted, payload=payload)
     rates = Rates(ArtifactStore(root=tmp_path))
     assert rates.of("token_shard", three).seconds == pytest.approx(12 / 40)
     assert rates.of("token_shard", two).seconds == pytest.approx(1 / 20)
