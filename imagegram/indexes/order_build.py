@@ -1,9 +1,9 @@
 """Compute the side files of an order from the table of an index shard.
 
 The way back is a scatter; shared lengths are counted along the stream (Kasai's algorithm) by
-threads that each start anew at their part. Memory beside the maps of table and stream: the largest
-of ``pointer_width + inverse_width`` (aligned only) and ``inverse_width + 2`` bytes a token, which
-is 8 and 6 up to 2 G tokens; files are written from begin to end, each once.
+threads that each start anew at their part. Memory beside the maps of table and stream is that of
+ranks and shared lengths, 6 bytes a token up to 4 G tokens; the aligned table needs no more before
+it is written. Files are written from begin to end, each once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from imagegram.errors import UnsupportedError
 from imagegram.indexes import order_kernels as kernels
-from imagegram.indexes.format import IndexShard, map_file
+from imagegram.indexes.format import IndexShard, map_file, pointer_width
 from imagegram.indexes.order import INVERSE_PADDING, inverse_width, minima_sizes
 
 #: How often :func:`build_order` reports.
@@ -29,6 +29,11 @@ STEPS: Final = 4
 _PIECE: Final = 1 << 22
 
 T = TypeVar("T")
+
+
+def order_memory(num_tokens: int) -> int:
+    """Most bytes of memory that :func:`build_order` takes, beside maps and some MB a thread."""
+    return num_tokens * max(inverse_width(num_tokens) + 2, pointer_width(num_tokens))
 
 
 def build_order(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from imagegram.errors import CapacityError
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.order import Order
 from imagegram.protocols import Context
@@ -36,10 +37,20 @@ class BuildOrder:
         """Write the side files, on ``context.workers`` threads.
 
         Raises:
+            CapacityError: when there is not enough memory.
             UnsupportedError: for an aligned order of documents that are not equally long.
         """
-        from imagegram.indexes.order_build import STEPS, build_order
+        from imagegram.indexes.order_build import STEPS, build_order, order_memory
 
+        need, budget = order_memory(self.shard.num_tokens), context.memory_bytes
+        if need > budget:
+            fitting = self.shard.num_tokens * budget // need
+            raise CapacityError(
+                f"ordering the {self.shard.num_tokens:,} suffixes of {self.shard.name} needs about "
+                f"{need / 1e9:.2f} GB of memory, and {budget / 1e9:.2f} GB may be spent; build "
+                f"smaller index shards, generator.shard_tokens={fitting}, or allow more: "
+                f"runtime.memory_gb={need / 1e9 + 0.01:.2f}"
+            )
         task = context.progress.start("order suffixes", STEPS, "steps")
         build_order(
             self.shard,

@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from imagegram.errors import ConfigError
+from imagegram.stages.order import BuildOrder
 from imagegram.store.artifacts import LOCKS, PARTIAL, Artifact, ArtifactStore
 from imagegram.store.manifest import PARTS_FILE, read_parts
 from imagegram.tools.arguments import exit_cleanly, human_bytes, open_store, parse
@@ -91,7 +92,13 @@ def _unused(store: ArtifactStore, outputs: Path) -> list[Path]:
         used.add(artifact.identity())
         names = set(_strings(artifact.manifest.payload)) | set(_parts(artifact.path))
         queue += [by_name[name] for name in names if name in by_name]
-    return [artifact.path for name, artifact in by_name.items() if name not in used]
+    # Orders are no stage of a run: they are found again through the shard that they belong to.
+    sides = {
+        name
+        for name, artifact in by_name.items()
+        if artifact.kind == BuildOrder.kind and artifact.manifest.payload["shard"] in used
+    }
+    return [artifact.path for name, artifact in by_name.items() if name not in used | sides]
 
 
 def _stages(summary: Path) -> list[dict[str, Any]]:
