@@ -25,7 +25,7 @@ from imagegram.indexes.format import pointer_width
 from imagegram.indexes.stream import TOKEN_BYTES
 
 #: Tokens, or suffixes, that pass at a time.
-_BLOCK: Final = 1 << 20
+_BLOCK: Final = 1 << 18
 #: From so many coded bytes on, positions need 64 bits while they are sorted.
 _WIDE: Final = 2**31
 #: Tokens that an index shard is filled to: one search for a billion of them.
@@ -46,7 +46,7 @@ def check_shard_tokens(shard_tokens: int) -> None:
 
 
 def sort_bytes(num_tokens: int, num_distinct: int) -> int:
-    """Most bytes of memory that :func:`build_table` takes, beside 50 MB of blocks and code.
+    """Most bytes of memory that :func:`build_table` takes, beside some MB of blocks and code.
 
     Args:
         num_tokens: of the stream, separators included.
