@@ -143,11 +143,13 @@ class TorchGenerator:
         shard, aligned = self._shard, sampler.matching == "position"
         documents, n = shard.num_documents, shard.num_tokens
         separators = documents + shard.has_final_separator
+        order, needed = self._tensors(aligned, workers), min(sampler.min_count, documents)
         return Rules(
-            order=self._tensors(aligned, workers),
+            order=order,
             bucket=documents if aligned else 0,
             roots=(0, documents) if aligned else (n - separators, n),
-            needed=min(sampler.min_count, documents),
+            needed=needed,
+            supported=order.supported(max(needed, 2)),
             limits=limits,
         )
 

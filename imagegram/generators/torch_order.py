@@ -7,6 +7,7 @@ Fifteen bytes of device memory a token (23 from 1 G tokens on).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +27,7 @@ from imagegram.indexes.torch_device import (
 
 #: Contexts must be shorter: shared lengths are compared as signed 16-bit integers.
 MAX_CONTEXT: Final = 32766
+_BLOCK: Final = 1 << 24
 _SHIFT: Final = MINIMA_FANOUT.bit_length() - 1
 
 
@@ -88,23 +90,47 @@ class OrderTensors:
         """(n,) tokens that the suffix of a rank shares with that of the rank before."""
         return self.levels[0]
 
-    def shorten(self, end_A: Tensor, length_A: Tensor, longest: int) -> Tensor:
-        """Longest suffix of each context that occurs twice, by one look at ``repeat`` a length.
+    def supported(self, needed: int) -> Tensor:
+        """(n,) int16 by stream position: the longest prefix of that suffix with enough occurrences.
+
+        The best of all runs of ``needed`` neighbouring ranks that hold the suffix's own, where a
+        run shares the least of its inner ``lcp``. Both windows are widened by doubling.
 
         Args:
+            needed: occurrences, at least 2; ``repeat`` is the answer for 2.
+        """
+        if needed == 2:
+            return self.repeat
+        if needed > self.num_tokens:
+            return torch.zeros_like(self.repeat)
+        runs = _sliding(torch.minimum, self.lcp[1:], needed - 1)
+        beside = runs.new_zeros(needed - 1)
+        best = _sliding(torch.maximum, torch.cat([beside, runs, beside]), needed)
+        result = torch.empty_like(self.repeat)
+        for part, ranks in zip(
+            torch.split(result, _BLOCK), torch.split(self.inverse, _BLOCK), strict=True
+        ):
+            torch.index_select(best, 0, ranks, out=part)
+        return result
+
+    def shorten(self, supported: Tensor, end_A: Tensor, length_A: Tensor, longest: int) -> Tensor:
+        """Longest suffix of each context with enough occurrences.
+
+        Args:
+            supported: (n,) of :meth:`supported`.
             end_A: (A,) stream position behind an occurrence of the context.
             length_A: (A,) its tokens.
             longest: the largest of them, or more.
 
         Returns:
-            (A,) at most ``length``; 0 when not even one token occurs twice.
+            (A,) at most ``length``; 0 when not even one token occurs as often.
         """
         near = torch.arange(MINIMA_FANOUT, device=end_A.device)
         result_A, done_A = torch.zeros_like(length_A), length_A <= 0
         for start in range(0, longest, MINIMA_FANOUT):
             lengths = length_A[:, None] - (near + start)
             at = (end_A[:, None] - lengths).clamp_(0, self.num_tokens - 1)
-            found, first = first_true((self.repeat[at] >= lengths) | (lengths <= 0))
+            found, first = first_true((supported[at] >= lengths) | (lengths <= 0))
             result_A = torch.where(done_A | ~found, result_A, length_A - start - first)
             done_A = done_A | found
             if start + MINIMA_FANOUT < longest and bool(done_A.all()):
@@ -154,6 +180,16 @@ class OrderTensors:
             child_Q = at.gather(1, first[:, None]).squeeze(1)
             node_Q = torch.where(level_Q >= level, child_Q, node_Q)
         return torch.where(level_Q > 0, node_Q, self.num_tokens)
+
+
+def _sliding(least: Callable[[Tensor, Tensor], Tensor], values: Tensor, width: int) -> Tensor:
+    """``least`` (or most) of every ``width`` neighbours: ``width - 1`` entries fewer."""
+    done = 1
+    while done < width:
+        step = min(done, width - done)
+        values = least(values[:-step], values[step:])
+        done += step
+    return values
 
 
 def require_context(longest: int) -> None:

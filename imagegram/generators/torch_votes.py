@@ -4,7 +4,9 @@ A context is an interval of ranks that share ``depth`` tokens. Inside it the nex
 the runs between places of lcp <= ``depth``, so counting is one scan of ``lcp``; the stream is read
 once a group. Entries lie one after the other in growing tensors. Those of wide intervals, which
 return millions of times when contexts are short, are remembered by (first rank, depth); the others
-are forgotten at the next token. Nothing remembered changes a result.
+are forgotten at the next token. While the limit of contexts stays as it is, what follows a group is
+always the same context: remembered groups are linked to remembered entries, so that short contexts
+become a walk in a graph. Nothing remembered changes a result.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from imagegram.records import EOS_TOKEN_ID
 
 #: Contexts of fewer occurrences are counted again each time: that is as fast as remembering.
 FREQUENT: Final = 128
-#: Groups that are remembered at most, 32 bytes each; then everything is forgotten.
+#: Groups that are remembered at most, 40 bytes each; then everything is forgotten.
 MOST_GROUPS: Final = 1 << 25
 #: Ranks that are scanned, and cells of a matrix of groups, at a time.
 _BLOCK: Final = 1 << 23
@@ -32,21 +34,28 @@ _SEPARATOR: Final = EOS_TOKEN_ID
 #: Bits of a key that hold the depth.
 _DEPTH: Final = 16
 
-#: Entry: number of its first group, of its groups, candidates, last group that can be drawn, bits.
+#: Places that one step of a search looks at.
+_FANOUT: Final = 32
+
+#: Entry: tokens of context, number of its first group, of its groups, candidates, last group that
+#: can be drawn, bits.
 _ENTRY_TYPES: Final = {
+    "depth": torch.int64,
     "start": torch.int64,
     "size": torch.int64,
     "total": torch.int64,
     "last": torch.int64,
     "entropy": torch.float32,
 }
-#: Group: token, its first rank, its ranks, sum of probabilities up to it, its own.
+#: Group: token, its first rank, its ranks, sum of probabilities up to it, its own; link: 1 + entry
+#: of the context that follows, 0 when that is not known.
 _GROUP_TYPES: Final = {
     "token": torch.int32,
     "first": torch.int64,
     "count": torch.int64,
     "cumulative": torch.float64,
     "probability": torch.float32,
+    "link": torch.int64,
 }
 
 
@@ -75,6 +84,7 @@ class Votes:
         device = self.shaper.device
         self.entries = {n: torch.empty(0, dtype=t, device=device) for n, t in _ENTRY_TYPES.items()}
         self.groups = {n: torch.empty(0, dtype=t, device=device) for n, t in _GROUP_TYPES.items()}
+        self._linked = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -83,11 +93,41 @@ class Votes:
         self._used = self._kept = (0, 0)  # entries, groups
         self._widest = 1
 
-    def forget_rare(self) -> None:
-        """Drop the entries that are not remembered; their numbers become invalid."""
-        if self._kept[1] > self.most_groups:
+    def forget_rare(self) -> bool:
+        """Drop the entries that are not remembered; their numbers become invalid.
+
+        Returns:
+            Whether everything was forgotten, so that no number is valid any more.
+        """
+        full = self._kept[1] > self.most_groups
+        if full:
             self._forget()
         self._used = self._kept
+        return full
+
+    def follow(self, group_A: Tensor, limit: int) -> Tensor:
+        """(A,) entry of the context that follows a remembered group, as linked; -1 when unknown.
+
+        Args:
+            group_A: (A,) numbers of groups, -1 for none.
+            limit: longest context, at the new token and at those before; links of another one are
+                dropped.
+        """
+        if limit != self._linked:
+            self.groups["link"].zero_()
+            self._linked = limit
+        if not self.groups["link"].numel():
+            return group_A
+        return torch.where(group_A < 0, 0, self.groups["link"][group_A.clamp(min=0)]) - 1
+
+    def link(self, group_A: Tensor, entry_A: Tensor) -> None:
+        """Let remembered groups (-1: none) lead to entries, if these are remembered."""
+        lasting = ((group_A >= 0) & (entry_A < self._kept[0])).nonzero().squeeze(1)
+        self.groups["link"][group_A[lasting]] = entry_A[lasting] + 1
+
+    def remembered(self, group_A: Tensor) -> Tensor:
+        """The numbers of groups that last; -1 for the others."""
+        return torch.where(group_A < self._kept[1], group_A, -1)
 
     def look_up(self, lo_A: Tensor, hi_A: Tensor, depth_A: Tensor) -> Tensor:
         """(A,) entry of every context, counted where it is not remembered.
@@ -122,16 +162,19 @@ class Votes:
 
     def _first_above(self, values: Tensor, entry_A: Tensor, bound_A: Tensor) -> Tensor:
         """First group of each entry whose value exceeds a bound; its size when none does."""
-        start_A, last = self.entries["start"][entry_A], values.numel() - 1
-        hi_A = self.entries["size"][entry_A]
-        lo_A = torch.zeros_like(hi_A)
-        for _ in range(self._widest.bit_length()):
-            mid_A = (lo_A + hi_A) >> 1
-            above_A = values[(start_A + mid_A).clamp_(max=last)] > bound_A
-            live_A = lo_A < hi_A
-            lo_A = torch.where(live_A & ~above_A, mid_A + 1, lo_A)
-            hi_A = torch.where(live_A & above_A, mid_A, hi_A)
-        return lo_A
+        size_A, last = self.entries["size"][entry_A], values.numel() - 1
+        start_A, group_A = self.entries["start"][entry_A], torch.zeros_like(size_A)
+        near = torch.arange(1, _FANOUT + 1, device=size_A.device)
+        step = 1
+        while step * _FANOUT <= self._widest:
+            step *= _FANOUT
+        while step:
+            number = group_A[:, None] + (near * step - 1)
+            value = values[(start_A[:, None] + number).clamp_(max=last)]
+            passed = (value <= bound_A[:, None]) & (number < size_A[:, None])
+            group_A = group_A + passed.sum(1) * step
+            step //= _FANOUT
+        return group_A
 
     def _remembered(self, lo_A: Tensor, hi_A: Tensor, depth_A: Tensor) -> Tensor:
         key_A = lo_A << _DEPTH | depth_A
@@ -165,8 +208,10 @@ class Votes:
         new = slice(entries, self._used[0])
         self.entries["start"][new] = groups + size_E.cumsum(0) - size_E
         self.entries["size"][new], self.entries["total"][new] = size_E, total_E
+        self.entries["depth"][new] = depth_E
         for name, values in (("token", token_G), ("first", rank_G), ("count", count_G)):
             self.groups[name][groups : self._used[1]] = values
+        self.groups["link"][groups : self._used[1]] = 0
         entry_E = torch.arange(entries, self._used[0], device=lo_E.device)
         self._shape(entry_E, size_E, bounded)
         return entry_E

@@ -40,6 +40,7 @@ class Rules:
         bucket: ranks of one position in an aligned order = documents; 0 in the suffix order.
         roots: ranks [lo, hi) of the suffixes that begin a document.
         needed: ``min_count``, at most the number of documents.
+        supported: ``order.supported(needed)``, of 2 when one is needed.
         limits: longest context of every position.
     """
 
@@ -47,6 +48,7 @@ class Rules:
     bucket: int
     roots: tuple[int, int]
     needed: int
+    supported: Tensor
     limits: Sequence[int]
 
 
@@ -84,9 +86,10 @@ class Walk:
         self.history[0] = EOS_TOKEN_ID - 65536
         zeros = torch.zeros(count, dtype=torch.int64, device=device)
         # Where the last token stands in the corpus (at first: a separator), and whether it was
-        # taken from there; the length of its context, and the group that it was chosen from.
+        # taken from there; the length of its context, the ranks of the group that it was chosen
+        # from, and that group's number when it is remembered.
         self._anchor, self._length = zeros, zeros.clone()
-        self._source = zeros - 1
+        self._source, self._group = zeros - 1, zeros - 1
         self._first = zeros + self.rules.roots[0]
         self._end = zeros + self.rules.roots[1]
 
@@ -103,7 +106,7 @@ class Walk:
         grown_B = length_B > self._length
         if self.forced or limit > self._limit + 1:
             length_B, grown_B = self._search(t, limit, length_B, grown_B)
-        self._limit = limit
+        steady, self._limit = limit == self._limit, limit
         next_B = self._anchor + 1
         at_B = (next_B - length_B).clamp_(0, order.num_tokens - 1)
         token_B = order.tokens[next_B.clamp(max=order.num_tokens - 1)].long() & 0xFFFF
@@ -115,7 +118,9 @@ class Walk:
         else:
             rest = (~sure_B).nonzero().squeeze(1)
         if rest.numel():
-            self._choose(t, rest, grown_B, columns, first_B, second_B)
+            self._choose(t, rest, grown_B, columns, first_B, second_B, steady=steady)
+        else:
+            self._group = torch.full_like(self._group, -1)
         self._length, self._source, self._anchor = columns.length, columns.place, columns.place
         return columns
 
@@ -145,11 +150,21 @@ class Walk:
         columns: Columns,
         first_B: Tensor,
         second_B: Tensor,
+        *,
+        steady: bool,
     ) -> None:
         """Write the columns of the images ``rest``, which have several candidates to choose of."""
         votes = self.votes
-        votes.forget_rare()
-        length_A, entry_A = self._decide(t, rest, columns.length[rest], grown_B[rest])
+        length_A, grown_A, before_A = columns.length[rest], grown_B[rest], self._group[rest]
+        if votes.forget_rare() or not steady:
+            before_A.fill_(-1)
+        entry_A = votes.follow(before_A, self._limit) if steady else before_A
+        unknown = (entry_A < 0).nonzero().squeeze(1)
+        if unknown.numel():
+            entry_A[unknown] = self._decide(t, rest[unknown], length_A[unknown], grown_A[unknown])
+            if steady:
+                votes.link(before_A[unknown], entry_A[unknown])
+        length_A = votes.entries["depth"][entry_A]
         if self.forced:
             token_A = self.history[t + 1][rest].long() & 0xFFFF
             group_A = votes.find(entry_A, token_A)
@@ -168,6 +183,8 @@ class Walk:
         columns.entropy[rest] = votes.entries["entropy"][entry_A]
         columns.place[rest] = torch.where(held_A, place_A, -1)
         self._first[rest], self._end[rest] = first_A, first_A + count_A
+        self._group = torch.full_like(self._group, -1)
+        self._group[rest] = torch.where(held_A, votes.remembered(at_A), -1)
 
     def _place(
         self, rest: Tensor, length_A: Tensor, first_A: Tensor, count_A: Tensor, second_A: Tensor
@@ -183,34 +200,31 @@ class Walk:
         drawn_A = order.table[first_A + number_A] + length_A
         return torch.where(goes_on_A, source_A + 1, drawn_A)
 
-    def _decide(
-        self, t: int, rest: Tensor, length_A: Tensor, grown_A: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(A,) length of the longest suffix with enough candidates, and its entry."""
-        needed = self.rules.needed
-        entry_A = torch.empty_like(length_A)
+    def _decide(self, t: int, rest: Tensor, length_A: Tensor, grown_A: Tensor) -> Tensor:
+        """(A,) entry of the longest suffix with enough candidates.
+
+        Args:
+            t: position.
+            rest: (A,) images.
+            length_A: (A,) longest context to try; changed.
+            grown_A: (A,) whether its interval is the group of the last token; changed.
+        """
+        rules, entry_A = self.rules, torch.empty_like(length_A)
         open_ = torch.arange(rest.numel(), device=rest.device)
         while open_.numel():
             image, tried = rest[open_], length_A[open_]
             end = self._anchor[image] + 1
-            length = self.rules.order.shorten(end, tried, self._limit)
+            length = rules.order.shorten(rules.supported, end, tried, self._limit)
             grown = grown_A[open_] & (length == tried)
             lo, hi = self._interval(t, end, length)
             lo = torch.where(grown, self._first[image], lo)
             hi = torch.where(grown, self._end[image], hi)
-            if needed > 2:  # two occurrences are certain, but candidates may be fewer
-                few = ((hi - lo < needed) & (length > 0)).nonzero().squeeze(1)
-                while few.numel():
-                    length[few] -= 1
-                    lo[few], hi[few] = self._interval(t, end[few], length[few])
-                    few = few[(hi[few] - lo[few] < needed) & (length[few] > 0)]
             entry = self.votes.look_up(lo, hi, length)
-            length_A[open_], entry_A[open_] = length, entry
-            lacking = (self.votes.entries["total"][entry] < needed) & (length > 0)
-            open_ = open_[lacking]
-            length_A[open_] -= 1
+            entry_A[open_], length_A[open_] = entry, length - 1
+            # Some occurrences may be no candidates: a separator follows them, or nothing.
+            open_ = open_[(self.votes.entries["total"][entry] < rules.needed) & (length > 0)]
             grown_A[open_] = False
-        return length_A, entry_A
+        return entry_A
 
     def _interval(self, t: int, end_A: Tensor, length_A: Tensor) -> tuple[Tensor, Tensor]:
         """(A,), (A,) ranks of the suffixes that share the ``length`` tokens before ``end``."""

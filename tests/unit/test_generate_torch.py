@@ -146,15 +146,24 @@ def test_intervals_by_brute_force(tmp_path: Path, aligned: bool) -> None:
         assert b == min([*below[below > rank][:1], n])
 
 
-def test_shortened_contexts_occur_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("needed", [2, 3, 7, 10_000])
+def test_shortened_contexts_occur_often_enough(tmp_path: Path, needed: int) -> None:
     order = order_of(tmp_path, documents(20, vocabulary=2, length=63) * 2)
-    repeat, n = order.repeat.astype(int), order.shard.num_tokens
+    stream, n = order.shard.tokens.tobytes(), order.shard.num_tokens
     random = np.random.Generator(np.random.Philox(4))
-    ends = random.integers(60, n + 1, 300)
-    lengths = random.integers(0, 60, 300)
-    found = OrderTensors.load(order, CPU).shorten(torch.tensor(ends), torch.tensor(lengths), 60)
+    ends = random.integers(40, n + 1, 100)
+    lengths = random.integers(0, 40, 100)
+    tensors = OrderTensors.load(order, CPU)
+    found = tensors.shorten(
+        tensors.supported(needed), torch.tensor(ends), torch.tensor(lengths), 40
+    )
     for end, length, short in zip(ends, lengths, found.tolist(), strict=True):
-        fitting = [m for m in range(1, length + 1) if repeat[end - m] >= m]
+        fitting = [
+            m
+            for m in range(1, length + 1)
+            if sum(stream.startswith(stream[2 * (end - m) : 2 * end], 2 * i) for i in range(n))
+            >= needed
+        ]
         assert short == max(fitting, default=0)
 
 
@@ -173,10 +182,10 @@ def test_a_memory_that_forgets_changes_nothing(
     sizes = []
     forget = Votes.forget_rare
 
-    def forgetful(votes: Votes) -> None:
+    def forgetful(votes: Votes) -> bool:
         votes.most_groups = 5
         sizes.append(votes._keys.numel())
-        forget(votes)
+        return forget(votes)
 
     monkeypatch.setattr(Votes, "forget_rare", forgetful)
     assert_same(expected, model.generate(**wanted))
