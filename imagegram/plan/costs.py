@@ -20,6 +20,7 @@ from imagegram.stages.embed import Embed, EmbedReference
 from imagegram.stages.evaluate import Evaluate, MeasureMetric
 from imagegram.stages.generate import Generate, Replay, SampleSet
 from imagegram.stages.index import BuildIndex, BuildIndexShard, sorts_at_once
+from imagegram.stages.order import BuildOrder
 from imagegram.stages.pairs import FindPairs
 from imagegram.stages.split import MIN_CLUSTERS, Split, SplitShard
 from imagegram.stages.tokenize import Tokenize, TokenizeShard
@@ -215,6 +216,46 @@ def index_cost(stage: BuildIndex, at: Surroundings) -> Cost:
         source=rate.source,
         refusal=refusal,
     )
+
+
+def index_parts(stage: BuildIndex, at: Surroundings) -> tuple[Artifact, ...]:
+    """The shards of a missing index, found or expected."""
+    return tuple(
+        at.find(part) or at.expect(part, {"num_tokens": part.num_tokens}) for part in stage.parts()
+    )
+
+
+def orders_cost(shards: Sequence[Artifact], aligned: bool, at: Surroundings) -> Cost:
+    """One shard after the other, each on all threads."""
+    counts = [int(shard.facts["num_tokens"]) for shard in shards]
+    stages = [BuildOrder(shard=_Named(artifact=shard), aligned=aligned) for shard in shards]  # type: ignore[arg-type]
+    pairs = zip(stages, counts, strict=True)
+    missing = [count for stage, count in pairs if at.find(stage) is None]
+    rate, memory = at.rates.of(BuildOrder.kind), 0
+    if missing:
+        from imagegram.indexes.order_build import order_memory  # numba
+
+        memory = _PROCESS_BYTES + order_memory(max(missing))
+    return Cost(
+        facts={},
+        cached=len(stages) - len(missing),
+        parts=len(stages),
+        tokens=sum(counts),
+        disk_bytes=sum(sizes.order_bytes(num_tokens=n, aligned=aligned) for n in missing),
+        memory_bytes=memory,
+        seconds=at.shared_seconds(rate, sum(missing)),
+        source=rate.source,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Named:
+    """Stands for an index shard, of which an order's digest needs the identity alone."""
+
+    artifact: Artifact
+
+    def identity(self) -> str:
+        return self.artifact.identity()
 
 
 def _index_bytes(part: BuildIndexShard) -> int:

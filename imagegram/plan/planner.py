@@ -27,7 +27,10 @@ from imagegram.protocols import Corpus, Stage
 from imagegram.run_folder import STAGE_OF_KIND
 from imagegram.schema import STAGES
 from imagegram.stages.evaluate import Evaluate
+from imagegram.stages.index import BuildIndex
+from imagegram.stages.order import BuildOrder
 from imagegram.stages.pairs import FindPairs
+from imagegram.stages.parts import open_parts
 from imagegram.stages.tokenize import Tokenize
 from imagegram.stages.tokens import TokenSet, TokenShard
 from imagegram.store.artifacts import Artifact, ArtifactStore
@@ -102,9 +105,11 @@ class Expected:
     Attributes:
         artifact: found or expected.
         scores: none, as nothing was measured.
+        shards: of a model that is not there yet: its index shards.
     """
 
     artifact: Artifact
+    shards: tuple[Artifact, ...] = ()
     scores: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def identity(self) -> str:
@@ -153,8 +158,11 @@ class Planner:
             artifact = self._record(name, self._at.expect(stage, cost.facts), cost)
             return ExpectedTokens(artifact=artifact, images=stage.images, expected=shards)
         else:
+            self._orders(stage)
             cost = _COSTS[stage.kind](stage, self._at)
             artifact = self._record(name, self._at.expect(stage, cost.facts), cost)
+            if isinstance(stage, BuildIndex):
+                return Expected(artifact=artifact, shards=costs.index_parts(stage, self._at))
         # Loading an index would open every shard, loading tokens would judge their failures.
         if isinstance(stage, Tokenize):
             return TokenSet(artifact=artifact, images=stage.images)
@@ -175,6 +183,20 @@ class Planner:
             evaluation=evaluation, generated=generated, tokens=tokens, tokenizer=self._tokenizer
         )
         self._record("report", None, costs.report_cost(pairs, self._at))
+
+    def _orders(self, stage: Any) -> None:
+        """Side files of the model, if the stage makes them and they are not foreseen yet."""
+        if BuildOrder not in getattr(type(stage), "SIDES", ()):
+            return
+        aligned = stage.sampler.matching == "position"
+        name = "aligned orders" if aligned else "suffix orders"
+        if name in {row.name for row in self.stages}:
+            return
+        model = stage.model
+        shards = open_parts(model.artifact) if costs.is_made(model.artifact) else model.shards
+        cost = costs.orders_cost(shards, aligned, self._at)
+        if cost.cached < cost.parts:
+            self._record(name, None, cost)
 
     def _record(self, name: str, artifact: Artifact | None, cost: Cost) -> Any:
         values = {

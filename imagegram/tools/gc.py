@@ -13,15 +13,19 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
 from imagegram.errors import ConfigError
 from imagegram.stages.order import BuildOrder
+from imagegram.stages.pairs import FindPairs
 from imagegram.store.artifacts import LOCKS, PARTIAL, Artifact, ArtifactStore
 from imagegram.store.manifest import PARTS_FILE, read_parts
 from imagegram.tools.arguments import exit_cleanly, human_bytes, open_store, parse
+
+#: Kinds that no run's summary names, and the field of their payload that says what they belong to.
+_SIDES: Final = {BuildOrder.kind: "shard", FindPairs.kind: "evaluation"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,11 +96,11 @@ def _unused(store: ArtifactStore, outputs: Path) -> list[Path]:
         used.add(artifact.identity())
         names = set(_strings(artifact.manifest.payload)) | set(_parts(artifact.path))
         queue += [by_name[name] for name in names if name in by_name]
-    # Orders are no stage of a run: they are found again through the shard that they belong to.
+    # Some are no stage of a run: they are found again through what they belong to.
     sides = {
         name
         for name, artifact in by_name.items()
-        if artifact.kind == BuildOrder.kind and artifact.manifest.payload["shard"] in used
+        if artifact.kind in _SIDES and artifact.manifest.payload[_SIDES[artifact.kind]] in used
     }
     return [artifact.path for name, artifact in by_name.items() if name not in used | sides]
 

@@ -16,20 +16,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from imagegram.callbacks.progress import SilentProgress
 from imagegram.corpora import tar as tar_module
 from imagegram.corpora.tar import TarShard
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import CapacityError
+from imagegram.executors.serial import SerialExecutor
 from imagegram.experiment import build
 from imagegram.generators.trace import empty_trace
+from imagegram.indexes.format import IndexShard
 from imagegram.plan import check, sizes
 from imagegram.plan.corpus import PlannedCorpus, RecordCounter
 from imagegram.plan.forecast import Forecast
 from imagegram.plan.planner import foresee
 from imagegram.plan.rates import Rates
 from imagegram.run import flow, run_experiment
+from imagegram.stages.context import RunContext
+from imagegram.stages.generate import Generate
+from imagegram.stages.order import BuildOrder
+from imagegram.stages.parts import open_parts
 from imagegram.stages.tokenize import TokenizeShard
-from imagegram.store.artifacts import ArtifactStore
+from imagegram.store.artifacts import Artifact, ArtifactStore
 from imagegram.store.manifest import Manifest
 from imagegram.tools import plan as tool
 from tests.conftest import compose, read_summary
@@ -142,6 +149,38 @@ def test_shards_that_are_joined_are_written_anew(planned: dict[str, Any]) -> Non
     made = made_bytes(outputs, "index_shard") - before
     assert joined.disk_bytes == made  # what the token shards hold is known
     assert read_summary(folder)["stages"]["index"]["digest"] == joined.digest
+
+
+@pytest.mark.parametrize("matching", ["free", "position"])
+def test_orders_are_planned_where_a_stage_says_that_it_makes_them(
+    planned: dict[str, Any], monkeypatch: pytest.MonkeyPatch, matching: str
+) -> None:
+    monkeypatch.setattr(Generate, "SIDES", (BuildOrder,), raising=False)
+    outputs, words = (
+        planned["outputs"],
+        ("num_samples=20", "seed=3", f"sampler.matching={matching}"),
+    )
+    aligned = matching == "position"
+    name = "aligned orders" if aligned else "suffix orders"
+    before = by_name(look(outputs, *words))[name]
+    assert (before.cached, before.parts) == (0, 2)
+    fresh = by_name(look(outputs, *words, "generator.shard_tokens=900000", hashes=True))[name]
+    assert fresh.parts == 1  # of an index that is not there yet
+    store = ArtifactStore(root=outputs / "artifacts")
+    context = RunContext(store=store, executor=SerialExecutor(), progress=SilentProgress())
+    index = store.root / "index" / planned["stages"]["index"]["digest"]
+    collection = Artifact(path=index, manifest=Manifest.read(index))
+    for part in open_parts(collection):
+        shard = IndexShard.open(part.path, artifact=part)
+        context.make(BuildOrder(shard=shard, aligned=aligned))
+    made = sum(
+        entry.size_bytes
+        for artifact in store
+        if artifact.kind == "order" and artifact.manifest.payload["aligned"] == aligned
+        for entry in artifact.manifest.files.values()
+    )
+    assert before.disk_bytes == made
+    assert name not in by_name(look(outputs, *words))
 
 
 def test_one_more_metric_costs_only_itself(planned: dict[str, Any]) -> None:
