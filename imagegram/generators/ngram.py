@@ -6,6 +6,7 @@ instead of the compiled kernels; tokens and trace are the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
@@ -47,6 +48,7 @@ class NgramGenerator:
         engine: ``native`` (compiled), ``torch`` (many images on a device, one index shard, some
             samplers only), ``naive`` (the definition, slow) or ``fastgram`` (the PyPI package, some
             samplers only); changes the speed, never the result.
+        build_device: where suffixes are sorted: ``cpu``, ``cuda``, ``cuda:1`` ...; the same index.
         shard_tokens: most tokens of an index shard, to which token shards are joined.
         device: of engine ``torch``: ``cpu``, ``cuda``, ``cuda:1`` ...; None: CUDA when there is
             one.
@@ -55,6 +57,7 @@ class NgramGenerator:
     VERSION: ClassVar[int] = 1
     name: str
     shard_tokens: int = SHARD_TOKENS
+    build_device: str = field(default="cpu", metadata=NOT_IDENTITY)
     engine: str = field(default="native", metadata=NOT_IDENTITY)
     device: str | None = field(default=None, metadata=NOT_IDENTITY)
 
@@ -65,6 +68,10 @@ class NgramGenerator:
             )
 
         check_shard_tokens(self.shard_tokens)
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.build_device):
+            raise ConfigError(
+                f"generator.build_device={self.build_device!r}: allowed: cpu, cuda, cuda:NUMBER"
+            )
 
     def fit(self, tokens: Any) -> Stage[FittedGenerator]:
         """The stage that indexes a token set (``stages.tokens.TokenSet``)."""
@@ -75,6 +82,7 @@ class NgramGenerator:
             shard_tokens=self.shard_tokens,
             engine=self.engine,
             device=self.device,
+            build_device=self.build_device,
         )
 
 

@@ -56,13 +56,16 @@ def sort_bytes(num_tokens: int, num_distinct: int) -> int:
     return coded * (5 if coded < _WIDE else 9) + coded // 4
 
 
-def build_table(tokens_path: Path, table_path: Path, *, force_wide: bool = False) -> int:
+def build_table(
+    tokens_path: Path, table_path: Path, *, device: str = "cpu", force_wide: bool = False
+) -> int:
     """Sort all suffixes of ``tokens_path`` and write their byte positions to ``table_path``.
 
     Args:
         tokens_path: little-endian uint16 stream; may be empty.
         table_path: written; one pointer a token, little-endian, of
             :func:`~imagegram.indexes.format.pointer_width` bytes (by the *largest* pointer).
+        device: ``cpu``: libdivsufsort; else torch sorts there (``indexes/build_torch.py``).
         force_wide: sort with 64 bits also where 32 are enough; the table is the same.
 
     Returns:
@@ -71,6 +74,7 @@ def build_table(tokens_path: Path, table_path: Path, *, force_wide: bool = False
     Raises:
         IndexFormatError: when the stream is not a whole number of tokens.
         StageError: when the sort does not fit into memory.
+        ConfigError, CapacityError: when the device is not there, or too small.
     """
     size = tokens_path.stat().st_size
     if size % TOKEN_BYTES:
@@ -81,7 +85,11 @@ def build_table(tokens_path: Path, table_path: Path, *, force_wide: bool = False
     num_tokens = size // TOKEN_BYTES
     width = pointer_width(num_tokens)
     with table_path.open("wb") as table:
-        if num_tokens:
+        if num_tokens and device != "cpu":
+            from imagegram.indexes.build_torch import write_sorted
+
+            write_sorted(tokens_path, table, width, device=device)
+        elif num_tokens:
             code = ByteCode.of(_count(tokens_path))
             try:
                 written = _sort(tokens_path, table, code, num_tokens, width, force_wide)

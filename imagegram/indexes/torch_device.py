@@ -24,8 +24,12 @@ _SHARE: Final = 0.8
 _GIGABYTE: Final = 1e9
 
 
-def choose_device(name: str | None) -> torch.device:
+def choose_device(name: str | None, *, setting: str = "generator.device") -> torch.device:
     """The device of a name: ``cpu``, ``cuda``, ``cuda:1``; None: CUDA when there is one, else CPU.
+
+    Args:
+        name: of the device.
+        setting: of the configuration, which named it.
 
     Raises:
         ConfigError: for another name, or a device that is not there.
@@ -36,8 +40,8 @@ def choose_device(name: str | None) -> torch.device:
     allowed = ["cpu", *(["cuda", *present] if present else [])]
     if name not in allowed:
         raise ConfigError(
-            f"generator.device={name}: torch {torch.__version__} finds {', '.join(allowed)} here; "
-            "set generator.device to one of these, or to null for the fastest"
+            f"{setting}={name}: torch {torch.__version__} finds {', '.join(allowed)} here; set "
+            f"{setting} to one of these"
         )
     return torch.device(name)
 

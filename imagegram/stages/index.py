@@ -43,12 +43,14 @@ class BuildIndexShard:
 
     Attributes:
         tokens: at least one, of one tokenizer.
+        build_device: where suffixes are sorted; the table is the same.
     """
 
     kind: ClassVar[str] = "index_shard"
     VERSION: ClassVar[int] = 2
 
     tokens: tuple[TokenShard, ...]
+    build_device: str = field(default="cpu", metadata=NOT_IDENTITY)
 
     @property
     def num_tokens(self) -> int:
@@ -57,7 +59,9 @@ class BuildIndexShard:
 
     @property
     def memory_bytes(self) -> int:
-        """Most bytes of memory that :meth:`run` takes."""
+        """Most bytes of this machine's memory that :meth:`run` takes."""
+        if self.build_device != "cpu":
+            return _PROCESS_BYTES
         distinct = max(shard.vocab_size for shard in self.tokens) + 1  # and the separator
         return _PROCESS_BYTES + sort_bytes(self.num_tokens, distinct)
 
@@ -78,7 +82,7 @@ class BuildIndexShard:
         else:
             _join(self.tokens, out)
         task = context.progress.start("sort suffixes", 1, "shards")
-        build_table(out / "tokenized.0", out / "table.0")
+        build_table(out / "tokenized.0", out / "table.0", device=self.build_device)
         context.progress.advance(task)
         context.progress.finish(task)
         index = IndexShard.open(out)
@@ -104,6 +108,7 @@ class BuildIndex:
             that is larger becomes an index shard of its own.
         engine: who answers the queries; all engines give the same answers.
         device: where engine torch does.
+        build_device: where suffixes are sorted: ``cpu``, ``cuda``, ``cuda:1`` ...
     """
 
     kind: ClassVar[str] = "index"
@@ -114,6 +119,7 @@ class BuildIndex:
     shard_tokens: int = SHARD_TOKENS
     engine: str = field(default="native", metadata=NOT_IDENTITY)
     device: str | None = field(default=None, metadata=NOT_IDENTITY)
+    build_device: str = field(default="cpu", metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
         check_shard_tokens(self.shard_tokens)
@@ -129,7 +135,9 @@ class BuildIndex:
             else:
                 groups.append([shard])
                 filled = 1 + _body(shard)
-        return tuple(BuildIndexShard(tokens=tuple(group)) for group in groups)
+        return tuple(
+            BuildIndexShard(tokens=tuple(group), build_device=self.build_device) for group in groups
+        )
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Build the missing shards, as many at a time as memory holds; write ``shards.json``.
@@ -181,14 +189,15 @@ def sorts_at_once(parts: Sequence[BuildIndexShard], budget: int) -> int:
     largest = max(parts, key=lambda part: part.memory_bytes)
     if largest.memory_bytes > budget:
         raise _too_large(largest, budget)
+    if largest.build_device != "cpu":
+        return 1  # the device has one memory for all
     return budget // largest.memory_bytes
 
 
 def _too_large(part: BuildIndexShard, budget: int) -> CapacityError:
     """Names the most tokens of a shard that fit, unless one token shard alone is too large."""
     need = part.memory_bytes
-    a_token = (need - _PROCESS_BYTES) / part.num_tokens
-    fitting = int((budget - _PROCESS_BYTES) / a_token)
+    fitting = part.num_tokens * (budget - _PROCESS_BYTES) // max(need - _PROCESS_BYTES, 1)
     advice = "make the shards of the corpus smaller"
     if fitting > max(map(_body, part.tokens)):
         advice = f"build smaller index shards: generator.shard_tokens={fitting}"
