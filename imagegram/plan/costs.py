@@ -30,7 +30,7 @@ from imagegram.store.fingerprint import identity
 from imagegram.store.manifest import Manifest
 
 #: Starting worker processes, which import what they need.
-_POOL_SECONDS: Final = 1.0
+_POOL_SECONDS: Final = 2.0
 #: Resident: the interpreter with the kernels; what a worker adds; what torch adds.
 _PROCESS_BYTES: Final = 250_000_000
 _WORKER_BYTES: Final = 200_000_000

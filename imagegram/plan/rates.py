@@ -45,30 +45,47 @@ class Rate:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What the artifacts of a stage count, and which field of their payload makes them alike."""
+    """What the artifacts of a stage count, and which field of their payload makes them alike.
+
+    Attributes:
+        stage: whose artifacts.
+        units: facts whose product is the number of units.
+        like: field of the payload.
+        builtin: seconds a unit on one core, by the class of what is alike; ``all``: of any other.
+    """
 
     stage: type[Stage[Any]]
     units: tuple[str, ...]
     like: str | None
-    builtin: float
+    builtin: Mapping[str, float]
 
 
-#: Where the built-in numbers were measured.
-BUILTIN: Final = "one core of an AMD EPYC, tiny_imagenet_20, pyramid3"
-#: Units are the product of these facts.
+#: Where the built-in numbers were measured: ``python -m imagegram.tools.plan --rates`` after
+#: ``python -m imagegram.run corpus=tiny_imagenet_20 tokenizer=pyramid3 num_samples=500``.
+BUILTIN: Final = "one core of an AMD EPYC, tiny_imagenet_20, pyramid3, commit fae89bd"
+#: Of one generated image, its share of floor, ceiling and features included.
+_METRICS: Final = {
+    "CopyingMetric": 9.3e-2,
+    "NoveltyMetric": 6.8e-3,
+    "OrderMetric": 3.0e-4,
+    "FrechetMetric": 2.5e-2,
+    "KernelMetric": 8.0e-4,
+    "PrdcMetric": 1.4e-3,
+    "all": 1.0e-2,
+}
 _KINDS: Final = {
     kind.stage.kind: kind
     for kind in (
-        _Kind(Split, ("num_scanned",), None, 2.5e-4),
-        _Kind(TokenizeShard, ("num_documents", "num_tokens"), "tokenizer", 1.8e-7),
-        _Kind(BuildIndexShard, ("num_tokens",), None, 1.3e-7),
-        _Kind(BuildOrder, ("num_tokens",), None, 2.0e-7),
-        _Kind(Generate, ("num_images", "num_tokens"), "sampler", 1.2e-6),
-        _Kind(Replay, ("num_images", "num_tokens"), "sampler", 1.2e-6),
-        _Kind(MeasureMetric, ("num_images",), "metric", 2.0e-2),
-        _Kind(FindPairs, ("num_documents",), None, 5.0e-5),
-        _Kind(Embed, ("num_images",), "encoder", 2.0e-3),
-        _Kind(EmbedReference, ("num_images",), "encoder", 2.0e-3),
+        _Kind(Split, ("num_scanned",), None, {"all": 1.9e-4}),
+        _Kind(TokenizeShard, ("num_documents", "num_tokens"), "tokenizer", {"all": 8.0e-8}),
+        _Kind(BuildIndexShard, ("num_tokens",), None, {"all": 6.5e-8}),
+        _Kind(BuildOrder, ("num_tokens",), None, {"all": 1.1e-7}),
+        _Kind(Generate, ("num_images", "num_tokens"), "sampler", {"all": 1.4e-5}),
+        _Kind(Replay, ("num_images", "num_tokens"), "sampler", {"all": 1.4e-5}),
+        _Kind(MeasureMetric, ("num_images",), "metric", _METRICS),
+        _Kind(FindPairs, ("num_documents",), None, {"all": 1.0e-5}),
+        _Kind(Embed, ("num_images",), "encoder", {"all": 2.4e-3}),
+        _Kind(EmbedReference, ("num_images",), "encoder", {"all": 3.5e-3}),
     )
 }
 #: So many of the newest artifacts of a kind are asked.
@@ -106,7 +123,21 @@ class Rates:
                 return Rate(
                     seconds=seconds, source=f"{len(group)} made here{words}", per_core=False
                 )
-        return Rate(seconds=_KINDS[kind].builtin, source="built in", per_core=True)
+        builtin = _KINDS[kind].builtin
+        seconds = builtin.get(str(_class(like)), builtin["all"])
+        return Rate(seconds=seconds, source="built in", per_core=True)
+
+    def measured(self) -> dict[str, dict[str, float]]:
+        """Seconds a unit of everything that was made here, by kind and class; for the table above.
+
+        What worker processes made side by side (``token_shard``) is already that of one core;
+        what threads shared is to be multiplied by their number.
+        """
+        table: dict[str, dict[str, float]] = {}
+        for kind in _KINDS:
+            for like in {_class(sample.like): sample.like for sample in self._of(kind)}.values():
+                table.setdefault(kind, {})[_class(like) or "all"] = self.of(kind, like).seconds
+        return table
 
     def num_features(self, encoder: Any) -> int | None:
         """Numbers of a feature of an encoder, if it was used in this store."""

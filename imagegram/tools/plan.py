@@ -24,7 +24,8 @@ from rich.table import Table
 
 from imagegram.errors import ConfigError, ImagegramError
 from imagegram.plan.forecast import Forecast
-from imagegram.plan.rates import BUILTIN
+from imagegram.plan.rates import BUILTIN, Rates
+from imagegram.store.artifacts import ArtifactStore
 from imagegram.tools.arguments import exit_cleanly, human_bytes
 
 
@@ -36,10 +37,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument(
+        "--rates", action="store_true", help="seconds a unit, of what was made here"
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for imagegram.run")
     flags = parser.parse_intermixed_args(argv)
     cfg = _compose(flags.overrides)
     outputs = Path(cfg.paths.outputs).absolute()
+    if flags.rates:
+        rates = Rates(ArtifactStore(root=outputs / "artifacts"))
+        print(json.dumps(rates.measured(), indent=1))
+        return 0
     forecast = _foresee(cfg, outputs)
     free = shutil.disk_usage(_existing(outputs)).free
     if flags.json:
@@ -85,7 +93,6 @@ def _foresee(cfg: DictConfig, outputs: Path) -> Forecast:
     from imagegram.plan.planner import foresee
     from imagegram.run import flow
     from imagegram.run_folder import num_workers
-    from imagegram.store.artifacts import ArtifactStore
 
     store = ArtifactStore(root=outputs / "artifacts")
     return foresee(

@@ -386,6 +386,10 @@ def test_the_tool_prints_a_table_and_json(
     assert told["free_bytes"] > told["disk_bytes"] == planned["after"].disk_bytes
     assert tool.main([*words, "sampler=greedy"]) == 0
     text = capsys.readouterr().out
+    assert tool.main(["--rates", *words]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert set(measured["scores"]) == {"CopyingMetric", "OrderMetric", "KernelMetric"}
+    assert all(seconds > 0 for kind in measured.values() for seconds in kind.values())
     assert "0 of 1" in text
     assert "fits" in text
     assert "made here" in text
