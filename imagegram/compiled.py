@@ -19,7 +19,7 @@ from numba import njit
 __all__ = ["cache_folder", "njit"]
 
 #: Folders below the package that hold kernels, or functions that kernels compile.
-_KERNELS: Final = ("corpora", "generators", "indexes", "samplers", "tokenizers")
+_KERNELS: Final = ("corpora", "generators", "indexes", "metrics", "samplers", "tokenizers")
 
 
 def cache_folder() -> Path:

@@ -27,6 +27,7 @@ from imagegram.records import (
     Locator,
     Measurement,
     NextTokenDist,
+    Phrases,
     Record,
     Span,
     Tokens,
@@ -212,26 +213,6 @@ class Tokenizer(Protocol):
 # ------------------------------------------------------------------------------- index and samples
 
 
-class Phrase(Protocol):
-    """One longest match of a greedy parse: ``row[start : start + length]``."""
-
-    @property
-    def start(self) -> int:
-        """First token in the row."""
-
-    @property
-    def length(self) -> int:
-        """Tokens; 1 also for a token that occurs nowhere."""
-
-    @property
-    def count(self) -> int:
-        """Occurrences in the corpus; 0 for such a token."""
-
-    @property
-    def documents(self) -> NDArray[np.int64]:
-        """(K,) documents of the first occurrences, shard by shard in table order."""
-
-
 class Index(Protocol):
     """A suffix array over shards of documents; every engine gives the same answers."""
 
@@ -259,13 +240,28 @@ class Index(Protocol):
     ) -> list[Span]:
         """Maximal matching spans: those that no longer matching span contains."""
 
-    def suffix_match_lengths(self, tokens_BT: Tokens) -> NDArray[np.int32]:
-        """(B, T) length of the longest suffix of ``row[: t + 1]`` that the corpus holds."""
+    def match_lengths(
+        self,
+        tokens_BT: Tokens,
+        *,
+        workers: int | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> NDArray[np.int32]:
+        """(B, T) length of the longest match that begins at every position of every row."""
 
-    def parse(self, row: Tokens, *, max_occurrences: int = 64) -> Sequence[Phrase]:
-        """A row as corpus phrases: from the left, always the longest match."""
+    def parse_rows(
+        self,
+        tokens_BT: Tokens,
+        lengths_BT: NDArray[np.integer[Any]],
+        *,
+        max_occurrences: int = 64,
+        workers: int | None = None,
+    ) -> Phrases:
+        """Rows as corpus phrases: from the left, always the longest match."""
 
-    def documents_equal(self, tokens_BT: Tokens) -> NDArray[np.int64]:
+    def documents_equal(
+        self, tokens_BT: Tokens, *, workers: int | None = None
+    ) -> NDArray[np.int64]:
         """(B,) documents that are identical to each row."""
 
     def document(self, document: int) -> Tokens:
@@ -394,6 +390,17 @@ class Reference(Protocol):
     @property
     def seed(self) -> int:
         """For subsampling; the run's seed."""
+
+    @property
+    def workers(self) -> int:
+        """Threads that a metric may spend; they never change a score."""
+
+    @property
+    def progress(self) -> Progress:
+        """Where to report what takes seconds."""
+
+    def match_lengths(self, images: ImageSet) -> NDArray[np.integer[Any]]:
+        """(B, T) longest matches of an image set in the index, found once and cached."""
 
     def features(self, encoder: Encoder, images: ImageSet) -> Features:
         """(B, D) features of an image set, computed once and cached as an artifact."""

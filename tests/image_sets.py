@@ -6,14 +6,15 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.callbacks.progress import SilentProgress
 from imagegram.images import thumbnail
 from imagegram.indexes.naive import NaiveIndex
-from imagegram.protocols import Encoder, ImageSet
+from imagegram.protocols import Encoder, ImageSet, Progress
 from imagegram.records import Features, Images, Tokens, Trace
 from imagegram.tokenizers.layout import TokenLayout
 from imagegram.tokenizers.pyramid import PyramidTokenizer
@@ -120,9 +121,15 @@ class MemoryReference:
     seed: int = 0
     layout: TokenLayout = LAYOUT
 
+    workers: int = 2
+    progress: ClassVar[Progress] = SilentProgress()
+
     @property
     def index(self) -> NaiveIndex:
         return self.tokens.index()
+
+    def match_lengths(self, images: ImageSet) -> NDArray[np.integer]:
+        return self.index.match_lengths(images.tokens)
 
     def features(self, encoder: Encoder, images: ImageSet) -> Features:
         return encoder.encode(images.images)

@@ -9,13 +9,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.encoders.preprocessing import require_images, require_resolution
 from imagegram.records import Features, Images
+
+#: Pixels that are averaged at a time, 24 bytes each.
+_PIXELS: Final = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +44,12 @@ class PixelEncoder:
         batch, height, width, _ = images_BHWC.shape
         rows, columns = _area(height, self.resolution), _area(width, self.resolution)
         features = np.empty((batch, self.resolution**2 * 3), dtype=np.float32)
-        for index, image in enumerate(images_BHWC):  # one at a time: memory stays flat
-            small = np.einsum("rh,hwc,sw->rsc", rows, image / 255.0, columns, optimize=True)
-            features[index] = small.ravel()
+        at_once = max(_PIXELS // (height * width), 1)
+        for first in range(0, batch, at_once):  # some at a time: memory stays flat
+            part = images_BHWC[first : first + at_once] / 255.0
+            low = rows @ part.reshape(len(part), height, width * 3)
+            small = columns @ low.reshape(-1, width, 3)
+            features[first : first + at_once] = small.reshape(len(part), -1)
         return features
 
 

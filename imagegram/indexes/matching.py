@@ -24,7 +24,6 @@ from imagegram.indexes.kernels import (
     ShardViews,
     common_length,
     find,
-    key_at,
     locate,
     narrow,
     pointer_at,
@@ -246,43 +245,91 @@ def match_groups(
 
 
 @njit(cache=True, nogil=True)
-def longest_match(views: ShardViews, s: Int, ids: NDArray[np.uint16], start: Int, end: Int) -> Int:
-    """Length of the longest prefix of ``ids[start:end]`` that occurs in shard ``s``.
+def compare_query(
+    views: ShardViews, s: Int, position: Int, query: Int, length: Int, known: Int
+) -> tuple[Int, Int]:
+    """A query beside a suffix of a shard, which share ``known`` tokens.
 
-    One binary search for the place of the query: its neighbours there share the most with it
-    (Manber and Myers 1993); what both bounds share is not compared again.
+    Args:
+        views: the shards.
+        s: shard.
+        position: of its suffix in the stream.
+        query: address of the query.
+        length: tokens of the query.
+        known: tokens that are known to be shared.
+
+    Returns:
+        Shared tokens, and 1 when the suffix sorts before the query, 0 when not or all are shared.
     """
-    lo, hi, depth = prefix_bucket(views, s, ids, start, end)
-    if lo == hi:
-        if depth < 2:
-            return np.int64(0)
-        key = sort_key(np.int64(ids[start]))
-        return np.int64(views.firsts[s, key] < views.firsts[s, key + 1])
-    below = above = best = np.int64(depth)
-    while lo < hi:
-        mid = (lo + hi) >> 1
-        shared = min(below, above)
-        position = pointer_at(views, s, mid) + shared
-        shared += common_length(views, s, position, ids, start + shared, end)
-        best = max(best, shared)
-        if start + shared == end:
-            return best
-        position = pointer_at(views, s, mid) + shared
-        if key_at(views, s, position) < sort_key(np.int64(ids[start + shared])):
-            lo, below = mid + 1, shared
-        else:
-            hi, above = mid, shared
-    return best
+    address = views.token_address[s] + np.uint64(2 * position)
+    there = views.num_tokens[s] - position
+    depth = np.int64(known)
+    while True:
+        offset = np.uint64(2 * depth)
+        ours = four_tokens(query + offset, length - depth)
+        theirs = four_tokens(address + offset, there - depth)
+        agree = min(depth + equal_tokens(ours, theirs), length, there)
+        if agree < depth + STEP:
+            return agree, np.int64(agree < length and (agree == there or theirs < ours))
+        depth += STEP
 
 
 @njit(cache=True, nogil=True)
-def _occurs(views: ShardViews, ids: NDArray[np.uint16], start: Int, end: Int) -> bool:
-    """Whether any shard holds ``ids[start:end]``."""
-    for s in range(views.num_tokens.size):
-        lo, hi = find(views, s, ids, start, end)
-        if lo < hi:
-            return True
-    return False
+def place_query(
+    views: ShardViews,
+    ids: NDArray[np.uint16],
+    start: Int,
+    end: Int,
+    query: Int,
+    bounds: NDArray[np.int64],
+) -> Int:
+    """Where ``ids[start:end]`` stands in every shard; its longest prefix that any shard holds.
+
+    One binary search a shard, which compares nothing again that both bounds share, all side by
+    side: their cache misses overlap.
+
+    Args:
+        views: the shards.
+        ids: tokens.
+        start: first token of the query.
+        end: its end.
+        query: its address.
+        bounds: (5, S): written: the last rank before the query and the first that is not, the
+            tokens that these share with it (of a rank outside the bucket: what the bucket shares),
+            and scratch.
+
+    Returns:
+        Tokens.
+    """
+    low, high, position = bounds[0], bounds[1], bounds[4]
+    below, above = bounds[2], bounds[3]
+    longest, todo = np.int64(0), 0
+    for s in range(low.size):
+        lo, hi, depth = prefix_bucket(views, s, ids, start, end)
+        if lo == hi:
+            key = sort_key(np.int64(ids[start]))
+            depth = np.int64(views.firsts[s, key] < views.firsts[s, key + 1])
+        low[s], high[s], below[s], above[s] = lo - 1, hi, depth, depth
+        longest = max(longest, depth)
+        todo += lo < hi
+    while todo:
+        for s in range(low.size):
+            if low[s] + 1 < high[s]:
+                position[s] = pointer_at(views, s, (low[s] + high[s]) >> 1)
+                shared = min(below[s], above[s])
+                prefetch(views.token_address[s] + np.uint64(2 * (position[s] + shared)))
+        todo = 0
+        for s in range(low.size):
+            if low[s] + 1 < high[s]:
+                middle, shared = (low[s] + high[s]) >> 1, min(below[s], above[s])
+                agree, less = compare_query(views, s, position[s], query, end - start, shared)
+                if less:
+                    low[s], below[s] = middle, agree
+                else:
+                    high[s], above[s] = middle, agree
+                longest = max(longest, agree)
+                todo += low[s] + 1 < high[s]
+    return longest
 
 
 @njit(cache=True, nogil=True)
@@ -298,30 +345,30 @@ def extend_rows(views: ShardViews, rows: NDArray[np.uint16], lengths: NDArray[np
         lengths: (B, T) matches cut to DEPTH; completed in place.
     """
     num_tokens = rows.shape[1]
+    bounds = np.empty((5, views.num_tokens.size), dtype=np.int64)
     for b in range(rows.shape[0]):
         ids, start = rows[b], np.int64(0)
+        text = np.uint64(ids.ctypes.data)
         while start < num_tokens:
             if lengths[b, start] < DEPTH:
                 start += 1
                 continue
-            length = np.int64(0)
-            for s in range(views.num_tokens.size):
-                length = max(length, longest_match(views, s, ids, start, num_tokens))
-                if start + length == num_tokens:
-                    break
-            end = start + length
-            # All starts up to this one reach DEPTH tokens without passing the end.
+            query = text + np.uint64(2 * start)
+            end = start + place_query(views, ids, start, num_tokens, query, bounds)
+            # All starts up to end - DEPTH reach DEPTH tokens without passing the end. Those below
+            # high do not pass it; first the last of them is asked, which mostly settles it.
             low, high = start, max(end - DEPTH, start) + 1
+            middle = high - 1
+            while end < num_tokens and low < middle:
+                query = text + np.uint64(2 * middle)
+                length = end + 1 - middle
+                if place_query(views, ids, middle, end + 1, query, bounds) == length:
+                    high = middle
+                else:
+                    low = middle
+                middle = (low + high) >> 1
             if end == num_tokens:
                 high = num_tokens
-            elif low + 1 < high and _occurs(views, ids, high - 1, end + 1):
-                high -= 1
-                while low + 1 < high:
-                    middle = (low + high) >> 1
-                    if _occurs(views, ids, middle, end + 1):
-                        high = middle
-                    else:
-                        low = middle
             for k in range(start, high):
                 lengths[b, k] = end - k
             start = high

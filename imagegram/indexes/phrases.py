@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
-from imagegram.indexes.kernels import Int, ShardViews, find, locate, pointer_at, sort_key
+from imagegram.indexes.kernels import Int, ShardViews, locate, pointer_at, sort_key
+from imagegram.indexes.matching import compare_query, place_query
 from imagegram.records import Phrases, Tokens
 
 #: Phrases that a thread looks up at a time.
@@ -125,13 +126,36 @@ def occurrences(
         counts: (P,) written: how many were.
     """
     num_tokens, limit = rows.shape[1], documents.shape[1]
+    text = np.uint64(rows.ctypes.data)
+    bounds = np.empty((5, views.num_tokens.size), dtype=np.int64)
     for p in range(starts.size):
-        ids, start = rows[starts[p] // num_tokens], starts[p] % num_tokens
-        written, s = 0, 0
-        while lengths[p] and written < limit and s < views.num_tokens.size:
-            lo, hi = find(views, s, ids, start, start + lengths[p])
-            for rank in range(lo, min(hi, lo + limit - written)):
-                documents[p, written] = locate(views, s, pointer_at(views, s, rank))[0]
-                written += 1
-            s += 1
-        counts[p] = written
+        counts[p] = 0
+        if not lengths[p]:
+            continue
+        ids, start, length = rows[starts[p] // num_tokens], starts[p] % num_tokens, lengths[p]
+        query = text + np.uint64(2 * starts[p])
+        place_query(views, ids, start, start + length, query, bounds)
+        for s in range(views.num_tokens.size):
+            first, shared = bounds[1, s], bounds[3, s]
+            if shared < length or counts[p] == limit:
+                continue
+            most = min(first + limit - counts[p], views.num_tokens[s])
+            for rank in range(first, _last(views, s, first, most, query, length) + 1):
+                documents[p, counts[p]] = locate(views, s, pointer_at(views, s, rank))[0]
+                counts[p] += 1
+
+
+@njit(cache=True, nogil=True)
+def _last(views: ShardViews, s: Int, first: Int, most: Int, query: Int, length: Int) -> Int:
+    """Last rank below ``most`` of those from ``first`` on that begin with the whole query."""
+    step: Int = 1
+    while step:
+        rank = first + step
+        if rank < most:
+            position = pointer_at(views, s, rank)
+            if compare_query(views, s, position, query, length, 0)[0] == length:
+                first = rank
+                step <<= 1
+                continue
+        step >>= 1
+    return first

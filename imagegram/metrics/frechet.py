@@ -51,10 +51,16 @@ class FrechetMetric:
             return Measurement(
                 scalars={score: undefined(reason)}, curves={}, recipe=features.recipe
             )
-        pair = FrechetPair.fit(generated=features.generated, reference=features.reference)
+        pair = FrechetPair.fit(
+            generated=features.generated,
+            reference=features.reference,
+            blocks=self.jackknife_blocks,
+            workers=reference.workers,
+        )
         (measured,) = delete_block_jackknife(
-            lambda rows: np.array([pair.distance(rows)]),
+            lambda without: np.array([pair.distance(without)]),
             num_images=len(features.generated),
             blocks=self.jackknife_blocks,
+            workers=reference.workers,
         )
         return Measurement(scalars={score: measured}, curves={}, recipe=features.recipe)

@@ -11,33 +11,57 @@ True
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.metrics.tiles import Advance, over_tiles, row_tiles
+
 Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
+#: Images of a tile.
+_ROWS: Final = 1024
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class FrechetPair:
     """Generated features beside a Gaussian fitted to the reference, ready for many subsets.
 
     With ``F F^T = S_r`` the non-zero eigenvalues of ``S_g S_r`` are those of the covariance of
-    ``generated @ F``, so one projection serves every subset, and the smaller of the n x n and the
-    r x r form is decomposed: exact also where N < D, when a covariance has no full rank.
+    ``generated @ F``, and the smaller of the n x n and the r x r form is decomposed: exact also
+    where N < D, when a covariance has no full rank. Sums over all images are kept, so that a subset
+    costs only what it leaves out.
+
+    Attributes:
+        generated: (N, D) features; image i is in block ``i % blocks``.
+        blocks: K.
+        centre: (D,) their mean.
+        factor: (D, M) F, where M is the smaller of D and R.
+        shift: (D,) from the reference's mean to theirs.
+        trace: of the reference's covariance.
+        gram: (M, M) sum of squares of the projected features; None where N is at most M.
+        squares: sum of squares of the centred features.
     """
 
-    generated: Array
-    projected: Array
-    mean: Array
+    generated: NDArray[Any]
+    blocks: int
+    centre: Array
+    factor: Array
+    shift: Array
     trace: float
+    gram: Array | None
+    squares: float
 
     @classmethod
-    def fit(cls, *, generated: NDArray[Any], reference: NDArray[Any]) -> FrechetPair:
-        """Project (N, D) generated features on the covariance of (R, D) reference features."""
-        generated = np.asarray(generated, dtype=np.float64)
+    def fit(
+        cls,
+        *,
+        generated: NDArray[Any],
+        reference: NDArray[Any],
+        blocks: int = 1,
+        workers: int = 1,
+    ) -> FrechetPair:
+        """Fit (N, D) generated and (R, D) reference features; takes 8 bytes x (R + 5 D) x D."""
         reference = np.asarray(reference, dtype=np.float64)
         mean = reference.mean(axis=0)
         scaled = (reference - mean) / np.sqrt(len(reference) - 1)
@@ -46,22 +70,56 @@ class FrechetPair:
         else:
             values, vectors = np.linalg.eigh(scaled.T @ scaled)
             factor = vectors * np.sqrt(np.maximum(values, 0.0))
-        # Centred first: a large common mean would eat the digits of the products.
-        projected = (generated - mean) @ factor
+        centre = generated.mean(axis=0, dtype=np.float64)
+        gram, squares = None, 0.0
+        if len(generated) > factor.shape[1]:
+            gram = np.zeros((factor.shape[1],) * 2)
+
+        def add(rows: slice) -> tuple[Array | None, float]:
+            # Centred first: a large common mean would eat the digits of the products.
+            x = generated[rows] - centre
+            y = None if gram is None else x @ factor
+            return None if y is None else y.T @ y, float((x**2).sum())
+
+        for products, own in over_tiles(add, row_tiles(len(generated), _ROWS), workers=workers):
+            squares += own
+            if gram is not None:
+                gram += products
         return cls(
-            generated=generated, projected=projected, mean=mean, trace=float((scaled**2).sum())
+            generated=generated,
+            blocks=blocks,
+            centre=centre,
+            factor=factor,
+            shift=centre - mean,
+            trace=float((scaled**2).sum()),
+            gram=gram,
+            squares=squares,
         )
 
-    def distance(self, rows: Rows | None = None) -> float:
-        """Frechet distance of the chosen rows, at least two of them."""
-        chosen = slice(None) if rows is None else rows
-        x, y = self.generated[chosen], self.projected[chosen]
-        shift = x.mean(axis=0) - self.mean
-        spread = x.var(axis=0, ddof=1).sum()
-        y = (y - y.mean(axis=0)) / np.sqrt(len(y) - 1)
-        gram = y @ y.T if len(y) <= y.shape[1] else y.T @ y
-        roots = np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0.0))
+    def distance(self, without: int | None = None) -> float:
+        """Frechet distance of all images, or without a block; at least two must be left."""
+        left_out = slice(0, 0) if without is None else slice(without, None, self.blocks)
+        x = self.generated[left_out] - self.centre
+        count = len(self.generated) - len(x)
+        # Sums over what is left: all centred features add up to nothing.
+        mean = -x.sum(axis=0) / count
+        squares = self.squares - float((x**2).sum())
+        if self.gram is None or count <= len(self.gram):
+            gram = self._small_gram(without)
+        else:
+            y, moved = x @ self.factor, mean @ self.factor
+            gram = self.gram - y.T @ y - count * np.outer(moved, moved)
+        spread = (squares - count * float(mean @ mean)) / (count - 1)
+        shift = self.shift + mean
+        roots = np.sqrt(np.maximum(np.linalg.eigvalsh(gram / (count - 1)), 0.0))
         return float(shift @ shift + spread + self.trace - 2.0 * roots.sum())
+
+    def _small_gram(self, without: int | None) -> Array:
+        """(n, n) products of the projected features of n <= M images, around their mean."""
+        kept = np.arange(len(self.generated)) % self.blocks != without
+        y = (self.generated[kept] - self.centre) @ self.factor
+        y -= y.mean(axis=0)
+        return np.asarray(y @ y.T if len(y) <= y.shape[1] else y.T @ y)
 
 
 def frechet_distance(*, generated: NDArray[Any], reference: NDArray[Any]) -> float:
@@ -82,28 +140,40 @@ class KernelDistance:
     standard_error: float
 
 
-def kernel_distance(*, generated: NDArray[Any], reference: NDArray[Any]) -> KernelDistance:
+def kernel_distance(
+    *,
+    generated: NDArray[Any],
+    reference: NDArray[Any],
+    workers: int = 1,
+    advance: Advance = lambda steps: None,
+) -> KernelDistance:
     """KID on all pairs: MMD^2 with the kernel ``(x.y / D + 1)^3`` of (N, D) and (R, D) features.
 
     Binkowski et al., "Demystifying MMD GANs", ICLR 2018; here the whole U-statistic instead of
     random subsets, so there is no randomness to seed. Unbiased, hence at times below zero. The
     standard error is the delete-one jackknife over generated images with the reference held fixed
     (it is the same for generated, held-out and training images); it is closed in row sums. At least
-    two rows a set (the error needs three).
+    two rows a set (the error needs three). Takes the time of (N + R)^2 D / 2 multiplications, and
+    40 MB a worker.
+
+    Args:
+        generated: features.
+        reference: features.
+        workers: threads.
+        advance: told how many more of the N + R images are compared with those of their own set.
     """
-    x = np.asarray(generated, dtype=np.float64)
-    y = np.asarray(reference, dtype=np.float64)
-    n, r = len(x), len(y)
+    n, r = len(generated), len(reference)
+    across = np.empty(n)
 
-    def kernel(a: Array, b: Array) -> Array:
-        return np.asarray((a @ b.T / a.shape[1] + 1.0) ** 3)
+    def compare(rows: slice) -> tuple[slice, Array]:
+        tiles = row_tiles(r, _ROWS)
+        sums = [_kernel(generated[rows], reference[part]).sum(axis=1) for part in tiles]
+        return rows, np.sum(sums, axis=0)
 
-    k_xx = kernel(x, x)
-    np.fill_diagonal(k_xx, 0.0)
-    k_yy = kernel(y, y)
-    within = k_xx.sum(axis=1)
-    across = kernel(x, y).mean(axis=1)
-    constant = (k_yy.sum() - np.trace(k_yy)) / (r * (r - 1))
+    for rows, sums in over_tiles(compare, row_tiles(n, _ROWS), workers=workers):
+        across[rows] = sums / r
+    within = _kernel_sums(generated, workers, advance)
+    constant = _kernel_sums(reference, workers, advance).sum() / (r * (r - 1))
     total = within.sum()
     value = total / (n * (n - 1)) + constant - 2.0 * across.mean()
     if n < 3:
@@ -114,80 +184,36 @@ def kernel_distance(*, generated: NDArray[Any], reference: NDArray[Any]) -> Kern
     return KernelDistance(value=float(value), standard_error=float(np.sqrt(variance)))
 
 
-def pairwise_distances(a: NDArray[Any], b: NDArray[Any]) -> Array:
-    """(N, D) and (R, D) to (N, R) Euclidean distances; equal rows are at exactly 0.
-
-    ``|a|^2 + |b|^2 - 2 a.b`` cancels to noise for equal rows; what is below the rounding of the
-    squares is 0, so that copies lie *inside* balls of radius 0.
-    """
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)
-    distances = squares - 2.0 * (a @ b.T)
-    distances[distances < 1e-12 * squares] = 0.0
-    return np.asarray(np.sqrt(distances))
+def _kernel(a: NDArray[Any], b: NDArray[Any]) -> Array:
+    """(n, m) kernel of two tiles of features."""
+    products = np.asarray(a, dtype=np.float64) @ np.asarray(b, dtype=np.float64).T
+    products /= a.shape[1]
+    products += 1.0
+    cubes = products * products
+    cubes *= products
+    return np.asarray(cubes)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ManifoldPair:
-    """Distances inside and between two sets of features, ready for many subsets.
+def _kernel_sums(features: NDArray[Any], workers: int, advance: Advance) -> Array:
+    """(N,) kernel of every image with all others, added; every pair is computed once."""
+    tiles = row_tiles(len(features), _ROWS)
+    pairs = [(a, b) for i, a in enumerate(tiles) for b in tiles[i:]]
+    sums = np.zeros(len(features))
 
-    Attributes:
-        generated: (N, N) distances between generated images.
-        between: (N, R) distances from generated to reference images.
-        radii: (R,) distance of each reference image to its k-th nearest other.
-        nearest_k: k.
-    """
+    def compare(pair: tuple[slice, slice]) -> tuple[slice, slice, Array, Array]:
+        a, b = pair
+        products = _kernel(features[a], features[b])
+        if a == b:
+            np.fill_diagonal(products, 0.0)
+        return a, b, products.sum(axis=1), products.sum(axis=0)
 
-    generated: Array
-    between: Array
-    radii: Array
-    nearest_k: int
-
-    @classmethod
-    def fit(
-        cls, *, generated: NDArray[Any], reference: NDArray[Any], nearest_k: int
-    ) -> ManifoldPair:
-        """All distances of (N, D) generated and (R, D) reference features; N, R > nearest_k."""
-        return cls(
-            generated=pairwise_distances(generated, generated),
-            between=pairwise_distances(generated, reference),
-            radii=_kth_other(pairwise_distances(reference, reference), nearest_k),
-            nearest_k=nearest_k,
-        )
-
-    def measure(self, rows: Rows | None = None) -> dict[str, float]:
-        """Precision, recall, density and coverage of the chosen rows; NaN for k rows or fewer."""
-        rows = np.arange(len(self.generated)) if rows is None else rows
-        if len(rows) <= self.nearest_k:
-            return dict.fromkeys(("precision", "recall", "density", "coverage"), float("nan"))
-        between = self.between[rows]
-        radii = _kth_other(self.generated[np.ix_(rows, rows)], self.nearest_k)
-        inside = between <= self.radii
-        return {
-            "precision": float(inside.any(axis=1).mean()),
-            "recall": float((between <= radii[:, None]).any(axis=0).mean()),
-            "density": float(inside.sum(axis=1).mean() / self.nearest_k),
-            "coverage": float((between.min(axis=0) <= self.radii).mean()),
-        }
-
-
-def _kth_other(distances: Array, k: int) -> Array:
-    """Distance of every row to its k-th nearest other (the nearest is the row itself)."""
-    return np.asarray(np.partition(distances, k, axis=1)[:, k])
-
-
-def prdc(
-    *, generated: NDArray[Any], reference: NDArray[Any], nearest_k: int = 5
-) -> dict[str, float]:
-    """Precision, recall (Kynkaanniemi et al. 2019), density, coverage (Naeem et al., ICML 2020).
-
-    Precision: share of generated images inside the reference manifold, the union of balls around
-    reference images that reach their k-th nearest other. Recall: share of reference images inside
-    the generated manifold. Balls are closed, as in the first paper, so a corpus of duplicates
-    contains its own copies; where no distance equals a radius, the numbers are those of the PyPI
-    package ``prdc``.
-    """
-    return ManifoldPair.fit(generated=generated, reference=reference, nearest_k=nearest_k).measure()
+    for a, b, of_a, of_b in over_tiles(compare, pairs, workers=workers):
+        sums[a] += of_a
+        if a != b:
+            sums[b] += of_b
+        if b == tiles[-1]:
+            advance(a.stop - a.start)
+    return sums
 
 
 # --------------------------------------------------------------------------------------- sequences
@@ -213,10 +239,21 @@ def novelty_curve(
     """
     lengths = np.asarray(suffix_lengths_BT)
     ends = np.arange(lengths.shape[1]) if positions is None else np.asarray(positions)
+    # Of n-grams that end at the first positions there are fewer: those are counted one by one.
+    early, late = ends[ends < max_n], ends[ends >= max_n]
+    shorter = np.zeros((len(lengths), max_n), dtype=np.int64)
+    columns: Any = late
+    if late.size and np.array_equal(late, np.arange(late[0], late[0] + late.size)):
+        columns = slice(int(late[0]), int(late[0]) + late.size)  # a view of a run, not a copy
+    for row, counts in zip(lengths, shorter, strict=True):
+        cut = np.minimum(row[columns], max_n)
+        counts[:] = np.bincount(cut, minlength=max_n + 1)[:max_n].cumsum()
     curve = np.full((len(lengths), max_n), np.nan)
     for n in range(1, max_n + 1):
-        if len(columns := ends[ends >= n - 1]):
-            curve[:, n - 1] = (lengths[:, columns] < n).mean(axis=1)
+        there = early[early >= n - 1]
+        if there.size + late.size:
+            unseen = shorter[:, n - 1] + (lengths[:, there] < n).sum(axis=1)
+            curve[:, n - 1] = unseen / (there.size + late.size)
     return curve
 
 
@@ -238,6 +275,14 @@ def length_histogram(lengths: NDArray[Any], edges: NDArray[Any]) -> Array:
     >>> length_histogram(np.array([0, 1, 7, 99]), np.array([0, 1, 2, 4])).tolist()
     [0.25, 0.25, 0.0, 0.5]
     """
-    bins = np.searchsorted(edges, np.asarray(lengths).ravel(), side="right") - 1
-    counts = np.bincount(bins, minlength=len(edges))
+    counts = length_counts(lengths, edges)
     return np.asarray(counts / max(1, counts.sum()))
+
+
+def length_counts(lengths: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64]:
+    """(len(edges),) how many of (B, T) ``lengths`` lie in each bin, as :func:`length_histogram`."""
+    counts = np.zeros(len(edges), dtype=np.int64)
+    for row in np.atleast_2d(lengths):  # row by row: memory stays flat
+        bins = np.searchsorted(edges, row, side="right") - 1
+        counts += np.bincount(bins, minlength=len(edges))
+    return counts

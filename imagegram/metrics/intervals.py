@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.metrics.tiles import over_tiles
 from imagegram.records import Measured
 
 CONFIDENCE: Final = 0.95
@@ -61,21 +62,23 @@ def mean_over_images(values_B: NDArray[np.float64], *, seed: int) -> Measured:
 
 
 def delete_block_jackknife(
-    statistics: Callable[[NDArray[np.int64]], NDArray[np.float64]],
+    statistics: Callable[[int | None], NDArray[np.float64]],
     *,
     num_images: int,
     blocks: int = 20,
+    workers: int = 1,
 ) -> list[Measured]:
     """Statistics of a set of images with delete-block jackknife intervals.
 
     ``SE^2 = (K - 1) / K * sum_k (theta_k - mean theta)^2`` over K estimates, each without one block
     of images (Kuensch, Annals of Statistics 1989); the interval is ``value +- t * SE`` with
-    Student's t of K - 1 degrees of freedom.
+    Student's t of K - 1 degrees of freedom. Image i is in block ``i % blocks``.
 
     Args:
-        statistics: (M,) numbers of the images whose indices it is given.
+        statistics: (M,) numbers of all images (None), or of all but those of a block.
         num_images: how many there are.
         blocks: K.
+        workers: threads that ask for them.
 
     Returns:
         M measured numbers; without interval where a block would hold fewer than two images, or an
@@ -83,11 +86,13 @@ def delete_block_jackknife(
     """
     from scipy.stats import t
 
-    rows = np.arange(num_images)
-    values = statistics(rows)
-    if num_images < 2 * blocks:
+    subsets: list[int | None] = [None]
+    if num_images >= 2 * blocks:
+        subsets += range(blocks)
+    values, *others = over_tiles(statistics, subsets, workers=workers)
+    if not others:
         return [Measured(value=float(value)) for value in values]
-    estimates = np.array([statistics(rows[rows % blocks != block]) for block in range(blocks)])
+    estimates = np.array(others)
     variances = (blocks - 1) / blocks * ((estimates - estimates.mean(axis=0)) ** 2).sum(axis=0)
     halves = t.ppf((1 + CONFIDENCE) / 2, blocks - 1) * np.sqrt(variances)
     return [

@@ -38,7 +38,15 @@ class KernelMetric:
             return Measurement(
                 scalars={score: undefined(reason)}, curves={}, recipe=features.recipe
             )
-        distance = kernel_distance(generated=features.generated, reference=features.reference)
+        total = len(features.generated) + len(features.reference)
+        task = reference.progress.start("kernel distance", total, "images")
+        distance = kernel_distance(
+            generated=features.generated,
+            reference=features.reference,
+            workers=reference.workers,
+            advance=lambda images: reference.progress.advance(task, images),
+        )
+        reference.progress.finish(task)
         measured = Measured(value=distance.value)
         if len(features.generated) >= MIN_IMAGES and np.isfinite(distance.standard_error):
             from scipy.stats import t

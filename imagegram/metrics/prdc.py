@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import numpy as np
 
 from imagegram.errors import ConfigError
 from imagegram.metrics.features import compared_features, undefined
-from imagegram.metrics.functional import ManifoldPair
 from imagegram.metrics.intervals import delete_block_jackknife
+from imagegram.metrics.manifolds import PRDC, ManifoldPair
 from imagegram.protocols import Encoder, ImageSet, Reference
 from imagegram.records import Measured, Measurement
-
-SCORES: Final = ("precision", "recall", "density", "coverage")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,21 +51,26 @@ class PrdcMetric:
         recipe = features.recipe | {"nearest_k": str(self.nearest_k)}
         if (reason := features.too_few(self.nearest_k + 1)) is not None:
             return Measurement(
-                scalars=dict.fromkeys(SCORES, undefined(reason)), curves={}, recipe=recipe
+                scalars=dict.fromkeys(PRDC, undefined(reason)), curves={}, recipe=recipe
             )
+        task = reference.progress.start("nearest images", 2 * len(features.generated), "images")
         pair = ManifoldPair.fit(
             generated=features.generated,
             reference=features.reference,
             nearest_k=self.nearest_k,
+            blocks=self.jackknife_blocks,
+            workers=reference.workers,
+            advance=lambda images: reference.progress.advance(task, images),
         )
+        reference.progress.finish(task)
         measured = delete_block_jackknife(
-            lambda rows: np.array(list(pair.measure(rows).values())),
+            lambda without: np.array(list(pair.measure(without).values())),
             num_images=len(features.generated),
             blocks=self.jackknife_blocks,
         )
         scalars = {
             name: _inside(part, 1.0 if name != "density" else None)
-            for name, part in zip(SCORES, measured, strict=True)
+            for name, part in zip(PRDC, measured, strict=True)
         }
         return Measurement(scalars=scalars, curves={}, recipe=recipe)
 

@@ -14,6 +14,7 @@ candidates: shares are lower bounds, for all image sets alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,28 +38,32 @@ class Sources:
     shares: NDArray[np.float64]
 
 
-def parse_sources(index: Index, tokens_BT: Tokens, *, max_candidates: int = 64) -> Sources:
+def parse_sources(
+    index: Index,
+    tokens_BT: Tokens,
+    lengths_BT: NDArray[np.integer[Any]],
+    *,
+    max_candidates: int = 64,
+    workers: int | None = None,
+) -> Sources:
     """Parse every row and credit its phrases.
 
     Args:
         index: over the training documents.
         tokens_BT: images.
+        lengths_BT: their longest matches, as the index gives them.
         max_candidates: occurrences of a phrase among which its source is chosen.
+        workers: threads; None: all cores.
     """
-    batch, num_tokens = tokens_BT.shape
-    spans_BT = np.zeros((batch, num_tokens), dtype=np.int32)
-    documents_B = np.full(batch, -1, dtype=np.int64)
-    shares_B = np.zeros(batch)
-    for b, row in enumerate(tokens_BT):
-        credit = np.zeros(index.num_documents, dtype=np.int64)
-        for phrase in index.parse(row, max_occurrences=max_candidates):
-            if phrase.count == 0:
-                continue
-            so_far = credit[phrase.documents]
-            source = phrase.documents[so_far == so_far.max()].min()
-            credit[source] += phrase.length
-            spans_BT[b, phrase.start : phrase.start + phrase.length] = phrase.length
-        if credit.any():
-            documents_B[b] = credit.argmax()  # the first of equals: the smallest id
-            shares_B[b] = credit.max() / num_tokens
-    return Sources(span_lengths=spans_BT, documents=documents_B, shares=shares_B)
+    from imagegram.metrics.credit import credit
+
+    phrases = index.parse_rows(
+        tokens_BT, lengths_BT, max_occurrences=max_candidates, workers=workers
+    )
+    num_tokens = tokens_BT.shape[1]
+    spans_BT, documents_B, credited_B = credit(
+        phrases, num_documents=index.num_documents, num_tokens=num_tokens
+    )
+    return Sources(
+        span_lengths=spans_BT, documents=documents_B, shares=credited_B / max(num_tokens, 1)
+    )

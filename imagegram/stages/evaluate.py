@@ -25,10 +25,12 @@ from imagegram.protocols import (
     ImageSet,
     Index,
     Metric,
+    Progress,
     Tokenizer,
 )
 from imagegram.records import Features, Measured, Measurement
 from imagegram.stages.embed import Embed, EmbedReference
+from imagegram.stages.match import Match
 from imagegram.stages.parts import write_parts
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import Artifact
@@ -136,6 +138,20 @@ class TrainingReference:
         """Of the tokenizer."""
         return self.tokenizer.layout
 
+    @property
+    def workers(self) -> int:
+        """Threads that a metric may spend."""
+        return self.context.workers
+
+    @property
+    def progress(self) -> Progress:
+        """Where to report what takes seconds."""
+        return self.context.progress
+
+    def match_lengths(self, images: ImageSet) -> NDArray[np.integer[Any]]:
+        """(B, T) longest matches of an image set in the index."""
+        return self.context.make(Match(model=self.model, images=images)).lengths
+
     def features(self, encoder: Encoder, images: ImageSet) -> Features:
         """(B, D) features of an image set."""
         return self.context.make(Embed(encoder=encoder, images=images)).features
@@ -166,6 +182,7 @@ class MeasureMetric:
     PARTS: ClassVar[tuple[type, ...]] = (
         Embed,
         EmbedReference,
+        Match,
     )
     metric: Metric
     generated: ImageSet

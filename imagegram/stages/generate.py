@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from imagegram import pictures
 from imagegram.generators.trace import check_counts
+from imagegram.npz import map_arrays
 from imagegram.protocols import Context, FittedGenerator, Sampler, Tokenizer
 from imagegram.records import Images, Tokens, Trace
 from imagegram.stages.tokens import TokenSet
@@ -53,9 +54,8 @@ class SampleSet:
 
     @cached_property
     def trace(self) -> Trace:
-        """What decided each token, arrays (B, T)."""
-        with np.load(self.artifact.path / "trace.npz") as arrays:
-            return Trace(**{name: arrays[name] for name in arrays.files})
+        """What decided each token, arrays (B, T), memory-mapped."""
+        return Trace(**map_arrays(self.artifact.path / "trace.npz"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,14 @@ from imagegram.executors.serial import SerialExecutor
 from imagegram.metrics.copying import CopyingMetric
 from imagegram.metrics.frechet import FrechetMetric
 from imagegram.metrics.kernel import KernelMetric
+from imagegram.metrics.novelty import NoveltyMetric
 from imagegram.metrics.prdc import PrdcMetric
 from imagegram.records import Features, Images, Measured, Measurement
 from imagegram.stages.context import RunContext
 from imagegram.stages.embed import Embed, EmbedReference
 from imagegram.stages.evaluate import Evaluate, Evaluation, Score, combine
 from imagegram.stages.generate import select_documents
+from imagegram.stages.match import Match
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.fingerprint import identity
 from tests.image_sets import TOKENIZER, MemoryImages, MemoryModel, MemoryTokens, random_tokens
@@ -84,6 +86,36 @@ def test_metrics_of_features_share_them(context: RunContext) -> None:
     assert len(CountingEncoder.seen) == 4
     assert {name: second.scores[name] for name in first.scores} == first.scores
     assert second.recipes["coverage"]["N_ref"] == "110"
+
+
+def test_metrics_of_tokens_share_the_matches(context: RunContext) -> None:
+    asked: list[int] = []
+
+    @dataclass(frozen=True)
+    class CountingModel(MemoryModel):
+        @property
+        def index(self) -> Any:
+            index = self.tokens.index()
+            matched = index.match_lengths
+
+            def match_lengths(tokens_BT: Any, **options: Any) -> Any:
+                asked.append(len(tokens_BT))
+                return matched(tokens_BT, **options)
+
+            object.__setattr__(index, "match_lengths", match_lengths)
+            return index
+
+    evaluate(
+        context, CopyingMetric(), NoveltyMetric(max_n=4, shown_n=(4,)), model=CountingModel(CORPUS)
+    )
+    assert asked == [50, 50, 50]
+    # The same tokens under another sampler: the trace is another, the matches are these.
+    again = MemoryImages.of(FLOOR.tokens, suffix_len=np.ones(FLOOR.tokens.shape, np.uint16))
+    model = CountingModel(CORPUS)
+    assert identity(Match(model=model, images=again)) == identity(Match(model=model, images=FLOOR))
+    lengths = context.make(Match(model=model, images=again)).lengths
+    assert len(asked) == 3
+    np.testing.assert_array_equal(lengths, CORPUS.index().match_lengths(FLOOR.tokens))
 
 
 def test_features_are_known_by_their_pixels(context: RunContext) -> None:

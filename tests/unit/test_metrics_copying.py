@@ -53,7 +53,8 @@ def test_the_parse_credits_sources_by_definition(
     shards: list[list[list[int]]], row: list[int]
 ) -> None:
     index = NaiveIndex.of_streams([stream_of(shard) for shard in shards])
-    sources = parse_sources(index, np.array([row], np.uint16))
+    rows = np.array([row], np.uint16)
+    sources = parse_sources(index, rows, index.match_lengths(rows))
     spans, document, share = brute_parse(shards, row)
     assert sources.span_lengths[0].tolist() == spans
     assert sources.documents[0] == document
@@ -66,9 +67,10 @@ def test_native_and_naive_index_give_the_same_sources(tmp_path: Path) -> None:
     native = NativeIndex.open(folders)
     naive = NaiveIndex.of_streams([stream_of(shard) for shard in shards])
     rows = random_tokens(8, seed=2, vocabulary=4)
+    lengths = native.match_lengths(rows)
     for limit in (64, 2):
-        ours = parse_sources(native, rows, max_candidates=limit)
-        theirs = parse_sources(naive, rows, max_candidates=limit)
+        ours = parse_sources(native, rows, lengths, max_candidates=limit)
+        theirs = parse_sources(naive, rows, lengths, max_candidates=limit)
         np.testing.assert_array_equal(ours.span_lengths, theirs.span_lengths)
         np.testing.assert_array_equal(ours.documents, theirs.documents)
         np.testing.assert_array_equal(ours.shares, theirs.shares)
@@ -80,7 +82,7 @@ def test_a_phrase_goes_to_the_source_that_explains_most_so_far() -> None:
     shards = [[[1, 2, 5, 5, 5], [7, 8, 9, 1, 2]]]
     index = NaiveIndex.of_streams([stream_of(shard) for shard in shards])
     rows = np.array([[7, 8, 9, 7, 8], [1, 2, 7, 8, 9], [9, 7, 1, 2, 3]], np.uint16)
-    sources = parse_sources(index, rows)
+    sources = parse_sources(index, rows, index.match_lengths(rows))
     assert sources.documents.tolist() == [1, 1, 1]
     assert sources.shares.tolist() == [1.0, 0.6, 0.8]
     assert sources.span_lengths.tolist() == [[3, 3, 3, 2, 2], [2, 2, 3, 3, 3], [1, 1, 2, 2, 0]]

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import contextlib
-import io
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
+from imagegram.metrics import functional
 from imagegram.metrics.functional import (
     FrechetPair,
     frechet_distance,
@@ -16,8 +14,6 @@ from imagegram.metrics.functional import (
     length_edges,
     length_histogram,
     novelty_curve,
-    pairwise_distances,
-    prdc,
 )
 from tests.index_folders import BruteForce, stream_of
 
@@ -89,12 +85,18 @@ def test_frechet_and_kernel_distance_grow_with_a_shift() -> None:
         assert values[-1] > values[1] > values[0]
 
 
-def test_a_subset_of_a_pair_is_the_distance_of_the_subset() -> None:
+# More images than features, fewer, and a subset that has fewer where the whole set has more.
+@pytest.mark.parametrize(("n", "blocks"), [(40, 4), (6, 3), (9, 3)])
+def test_a_pair_without_a_block_is_the_distance_of_the_rest(n: int, blocks: int) -> None:
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(40, 7)) + 100, rng.normal(size=(50, 7)) + 101
-    rows = np.array([1, 5, 6, 20, 33])
-    subset = FrechetPair.fit(generated=x, reference=y).distance(rows)
-    assert subset == pytest.approx(frechet_distance(generated=x[rows], reference=y), rel=1e-9)
+    x, y = rng.normal(size=(n, 7)) + 100, rng.normal(size=(50, 7)) + 101
+    pair = FrechetPair.fit(generated=x, reference=y, blocks=blocks, workers=2)
+    assert pair.distance() == pytest.approx(frechet_distance(generated=x, reference=y), rel=1e-9)
+    for block in range(blocks):
+        rest = x[np.arange(n) % blocks != block]
+        expected = frechet_distance(generated=rest, reference=y)
+        # Centred, n <= 7 rows leave an eigenvalue of 0 up to 1e-16, whose root is up to 1e-8.
+        assert pair.distance(block) == pytest.approx(expected, rel=1e-8)
 
 
 # ------------------------------------------------------------------------------------- kernel
@@ -123,6 +125,19 @@ def test_kernel_distance_and_its_error_are_the_definitions() -> None:
     assert result.standard_error == pytest.approx(np.sqrt(variance), rel=1e-8)
 
 
+def test_tiles_and_workers_change_no_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(33, 6)), rng.normal(size=(29, 6)) + 0.5
+    whole = kernel_distance(generated=x, reference=y)
+    distance = frechet_distance(generated=x, reference=y)
+    monkeypatch.setattr(functional, "_ROWS", 4)
+    one = kernel_distance(generated=x, reference=y, workers=1)
+    assert one == kernel_distance(generated=x, reference=y, workers=5)
+    assert one.value == pytest.approx(whole.value, rel=1e-10)
+    assert one.standard_error == pytest.approx(whole.standard_error, rel=1e-10)
+    assert frechet_distance(generated=x, reference=y) == pytest.approx(distance, rel=1e-10)
+
+
 def test_kernel_distance_agrees_with_torchmetrics() -> None:
     import torch
     from torchmetrics.image.kid import poly_mmd
@@ -145,47 +160,6 @@ def test_kernel_distance_is_unbiased_and_its_error_is_the_spread() -> None:
     assert abs(estimates.mean()) < 4 * estimates.std() / np.sqrt(len(estimates))
 
 
-# --------------------------------------------------------------------------------------- prdc
-
-
-def test_prdc_agrees_with_the_package_of_its_authors() -> None:
-    from prdc import compute_prdc
-
-    rng = np.random.default_rng(0)
-    generated, reference = rng.normal(size=(40, 3)) * 0.8 + 0.3, rng.normal(size=(60, 3))
-    with contextlib.redirect_stdout(io.StringIO()):
-        theirs = compute_prdc(reference, generated, 5)
-    ours = prdc(generated=generated, reference=reference, nearest_k=5)
-    assert ours == pytest.approx({name: float(value) for name, value in theirs.items()})
-
-
-def test_mode_collapse_has_precision_and_no_recall() -> None:
-    # Which set is which: collapsed samples all lie among real ones, real ones hardly among them.
-    rng = np.random.default_rng(0)
-    reference = rng.normal(size=(200, 4))
-    collapsed = reference[:1] + rng.normal(size=(100, 4)) * 1e-3
-    scores = prdc(generated=collapsed, reference=reference)
-    assert scores["precision"] == 1.0
-    assert scores["recall"] < 0.05
-    swapped = prdc(generated=reference, reference=collapsed)
-    assert swapped["precision"] == scores["recall"]
-    assert swapped["recall"] == scores["precision"]
-
-
-def test_copies_of_a_corpus_of_duplicates_are_inside_it() -> None:
-    reference = np.repeat(np.random.default_rng(0).normal(size=(2, 1280)) * 50, 20, axis=0)
-    scores = prdc(generated=reference[[0] * 8 + [-1] * 8], reference=reference)
-    assert scores["precision"] == scores["recall"] == scores["coverage"] == 1.0
-
-
-def test_equal_rows_are_at_distance_zero() -> None:
-    x = np.random.default_rng(0).normal(size=(20, 1280)).astype(np.float32) + 100
-    distances = pairwise_distances(x, x)
-    assert (np.diag(distances) == 0).all()
-    direct = np.sqrt(((x[3].astype(float) - x[7]) ** 2).sum())
-    assert distances[3, 7] == pytest.approx(direct, rel=1e-6)
-
-
 # ---------------------------------------------------------------------------------- sequences
 
 
@@ -198,6 +172,9 @@ def test_novelty_is_the_share_of_unseen_ngrams(data: st.DataObject) -> None:
     lengths = np.array([brute.suffix_lengths(row) for row in rows])
     curve = novelty_curve(lengths, max_n=8)
     late = novelty_curve(lengths, max_n=8, positions=np.arange(3, 6))
+    for positions, longer in ((None, curve), (np.arange(3, 6), late), (np.array([5, 3, 4]), late)):
+        short = novelty_curve(lengths, max_n=2, positions=positions)
+        np.testing.assert_array_equal(short, longer[:, :2])
     for b, row in enumerate(rows):
         for n in range(1, 9):
             unseen = {e: brute.count(row[e - n + 1 : e + 1]) == 0 for e in range(n - 1, len(row))}

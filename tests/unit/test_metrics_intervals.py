@@ -45,7 +45,10 @@ def test_the_jackknife_of_a_mean_is_the_error_of_block_means() -> None:
     # For a mean over K equal blocks the jackknife is exactly sd(block means) / sqrt K.
     values = np.random.default_rng(0).normal(size=100)
     (measured,) = delete_block_jackknife(
-        lambda rows: np.array([values[rows].mean()]), num_images=100, blocks=20
+        lambda without: np.array([values[np.arange(100) % 20 != without].mean()]),
+        num_images=100,
+        blocks=20,
+        workers=3,
     )
     means = np.array([values[k::20].mean() for k in range(20)])
     half = 2.0930240544 * means.std(ddof=1) / np.sqrt(20)  # Student's t, 19 degrees, 97.5 %
@@ -55,10 +58,11 @@ def test_the_jackknife_of_a_mean_is_the_error_of_block_means() -> None:
 
 
 def test_the_jackknife_refuses_small_sets_and_undefined_estimates() -> None:
-    (small,) = delete_block_jackknife(lambda rows: np.array([1.0]), num_images=39)
+    (small,) = delete_block_jackknife(lambda without: np.array([1.0]), num_images=39)
     assert (small.value, small.low) == (1.0, None)
     first, second = delete_block_jackknife(
-        lambda rows: np.array([rows.mean(), 0.0 if len(rows) == 40 else np.nan]), num_images=40
+        lambda without: np.array([without or 0, 0.0 if without is None else np.nan]),
+        num_images=40,
     )
     assert first.low is not None
     assert (second.value, second.low) == (0.0, None)

@@ -1,0 +1,48 @@
+"""Large sums over pairs of images, tile by tile: flat memory, and the same bits on any threads.
+
+Every tile is multiplied by one thread, and tiles are added in their order: so a sum does not depend
+on how many workers there are. (One multiplication over all cores is not faster, and much slower
+where other processes have some of them.)
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+#: Told how many more units are done.
+Advance = Callable[[int], None]
+
+
+def over_tiles(
+    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int
+) -> Iterator[Result]:
+    """Results in the order of ``items``; at most twice as many wait as there are workers.
+
+    Args:
+        function: runs on a thread, with linear algebra of one thread.
+        items: what to give it.
+        workers: threads.
+    """
+    from threadpoolctl import threadpool_limits
+
+    ahead = iter(items)
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[Result]] = deque(
+            pool.submit(function, item) for item in itertools.islice(ahead, 2 * workers)
+        )
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, item) for item in itertools.islice(ahead, 1))
+            yield result
+
+
+def row_tiles(num_rows: int, size: int) -> list[slice]:
+    """Rows 0 ... num_rows - 1 in slices of at most ``size``."""
+    return [slice(first, min(first + size, num_rows)) for first in range(0, num_rows, size)]

@@ -1,0 +1,90 @@
+"""Match: the longest matches of an image set in the index, found once for every metric.
+
+Their identity is the content of the tokens and of the index: held-out images that another sampler
+replays have the same matches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.protocols import Context, FittedGenerator, ImageSet
+from imagegram.stages.embed import content_sha256
+from imagegram.store.artifacts import Artifact
+
+#: Tokens that the index is asked for at a time.
+_TOKENS: Final = 1 << 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchSet:
+    """Longest matches, in the order of the images."""
+
+    artifact: Artifact
+
+    def identity(self) -> str:
+        """kind/digest of the artifact."""
+        return self.artifact.identity()
+
+    @cached_property
+    def lengths(self) -> NDArray[np.integer[Any]]:
+        """(B, T) longest match that begins at every position, memory-mapped; see ``Index``."""
+        return np.load(self.artifact.path / "lengths.npy", mmap_mode="r")  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """Longest matches of an image set.
+
+    Takes up to 0.6 GB, however many images there are.
+
+    Attributes:
+        model: a fitted generator that has an index.
+        images: whose tokens to look for.
+    """
+
+    kind: ClassVar[str] = "matches"
+    VERSION: ClassVar[int] = 1
+    model: FittedGenerator
+    images: ImageSet
+
+    def identity(self) -> dict[str, Any]:
+        """The index and the sha256 of the tokens."""
+        return {
+            "class": type(self).__name__,
+            "version": self.VERSION,
+            "index": self.model.identity(),
+            "tokens": content_sha256(self.images.tokens),
+        }
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Ask the index, some thousand images at a time."""
+        tokens_BT = self.images.tokens
+        count, num_tokens = tokens_BT.shape
+        task = context.progress.start("match", count, "images")
+        lengths_BT = np.lib.format.open_memmap(
+            out / "lengths.npy",
+            mode="w+",
+            dtype=np.min_scalar_type(num_tokens),
+            shape=tokens_BT.shape,
+        )
+        size = max(_TOKENS // max(num_tokens, 1), 1)
+        for first in range(0, count, size):
+            lengths_BT[first : first + size] = self.model.index.match_lengths(
+                np.asarray(tokens_BT[first : first + size]),
+                workers=context.workers,
+                advance=lambda images: context.progress.advance(task, images),
+            )
+        lengths_BT.flush()
+        context.progress.finish(task)
+        return {"num_images": count, "mean_length": float(lengths_BT.mean())}
+
+    def load(self, artifact: Artifact) -> MatchSet:
+        """Open the lengths."""
+        return MatchSet(artifact=artifact)
