@@ -6,8 +6,7 @@ sorting the bytes of the stream, for the same table. That is the order which inf
 fast-gram search: memcmp of the little-endian tokens, the end of the stream first.
 
 Memory is 5 bytes a coded byte (9 from 2 GiB of code on, which is sorted with 64 bits), so 5 or 10
-bytes a token; a quarter byte more where words of one and two bytes mix. Stream and pointers pass
-block by block.
+bytes a token. Stream and pointers pass block by block.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def sort_bytes(num_tokens: int, num_distinct: int) -> int:
         num_distinct: distinct tokens in it, the separator included; more is safe.
     """
     coded = most_bytes(num_tokens, num_distinct)
-    return coded * (5 if coded < _WIDE else 9) + coded // 4
+    return coded * (5 if coded < _WIDE else 9)
 
 
 def build_table(
@@ -127,16 +126,18 @@ def _sort(
 
     from imagegram.indexes import build_kernels as kernels
 
-    coded = np.empty(code.num_bytes(num_tokens), np.uint8)
+    size = code.num_bytes(num_tokens)
     mixed = 0 < code.num_long < num_tokens
-    directory = np.zeros(2 * (coded.size // 64 + 1) if mixed else 0, np.uint64)
+    coded = np.empty(-(-size // 64) * 64 if mixed else size, np.uint8)
     end = 0
     for tokens in _blocks(tokens_path):
-        end = kernels.encode(tokens, code.lead, code.second, coded, end, directory)
-    suffixes: NDArray[Any] = divsufsort(coded, force64=wide or coded.size >= _WIDE)
+        end = kernels.encode(tokens, code.lead, code.second, coded, end)
+    suffixes: NDArray[Any] = divsufsort(coded[:size], force64=wide or size >= _WIDE)
+    directory, step = np.empty(0, np.uint64), 1 + (code.num_long > 0)
+    if mixed:
+        long_lead = int(code.lead[np.argmax(code.second >= 0)])
+        directory, step = kernels.to_directory(coded, long_lead), 0
     del coded
-    kernels.count_before(directory)
-    step = 0 if mixed else 1 + (code.num_long > 0)
     packed = np.empty(_BLOCK * width, np.uint8)
     written = 0
     for start in range(0, suffixes.size, _BLOCK):

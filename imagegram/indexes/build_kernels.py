@@ -2,7 +2,8 @@
 
 Where words of one and two bytes mix, a *directory* leads from coded bytes to tokens: for every 64
 coded bytes two uint64, a bit map of those that are the second of their word, and how many second
-bytes come before (both from one cache line).
+bytes come before (both from one cache line). It takes the place of the coded bytes, once they are
+sorted, and no memory of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ def encode(
     second: NDArray[np.int16],
     coded: NDArray[np.uint8],
     start: int,
-    directory: NDArray[np.uint64],
 ) -> int:
     """Write the words of a block of tokens to ``coded`` from ``start`` on; returns their end.
 
@@ -37,7 +37,6 @@ def encode(
         second: (65536,) second bytes, or -1.
         coded: the whole coded stream.
         start: where the block's first word begins.
-        directory: bit maps are filled in; empty: not wanted.
     """
     end = start
     for token in tokens:
@@ -45,20 +44,35 @@ def encode(
         end += 1
         if second[token] >= 0:
             coded[end] = second[token]
-            if directory.size:
-                place = np.uint64(end)
-                directory[2 * (place >> _LOG_WORD)] |= _ONE << (place & _IN_WORD)
             end += 1
     return end
 
 
 @njit(cache=True, nogil=True)
-def count_before(directory: NDArray[np.uint64]) -> None:
-    """Fill in the counts of a directory whose bit maps are there."""
-    total = np.uint64(0)
-    for word in range(directory.size // 2):
+def to_directory(coded: NDArray[np.uint8], long_lead: int) -> NDArray[np.uint64]:
+    """Turn a coded stream, in its own memory, into the directory of its second bytes.
+
+    Args:
+        coded: (64 * W,) words and, behind them, anything; overwritten.
+        long_lead: the one lead byte of words of two bytes.
+
+    Returns:
+        (2 * W,) a view of the first quarter of ``coded``, every part of which was read before.
+    """
+    directory = coded[: coded.size // 4].view(np.uint64)
+    total, inside = np.uint64(0), False
+    for word in range(coded.size // 64):
+        bits = np.uint64(0)
+        for k in range(64):
+            if inside:
+                bits |= _ONE << np.uint64(k)
+                inside = False
+            else:
+                inside = coded[word * 64 + k] == long_lead
+        directory[2 * word] = bits
         directory[2 * word + 1] = total
-        total += count_ones(directory[2 * word])
+        total += count_ones(bits)
+    return directory
 
 
 @njit(cache=True, nogil=True)
