@@ -90,14 +90,17 @@ class Shaper:
 
     def _powers(self, counts_KE: Tensor, top_E: Tensor, bounded: bool) -> Tensor:
         """``(count / top) ** (1 / temperature)``."""
-        exponent = 1.0 / self.sampler.temperature
         if bounded:
             return self._power_table[counts_KE + top_E * SIDE]
-        ratios_KE = counts_KE.double() / top_E.double()
-        distinct, number_KE = torch.unique(ratios_KE, return_inverse=True)
-        powers = map(math.pow, distinct.tolist(), itertools.repeat(exponent))
-        table = torch.tensor(list(powers), dtype=torch.float64, device=self.device)
-        return table[number_KE]
+        small_E = top_E < SIDE
+        powers_KE = self._power_table[torch.where(small_E, counts_KE + top_E * SIDE, 0)]
+        large = (~small_E[0]).nonzero().squeeze(1)
+        ratios = counts_KE[:, large].double() / top_E[:, large].double()
+        distinct, number = torch.unique(ratios, return_inverse=True)
+        exponent = itertools.repeat(1.0 / self.sampler.temperature)
+        table = list(map(math.pow, distinct.tolist(), exponent))
+        powers_KE[:, large] = torch.tensor(table, dtype=torch.float64, device=self.device)[number]
+        return powers_KE
 
     @cached_property
     def _power_table(self) -> Tensor:

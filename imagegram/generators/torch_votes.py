@@ -29,7 +29,7 @@ MOST_GROUPS: Final = 1 << 25
 #: Ranks that are scanned, and cells of a matrix of groups, at a time.
 _BLOCK: Final = 1 << 23
 #: Contexts are shaped together up to these numbers of groups.
-_WIDTHS: Final = (0, 8, 64, 1 << 16)
+_WIDTHS: Final = (0, 16, 1 << 16)
 _SEPARATOR: Final = EOS_TOKEN_ID
 #: Bits of a key that hold the depth.
 _DEPTH: Final = 16
@@ -137,13 +137,28 @@ class Votes:
             hi_A: (A,) its end.
             depth_A: (A,) at least 0.
         """
-        wide_A = hi_A - lo_A >= self.frequent
-        entry_A = torch.empty_like(lo_A)
-        wide, narrow = wide_A.nonzero().squeeze(1), (~wide_A).nonzero().squeeze(1)
-        if wide.numel():
-            entry_A[wide] = self._remembered(lo_A[wide], hi_A[wide], depth_A[wide])
-        if narrow.numel():
-            entry_A[narrow] = self._count(lo_A[narrow], hi_A[narrow], depth_A[narrow], bounded=True)
+        key_A, wide_A = lo_A << _DEPTH | depth_A, hi_A - lo_A >= self.frequent
+        entry_A = torch.full_like(lo_A, -1)
+        if self._keys.numel():
+            at = torch.searchsorted(self._keys, key_A).clamp_(max=self._keys.numel() - 1)
+            entry_A = torch.where(self._keys[at] == key_A, self._key_entries[at], entry_A)
+        fresh = (wide_A & (entry_A < 0)).nonzero().squeeze(1)
+        rare = (~wide_A).nonzero().squeeze(1)
+        key_E, number = torch.unique(key_A[fresh], return_inverse=True)
+        hi_E = torch.empty_like(key_E)
+        hi_E[number] = hi_A[fresh]
+        if key_E.numel() + rare.numel():
+            new_E = self._count(
+                torch.cat([key_E >> _DEPTH, lo_A[rare]]),
+                torch.cat([hi_E, hi_A[rare]]),
+                torch.cat([key_E & (1 << _DEPTH) - 1, depth_A[rare]]),
+                lasting=key_E.numel(),
+            )
+            entry_A[rare] = new_E[key_E.numel() :]
+        if key_E.numel():
+            entry_A[fresh] = new_E[number]
+            self._keys, place = torch.cat([self._keys, key_E]).sort()
+            self._key_entries = torch.cat([self._key_entries, new_E[: key_E.numel()]])[place]
         return entry_A
 
     def draw(self, entry_A: Tensor, uniform_A: Tensor) -> Tensor:
@@ -176,28 +191,8 @@ class Votes:
             step //= _FANOUT
         return group_A
 
-    def _remembered(self, lo_A: Tensor, hi_A: Tensor, depth_A: Tensor) -> Tensor:
-        key_A = lo_A << _DEPTH | depth_A
-        missing = torch.arange(lo_A.numel(), device=lo_A.device)
-        if self._keys.numel():
-            at = torch.searchsorted(self._keys, key_A).clamp_(max=self._keys.numel() - 1)
-            entry_A = self._key_entries[at]
-            missing = (self._keys[at] != key_A).nonzero().squeeze(1)
-        else:
-            entry_A = torch.empty_like(lo_A)
-        if missing.numel():
-            key_E, number = torch.unique(key_A[missing], return_inverse=True)
-            hi_E = torch.empty_like(key_E)
-            hi_E[number] = hi_A[missing]
-            fresh_E = self._count(key_E >> _DEPTH, hi_E, key_E & (1 << _DEPTH) - 1, bounded=False)
-            self._kept = self._used
-            self._keys, place = torch.cat([self._keys, key_E]).sort()
-            self._key_entries = torch.cat([self._key_entries, fresh_E])[place]
-            entry_A[missing] = fresh_E[number]
-        return entry_A
-
-    def _count(self, lo_E: Tensor, hi_E: Tensor, depth_E: Tensor, *, bounded: bool) -> Tensor:
-        """Add entries for E intervals; returns their numbers."""
+    def _count(self, lo_E: Tensor, hi_E: Tensor, depth_E: Tensor, *, lasting: int) -> Tensor:
+        """Add entries for E intervals, the first ``lasting`` to stay; returns their numbers."""
         owner_G, rank_G, count_G, token_G = self._split(lo_E, hi_E, depth_E)
         size_E = torch.zeros_like(lo_E).scatter_add_(0, owner_G, torch.ones_like(owner_G))
         total_E = torch.zeros_like(lo_E).scatter_add_(0, owner_G, count_G)
@@ -213,7 +208,9 @@ class Votes:
             self.groups[name][groups : self._used[1]] = values
         self.groups["link"][groups : self._used[1]] = 0
         entry_E = torch.arange(entries, self._used[0], device=lo_E.device)
-        self._shape(entry_E, size_E, bounded)
+        self._shape(entry_E, size_E, bounded=not lasting)
+        if lasting:
+            self._kept = (entries + lasting, groups + int(size_E[:lasting].sum()))
         return entry_E
 
     def _split(
@@ -250,7 +247,7 @@ class Votes:
             owners.append(owner[first])
         return torch.cat(ranks), torch.cat(owners)
 
-    def _shape(self, entry_E: Tensor, size_E: Tensor, bounded: bool) -> None:
+    def _shape(self, entry_E: Tensor, size_E: Tensor, *, bounded: bool) -> None:
         """Fill in what depends on the sampler, contexts of similar numbers of groups together."""
         widest = int(size_E.max())
         self._widest = max(self._widest, widest)

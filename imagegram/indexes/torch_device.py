@@ -130,6 +130,7 @@ def to_device(values: NDArray[Any], device: torch.device, *, most: int | None = 
 
 
 def first_true(mask_AK: Tensor) -> tuple[Tensor, Tensor]:
-    """Per row, whether any entry is true and the first one that is (0 without any)."""
-    found, first = mask_AK.byte().max(dim=1)  # the first among equal maxima, by torch's contract
-    return found.bool(), first
+    """Per row, whether any entry is true and the first one that is (the last without any)."""
+    last = mask_AK.shape[1] - 1
+    numbers_K = torch.arange(last + 1, device=mask_AK.device)
+    return mask_AK.any(1), torch.where(mask_AK, numbers_K, last).amin(1)
