@@ -253,15 +253,14 @@ def test_a_token_set_that_does_not_add_up(context: RunContext) -> None:
 
 def test_token_and_index_artifacts_are_exported(context: RunContext, tmp_path: Path) -> None:
     tokens = context.make(FakeTokens(parts=SHARDS))
-    index = context.make(BuildIndex(tokens=tokens)).artifact
-    configs = [
-        export_shards(source, tmp_path / str(i))
-        for i, source in enumerate((tokens.artifact.path, index.path))
-    ]
-    assert [config["shards"] for config in configs] == [3, 1]
+    index = context.make(BuildIndex(tokens=tokens))
+    sources = (tokens.artifact.path, index.artifact.path, index.shards[0].path)
+    configs = [export_shards(source, tmp_path / str(i)) for i, source in enumerate(sources)]
+    assert [config["shards"] for config in configs] == [3, 1, 1]
+    assert [config["num_failed"] for config in configs] == [2, 2, 0]  # the parts skipped nothing
     for config in configs:
-        assert (config["num_images"], config["num_failed"]) == (3, 2)
-        assert (config["vocab_size"], config["tokenizer"]) == (256, "tiny")
-    for i, expected in enumerate(([8, 4, 0], [12])):
+        assert (config["num_images"], config["vocab_size"]) == (3, 256)
+    assert [config["tokenizer"] for config in configs] == ["tiny", "tiny", None]
+    for i, expected in enumerate(([8, 4, 0], [12], [12])):
         sizes = [np.fromfile(f, "<u2").size for f in sorted(tmp_path.glob(f"{i}/*/*.bin"))]
         assert sizes == expected
