@@ -11,7 +11,8 @@ Read ``torch_walk.py`` next: one token of all images.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -83,13 +84,26 @@ class TorchGenerator:
             seed: 0 ... 2**64 - 1.
             forced_BT: tokens to trace instead of drawing them.
             advance: hears of finished tokens.
-            workers: threads that make a missing order.
+            workers: threads that make a missing order, and those of device ``cpu``.
 
         Raises:
             ConfigError: when there is no such device.
             UnsupportedError: for what this engine cannot do, and an index that does not fit.
         """
         self._require(sampler)
+        with _threads(workers):
+            return self._rows(sampler, layout, samples, seed, forced_BT, advance, workers)
+
+    def _rows(
+        self,
+        sampler: Sampler,
+        layout: TokenLayout,
+        samples: NDArray[np.uint64],
+        seed: int,
+        forced_BT: Tokens | None,
+        advance: Callable[[int], None],
+        workers: int,
+    ) -> tuple[Tokens, Trace]:
         rules = self._rules(sampler, layout, workers)
         votes = Votes(
             order=rules.order,
@@ -223,6 +237,17 @@ class _Rows:
         trace.entropy[at] = together["entropy"].T.cpu().numpy()
         trace.source_document[at] = document.T.cpu().numpy()
         trace.source_position[at] = position.T.cpu().numpy()
+
+
+@contextmanager
+def _threads(workers: int) -> Iterator[None]:
+    """Let torch use this many cores: its own choice, all, crawls where others work too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(workers)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _make(shard: IndexShard, aligned: bool, device: torch.device, workers: int) -> OrderTensors:

@@ -98,11 +98,16 @@ class OrderTensors:
 
         Args:
             needed: occurrences, at least 2; ``repeat`` is the answer for 2.
+
+        Raises:
+            UnsupportedError: when the work does not fit on the device.
         """
         if needed == 2:
             return self.repeat
         if needed > self.num_tokens:
             return torch.zeros_like(self.repeat)
+        what = f"sampler.min_count={needed} for an index of {self.num_tokens} tokens"
+        require_memory(4 * self.repeat.nbytes, self.repeat.device, what=what)
         runs = _sliding(torch.minimum, self.lcp[1:], needed - 1)
         beside = runs.new_zeros(needed - 1)
         best = _sliding(torch.maximum, torch.cat([beside, runs, beside]), needed)
