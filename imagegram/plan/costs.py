@@ -7,7 +7,6 @@ ask for, and no files.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,12 +15,9 @@ from imagegram.errors import CapacityError
 from imagegram.plan import sizes
 from imagegram.plan.rates import Rate, Rates
 from imagegram.protocols import Stage
-from imagegram.stages.embed import Embed, EmbedReference
-from imagegram.stages.evaluate import Evaluate, MeasureMetric
-from imagegram.stages.generate import Generate, Replay, SampleSet
+from imagegram.stages.generate import Generate, Replay
 from imagegram.stages.index import BuildIndex, BuildIndexShard, sorts_at_once
 from imagegram.stages.order import BuildOrder
-from imagegram.stages.pairs import FindPairs
 from imagegram.stages.split import MIN_CLUSTERS, Split, SplitShard
 from imagegram.stages.tokenize import Tokenize, TokenizeShard
 from imagegram.stages.tokens import TokenShard
@@ -31,12 +27,9 @@ from imagegram.store.manifest import Manifest
 
 #: Starting worker processes, which import what they need.
 _POOL_SECONDS: Final = 2.0
-#: Resident: the interpreter with the kernels; what a worker adds; what torch adds.
-_PROCESS_BYTES: Final = 250_000_000
+#: Resident: the interpreter with the kernels; what a worker adds.
+PROCESS_BYTES: Final = 250_000_000
 _WORKER_BYTES: Final = 200_000_000
-_TORCH_BYTES: Final = 700_000_000
-#: Numbers of a feature, when no artifact tells: those of EfficientNet-lite0.
-_NUM_FEATURES: Final = 1280
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +122,7 @@ def split_cost(stage: Split, at: Surroundings) -> Cost:
         facts={"num_holdout": held, "num_scanned": scanned, "whole_shards": whole},
         images=scanned,
         disk_bytes=sizes.split_bytes(held),
-        memory_bytes=_PROCESS_BYTES + sizes.split_bytes(scanned),
+        memory_bytes=PROCESS_BYTES + sizes.split_bytes(scanned),
         seconds=rate.seconds * scanned,
         source=rate.source,
     )
@@ -184,7 +177,7 @@ def tokens_cost(stage: Tokenize, shards: Sequence[TokenShard], at: Surroundings)
             )
             for shard in missing
         ),
-        memory_bytes=_PROCESS_BYTES + min(at.workers, len(missing)) * _WORKER_BYTES,
+        memory_bytes=PROCESS_BYTES + min(at.workers, len(missing)) * _WORKER_BYTES,
         seconds=at.parts_seconds(rate, [shard.num_documents * length for shard in missing]),
         source=rate.source,
     )
@@ -211,7 +204,7 @@ def index_cost(stage: BuildIndex, at: Surroundings) -> Cost:
         images=stage.tokens.num_documents,
         tokens=total,
         disk_bytes=sum(map(_index_bytes, missing)),
-        memory_bytes=_PROCESS_BYTES + sum(sorts),
+        memory_bytes=PROCESS_BYTES + sum(sorts),
         seconds=at.parts_seconds(rate, counts, at_once=at_once),
         source=rate.source,
         refusal=refusal,
@@ -235,7 +228,7 @@ def orders_cost(shards: Sequence[Artifact], aligned: bool, at: Surroundings) -> 
     if missing:
         from imagegram.indexes.order_build import order_memory  # numba
 
-        memory = _PROCESS_BYTES + order_memory(max(missing))
+        memory = PROCESS_BYTES + order_memory(max(missing))
     return Cost(
         facts={},
         cached=len(stages) - len(missing),
@@ -292,96 +285,12 @@ def images_cost(stage: Generate | Replay, at: Surroundings) -> Cost:
         disk_bytes=sizes.samples_bytes(
             num_images=count, num_tokens=length, image_size=at.image_size
         ),
-        memory_bytes=_PROCESS_BYTES + sizes.samples_memory(num_images=count, num_tokens=length),
+        memory_bytes=PROCESS_BYTES + sizes.samples_memory(num_images=count, num_tokens=length),
         seconds=at.shared_seconds(rate, count * length),
         source=rate.source,
     )
 
 
-def evaluation_cost(stage: Evaluate, at: Surroundings) -> Cost:
-    """Metric after metric; the seconds of a metric include the features that it asked for."""
-    shared = {
-        field.name: getattr(stage, field.name)
-        for field in dataclasses.fields(stage)
-        if field.name != "metrics"
-    }
-    missing = [
-        metric
-        for metric in stage.metrics
-        if at.find(MeasureMetric(metric=metric, **shared)) is None
-    ]
-    num_samples = num_images(stage.generated)
-    rates = [at.rates.of(MeasureMetric.kind, identity(metric)) for metric in missing]
-    encoders = {
-        repr(identity(metric.encoder)): metric.encoder
-        for metric in missing
-        if hasattr(metric, "encoder")
-    }
-    total = sum(num_images(images) for images in _sets(stage))
-    rows = (total + stage.max_reference_images) * len(encoders)
-    return Cost(
-        facts={},
-        cached=len(stage.metrics) - len(missing),
-        parts=len(stage.metrics),
-        images=total,
-        disk_bytes=sizes.scores_bytes(num_samples)
-        + sum(_features_bytes(stage, encoder, at) for encoder in encoders.values()),
-        memory_bytes=_PROCESS_BYTES
-        + (_TORCH_BYTES if encoders else 0)
-        + sizes.features_bytes(num_images=rows, num_features=_NUM_FEATURES),
-        seconds=sum(rate.seconds for rate in rates) * num_samples,
-        source=rates[0].source if rates else "",
-    )
-
-
-def _features_bytes(stage: Evaluate, encoder: Any, at: Surroundings) -> int:
-    """Features of the image sets and of the reference, as far as they are not there."""
-    num_features = at.rates.num_features(identity(encoder)) or _NUM_FEATURES
-    taken = num_images(stage.ceiling)
-    missing = 0
-    for images in _sets(stage):
-        made = is_made(images.artifact) and at.find(
-            Embed(encoder=encoder, images=SampleSet(artifact=images.artifact))
-        )
-        missing += 0 if made else num_images(images)
-    reference = EmbedReference(
-        encoder=encoder,
-        tokens=stage.tokens,
-        tokenizer=stage.tokenizer,
-        image_size=at.image_size,
-        num_skipped=taken,
-        max_images=stage.max_reference_images,
-        seed=stage.seed,
-    )
-    if at.find(reference) is None:
-        others = stage.tokens.num_documents
-        others -= taken if others >= 2 * taken else 0
-        missing += min(others, stage.max_reference_images)
-    return sizes.features_bytes(num_images=missing, num_features=num_features)
-
-
-def _sets(stage: Evaluate) -> list[Any]:
-    return [images for images in (stage.generated, stage.floor, stage.ceiling) if images]
-
-
 def num_images(images: Any) -> int:
     """Of a set that was found or is expected."""
     return int(images.artifact.facts["num_images"])
-
-
-def report_cost(stage: FindPairs, at: Surroundings) -> Cost:
-    """The run folder, which every run writes anew, and the search for its pairs."""
-    disk, seconds, source = sizes.run_folder_bytes(at.image_size), 0.5, ""
-    if at.find(stage) is None:
-        rate = at.rates.of(stage.kind)
-        disk += sizes.pairs_bytes(stage.max_pairs, at.image_size)
-        seconds += rate.seconds * stage.tokens.num_documents
-        source = rate.source
-    return Cost(
-        facts={},
-        images=num_images(stage.generated),
-        disk_bytes=disk,
-        memory_bytes=_PROCESS_BYTES,
-        seconds=seconds,
-        source=source,
-    )

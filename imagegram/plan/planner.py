@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from imagegram.experiment import Experiment
-from imagegram.plan import costs
+from imagegram.plan import costs, evaluation
 from imagegram.plan.corpus import PlannedCorpus
 from imagegram.plan.costs import Cost, Surroundings
 from imagegram.plan.forecast import Forecast, StageForecast
@@ -43,7 +43,7 @@ _COSTS: Mapping[str, Callable[[Any, Surroundings], Cost]] = {
     "index": costs.index_cost,
     "samples": costs.images_cost,
     "replay": costs.images_cost,
-    "evaluation": costs.evaluation_cost,
+    "evaluation": evaluation.evaluation_cost,
 }
 
 
@@ -177,12 +177,12 @@ class Planner:
     def score(self, scores: Any) -> None:
         """Nothing was measured."""
 
-    def report(self, evaluation: Any, *, generated: Any, tokens: Any) -> None:
+    def report(self, scores: Any, *, generated: Any, tokens: Any) -> None:
         """Foresee the run folder."""
         pairs = FindPairs(
-            evaluation=evaluation, generated=generated, tokens=tokens, tokenizer=self._tokenizer
+            evaluation=scores, generated=generated, tokens=tokens, tokenizer=self._tokenizer
         )
-        self._record("report", None, costs.report_cost(pairs, self._at))
+        self._record("report", None, evaluation.report_cost(pairs, self._at))
 
     def _orders(self, stage: Any) -> None:
         """Side files of the model, if the stage makes them and they are not foreseen yet."""

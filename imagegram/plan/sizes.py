@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from imagegram.indexes.format import pointer_width
 from imagegram.indexes.order import INVERSE_PADDING, inverse_width, minima_sizes
 from imagegram.indexes.stream import TOKEN_BYTES
@@ -81,6 +83,11 @@ def samples_memory(*, num_images: int, num_tokens: int) -> int:
 def features_bytes(*, num_images: int, num_features: int) -> int:
     """(N, D) float32, and the document ids of a reference."""
     return num_images * (num_features * _FEATURE_BYTES + 8) + 2 * _NPY_HEADER
+
+
+def matches_bytes(*, num_images: int, num_tokens: int) -> int:
+    """(N, T) of the smallest unsigned type that holds T."""
+    return num_images * num_tokens * np.min_scalar_type(num_tokens).itemsize + _NPY_HEADER
 
 
 def scores_bytes(num_images: int) -> int:

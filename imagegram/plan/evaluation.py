@@ -1,0 +1,126 @@
+"""What the evaluation and the report cost while they are missing; see ``costs.py``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Final
+
+from imagegram.plan import sizes
+from imagegram.plan.costs import PROCESS_BYTES, Cost, Surroundings, is_made, num_images
+from imagegram.protocols import Stage
+from imagegram.stages.embed import Embed, EmbedReference
+from imagegram.stages.evaluate import Evaluate, MeasureMetric
+from imagegram.stages.generate import SampleSet
+from imagegram.stages.match import Match
+from imagegram.stages.pairs import FindPairs
+from imagegram.store.fingerprint import identity
+
+#: What torch adds to a process.
+_TORCH_BYTES: Final = 700_000_000
+#: What a search for the longest matches takes at most, and the metrics that ask for them.
+_MATCH_BYTES: Final = 600_000_000
+_MATCHING: Final = ("CopyingMetric", "NoveltyMetric")
+#: Numbers of a feature, when no artifact tells: those of EfficientNet-lite0.
+_NUM_FEATURES: Final = 1280
+
+
+def evaluation_cost(stage: Evaluate, at: Surroundings) -> Cost:
+    """Metric after metric; the seconds of a metric include the features that it asked for."""
+    shared = {
+        field.name: getattr(stage, field.name)
+        for field in dataclasses.fields(stage)
+        if field.name != "metrics"
+    }
+    missing = [
+        metric
+        for metric in stage.metrics
+        if at.find(MeasureMetric(metric=metric, **shared)) is None
+    ]
+    num_samples = num_images(stage.generated)
+    rates = [at.rates.of(MeasureMetric.kind, identity(metric)) for metric in missing]
+    encoders = {
+        repr(identity(metric.encoder)): metric.encoder
+        for metric in missing
+        if hasattr(metric, "encoder")
+    }
+    total = sum(num_images(images) for images in _sets(stage))
+    rows = (total + stage.max_reference_images) * len(encoders)
+    asks_index = any(type(metric).__name__ in _MATCHING for metric in missing)
+    return Cost(
+        facts={},
+        cached=len(stage.metrics) - len(missing),
+        parts=len(stage.metrics),
+        images=total,
+        disk_bytes=sizes.scores_bytes(num_samples)
+        + (_matches_bytes(stage, at) if asks_index else 0)
+        + sum(_features_bytes(stage, encoder, at) for encoder in encoders.values()),
+        memory_bytes=PROCESS_BYTES
+        + (_MATCH_BYTES if asks_index else 0)
+        + (_TORCH_BYTES if encoders else 0)
+        + sizes.features_bytes(num_images=rows, num_features=_NUM_FEATURES),
+        seconds=sum(rate.seconds for rate in rates) * num_samples,
+        source=rates[0].source if rates else "",
+    )
+
+
+def _missing_images(
+    stage: Evaluate, part: Callable[[SampleSet], Stage[Any]], at: Surroundings
+) -> list[int]:
+    """Sizes of the image sets whose part is not there; those of sets to come never are."""
+    return [
+        num_images(images)
+        for images in _sets(stage)
+        if not is_made(images.artifact)
+        or at.find(part(SampleSet(artifact=images.artifact))) is None
+    ]
+
+
+def _matches_bytes(stage: Evaluate, at: Surroundings) -> int:
+    """Longest matches of the image sets in the index."""
+    missing = _missing_images(stage, lambda images: Match(model=stage.model, images=images), at)
+    length = stage.tokenizer.num_tokens
+    return sum(sizes.matches_bytes(num_images=count, num_tokens=length) for count in missing)
+
+
+def _features_bytes(stage: Evaluate, encoder: Any, at: Surroundings) -> int:
+    """Features of the image sets and of the reference, as far as they are not there."""
+    num_features = at.rates.num_features(identity(encoder)) or _NUM_FEATURES
+    missing = _missing_images(stage, lambda images: Embed(encoder=encoder, images=images), at)
+    taken = num_images(stage.ceiling)
+    reference = EmbedReference(
+        encoder=encoder,
+        tokens=stage.tokens,
+        tokenizer=stage.tokenizer,
+        image_size=at.image_size,
+        num_skipped=taken,
+        max_images=stage.max_reference_images,
+        seed=stage.seed,
+    )
+    if at.find(reference) is None:
+        others = stage.tokens.num_documents
+        others -= taken if others >= 2 * taken else 0
+        missing.append(min(others, stage.max_reference_images))
+    return sum(sizes.features_bytes(num_images=n, num_features=num_features) for n in missing)
+
+
+def _sets(stage: Evaluate) -> list[Any]:
+    return [images for images in (stage.generated, stage.floor, stage.ceiling) if images]
+
+
+def report_cost(stage: FindPairs, at: Surroundings) -> Cost:
+    """The run folder, which every run writes anew, and the search for its pairs."""
+    disk, seconds, source = sizes.run_folder_bytes(at.image_size), 0.5, ""
+    if at.find(stage) is None:
+        rate = at.rates.of(stage.kind)
+        disk += sizes.pairs_bytes(stage.max_pairs, at.image_size)
+        seconds += rate.seconds * stage.tokens.num_documents
+        source = rate.source
+    return Cost(
+        facts={},
+        images=num_images(stage.generated),
+        disk_bytes=disk,
+        memory_bytes=PROCESS_BYTES,
+        seconds=seconds,
+        source=source,
+    )
