@@ -102,6 +102,25 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Phrase:
+    """One longest match of a greedy parse: ``row[start : start + length]``.
+
+    Attributes:
+        start: first token in the row.
+        length: tokens; 1 also for a token that occurs nowhere.
+        count: occurrences in the corpus; 0 for such a token.
+        documents: (K,) int64 documents of the first occurrences, shard by shard in table order.
+        positions: (K,) int64 where they begin inside these documents.
+    """
+
+    start: int
+    length: int
+    count: int
+    documents: NDArray[np.int64]
+    positions: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Phrases:
     """Greedy parses of B rows into P longest matches, as flat arrays.
 

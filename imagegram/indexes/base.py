@@ -12,8 +12,6 @@ from them here. See ``docs/indexes.md``.
 
 from __future__ import annotations
 
-import operator
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,32 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.errors import ConfigError, TokenError
+from imagegram.errors import TokenError
+from imagegram.indexes.checks import check_at_least, check_ids
 from imagegram.indexes.merge import longest_supported, merge_next_tokens
 from imagegram.indexes.stream import DocumentStream
-from imagegram.records import EOS_TOKEN_ID, NextTokenDist, Occurrence, Phrases, Span, Tokens
+from imagegram.records import EOS_TOKEN_ID, NextTokenDist, Occurrence, Phrase, Phrases, Span, Tokens
 
 Ids = Sequence[int] | NDArray[np.integer[Any]]
 NextTokens = tuple[Tokens, NDArray[np.uint64]]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Phrase:
-    """One longest match of a greedy parse: ``row[start : start + length]``.
-
-    Attributes:
-        start: first token in the row.
-        length: tokens; 1 also for a token that occurs nowhere.
-        count: occurrences in the corpus; 0 for such a token.
-        documents: (K,) int64 documents of the first occurrences, shard by shard in table order.
-        positions: (K,) int64 where they begin inside these documents.
-    """
-
-    start: int
-    length: int
-    count: int
-    documents: NDArray[np.int64]
-    positions: NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -411,55 +391,3 @@ def suffix_lengths(lengths_BT: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
         before = np.bincount(starts + row, minlength=starts.size + 1)[: starts.size].cumsum()
         out[:] = starts + 1 - before
     return suffixes
-
-
-def thread_count(workers: int | None) -> int:
-    """``workers``, or all cores.
-
-    Raises:
-        ConfigError: when it is no integer of at least 1.
-    """
-    return (os.cpu_count() or 1) if workers is None else check_at_least("workers", workers, 1)
-
-
-def check_ids(ids: Any, *, dimensions: int = 1) -> Tokens:
-    """Token ids as a contiguous uint16 array; nothing is rounded, wrapped or guessed.
-
-    Raises:
-        TokenError: for another number of dimensions, non-integers, or ids outside 0 ... 65535.
-    """
-    array = ids if isinstance(ids, np.ndarray) else _as_array(ids)
-    if array.ndim != dimensions:
-        raise TokenError(
-            f"expected {'a flat sequence of ids' if dimensions == 1 else 'ids of shape (B, T)'}, "
-            f"got an array of shape {array.shape}"
-        )
-    if not np.issubdtype(array.dtype, np.integer):
-        raise TokenError(f"token ids are integers in 0 ... {EOS_TOKEN_ID}, got {array.dtype}")
-    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= EOS_TOKEN_ID:
-        bad = int(array.min()) if int(array.min()) < 0 else int(array.max())
-        raise TokenError(f"token id {bad} is outside 0 ... {EOS_TOKEN_ID}")
-    return np.ascontiguousarray(array, dtype=np.uint16)
-
-
-def _as_array(ids: Any) -> NDArray[Any]:
-    try:
-        numbers = [operator.index(number) for number in ids if not isinstance(number, bool)]
-        if len(numbers) != len(ids):
-            raise TypeError("a bool is no token id")
-        return np.array(numbers, dtype=np.int64)
-    except (TypeError, OverflowError) as error:
-        raise TokenError(
-            f"token ids are a sequence of integers in 0 ... {EOS_TOKEN_ID}: {error}"
-        ) from error
-
-
-def check_at_least(name: str, value: int, least: int) -> int:
-    """``value`` when it is an integer of at least ``least``.
-
-    Raises:
-        ConfigError: naming the argument.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ConfigError(f"{name} must be an integer of at least {least}, got {value!r}")
-    return int(value)

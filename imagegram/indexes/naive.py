@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.indexes.base import Ids, Index, NextTokens, check_at_least, check_ids
+from imagegram.indexes.base import Ids, Index, NextTokens
+from imagegram.indexes.checks import check_at_least, check_ids
 from imagegram.indexes.stream import ListedStream
 from imagegram.records import NextTokenDist, Span, Tokens
 

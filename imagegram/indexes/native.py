@@ -15,14 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.indexes import kernels, matching, phrases
-from imagegram.indexes.base import (
-    Index,
-    NextTokens,
-    check_at_least,
-    check_ids,
-    thread_count,
-)
+from imagegram.indexes import kernels, matching, passages, phrases
+from imagegram.indexes.base import Index, NextTokens
+from imagegram.indexes.checks import check_at_least, check_ids, thread_count
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.suffixes import sort_by_pair
 from imagegram.records import Phrases, Tokens
@@ -117,7 +112,7 @@ class NativeIndex(Index):
             for end in pool.map(walk, itertools.pairwise([0, *ends.tolist()])):
                 report(end // rows.shape[1] - done)
                 done = end // rows.shape[1]
-        self._over_chunks(matching.extend_rows, rows, lengths, workers)
+        self._over_chunks(passages.extend_rows, rows, lengths, workers)
         return lengths
 
     def documents_equal(
@@ -126,7 +121,7 @@ class NativeIndex(Index):
         """See :meth:`Index.documents_equal`."""
         rows = check_ids(tokens_BT, dimensions=2)
         counts = np.zeros(len(rows), dtype=np.int64)
-        self._over_chunks(matching.count_documents, rows, counts, workers)
+        self._over_chunks(passages.count_documents, rows, counts, workers)
         return counts
 
     def _over_chunks(

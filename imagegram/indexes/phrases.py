@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.indexes.kernels import Int, ShardViews, locate, pointer_at, sort_key
-from imagegram.indexes.matching import compare_query, place_query
+from imagegram.indexes.passages import compare_query, place_query
 from imagegram.records import Phrases, Tokens
 
 #: Phrases that a thread looks up at a time.

@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imagegram.indexes.base import Index, NextTokens, check_ids
+from imagegram.indexes.base import Index, NextTokens
+from imagegram.indexes.checks import check_ids
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.torch_device import (
     choose_device,

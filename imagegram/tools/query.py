@@ -18,7 +18,7 @@ from rich.table import Table
 
 from imagegram.errors import TokenError
 from imagegram.indexes import Index
-from imagegram.indexes.base import check_ids
+from imagegram.indexes.checks import check_ids
 from imagegram.indexes.open import ENGINES, find_shards, make_engine
 from imagegram.tools.arguments import exit_cleanly
 
