@@ -297,6 +297,9 @@ class FittedGenerator(Protocol):
     def identity(self) -> Any:
         """What it is: kind and digest."""
 
+    def prepared(self, sampler: Sampler, context: Context) -> FittedGenerator:
+        """The same model with what makes it fast for a sampler; made and cached when missing."""
+
     def generate(
         self,
         *,

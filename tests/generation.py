@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from imagegram.generators.ngram import FittedNgram
 from imagegram.indexes.format import IndexShard
+from imagegram.indexes.order import Order
+from imagegram.indexes.order_build import build_order
 from imagegram.records import Tokens, Trace
 from imagegram.samplers.categorical import CategoricalSampler
 from imagegram.store.artifacts import Artifact
@@ -40,6 +43,17 @@ def fit(
     )
     artifact = Artifact(path=root, manifest=manifest)
     return FittedNgram(artifact=artifact, shards=opened, engine=engine)
+
+
+def with_orders(model: FittedNgram, root: Path, *, aligned: bool) -> FittedNgram:
+    """The model with side files of its shards, below ``root``."""
+    orders = []
+    for s, shard in enumerate(model.shards):
+        folder = root / f"order{s}{aligned}"
+        folder.mkdir()
+        build_order(shard, folder, aligned=aligned, workers=1)
+        orders.append(Order.open(folder, shard=shard, aligned=aligned))
+    return replace(model, orders=tuple(orders))
 
 
 def sampler(**knobs: object) -> CategoricalSampler:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
+from numba.extending import register_jitable
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
@@ -18,6 +19,17 @@ from imagegram.samplers import categorical
 
 _VOCABULARY: Final = 65536
 
+for function in (
+    categorical.total,
+    categorical.most_frequent,
+    categorical.weight,
+    categorical.truncate,
+):
+    register_jitable(nogil=True)(function)  # the others may call them in compiled code
+
+most_frequent = njit(cache=True, nogil=True)(categorical.most_frequent)
+weight = njit(cache=True, nogil=True)(categorical.weight)
+truncate = njit(cache=True, nogil=True)(categorical.truncate)
 distribution = njit(cache=True, nogil=True)(categorical.distribution)
 draw = njit(cache=True, nogil=True)(categorical.draw)
 entropy_bits = njit(cache=True, nogil=True)(categorical.entropy_bits)
@@ -47,6 +59,7 @@ class Knobs(NamedTuple):
         filtered: whether only places of the new token's class are candidates.
         shifts: whether the place before a candidate was one for the token before: then a suffix
             that was too long stays too long.
+        aligned: whether tables sort by position first: then all of an interval are candidates.
     """
 
     temperature: float
@@ -57,6 +70,7 @@ class Knobs(NamedTuple):
     count_documents: bool
     filtered: bool
     shifts: bool
+    aligned: bool
     limits: NDArray[np.int32]
     classes: NDArray[np.int32]
 

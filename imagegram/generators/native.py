@@ -1,7 +1,9 @@
 """Runs the compiled generators over many images, on threads.
 
 Threads and not processes: kernels release Python's lock, and the memory maps are shared as they
-are. Every image is one job; which thread takes it changes nothing.
+are. A block of images is one job; which thread takes it changes nothing.
+
+An index of one shard with side files (``indexes/order.py``) is walked; everything else is searched.
 """
 
 from __future__ import annotations
@@ -11,25 +13,43 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from queue import SimpleQueue
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.generators.kernels import Documents, Knobs, Rows, Work, make_work
-from imagegram.generators.memo import FREQUENT, MAX_ENTRIES, Memo, make_memo
-from imagegram.generators.position_kernel import write_row_by_position
+from imagegram.generators.book import make_book
+from imagegram.generators.kernels import Documents, Knobs, Rows, make_work
+from imagegram.generators.memo import FREQUENT, MAX_ENTRIES, make_memo
 from imagegram.generators.reference import matching_classes
 from imagegram.generators.suffix_kernel import write_row
 from imagegram.generators.trace import empty_trace
+from imagegram.generators.walk import Walk, make_walk, make_walkers
+from imagegram.generators.walk_kernel import write_rows
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.kernels import ShardViews, shard_views
+from imagegram.indexes.order import Order
 from imagegram.indexes.stream import TOKEN_BYTES
 from imagegram.protocols import Sampler
 from imagegram.records import Tokens, Trace
 from imagegram.tokenizers.layout import TokenLayout
 
 _NO_STARTS: Final = np.empty(0, dtype=np.int64)
+#: Images that a thread takes through each step together: enough for their misses to overlap.
+BLOCK: Final = 32
+#: Side files tell shorter contexts from longer ones below this.
+_LONGEST: Final = 65535
+
+Write = Callable[[int, int], None]
+
+
+def wanted_order(sampler: Sampler, num_shards: int) -> str | None:
+    """Which side files make this sampler fast: ``suffix``, ``aligned``, or None when none do."""
+    if sampler.matching == "position":
+        return "aligned"
+    if sampler.matching == "free" and num_shards == 1 and not sampler.count_documents:
+        return "suffix"
+    return None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,11 +58,13 @@ class NativeGenerator:
 
     Attributes:
         shards: in the order of their document ids.
+        orders: side files, one a shard, all of one kind; or none.
         frequent: candidates from which on a worker remembers what a context leads to.
         memo_entries: contexts that it remembers at most.
     """
 
     shards: tuple[IndexShard, ...]
+    orders: tuple[Order, ...] = ()
     frequent: int = FREQUENT
     memo_entries: int = MAX_ENTRIES
 
@@ -50,6 +72,17 @@ class NativeGenerator:
     def views(self) -> ShardViews:
         """Addresses and prefix buckets of the suffix arrays."""
         return shard_views(self.shards)
+
+    @cached_property
+    def aligned_views(self) -> ShardViews:
+        """The same over the aligned tables, which have no prefix buckets."""
+        tables = [order.table.ctypes.data for order in self.orders]
+        return self.views._replace(table_address=np.array(tables, dtype=np.uint64))
+
+    @cached_property
+    def walk(self) -> Walk:
+        """The only shard with its side files."""
+        return make_walk(self.orders[0])
 
     @cached_property
     def documents(self) -> Documents:
@@ -65,17 +98,6 @@ class NativeGenerator:
             first_start=np.cumsum(sizes) - sizes,
             starts=np.concatenate(starts),
         )
-
-    @cached_property
-    def columns(self) -> Tokens:
-        """(T, N) all documents, position by position; needs equally long ones."""
-        rows = [_rows(shard) for shard in self.shards if shard.num_documents]
-        columns_TN = np.empty((rows[0].shape[1], sum(map(len, rows))), dtype=np.uint16)
-        start = 0
-        for row_NT in rows:
-            columns_TN[:, start : start + len(row_NT)] = row_NT.T
-            start += len(row_NT)
-        return columns_TN
 
     def rows(
         self,
@@ -93,55 +115,78 @@ class NativeGenerator:
         tokens_BT = np.zeros(shape, dtype=np.uint16) if forced_BT is None else forced_BT.copy()
         trace = empty_trace(*shape)
         rows = Rows(tokens=tokens_BT, **vars(trace))
-        knobs = self._knobs(sampler, layout)
+        order = self._order(sampler, layout)
+        knobs = self._knobs(sampler, layout, aligned=order == "aligned")
+        walks = order is not None and len(self.shards) == 1
         threads = max(1, min(workers, len(samples)))
-        write = (self._by_position if sampler.matching == "position" else self._by_suffix)(
-            threads, knobs, rows, forced_BT is not None, np.uint64(seed)
+        block = min(BLOCK, -(-len(samples) // threads)) if walks else 1
+        write = (self._walking if walks else self._searching)(
+            threads, block, knobs, rows, samples, forced_BT is not None, np.uint64(seed)
         )
+        starts = range(0, len(samples), block)
+        sizes = [min(block, len(samples) - start) for start in starts]
         with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(write, range(len(samples)), samples):
-                advance(layout.num_tokens)
+            for size, _ in zip(sizes, pool.map(write, starts, sizes), strict=True):
+                advance(size * layout.num_tokens)
         return tokens_BT, trace
 
-    def _by_suffix(
-        self, threads: int, knobs: Knobs, rows: Rows, forced: bool, seed: np.uint64
-    ) -> Callable[[int, np.uint64], None]:
-        views, documents = self.views, self.documents
-        idle: SimpleQueue[tuple[Memo, Work]] = SimpleQueue()
+    def _walking(
+        self,
+        threads: int,
+        block: int,
+        knobs: Knobs,
+        rows: Rows,
+        samples: NDArray[np.uint64],
+        forced: bool,
+        seed: np.uint64,
+    ) -> Write:
+        walk, num_tokens = self.walk, rows.tokens.shape[1]
+
+        def make() -> tuple[Any, ...]:
+            book = make_book(knobs.temperature, frequent=self.frequent, entries=self.memo_entries)
+            return book, make_walkers(block, num_tokens)
+
+        def write(scratch: tuple[Any, ...], start: int, size: int) -> None:
+            book, walkers = scratch
+            write_rows(walk, knobs, book, walkers, rows, start, size, forced, seed, samples)
+
+        return _lend([make() for _ in range(threads)], write)
+
+    def _searching(
+        self,
+        threads: int,
+        block: int,
+        knobs: Knobs,
+        rows: Rows,
+        samples: NDArray[np.uint64],
+        forced: bool,
+        seed: np.uint64,
+    ) -> Write:
+        views = self.aligned_views if knobs.aligned else self.views
+        documents, num_shards = self.documents, len(self.shards)
         num_documents = int(views.num_documents.sum())
-        for _ in range(threads):
-            memo = make_memo(len(self.shards), frequent=self.frequent, entries=self.memo_entries)
-            idle.put((memo, make_work(len(self.shards), num_documents)))
 
-        def write(b: int, sample: np.uint64) -> None:
-            memo, work = idle.get()
-            try:
-                write_row(views, documents, knobs, memo, work, rows, b, forced, seed, sample)
-            finally:  # else the other images would wait for it
-                idle.put((memo, work))
+        def make() -> tuple[Any, ...]:
+            memo = make_memo(num_shards, frequent=self.frequent, entries=self.memo_entries)
+            return memo, make_work(num_shards, num_documents)
 
-        return write
+        def write(scratch: tuple[Any, ...], start: int, size: int) -> None:
+            memo, work = scratch
+            for b in range(start, start + size):
+                write_row(views, documents, knobs, memo, work, rows, b, forced, seed, samples[b])
 
-    def _by_position(
-        self, threads: int, knobs: Knobs, rows: Rows, forced: bool, seed: np.uint64
-    ) -> Callable[[int, np.uint64], None]:
-        columns_TN = self.columns
-        idle: SimpleQueue[tuple[NDArray[np.int32], Work]] = SimpleQueue()
-        for _ in range(threads):
-            idle.put((np.empty((2, columns_TN.shape[1]), dtype=np.int32), make_work(1, 1)))
+        return _lend([make() for _ in range(threads)], write)
 
-        def write(b: int, sample: np.uint64) -> None:
-            members, work = idle.get()
-            try:
-                write_row_by_position(
-                    columns_TN, knobs, members, work, rows, b, forced, seed, sample
-                )
-            finally:  # else the other images would wait for it
-                idle.put((members, work))
+    def _order(self, sampler: Sampler, layout: TokenLayout) -> str | None:
+        """The side files to use: those that the sampler wants, when they are here."""
+        wanted = wanted_order(sampler, len(self.shards))
+        limits_T = sampler.max_context_per_position(layout)
+        longest = int(np.minimum(limits_T, np.arange(1, layout.num_tokens + 1)).max())
+        if wanted is None or not self.orders or longest >= _LONGEST:
+            return None
+        return wanted if self.orders[0].aligned == (wanted == "aligned") else None
 
-        return write
-
-    def _knobs(self, sampler: Sampler, layout: TokenLayout) -> Knobs:
+    def _knobs(self, sampler: Sampler, layout: TokenLayout, *, aligned: bool) -> Knobs:
         num_documents = sum(shard.num_documents for shard in self.shards)
         return Knobs(
             temperature=float(sampler.temperature),
@@ -149,21 +194,28 @@ class NativeGenerator:
             top_p=float(sampler.top_p),
             min_p=float(sampler.min_p),
             needed=min(sampler.min_count, num_documents),
-            count_documents=sampler.count_documents,
-            filtered=sampler.matching in ("channel", "level"),
-            shifts=sampler.matching in ("free", "channel"),
+            count_documents=sampler.count_documents and not aligned,  # one place a document
+            filtered=sampler.matching != "free" and not aligned,
+            shifts=sampler.matching != "level",
+            aligned=aligned,
             limits=sampler.max_context_per_position(layout),
             classes=matching_classes(sampler.matching, layout),
         )
 
 
-def _rows(shard: IndexShard) -> Tokens:
-    """(N, T) documents of a shard whose documents are equally long; a view of the memory map."""
-    stride = (shard.document_length or 0) + 1
-    # A strided view, because streams of other tools lack the last separator.
-    return np.lib.stride_tricks.as_strided(
-        shard.tokens[1:],
-        shape=(shard.num_documents, stride - 1),
-        strides=(stride * TOKEN_BYTES, TOKEN_BYTES),
-        writeable=False,
-    )
+def _lend(
+    scratches: list[tuple[Any, ...]], write: Callable[[tuple[Any, ...], int, int], None]
+) -> Write:
+    """``write`` with scratch memory that no other thread uses meanwhile."""
+    idle: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
+    for scratch in scratches:
+        idle.put(scratch)
+
+    def lent(start: int, size: int) -> None:
+        scratch = idle.get()
+        try:
+            write(scratch, start, size)
+        finally:  # else the other images would wait for it
+            idle.put(scratch)
+
+    return lent

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from imagegram.generators.reference import (
 from imagegram.generators.trace import check_counts, check_rows
 from imagegram.indexes.build import SHARD_TOKENS, check_shard_tokens
 from imagegram.indexes.open import ENGINES
-from imagegram.protocols import FittedGenerator, Progress, Sampler, Stage
+from imagegram.protocols import Context, FittedGenerator, Progress, Sampler, Stage
 from imagegram.records import Tokens, Trace
 from imagegram.store.artifacts import Artifact
 from imagegram.store.fingerprint import NOT_IDENTITY
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from imagegram.generators.torch import TorchGenerator
     from imagegram.indexes import Index
     from imagegram.indexes.format import IndexShard
+    from imagegram.indexes.order import Order
+
+#: Engines that read the side files of an index.
+ENGINES_WITH_ORDERS: Final = ("native", "torch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,12 +99,14 @@ class FittedNgram:
         shards: of the index, in the order of their document ids.
         engine: see :class:`NgramGenerator`.
         device: see there.
+        orders: side files of the shards, which spare the searches; see :meth:`prepared`.
     """
 
     artifact: Artifact
     shards: tuple[IndexShard, ...]
     engine: str = "native"
     device: str | None = None
+    orders: tuple[Order, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         # Addresses of memory maps mean nothing in another process, which maps them again.
@@ -125,13 +131,35 @@ class FittedNgram:
     def _native(self) -> NativeGenerator:
         from imagegram.generators.native import NativeGenerator
 
-        return NativeGenerator(shards=self.shards)
+        return NativeGenerator(shards=self._filled, orders=self.orders)
+
+    @property
+    def _filled(self) -> tuple[IndexShard, ...]:
+        """Shards without documents change no document id and lead nowhere."""
+        return tuple(shard for shard in self.shards if shard.num_documents)
+
+    def prepared(self, sampler: Sampler, context: Context) -> FittedNgram:
+        """The same model with the side files that make this sampler fast, made when missing.
+
+        A sampler or an engine that has no use for any gets the model as it is.
+        """
+        from imagegram.generators.native import wanted_order
+        from imagegram.stages.order import BuildOrder
+
+        wanted = wanted_order(sampler, len(self._filled))
+        if wanted is None or self.engine not in ENGINES_WITH_ORDERS:
+            return self
+        aligned = wanted == "aligned"
+        if aligned and any(shard.document_length is None for shard in self._filled):
+            return self  # generate refuses it, with a message
+        stages = [BuildOrder(shard=shard, aligned=aligned) for shard in self._filled]
+        return replace(self, orders=tuple(context.make_all(stages, description="order")))
 
     @cached_property
     def _torch(self) -> TorchGenerator:
         from imagegram.generators.torch import TorchGenerator
 
-        return TorchGenerator(shards=self.shards, device=self.device)
+        return TorchGenerator(shards=self.shards, orders=self.orders, device=self.device)
 
     def generate(
         self,

@@ -53,7 +53,7 @@ class Candidates(NamedTuple):
         tokens: (K,) distinct next tokens, ascending.
         counts: (K,) candidates that hold each.
         choose: (token, number) to the place of that candidate among those that hold the token:
-            shard by shard, in table order (``position``: by document).
+            shard by shard, in table order.
     """
 
     suffix_len: int
@@ -164,8 +164,7 @@ class ReferenceLookup:
             for shard, at in enumerate(places):
                 same = at[held[shard] == token]
                 if number < len(same):
-                    if self.sampler.matching != "position":
-                        same = same[np.argsort(self.corpus.ranks[shard][same])]
+                    same = same[np.argsort(self.corpus.ranks[shard][same])]
                     return Place(shard, int(same[number]))
                 number -= len(same)
             raise AssertionError("a candidate's number exceeds its count")

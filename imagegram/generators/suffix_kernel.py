@@ -1,4 +1,4 @@
-"""Compiled generation by suffix search: matching ``free``, ``channel`` and ``level``.
+"""Compiled generation by searches: any number of shards, any sampler, no side files needed.
 
 Each token extends the interval of the context before it where that is possible, and searches
 again where the window slides or too few places are left. Frequent contexts are answered from the
@@ -125,9 +125,9 @@ def _try_length(
                     views, s, work.kept[0, s], work.kept[1, s], length - 1, np.int64(history[t])
                 )
         elif work.longest[s] >= length:
-            lo, hi = find(views, s, history, t + 1 - length, t + 1)
+            lo, hi = _find(views, knobs, s, history, t, length)
             if lo == hi:
-                _shorten(views, work, history, t, s, length)
+                _shorten(views, knobs, work, history, t, s, length)
         lo = continued(views, s, lo, hi, length)
         if lo < hi and token_at(views, s, pointer_at(views, s, hi - 1) + length) == _EOS:
             hi = upper_bound(views, s, lo, hi, length, sort_key(_EOS) - 1)
@@ -139,8 +139,29 @@ def _try_length(
 
 
 @njit(cache=True, nogil=True)
+def _find(
+    views: ShardViews, knobs: Knobs, s: Int, history: NDArray[np.uint16], t: Int, length: Int
+) -> tuple[Int, Int]:
+    """Ranks of shard ``s`` that begin with the last ``length`` tokens before position ``t``."""
+    if not knobs.aligned:
+        return find(views, s, history, t + 1 - length, t + 1)
+    lo = (t + 1 - length) * views.num_documents[s]
+    hi = lo + views.num_documents[s]
+    for depth in range(length):
+        if lo < hi:
+            lo, hi = narrow(views, s, lo, hi, depth, np.int64(history[t + 1 - length + depth]))
+    return lo, hi
+
+
+@njit(cache=True, nogil=True)
 def _shorten(
-    views: ShardViews, work: Work, history: NDArray[np.uint16], t: Int, s: Int, length: Int
+    views: ShardViews,
+    knobs: Knobs,
+    work: Work,
+    history: NDArray[np.uint16],
+    t: Int,
+    s: Int,
+    length: Int,
 ) -> None:
     """Note that shard ``s`` lacks the last ``length`` tokens; perhaps it lacks half of them too.
 
@@ -150,7 +171,7 @@ def _shorten(
     work.longest[s] = length - 1
     half = length // 2
     if half >= _SHORTEST_PROBE:
-        lo, hi = find(views, s, history, t + 1 - half, t + 1)
+        lo, hi = _find(views, knobs, s, history, t, half)
         if lo == hi:
             work.longest[s] = half - 1
 

@@ -144,35 +144,67 @@ def distribution(
     Returns:
         (K,) float64 probabilities; 0 for what was cut away.
     """
-    num = counts_K.size
-    largest = 0
-    for i in range(1, num):
-        if counts_K[i] > counts_K[largest]:
-            largest = i
-    p_K = np.zeros(num, dtype=np.float64)
+    largest = most_frequent(counts_K)
+    p_K = np.zeros(counts_K.size, dtype=np.float64)
     if temperature == 0.0:
         p_K[largest] = 1.0
         return p_K
-    top = float(counts_K[largest])
-    for i in range(num):
-        p_K[i] = math.pow(float(counts_K[i]) / top, 1.0 / temperature)
-    p_K /= np.cumsum(p_K)[-1]  # adds one by one in ascending order, interpreted and compiled alike
-    if 0 < top_k < num or top_p < 1.0:
+    for i in range(counts_K.size):
+        p_K[i] = weight(counts_K[i], counts_K[largest], temperature)
+    truncate(p_K, largest, top_k, top_p, min_p)
+    return p_K
+
+
+def most_frequent(counts_K: NDArray[Any]) -> int:
+    """Index of the largest count, the first among equals."""
+    largest = 0
+    for i in range(1, counts_K.size):
+        if counts_K[i] > counts_K[largest]:
+            largest = i
+    return largest
+
+
+def weight(count: int, top: int, temperature: float) -> float:
+    """Weight of a count beside the largest one, in (0, 1], for a temperature above 0."""
+    return 1.0 if count == top else math.pow(float(count) / float(top), 1.0 / temperature)
+
+
+def truncate(
+    p_K: NDArray[np.float64], largest: int, top_k: int, top_p: float, min_p: float
+) -> None:
+    """Weights to probabilities, in place: cut away what top-k, top-p and min-p do not keep."""
+    num = p_K.size
+    p_K /= total(p_K)
+    if 0 < top_k < num:
+        least = np.partition(p_K, num - top_k)[num - top_k]
+        equals = top_k  # of the least probable ones kept, the smaller ids are
+        for i in range(num):
+            equals -= p_K[i] > least
+        for i in range(num):
+            if p_K[i] == least and equals > 0:
+                equals -= 1
+            elif p_K[i] <= least:
+                p_K[i] = 0.0
+        p_K /= total(p_K)
+    if top_p < 1.0:
         order_K = np.argsort(-p_K, kind="mergesort")  # stable: the smaller id first among equals
-        if 0 < top_k < num:
-            p_K[order_K[top_k:]] = 0.0
-            p_K /= np.cumsum(p_K)[-1]
-        if top_p < 1.0:
-            mass, kept = 0.0, 0
-            while kept < num and mass < top_p:
-                mass += p_K[order_K[kept]]
-                kept += 1
-            p_K[order_K[kept:]] = 0.0
-            p_K /= np.cumsum(p_K)[-1]
+        mass, kept = 0.0, 0
+        while kept < num and mass < top_p:
+            mass += p_K[order_K[kept]]
+            kept += 1
+        p_K[order_K[kept:]] = 0.0
+        p_K /= total(p_K)
     if min_p > 0.0:
         p_K[p_K < min_p * p_K[largest]] = 0.0
-        p_K /= np.cumsum(p_K)[-1]
-    return p_K
+        p_K /= total(p_K)
+
+
+def total(p_K: NDArray[np.float64]) -> float:
+    """Sum, one by one in ascending order: the same bits interpreted and compiled."""
+    mass = 0.0
+    for i in range(p_K.size):
+        mass += p_K[i]
+    return mass
 
 
 def draw(p_K: NDArray[np.float64], uniform: float) -> int:
@@ -192,8 +224,11 @@ def draw(p_K: NDArray[np.float64], uniform: float) -> int:
 
 def entropy_bits(p_K: NDArray[np.float64]) -> float:
     """Entropy of a distribution in bits."""
-    bits = 0.0
+    bits, last, term = 0.0, 1.0, 0.0
     for i in range(p_K.size):
         if p_K[i] > 0.0:
-            bits -= p_K[i] * math.log2(p_K[i])
+            if p_K[i] != last:  # many are equal: one logarithm for all in a row
+                last = p_K[i]
+                term = last * math.log2(last)
+            bits -= term
     return bits

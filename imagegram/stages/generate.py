@@ -1,30 +1,36 @@
 """Generate: sample images from a fitted generator. Replay: the same trace for real images.
 
 Both write the same files, so that every metric measures generated, held-out and training images
-through one code path: ``tokens.npy``, ``images.npy``, ``trace.npz`` (see ``docs/formats.md``).
+through one code path: ``tokens.npy``, ``images.npy``, ``trace/*.npy`` (see ``docs/formats.md``).
+Rows are made and written in batches, so memory does not grow with their number.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, BinaryIO, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram import pictures
 from imagegram.generators.trace import check_counts
-from imagegram.npz import map_arrays
 from imagegram.protocols import Context, FittedGenerator, Sampler, Tokenizer
 from imagegram.records import Images, Tokens, Trace
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import Artifact
 
-_DECODE_BATCH: Final = 256
+_DECODE_BATCH: Final = 64
 _GRID_IMAGES: Final = 64
+#: Folder of the trace, one file a field.
+TRACE: Final = "trace"
+#: Tokens that are held at a time, with 24 bytes of trace each: 0.4 GB.
+_BATCH_TOKENS: Final = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +61,13 @@ class SampleSet:
     @cached_property
     def trace(self) -> Trace:
         """What decided each token, arrays (B, T), memory-mapped."""
-        return Trace(**map_arrays(self.artifact.path / "trace.npz"))
+        folder = self.artifact.path / TRACE
+        return Trace(
+            **{
+                field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r")
+                for field in fields(Trace)
+            }
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +84,7 @@ class Generate:
     """
 
     kind: ClassVar[str] = "samples"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     model: FittedGenerator
     sampler: Sampler
     tokenizer: Tokenizer
@@ -85,15 +97,23 @@ class Generate:
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Sample, decode, write."""
-        tokens, trace = self.model.generate(
-            sampler=self.sampler,
-            layout=self.tokenizer.layout,
-            samples=np.arange(self.num_samples, dtype=np.uint64),
-            seed=self.seed,
-            progress=context.progress,
-            workers=context.workers,
-        )
-        return write_samples(out, tokens, trace, self.tokenizer, self.output_size, context)
+        model = self.model.prepared(self.sampler, context)
+        samples = np.arange(self.num_samples, dtype=np.uint64)
+
+        def make(start: int, stop: int) -> tuple[Tokens, Trace]:
+            return model.generate(
+                sampler=self.sampler,
+                layout=self.tokenizer.layout,
+                samples=samples[start:stop],
+                seed=self.seed,
+                progress=context.progress,
+                workers=context.workers,
+            )
+
+        with _Writer(out, self.num_samples, self.tokenizer, self.output_size, context) as writer:
+            for start, stop in _batches(self.num_samples, self.tokenizer):
+                writer.add(*make(start, stop))
+        return writer.facts()
 
     def load(self, artifact: Artifact) -> SampleSet:
         """Open the samples."""
@@ -113,7 +133,7 @@ class Replay:
     """
 
     kind: ClassVar[str] = "replay"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     model: FittedGenerator
     sampler: Sampler
     tokenizer: Tokenizer
@@ -127,18 +147,26 @@ class Replay:
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Choose documents, replay, decode, write."""
+        model = self.model.prepared(self.sampler, context)
         chosen = select_documents(self.documents.num_documents, self.seed)[: self.num_images]
-        tokens = self.documents.gather(chosen)
-        trace = self.model.replay(
-            tokens,
-            sampler=self.sampler,
-            layout=self.tokenizer.layout,
-            seed=self.seed,
-            progress=context.progress,
-            workers=context.workers,
-        )
         np.save(out / "documents.npy", chosen)
-        return write_samples(out, tokens, trace, self.tokenizer, self.output_size, context)
+
+        def trace(tokens_BT: Tokens, start: int) -> Trace:
+            return model.replay(
+                tokens_BT,
+                sampler=self.sampler,
+                layout=self.tokenizer.layout,
+                seed=self.seed,
+                samples=np.arange(start, start + len(tokens_BT), dtype=np.uint64),
+                progress=context.progress,
+                workers=context.workers,
+            )
+
+        with _Writer(out, len(chosen), self.tokenizer, self.output_size, context) as writer:
+            for start, stop in _batches(len(chosen), self.tokenizer):
+                tokens_BT = self.documents.gather(chosen[start:stop])
+                writer.add(tokens_BT, trace(tokens_BT, start))
+        return writer.facts()
 
     def load(self, artifact: Artifact) -> SampleSet:
         """Open the replayed documents."""
@@ -155,40 +183,76 @@ def select_documents(num_documents: int, seed: int) -> NDArray[np.int64]:
     return generator.permutation(num_documents).astype(np.int64)
 
 
-def write_samples(
-    out: Path,
-    tokens_BT: Tokens,
-    trace: Trace,
-    tokenizer: Tokenizer,
-    output_size: int | None,
-    context: Context,
-) -> dict[str, Any]:
-    """Write tokens, trace, decoded images and the grid; images are decoded batch by batch."""
-    np.save(out / "tokens.npy", tokens_BT)
-    np.savez(out / "trace.npz", **dataclasses.asdict(trace))
-    count = len(tokens_BT)
-    first = tokenizer.decode(tokens_BT[:1], output_size=output_size)
-    shape = (count, *first.shape[1:])
-    task = context.progress.start("decode", count, "images")
-    shown: list[Images] = []
-    with (out / "images.npy").open("wb") as stream:
-        np.lib.format.write_array_header_1_0(
-            stream, {"descr": "|u1", "fortran_order": False, "shape": shape}
-        )
-        for start in range(0, count, _DECODE_BATCH):
-            batch = tokenizer.decode(
-                tokens_BT[start : start + _DECODE_BATCH], output_size=output_size
-            )
-            stream.write(np.ascontiguousarray(batch).tobytes())
-            if start < _GRID_IMAGES:
-                shown.append(batch[: _GRID_IMAGES - start])
-            context.progress.advance(task, len(batch))
-    context.progress.finish(task)
-    pictures.save_png(out / "grid.png", pictures.grid(np.concatenate(shown)))
-    return {
-        "num_images": count,
-        "num_tokens": int(tokens_BT.shape[1]),
-        "image_size": int(shape[1]),
-        "forced_steps": int((trace.num_distinct == 1).sum()),
-        "mean_suffix_len": float(trace.suffix_len.mean()),
-    }
+def _batches(count: int, tokenizer: Tokenizer) -> Iterator[tuple[int, int]]:
+    """First and end of each batch of rows."""
+    size = max(_BATCH_TOKENS // tokenizer.num_tokens, 1)
+    for start in range(0, count, size):
+        yield start, min(start + size, count)
+
+
+class _Writer(ExitStack):
+    """The files of ``count`` samples: opened at once, written batch by batch."""
+
+    def __init__(
+        self,
+        folder: Path,
+        count: int,
+        tokenizer: Tokenizer,
+        output_size: int | None,
+        context: Context,
+    ) -> None:
+        super().__init__()
+        self.folder, self.count, self.tokenizer = folder, count, tokenizer
+        self.output_size, self.context = output_size, context
+        self.shown: list[Images] = []
+        self.forced_steps = self.suffix_tokens = self.image_size = 0
+        self.files: dict[str, BinaryIO] = {}
+        (folder / TRACE).mkdir()
+
+    def add(self, tokens_BT: Tokens, trace: Trace) -> None:
+        """Append rows: tokens, trace, decoded images."""
+        self._append("tokens", tokens_BT)
+        for field in fields(Trace):
+            self._append(f"{TRACE}/{field.name}", getattr(trace, field.name))
+        self.forced_steps += int((trace.num_distinct == 1).sum())
+        self.suffix_tokens += int(trace.suffix_len.sum(dtype=np.int64))
+        task = self.context.progress.start("decode", len(tokens_BT), "images")
+        starts = range(0, len(tokens_BT), _DECODE_BATCH)
+        with ThreadPoolExecutor(self.context.workers) as pool:
+            for images in pool.map(
+                lambda start: self.tokenizer.decode(
+                    tokens_BT[start : start + _DECODE_BATCH], output_size=self.output_size
+                ),
+                starts,
+            ):
+                self._append("images", images)
+                missing = _GRID_IMAGES - sum(map(len, self.shown))
+                if missing > 0:
+                    self.shown.append(images[:missing])
+                self.context.progress.advance(task, len(images))
+        self.image_size = int(images.shape[1])
+        self.context.progress.finish(task)
+
+    def facts(self) -> dict[str, Any]:
+        """Write the grid; what was counted."""
+        pictures.save_png(self.folder / "grid.png", pictures.grid(np.concatenate(self.shown)))
+        num_tokens = self.tokenizer.num_tokens
+        return {
+            "num_images": self.count,
+            "num_tokens": num_tokens,
+            "image_size": self.image_size,
+            "forced_steps": self.forced_steps,
+            "mean_suffix_len": self.suffix_tokens / (self.count * num_tokens),
+        }
+
+    def _append(self, name: str, rows: NDArray[Any]) -> None:
+        """Append rows to ``<name>.npy``, whose header tells the final shape from the start."""
+        if name not in self.files:
+            self.files[name] = self.enter_context((self.folder / f"{name}.npy").open("wb"))
+            header = {
+                "descr": np.lib.format.dtype_to_descr(rows.dtype),
+                "fortran_order": False,
+                "shape": (self.count, *rows.shape[1:]),
+            }
+            np.lib.format.write_array_header_1_0(self.files[name], header)
+        np.ascontiguousarray(rows).tofile(self.files[name])

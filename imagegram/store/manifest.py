@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -87,12 +88,12 @@ def made_by() -> dict[str, str]:
 
 def list_files(folder: Path) -> dict[str, FileEntry]:
     """Every file below ``folder`` with its size and sha256, by relative POSIX path."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the lock
+        hashes = list(pool.map(file_sha256, paths))
     return {
-        path.relative_to(folder).as_posix(): FileEntry(
-            size_bytes=path.stat().st_size, sha256=file_sha256(path)
-        )
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+        path.relative_to(folder).as_posix(): FileEntry(size_bytes=path.stat().st_size, sha256=hash_)
+        for path, hash_ in zip(paths, hashes, strict=True)
     }
 
 

@@ -14,7 +14,7 @@ from imagegram.generators.native import NativeGenerator
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.samplers.categorical import MATCHING, CategoricalSampler
 from imagegram.tokenizers.layout import TokenLayout
-from tests.generation import assert_same, fit
+from tests.generation import assert_same, fit, with_orders
 from tests.index_folders import BruteForce, stream_of
 
 LAYOUT = TokenLayout.pyramid((1, 2))
@@ -83,6 +83,37 @@ def test_native_is_the_reference(case: Case, frequent: int, memo_entries: int) -
             (rows_BT, naive.replay(rows_BT, **forced)),
             (rows_BT, native.replay(rows_BT, **forced, workers=2)),
         )
+
+
+@given(cases(), st.booleans(), st.sampled_from([1, 5, 64]), st.sampled_from([1, 3, 1000]))
+@ENGINE_RUNS
+def test_walking_is_the_reference(case: Case, one: bool, frequent: int, entries: int) -> None:
+    """With side files: one shard is walked, the aligned order of several is searched."""
+    shards = case.shards[:1] if one else case.shards
+    with tempfile.TemporaryDirectory() as root:
+        naive = fit(Path(root), shards, engine="naive")
+        aligned = case.sampler.matching == "position"
+        native = with_orders(replace(naive, engine="native"), Path(root), aligned=aligned)
+        vars(native)["_native"] = NativeGenerator(
+            shards=native.shards, orders=native.orders, frequent=frequent, memo_entries=entries
+        )
+        assert_same(run(naive, case), run(native, case, workers=2))
+        rows_BT = np.array([case.row, shards[0][0], shards[-1][-1]], dtype=np.uint16)
+        forced = {"sampler": case.sampler, "layout": LAYOUT, "seed": case.seed}
+        assert_same(
+            (rows_BT, naive.replay(rows_BT, **forced)), (rows_BT, native.replay(rows_BT, **forced))
+        )
+
+
+@given(cases(matchings=("free",), even=False), st.booleans(), st.booleans())
+@ENGINE_RUNS
+def test_walking_over_documents_of_any_length(case: Case, final: bool, ascending: bool) -> None:
+    documents = case.shards[0] if ascending else [[t * 257 for t in d] for d in case.shards[0]]
+    documents = [[t if t < EOS_TOKEN_ID else 256 for t in d] for d in documents]
+    with tempfile.TemporaryDirectory() as root:
+        naive = fit(Path(root), [documents], engine="naive", final_separator=final)
+        native = with_orders(replace(naive, engine="native"), Path(root), aligned=False)
+        assert_same(run(naive, case), run(native, case))
 
 
 @given(cases(matchings=("free",), even=False), st.booleans())

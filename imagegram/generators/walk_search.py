@@ -1,0 +1,110 @@
+"""Contexts found by binary search, where a walk cannot be carried on.
+
+That is when a forced token was no candidate, and when the limit of the context jumps up between
+two levels. Defined by ``generators/reference.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.compiled import njit
+from imagegram.generators.walk import Walk, interval_start, place_at, token
+from imagegram.indexes.kernels import Int, sort_key
+
+_EOS: Final = 65535
+
+
+@njit(cache=True, nogil=True)
+def root(walk: Walk, t: Int, length: Int) -> tuple[Int, Int]:
+    """Ranks among which a context of ``length`` tokens before position ``t`` is searched.
+
+    Of length 0: the candidates themselves.
+    """
+    size, separators = walk.num_tokens, walk.num_separators
+    if walk.aligned:
+        start = (t - length + 1) * walk.num_documents
+        return start, start + walk.num_documents
+    if length == t + 1:  # it begins with the separator, which sorts last
+        return size - separators, size
+    return np.int64(0), size - separators
+
+
+@njit(cache=True, nogil=True)
+def count_candidates(walk: Walk, t: Int, lo: Int, hi: Int, length: Int) -> Int:
+    """Places of an interval of a context that hold a token of an image.
+
+    The separator sorts last among next tokens; a suffix that ends with the stream sorts first.
+    """
+    if lo == hi or walk.aligned:
+        return hi - lo
+    if place_at(walk, lo) + length == walk.num_tokens:
+        lo += 1
+    if lo < hi and token(walk, place_at(walk, hi - 1) + length) == _EOS:
+        hi = max(lo, interval_start(walk, hi - 1, length + 1))
+    return hi - lo
+
+
+@njit(cache=True, nogil=True)
+def longest_context(
+    walk: Walk, history_T: NDArray[np.uint16], t: Int, limit: Int, needed: Int, guess: Int
+) -> tuple[Int, Int, Int]:
+    """Longest supported context before position ``t``, and its interval.
+
+    Gallops from ``guess``, then bisects: support never grows with the length.
+    """
+    good, bad = np.int64(0), limit + 1
+    first, last = root(walk, t, 0)
+    length, step = min(max(guess, 1), limit), 1
+    while bad - good > 1:
+        lo, hi = _find(walk, history_T, t, length)
+        if hi - lo >= needed and count_candidates(walk, t, lo, hi, length) >= needed:
+            good, first, last = length, lo, hi
+            length = length + step if bad > limit else (good + bad) >> 1
+        else:
+            bad = length
+            length = length - step if good == 0 else (good + bad) >> 1
+        step *= 2
+        length = min(max(length, good + 1), bad - 1)
+    return good, first, last
+
+
+@njit(cache=True, nogil=True)
+def _find(walk: Walk, history_T: NDArray[np.uint16], t: Int, length: Int) -> tuple[Int, Int]:
+    """Interval of the last ``length`` tokens before position ``t``."""
+    lo, hi = root(walk, t, length)
+    return (
+        _bound(walk, history_T, t + 1 - length, t + 1, lo, hi, False),
+        _bound(walk, history_T, t + 1 - length, t + 1, lo, hi, True),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _bound(
+    walk: Walk, history_T: NDArray[np.uint16], start: Int, end: Int, lo: Int, hi: Int, after: bool
+) -> Int:
+    """First rank whose suffix is not before ``history_T[start:end]``, or is beyond it."""
+    while lo < hi:
+        middle = (lo + hi) >> 1
+        order = _compare(walk, place_at(walk, middle), history_T, start, end)
+        if order < 0 or (after and order == 0):
+            lo = middle + 1
+        else:
+            hi = middle
+    return lo
+
+
+@njit(cache=True, nogil=True)
+def _compare(walk: Walk, i: Int, history_T: NDArray[np.uint16], start: Int, end: Int) -> Int:
+    """Order of the suffix at ``i`` and ``history_T[start:end]``: 0 when it begins with it."""
+    for k in range(start, end):
+        if i == walk.num_tokens:
+            return -1
+        difference = sort_key(token(walk, i)) - sort_key(np.int64(history_T[k]))
+        if difference != 0:
+            return difference
+        i += 1
+    return 0
