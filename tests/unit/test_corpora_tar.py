@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 from collections import Counter
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagegram.corpora.tar import TarShard
+from imagegram.corpora.tar import TarShard, _read_headers, _read_plain_headers
 from imagegram.errors import CorpusError
 from imagegram.records import Record
 from tests.pictures import Member, encode, noise, sample, write_samples, write_tar
@@ -233,3 +234,45 @@ def test_a_sound_tar_reads_as_webdataset_reads_it(tmp_path: Path) -> None:
     assert [record.data for record in ours] == [sample["png"] for sample in theirs]
     assert [record.caption for record in ours] == [sample["txt"].decode() for sample in theirs]
     assert [shard.read(record.locator) for record in ours] == [sample["png"] for sample in theirs]
+
+
+@st.composite
+def tars(draw: st.DrawFn) -> bytes:
+    """Tars in every format, of ordinary and of odd members, some of them damaged."""
+    stream = io.BytesIO()
+    kind = draw(st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]))
+    with tarfile.open(fileobj=stream, mode="w", format=kind) as tar:
+        for _ in range(draw(st.integers(0, 5))):
+            name = draw(st.sampled_from(["a.jpg", "b/c.txt", ".hidden", "d", "e" * 90 + "/f" * 20]))
+            member = tarfile.TarInfo(name)
+            member.mtime = draw(st.sampled_from([0, 1700000000, 1700000000.25]))
+            member.type = draw(st.sampled_from([b"0", b"0", b"0", b"\0", b"5", b"2", b"1"]))
+            member.uname = draw(st.sampled_from(["", "root", "\u00e9"]))
+            member.size = draw(st.integers(0, 1500)) if member.type in b"0\0" else 0
+            tar.addfile(member, io.BytesIO(bytes(range(1, 251)) * 6))
+    data = bytearray(stream.getvalue())
+    if draw(st.booleans()):
+        place = draw(st.integers(0, min(len(data), 6000) - 1))
+        data[place] ^= draw(st.integers(1, 255))
+    return bytes(data[: draw(st.integers(0, len(data)))] if draw(st.booleans()) else data)
+
+
+@given(tars())
+@settings(max_examples=300)
+def test_the_fast_reader_knows_what_it_does_not_know(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "drawn.tar"
+    path.write_bytes(data)
+    plain = _read_plain_headers(path)
+    assert plain is None or plain == _read_headers(path)
+
+
+def test_the_fast_reader_reads_what_webdataset_writes(tmp_path: Path) -> None:
+    from webdataset import TarWriter
+
+    with TarWriter(str(tmp_path / "0.tar")) as writer:  # with times in pax headers
+        for seed in range(3):
+            writer.write({"__key__": f"{seed:05d}", "jpg": b"x" * 700, "json": {"seed": seed}})
+    for path in (tmp_path / "0.tar", write_samples(tmp_path / "1.tar", [1, 2])):
+        assert _read_plain_headers(path) == _read_headers(path)
