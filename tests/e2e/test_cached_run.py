@@ -1,0 +1,55 @@
+"""A run whose artifacts are all there starts nothing that only computing needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import REPOSITORY, clean_environment, read_summary
+
+HEAVY = ("torch", "lightning", "numba", "faiss", "sklearn", "skimage", "matplotlib", "tensorboard")
+PROGRAM = f"""
+import sys
+from imagegram.run import main
+main()
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+
+
+def run(*words: str) -> tuple[Path, str]:
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *words],
+        cwd=REPOSITORY,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    folder, modules = result.stdout.splitlines()[-2:]
+    return Path(folder), modules
+
+
+def test_a_cached_run_imports_no_compiler_and_no_network(demo_outputs: Path) -> None:
+    words = ["debug=tiny", "logger=wandb", f"paths.outputs={demo_outputs}"]
+    first, _ = run(*words)
+    again, modules = run(*words)
+    assert modules == "[]"
+    summaries = [read_summary(folder) for folder in (first, again)]
+    assert all(stage["hit"] for stage in summaries[1]["stages"].values())
+    assert summaries[0]["scores"] == summaries[1]["scores"]
+    files = [
+        {
+            path.relative_to(folder).as_posix()
+            for path in folder.rglob("*")
+            if "wandb" not in path.parts
+        }
+        for folder in (first, again)
+    ]
+    assert files[0] == files[1]
+    assert list(again.glob("wandb/offline-run-*/*.wandb"))
+    pictures = [
+        (folder / "report.html").read_text().count("data:image/png") for folder in (first, again)
+    ]
+    assert pictures[0] == pictures[1] > 8
