@@ -17,7 +17,7 @@ from imagegram.plan.rates import Rate, Rates
 from imagegram.protocols import Stage
 from imagegram.stages.generate import Generate, Replay
 from imagegram.stages.index import BuildIndex, BuildIndexShard, sorts_at_once
-from imagegram.stages.order import BuildOrder
+from imagegram.stages.order import BuildOrder, check_order_memory
 from imagegram.stages.split import MIN_CLUSTERS, Split, SplitShard
 from imagegram.stages.tokenize import Tokenize, TokenizeShard
 from imagegram.stages.tokens import TokenShard
@@ -213,31 +213,40 @@ def index_cost(stage: BuildIndex, at: Surroundings) -> Cost:
 
 def index_parts(stage: BuildIndex, at: Surroundings) -> tuple[Artifact, ...]:
     """The shards of a missing index, found or expected."""
-    return tuple(
-        at.find(part) or at.expect(part, {"num_tokens": part.num_tokens}) for part in stage.parts()
-    )
+    shards = []
+    for part in stage.parts():
+        documents = sum(shard.num_documents for shard in part.tokens)
+        facts = {"num_tokens": part.num_tokens, "num_documents": documents}
+        shards.append(at.find(part) or at.expect(part, facts))
+    return tuple(shards)
 
 
 def orders_cost(shards: Sequence[Artifact], aligned: bool, at: Surroundings) -> Cost:
-    """One shard after the other, each on all threads."""
+    """Side files of index shards; threads share a shard, processes share the shards."""
     counts = [int(shard.facts["num_tokens"]) for shard in shards]
     stages = [BuildOrder(shard=_Named(artifact=shard), aligned=aligned) for shard in shards]  # type: ignore[arg-type]
-    pairs = zip(stages, counts, strict=True)
-    missing = [count for stage, count in pairs if at.find(stage) is None]
-    rate, memory = at.rates.of(BuildOrder.kind), 0
-    if missing:
-        from imagegram.indexes.order_build import order_memory  # numba
-
-        memory = PROCESS_BYTES + order_memory(max(missing))
+    missing = [
+        (count, shard.path)
+        for stage, count, shard in zip(stages, counts, shards, strict=True)
+        if at.find(stage) is None
+    ]
+    memory, refusal = 0, ""
+    for count, path in sorted(missing, reverse=True)[: at.workers]:
+        try:
+            memory += check_order_memory(count, str(path), at.memory_bytes)
+        except CapacityError as error:
+            refusal = refusal or str(error)
+    rate = at.rates.of(BuildOrder.kind)
     return Cost(
         facts={},
         cached=len(stages) - len(missing),
         parts=len(stages),
         tokens=sum(counts),
-        disk_bytes=sum(sizes.order_bytes(num_tokens=n, aligned=aligned) for n in missing),
-        memory_bytes=memory,
-        seconds=at.shared_seconds(rate, sum(missing)),
+        disk_bytes=sum(sizes.order_bytes(num_tokens=n, aligned=aligned) for n, _ in missing),
+        memory_bytes=PROCESS_BYTES + memory,
+        seconds=at.shared_seconds(rate, sum(count for count, _ in missing)),
         source=rate.source,
+        refusal=refusal,
     )
 
 

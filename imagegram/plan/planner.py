@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from imagegram.experiment import Experiment
+from imagegram.generators.ngram import ENGINES_WITH_ORDERS
 from imagegram.plan import costs, evaluation
 from imagegram.plan.corpus import PlannedCorpus
 from imagegram.plan.costs import Cost, Surroundings
@@ -28,7 +29,6 @@ from imagegram.run_folder import STAGE_OF_KIND
 from imagegram.schema import STAGES
 from imagegram.stages.evaluate import Evaluate
 from imagegram.stages.index import BuildIndex
-from imagegram.stages.order import BuildOrder
 from imagegram.stages.pairs import FindPairs
 from imagegram.stages.parts import open_parts
 from imagegram.stages.tokenize import Tokenize
@@ -144,6 +144,7 @@ class Planner:
         self.stages: list[StageForecast] = []
         self._at = at
         self._tokenizer = exp.tokenizer
+        self._engine = getattr(exp.generator, "engine", None)
         self._last_stage = max(STAGES.index(stage) for stage in exp.stages)
 
     def __call__(self, name: str, stage: Stage[Any]) -> Any:
@@ -185,18 +186,23 @@ class Planner:
         self._record("report", None, evaluation.report_cost(pairs, self._at))
 
     def _orders(self, stage: Any) -> None:
-        """Side files of the model, if the stage makes them and they are not foreseen yet."""
-        if BuildOrder not in getattr(type(stage), "SIDES", ()):
+        """Side files that a missing set of images will ask for, unless they are foreseen already.
+
+        As ``FittedNgram.prepared`` does it.
+        """
+        if stage.kind not in ("samples", "replay") or self._engine not in ENGINES_WITH_ORDERS:
             return
-        aligned = stage.sampler.matching == "position"
-        name = "aligned orders" if aligned else "suffix orders"
-        if name in {row.name for row in self.stages}:
-            return
+        from imagegram.generators.native import wanted_order  # numba, as what it is asked for
+
         model = stage.model
         shards = open_parts(model.artifact) if costs.is_made(model.artifact) else model.shards
-        cost = costs.orders_cost(shards, aligned, self._at)
+        filled = [shard for shard in shards if shard.facts["num_documents"]]
+        wanted = wanted_order(stage.sampler, len(filled))
+        if wanted is None or f"{wanted} orders" in {row.name for row in self.stages}:
+            return
+        cost = costs.orders_cost(filled, wanted == "aligned", self._at)
         if cost.cached < cost.parts:
-            self._record(name, None, cost)
+            self._record(f"{wanted} orders", None, cost)
 
     def _record(self, name: str, artifact: Artifact | None, cost: Cost) -> Any:
         values = {

@@ -19,8 +19,10 @@ from imagegram.indexes.stream import TOKEN_BYTES
 #: uint16 tokens, and the seven fields of a trace: 2 + 4 + 2 + 4 + 4 + 4 + 4.
 _TRACE_BYTES: Final = 24
 _NPY_HEADER: Final = 128
-#: Local and central headers of the members of trace.npz.
-_NPZ_BYTES: Final = 7 * (_NPY_HEADER + 160)
+#: Tokens and trace, seven fields, decoded images.
+_SAMPLE_FILES: Final = 9
+#: Tokens whose trace is held before it is written.
+_BATCH_TOKENS: Final = 1 << 24
 _THUMBNAIL_BYTES: Final = 16 * 16 * 3
 #: A grid of 64 samples, as PNG: noise does not compress.
 _GRID_IMAGES: Final = 64
@@ -72,12 +74,12 @@ def samples_bytes(*, num_images: int, num_tokens: int, image_size: int) -> int:
     image = 3 * image_size**2
     grid = min(num_images, _GRID_IMAGES) * image
     tokens = num_images * num_tokens * (TOKEN_BYTES + _TRACE_BYTES)
-    return tokens + num_images * image + grid + _NPZ_BYTES + 3 * _NPY_HEADER
+    return tokens + num_images * image + grid + _SAMPLE_FILES * _NPY_HEADER
 
 
 def samples_memory(*, num_images: int, num_tokens: int) -> int:
-    """Tokens and trace, which are held until they are written."""
-    return num_images * num_tokens * (TOKEN_BYTES + _TRACE_BYTES)
+    """Tokens and trace of a batch, which are held until they are written."""
+    return min(num_images * num_tokens, _BATCH_TOKENS) * (TOKEN_BYTES + _TRACE_BYTES)
 
 
 def features_bytes(*, num_images: int, num_features: int) -> int:

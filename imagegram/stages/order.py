@@ -40,17 +40,9 @@ class BuildOrder:
             CapacityError: when there is not enough memory.
             UnsupportedError: for an aligned order of documents that are not equally long.
         """
-        from imagegram.indexes.order_build import STEPS, build_order, order_memory
+        from imagegram.indexes.order_build import STEPS, build_order
 
-        need, budget = order_memory(self.shard.num_tokens), context.memory_bytes
-        if need > budget:
-            fitting = self.shard.num_tokens * budget // need
-            raise CapacityError(
-                f"ordering the {self.shard.num_tokens:,} suffixes of {self.shard.name} needs about "
-                f"{need / 1e9:.2f} GB of memory, and {budget / 1e9:.2f} GB may be spent; build "
-                f"smaller index shards, generator.shard_tokens={fitting}, or allow more: "
-                f"runtime.memory_gb={need / 1e9 + 0.01:.2f}"
-            )
+        check_order_memory(self.shard.num_tokens, self.shard.name, context.memory_bytes)
         task = context.progress.start("order suffixes", STEPS, "steps")
         build_order(
             self.shard,
@@ -69,3 +61,22 @@ class BuildOrder:
     def load(self, artifact: Artifact) -> Order:
         """The opened order."""
         return Order.open(artifact.path, shard=self.shard, aligned=self.aligned, artifact=artifact)
+
+
+def check_order_memory(num_tokens: int, name: str, budget: int) -> int:
+    """Bytes of memory that an order of so many suffixes takes.
+
+    Raises:
+        CapacityError: when ``budget`` bytes do not hold them.
+    """
+    from imagegram.indexes.order_build import order_memory
+
+    need = order_memory(num_tokens)
+    if need > budget:
+        raise CapacityError(
+            f"ordering the {num_tokens:,} suffixes of {name} needs about {need / 1e9:.2f} GB of "
+            f"memory, and {budget / 1e9:.2f} GB may be spent; build smaller index shards, "
+            f"generator.shard_tokens={num_tokens * budget // need}, or allow more: "
+            f"runtime.memory_gb={need / 1e9 + 0.01:.2f}"
+        )
+    return need
