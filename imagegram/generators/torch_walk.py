@@ -27,8 +27,10 @@ from imagegram.generators.torch_votes import Votes
 from imagegram.indexes.torch import Queries
 from imagegram.records import EOS_TOKEN_ID
 
-#: Contexts that are searched at a time: bounds the scratch memory.
+#: Contexts that are searched at a time, and lengths of all of them that are tried at once, when
+#: they are fewer: bounds the scratch memory.
 _SEARCHED: Final = 1 << 17
+_TRIED: Final = 1 << 15
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -249,7 +251,8 @@ class Walk:
         if limit > self._limit + 1:
             wanted_B = lost_B | (self._length == self._limit)
         anchor_B = self._anchor.clone()
-        for image in torch.split(wanted_B.nonzero().squeeze(1), _SEARCHED):
+        wanted = wanted_B.nonzero().squeeze(1)
+        for image in torch.split(wanted, _SEARCHED) if wanted.numel() else ():
             length, rank = self._longest(t, image, longest_B[image])
             last = self.rules.order.table[rank] + length - 1
             anchor_B[image] = torch.where(length > 0, last, 0)
@@ -263,20 +266,37 @@ class Walk:
         Returns:
             The lengths, and the first rank of each suffix's interval.
         """
-        suffixes, bucket = self.rules.order.suffixes, self.rules.bucket
-        flat, stride = self.history.view(-1), self.history.shape[1]
+        order, bucket, needed = self.rules.order, self.rules.bucket, self.rules.needed
+        longest, stride = int(longest_A.max()), self.history.shape[1]
+        number = min(max(_TRIED // image.numel(), 1), max(longest, 1))
+        steps = torch.arange(1, number + 1, device=image.device)
         good_A, bad_A = torch.zeros_like(longest_A), longest_A + 1
-        rank_A = torch.zeros_like(longest_A)
-        for _ in range(int(longest_A.max()).bit_length() if image.numel() else 0):
-            tried_A = (good_A + bad_A) >> 1
-            start_A = (t + 1 - tried_A) * stride + image
-            queries = Queries(ids=flat, start=start_A, length=tried_A, stride=stride)
-            lo_A = (t - tried_A + 1) * bucket
-            hi_A = lo_A + (bucket or suffixes.num_tokens)
-            first_A, end_A = suffixes.find(queries, lo_A, hi_A)
-            live_A = bad_A - good_A > 1
-            enough_A = live_A & (end_A - first_A >= self.rules.needed)
-            good_A = torch.where(enough_A, tried_A, good_A)
-            rank_A = torch.where(enough_A, first_A, rank_A)
-            bad_A = torch.where(live_A & ~enough_A, tried_A, bad_A)
+        rank_A, unknown = torch.zeros_like(longest_A), longest
+        while unknown > 0:
+            unknown //= number + 1
+            tried = good_A[:, None] + (bad_A - good_A)[:, None] * steps // (number + 1)
+            length = tried.view(-1)
+            queries = Queries(
+                ids=self.history.view(-1),
+                start=((t + 1 - tried) * stride + image[:, None]).view(-1),
+                length=length,
+                longest=longest,
+                stride=stride,
+            )
+            lo = (t + 1 - length) * bucket
+            hi = lo + (bucket or order.num_tokens)
+            first, _ = order.suffixes.bound(queries, lo, hi)
+            at = order.table[(first + (needed - 1)).clamp(max=order.num_tokens - 1)].long()
+            often = order.suffixes.shared(at, queries, torch.zeros_like(at)) >= length
+            often &= first + needed <= hi
+            passed_A = (often.view(tried.shape) | (tried <= good_A[:, None])).sum(1)
+            low, high = (
+                (passed_A - 1).clamp_(min=0)[:, None],
+                passed_A.clamp(max=number - 1)[:, None],
+            )
+            more_A = (passed_A > 0) & (tried.gather(1, low).squeeze(1) > good_A)
+            rank_A = torch.where(more_A, first.view(tried.shape).gather(1, low).squeeze(1), rank_A)
+            next_A = torch.where(passed_A < number, tried.gather(1, high).squeeze(1), bad_A)
+            good_A = torch.where(more_A, tried.gather(1, low).squeeze(1), good_A)
+            bad_A = next_A
         return good_A, rank_A

@@ -35,8 +35,10 @@ from imagegram.records import EOS_TOKEN_ID, Tokens
 
 #: Tokens of a query that one step compares.
 _WINDOW: Final = 32
-#: Queries that are searched at a time: bounds the scratch memory.
+#: Queries that are searched at a time, and comparisons of all queries with ranks, when they are
+#: fewer: bounds the scratch memory.
 _QUERIES: Final = 1 << 17
+_PIVOTS: Final = _QUERIES
 _BLOCK: Final = 1 << 24
 _VOCABULARY: Final = 65536
 
@@ -49,19 +51,31 @@ class Queries:
         ids: int16 tensor (the bits of uint16 ids) that holds all of them.
         start: (A,) int64.
         length: (A,) int64.
+        longest: no length exceeds it.
         stride: distance of neighbouring tokens in ``ids``.
     """
 
     ids: Tensor
     start: Tensor
     length: Tensor
+    longest: int
     stride: int = 1
+
+    def repeat(self, times: int) -> Queries:
+        """Every query ``times`` times in a row."""
+        start, length = (each.repeat_interleave(times) for each in (self.start, self.length))
+        return replace(self, start=start, length=length)
 
 
 def sort_key(tokens: Tensor) -> Tensor:
     """Place of tokens (int16 bits) in the order of the table: their two bytes swapped."""
     wide = tokens.int() & 0xFFFF
     return ((wide & 0xFF) << 8) | (wide >> 8)
+
+
+def _pick(values_AK: Tensor, number_A: Tensor) -> Tensor:
+    """(A,) one value of each row."""
+    return values_AK.gather(1, number_A[:, None]).squeeze(1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,7 +119,7 @@ class SuffixTable:
         most_A = torch.minimum(queries.length, self.num_tokens - at_A)
         near = torch.arange(_WINDOW, device=at_A.device)
         rest = torch.arange(at_A.numel(), device=at_A.device)
-        while rest.numel():
+        for _ in range(-(-queries.longest // _WINDOW)):
             depths = depth_A[rest, None] + near
             places = (queries.start[rest, None] + depths * queries.stride).clamp_(
                 max=queries.ids.numel() - 1
@@ -114,13 +128,16 @@ class SuffixTable:
             differs = (depths >= most_A[rest, None]) | (stream != queries.ids[places])
             found, first = first_true(differs)
             depth_A[rest] += torch.where(found, first, _WINDOW)
-            rest = rest[~found]
+            if queries.longest > _WINDOW:
+                rest = rest[~found]
         return depth_A
 
     def bound(
-        self, queries: Queries, lo_A: Tensor, hi_A: Tensor, *, after: bool
+        self, queries: Queries, lo_A: Tensor, hi_A: Tensor, *, after: bool = False
     ) -> tuple[Tensor, Tensor]:
         """First rank of [lo, hi) whose suffix sorts not before its query; hi when all do.
+
+        One step compares each query with many ranks at once, the fewer queries the more ranks.
 
         Args:
             queries: A of them, each of at least one token.
@@ -132,30 +149,42 @@ class SuffixTable:
             (A,) ranks, and the most tokens that a suffix seen on the way shares with the query: the
             longest match, when all ranks were searched and ``after`` is false.
         """
-        below_A = torch.zeros_like(lo_A)
-        above_A, best_A = below_A.clone(), below_A.clone()
-        last = self.num_tokens - 1
-        steps = int((hi_A - lo_A).max()).bit_length() if lo_A.numel() else 0
-        for _ in range(steps):
+        count, last = lo_A.numel(), self.num_tokens - 1
+        best_A = torch.zeros_like(lo_A)
+        if not count:
+            return lo_A, best_A
+        number = min(max(_PIVOTS // count, 1), _WINDOW - 1)
+        steps = torch.arange(1, number + 1, device=lo_A.device)
+        many = queries.repeat(number)
+        below_A, above_A = best_A.clone(), best_A.clone()
+        size = int((hi_A - lo_A).max())
+        while size > 0:
+            size //= number + 1
+            pivots = lo_A[:, None] + (hi_A - lo_A)[:, None] * steps // (number + 1)
             live_A = lo_A < hi_A
-            mid_A = (lo_A + hi_A) >> 1
-            at_A = self.table[mid_A.clamp(max=last)].long()
-            known_A = torch.minimum(below_A, above_A)
-            shared_A = self.shared(at_A, queries, torch.where(live_A, known_A, queries.length))
-            whole_A = shared_A >= queries.length
-            next_A = at_A + shared_A
-            wanted = (queries.start + shared_A * queries.stride).clamp_(max=queries.ids.numel() - 1)
-            smaller_A = (next_A > last) | (
-                sort_key(self.tokens[next_A.clamp(max=last)]) < sort_key(queries.ids[wanted])
-            )
-            right_A = live_A & torch.where(whole_A, after, smaller_A)
-            left_A = live_A & ~right_A
-            best_A = torch.where(live_A, torch.maximum(best_A, shared_A), best_A)
-            lo_A = torch.where(right_A, mid_A + 1, lo_A)
-            below_A = torch.where(right_A, shared_A, below_A)
-            hi_A = torch.where(left_A, mid_A, hi_A)
-            above_A = torch.where(left_A, shared_A, above_A)
+            at = self.table[pivots.clamp(max=last).view(-1)].long()
+            known = torch.minimum(below_A, above_A).repeat_interleave(number)
+            shared = self.shared(at, many, known)
+            smaller = self._sorts_before(at, shared, many, after=after)
+            shared, smaller = shared.view(count, number), smaller.view(count, number)
+            best_A = torch.where(live_A, torch.maximum(best_A, shared.amax(1)), best_A)
+            passed_A = smaller.sum(1)
+            low, high = (passed_A - 1).clamp_(min=0), passed_A.clamp(max=number - 1)
+            right_A, left_A = live_A & (passed_A > 0), live_A & (passed_A < number)
+            lo_A = torch.where(right_A, _pick(pivots, low) + 1, lo_A)
+            below_A = torch.where(right_A, _pick(shared, low), below_A)
+            hi_A = torch.where(left_A, _pick(pivots, high), hi_A)
+            above_A = torch.where(left_A, _pick(shared, high), above_A)
         return lo_A, best_A
+
+    def _sorts_before(
+        self, at_A: Tensor, shared_A: Tensor, queries: Queries, *, after: bool
+    ) -> Tensor:
+        """(A,) whether the suffix at a place sorts before its query, of which it shares a part."""
+        last, next_A = self.num_tokens - 1, at_A + shared_A
+        wanted = (queries.start + shared_A * queries.stride).clamp_(max=queries.ids.numel() - 1)
+        smaller_A = sort_key(self.tokens[next_A.clamp(max=last)]) < sort_key(queries.ids[wanted])
+        return torch.where(shared_A >= queries.length, after, smaller_A | (next_A > last))
 
     def find(
         self, queries: Queries, lo_A: Tensor | None = None, hi_A: Tensor | None = None
@@ -170,7 +199,7 @@ class SuffixTable:
         if lo_A is None or hi_A is None:
             lo_A = torch.zeros_like(queries.start)
             hi_A = torch.full_like(queries.start, self.num_tokens)
-        first_A, _ = self.bound(queries, lo_A, hi_A, after=False)
+        first_A, _ = self.bound(queries, lo_A, hi_A)
         end_A, _ = self.bound(queries, first_A, hi_A, after=True)
         return first_A, end_A
 
@@ -209,7 +238,8 @@ class TorchIndex(Index):
         device = self.tables[0].tokens.device
         ids = to_device(np.ascontiguousarray(rows), device)
         length = torch.from_numpy(lengths).to(device)
-        return Queries(ids=ids, start=length.cumsum(0) - length, length=length)
+        longest = int(lengths.max(initial=0))
+        return Queries(ids=ids, start=length.cumsum(0) - length, length=length, longest=longest)
 
     def _intervals(self, ids: Tokens) -> list[tuple[int, int]]:
         """Per shard, ranks [lo, hi) of the suffixes that begin with ``ids``."""
@@ -267,7 +297,7 @@ class TorchIndex(Index):
             best = torch.zeros_like(every)
             for table in filter(lambda table: table.num_tokens, self.tables):
                 hi = torch.full_like(every, table.num_tokens)
-                _, found = table.bound(queries, torch.zeros_like(every), hi, after=False)
+                _, found = table.bound(queries, torch.zeros_like(every), hi)
                 best = torch.maximum(best, found)
             lengths[b : b + step] = best.cpu().numpy().reshape(part.shape)
             if advance is not None:
