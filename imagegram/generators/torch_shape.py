@@ -2,15 +2,14 @@
 
 Additions happen one by one in ascending token order, as there; divisions and products are IEEE on
 every device. Powers and logarithms are not: they differ between libraries in the last bit. So
-powers come from the host, where ``math.pow`` is the one that the definition calls; the entropy is
-computed on the device, and where an error of its last bits could show in float32, on the host.
+powers come from the host, by the definition's own ``weight``; the entropy is computed on the
+device, and where an error of its last bits could show in float32, on the host.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from imagegram.protocols import Sampler
-from imagegram.samplers.categorical import entropy_bits
+from imagegram.samplers.categorical import entropy_bits, weight
 
 #: Counts below this have their powers in a table.
 SIDE: Final = 256
@@ -97,18 +96,17 @@ class Shaper:
         large = (~small_E[0]).nonzero().squeeze(1)
         ratios = counts_KE[:, large].double() / top_E[:, large].double()
         distinct, number = torch.unique(ratios, return_inverse=True)
-        exponent = itertools.repeat(1.0 / self.sampler.temperature)
-        table = list(map(math.pow, distinct.tolist(), exponent))
+        temperature = self.sampler.temperature
+        table = [weight(ratio, 1, temperature) for ratio in distinct.tolist()]
         powers_KE[:, large] = torch.tensor(table, dtype=torch.float64, device=self.device)[number]
         return powers_KE
 
     @cached_property
     def _power_table(self) -> Tensor:
         """(SIDE * SIDE,) power of count / top at ``count + top * SIDE``."""
-        exponent = 1.0 / self.sampler.temperature
-        table = np.zeros((SIDE, SIDE))
+        temperature, table = self.sampler.temperature, np.zeros((SIDE, SIDE))
         for top in range(1, SIDE):
-            table[top, : top + 1] = [math.pow(n / top, exponent) for n in range(top + 1)]
+            table[top, 1 : top + 1] = [weight(n, top, temperature) for n in range(1, top + 1)]
         return torch.from_numpy(table.ravel()).to(self.device)
 
 

@@ -22,16 +22,6 @@ from tests.properties.test_generation import LAYOUT, Case, T, cases
 ENGINE_RUNS = settings(max_examples=40, deadline=None)
 
 
-class TableOrder(str):
-    """``position``, for a reference that chooses among equal places in table order."""
-
-    __slots__ = ()
-    __hash__ = str.__hash__
-
-    def __ne__(self, other: object) -> bool:
-        return True
-
-
 def joined(case: Case, **knobs: object) -> Case:
     """The same corpus in one shard."""
     sampler = dataclasses.replace(case.sampler, **knobs)
@@ -69,7 +59,7 @@ def compare(case: Case, *, final_separator: bool = True, **fields: object) -> No
 @ENGINE_RUNS
 def test_torch_is_the_reference(case: Case, aligned: bool, frequent: int, batch: int) -> None:
     """A memory of everything, or of almost nothing, and any batch change nothing."""
-    matching = TableOrder("position") if aligned else "free"
+    matching = "position" if aligned else "free"
     counts = case.sampler.count_documents and aligned
     compare(joined(case, matching=matching, count_documents=counts), frequent=frequent, batch=batch)
 
