@@ -1,7 +1,7 @@
 """Greedy parses of many rows, compiled: where their longest phrases occur.
 
-The phrases are looked up in the order of the shards' tables, so that one look-up finds in the cache
-what the one before it read.
+The phrases are looked up in the order of the shards' tables: each stands a few ranks behind the one
+before it, or at the same place.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
-from imagegram.indexes.kernels import Int, ShardViews, locate, pointer_at, sort_key
+from imagegram.indexes.kernels import Int, ShardViews, locate, pointer_at
 from imagegram.indexes.passages import compare_query, place_query
+from imagegram.indexes.suffixes import compare_texts, four_tokens, prefetch
 from imagegram.records import Phrases, Tokens
 
 #: Phrases that a thread looks up at a time.
@@ -33,13 +34,14 @@ def parse_rows(
 ) -> Phrases:
     """Phrases of rows whose longest matches are known; see ``Index.parse_rows``.
 
-    Takes 32 bytes a phrase and 4 bytes an occurrence that is kept.
+    Takes 64 bytes a phrase and 4 bytes an occurrence that is kept.
     """
     ends = np.empty(len(rows), dtype=np.int64)
     starts = np.empty(lengths_BT.size, dtype=np.int64)
     starts = starts[: phrase_starts(lengths_BT, starts, ends)]
-    order = np.argsort(phrase_keys(rows.ravel(), rows.shape[1], starts), kind="stable")
     lengths = lengths_BT.ravel()[starts]
+    flat = rows.ravel()
+    order = np.lexsort([phrase_keys(flat, starts, lengths, skipped) for skipped in (4, 0)])
     counts = np.empty(starts.size, dtype=np.int64)
 
     def look_up(first: int) -> NDArray[np.int32]:
@@ -94,15 +96,14 @@ def phrase_starts(
 
 @njit(cache=True, nogil=True)
 def phrase_keys(
-    flat: NDArray[np.uint16], num_tokens: Int, starts: NDArray[np.int64]
+    flat: NDArray[np.uint16], starts: NDArray[np.int64], lengths: NDArray[np.int32], skipped: Int
 ) -> NDArray[np.uint64]:
-    """The first four tokens of every phrase as a number in the order of the tables."""
-    keys = np.zeros(starts.size, dtype=np.uint64)
+    """Four tokens of every phrase, behind some skipped ones, as a number in table order."""
+    keys = np.empty(starts.size, dtype=np.uint64)
+    text = np.uint64(flat.ctypes.data)
     for p in range(starts.size):
-        left = num_tokens - starts[p] % num_tokens
-        for k in range(min(left, 4)):
-            key = np.uint64(sort_key(np.int64(flat[starts[p] + k])))
-            keys[p] |= key << np.uint64(48 - 16 * k)
+        address = text + np.uint64(2 * (starts[p] + skipped))
+        keys[p] = four_tokens(address, max(np.int64(lengths[p]) - skipped, np.int64(0)))
     return keys
 
 
@@ -128,21 +129,64 @@ def occurrences(
     num_tokens, limit = rows.shape[1], documents.shape[1]
     text = np.uint64(rows.ctypes.data)
     bounds = np.empty((5, views.num_tokens.size), dtype=np.int64)
+    before: Int = np.int64(-1)
     for p in range(starts.size):
         counts[p] = 0
         if not lengths[p]:
             continue
         ids, start, length = rows[starts[p] // num_tokens], starts[p] % num_tokens, lengths[p]
-        query = text + np.uint64(2 * starts[p])
-        place_query(views, ids, start, start + length, query, bounds)
+        query, behind = text + np.uint64(2 * starts[p]), 1
+        if before >= 0:
+            last, size = text + np.uint64(2 * starts[before]), lengths[before]
+            agree, behind = compare_texts(query, length, last, size, 0, length + 1)
+        if before >= 0 and (behind or agree == length == lengths[before]):
+            _move_on(views, query, length, agree, bounds)
+        else:
+            place_query(views, ids, start, start + length, query, bounds)
+        before = p
         for s in range(views.num_tokens.size):
             first, shared = bounds[1, s], bounds[3, s]
-            if shared < length or counts[p] == limit:
+            if first == views.num_tokens[s] or shared < length or counts[p] == limit:
                 continue
             most = min(first + limit - counts[p], views.num_tokens[s])
             for rank in range(first, _last(views, s, first, most, query, length) + 1):
                 documents[p, counts[p]] = locate(views, s, pointer_at(views, s, rank))[0]
                 counts[p] += 1
+
+
+@njit(cache=True, nogil=True)
+def _move_on(
+    views: ShardViews, query: Int, length: Int, agree: Int, bounds: NDArray[np.int64]
+) -> None:
+    """What ``place_query`` says, from what it said of a query that sorts before this one.
+
+    Args:
+        views: the shards.
+        query: address.
+        length: tokens.
+        agree: tokens that both queries share.
+        bounds: (5, S) of the query before; of this one afterwards.
+    """
+    places, shared = bounds[1], bounds[3]
+    for s in range(places.size):  # what shares less with the last query still sorts behind this one
+        if places[s] < views.num_tokens[s] and agree <= shared[s]:
+            position = pointer_at(views, s, places[s])
+            prefetch(views.token_address[s] + np.uint64(2 * position))
+    for s in range(places.size):
+        end = views.num_tokens[s]
+        if places[s] == end or agree > shared[s]:
+            continue
+        low, high, step = places[s] - 1, end, 1
+        shared[s] = 0
+        while low + 1 < high:
+            middle = min(low + step, (low + high) >> 1) if step else (low + high) >> 1
+            position = pointer_at(views, s, middle)
+            both, less = compare_query(views, s, position, query, length, 0)
+            if less:
+                low, step = middle, 2 * step
+            else:
+                high, shared[s], step = middle, both, 0
+        places[s] = high
 
 
 @njit(cache=True, nogil=True)

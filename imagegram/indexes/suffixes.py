@@ -22,6 +22,8 @@ from imagegram.indexes.kernels import Int, sort_key
 STEP: Final = 4
 #: Tokens up to which suffixes are sorted and compared: two of the group and 16 steps.
 DEPTH: Final = 2 + 16 * STEP
+#: Up to as many suffixes are compared one with another.
+_FEW: Final = 12
 _KEYS: Final = 65536
 
 
@@ -154,12 +156,18 @@ def sort_group(
     todo = [(np.int64(0), np.int64(order.size), np.int64(2))]
     while todo:
         lo, hi, depth = todo.pop()
+        if hi - lo <= _FEW:
+            _sort_few(text, num_tokens, order[lo:hi], shared[lo:hi], depth)
+            continue
+        differ = False
         for j in range(lo, hi):
             address = text + np.uint64(2 * (np.int64(order[j]) + depth))
             keys[j] = four_tokens(address, tokens_left(order[j], num_tokens) - depth)
-        ranks = np.argsort(keys[lo:hi])
-        keys[lo:hi] = keys[lo:hi][ranks]
-        order[lo:hi] = order[lo:hi][ranks]
+            differ |= keys[j] != keys[lo]
+        if differ:
+            ranks = np.argsort(keys[lo:hi])
+            keys[lo:hi] = keys[lo:hi][ranks]
+            order[lo:hi] = order[lo:hi][ranks]
         end = lo
         while end < hi:
             start, end = end, end + 1
@@ -181,6 +189,66 @@ def sort_group(
                     todo.append((full, end, depth + STEP))
             else:
                 shared[full + 1 : end] = DEPTH
+
+
+@njit(cache=True, nogil=True)
+def compare_texts(
+    a: Int, left_a: Int, b: Int, left_b: Int, depth: Int, most: Int
+) -> tuple[Int, Int]:
+    """Two runs of tokens that share their first ``depth``, compared up to ``most`` tokens.
+
+    Args:
+        a: address of one.
+        left_a: its tokens.
+        b: address of the other.
+        left_b: its tokens.
+        depth: tokens that they are known to share.
+        most: tokens from which on they are as good as equal.
+
+    Returns:
+        Shared tokens, and 1 when the second sorts before the first, else 0.
+    """
+    while depth < most:
+        offset = np.uint64(2 * depth)
+        first, second = (
+            four_tokens(a + offset, left_a - depth),
+            four_tokens(b + offset, left_b - depth),
+        )
+        agree = min(depth + equal_tokens(first, second), left_a, left_b)
+        if agree < depth + STEP:
+            if agree in (left_a, left_b):
+                return agree, np.int64(left_b < left_a)
+            return agree, np.int64(second < first)
+        depth += STEP
+    return np.int64(most), np.int64(0)
+
+
+@njit(cache=True, nogil=True)
+def _sort_few(
+    text: Int, num_tokens: Int, order: NDArray[np.uint32], shared: NDArray[np.int16], depth: Int
+) -> None:
+    """Insertion sort of suffixes that share ``depth`` tokens; ``shared[0]`` is left as it is."""
+    for j in range(1, order.size):
+        new, k = order[j], j
+        left, address = tokens_left(new, num_tokens), text + np.uint64(2 * np.int64(new))
+        while k > 0:
+            old = text + np.uint64(2 * np.int64(order[k - 1]))
+            left_old = tokens_left(order[k - 1], num_tokens)
+            if not compare_texts(old, left_old, address, left, depth, DEPTH)[1]:
+                break
+            order[k] = order[k - 1]
+            k -= 1
+        order[k] = new
+    for j in range(1, order.size):
+        first, second = np.int64(order[j - 1]), np.int64(order[j])
+        shared[j] = compare_texts(
+            text + np.uint64(2 * first),
+            tokens_left(first, num_tokens),
+            text + np.uint64(2 * second),
+            tokens_left(second, num_tokens),
+            depth,
+            DEPTH,
+        )[0]
 
 
 @njit(cache=True, nogil=True)
