@@ -15,11 +15,18 @@ from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.generators.kernels import Knobs, entropy_bits, truncate, weight
-from imagegram.generators.walk import Walk, lcp, minimum, place_at, token
+from imagegram.generators.walk import (
+    Walk,
+    ends_stream,
+    is_separator,
+    lcp,
+    minimum,
+    place_at,
+    token,
+)
 from imagegram.indexes.kernels import Int
 from imagegram.indexes.order import MINIMA_FANOUT
 
-_EOS: Final = 65535
 _VOCABULARY: Final = 65536
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 #: Intervals with fewer places are counted again each time: that is as fast as remembering.
@@ -156,7 +163,7 @@ def count_groups(
     Returns:
         Number of groups, written from ``start`` on, and candidates in all of them.
     """
-    if not walk.aligned and place_at(walk, lo) + length == walk.num_tokens:
+    if not walk.aligned and ends_stream(walk, lo, length):
         lo += 1
         if lo == hi:
             return 0, 0
@@ -173,7 +180,7 @@ def count_groups(
         rank += 1
     book.first[end], book.places[end] = since, hi - since
     end += 1
-    if not walk.aligned and token(walk, place_at(walk, hi - 1) + length) == _EOS:
+    if not walk.aligned and is_separator(walk, place_at(walk, hi - 1) + length):
         end, hi = end - 1, since
     if named:
         for k in range(start, end):

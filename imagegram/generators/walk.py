@@ -120,6 +120,26 @@ def minimum(walk: Walk, level: Int, block: Int) -> Int:
     return np.int64(load_u16(walk.minima + np.uint64(2 * (walk.levels[0, level] + block))))
 
 
+@njit(inline="always", cache=True)
+def ends_stream(walk: Walk, lo: Int, length: Int) -> bool:
+    """Whether the first suffix of an interval of ``length`` shared tokens ends right there.
+
+    It sorts before those that go on. In a stream that ends with a separator, this is so for the
+    context of nothing but the separator only, and nothing needs to be read for all others.
+    """
+    if walk.num_separators > walk.num_documents and lo < walk.num_tokens - walk.num_separators:
+        return False
+    return place_at(walk, lo) + length == walk.num_tokens
+
+
+@njit(inline="always", cache=True)
+def is_separator(walk: Walk, i: Int) -> bool:
+    """Whether token ``i`` of the stream is a separator; equally long documents need no look."""
+    if walk.stride > 0:
+        return bool(np.uint64(i) % np.uint64(walk.stride) == 0)
+    return token(walk, i) == _EOS
+
+
 @njit(cache=True, nogil=True)
 def interval_start(walk: Walk, rank: Int, depth: Int) -> Int:
     """Largest r <= rank with lcp[r] < depth: where the interval of that depth around it begins."""

@@ -172,6 +172,9 @@ def _take(walk: Walk, walkers: Walkers, moved: Int) -> None:
         place = place_at(walk, numbers[RANK, w]) + numbers[LENGTH, w]
         numbers[PLACE, w] = place
         prefetch(walk.tokens + np.uint64(2 * place))
+        after = place + 1 - numbers[LENGTH, w]  # where the next context begins, if it slides
+        prefetch(walk.repeat + np.uint64(2 * after))
+        prefetch(walk.inverse + np.uint64(walk.inverse_width * after))
         numbers[DOCUMENT, w], numbers[POSITION, w] = locate(walk, place)
     for k in range(moved):
         numbers[TOKEN, jobs[k]] = token(walk, numbers[PLACE, jobs[k]])

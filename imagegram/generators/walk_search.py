@@ -6,16 +6,19 @@ two levels. Defined by ``generators/reference.py``.
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
-from imagegram.generators.walk import Walk, interval_start, place_at, token
+from imagegram.generators.walk import (
+    Walk,
+    ends_stream,
+    interval_start,
+    is_separator,
+    place_at,
+    token,
+)
 from imagegram.indexes.kernels import Int, sort_key
-
-_EOS: Final = 65535
 
 
 @njit(cache=True, nogil=True)
@@ -41,9 +44,9 @@ def count_candidates(walk: Walk, t: Int, lo: Int, hi: Int, length: Int) -> Int:
     """
     if lo == hi or walk.aligned:
         return hi - lo
-    if place_at(walk, lo) + length == walk.num_tokens:
+    if ends_stream(walk, lo, length):
         lo += 1
-    if lo < hi and token(walk, place_at(walk, hi - 1) + length) == _EOS:
+    if lo < hi and is_separator(walk, place_at(walk, hi - 1) + length):
         hi = max(lo, interval_start(walk, hi - 1, length + 1))
     return hi - lo
 
