@@ -129,7 +129,7 @@ def ends_stream(walk: Walk, lo: Int, length: Int) -> bool:
     """
     if walk.num_separators > walk.num_documents and lo < walk.num_tokens - walk.num_separators:
         return False
-    return place_at(walk, lo) + length == walk.num_tokens
+    return bool(place_at(walk, lo) + length == walk.num_tokens)
 
 
 @njit(inline="always", cache=True)
@@ -137,7 +137,7 @@ def is_separator(walk: Walk, i: Int) -> bool:
     """Whether token ``i`` of the stream is a separator; equally long documents need no look."""
     if walk.stride > 0:
         return bool(np.uint64(i) % np.uint64(walk.stride) == 0)
-    return token(walk, i) == _EOS
+    return bool(token(walk, i) == _EOS)
 
 
 @njit(cache=True, nogil=True)
@@ -245,7 +245,8 @@ POSITION: Final = 8  # of PLACE, inside the document
 TOTAL: Final = 9  # candidates
 DISTINCT: Final = 10  # distinct next tokens
 TOKEN: Final = 11  # chosen or forced
-_NUMBERS: Final = 12
+ANCHOR: Final = 12  # where PLACE is -1: stream index of some place that the context precedes
+_NUMBERS: Final = 13
 #: Rows of ``Walkers.reals``.
 PROBABILITY: Final = 0
 ENTROPY: Final = 1
@@ -255,7 +256,7 @@ class Walkers(NamedTuple):
     """B images that take every step together.
 
     Attributes:
-        numbers: (12, B) int64, see the constants above.
+        numbers: (13, B) int64, see the constants above.
         reals: (2, B) float64 probability of the token, entropy in bits.
         history: (B, T + 1) uint16 the separator and the tokens so far.
         jobs: (2, B) int64 images that must choose, and images that moved.

@@ -23,6 +23,7 @@ from imagegram.generators.book import Book, count_groups, distribute, recall, re
 from imagegram.generators.kernels import Knobs, Rows, which
 from imagegram.generators.philox import uniforms
 from imagegram.generators.walk import (
+    ANCHOR,
     DISTINCT,
     DOCUMENT,
     ENTROPY,
@@ -47,7 +48,7 @@ from imagegram.generators.walk import (
     repeat,
     token,
 )
-from imagegram.generators.walk_search import longest_context, root
+from imagegram.generators.walk_search import longest_context, root, shorter_context
 from imagegram.indexes.kernels import Int
 from imagegram.indexes.memory import borrow, prefetch
 
@@ -200,16 +201,22 @@ def _write(walkers: Walkers, rows: Rows, start: Int, t: Int, size: Int) -> None:
 
 @njit(cache=True, nogil=True)
 def _search(walk: Walk, knobs: Knobs, walkers: Walkers, t: Int, limit: Int, w: Int) -> None:
-    """Find the context by searches: nothing of the last step leads to it."""
+    """Find the context by searches: the last step does not lead to it."""
     numbers = walkers.numbers
-    length, first, last = longest_context(
-        walk, walkers.history[w], t, limit, knobs.needed, numbers[LENGTH, w]
-    )
-    numbers[LENGTH, w], numbers[FIRST, w], numbers[LAST, w] = length, first, last
     numbers[RANK, w] = -1
-    after = numbers[PLACE, w] + 1
-    if after > 0 and length <= after < walk.num_tokens:
-        numbers[RANK, w] = rank_of(walk, after - length)
+    if numbers[PLACE, w] < 0:
+        last = np.int64(walkers.history[w, t])
+        length, first, end = shorter_context(
+            walk, last, numbers[ANCHOR, w], t, numbers[LENGTH, w], limit, knobs.needed
+        )
+    else:
+        length, first, end = longest_context(
+            walk, walkers.history[w], t, limit, knobs.needed, numbers[LENGTH, w]
+        )
+        after = numbers[PLACE, w] + 1
+        if after < walk.num_tokens:
+            numbers[RANK, w] = rank_of(walk, after - length)
+    numbers[LENGTH, w], numbers[FIRST, w], numbers[LAST, w] = length, first, end
 
 
 @njit(cache=True, nogil=True)
@@ -270,7 +277,7 @@ def _copy(walk: Walk, walkers: Walkers, forced: bool, w: Int) -> None:
     walkers.reals[PROBABILITY, w], walkers.reals[ENTROPY, w] = 1.0, 0.0
     if forced and numbers[TOKEN, w] != only:
         walkers.reals[PROBABILITY, w] = 0.0
-        numbers[PLACE, w] = -1
+        numbers[PLACE, w], numbers[ANCHOR, w] = -1, place
         return
     numbers[TOKEN, w], numbers[PLACE, w] = only, place
     numbers[POSITION, w] += 1
@@ -320,6 +327,7 @@ def _decide(
         if chosen == end:
             reals[PROBABILITY, w] = 0.0
             numbers[PLACE, w], numbers[MOVED, w] = -1, 0
+            numbers[ANCHOR, w] = place_at(walk, lo) + length
             return _DONE
     elif entry >= 0:
         chosen = _draw_known(book, start, end, first)

@@ -1,7 +1,7 @@
 """Contexts found by binary search, where a walk cannot be carried on.
 
-That is when a forced token was no candidate, and when the limit of the context jumps up between
-two levels. Defined by ``generators/reference.py``.
+That is when the limit of the context jumps up between two levels, and, for one token, when a forced
+one was no candidate. Defined by ``generators/reference.py``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from imagegram.compiled import njit
 from imagegram.generators.walk import (
     Walk,
     ends_stream,
+    interval_end,
     interval_start,
     is_separator,
     place_at,
+    rank_of,
     token,
 )
 from imagegram.indexes.kernels import Int, sort_key
@@ -37,7 +39,7 @@ def root(walk: Walk, t: Int, length: Int) -> tuple[Int, Int]:
 
 
 @njit(cache=True, nogil=True)
-def count_candidates(walk: Walk, t: Int, lo: Int, hi: Int, length: Int) -> Int:
+def count_candidates(walk: Walk, lo: Int, hi: Int, length: Int) -> Int:
     """Places of an interval of a context that hold a token of an image.
 
     The separator sorts last among next tokens; a suffix that ends with the stream sorts first.
@@ -64,7 +66,7 @@ def longest_context(
     length, step = min(max(guess, 1), limit), 1
     while bad - good > 1:
         lo, hi = _find(walk, history_T, t, length)
-        if hi - lo >= needed and count_candidates(walk, t, lo, hi, length) >= needed:
+        if hi - lo >= needed and count_candidates(walk, lo, hi, length) >= needed:
             good, first, last = length, lo, hi
             length = length + step if bad > limit else (good + bad) >> 1
         else:
@@ -73,6 +75,58 @@ def longest_context(
         step *= 2
         length = min(max(length, good + 1), bad - 1)
     return good, first, last
+
+
+@njit(cache=True, nogil=True)
+def shorter_context(
+    walk: Walk, last: Int, anchor: Int, t: Int, length: Int, limit: Int, needed: Int
+) -> tuple[Int, Int, Int]:
+    """Like :func:`longest_context`, when the last token was no candidate of the context before it.
+
+    Then no longer part of that context goes on with it than all but its oldest token. Each part is
+    found by the side files, from one place that the context precedes; only the token is searched.
+
+    Args:
+        walk: the shard.
+        last: the token at position ``t - 1``.
+        anchor: stream index of a place that the context before it precedes.
+        t: position of the next token.
+        length: tokens of the context before.
+        limit: longest context before position ``t``.
+        needed: candidates that a context needs.
+
+    Returns:
+        Length, and the interval.
+    """
+    for part in range(min(length, limit) - 1, -1, -1):
+        if part == 0:
+            lo, hi = root(walk, t - 1, 0)
+        else:
+            rank = rank_of(walk, anchor - part)
+            lo, hi = interval_start(walk, rank, part), interval_end(walk, rank, part)
+        if hi - lo < needed:
+            continue
+        lo, hi = _followed(walk, lo, hi, part, last)
+        if hi - lo >= needed and count_candidates(walk, lo, hi, part + 1) >= needed:
+            return part + 1, lo, hi
+    first, end = root(walk, t, 0)
+    return 0, first, end
+
+
+@njit(cache=True, nogil=True)
+def _followed(walk: Walk, lo: Int, hi: Int, depth: Int, wanted: Int) -> tuple[Int, Int]:
+    """The part of an interval of ``depth`` shared tokens that goes on with a token."""
+    end, key = hi, sort_key(wanted)
+    while lo < end:
+        middle = (lo + end) >> 1
+        i = place_at(walk, middle) + depth
+        if i >= walk.num_tokens or sort_key(token(walk, i)) < key:
+            lo = middle + 1
+        else:
+            end = middle
+    if lo == hi or token(walk, place_at(walk, lo) + depth) != wanted:
+        return lo, lo
+    return lo, min(interval_end(walk, lo, depth + 1), hi)
 
 
 @njit(cache=True, nogil=True)
