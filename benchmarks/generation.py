@@ -1,21 +1,25 @@
-"""Generation beside its peer, in one run, on any corpus.
+"""Generation beside fast-gram, in one run, on any corpus.
 
-    make bench
-    make bench ARGS="--repeats 3 corpus=tiny_imagenet_20 paths.data=DATA"
+    python -m benchmarks.generation
+    python -m benchmarks.generation --repeats 3 corpus=tiny_imagenet_20 paths.data=DATA
 
-The peer is the best plain loop on fast-gram with the same sampler: ``GramEngine.ntd`` once a token,
-lists in and dicts out, one thread (its default threads cost it most of its speed). Both are timed
-in turn; the ratio is given as minimum, median and maximum. Recorded: ``benchmarks/results.md``.
+The peer is the best plain loop on fast-gram with the same sampler: ``GramEngine.ntd`` once a token
+(with ``min_count``, once more for every context that too few places continue), lists in and dicts
+out, one thread: its default threads cost it most of its speed. It opens the very index folder that
+is walked, and is at its best there: the same corpus in 20 folders costs it ten times as much. It
+knows no positions, so beside ``matching=position`` it writes freely with as much context.
 """
 
 from __future__ import annotations
 
-import argparse
-import platform
-import statistics
+import os
+import subprocess
 import sys
-import time
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,90 +27,294 @@ import numpy as np
 from fastgram import GramEngine
 from hydra import compose, initialize_config_dir
 
+from benchmarks.timing import Flags, Row, compare, main, own_memory, rate, seconds
 from imagegram import schema
-from imagegram.callbacks.progress import RichProgress
+from imagegram.callbacks.progress import SilentProgress
 from imagegram.executors.process import ProcessExecutor
-from imagegram.experiment import build
-from imagegram.protocols import Sampler
+from imagegram.experiment import Experiment, build
+from imagegram.generators.ngram import FittedNgram
 from imagegram.records import EOS_TOKEN_ID
+from imagegram.samplers.categorical import CategoricalSampler
 from imagegram.stages.context import RunContext
+from imagegram.stages.generate import Generate
+from imagegram.stages.index import BuildIndex, BuildIndexShard
 from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize
 from imagegram.store.artifacts import ArtifactStore
+from imagegram.tokenizers.pyramid import PyramidTokenizer
 
 WORKERS = 2
 PEER_TOKENS = 4000
+STAGE_IMAGES = 2000
+INFINIGRAM = CategoricalSampler(name="infinigram", top_k=20)
+SAMPLERS = {
+    "infinigram": INFINIGRAM,
+    "min_count=2": replace(INFINIGRAM, min_count=2),
+    "min_count=4": replace(INFINIGRAM, min_count=4),
+    "max_context=8": replace(INFINIGRAM, max_context=8),
+    "max_context=6": replace(INFINIGRAM, max_context=6),
+    "max_context=6 min_count=4": replace(INFINIGRAM, max_context=6, min_count=4),
+    "matching=position max_context=6": replace(INFINIGRAM, max_context=6, matching="position"),
+    "matching=level max_context=6": replace(INFINIGRAM, max_context=6, matching="level"),
+}
+LEVELS = {f"pyramid{n}": tuple(8 * 2**level for level in range(n)) for n in range(2, 6)}
 
 
-def seconds(function: Callable[[], object]) -> float:
-    """How long one call takes."""
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
-
-
-def fast_gram_loop(engine: Any, sampler: Sampler, context: int, num_tokens: int, seed: int) -> None:
-    """Write ``num_tokens`` tokens, one query each."""
+def fast_gram_loop(
+    engine: Any, sampler: CategoricalSampler, context: int, num_tokens: int, seed: int
+) -> None:
+    """Write ``num_tokens`` tokens, one query each, and one more for each context too rare."""
     rng = np.random.default_rng(seed)
     history = [EOS_TOKEN_ID]
     while len(history) <= num_tokens:
-        result = engine.ntd(history[-context:])["result_by_token_id"]
+        answer = engine.ntd(history[-context:])
+        while answer["prompt_cnt"] < sampler.min_count and answer["suffix_len"] > 0:
+            shorter = answer["suffix_len"] - 1
+            answer = engine.ntd(history[len(history) - shorter :])
+        result = answer["result_by_token_id"]
         items = [(t, entry["cont_cnt"]) for t, entry in result.items() if t != EOS_TOKEN_ID]
+        if not items:  # the context ends every document that holds it
+            history = [EOS_TOKEN_ID, *history]
+            items = [(history[-1], 1)]
         items.sort(key=lambda item: (-item[1], item[0]))
         tokens, counts = zip(*items[: sampler.top_k], strict=True)
         weights = np.array(counts, dtype=np.float64) ** (1 / sampler.temperature)
         history.append(int(tokens[rng.choice(len(tokens), p=weights / weights.sum())]))
 
 
-def main() -> int:
-    """Time and print one row of the table."""
-    parser = argparse.ArgumentParser(
-        "benchmarks.generation", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument("--images", type=int, default=64, help="that the native engine makes")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("overrides", nargs="*", help="of the configuration")
-    flags = parser.parse_args()
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """The experiment of the command line.
+
+    Attributes:
+        exp: its components.
+        context: where artifacts lie.
+        flags: of the command.
+    """
+
+    exp: Experiment
+    context: RunContext
+    flags: Flags
+
+    @cached_property
+    def stage(self) -> BuildIndex:
+        """Its index."""
+        split = self.context.make(Split(corpus=self.exp.corpus))
+        tokens = self.context.make(Tokenize(images=split.train, tokenizer=self.exp.tokenizer))
+        stage = self.exp.generator.fit(tokens)
+        assert isinstance(stage, BuildIndex)
+        return stage
+
+    def model(self, num_shards: int | None = None) -> FittedNgram:
+        """The first token shards in one index shard; None: all, as the configuration says."""
+        whole = self.context.make(self.stage)
+        assert isinstance(whole, FittedNgram)
+        if num_shards is None:
+            return whole
+        part = BuildIndexShard(tokens=self.stage.tokens.shards[:num_shards])
+        return replace(whole, shards=(self.context.make(part),))
+
+    def writer(
+        self,
+        model: FittedNgram,
+        sampler: CategoricalSampler,
+        *,
+        images: int,
+        workers: int = WORKERS,
+    ) -> Callable[[], object]:
+        """What writes ``images`` images with the side files that the sampler wants."""
+        return partial(
+            model.prepared(sampler, self.context).generate,
+            sampler=sampler,
+            layout=self.exp.tokenizer.layout,
+            samples=np.arange(images, dtype=np.uint64),
+            seed=0,
+            workers=workers,
+        )
+
+    def row(self, what: str, sampler: CategoricalSampler, model: FittedNgram, **labels: str) -> Row:
+        """Ours beside the peer."""
+        images = self.flags.images or 256
+        tokens = images * self.exp.tokenizer.layout.num_tokens
+        peer = peer_of(model)
+        longest = int(sampler.max_context_per_position(self.exp.tokenizer.layout).max())
+        seeds = count()
+        turns = compare(
+            self.writer(model, sampler, images=images),
+            lambda: fast_gram_loop(peer, sampler, longest, PEER_TOKENS, next(seeds)),
+            repeats=self.flags.repeats,
+        )
+        return Row(
+            what=what,
+            ours=rate(tokens, turns.seconds, "tokens/s"),
+            peer=rate(PEER_TOKENS, turns.peer_seconds, "tokens/s"),
+            ratio=turns.ratio(work=tokens, peer_work=PEER_TOKENS),
+            **labels,
+        )
+
+
+def peer_of(model: FittedNgram) -> Any:
+    """fast-gram over the shards of a model."""
+    folders = [str(shard.path) for shard in model.shards if shard.num_documents]
+    return GramEngine(folders, eos_token_id=EOS_TOKEN_ID, threads=1)
+
+
+def open_bench(flags: Flags, *overrides: str) -> Bench:
+    """Compose the configuration of the command line."""
     schema.register()
     with initialize_config_dir(str(schema.CONF), version_base="1.3"):
-        cfg = compose("config", ["sampler=infinigram", *flags.overrides])
-    exp = build(cfg)
-    with RichProgress() as progress:
-        context = RunContext(
-            store=ArtifactStore(root=Path(cfg.paths.outputs) / "artifacts"),
-            executor=ProcessExecutor(workers=WORKERS),
-            progress=progress,
-        )
-        split = context.make(Split(corpus=exp.corpus))
-        tokens = context.make(Tokenize(images=split.train, tokenizer=exp.tokenizer))
-        model: Any = context.make(exp.generator.fit(tokens))
-
-    layout = exp.tokenizer.layout
-    longest = int(exp.sampler.max_context_per_position(layout).max())
-    engine = GramEngine([str(s.path) for s in model.shards], eos_token_id=EOS_TOKEN_ID, threads=1)
-    samples = np.arange(flags.images, dtype=np.uint64)
-
-    def native() -> None:
-        model.generate(sampler=exp.sampler, layout=layout, samples=samples, seed=0, workers=WORKERS)
-
-    cold = seconds(native)  # opens the index, and compiles on a fresh install
-    ours, theirs = [], []
-    for repeat in range(flags.repeats):
-        ours.append(flags.images * layout.num_tokens / seconds(native))
-        duration = seconds(
-            lambda seed=repeat: fast_gram_loop(engine, exp.sampler, longest, PEER_TOKENS, seed)
-        )
-        theirs.append(PEER_TOKENS / duration)
-    ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
-    print(f"{platform.machine()}, Python {platform.python_version()}; first call {cold:.1f} s")
-    print("corpus, tokens | shards | images | native, 2 threads | fast-gram, 1 thread | ratio")
-    print(
-        f"{exp.corpus.name}, {model.index.num_tokens:,} | {len(model.shards)} | {flags.images} | "
-        f"{statistics.median(ours):,.0f} tokens/s | {statistics.median(theirs):,.0f} tokens/s | "
-        f"{ratios[0]:.1f} / {statistics.median(ratios):.1f} / {ratios[-1]:.1f}"
+        cfg = compose("config", [*flags.overrides, *overrides])
+    context = RunContext(
+        store=ArtifactStore(root=Path(cfg.paths.outputs) / "artifacts"),
+        executor=ProcessExecutor(workers=WORKERS),
+        progress=SilentProgress(),
     )
-    return 0
+    return Bench(exp=build(cfg), context=context, flags=flags)
+
+
+def rows(flags: Flags) -> Iterator[Row]:
+    """Samplers, one image, the whole stage, growth, first call and memory."""
+    bench = open_bench(flags)
+    model = bench.model()
+    tokens = sum(shard.num_tokens for shard in model.shards)
+    name = f"{bench.exp.corpus.name}, {bench.exp.tokenizer.name}, {tokens:,} tokens"
+    table = f"samplers, {name}: 2 threads, peer 1 thread"
+    for what, sampler in SAMPLERS.items():
+        yield bench.row(what, sampler, model, table=table)
+    yield _one_image(bench, model, table)
+    yield _whole_stage(bench, model, table)
+    yield from _growth_of_corpus(bench)
+    yield from _growth_of_image(bench)
+    yield from _first_call(flags, name)
+
+
+def _one_image(bench: Bench, model: FittedNgram, table: str) -> Row:
+    num_tokens, peer = bench.exp.tokenizer.layout.num_tokens, peer_of(model)
+    turns = compare(
+        bench.writer(model, INFINIGRAM, images=1, workers=1),
+        lambda: fast_gram_loop(peer, INFINIGRAM, 32, num_tokens, 0),
+        repeats=bench.flags.repeats,
+    )
+    return Row(
+        what="one image alone, infinigram, 1 thread",
+        ours=f"{turns.seconds * 1e3:.3g} ms",
+        peer=f"{turns.peer_seconds * 1e3:.3g} ms",
+        ratio=turns.ratio(),
+        table=table,
+    )
+
+
+def _whole_stage(bench: Bench, model: FittedNgram, table: str) -> Row:
+    """Sampling, decoding, trace, files, hashes and the sync of the disk."""
+    images, peer, seeds = bench.flags.images or STAGE_IMAGES, peer_of(model), count()
+    with tempfile.TemporaryDirectory(dir=bench.context.store.root.parent) as folder:
+        store = ArtifactStore(root=Path(folder))
+        context = replace(bench.context, store=store)
+        prepared = model.prepared(INFINIGRAM, bench.context)
+
+        def whole_stage() -> None:
+            stage = Generate(
+                model=_Ready(prepared),
+                sampler=INFINIGRAM,
+                tokenizer=bench.exp.tokenizer,
+                num_samples=images,
+                seed=next(seeds),
+            )
+            context.make(stage)
+
+        turns = compare(
+            whole_stage,
+            lambda: fast_gram_loop(peer, INFINIGRAM, 32, PEER_TOKENS, 0),
+            repeats=bench.flags.repeats,
+        )
+    tokens = images * bench.exp.tokenizer.layout.num_tokens
+    return Row(
+        what=f"the whole generate stage, {images} images, infinigram",
+        ours=rate(tokens, turns.seconds, "tokens/s"),
+        peer=rate(PEER_TOKENS, turns.peer_seconds, "tokens/s"),
+        ratio=turns.ratio(work=tokens, peer_work=PEER_TOKENS),
+        notes=f"{turns.seconds:.2f} s with decoding, trace and files",
+        table=table,
+    )
+
+
+class _Ready:
+    """A model whose side files lie in another store."""
+
+    def __init__(self, model: FittedNgram) -> None:
+        self.identity, self.generate = model.identity, model.generate
+
+    def prepared(self, sampler: CategoricalSampler, context: object) -> _Ready:
+        return self
+
+
+def _growth_of_corpus(bench: Bench) -> Iterator[Row]:
+    num_shards = len(bench.stage.tokens.shards)
+    for size in sorted({min(size, num_shards) for size in (1, 5, 20)}):
+        model = bench.model(size)
+        table = f"growth with the corpus, {bench.exp.tokenizer.name}"
+        what = f"{size} token shards, {model.shards[0].num_tokens:,} tokens"
+        yield bench.row(f"{what}: infinigram", INFINIGRAM, model, table=table)
+        yield bench.row(f"{what}: context 6", SAMPLERS["max_context=6"], model, table=table)
+    if num_shards > 1:
+        apart = replace(bench.stage, shard_tokens=1)
+        model = bench.context.make(apart)
+        assert isinstance(model, FittedNgram)
+        yield bench.row(
+            f"{num_shards} index shards: infinigram",
+            INFINIGRAM,
+            model,
+            table=table,
+            notes="generator.shard_tokens=1: searched, not walked",
+        )
+
+
+def _growth_of_image(bench: Bench) -> Iterator[Row]:
+    for name, sizes in LEVELS.items():
+        tokenizer = PyramidTokenizer(name=name, sizes=sizes)
+        images = bench.stage.tokens.images[:1]
+        tokens = bench.context.make(Tokenize(images=images, tokenizer=tokenizer))
+        stage = replace(bench.stage, tokens=tokens)
+        one = replace(bench, exp=replace(bench.exp, tokenizer=tokenizer))
+        one = replace(one, flags=replace(bench.flags, images=max(2**20 // tokenizer.num_tokens, 2)))
+        model = bench.context.make(stage)
+        assert isinstance(model, FittedNgram)
+        yield one.row(
+            f"{name}, {tokenizer.num_tokens:,} tokens an image: infinigram",
+            INFINIGRAM,
+            model,
+            table="growth with the image, one token shard",
+        )
+
+
+def _first_call(flags: Flags, name: str) -> Iterator[Row]:
+    """What a fresh install pays once; what the process holds afterwards."""
+    with tempfile.TemporaryDirectory() as cache:
+        for label in ("fresh install: kernels compile", "kernels cached on disk"):
+            call = f"from benchmarks.generation import child; child({flags!r})"
+            environment = {**os.environ, "XDG_CACHE_HOME": cache}
+            output = subprocess.run(
+                [sys.executable, "-c", f"from benchmarks.timing import Flags; {call}"],
+                stdout=subprocess.PIPE, text=True, check=True, env=environment,
+            ).stdout.split()  # fmt: skip
+            yield Row(
+                what=f"{label}: first image",
+                ours=f"{float(output[-2]):.2f} s",
+                notes=f"then {int(output[-1]) / 2**20:,.0f} MiB beside the mapped index, {name}",
+                table="first call of a process, infinigram",
+            )
+
+
+def child(flags: Flags) -> None:
+    """Print the seconds of one image, and the bytes held beside maps while 64 are written."""
+    bench = open_bench(flags)
+    model = bench.model()
+    before = own_memory()
+    print(seconds(bench.writer(model, INFINIGRAM, images=1)))
+    result = bench.writer(model, INFINIGRAM, images=64)()
+    print(own_memory() - before)
+    del result
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(rows, __doc__))
