@@ -203,6 +203,10 @@ class Tokenizer(Protocol):
     def vocab_size(self) -> int:
         """Ids lie in 0 ... vocab_size - 1; at most 65535."""
 
+    @property
+    def draft_size(self) -> int | None:
+        """JPEG files may be decoded to no less than this side; None: to their exact pixels."""
+
     def encode(self, image: Images) -> tuple[Tokens, int]:
         """One RGB image (H, W, 3) uint8 of any size to (T,) uint16 ids and how many clipped."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.corpora.near_duplicates import ThumbnailSearch, cluster_labels
-from imagegram.images import UnreadableImage, decode_image, thumbnail
+from imagegram.executors.threads import chunks, map_in_order
+from imagegram.images import UnreadableImage, quiet, read_picture, thumbnail
 from imagegram.protocols import Context, Corpus, ImageShard
-from imagegram.records import Images
+from imagegram.records import Images, Record
 from imagegram.store.fingerprint import identity
 
 if TYPE_CHECKING:
@@ -233,17 +235,30 @@ def _scan(shard: ImageShard, context: Context) -> _Scan:
     hashes: list[str] = []
     thumbnails: list[Images] = []
     task = context.progress.start(f"split {shard.name}", len(shard), "images")
-    for record in shard:
-        context.progress.advance(task)
-        if record.failure is not None:
-            continue
-        try:
-            image = decode_image(record.data)
-        except UnreadableImage:  # counted, with its reason, when the shard is tokenized
-            continue
-        keys.append(record.key)
-        hashes.append(hashlib.sha256(record.data).hexdigest())
-        thumbnails.append(thumbnail(image))
+    with quiet():
+        for some in map_in_order(_look, chunks(shard), workers=context.workers):
+            for record, seen in some:
+                if seen is None:
+                    continue
+                keys.append(record.key)
+                hashes.append(seen[0])
+                thumbnails.append(seen[1])
+            context.progress.advance(task, len(some))
     context.progress.finish(task)
     stacked = np.array(thumbnails, dtype=np.uint8).reshape(-1, 16, 16, 3)
     return _Scan(keys, hashes, stacked)
+
+
+def _look(records: Sequence[Record]) -> list[tuple[Record, tuple[str, Images] | None]]:
+    """Content hash and thumbnail of each record; None where there is no readable image."""
+
+    def look(record: Record) -> tuple[str, Images] | None:
+        if record.failure is not None:
+            return None
+        try:
+            picture = read_picture(record.data)
+        except UnreadableImage:  # counted, with its reason, when the shard is tokenized
+            return None
+        return hashlib.sha256(record.data).hexdigest(), thumbnail(picture.pixels)
+
+    return [(record, look(record)) for record in records]

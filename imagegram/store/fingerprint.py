@@ -26,6 +26,8 @@ from typing import Any, Final
 
 #: ``field(metadata=NOT_IDENTITY)``: a knob of speed or place, not of the result.
 NOT_IDENTITY: Final = {"identity": False}
+#: A knob that came later: at its default the identity is what it was before there was the knob.
+NOT_IDENTITY_AT_DEFAULT: Final = {"identity": "unless default"}
 
 DIGEST_LENGTH: Final = 12
 
@@ -34,8 +36,9 @@ def identity(value: Any) -> Any:
     """The JSON that says what ``value`` is.
 
     Components are frozen dataclasses: class name, ``VERSION`` and every field not marked
-    :data:`NOT_IDENTITY`. Anything with an ``identity()`` method (an artifact handle, an image
-    shard) answers for itself. Paths are refused: a place is never an identity.
+    :data:`NOT_IDENTITY` (or, while it has its default, :data:`NOT_IDENTITY_AT_DEFAULT`). Anything
+    with an ``identity()`` method (an artifact handle, an image shard) answers for itself. Paths are
+    refused: a place is never an identity.
 
     Raises:
         TypeError: for a value whose identity is not defined.
@@ -47,7 +50,7 @@ def identity(value: Any) -> Any:
         fields = {
             f.name: identity(getattr(value, f.name))
             for f in dataclasses.fields(value)
-            if f.metadata.get("identity", True)
+            if _belongs(f, getattr(value, f.name))
         }
         cls = type(value)
         return {"class": cls.__name__, "version": getattr(cls, "VERSION", 1), **fields}
@@ -60,6 +63,11 @@ def identity(value: Any) -> Any:
     if isinstance(value, Path):
         raise TypeError(f"a path is not an identity: {value}; mark the field NOT_IDENTITY")
     raise TypeError(f"no identity is defined for {type(value).__name__}")
+
+
+def _belongs(field: dataclasses.Field[Any], value: Any) -> bool:
+    rule = field.metadata.get("identity", True)
+    return bool(value != field.default) if rule == "unless default" else bool(rule)
 
 
 def canonical_json(payload: Any) -> bytes:

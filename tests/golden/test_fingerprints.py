@@ -47,3 +47,12 @@ def test_speed_and_place_are_no_identity() -> None:
         for size in (1, 64)
     )
     assert identity(ours) == identity(theirs)
+
+
+def test_a_later_knob_is_no_identity_at_its_default() -> None:
+    exact, plain, draft = (
+        identity(instantiate(compose("tokenizer=pyramid3", *words).tokenizer, _convert_="all"))
+        for words in (["tokenizer.jpeg=exact"], [], ["tokenizer.jpeg=draft"])
+    )
+    assert exact == plain == {k: v for k, v in draft.items() if k != "jpeg"}
+    assert draft["jpeg"] == "draft"

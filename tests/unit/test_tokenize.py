@@ -17,6 +17,7 @@ from imagegram.corpora.tar import TarShard
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import ArtifactError, CorpusError, StageError, TokenError
 from imagegram.executors.process import ProcessExecutor
+from imagegram.executors.serial import SerialExecutor
 from imagegram.images import thumbnail
 from imagegram.protocols import Corpus, Tokenizer
 from imagegram.records import Images, Tokens
@@ -128,6 +129,54 @@ def test_worker_processes_make_the_same(tmp_path: Path, corpus: WebDatasetCorpus
     assert many.identity() == serial.identity()
     for one, other in zip(serial.shards, many.shards, strict=True):
         assert one.artifact.manifest.files == other.artifact.manifest.files
+
+
+def test_threads_within_a_shard_make_the_same(tmp_path: Path) -> None:
+    members = [m for number in range(70) for m in sample(f"{number:04d}", number)]
+    members[30:36] = [("bad.png", b"no picture"), ("words.txt", b"words")]
+    write_tar(tmp_path / "tars" / "0.tar", members)
+    corpus = WebDatasetCorpus(tars=str(tmp_path / "tars"), near_duplicate_rms=0)
+    serial = tokenize(tmp_path / "serial", corpus)
+    for name, executor in (
+        ("threads", SerialExecutor(workers=3)),
+        ("one_shard", ProcessExecutor(workers=4)),
+    ):
+        root = tmp_path / name
+        spread = replace(context(root), executor=executor)
+        split = spread.make(Split(corpus=corpus))
+        assert split.identity() == split_of(tmp_path / "serial", corpus).identity()
+        threaded = spread.make(Tokenize(images=split.train, tokenizer=TOY))
+        (one,), (other,) = serial.shards, threaded.shards
+        assert one.artifact.manifest.files == other.artifact.manifest.files
+        assert one.artifact.facts == other.artifact.facts
+        assert one.artifact.facts["num_documents"] == 68
+
+
+def test_parts_share_the_workers(tmp_path: Path) -> None:
+    from imagegram.stages.context import PartJob, run_part
+
+    seen: list[int] = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Part:
+        number: int
+        kind: ClassVar[str] = "part"
+        VERSION: ClassVar[int] = 1
+
+        def run(self, out: Path, context: Any) -> dict[str, Any]:
+            seen.append(context.workers)
+            return {}
+
+        def load(self, artifact: Any) -> int:
+            return self.number
+
+    spread = replace(context(tmp_path), executor=SerialExecutor(workers=7))
+    assert spread.make_all([Part(number=n) for n in range(3)], description="x") == [0, 1, 2]
+    assert spread.make_all([Part(number=n) for n in range(4)], description="x") == [0, 1, 2, 3]
+    assert spread.make_all([Part(number=n) for n in range(4, 40)], description="x")[0] == 4
+    assert seen == [2] * 3 + [7] + [1] * 36
+    run_part(PartJob(store=spread.store, stage=Part(number=99), workers=5), spread.progress)
+    assert seen[-1] == 5
 
 
 def damaged_members() -> list[Member]:
@@ -277,6 +326,7 @@ class MeddlingTokenizer:
     path: str = ""
     num_tokens: ClassVar[int] = 3
     vocab_size: ClassVar[int] = 256
+    draft_size: ClassVar[int | None] = None
     layout: ClassVar[TokenLayout] = TokenLayout.pyramid((1,))
 
     def encode(self, image: Images) -> tuple[Tokens, int]:
@@ -304,6 +354,7 @@ class LyingTokenizer:
     ids: tuple[int, ...] = ()
     num_tokens: ClassVar[int] = 3
     vocab_size: ClassVar[int] = 256
+    draft_size: ClassVar[int | None] = None
     layout: ClassVar[TokenLayout] = TokenLayout.pyramid((1,))
 
     def encode(self, image: Images) -> tuple[Tokens, int]:
