@@ -46,6 +46,7 @@ def nearest_documents(
     tokens: TokenSet,
     tokenizer: Tokenizer,
     suspects: Sequence[int | None],
+    workers: int = 1,
 ) -> list[Neighbour]:
     """The nearest training image of each image.
 
@@ -54,8 +55,9 @@ def nearest_documents(
         tokens: the training documents.
         tokenizer: decodes them.
         suspects: for each sample one more document to look at (its largest source), or None.
+        workers: threads of the search.
     """
-    candidates = _by_thumbnail(images_BHWC, tokens)
+    candidates = _by_thumbnail(images_BHWC, tokens, workers)
     nearest = []
     for image, row, suspect in zip(images_BHWC, candidates, suspects, strict=True):
         documents = sorted({*row.tolist(), *([] if suspect is None else [suspect])})
@@ -80,12 +82,16 @@ def compare(image: Images, document: int, *, tokens: TokenSet, tokenizer: Tokeni
     )
 
 
-def _by_thumbnail(images_BHWC: Images, tokens: TokenSet) -> NDArray[np.int64]:
-    """(B, K) ids of the documents with the nearest thumbnails, K <= 8, nearest first."""
+def _by_thumbnail(images_BHWC: Images, tokens: TokenSet, workers: int) -> NDArray[np.int64]:
+    """(B, K) ids of the documents with the nearest thumbnails, K <= 8, nearest first.
+
+    Takes 0.2 GB for a block of thumbnails, however many there are.
+    """
     # It tells at INFO which instruction sets it tried.
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     import faiss
 
+    faiss.omp_set_num_threads(workers)  # it would take all cores
     queries = _rows(np.stack([thumbnail(np.asarray(image)) for image in images_BHWC]))
     ids = np.empty((len(queries), 0), dtype=np.int64)
     distances = np.empty((len(queries), 0), dtype=np.float32)

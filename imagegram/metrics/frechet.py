@@ -51,6 +51,7 @@ class FrechetMetric:
             return Measurement(
                 scalars={score: undefined(reason)}, curves={}, recipe=features.recipe
             )
+        task = reference.progress.start("Frechet distance", self.jackknife_blocks + 1, "subsets")
         pair = FrechetPair.fit(
             generated=features.generated,
             reference=features.reference,
@@ -62,5 +63,7 @@ class FrechetMetric:
             num_images=len(features.generated),
             blocks=self.jackknife_blocks,
             workers=reference.workers,
+            advance=lambda subsets: reference.progress.advance(task, subsets),
         )
+        reference.progress.finish(task)
         return Measurement(scalars={score: measured}, curves={}, recipe=features.recipe)

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.metrics.tiles import Advance, over_tiles, row_tiles
+from imagegram.metrics.tiles import Advance, one_thread_each, over_tiles, row_tiles
 
 Array = NDArray[np.float64]
 #: Images of a tile.
@@ -68,7 +68,8 @@ class FrechetPair:
         if len(reference) <= reference.shape[1]:
             factor = scaled.T
         else:
-            values, vectors = np.linalg.eigh(scaled.T @ scaled)
+            with one_thread_each():
+                values, vectors = np.linalg.eigh(scaled.T @ scaled)
             factor = vectors * np.sqrt(np.maximum(values, 0.0))
         centre = generated.mean(axis=0, dtype=np.float64)
         gram, squares = None, 0.0

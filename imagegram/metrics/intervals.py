@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.metrics.tiles import over_tiles
+from imagegram.metrics.tiles import Advance, over_tiles
 from imagegram.records import Measured
 
 CONFIDENCE: Final = 0.95
@@ -67,6 +67,7 @@ def delete_block_jackknife(
     num_images: int,
     blocks: int = 20,
     workers: int = 1,
+    advance: Advance = lambda steps: None,
 ) -> list[Measured]:
     """Statistics of a set of images with delete-block jackknife intervals.
 
@@ -79,6 +80,7 @@ def delete_block_jackknife(
         num_images: how many there are.
         blocks: K.
         workers: threads that ask for them.
+        advance: told when another of the K + 1 (or 1) subsets is done.
 
     Returns:
         M measured numbers; without interval where a block would hold fewer than two images, or an
@@ -89,7 +91,11 @@ def delete_block_jackknife(
     subsets: list[int | None] = [None]
     if num_images >= 2 * blocks:
         subsets += range(blocks)
-    values, *others = over_tiles(statistics, subsets, workers=workers)
+    results = []
+    for result in over_tiles(statistics, subsets, workers=workers):
+        results.append(result)
+        advance(1)
+    values, *others = results
     if not others:
         return [Measured(value=float(value)) for value in values]
     estimates = np.array(others)

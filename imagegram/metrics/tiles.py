@@ -11,6 +11,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -30,10 +31,8 @@ def over_tiles(
         items: what to give it.
         workers: threads.
     """
-    from threadpoolctl import threadpool_limits
-
     ahead = iter(items)
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+    with one_thread_each(), ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[Result]] = deque(
             pool.submit(function, item) for item in itertools.islice(ahead, 2 * workers)
         )
@@ -41,6 +40,15 @@ def over_tiles(
             result = waiting.popleft().result()
             waiting.extend(pool.submit(function, item) for item in itertools.islice(ahead, 1))
             yield result
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Linear algebra of one thread: decompositions on all cores wait for each other's turns."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def row_tiles(num_rows: int, size: int) -> list[slice]:

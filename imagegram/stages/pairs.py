@@ -75,6 +75,7 @@ class FindPairs:
             tokens=self.tokens,
             tokenizer=self.tokenizer,
             max_pairs=self.max_pairs,
+            workers=context.workers,
         )
         context.progress.advance(task)
         context.progress.finish(task)
@@ -109,6 +110,7 @@ def find_pairs(
     tokens: TokenSet,
     tokenizer: Tokenizer,
     max_pairs: int,
+    workers: int = 1,
 ) -> tuple[Pair, ...]:
     """The samples that copy most, each with its nearest training image and its largest source.
 
@@ -119,6 +121,7 @@ def find_pairs(
         tokens: the training documents.
         tokenizer: decodes them.
         max_pairs: at most so many.
+        workers: threads of the search.
     """
     count = generated.num_images
     shares, sources = curves.get("source_share"), curves.get("source_document")
@@ -128,7 +131,9 @@ def find_pairs(
     images = np.asarray(generated.images[np.sort(shown)])
     images = images[np.argsort(np.argsort(shown))]  # a memory map is read forwards
     suspects = [None if sources is None or sources[i] < 0 else int(sources[i]) for i in shown]
-    nearest = nearest_documents(images, suspects=suspects, tokens=tokens, tokenizer=tokenizer)
+    nearest = nearest_documents(
+        images, suspects=suspects, tokens=tokens, tokenizer=tokenizer, workers=workers
+    )
     pairs = []
     for sample, image, suspect, near in zip(shown, images, suspects, nearest, strict=True):
         source = None
