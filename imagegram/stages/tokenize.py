@@ -11,9 +11,9 @@ A token shard holds the stream in the layout of the suffix-array tools (see ``do
 
 Every record of a shard is either a document or counted under a reason: the counts must add up.
 
-Shards are tokenized side by side in processes; workers that are left over become threads within a
-shard. A thread holds one picture at a time, in 6 to 11 bytes for each of its pixels, and besides at
-most 32 files and 32 documents of 2 bytes a token, which wait for their turn.
+Shards are tokenized side by side in processes, a small corpus in this one; workers that are left
+over become threads within a shard. A thread holds one picture at a time, in 6 to 11 bytes for each
+of its pixels, and at most 32 files and 32 documents, 2 bytes a token, that wait for their turn.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ SKIPPED: Final = "skipped.jsonl"
 CHOSEN_SKIPS: Final = ("held_out", "not_held_out", "near_duplicate_of_holdout")
 _SEPARATOR: Final = EOS_TOKEN_ID.to_bytes(TOKEN_BYTES, "little")
 _SHOWN_KEYS: Final = 5
+#: Images for each worker up to which no processes are started: they take two seconds to import.
+_FEW_IMAGES: Final = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,7 +260,10 @@ class Tokenize:
             CorpusError: when no training image is left.
         """
         parts = [TokenizeShard(images=shard, tokenizer=self.tokenizer) for shard in self.images]
-        shards = context.make_all(parts, description="tokenize")
+        if self._is_small(context.workers):
+            shards = [context.make(part) for part in parts]
+        else:
+            shards = context.make_all(parts, description="tokenize")
         write_parts(out, kind=TokenizeShard.kind, parts=[shard.artifact for shard in shards])
         facts = [shard.artifact.facts for shard in shards]
         skipped = sum((Counter(fact["skipped"]) for fact in facts), Counter[str]())
@@ -281,6 +286,15 @@ class Tokenize:
             "tokenizer": self.tokenizer.name,
             "num_shards": len(shards),
         }
+
+    def _is_small(self, workers: int) -> bool:
+        """Whether threads are done before worker processes would have started."""
+        room = _FEW_IMAGES * workers
+        for images in self.images:  # no further than needed: a large shard takes a while to count
+            room -= len(images.shard)
+            if room < 0:
+                return False
+        return True
 
     def load(self, artifact: Artifact) -> TokenSet:
         """The handle of a finished token set.

@@ -165,8 +165,8 @@ class PyramidTokenizer:
                 f"decode needs (B, {self.num_tokens}) integer ids for sizes {list(self.sizes)}, "
                 f"got {tokens.shape} {tokens.dtype}"
             )
-        outside = (tokens < 0) | (tokens >= _VOCAB_SIZE)
-        if outside.any():
+        if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < _VOCAB_SIZE:
+            outside = (tokens < 0) | (tokens >= _VOCAB_SIZE)
             image, position = np.argwhere(outside)[0].tolist()
             raise TokenError(
                 f"id {tokens[image, position]} of image {image} at position {position} "

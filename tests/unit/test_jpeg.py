@@ -13,6 +13,7 @@ from PIL import Image
 
 from imagegram import images, jpeg
 from imagegram.images import UnreadableImage, decode_image, read_picture
+from imagegram.tokenizers.pyramid import PyramidTokenizer
 from tests.pictures import encode, noise
 
 sides = st.integers(1, 70)
@@ -151,3 +152,27 @@ def test_a_huge_file_is_refused_by_its_header() -> None:
     assert decode_image(data, max_pixels=1200).shape == (30, 40, 3)
     with pytest.raises(UnreadableImage, match="too_large"):
         decode_image(data, max_pixels=1199)
+
+
+def test_how_far_a_draft_is_off() -> None:
+    """Other tokens, nearly the same picture; nothing else than JPEG is touched."""
+    exact = PyramidTokenizer(sizes=(8, 16, 32))
+    draft = PyramidTokenizer(sizes=(8, 16, 32), jpeg="draft")
+    assert (exact.draft_size, draft.draft_size) == (None, 32)
+    differences, shares = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        coarse = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+        smooth = np.asarray(Image.fromarray(coarse).resize((128, 128), Image.Resampling.BICUBIC))
+        for kind in ("JPEG", "PNG"):
+            data = encode(smooth, kind)
+            one = exact.encode(read_picture(data, at_least=exact.draft_size).pixels)[0]
+            other = draft.encode(read_picture(data, at_least=draft.draft_size).pixels)[0]
+            if kind == "PNG":
+                np.testing.assert_array_equal(one, other)
+                continue
+            shares.append(float((one != other).mean()))
+            decoded = exact.decode(np.stack([one, other])).astype(np.int64)
+            differences.append(float(np.abs(decoded[0] - decoded[1]).mean()))
+    assert 0.05 < np.mean(shares) < 0.95
+    assert 0.05 < np.mean(differences) < 3.0

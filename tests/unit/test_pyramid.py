@@ -10,7 +10,7 @@ from PIL import Image
 
 from imagegram.errors import ConfigError, TokenError
 from imagegram.store.fingerprint import digest, identity
-from imagegram.tokenizers.pyramid import PyramidTokenizer
+from imagegram.tokenizers.pyramid import PyramidTokenizer, encode_reference
 
 SEEDS_TOTALS = {
     (8, 16): 960,
@@ -143,6 +143,19 @@ def test_encode_refuses_what_is_no_rgb_image(image: np.ndarray) -> None:
 def test_sizes_that_are_no_pyramid(sizes: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match=r"tokenizer\.sizes=\[8,16,32\]"):
         PyramidTokenizer(sizes=sizes)
+
+
+def test_a_way_to_read_jpeg_that_is_none() -> None:
+    with pytest.raises(ConfigError, match=r"tokenizer\.jpeg=drafts is unknown; did you mean 'draft'"):
+        PyramidTokenizer(jpeg="drafts")
+
+
+def test_the_readable_reference_is_the_definition() -> None:
+    for seed, sizes in enumerate([(1, 2), (3, 7, 8), (8, 16, 32), (5,)]):
+        image = np.random.default_rng(seed).integers(0, 256, (40 - seed, 9 + seed, 3), np.uint8)
+        tokens, num_clipped = encode_reference(image, sizes)
+        expected, _, clipped = by_definition(image, sizes)
+        assert (tokens.tolist(), num_clipped) == (expected, clipped)
 
 
 def test_output_size_must_be_positive() -> None:

@@ -120,7 +120,10 @@ def test_sizes_share_their_shards_and_order_is_kept(
     assert small.identity() != large.identity()
 
 
-def test_worker_processes_make_the_same(tmp_path: Path, corpus: WebDatasetCorpus) -> None:
+def test_worker_processes_make_the_same(
+    tmp_path: Path, corpus: WebDatasetCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagegram.stages.tokenize._FEW_IMAGES", 1)
     serial = tokenize(tmp_path / "serial", corpus)
     images = split_of(tmp_path / "many", corpus).train
     many = replace(context(tmp_path / "many"), executor=ProcessExecutor(workers=2)).make(

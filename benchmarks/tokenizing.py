@@ -1,0 +1,212 @@
+"""Tokenizing beside the plain Pillow tokenizer, in one run, on any corpus.
+
+    python -m benchmarks.tokenizing
+    python -m benchmarks.tokenizing --images 500 corpus=tiny_imagenet_20 paths.data=DATA
+
+The peer is the definition as one would write it with Pillow and numpy: decode, five times resize
+the picture, and the reconstruction, subtract, clip. Both begin with the bytes of a file and end
+with its tokens, on one core; they must be equal. Where ``paths.data`` holds ``photos256`` (tars of
+photographs of 256 x 256 pixels), these are measured too.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+from benchmarks.timing import Flags, Row, compare, main, peak_memory, rate
+from imagegram import schema
+from imagegram.callbacks.progress import SilentProgress
+from imagegram.corpora.tar import TarShard
+from imagegram.corpora.webdataset import expand
+from imagegram.executors.process import ProcessExecutor
+from imagegram.experiment import build
+from imagegram.images import quiet, read_picture, thumbnail
+from imagegram.protocols import Corpus, ImageShard
+from imagegram.records import Images, Tokens
+from imagegram.stages.context import RunContext
+from imagegram.stages.split import Split
+from imagegram.stages.tokenize import Tokenize
+from imagegram.store.artifacts import ArtifactStore
+from imagegram.tokenizers.pyramid import ZERO_RESIDUAL, PyramidTokenizer, encode_reference
+
+_IMAGES: Final = 200
+_WORKERS: Final = 2
+_SHARDS: Final = (1, 5, 20)
+_SIZES: Final = (4, 8, 16, 32, 64, 128)
+_LEVELS: Final = {
+    "pyramid2": _SIZES[1:3],
+    "pyramid3": _SIZES[1:4],
+    "pyramid4": _SIZES[1:5],
+    "pyramid5": _SIZES[1:],
+    "pyramid6": _SIZES,
+}
+
+
+def plain_encode(data: bytes, sizes: tuple[int, ...]) -> Tokens:
+    """The peer: a file to its tokens by Pillow and numpy."""
+    picture = Image.open(io.BytesIO(data)).convert("RGB")
+    return encode_reference(np.asarray(picture), sizes)[0]
+
+
+def plain_decode(tokens_T: Tokens, sizes: tuple[int, ...]) -> Images:
+    """The peer: tokens to pixels by Pillow and numpy."""
+    recon, done = np.zeros((0, 0, 3), np.uint8), 0
+    for size in sizes:
+        n = size * size * 3
+        level = tokens_T[done : done + n].reshape(size, size, 3).astype(np.int16)
+        if done:
+            larger = Image.fromarray(recon).resize((size, size), Image.Resampling.BILINEAR)
+            level = np.clip(np.asarray(larger).astype(np.int16) + level - ZERO_RESIDUAL, 0, 255)
+        recon = level.astype(np.uint8)
+        done += n
+    return recon
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Encoded pictures to measure on.
+
+    Attributes:
+        name: what the results call them.
+        data: the bytes of each.
+    """
+
+    name: str
+    data: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, name: str, shards: Sequence[ImageShard], count: int) -> Files:
+        """The first ``count`` pictures."""
+        records = itertools.chain.from_iterable(shards)
+        data = itertools.islice((r.data for r in records if r.failure is None), count)
+        return cls(name=name, data=tuple(data))
+
+
+def encoding(
+    files: Files, tokenizer: PyramidTokenizer, repeats: int, *, table: str, tokens: bool = False
+) -> Row:
+    """From the bytes of files to their tokens, ours beside the peer."""
+
+    def ours() -> list[Tokens]:
+        size = tokenizer.draft_size
+        with quiet():
+            return [tokenizer.encode(read_picture(d, at_least=size).pixels)[0] for d in files.data]
+
+    def theirs() -> list[Tokens]:
+        return [plain_encode(data, tokenizer.sizes) for data in files.data]
+
+    notes = "identical tokens"
+    pairs = list(zip(ours(), theirs(), strict=True))
+    if tokenizer.jpeg == "exact":
+        assert all(np.array_equal(a, b) for a, b in pairs)
+    else:
+        notes = f"a draft: {np.mean([(a != b).mean() for a, b in pairs]):.0%} of tokens differ"
+    turns = compare(ours, theirs, repeats=repeats)
+    work, unit = len(files.data), "images/s"
+    if tokens:
+        work, unit = work * tokenizer.num_tokens, "tokens/s"
+    return Row(
+        what=f"{files.name}, {tokenizer.name}",
+        ours=rate(work, turns.seconds, unit),
+        peer=rate(work, turns.peer_seconds, unit),
+        ratio=turns.ratio(),
+        notes=notes,
+        table=table,
+    )
+
+
+def decoding(files: Files, tokenizer: PyramidTokenizer, repeats: int, *, table: str) -> Row:
+    """From tokens to pixels, a batch at a time, ours beside the peer."""
+    with quiet():
+        encoded = [tokenizer.encode(read_picture(data).pixels)[0] for data in files.data]
+    tokens_BT = np.stack(encoded)
+
+    def theirs() -> list[Images]:
+        return [plain_decode(tokens_T, tokenizer.sizes) for tokens_T in tokens_BT]
+
+    assert np.array_equal(tokenizer.decode(tokens_BT), np.stack(theirs()))
+    turns = compare(lambda: tokenizer.decode(tokens_BT), theirs, repeats=repeats)
+    return Row(
+        what=f"{files.name}, {tokenizer.name}, tokens to pixels",
+        ours=rate(len(tokens_BT), turns.seconds, "images/s"),
+        peer=rate(len(tokens_BT), turns.peer_seconds, "images/s"),
+        ratio=turns.ratio(),
+        notes="identical pixels",
+        table=table,
+    )
+
+
+def whole_stages(corpus: Corpus, tokenizer: PyramidTokenizer) -> Iterator[Row]:
+    """Split and tokenize a corpus and its first shards from nothing; time and memory."""
+    black = np.zeros((64, 64, 3), np.uint8)
+    thumbnail(black)
+    tokenizer.encode(black)  # kernels are loaded, so that what grows from now on are images
+    at_first, available = peak_memory(), len(corpus.shards)
+    counts = [n for n in _SHARDS if n < available] or [1]
+    if hasattr(corpus, "num_shards") and available > 1:
+        sizes = [replace(corpus, num_shards=n) for n in counts] + [corpus]  # type: ignore[type-var]
+    else:
+        sizes = [corpus]
+    for size, workers in itertools.product(sizes, (1, _WORKERS)):
+        with tempfile.TemporaryDirectory() as folder:
+            context = RunContext(
+                store=ArtifactStore(root=Path(folder)),
+                executor=ProcessExecutor(workers=workers),
+                progress=SilentProgress(),
+            )
+            started = time.perf_counter()
+            split = context.make(Split(corpus=size))
+            tokens = context.make(Tokenize(images=split.train, tokenizer=tokenizer))
+            duration = time.perf_counter() - started
+        grown = (peak_memory() - at_first) / 2**20
+        notes = f"{grown:,.0f} MiB more than before the first image" if workers == 1 else ""
+        shards = f"{len(size.shards)} shard{'s' if len(size.shards) > 1 else ''}"
+        yield Row(
+            what=f"{shards}, {tokens.num_documents:,} images, workers: {workers}",
+            ours=f"{duration:.2f} s, {tokens.num_documents / duration:,.0f} images/s",
+            notes=notes,
+            table=f"split and tokenize from nothing, files written: {corpus.name}, "
+            f"{tokenizer.name}",
+        )
+
+
+def rows(flags: Flags) -> Iterator[Row]:
+    """The whole stage, one core, decoding, levels."""
+    schema.register()
+    with initialize_config_dir(str(schema.CONF), version_base="1.3"):
+        cfg = compose("config", list(flags.overrides))
+    exp = build(cfg)
+    yield from whole_stages(exp.corpus, exp.tokenizer)  # type: ignore[arg-type]
+    count = flags.images or _IMAGES
+    sets = [Files.of(exp.corpus.name, exp.corpus.shards, count)]
+    photos = expand(str(Path(cfg.paths.data) / "photos256"))
+    if photos and photos[0].is_file():
+        shards = [TarShard(name=path.stem, path=path) for path in photos]
+        sets.append(Files.of("photos256", shards, count))
+    one_core = "one core, a file's bytes to its tokens"
+    for files, name in itertools.product(sets, ("pyramid3", "pyramid5")):
+        tokenizer = PyramidTokenizer(name=name, sizes=_LEVELS[name])
+        yield encoding(files, tokenizer, flags.repeats, table=one_core)
+        yield decoding(files, tokenizer, flags.repeats, table=one_core)
+    draft = PyramidTokenizer(name="pyramid5, jpeg=draft", sizes=_LEVELS["pyramid5"], jpeg="draft")
+    yield encoding(sets[-1], draft, flags.repeats, table=one_core)
+    for name, levels in _LEVELS.items():
+        tokenizer = PyramidTokenizer(name=name, sizes=levels)
+        table = "growth with levels, one core"
+        yield encoding(sets[-1], tokenizer, flags.repeats, table=table, tokens=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(rows, __doc__ or ""))
