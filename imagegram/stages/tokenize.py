@@ -49,8 +49,9 @@ SKIPPED: Final = "skipped.jsonl"
 CHOSEN_SKIPS: Final = ("held_out", "not_held_out", "near_duplicate_of_holdout")
 _SEPARATOR: Final = EOS_TOKEN_ID.to_bytes(TOKEN_BYTES, "little")
 _SHOWN_KEYS: Final = 5
-#: Images for each worker up to which no processes are started: they take two seconds to import.
-_FEW_IMAGES: Final = 5000
+#: Images up to which no processes are started: 20,000 of 64 x 64 pixels take one core 3 seconds,
+#: as long as two processes take to start and share them.
+_FEW_IMAGES: Final = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,7 +261,7 @@ class Tokenize:
             CorpusError: when no training image is left.
         """
         parts = [TokenizeShard(images=shard, tokenizer=self.tokenizer) for shard in self.images]
-        if self._is_small(context.workers):
+        if self._is_small():
             shards = [context.make(part) for part in parts]
         else:
             shards = context.make_all(parts, description="tokenize")
@@ -287,9 +288,9 @@ class Tokenize:
             "num_shards": len(shards),
         }
 
-    def _is_small(self, workers: int) -> bool:
-        """Whether threads are done before worker processes would have started."""
-        room = _FEW_IMAGES * workers
+    def _is_small(self) -> bool:
+        """Whether threads are about done when worker processes would have started."""
+        room = _FEW_IMAGES
         for images in self.images:  # no further than needed: a large shard takes a while to count
             room -= len(images.shard)
             if room < 0:
