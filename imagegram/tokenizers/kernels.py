@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from imagegram.compiled import njit
-from imagegram.tokenizers.resampling import Taps, resize_level, transpose
+from imagegram.tokenizers.resampling import (
+    Taps,
+    columns_first,
+    resize_turned,
+    resize_upright,
+    transpose,
+)
 
 #: Residual 0, as ``pyramid.ZERO_RESIDUAL``.
 _ZERO = 128
@@ -42,7 +48,10 @@ def encode_image(matrix: Any, rows: Taps, columns: Taps, doubling: Taps, tokens:
         size = rows.sizes[level]
         n = size * size * 3
         square = target[:n].reshape(size, size * 3)
-        resize_level(matrix, turned, rows, columns, level, at, sums, square)
+        if columns_first(matrix.shape[0], matrix.shape[1] // 3, size, size):
+            resize_upright(matrix, rows, columns, level, at, sums, square)
+        else:
+            resize_turned(turned, rows, columns, level, at, sums, square)
         if level == 0:
             for j in range(n):
                 recon[j] = target[j]
@@ -98,7 +107,7 @@ def _enlarge(
     transpose(matrix, turned)
     next_size = doubling.sizes[level]
     square = out[: next_size * next_size * 3].reshape(next_size, next_size * 3)
-    resize_level(matrix, turned, doubling, doubling, level, at, sums, square)
+    resize_turned(turned, doubling, doubling, level, at, sums, square)  # a square: never upright
 
 
 @njit(cache=True, nogil=True)

@@ -179,14 +179,13 @@ def columns_first(height: Any, width: Any, new_height: Any, new_width: Any) -> A
 
 
 @njit(cache=True, nogil=True)
-def resize_level(
-    matrix: Any, turned: Any, rows: Taps, columns: Taps, level: Any, at: Any, sums: Any, out: Any
+def resize_turned(
+    turned: Any, rows: Taps, columns: Taps, level: Any, at: Any, sums: Any, out: Any
 ) -> None:
-    """One of several resizes of an image.
+    """One of several resizes of an image, the horizontal pass first.
 
     Args:
-        matrix: (H, W * 3) uint8, the image.
-        turned: (W * 3, H) uint8, its transpose.
+        turned: (W * 3, H) uint8, the transposed image.
         rows: taps from H.
         columns: taps from W.
         level: which resize of the taps.
@@ -196,16 +195,6 @@ def resize_level(
     """
     height, width = rows.sizes[level], columns.sizes[level]
     old_width, old_height = turned.shape[0] // 3, turned.shape[1]
-    if columns_first(old_height, old_width, height, width):
-        low = np.empty((height, old_width * 3), dtype=np.uint8)
-        add_rows(matrix, rows, at, height, sums, low)
-        low_turned = np.empty((old_width * 3, height), dtype=np.uint8)
-        transpose(low, low_turned)
-        small = np.empty((width, 3 * height), dtype=np.uint8)
-        along = low_turned.reshape(old_width, 3 * height)
-        add_rows(along, columns, at, width, sums, small)
-        transpose(small.reshape(width * 3, height), out)
-        return
     narrow = np.empty((width, 3 * old_height), dtype=np.uint8)
     add_rows(turned.reshape(old_width, 3 * old_height), columns, at, width, sums, narrow)
     upright = np.empty((old_height, width * 3), dtype=np.uint8)
@@ -214,12 +203,32 @@ def resize_level(
 
 
 @njit(cache=True, nogil=True)
+def resize_upright(
+    matrix: Any, rows: Taps, columns: Taps, level: Any, at: Any, sums: Any, out: Any
+) -> None:
+    """One of several resizes of an image, (H, W * 3) uint8, the vertical pass first."""
+    height, width = rows.sizes[level], columns.sizes[level]
+    old_width = matrix.shape[1] // 3
+    low = np.empty((height, old_width * 3), dtype=np.uint8)
+    add_rows(matrix, rows, at, height, sums, low)
+    turned = np.empty((old_width * 3, height), dtype=np.uint8)
+    transpose(low, turned)
+    small = np.empty((width, 3 * height), dtype=np.uint8)
+    add_rows(turned.reshape(old_width, 3 * height), columns, at, width, sums, small)
+    transpose(small.reshape(width * 3, height), out)
+
+
+@njit(cache=True, nogil=True)
 def resize_image(matrix: Any, rows: Taps, columns: Taps, out: Any) -> None:
     """Resize one image, (H, W * 3) uint8, into ``out``, (height, width * 3) uint8."""
     turned = np.empty((matrix.shape[1], matrix.shape[0]), dtype=np.uint8)
     transpose(matrix, turned)
     longest = max(matrix.shape[0] * 3, matrix.shape[1], out.shape[0] * 3, out.shape[1])
-    resize_level(matrix, turned, rows, columns, 0, 0, np.empty(longest, dtype=np.int32), out)
+    sums = np.empty(longest, dtype=np.int32)
+    if columns_first(matrix.shape[0], matrix.shape[1] // 3, rows.sizes[0], columns.sizes[0]):
+        resize_upright(matrix, rows, columns, 0, 0, sums, out)
+    else:
+        resize_turned(turned, rows, columns, 0, 0, sums, out)
 
 
 # ---------------------------------------------------------------------------------- transposition
