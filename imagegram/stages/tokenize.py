@@ -74,27 +74,7 @@ class TokenizeShard:
         """
         shard = self.images.shard
         content = shard.identity()
-        part = self.images.open()
-        num_records = num_clipped = 0
-        task = context.progress.start(f"tokenize {shard.name}", len(shard), "images")
-
-        def encode(records: Sequence[Record]) -> list[_Outcome]:
-            return [(record, self._encode(record, part)) for record in records]
-
-        with ExitStack() as stack:
-            stack.enter_context(quiet())
-            writer = _Writer(out, stack)
-            for outcomes in map_in_order(encode, chunks(shard), workers=context.workers):
-                for record, document in outcomes:
-                    if isinstance(document, str):
-                        writer.skip(record, document)
-                        continue
-                    num_clipped += document.num_clipped
-                    writer.add(document)
-                num_records += len(outcomes)
-                context.progress.advance(task, len(outcomes))
-            writer.close()
-        context.progress.finish(task)
+        writer, num_records = self._write(out, context)
         if shard.identity() != content:
             raise changed_while_read(shard.path)
         num_documents, skipped = len(writer.thumbnails), dict(sorted(writer.skipped.items()))
@@ -108,13 +88,37 @@ class TokenizeShard:
             "num_tokens": self.tokenizer.num_tokens,
             "num_records": num_records,
             "skipped": skipped,
-            "num_clipped": num_clipped,
+            "num_clipped": writer.num_clipped,
             "vocab_size": self.tokenizer.vocab_size,
             "tokenizer": self.tokenizer.name,
             "shard": shard.name,
         }
         self.check_failures(out, facts)
         return facts
+
+    def _write(self, out: Path, context: Context) -> tuple[_Writer, int]:
+        """Write all documents; returns the writer, with its counts, and how many records passed."""
+        shard, part = self.images.shard, self.images.open()
+        task = context.progress.start(f"tokenize {shard.name}", len(shard), "images")
+        num_records = 0
+
+        def encode(records: Sequence[Record]) -> list[_Outcome]:
+            return [(record, self._encode(record, part)) for record in records]
+
+        with ExitStack() as stack:
+            stack.enter_context(quiet())
+            writer = _Writer(out, stack)
+            for outcomes in map_in_order(encode, chunks(shard), workers=context.workers):
+                for record, document in outcomes:
+                    if isinstance(document, str):
+                        writer.skip(record, document)
+                    else:
+                        writer.add(document)
+                num_records += len(outcomes)
+                context.progress.advance(task, len(outcomes))
+            writer.close()
+        context.progress.finish(task)
+        return writer, num_records
 
     def _encode(self, record: Record, part: PartFilter) -> _Document | str:
         """The document of a record, or the reason why it is none."""
@@ -214,6 +218,7 @@ class _Writer:
         self.metadata_offsets = create("metaoff.0")
         self.skips = create(SKIPPED)
         self.thumbnails: list[Images] = []
+        self.num_clipped = 0
         self.skipped: Counter[str] = Counter()
 
     def add(self, document: _Document) -> None:
@@ -224,6 +229,7 @@ class _Writer:
         self.metadata_offsets.write(self.metadata.tell().to_bytes(8, "little"))
         self.metadata.write(document.metadata)
         self.thumbnails.append(document.thumbnail)
+        self.num_clipped += document.num_clipped
 
     def skip(self, record: Record, reason: str) -> None:
         """Count and list a record that is no document."""

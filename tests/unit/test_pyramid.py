@@ -146,7 +146,7 @@ def test_sizes_that_are_no_pyramid(sizes: tuple[int, ...]) -> None:
 
 
 def test_a_way_to_read_jpeg_that_is_none() -> None:
-    with pytest.raises(ConfigError, match=r"tokenizer\.jpeg=drafts is unknown; did you mean 'draft'"):
+    with pytest.raises(ConfigError, match=r"jpeg=drafts is unknown; did you mean 'draft'"):
         PyramidTokenizer(jpeg="drafts")
 
 
