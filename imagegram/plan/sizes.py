@@ -1,9 +1,9 @@
 """Bytes on disk and in memory of what a stage makes: the formulas of docs/formats.md.
 
->>> token_shard_bytes(documents=1000, num_tokens=4032, metadata_bytes=436_000) / 1e6
-9.286131
->>> order_bytes(num_tokens=4_033_001, aligned=True) / 4_033_001  # bytes a token
-10.064516
+>>> round(token_shard_bytes(documents=1000, num_tokens=4032, metadata_bytes=436_000) / 1e6, 2)
+9.29
+>>> round(order_bytes(num_tokens=4_033_001, aligned=True) / 4_033_001, 2)  # bytes a token
+10.06
 """
 
 from __future__ import annotations

@@ -26,9 +26,30 @@ WORDS = [
 ]
 
 
-def start(outputs: Path) -> subprocess.Popen[str]:
+#: A run that waits before the manifest of an artifact of one kind: some are made in milliseconds.
+HESITANT = """
+import sys, time
+from imagegram import run
+from imagegram.store import artifacts
+
+kind, list_files = sys.argv.pop(1), artifacts.list_files
+
+def hesitate(folder):
+    time.sleep(0.5 if folder.parent.name == kind else 0)
+    return list_files(folder)
+
+artifacts.list_files = hesitate
+run.main()
+"""
+
+
+def start(outputs: Path, *, hesitant: str = "") -> subprocess.Popen[str]:
+    program = ["-m", "imagegram.run"]
+    words = [*WORDS, f"paths.outputs={outputs}"]
+    if hesitant:  # one worker: others would not hesitate
+        program, words = ["-c", HESITANT, hesitant], [*words, "runtime.workers=1"]
     return subprocess.Popen(
-        [sys.executable, "-m", "imagegram.run", *WORDS, f"paths.outputs={outputs}"],
+        [sys.executable, *program, *words],
         cwd=REPOSITORY,
         env=clean_environment(),
         stdout=subprocess.PIPE,
@@ -52,7 +73,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def kill_while_writing(kind: str, outputs: Path) -> bool:
     """Start a run and kill it while it writes an artifact; False when it was faster than we."""
-    process = start(outputs)
+    process = start(outputs, hesitant=kind)
     deadline = time.monotonic() + 120
     while process.poll() is None and not list(outputs.glob(f"artifacts/{kind}/.partial-*")):
         assert time.monotonic() < deadline
