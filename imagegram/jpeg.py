@@ -81,12 +81,27 @@ def decode_plain(data: bytes, size: tuple[int, int], *, scale: int = 1) -> Image
     height, width = (-(-side // scale) for side in size)
     options: dict[str, Any] = {}
     if scale > 1:
+        if _is_ambiguous(size, scale):
+            return None
         options = {"min_height": height, "min_width": width, "min_factor": 1}
     try:
         pixels: Images = decode_jpeg(data, "RGB", **options)
     except ValueError:  # also for what Pillow reads all the same
         return None
     return pixels if pixels.shape == (height, width, 3) and pixels.dtype == np.uint8 else None
+
+
+def _is_ambiguous(size: tuple[int, int], scale: int) -> bool:
+    """Whether decoding at another number of eighths gives as many pixels: of tiny pictures.
+
+    The decoder is told a size, not a scale; Pillow is told a scale.
+
+    >>> _is_ambiguous((5, 5), 4), _is_ambiguous((256, 5), 4)  # 2/8 and 3/8 of 5 are 2 pixels
+    (True, False)
+    """
+    wanted = [-(-side // scale) for side in size]
+    others = (eighths for eighths in range(1, 17) if eighths * scale != 8)
+    return any([-(-side * eighths // 8) for side in size] == wanted for eighths in others)
 
 
 def scale_for(size: tuple[int, int], at_least: int | None) -> int:

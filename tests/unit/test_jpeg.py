@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -35,6 +35,7 @@ def by_pillow(data: bytes, scale: int = 1) -> np.ndarray:
     return np.asarray(opened.convert("RGB"))
 
 
+@example(height=5, width=5, seed=0, grey=False, scale=4, options={"quality": 5, "subsampling": 0})
 @given(
     height=sides,
     width=sides,
@@ -61,7 +62,10 @@ def test_plain_files_have_pillows_pixels(
     if min(height, width) < scale:
         return
     pixels = jpeg.decode_plain(data, (height, width), scale=scale)
-    assert pixels is not None
+    if pixels is None:  # left to Pillow
+        assert scale > 1
+        assert min(height, width) <= 8
+        return
     np.testing.assert_array_equal(pixels, by_pillow(data, scale))
 
 
