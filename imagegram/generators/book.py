@@ -1,9 +1,9 @@
 """The next tokens of an interval, and a memory of those of large intervals.
 
 With short contexts the same huge intervals return millions of times: counting their next tokens
-again would dominate everything. A first rank and a depth name an interval exactly, so a look-up
-compares one number. Each worker keeps its own book (no locks, no waiting); a full one forgets
-everything and starts again. Nothing here changes a result.
+again would dominate everything. A first rank and a depth name an interval exactly, and a class its
+candidates, so a look-up compares one number. Each worker keeps its own book (no locks, no waiting);
+a full one forgets everything and starts again. Nothing here changes a result.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ MAX_ENTRIES: Final = 1 << 16
 _GROUPS_PER_ENTRY: Final = 32
 #: Counts whose weights are computed once.
 _SMALL: Final = 64
+#: Classes that a key can tell apart.
+MAX_CLASSES: Final = 1 << 12
 
 
 class Book(NamedTuple):
@@ -48,8 +50,9 @@ class Book(NamedTuple):
         weights: (64, 64) float64 ``categorical.weight`` of every (largest, count).
         slots: (power of two,) int32 entry, -1 when free.
         used: (2,) int64: entries, and groups in the pools.
-        key: (E,) uint64 first rank << 16 | length.
-        start: (E + 1,) int64: the groups of an entry lie at ``start[e] ... start[e + 1]``.
+        key: (E,) uint64 first rank << 28 | class << 16 | length.
+        start: (E + 1,) int64: the groups of an entry lie at ``start[e] ... start[e + 1]``; none
+            when its candidates are too few.
         total: (E,) int64 candidates.
         entropy: (E,) float64 bits.
         first: (G,) int64 first rank of each group.
@@ -106,14 +109,17 @@ def _first_slot(book: Book, key: np.uint64) -> Int:
 
 
 @njit(inline="always", cache=True)
-def _key(lo: Int, length: Int) -> np.uint64:
-    return np.uint64(lo) << np.uint64(16) | np.uint64(length)
+def _key(lo: Int, length: Int, group: Int) -> np.uint64:
+    return np.uint64(lo) << np.uint64(28) | np.uint64(group) << np.uint64(16) | np.uint64(length)
 
 
 @njit(cache=True, nogil=True)
-def recall(book: Book, lo: Int, length: Int) -> Int:
-    """Entry of the interval that begins at ``lo`` and shares ``length`` tokens; -1: unknown."""
-    key = _key(lo, length)
+def recall(book: Book, lo: Int, length: Int, group: Int) -> Int:
+    """Entry of the interval that begins at ``lo`` and shares ``length`` tokens; -1: unknown.
+
+    ``group`` is the class of the candidates; 0 when all are admitted.
+    """
+    key = _key(lo, length, group)
     slot = _first_slot(book, key)
     while book.slots[slot] >= 0:
         entry = np.int64(book.slots[slot])
@@ -125,11 +131,19 @@ def recall(book: Book, lo: Int, length: Int) -> Int:
 
 @njit(cache=True, nogil=True)
 def remember(
-    book: Book, lo: Int, length: Int, start: Int, number: Int, total: Int, entropy: float
+    book: Book,
+    lo: Int,
+    length: Int,
+    group: Int,
+    start: Int,
+    number: Int,
+    total: Int,
+    entropy: float,
 ) -> None:
     """Keep the ``number`` groups behind the last entry, which begin at ``start``."""
     entry, end = book.used[0], start + number
-    book.key[entry], book.total[entry], book.entropy[entry] = _key(lo, length), total, entropy
+    book.key[entry], book.total[entry] = _key(lo, length, group), total
+    book.entropy[entry] = entropy
     book.start[entry], book.start[entry + 1] = start, end
     mass = 0.0
     for k in range(start, end):
@@ -146,9 +160,15 @@ def remember(
 def room(book: Book, size: Int) -> Int:
     """Where the groups of ``size`` places can be written; forgets everything when there is none."""
     if book.used[0] == book.key.size or book.used[1] + min(size, _VOCABULARY) > book.first.size:
-        book.slots[:] = -1
-        book.used[:] = 0
+        forget(book)
     return book.used[1]
+
+
+@njit(cache=True, nogil=True)
+def forget(book: Book) -> None:
+    """Begin again."""
+    book.slots[:] = -1
+    book.used[:] = 0
 
 
 @njit(cache=True, nogil=True)

@@ -25,6 +25,7 @@ from imagegram.generators.reference import matching_classes
 from imagegram.generators.suffix_kernel import write_row
 from imagegram.generators.trace import empty_trace
 from imagegram.generators.walk import Walk, make_walk, make_walkers
+from imagegram.generators.walk_candidates import make_sieve
 from imagegram.generators.walk_kernel import write_rows
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.kernels import ShardViews, shard_views
@@ -47,9 +48,7 @@ def wanted_order(sampler: Sampler, num_shards: int) -> str | None:
     """Which side files make this sampler fast: ``suffix``, ``aligned``, or None when none do."""
     if sampler.matching == "position":
         return "aligned"
-    if sampler.matching == "free" and num_shards == 1 and not sampler.count_documents:
-        return "suffix"
-    return None
+    return "suffix" if num_shards == 1 else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -144,11 +143,11 @@ class NativeGenerator:
 
         def make() -> tuple[Any, ...]:
             book = make_book(knobs.temperature, frequent=self.frequent, entries=self.memo_entries)
-            return book, make_walkers(block, num_tokens)
+            return book, make_sieve(walk, knobs, book), make_walkers(block, num_tokens)
 
         def write(scratch: tuple[Any, ...], start: int, size: int) -> None:
-            book, walkers = scratch
-            write_rows(walk, knobs, book, walkers, rows, start, size, forced, seed, samples)
+            book, sieve, walkers = scratch
+            write_rows(walk, knobs, book, sieve, walkers, rows, start, size, forced, seed, samples)
 
         return _lend([make() for _ in range(threads)], write)
 
@@ -188,13 +187,15 @@ class NativeGenerator:
 
     def _knobs(self, sampler: Sampler, layout: TokenLayout, *, aligned: bool) -> Knobs:
         num_documents = sum(shard.num_documents for shard in self.shards)
+        needed = min(sampler.min_count, num_documents)
         return Knobs(
             temperature=float(sampler.temperature),
             top_k=sampler.top_k or 0,
             top_p=float(sampler.top_p),
             min_p=float(sampler.min_p),
-            needed=min(sampler.min_count, num_documents),
-            count_documents=sampler.count_documents and not aligned,  # one place a document
+            needed=needed,
+            # Aligned places are one a document, and one place is one document.
+            count_documents=sampler.count_documents and not aligned and needed > 1,
             filtered=sampler.matching != "free" and not aligned,
             shifts=sampler.matching != "level",
             aligned=aligned,

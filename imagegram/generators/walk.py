@@ -246,7 +246,8 @@ TOTAL: Final = 9  # candidates
 DISTINCT: Final = 10  # distinct next tokens
 TOKEN: Final = 11  # chosen or forced
 ANCHOR: Final = 12  # where PLACE is -1: stream index of some place that the context precedes
-_NUMBERS: Final = 13
+GROWN: Final = 13  # whether the context is the last one and one token more; when levels matter
+_NUMBERS: Final = 14
 #: Rows of ``Walkers.reals``.
 PROBABILITY: Final = 0
 ENTROPY: Final = 1
@@ -256,7 +257,7 @@ class Walkers(NamedTuple):
     """B images that take every step together.
 
     Attributes:
-        numbers: (13, B) int64, see the constants above.
+        numbers: (14, B) int64, see the constants above.
         reals: (2, B) float64 probability of the token, entropy in bits.
         history: (B, T + 1) uint16 the separator and the tokens so far.
         jobs: (2, B) int64 images that must choose, and images that moved.

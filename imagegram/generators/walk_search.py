@@ -1,7 +1,8 @@
 """Contexts found by binary search, where a walk cannot be carried on.
 
-That is when the limit of the context jumps up between two levels, and, for one token, when a forced
-one was no candidate. Defined by ``generators/reference.py``.
+That is when the limit of the context jumps up between two levels; for one token, when a forced one
+was no candidate; and, when only places of the same level may decide, where a level begins and where
+a place that begins one may decide. Defined by ``generators/reference.py``.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
+from imagegram.generators.book import Book
+from imagegram.generators.kernels import Knobs
 from imagegram.generators.walk import (
     Walk,
-    ends_stream,
     interval_end,
     interval_start,
-    is_separator,
     place_at,
     rank_of,
     token,
 )
+from imagegram.generators.walk_candidates import Sieve, supported
 from imagegram.indexes.kernels import Int, sort_key
 
 
@@ -39,34 +41,28 @@ def root(walk: Walk, t: Int, length: Int) -> tuple[Int, Int]:
 
 
 @njit(cache=True, nogil=True)
-def count_candidates(walk: Walk, lo: Int, hi: Int, length: Int) -> Int:
-    """Places of an interval of a context that hold a token of an image.
-
-    The separator sorts last among next tokens; a suffix that ends with the stream sorts first.
-    """
-    if lo == hi or walk.aligned:
-        return hi - lo
-    if ends_stream(walk, lo, length):
-        lo += 1
-    if lo < hi and is_separator(walk, place_at(walk, hi - 1) + length):
-        hi = max(lo, interval_start(walk, hi - 1, length + 1))
-    return hi - lo
-
-
-@njit(cache=True, nogil=True)
 def longest_context(
-    walk: Walk, history_T: NDArray[np.uint16], t: Int, limit: Int, needed: Int, guess: Int
+    walk: Walk,
+    knobs: Knobs,
+    book: Book,
+    sieve: Sieve | None,
+    history_T: NDArray[np.uint16],
+    t: Int,
+    limit: Int,
+    guess: Int,
+    group: Int,
 ) -> tuple[Int, Int, Int]:
     """Longest supported context before position ``t``, and its interval.
 
-    Gallops from ``guess``, then bisects: support never grows with the length.
+    Gallops from ``guess``, then bisects: support never grows with the length. ``group`` is the
+    class of the new token; 0 when all are admitted.
     """
     good, bad = np.int64(0), limit + 1
     first, last = root(walk, t, 0)
     length, step = min(max(guess, 1), limit), 1
     while bad - good > 1:
         lo, hi = _find(walk, history_T, t, length)
-        if hi - lo >= needed and count_candidates(walk, lo, hi, length) >= needed:
+        if supported(walk, knobs, book, sieve, lo, hi, length, group):
             good, first, last = length, lo, hi
             length = length + step if bad > limit else (good + bad) >> 1
         else:
@@ -79,21 +75,34 @@ def longest_context(
 
 @njit(cache=True, nogil=True)
 def shorter_context(
-    walk: Walk, last: Int, anchor: Int, t: Int, length: Int, limit: Int, needed: Int
+    walk: Walk,
+    knobs: Knobs,
+    book: Book,
+    sieve: Sieve | None,
+    last: Int,
+    anchor: Int,
+    t: Int,
+    length: Int,
+    limit: Int,
+    group: Int,
 ) -> tuple[Int, Int, Int]:
     """Like :func:`longest_context`, when the last token was no candidate of the context before it.
 
-    Then no longer part of that context goes on with it than all but its oldest token. Each part is
+    Then no longer part of that context goes on with it than all but its oldest token (unless levels
+    are told apart: a place that begins one follows a place that was no candidate). Each part is
     found by the side files, from one place that the context precedes; only the token is searched.
 
     Args:
         walk: the shard.
+        knobs: the sampler, with ``shifts``.
+        book: what is remembered.
+        sieve: what more is remembered; None when all places are candidates.
         last: the token at position ``t - 1``.
         anchor: stream index of a place that the context before it precedes.
         t: position of the next token.
         length: tokens of the context before.
         limit: longest context before position ``t``.
-        needed: candidates that a context needs.
+        group: class of the new token; 0 when all are admitted.
 
     Returns:
         Length, and the interval.
@@ -104,10 +113,10 @@ def shorter_context(
         else:
             rank = rank_of(walk, anchor - part)
             lo, hi = interval_start(walk, rank, part), interval_end(walk, rank, part)
-        if hi - lo < needed:
+        if hi - lo < knobs.needed:
             continue
         lo, hi = _followed(walk, lo, hi, part, last)
-        if hi - lo >= needed and count_candidates(walk, lo, hi, part + 1) >= needed:
+        if supported(walk, knobs, book, sieve, lo, hi, part + 1, group):
             return part + 1, lo, hi
     first, end = root(walk, t, 0)
     return 0, first, end
