@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.generators.book import make_book
+from imagegram.generators.book import MAX_CLASSES, make_book
 from imagegram.generators.kernels import Documents, Knobs, Rows, make_work
 from imagegram.generators.memo import FREQUENT, MAX_ENTRIES, make_memo
 from imagegram.generators.reference import matching_classes
@@ -182,6 +182,8 @@ class NativeGenerator:
         limits_T = sampler.max_context_per_position(layout)
         longest = int(np.minimum(limits_T, np.arange(1, layout.num_tokens + 1)).max())
         if wanted is None or not self.orders or longest >= _LONGEST:
+            return None
+        if matching_classes(sampler.matching, layout).max() >= MAX_CLASSES and wanted == "suffix":
             return None
         return wanted if self.orders[0].aligned == (wanted == "aligned") else None
 

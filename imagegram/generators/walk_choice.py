@@ -36,9 +36,9 @@ from imagegram.generators.walk import (
 from imagegram.generators.walk_candidates import (
     MARK,
     Sieve,
-    clear,
     count_admitted,
     enough,
+    make_room,
     nth_admitted,
 )
 from imagegram.generators.walk_context import (
@@ -183,9 +183,9 @@ def _count(
         Entry (of what is not remembered, the next one), start and end of the groups, candidates in
         all of them, and entropy. Without groups when a context of at least one token has too few.
     """
-    if sieve is not None:
-        clear(book, sieve, hi - lo)
     start, named = room(book, hi - lo), forced or not walk.ascending
+    if sieve is not None:
+        start = make_room(book, sieve, hi - lo)
     entry, bits = book.used[0], 0.0
     if sieve is not None and knobs.filtered:
         distinct, total = count_admitted(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,7 +89,7 @@ def test_native_is_the_reference(case: Case, frequent: int, memo_entries: int) -
 @given(cases(), st.booleans(), st.sampled_from([1, 5, 64]), st.sampled_from([1, 3, 1000]))
 @ENGINE_RUNS
 def test_walking_is_the_reference(case: Case, one: bool, frequent: int, entries: int) -> None:
-    """With side files: one shard is walked, the aligned order of several is searched."""
+    """With side files: one shard is walked, several are searched."""
     shards = case.shards[:1] if one else case.shards
     with tempfile.TemporaryDirectory() as root:
         naive = fit(Path(root), shards, engine="naive")
@@ -105,9 +106,36 @@ def test_walking_is_the_reference(case: Case, one: bool, frequent: int, entries:
         )
 
 
-@given(cases(matchings=("free",), even=False), st.booleans(), st.booleans())
+@pytest.mark.parametrize("matching", ["channel", "level", "free"])
+@pytest.mark.parametrize("frequent", [64, 100_000])
+def test_walking_through_long_runs(tmp_path: Path, matching: str, frequent: int) -> None:
+    """Runs of thousands of places, whose candidates are counted between marks."""
+    random = np.random.default_rng(5)
+    corpus = (random.integers(0, 10, (400, T)) // 9 * 300).tolist()  # 0 mostly, 300 sometimes
+    corpus += random.integers(0, 7, (100, T)).tolist()
+    naive = fit(tmp_path, [corpus], engine="naive")
+    native = with_orders(replace(naive, engine="native"), tmp_path, aligned=False)
+    vars(native)["_native"] = NativeGenerator(
+        shards=native.shards, orders=native.orders, frequent=frequent, memo_entries=40
+    )
+    for max_context, min_count in ((1, 1), (2, 200), ((6, 4), 30), (T, 3), (T, 1)):
+        sampler = CategoricalSampler(
+            name="long",
+            matching=matching,
+            max_context=max_context,
+            min_count=min_count,
+            count_documents=matching == "free" or min_count == 30,
+        )
+        wanted = {"sampler": sampler, "layout": LAYOUT, "samples": np.arange(20, dtype=np.uint64)}
+        assert_same(naive.generate(**wanted, seed=1), native.generate(**wanted, seed=1))
+
+
+@given(cases(matchings=("free",), even=False), st.booleans(), st.booleans(), st.booleans())
 @ENGINE_RUNS
-def test_walking_over_documents_of_any_length(case: Case, final: bool, ascending: bool) -> None:
+def test_walking_over_documents_of_any_length(
+    case: Case, final: bool, ascending: bool, by_document: bool
+) -> None:
+    case = replace(case, sampler=replace(case.sampler, count_documents=by_document))
     documents = case.shards[0] if ascending else [[t * 257 for t in d] for d in case.shards[0]]
     documents = [[t if t < EOS_TOKEN_ID else 256 for t in d] for d in documents]
     with tempfile.TemporaryDirectory() as root:
