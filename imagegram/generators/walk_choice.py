@@ -88,26 +88,33 @@ def choose_next(
     if length > 0 and hi - lo < knobs.needed:
         numbers[LENGTH, w] = length - 1
         return shorten_context(walk, knobs, sieve, numbers, t, w)
-    group, entry = np.int64(0), np.int64(-1)
-    if sieve is not None:
-        group = class_at(knobs, t)
+    group, entry = class_at(knobs, sieve, t), np.int64(-1)
     if hi - lo >= book.frequent:
         entry = recall(book, lo, length, group)
     if entry >= 0:
         start, end = book.start[entry], book.start[entry + 1]
         total, bits = book.total[entry], book.entropy[entry]
-    else:
-        entry, start, end, total, bits = _count(
+    elif sieve is not None:
+        entry, start, end, total, bits = _sift(
             walk, knobs, book, sieve, lo, hi, length, group, forced
         )
-    if start == end:
+    else:
+        start, named = room(book, hi - lo), forced or not walk.ascending
+        entry = book.used[0]
+        distinct, total = count_groups(walk, book, start, lo, hi, length, named)
+        if length > 0 and total < knobs.needed:
+            numbers[LENGTH, w] = length - 1
+            return shorten_context(walk, knobs, sieve, numbers, t, w)
+        end, bits = start + distinct, distribute(book, start, distinct, knobs)
+        if hi - lo >= book.frequent:
+            remember(book, lo, length, group, start, distinct, total, bits)
+    if sieve is not None and start == end:
         numbers[LENGTH, w] = length - 1
         return shorten_context(walk, knobs, sieve, numbers, t, w)
-    if sieve is not None and numbers[GROWN, w] and sieve.opens[entry]:
+    if sieve is not None and _may_grow(knobs, sieve, numbers, t, w, entry):
         limit = min(np.int64(knobs.limits[t]), t + 1)
-        if length < limit:
-            search_context(walk, knobs, book, sieve, walkers, t, limit, w)
-            return INTERVAL
+        search_context(walk, knobs, book, sieve, walkers, t, limit, w)
+        return INTERVAL
     numbers[TOTAL, w], numbers[DISTINCT, w], reals[ENTROPY, w] = total, end - start, bits
     first, second = uniforms(seed, sample, t)
     if forced:
@@ -124,6 +131,19 @@ def choose_next(
     reals[PROBABILITY, w] = book.probability[chosen]
     _leave(walk, knobs, book, sieve, numbers, t, w, entry, chosen, group, second)
     return DONE
+
+
+@njit(cache=True, nogil=True)
+def _may_grow(
+    knobs: Knobs, sieve: Sieve, numbers: NDArray[np.int64], t: Int, w: Int, entry: Int
+) -> bool:
+    """Whether a context with more than one token more than the last may have candidates.
+
+    A candidate for it is one that begins its level: the place before any other was a candidate for
+    the token before, and then its context would have been longer. All of them are here too.
+    """
+    limit = min(np.int64(knobs.limits[t]), t + 1)
+    return bool(numbers[GROWN, w] and sieve.opens[entry] and numbers[LENGTH, w] < limit)
 
 
 @njit(inline="always", cache=True)
@@ -165,36 +185,35 @@ def _leave(
         prefetch(walk.table + np.uint64(walk.pointer_width * rank))
 
 
-@njit(inline="always", cache=True)
-def _count(
+@njit(cache=True, nogil=True)
+def _sift(
     walk: Walk,
     knobs: Knobs,
     book: Book,
-    sieve: Sieve | None,
+    sieve: Sieve,
     lo: Int,
     hi: Int,
     length: Int,
     group: Int,
     forced: bool,
 ) -> tuple[Int, Int, Int, Int, float]:
-    """Count the next tokens of an interval, and remember those of a large one.
+    """Count the next tokens of an interval's candidates, and remember those of a large one.
 
     Returns:
         Entry (of what is not remembered, the next one), start and end of the groups, candidates in
         all of them, and entropy. Without groups when a context of at least one token has too few.
     """
-    start, named = room(book, hi - lo), forced or not walk.ascending
-    if sieve is not None:
-        start = make_room(book, sieve, hi - lo)
-    entry, bits = book.used[0], 0.0
-    if sieve is not None and knobs.filtered:
+    room(book, hi - lo)
+    start, entry, bits = make_room(book, sieve, hi - lo), book.used[0], 0.0
+    named = forced or not walk.ascending
+    if knobs.filtered:
         distinct, total = count_admitted(
             walk, knobs, book, sieve, start, lo, hi, length, group, named
         )
     else:
         distinct, total = count_groups(walk, book, start, lo, hi, length, named)
     too_few = length > 0 and total < knobs.needed
-    if sieve is not None and knobs.count_documents and length > 0 and not too_few:
+    if knobs.count_documents and length > 0 and not too_few:
         too_few = not enough(walk, knobs, sieve, lo, hi, length, group)
     if too_few:
         distinct = np.int64(0)
@@ -202,8 +221,7 @@ def _count(
         bits = distribute(book, start, distinct, knobs)
     if hi - lo >= book.frequent:
         remember(book, lo, length, group, start, distinct, total, bits)
-        if sieve is not None:
-            sieve.used[0] += (hi - lo) // MARK + 1
+        sieve.used[0] += (hi - lo) // MARK + 1
     return entry, start, start + distinct, total, bits
 
 

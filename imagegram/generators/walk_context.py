@@ -31,9 +31,7 @@ from imagegram.generators.walk import (
     repeat,
     token,
 )
-from imagegram.generators.walk_candidates import (
-    Sieve,
-)
+from imagegram.generators.walk_candidates import Sieve
 from imagegram.generators.walk_search import longest_context, root, shorter_context
 from imagegram.indexes.kernels import Int
 from imagegram.indexes.memory import prefetch
@@ -58,7 +56,7 @@ def search_context(
     w: Int,
 ) -> None:
     """Find the context by searches: the last step does not lead to it."""
-    numbers, group = walkers.numbers, class_at(knobs, t)
+    numbers, group = walkers.numbers, class_at(knobs, sieve, t)
     numbers[RANK, w], numbers[GROWN, w] = -1, 0
     if numbers[PLACE, w] < 0 and (sieve is None or knobs.shifts):
         last = np.int64(walkers.history[w, t])
@@ -100,9 +98,11 @@ def begin_context(
 
 
 @njit(cache=True, nogil=True)
-def class_at(knobs: Knobs, t: Int) -> Int:
+def class_at(knobs: Knobs, sieve: Sieve | None, t: Int) -> Int:
     """Class that candidates for a position must have; 0 when all are admitted."""
-    return np.int64(knobs.classes[t]) if knobs.filtered else np.int64(0)
+    if sieve is not None and knobs.filtered:
+        return np.int64(knobs.classes[t])
+    return np.int64(0)
 
 
 @njit(cache=True, nogil=True)
