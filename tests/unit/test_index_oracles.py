@@ -1,10 +1,7 @@
-"""Other people's engines, opened on the folders that we write, give our answers."""
+"""Another engine, opened on the folders that we write, gives our answers."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,62 +61,6 @@ def test_fast_gram_opens_what_we_build(folders: list[Path], queries: list[list[i
         answer = engine.ntd(query, max_support=index.num_tokens)
         assert answer["suffix_len"] == index.next_token(query).suffix_len
         assert next_tokens(answer) == ours(index, query)
-
-
-INFINI_GRAM = """
-import json, sys
-from infini_gram.engine import InfiniGramEngine
-
-folders, eos, max_support, queries = json.load(sys.stdin)
-engine = InfiniGramEngine(index_dir=folders, eos_token_id=eos, vocab_size=eos + 1)
-answers = []
-for query, start, end in queries:
-    answer = engine.infgram_ntd(query, max_support=max_support)
-    parts = query, query[start:end], query[start : end + 1]
-    counted = [engine.count(part)["count"] for part in parts]
-    answers.append([answer["suffix_len"], answer["result_by_token_id"], counted])
-json.dump(answers, sys.stdout)
-"""
-
-
-def infini_gram(request: list) -> list:
-    """Answers of infini-gram, asked in a process of its own.
-
-    Its engine once died of a segmentation fault amid a whole test run, and never again in 80 runs
-    of its own; nothing of ours runs in that process, so a death by signal is asked anew, twice.
-    """
-    for _ in range(3):
-        child = subprocess.run(
-            [sys.executable, "-c", INFINI_GRAM],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-        )
-        if child.returncode >= 0:
-            break
-    assert child.returncode == 0, child.stderr
-    return json.loads(child.stdout)
-
-
-def test_infini_gram_opens_what_we_build(folders: list[Path], queries: list[list[int]]) -> None:
-    index = Index.open(folders)
-    cut = []  # the longest match of the corpus from a third of the query on
-    for query in queries:
-        start = len(query) // 3
-        cut.append((query, start, start + int(index.longest_prefixes(query)[start])))
-    # It takes no separator above vocab_size, and renames it in answers.
-    answers = infini_gram([[str(f) for f in folders], EOS - 1, index.num_tokens, cut])
-    for (query, _, end), (suffix_len, result, counts) in zip(cut, answers, strict=True):
-        assert suffix_len == index.next_token(query).suffix_len
-        found = next_tokens({"result_by_token_id": result})
-        if EOS - 1 in found:
-            found[EOS] = found.pop(EOS - 1)
-        assert found == ours(index, query)
-        # Its counts, not its ``creativity``: that one contradicts them in about 1 query of 100.
-        whole, matched, longer = counts
-        assert whole == index.count(query)
-        assert matched > 0
-        assert end == len(query) or longer == 0
 
 
 def test_fast_gram_retrieves_our_documents(folders: list[Path]) -> None:
