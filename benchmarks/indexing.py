@@ -96,7 +96,7 @@ def rows(flags: Flags) -> Iterator[Row]:
     what = f"{exp.corpus.name}, {exp.tokenizer.name}, {shard.num_tokens:,} tokens"
     with tempfile.TemporaryDirectory(dir=shard.path.parent, prefix=".partial-bench-") as name:
         folder = Path(name)
-        (folder / "tokenized.0").symlink_to(shard.path / "tokenized.0")
+        (folder / "tokenized.0").symlink_to((shard.path / "tokenized.0").resolve())
         yield from _tables(what, folder, shard, flags.repeats)
         yield from _orders(what, folder, shard)
 
