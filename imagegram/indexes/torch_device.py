@@ -6,8 +6,6 @@ tensor([  2, 260], dtype=torch.int32)
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imagegram.errors import ConfigError, UnsupportedError
+from imagegram.memory import available_bytes
 
 #: Entries that are brought to the device at a time.
 _BLOCK: Final = 1 << 24
@@ -50,12 +49,7 @@ def free_bytes(device: torch.device) -> int:
     """Memory of a device that nobody uses now."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:  # no Linux: what the machine has, used or not
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    sizes = dict(line.split(":", 1) for line in lines)
-    return int(sizes["MemAvailable"].split()[0]) * 1024
+    return available_bytes()
 
 
 def require_memory(needed: int, device: torch.device, *, what: str) -> None:
