@@ -203,20 +203,27 @@ def count_groups(
     if not walk.aligned and is_separator(walk, place_at(walk, hi - 1) + length):
         end, hi = end - 1, since
     if named:
-        for k in range(start, end):
-            book.token[k] = token(walk, place_at(walk, book.first[k]) + length)
+        name_groups(walk, book, start, end, length)
         if not walk.ascending:
-            _sort(book, start, end)
+            sort_groups(book, start, end)
     return end - start, hi - lo
 
 
 @njit(cache=True, nogil=True)
-def _sort(book: Book, start: Int, end: Int) -> None:
-    """Sort groups by their tokens."""
-    order = start + np.argsort(book.token[start:end])
+def name_groups(walk: Walk, book: Book, start: Int, end: Int, length: Int) -> None:
+    """Write the tokens of groups, in the order of their ranks."""
+    for k in range(start, end):
+        book.token[k] = token(walk, place_at(walk, book.first[k]) + length)
+
+
+@njit(cache=True, nogil=True)
+def sort_groups(book: Book, start: Int, end: Int) -> NDArray[np.int64]:
+    """Sort groups by their tokens; returns where each of them stood."""
+    order: NDArray[np.int64] = start + np.argsort(book.token[start:end])
     book.token[start:end] = book.token[order]
     book.first[start:end] = book.first[order]
     book.places[start:end] = book.places[order]
+    return order
 
 
 @njit(cache=True, nogil=True)

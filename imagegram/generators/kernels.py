@@ -19,15 +19,16 @@ from imagegram.samplers import categorical
 
 _VOCABULARY: Final = 65536
 
-for function in (
+#: What the functions below call, which compiled code would not know otherwise.
+_PARTS: Final = (
     categorical.total,
     categorical.most_frequent,
     categorical.weight,
     categorical.truncate,
-):
-    register_jitable(nogil=True)(function)  # the others may call them in compiled code
+)
+for _part in _PARTS:
+    register_jitable(nogil=True)(_part)
 
-most_frequent = njit(cache=True, nogil=True)(categorical.most_frequent)
 weight = njit(cache=True, nogil=True)(categorical.weight)
 truncate = njit(cache=True, nogil=True)(categorical.truncate)
 distribution = njit(cache=True, nogil=True)(categorical.distribution)

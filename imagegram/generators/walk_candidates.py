@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
-from imagegram.generators.book import Book, forget, recall
+from imagegram.generators.book import Book, forget, name_groups, recall, sort_groups
 from imagegram.generators.kernels import Knobs
 from imagegram.generators.walk import (
     Walk,
@@ -24,7 +24,6 @@ from imagegram.generators.walk import (
     is_separator,
     lcp,
     place_at,
-    token,
 )
 from imagegram.indexes.kernels import Int
 
@@ -215,21 +214,10 @@ def count_admitted(
     entry = book.used[0]
     sieve.opens[entry], sieve.marked[entry] = opens, sieve.used[0]
     if named:
-        for k in range(start, end):
-            book.token[k] = token(walk, place_at(walk, book.first[k]) + length)
+        name_groups(walk, book, start, end, length)
         if not walk.ascending:
-            _sort(book, sieve, start, end)
+            sieve.run[start:end] = sieve.run[sort_groups(book, start, end)]
     return end - start, total
-
-
-@njit(cache=True, nogil=True)
-def _sort(book: Book, sieve: Sieve, start: Int, end: Int) -> None:
-    """Sort groups by their tokens."""
-    order = start + np.argsort(book.token[start:end])
-    book.token[start:end] = book.token[order]
-    book.first[start:end] = book.first[order]
-    book.places[start:end] = book.places[order]
-    sieve.run[start:end] = sieve.run[order]
 
 
 @njit(cache=True, nogil=True)
