@@ -375,12 +375,34 @@ class ImageSet(Protocol):
 
 
 class Metric(Protocol):
-    """A question asked in the same way of generated, held-out and training images."""
+    """A question asked in the same way of generated, held-out, training and planted images.
+
+    A metric that does not look at traces says so with ``READS_TRACE = False``: real images are then
+    measured once, whatever sampler replayed them.
+    """
 
     name: str
+    READS_TRACE: ClassVar[bool]
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one image set against the training corpus."""
+
+
+class Documents(Protocol):
+    """Tokenized images of a corpus; ids run shard by shard."""
+
+    @property
+    def num_documents(self) -> int:
+        """N."""
+
+    def gather(self, document_ids: Sequence[int] | NDArray[np.integer[Any]]) -> Tokens:
+        """(B, T) uint16 tokens of the documents with the given ids, in the given order."""
+
+    def metadata(self, document: int) -> dict[str, Any]:
+        """Source key, shard, caption ... of one document."""
+
+    def thumbnails_blocks(self) -> Iterator[tuple[int, Images]]:
+        """First document id and (N, 16, 16, 3) uint8 thumbnails, shard by shard."""
 
 
 class Reference(Protocol):
@@ -393,6 +415,18 @@ class Reference(Protocol):
     @property
     def layout(self) -> TokenLayout:
         """Of the tokenizer."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Of the tokenizer: ids lie in 0 ... vocab_size - 1."""
+
+    @property
+    def documents(self) -> Documents:
+        """The training documents."""
+
+    @property
+    def calibration(self) -> ImageSet | None:
+        """Held-out images that thresholds are set on, none of them in the floor; None: too few."""
 
     @property
     def seed(self) -> int:
@@ -414,6 +448,15 @@ class Reference(Protocol):
 
     def reference_features(self, encoder: Encoder) -> Features:
         """(R, D) features of the training images that distances are measured against."""
+
+    def decode(self, tokens_BT: Tokens) -> Images:
+        """(B, T) tokens to (B, S, S, 3) uint8, of the size of the measured images."""
+
+    def clusters(self) -> NDArray[np.int64]:
+        """(N,) cluster of near-duplicates of each training document: its lowest document id."""
+
+    def replay(self, tokens_BT: Tokens, sampler: Sampler) -> Trace:
+        """The trace of given rows under another sampler; exact counts of any context."""
 
 
 class Callback(Protocol):

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.callbacks.progress import SilentProgress
+from imagegram.generators.reference import ReferenceLookup, StreamCorpus, trace_rows
 from imagegram.images import thumbnail
 from imagegram.indexes.naive import NaiveIndex
-from imagegram.protocols import Encoder, ImageSet, Progress
+from imagegram.protocols import Encoder, ImageSet, Progress, Sampler
 from imagegram.records import Features, Images, Tokens, Trace
 from imagegram.tokenizers.layout import TokenLayout
 from imagegram.tokenizers.pyramid import PyramidTokenizer
@@ -120,7 +121,9 @@ class MemoryReference:
     tokens: MemoryTokens
     seed: int = 0
     layout: TokenLayout = LAYOUT
+    calibration: ImageSet | None = None
 
+    vocab_size: ClassVar[int] = 256
     workers: int = 2
     progress: ClassVar[Progress] = SilentProgress()
 
@@ -128,8 +131,32 @@ class MemoryReference:
     def index(self) -> NaiveIndex:
         return self.tokens.index()
 
+    @property
+    def documents(self) -> MemoryTokens:
+        return self.tokens
+
     def match_lengths(self, images: ImageSet) -> NDArray[np.integer]:
         return self.index.match_lengths(images.tokens)
+
+    def decode(self, tokens_BT: Tokens) -> Images:
+        return TOKENIZER.decode(tokens_BT)
+
+    def clusters(self) -> NDArray[np.int64]:
+        """Documents with the same tokens."""
+        _, firsts, inverse = np.unique(
+            self.tokens.all, axis=0, return_index=True, return_inverse=True
+        )
+        return firsts[inverse.ravel()].astype(np.int64)
+
+    def replay(self, tokens_BT: Tokens, sampler: Sampler) -> Trace:
+        streams = tuple(
+            np.array(stream_of(shard.tolist()), dtype=np.uint16) for shard in self.tokens.shards
+        )
+        lookup = ReferenceLookup(
+            corpus=StreamCorpus(streams=streams), sampler=sampler, layout=self.layout
+        )
+        samples = np.arange(len(tokens_BT), dtype=np.uint64)
+        return trace_rows(lookup, samples=samples, seed=0, forced_BT=tokens_BT)[1]
 
     def features(self, encoder: Encoder, images: ImageSet) -> Features:
         return encoder.encode(images.images)

@@ -35,6 +35,7 @@ class CopyingMetric:
     """
 
     VERSION: ClassVar[int] = 1
+    READS_TRACE: ClassVar[bool] = True
 
     name: str = "copying"
     max_candidates: int = 64

@@ -32,6 +32,7 @@ class FrechetMetric:
     """
 
     VERSION: ClassVar[int] = 1
+    READS_TRACE: ClassVar[bool] = False
 
     name: str = "frechet"
     encoder: Encoder

@@ -26,6 +26,7 @@ class KernelMetric:
     """
 
     VERSION: ClassVar[int] = 1
+    READS_TRACE: ClassVar[bool] = False
 
     name: str = "kernel"
     encoder: Encoder

@@ -40,6 +40,7 @@ class NoveltyMetric:
     """
 
     VERSION: ClassVar[int] = 1
+    READS_TRACE: ClassVar[bool] = False
 
     name: str = "novelty"
     max_n: int = 64
@@ -96,6 +97,7 @@ class OrderMetric:
     """
 
     VERSION: ClassVar[int] = 1
+    READS_TRACE: ClassVar[bool] = True
 
     name: str = "order"
 

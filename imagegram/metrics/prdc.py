@@ -31,6 +31,7 @@ class PrdcMetric:
     """
 
     VERSION: ClassVar[int] = 1
+    READS_TRACE: ClassVar[bool] = False
 
     name: str = "prdc"
     encoder: Encoder
