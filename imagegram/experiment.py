@@ -15,6 +15,7 @@ from imagegram.errors import ConfigError, ImagegramError, did_you_mean
 from imagegram.generators.trace import check_counts
 from imagegram.protocols import Callback, Corpus, Generator, Metric, Sampler, Tokenizer
 from imagegram.schema import STAGES
+from imagegram.stages.planted import parse_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class Experiment:
         corpus, tokenizer, generator, sampler: the four axes.
         metrics: in the order of the configuration.
         num_samples: images to generate, and to measure floors and ceilings on.
+        planted: image sets whose copying is known, measured beside them.
         seed: 0 ... 2**64 - 1.
         output_size: side of decoded images in pixels; None: the tokenizer's finest level.
         stages: which of the four to run.
@@ -37,6 +39,7 @@ class Experiment:
     sampler: Sampler
     metrics: tuple[Metric, ...]
     num_samples: int
+    planted: tuple[str, ...]
     seed: int
     output_size: int | None
     stages: tuple[str, ...]
@@ -60,6 +63,8 @@ def build(cfg: DictConfig) -> Experiment:
             f"output_size must be at least 1 pixel, received {cfg.output_size}; type output_size="
             "null for the tokenizer's finest level"
         )
+    for recipe in cfg.planted:
+        parse_recipe(recipe)
     _check_outputs_outside(cfg)
     tokenizer, sampler = _component(cfg.tokenizer), _component(cfg.sampler)
     sampler.max_context_per_position(tokenizer.layout)  # refused now, not after hours of indexing
@@ -70,6 +75,7 @@ def build(cfg: DictConfig) -> Experiment:
         sampler=sampler,
         metrics=tuple(_component(node) for node in cfg.metric.values()),
         num_samples=cfg.num_samples,
+        planted=tuple(cfg.planted),
         seed=cfg.seed,
         output_size=cfg.output_size,
         stages=tuple(cfg.stages),

@@ -370,6 +370,10 @@ class ImageSet(Protocol):
         """(B, S, S, 3) uint8, memory-mapped."""
 
     @property
+    def originals(self) -> Images | None:
+        """(B, S, S, 3) uint8 of the files that the tokens came from; None: there are none."""
+
+    @property
     def trace(self) -> Trace:
         """Arrays (B, T)."""
 
@@ -388,8 +392,11 @@ class Metric(Protocol):
         """Measure one image set against the training corpus."""
 
 
-class Documents(Protocol):
-    """Tokenized images of a corpus; ids run shard by shard."""
+class DocumentSource(Protocol):
+    """Documents that rows of tokens can be drawn from."""
+
+    def identity(self) -> Any:
+        """What they are."""
 
     @property
     def num_documents(self) -> int:
@@ -397,6 +404,10 @@ class Documents(Protocol):
 
     def gather(self, document_ids: Sequence[int] | NDArray[np.integer[Any]]) -> Tokens:
         """(B, T) uint16 tokens of the documents with the given ids, in the given order."""
+
+
+class Documents(DocumentSource, Protocol):
+    """Tokenized images of a corpus; ids run shard by shard."""
 
     def metadata(self, document: int) -> dict[str, Any]:
         """Source key, shard, caption ... of one document."""
@@ -448,6 +459,9 @@ class Reference(Protocol):
 
     def reference_features(self, encoder: Encoder) -> Features:
         """(R, D) features of the training images that distances are measured against."""
+
+    def training_features(self, encoder: Encoder) -> Features:
+        """(N, D) features of all training images, memory-mapped, in no particular order."""
 
     def decode(self, tokens_BT: Tokens) -> Images:
         """(B, T) tokens to (B, S, S, 3) uint8, of the size of the measured images."""

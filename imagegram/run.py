@@ -26,7 +26,8 @@ from imagegram.experiment import Experiment, build
 from imagegram.plan.check import refuse_what_cannot_fit
 from imagegram.run_folder import Run, check_outputs, write_summary
 from imagegram.stages.evaluate import Evaluate
-from imagegram.stages.generate import Generate, Replay
+from imagegram.stages.generate import Generate
+from imagegram.stages.reference_sets import reference_sets
 from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize
 
@@ -50,29 +51,30 @@ def flow(exp: Experiment, run: Any) -> None:
 
     model = run("index", exp.generator.fit(tokens))
 
-    shared: dict[str, Any] = {
-        "model": model,
-        "sampler": exp.sampler,
-        "tokenizer": exp.tokenizer,
-    }
+    shared: dict[str, Any] = {"model": model, "sampler": exp.sampler, "tokenizer": exp.tokenizer}
     shared |= {"seed": exp.seed, "output_size": exp.output_size}
     samples = run("generate", Generate(num_samples=exp.num_samples, **shared))
     run.collect(samples, "samples")
 
-    replay = {"num_images": exp.num_samples, **shared}
-    ceiling = run("ceiling", Replay(documents=tokens, **replay))
-    floor = run("floor", Replay(documents=holdout, **replay)) if holdout.num_documents else None
+    references = reference_sets(
+        run,
+        tokens=tokens,
+        holdout=holdout,
+        num_images=exp.num_samples,
+        planted=exp.planted,
+        shared=shared,
+    )
     evaluation = run(
         "evaluate",
         Evaluate(
             metrics=exp.metrics,
             generated=samples,
-            floor=floor,
-            ceiling=ceiling,
+            **references,
             tokens=tokens,
             tokenizer=exp.tokenizer,
             model=model,
             seed=exp.seed,
+            near_duplicate_rms=exp.corpus.near_duplicate_rms,
         ),
     )
     run.score(evaluation.scores)

@@ -46,6 +46,7 @@ STAGE_OF_KIND: Final = {
     "index": "index",
     "samples": "generate",
     "replay": "evaluate",
+    "images": "evaluate",
     "evaluation": "evaluate",
 }
 

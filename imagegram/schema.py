@@ -59,6 +59,7 @@ class Config:
     paths: PathsConfig = dataclasses.field(default_factory=PathsConfig)
     seed: int = 0
     num_samples: int = MISSING
+    planted: list[str] = dataclasses.field(default_factory=list)
     output_size: int | None = None
     stages: list[str] = dataclasses.field(default_factory=list)
 

@@ -52,6 +52,7 @@ class MemoryImages:
     tokens: Tokens
     trace: Trace
     images: Images
+    originals: Images | None = None
 
     @classmethod
     def of(cls, tokens_BT: Tokens, **trace: Any) -> MemoryImages:
@@ -162,4 +163,7 @@ class MemoryReference:
         return encoder.encode(images.images)
 
     def reference_features(self, encoder: Encoder) -> Features:
+        return encoder.encode(TOKENIZER.decode(self.tokens.all))
+
+    def training_features(self, encoder: Encoder) -> Features:
         return encoder.encode(TOKENIZER.decode(self.tokens.all))

@@ -15,7 +15,7 @@ from imagegram.errors import CapacityError
 from imagegram.plan import sizes
 from imagegram.plan.rates import Rate, Rates
 from imagegram.protocols import Stage
-from imagegram.stages.generate import Generate, Replay
+from imagegram.stages.generate import Decode, Generate, Replay
 from imagegram.stages.index import BuildIndex, BuildIndexShard, sorts_at_once
 from imagegram.stages.order import BuildOrder, check_order_memory
 from imagegram.stages.split import MIN_CLUSTERS, Split, SplitShard
@@ -277,6 +277,24 @@ def _metadata_bytes(shard: Artifact) -> int:
     if is_made(shard):
         return shard.manifest.files["metadata.0"].size_bytes
     return int(shard.facts["metadata_bytes"])
+
+
+def decoded_cost(stage: Decode, at: Surroundings) -> Cost:
+    """Held-out images without a trace."""
+    length = stage.tokenizer.num_tokens
+    count = min(stage.num_images, stage.documents.num_documents - stage.num_skipped)
+    rate = at.rates.of(stage.kind)
+    return Cost(
+        facts={"num_images": count},
+        images=count,
+        tokens=count * length,
+        disk_bytes=sizes.decoded_bytes(
+            num_images=count, num_tokens=length, image_size=at.image_size
+        ),
+        memory_bytes=PROCESS_BYTES + sizes.samples_memory(num_images=count, num_tokens=length),
+        seconds=at.shared_seconds(rate, count * length),
+        source=rate.source,
+    )
 
 
 def images_cost(stage: Generate | Replay, at: Surroundings) -> Cost:

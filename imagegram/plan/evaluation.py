@@ -10,9 +10,10 @@ from imagegram.plan import sizes
 from imagegram.plan.costs import PROCESS_BYTES, Cost, Surroundings, is_made, num_images
 from imagegram.protocols import Stage
 from imagegram.stages.embed import Embed, EmbedReference
-from imagegram.stages.evaluate import Evaluate, MeasureMetric
+from imagegram.stages.evaluate import Evaluate
 from imagegram.stages.generate import SampleSet
 from imagegram.stages.match import Match
+from imagegram.stages.measure import Measure
 from imagegram.stages.pairs import FindPairs
 from imagegram.store.fingerprint import identity
 
@@ -27,50 +28,68 @@ _NUM_FEATURES: Final = 1280
 
 def evaluation_cost(stage: Evaluate, at: Surroundings) -> Cost:
     """Metric after metric; the seconds of a metric include the features that it asked for."""
-    shared = {
-        field.name: getattr(stage, field.name)
-        for field in dataclasses.fields(stage)
-        if field.name != "metrics"
-    }
     missing = [
-        metric
+        part
         for metric in stage.metrics
-        if at.find(MeasureMetric(metric=metric, **shared)) is None
+        for part in stage.parts(metric).values()
+        if not _is_there(part, at)
     ]
-    num_samples = num_images(stage.generated)
-    rates = [at.rates.of(MeasureMetric.kind, identity(metric)) for metric in missing]
+    metrics = {repr(identity(part.metric)): part.metric for part in missing}
     encoders = {
         repr(identity(metric.encoder)): metric.encoder
-        for metric in missing
+        for metric in metrics.values()
         if hasattr(metric, "encoder")
     }
-    total = sum(num_images(images) for images in _sets(stage))
+    rates = [
+        (num_images(part.images), at.rates.of(part.kind, identity(part.metric))) for part in missing
+    ]
+    total = sum(num_images(images) for images in stage.sets.values())
     rows = (total + stage.max_reference_images) * len(encoders)
-    asks_index = any(type(metric).__name__ in _MATCHING for metric in missing)
+    asks_index = any(type(metric).__name__ in _MATCHING for metric in metrics.values())
+    parts = len(stage.metrics) * len(stage.sets)
     return Cost(
         facts={},
-        cached=len(stage.metrics) - len(missing),
-        parts=len(stage.metrics),
+        cached=parts - len(missing),
+        parts=parts,
         images=total,
-        disk_bytes=sizes.scores_bytes(num_samples)
+        disk_bytes=sizes.scores_bytes(sum(num_images(part.images) for part in missing))
         + (_matches_bytes(stage, at) if asks_index else 0)
         + sum(_features_bytes(stage, encoder, at) for encoder in encoders.values()),
         memory_bytes=PROCESS_BYTES
         + (_MATCH_BYTES if asks_index else 0)
         + (_TORCH_BYTES if encoders else 0)
         + sizes.features_bytes(num_images=rows, num_features=_NUM_FEATURES),
-        seconds=sum(rate.seconds for rate in rates) * num_samples,
-        source=rates[0].source if rates else "",
+        seconds=sum(count * rate.seconds for count, rate in rates),
+        source=rates[0][1].source if rates else "",
     )
+
+
+def _is_there(part: Measure, at: Surroundings) -> bool:
+    """Whether a measurement is cached: the content of image sets to come is unknown."""
+    sets: list[Any] = [images for images in (part.images, part.calibration) if images]
+    if not all(is_made(images.artifact) for images in sets):
+        return False
+    known = dataclasses.replace(
+        part,
+        images=_opened(part.images),
+        calibration=None if part.calibration is None else _opened(part.calibration),
+    )
+    return at.find(known) is not None
+
+
+def _opened(images: Any) -> SampleSet:
+    """The handle of a finished image set."""
+    return SampleSet(artifact=images.artifact, documents=getattr(images, "documents", None))
 
 
 def _missing_images(
     stage: Evaluate, part: Callable[[SampleSet], Stage[Any]], at: Surroundings
 ) -> list[int]:
     """Sizes of the image sets whose part is not there; those of sets to come never are."""
+    sets: list[Any] = list(stage.sets.values())
     return [
         num_images(images)
-        for images in _sets(stage)
+        for images in sets
         if not is_made(images.artifact)
         or at.find(part(SampleSet(artifact=images.artifact))) is None
     ]
@@ -102,10 +121,6 @@ def _features_bytes(stage: Evaluate, encoder: Any, at: Surroundings) -> int:
         others -= taken if others >= 2 * taken else 0
         missing.append(min(others, stage.max_reference_images))
     return sum(sizes.features_bytes(num_images=n, num_features=num_features) for n in missing)
-
-
-def _sets(stage: Evaluate) -> list[Any]:
-    return [images for images in (stage.generated, stage.floor, stage.ceiling) if images]
 
 
 def report_cost(stage: FindPairs, at: Surroundings) -> Cost:

@@ -43,6 +43,7 @@ _COSTS: Mapping[str, Callable[[Any, Surroundings], Cost]] = {
     "index": costs.index_cost,
     "samples": costs.images_cost,
     "replay": costs.images_cost,
+    "images": costs.decoded_cost,
     "evaluation": evaluation.evaluation_cost,
 }
 
@@ -111,6 +112,11 @@ class Expected:
     artifact: Artifact
     shards: tuple[Artifact, ...] = ()
     scores: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def num_images(self) -> int:
+        """Of an image set."""
+        return int(self.artifact.facts["num_images"])
 
     def identity(self) -> str:
         """kind/digest of the artifact."""
@@ -218,7 +224,9 @@ class Planner:
 def _found(stage: Stage[Any], artifact: Artifact) -> Cost:
     """A cached stage: counts, and nothing to pay."""
     facts = artifact.facts
-    parts = len(stage.metrics) if isinstance(stage, Evaluate) else facts.get("num_shards", 1)
+    parts = facts.get("num_shards", 1)
+    if isinstance(stage, Evaluate):
+        parts = len(stage.metrics) * len(stage.sets)
     images, tokens = 0, 0
     if stage.kind == "split":
         images = facts["num_scanned"]
@@ -227,9 +235,8 @@ def _found(stage: Stage[Any], artifact: Artifact) -> Cost:
         tokens += facts["num_shards"]
     elif stage.kind == "index":
         images, tokens = facts["num_documents"], facts["num_tokens"]
-    elif stage.kind in ("samples", "replay"):
+    elif stage.kind in ("samples", "replay", "images"):
         images, tokens = facts["num_images"], facts["num_images"] * facts["num_tokens"]
     elif isinstance(stage, Evaluate):
-        sets = (stage.generated, stage.floor, stage.ceiling)
-        images = sum(costs.num_images(images) for images in sets if images)
+        images = sum(costs.num_images(images) for images in stage.sets.values())
     return Cost(facts=facts, cached=parts, parts=parts, images=images, tokens=tokens)

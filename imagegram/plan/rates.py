@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from imagegram.protocols import Stage
 from imagegram.stages.embed import Embed, EmbedReference
-from imagegram.stages.evaluate import MeasureMetric
-from imagegram.stages.generate import Generate, Replay
+from imagegram.stages.generate import Decode, Generate, Replay
 from imagegram.stages.index import BuildIndexShard
+from imagegram.stages.measure import Measure
 from imagegram.stages.order import BuildOrder
 from imagegram.stages.pairs import FindPairs
 from imagegram.stages.split import Split
@@ -64,7 +64,7 @@ class _Kind:
 #: Where the built-in numbers were measured: ``python -m imagegram.tools.plan --rates`` after
 #: ``python -m imagegram.run corpus=tiny_imagenet_20 tokenizer=pyramid3 num_samples=500``.
 BUILTIN: Final = "one core of an AMD EPYC, tiny_imagenet_20, pyramid3, commit b20256a"
-#: Of one generated image, its share of floor, ceiling and features included.
+#: Of one measured image, its features included.
 _METRICS: Final = {
     "CopyingMetric": 2.2e-2,
     "NoveltyMetric": 5.0e-4,
@@ -83,7 +83,8 @@ _KINDS: Final = {
         _Kind(BuildOrder, ("num_tokens",), None, {"all": 1.1e-7}),
         _Kind(Generate, ("num_images", "num_tokens"), "sampler", {"all": 1.4e-6}),
         _Kind(Replay, ("num_images", "num_tokens"), "sampler", {"all": 7.0e-6}),
-        _Kind(MeasureMetric, ("num_images",), "metric", _METRICS),
+        _Kind(Decode, ("num_images", "num_tokens"), None, {"all": 5.0e-8}),
+        _Kind(Measure, ("num_images",), "metric", _METRICS),
         _Kind(FindPairs, ("num_documents",), None, {"all": 1.0e-5}),
         _Kind(Embed, ("num_images",), "encoder", {"all": 2.4e-3}),
         _Kind(EmbedReference, ("num_images",), "encoder", {"all": 3.5e-3}),
@@ -159,8 +160,6 @@ class Rates:
         for manifest in self._newest(kind):
             payload = manifest.payload
             facts: Facts = manifest.facts
-            if kind == MeasureMetric.kind:  # of how many images, only the images know
-                facts = self._facts(str(payload.get("generated")))
             if payload.get("version") != counted.stage.VERSION or not set(counted.units) <= set(
                 facts
             ):
@@ -177,12 +176,6 @@ class Rates:
         paths = (self._store.root / kind).glob(f"[0-9a-f]*/{MANIFEST}")
         newest = sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)[:_NEWEST]
         return [Manifest.read(path.parent) for path in newest]
-
-    def _facts(self, name: str) -> Facts:
-        """Those of an artifact that another one names; empty when it is gone."""
-        assert self._store is not None
-        folder = self._store.root / name
-        return Manifest.read(folder).facts if (folder / MANIFEST).exists() else {}
 
 
 def _class(identity: Any) -> Any:

@@ -77,6 +77,13 @@ def samples_bytes(*, num_images: int, num_tokens: int, image_size: int) -> int:
     return tokens + num_images * image + grid + _SAMPLE_FILES * _NPY_HEADER
 
 
+def decoded_bytes(*, num_images: int, num_tokens: int, image_size: int) -> int:
+    """The same without a trace."""
+    image = 3 * image_size**2
+    grid = min(num_images, _GRID_IMAGES) * image
+    return num_images * (num_tokens * TOKEN_BYTES + image) + grid + _SAMPLE_FILES * _NPY_HEADER
+
+
 def samples_memory(*, num_images: int, num_tokens: int) -> int:
     """Tokens and trace of a batch, which are held until they are written."""
     return min(num_images * num_tokens, _BATCH_TOKENS) * (TOKEN_BYTES + _TRACE_BYTES)

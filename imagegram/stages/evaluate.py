@@ -1,15 +1,16 @@
-"""Evaluate: every metric asked of generated, held-out and training images, in the same way.
+"""Evaluate: every metric asked of generated, real and planted images, in the same way.
 
-Value, floor and ceiling of a score come from one function on three image sets of equal size. A
-number that is not defined is ``null`` with a reason in ``notes``, never NaN.
+Value, floor and ceiling of a score come from one function on image sets of equal size; so do the
+planted sets, of which it is known what was copied. A number that is not defined is ``null`` with a
+reason in ``notes``, never NaN.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -18,25 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
-from imagegram.protocols import (
-    Context,
-    Encoder,
-    FittedGenerator,
-    ImageSet,
-    Index,
-    Metric,
-    Progress,
-    Tokenizer,
-)
-from imagegram.records import Features, Measured, Measurement
-from imagegram.stages.embed import Embed, EmbedReference
-from imagegram.stages.match import Match
+from imagegram.protocols import Context, FittedGenerator, ImageSet, Metric, Tokenizer
+from imagegram.records import Measured, Measurement
+from imagegram.stages.measure import FinishedMeasurement, Measure, finite
 from imagegram.stages.parts import write_parts
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import Artifact
-from imagegram.tokenizers.layout import TokenLayout
 
-#: Names of the three image sets in ``curves.npz`` and ``scores.json``.
+#: Names of the first image sets in ``curves.npz`` and ``scores.json``; planted ones follow.
 SETS: Final = ("generated", "floor", "ceiling")
 Curves = dict[str, dict[str, NDArray[np.float64]]]
 
@@ -50,6 +40,8 @@ class Score:
         floor: of held-out real images; None without a held-out set.
         ceiling: of training images.
         low, high: 95 % interval of ``value``.
+        normalized: (value - floor) / (ceiling - floor): 0 reads like held-out images, 1 like
+            training images; None where the metric does not tell those two apart.
     """
 
     value: float | None
@@ -57,6 +49,7 @@ class Score:
     ceiling: float | None
     low: float | None = None
     high: float | None = None
+    normalized: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +68,7 @@ class Evaluation:
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """``scores.json``: scores, intervals, notes and recipes, each by score name."""
+        """``scores.json``: scores, values, intervals, notes and recipes, each by score name."""
         record: dict[str, Any] = json.loads((self.artifact.path / "scores.json").read_text())
         return record
 
@@ -83,6 +76,19 @@ class Evaluation:
     def scores(self) -> dict[str, Score]:
         """By score name, in the order of the metrics."""
         return {name: Score(**parts) for name, parts in self.record["scores"].items()}
+
+    @property
+    def values(self) -> dict[str, dict[str, float | None]]:
+        """Score name -> image set -> value; planted sets included."""
+        return dict(self.record["values"])
+
+    @property
+    def intervals(self) -> dict[str, dict[str, tuple[float | None, float | None]]]:
+        """Score name -> image set -> (low, high)."""
+        return {
+            name: {which: (low, high) for which, (low, high) in sets.items()}
+            for name, sets in self.record["intervals"].items()
+        }
 
     @property
     def notes(self) -> dict[str, str]:
@@ -106,141 +112,26 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingReference:
-    """The training corpus, as metrics see it; features are made through the context, and shared.
-
-    Attributes:
-        model: a fitted generator that has an index.
-        tokens, tokenizer: the training documents, and what decodes them.
-        seed: of subsets and resampling.
-        image_size: side of the measured images in pixels.
-        num_skipped: documents that the ceiling took, see :class:`EmbedReference`.
-        max_images: reference images.
-        context: makes features.
-    """
-
-    model: FittedGenerator
-    tokens: TokenSet
-    tokenizer: Tokenizer
-    seed: int
-    image_size: int
-    num_skipped: int
-    max_images: int
-    context: Context
-
-    @property
-    def index(self) -> Index:
-        """The index over all training documents."""
-        return self.model.index
-
-    @property
-    def layout(self) -> TokenLayout:
-        """Of the tokenizer."""
-        return self.tokenizer.layout
-
-    @property
-    def workers(self) -> int:
-        """Threads that a metric may spend."""
-        return self.context.workers
-
-    @property
-    def progress(self) -> Progress:
-        """Where to report what takes seconds."""
-        return self.context.progress
-
-    def match_lengths(self, images: ImageSet) -> NDArray[np.integer[Any]]:
-        """(B, T) longest matches of an image set in the index."""
-        return self.context.make(Match(model=self.model, images=images)).lengths
-
-    def features(self, encoder: Encoder, images: ImageSet) -> Features:
-        """(B, D) features of an image set."""
-        return self.context.make(Embed(encoder=encoder, images=images)).features
-
-    def reference_features(self, encoder: Encoder) -> Features:
-        """(R, D) features of training images."""
-        stage = EmbedReference(
-            encoder=encoder,
-            tokens=self.tokens,
-            tokenizer=self.tokenizer,
-            image_size=self.image_size,
-            num_skipped=self.num_skipped,
-            max_images=self.max_images,
-            seed=self.seed,
-        )
-        return self.context.make(stage).features
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasureMetric:
-    """One metric, asked of the three image sets; the part that :class:`Evaluate` is made of.
-
-    Attributes: those of :class:`Evaluate`, with one metric.
-    """
-
-    kind: ClassVar[str] = "scores"
-    VERSION: ClassVar[int] = 1
-    PARTS: ClassVar[tuple[type, ...]] = (
-        Embed,
-        EmbedReference,
-        Match,
-    )
-    metric: Metric
-    generated: ImageSet
-    floor: ImageSet | None
-    ceiling: ImageSet
-    tokens: TokenSet
-    tokenizer: Tokenizer
-    model: FittedGenerator
-    seed: int
-    max_reference_images: int
-
-    def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Measure three times, write scores and curves."""
-        reference = TrainingReference(
-            model=self.model,
-            tokens=self.tokens,
-            tokenizer=self.tokenizer,
-            seed=self.seed,
-            image_size=int(self.generated.images.shape[1]),
-            num_skipped=self.ceiling.num_images,
-            max_images=self.max_reference_images,
-            context=context,
-        )
-        sets = dict(zip(SETS, (self.generated, self.floor, self.ceiling), strict=True))
-        task = context.progress.start(f"measure {self.metric.name}", len(sets), "image sets")
-        measured: dict[str, Measurement] = {}
-        for name, images in sets.items():
-            if images is not None:
-                measured[name] = self.metric.measure(generated=images, reference=reference)
-            context.progress.advance(task)
-        context.progress.finish(task)
-        record = combine(measured)
-        write_record(out, record, {name: m.curves for name, m in measured.items()})
-        return {"metric": self.metric.name, "num_scores": len(record["scores"])}
-
-    def load(self, artifact: Artifact) -> Evaluation:
-        """Open the scores of one metric."""
-        return Evaluation(artifact=artifact)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """All metrics of an experiment; each is an artifact of its own, so one more costs only itself.
+    """All metrics of an experiment, asked of all image sets; see :class:`Measure`.
 
     Attributes:
         metrics: the questions.
         generated: samples.
         floor: held-out images, replayed; None without a held-out set.
         ceiling: training images, replayed.
+        planted: images whose copying is known, by name.
+        calibration: held-out images that thresholds are set on; None without enough.
         tokens, tokenizer: the training documents, and what decodes them.
         model: a fitted generator that has an index.
         seed: of subsets and resampling.
+        near_duplicate_rms: of training images that count as one source.
         max_reference_images: training images that feature distances are measured against.
     """
 
     kind: ClassVar[str] = "evaluation"
-    VERSION: ClassVar[int] = 2
-    PARTS: ClassVar[tuple[type, ...]] = (MeasureMetric,)
+    VERSION: ClassVar[int] = 3
+    PARTS: ClassVar[tuple[type, ...]] = (Measure,)
     metrics: tuple[Metric, ...]
     generated: ImageSet
     floor: ImageSet | None
@@ -249,91 +140,151 @@ class Evaluate:
     tokenizer: Tokenizer
     model: FittedGenerator
     seed: int
+    near_duplicate_rms: float
+    calibration: ImageSet | None = None
+    planted: Mapping[str, ImageSet] = field(default_factory=dict)
     max_reference_images: int = 2000
 
-    def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Make every metric's scores, then put them into one record."""
-        shared = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name != "metrics"
+    @property
+    def sets(self) -> dict[str, ImageSet]:
+        """Every image set that is measured, by name."""
+        sets = {"generated": self.generated, "floor": self.floor, "ceiling": self.ceiling}
+        return {name: images for name, images in sets.items() if images} | dict(self.planted)
+
+    def parts(self, metric: Metric) -> dict[str, Measure]:
+        """The measurements of one metric, by image set."""
+        return {
+            name: Measure(
+                metric=metric,
+                images=images,
+                calibration=self.calibration,
+                documents=self.tokens,
+                tokenizer=self.tokenizer,
+                model=self.model,
+                seed=self.seed,
+                num_skipped=self.ceiling.num_images,
+                max_images=self.max_reference_images,
+                near_duplicate_rms=self.near_duplicate_rms,
+            )
+            for name, images in self.sets.items()
         }
-        record: dict[str, Any] = {"scores": {}, "intervals": {}, "notes": {}, "recipes": {}}
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Make every measurement, then put them into one record."""
+        record = empty_record()
         curves: Curves = {}
-        parts = [context.make(MeasureMetric(metric=metric, **shared)) for metric in self.metrics]
-        write_parts(out, kind=MeasureMetric.kind, parts=[part.artifact for part in parts])
-        for metric, part in zip(self.metrics, parts, strict=True):
-            for score in part.scores.keys() & record["scores"].keys():
+        made: list[FinishedMeasurement] = []
+        task = context.progress.start("evaluate", len(self.metrics) * len(self.sets), "measures")
+        for metric in self.metrics:
+            measured: dict[str, Measurement] = {}
+            for which, stage in self.parts(metric).items():
+                made.append(context.make(stage))
+                measured[which] = made[-1].measurement
+                curves.setdefault(which, {}).update(measured[which].curves)
+                context.progress.advance(task)
+            for score in measured["generated"].scalars.keys() & record["scores"].keys():
                 raise ConfigError(
                     f"two metrics write the score {score!r}; give their encoders different names, "
                     f"for example metric.{metric.name}.encoder.name=..."
                 )
-            for section, entries in part.record.items():
+            for section, entries in combine(measured).items():
                 record[section].update(entries)
-            for which, arrays in part.curves.items():
-                curves.setdefault(which, {}).update(arrays)
+        context.progress.finish(task)
+        write_parts(out, kind=Measure.kind, parts=[part.artifact for part in made])
         write_record(out, record, curves)
-        return {"num_metrics": len(self.metrics), "num_scores": len(record["scores"])}
+        return {
+            "num_metrics": len(self.metrics),
+            "num_sets": len(self.sets),
+            "num_scores": len(record["scores"]),
+        }
 
     def load(self, artifact: Artifact) -> Evaluation:
         """Open the scores."""
         return Evaluation(artifact=artifact)
 
 
-def combine(measured: dict[str, Measurement]) -> dict[str, Any]:
+def empty_record() -> dict[str, Any]:
+    """``scores.json`` without a score."""
+    return {"scores": {}, "values": {}, "intervals": {}, "notes": {}, "recipes": {}}
+
+
+def combine(measured: Mapping[str, Measurement]) -> dict[str, Any]:
     """The JSON record of one metric from its measurements by image set.
 
     Returns:
-        ``scores``, ``intervals``, ``notes`` and ``recipes``, each by score name.
+        ``scores``, ``values``, ``intervals``, ``notes`` and ``recipes``, each by score name.
     """
-    record: dict[str, Any] = {"scores": {}, "intervals": {}, "notes": {}, "recipes": {}}
+    record = empty_record()
     for name in measured["generated"].scalars:
-        parts: dict[str, Measured] = {
-            which: measurement.scalars[name] for which, measurement in measured.items()
-        }
+        parts = {which: one.scalars[name] for which, one in measured.items()}
         own = parts["generated"]
-        record["scores"][name] = dataclasses.asdict(
-            Score(
-                value=finite(own.value),
-                floor=finite(parts["floor"].value) if "floor" in parts else None,
-                ceiling=finite(parts["ceiling"].value) if "ceiling" in parts else None,
-                low=finite(own.low),
-                high=finite(own.high),
-            )
+        values = {which: finite(part.value) for which, part in parts.items()}
+        score = Score(
+            value=values["generated"],
+            floor=values.get("floor"),
+            ceiling=values.get("ceiling"),
+            low=finite(own.low),
+            high=finite(own.high),
+            normalized=normalized(parts),
         )
+        record["scores"][name] = dataclasses.asdict(score)
+        record["values"][name] = values
         record["intervals"][name] = {
             which: [finite(part.low), finite(part.high)] for which, part in parts.items()
         }
-        missing: dict[str, list[str]] = {}
-        for which, part in parts.items():
-            if finite(part.value) is None:
-                missing.setdefault(part.note or "not a finite number", []).append(which)
-        reasons = [f"{', '.join(sets)}: {reason}" for reason, sets in missing.items()]
-        size = measured["generated"].recipe.get("N")
-        reasons += [
-            f"{which}: N = {measurement.recipe['N']}, not {size}; fewer images read as farther"
-            for which, measurement in measured.items()
-            if measurement.recipe.get("N") != size
-        ]
-        if "floor" not in parts:
-            reasons.append("floor: the corpus has no held-out images")
-        if reasons:
+        if reasons := _reasons(measured, parts):
             record["notes"][name] = "; ".join(reasons)
         record["recipes"][name] = measured["generated"].recipe
     return record
 
 
-def finite(value: float | None) -> float | None:
-    """The number, or None for what JSON cannot say."""
-    return None if value is None or not math.isfinite(value) else float(value)
+def normalized(parts: Mapping[str, Measured]) -> float | None:
+    """Where the value lies between held-out (0) and training images (1).
+
+    None where one of the three is missing, or where the intervals of floor and ceiling meet: the
+    metric then does not tell held-out from training images, and the ratio would be noise.
+
+    >>> of = lambda value, width=0.1: Measured(value=value, low=value - width, high=value + width)
+    >>> normalized({"generated": of(0.3), "floor": of(0.2), "ceiling": of(1.2)})
+    0.1
+    >>> normalized({"generated": of(0.3), "floor": of(0.2), "ceiling": of(0.3)}) is None
+    True
+    """
+    own, floor, ceiling = (parts.get(name) for name in SETS)
+    if own is None or floor is None or ceiling is None:
+        return None
+    value, zero, one = (finite(part.value) for part in (own, floor, ceiling))
+    if value is None or zero is None or one is None or zero == one:
+        return None
+    low, high = sorted((floor, ceiling), key=lambda part: float(part.value or 0.0))
+    ends = finite(low.high), finite(high.low)
+    if ends[0] is not None and ends[1] is not None and ends[0] >= ends[1]:
+        return None
+    return round((value - zero) / (one - zero), 12)
+
+
+def _reasons(measured: Mapping[str, Measurement], parts: Mapping[str, Measured]) -> list[str]:
+    """Why parts of a score are missing, or not comparable."""
+    missing: dict[str, list[str]] = {}
+    for which, part in parts.items():
+        if finite(part.value) is None:
+            missing.setdefault(part.note or "not a finite number", []).append(which)
+    reasons = [f"{', '.join(sets)}: {reason}" for reason, sets in missing.items()]
+    size = measured["generated"].recipe.get("N")
+    reasons += [
+        f"{which}: N = {measurement.recipe['N']}, not {size}; fewer images read as farther"
+        for which, measurement in measured.items()
+        if which in SETS and measurement.recipe.get("N") != size
+    ]
+    if "floor" not in parts:
+        reasons.append("floor: the corpus has no held-out images")
+    return reasons
 
 
 def write_record(out: Path, record: dict[str, Any], curves: Curves) -> None:
     """Write ``scores.json`` and ``curves.npz`` (keys ``<set>/<curve>``)."""
     (out / "scores.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
     arrays = {
-        f"{which}/{name}": np.asarray(array, dtype=np.float64)
-        for which, named in curves.items()
-        for name, array in named.items()
+        f"{which}/{name}": array for which, named in curves.items() for name, array in named.items()
     }
     np.savez(out / "curves.npz", **arrays)  # type: ignore[arg-type]

@@ -2,7 +2,8 @@
 
 Both write the same files, so that every metric measures generated, held-out and training images
 through one code path: ``tokens.npy``, ``images.npy``, ``trace/*.npy`` (see ``docs/formats.md``).
-Rows are made and written in batches, so memory does not grow with their number.
+Decode writes real images without a trace. Rows are made and written in batches, so memory does not
+grow with their number.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 
 from imagegram import pictures
 from imagegram.generators.trace import check_counts
-from imagegram.protocols import Context, FittedGenerator, Sampler, Tokenizer
+from imagegram.images import decode_image
+from imagegram.protocols import Context, DocumentSource, FittedGenerator, Sampler, Tokenizer
 from imagegram.records import Images, Tokens, Trace
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import Artifact
@@ -35,9 +37,15 @@ _BATCH_TOKENS: Final = 1 << 24
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSet:
-    """Tokens of images with their trace; opens memory maps lazily (an ``ImageSet``)."""
+    """Tokens of images with their trace; opens memory maps lazily (an ``ImageSet``).
+
+    Attributes:
+        artifact: on disk.
+        documents: the token set that they were drawn from; None for samples.
+    """
 
     artifact: Artifact
+    documents: Any = None
 
     def identity(self) -> str:
         """kind/digest of the artifact."""
@@ -58,9 +66,26 @@ class SampleSet:
         """(B, S, S, 3) uint8, memory-mapped."""
         return np.load(self.artifact.path / "images.npy", mmap_mode="r")  # type: ignore[no-any-return]
 
+    @property
+    def originals_identity(self) -> Any:
+        """Whose originals there are; None: nobody's."""
+        return self.documents.identity() if isinstance(self.documents, TokenSet) else None
+
+    @cached_property
+    def originals(self) -> Images | None:
+        """(B, S, S, 3) uint8: the files, decoded and resized as the tokenizer does (bilinear)."""
+        if not isinstance(self.documents, TokenSet):
+            return None
+        from imagegram.tokenizers.resampling import resize
+
+        side = self.images.shape[1]
+        drawn = np.load(self.artifact.path / "documents.npy")
+        files = (decode_image(self.documents.original(int(document))) for document in drawn)
+        return np.stack([resize(pixels, side) for pixels in files])
+
     @cached_property
     def trace(self) -> Trace:
-        """What decided each token, arrays (B, T), memory-mapped."""
+        """What decided each token, arrays (B, T), memory-mapped; decoded sets have none."""
         folder = self.artifact.path / TRACE
         return Trace(
             **{
@@ -110,7 +135,9 @@ class Generate:
                 workers=context.workers,
             )
 
-        with _Writer(out, self.num_samples, self.tokenizer, self.output_size, context) as writer:
+        with ImageWriter(
+            out, self.num_samples, self.tokenizer, self.output_size, context
+        ) as writer:
             for start, stop in _batches(self.num_samples, self.tokenizer):
                 writer.add(*make(start, stop))
         return writer.facts()
@@ -124,11 +151,12 @@ class Generate:
 class Replay:
     """Real documents with the trace of a sampler that was forced to write them.
 
-    Of held-out documents this is the floor of every metric, of training documents its ceiling.
+    Of held-out documents this is the floor of every metric, of training documents its ceiling, of
+    planted ones a measure of what it sees.
 
     Attributes:
         model, sampler, tokenizer, seed, output_size: those of :class:`Generate`.
-        documents: the token set to draw from, without replacement.
+        documents: to draw from, without replacement: a token set, or planted ones.
         num_images: how many at most; fewer when the set is smaller.
     """
 
@@ -137,7 +165,7 @@ class Replay:
     model: FittedGenerator
     sampler: Sampler
     tokenizer: Tokenizer
-    documents: TokenSet
+    documents: DocumentSource
     num_images: int
     seed: int
     output_size: int | None = None
@@ -162,7 +190,7 @@ class Replay:
                 workers=context.workers,
             )
 
-        with _Writer(out, len(chosen), self.tokenizer, self.output_size, context) as writer:
+        with ImageWriter(out, len(chosen), self.tokenizer, self.output_size, context) as writer:
             for start, stop in _batches(len(chosen), self.tokenizer):
                 tokens_BT = self.documents.gather(chosen[start:stop])
                 writer.add(tokens_BT, trace(tokens_BT, start))
@@ -170,7 +198,42 @@ class Replay:
 
     def load(self, artifact: Artifact) -> SampleSet:
         """Open the replayed documents."""
-        return SampleSet(artifact=artifact)
+        return SampleSet(artifact=artifact, documents=self.documents)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decode:
+    """Real documents as images, without a trace and so whatever the sampler.
+
+    Attributes:
+        documents: the token set to draw from.
+        tokenizer, seed, output_size: those of :class:`Generate`.
+        num_skipped: leave out the first ones that evaluation draws.
+        num_images: how many at most, after them.
+    """
+
+    kind: ClassVar[str] = "images"
+    VERSION: ClassVar[int] = 1
+    documents: DocumentSource
+    tokenizer: Tokenizer
+    num_skipped: int
+    num_images: int
+    seed: int
+    output_size: int | None = None
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Choose documents, decode, write."""
+        order = select_documents(self.documents.num_documents, self.seed)
+        chosen = order[self.num_skipped : self.num_skipped + self.num_images]
+        np.save(out / "documents.npy", chosen)
+        with ImageWriter(out, len(chosen), self.tokenizer, self.output_size, context) as writer:
+            for start, stop in _batches(len(chosen), self.tokenizer):
+                writer.add(self.documents.gather(chosen[start:stop]), None)
+        return writer.facts()
+
+    def load(self, artifact: Artifact) -> SampleSet:
+        """Open the images."""
+        return SampleSet(artifact=artifact, documents=self.documents)
 
 
 def select_documents(num_documents: int, seed: int) -> NDArray[np.int64]:
@@ -190,7 +253,7 @@ def _batches(count: int, tokenizer: Tokenizer) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, count)
 
 
-class _Writer(ExitStack):
+class ImageWriter(ExitStack):
     """The files of ``count`` samples: opened at once, written batch by batch."""
 
     def __init__(
@@ -207,15 +270,13 @@ class _Writer(ExitStack):
         self.shown: list[Images] = []
         self.forced_steps = self.suffix_tokens = self.image_size = 0
         self.files: dict[str, BinaryIO] = {}
-        (folder / TRACE).mkdir()
+        self.traced = False
 
-    def add(self, tokens_BT: Tokens, trace: Trace) -> None:
-        """Append rows: tokens, trace, decoded images."""
+    def add(self, tokens_BT: Tokens, trace: Trace | None) -> None:
+        """Append rows: tokens, trace where there is one, decoded images."""
         self._append("tokens", tokens_BT)
-        for field in fields(Trace):
-            self._append(f"{TRACE}/{field.name}", getattr(trace, field.name))
-        self.forced_steps += int((trace.num_distinct == 1).sum())
-        self.suffix_tokens += int(trace.suffix_len.sum(dtype=np.int64))
+        if trace is not None:
+            self._append_trace(trace)
         task = self.context.progress.start("decode", len(tokens_BT), "images")
         starts = range(0, len(tokens_BT), _DECODE_BATCH)
         with ThreadPoolExecutor(self.context.workers) as pool:
@@ -233,14 +294,26 @@ class _Writer(ExitStack):
         self.image_size = int(images.shape[1])
         self.context.progress.finish(task)
 
+    def _append_trace(self, trace: Trace) -> None:
+        self.traced = True
+        (self.folder / TRACE).mkdir(exist_ok=True)
+        for field in fields(Trace):
+            self._append(f"{TRACE}/{field.name}", getattr(trace, field.name))
+        self.forced_steps += int((trace.num_distinct == 1).sum())
+        self.suffix_tokens += int(trace.suffix_len.sum(dtype=np.int64))
+
     def facts(self) -> dict[str, Any]:
         """Write the grid; what was counted."""
         pictures.save_png(self.folder / "grid.png", pictures.grid(np.concatenate(self.shown)))
         num_tokens = self.tokenizer.num_tokens
-        return {
+        counts = {
             "num_images": self.count,
             "num_tokens": num_tokens,
             "image_size": self.image_size,
+        }
+        if not self.traced:
+            return counts
+        return counts | {
             "forced_steps": self.forced_steps,
             "mean_suffix_len": self.suffix_tokens / (self.count * num_tokens),
         }

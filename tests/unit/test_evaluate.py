@@ -62,6 +62,7 @@ def evaluate(context: RunContext, *metrics: Any, **changes: Any) -> Evaluation:
         "tokenizer": TOKENIZER,
         "model": MemoryModel(CORPUS),
         "seed": 0,
+        "near_duplicate_rms": 6.0,
     }
     return context.make(Evaluate(**fields | changes))
 

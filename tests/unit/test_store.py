@@ -20,8 +20,9 @@ from imagegram.executors.process import ProcessExecutor
 from imagegram.executors.serial import SerialExecutor
 from imagegram.stages.context import RunContext
 from imagegram.stages.embed import EmbedReference
-from imagegram.stages.evaluate import Evaluate, MeasureMetric
+from imagegram.stages.evaluate import Evaluate
 from imagegram.stages.index import BuildIndex, BuildIndexShard
+from imagegram.stages.measure import Measure
 from imagegram.stages.tokenize import Tokenize, TokenizeShard
 from imagegram.store.artifacts import Artifact, ArtifactStore, fingerprint
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
@@ -104,7 +105,7 @@ def test_a_changed_version_is_another_artifact(
     [
         (Tokenize, TokenizeShard),
         (BuildIndex, BuildIndexShard),
-        (Evaluate, MeasureMetric),
+        (Evaluate, Measure),
         (Evaluate, EmbedReference),
     ],
 )

@@ -1,0 +1,136 @@
+"""Planted: documents whose copying is known, to tell what each metric makes of it.
+
+    Replay(documents=Planted(recipe="copies_5", train=tokens, holdout=holdout, ...), ...)
+
+``shuffled``: held-out images whose tokens are shuffled among those of the same level and channel;
+the null: no picture, nothing copied but what chance copies. ``copies_5``: held-out images of which
+5 % are training images. ``collages``: every image is put together from the quarters of four
+training images, in token space, at every level; of ordered sequences, from four stretches.
+
+>>> parse_recipe("copies_20"), parse_recipe("collages")
+(('copies', 20.0), ('collages', 0.0))
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.errors import ConfigError, did_you_mean
+from imagegram.protocols import Documents
+from imagegram.records import Tokens
+from imagegram.stages.generate import select_documents
+from imagegram.tokenizers.layout import TokenLayout
+
+RECIPES: Final = ("shuffled", "copies_1", "copies_5", "copies_20", "collages")
+
+
+def parse_recipe(recipe: str) -> tuple[str, float]:
+    """What to plant, and the per cent of copies.
+
+    Raises:
+        ConfigError: for anything else; says what there is.
+    """
+    if recipe in ("shuffled", "collages"):
+        return recipe, 0.0
+    found = re.fullmatch(r"copies_(\d+)", recipe)
+    if found is None or not 1 <= int(found[1]) <= 100:
+        raise ConfigError(
+            f"planted: unknown recipe {recipe!r}; {did_you_mean(recipe, RECIPES)}; copies_N plants "
+            "N per cent, 1 ... 100"
+        )
+    return "copies", float(found[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planted:
+    """As many documents as the floor has, made of held-out and training documents.
+
+    Attributes:
+        recipe: see the module.
+        train, holdout: where they are taken from, in the order of :func:`select_documents`: the
+            floor's and the ceiling's own images.
+        layout: of the tokenizer.
+        num_documents: how many; no more than there are held-out documents.
+        seed: of the choice and the shuffling.
+    """
+
+    VERSION: ClassVar[int] = 1
+    recipe: str
+    train: Documents
+    holdout: Documents
+    layout: TokenLayout
+    num_documents: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        parse_recipe(self.recipe)
+
+    @property
+    def num_copied(self) -> int:
+        """Documents that are whole training documents: the per cent asked for, at least one."""
+        kind, percent = parse_recipe(self.recipe)
+        return max(1, round(self.num_documents * percent / 100)) if kind == "copies" else 0
+
+    def identity(self) -> dict[str, Any]:
+        """Recipe, sources, count and seed; the layout is the tokens' own."""
+        return {
+            "class": type(self).__name__,
+            "version": self.VERSION,
+            "recipe": self.recipe,
+            "train": self.train.identity(),
+            "holdout": self.holdout.identity(),
+            "num_documents": self.num_documents,
+            "seed": self.seed,
+        }
+
+    def gather(self, document_ids: Sequence[int] | NDArray[np.integer[Any]]) -> Tokens:
+        """(B, T) uint16 tokens of planted documents 0 ... num_documents - 1."""
+        rows = np.asarray(document_ids, dtype=np.int64)
+        train = select_documents(self.train.num_documents, self.seed)[: self.num_documents]
+        if self.recipe == "collages":
+            return self._collages(train, rows)
+        holdout = select_documents(self.holdout.num_documents, self.seed)
+        tokens_BT = self.holdout.gather(holdout[rows])
+        if self.recipe == "shuffled":
+            return np.stack([self._shuffled(*pair) for pair in zip(tokens_BT, rows, strict=True)])
+        copied = rows < self.num_copied
+        tokens_BT[copied] = self.train.gather(train[rows[copied] % len(train)])
+        return tokens_BT
+
+    def _collages(self, train: NDArray[np.int64], rows: NDArray[np.int64]) -> Tokens:
+        quarter_T = quarters(self.layout)
+        parts = [self.train.gather(train[(rows + quarter) % len(train)]) for quarter in range(4)]
+        return np.choose(quarter_T, parts).astype(np.uint16)
+
+    def _shuffled(self, tokens_T: Tokens, row: np.int64) -> Tokens:
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, int(row)]))
+        shuffled = tokens_T.copy()
+        for level in range(self.layout.num_levels):
+            for channel in range(self.layout.num_channels):
+                where = (self.layout.level == level) & (self.layout.channel == channel)
+                shuffled[where] = rng.permutation(tokens_T[where])
+        return shuffled
+
+
+def quarters(layout: TokenLayout) -> NDArray[np.int64]:
+    """(T,) quarter 0 ... 3 that every position lies in.
+
+    Of a level with rows: left or right of the middle, above or below it. Of an ordered sequence:
+    its first, second, third and last stretch.
+
+    >>> quarters(TokenLayout.pyramid((2,))).tolist()
+    [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    >>> quarters(TokenLayout.sequence(8)).tolist()
+    [0, 0, 1, 1, 2, 2, 3, 3]
+    """
+    heights, widths = np.array(layout.heights), np.array(layout.widths)
+    height, width = heights[layout.level], widths[layout.level]
+    below, right = 2 * layout.row >= height, 2 * layout.column >= width
+    in_rows = np.where(height > 1, 2 * below + right, 4 * layout.column // width)
+    return np.asarray(in_rows, dtype=np.int64)
