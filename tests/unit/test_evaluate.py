@@ -20,7 +20,7 @@ from imagegram.metrics.prdc import PrdcMetric
 from imagegram.records import Features, Images, Measured, Measurement
 from imagegram.stages.context import RunContext
 from imagegram.stages.embed import Embed, EmbedReference
-from imagegram.stages.evaluate import Evaluate, Evaluation, Score, combine
+from imagegram.stages.evaluate import Evaluate, Evaluation, Score, combine, normalized
 from imagegram.stages.generate import select_documents
 from imagegram.stages.match import Match
 from imagegram.store.artifacts import ArtifactStore
@@ -43,6 +43,18 @@ class CountingEncoder:
     def encode(self, images_BHWC: Images) -> Features:
         self.seen.append(len(images_BHWC))
         return images_BHWC.mean(axis=(1, 2)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class MarkedImages(MemoryImages):
+    """The same tokens in another artifact, as a replay under another sampler is."""
+
+    @classmethod
+    def of(cls, images: MemoryImages) -> MarkedImages:  # type: ignore[override]
+        return cls(tokens=images.tokens, trace=images.trace, images=images.images)
+
+    def identity(self) -> str:
+        return f"other_{super().identity()}"
 
 
 @pytest.fixture
@@ -194,3 +206,70 @@ def test_what_is_not_a_number_becomes_null() -> None:
     assert record["notes"]["x"] == "generated: not a finite number"
     assert record["intervals"]["x"]["floor"] == [1.0, 3.0]
     json.dumps(record, allow_nan=False)
+
+
+def test_planted_sets_are_measured_beside_the_others(context: RunContext) -> None:
+    half = MemoryImages.of(np.concatenate([CORPUS.all[100:125], random_tokens(25, seed=8)]))
+    evaluation = evaluate(context, CopyingMetric(), planted={"copies_50": half})
+    values = evaluation.values["exact_copy_rate"]
+    assert values == {"generated": 0.2, "floor": 0.0, "ceiling": 1.0, "copies_50": 0.5}
+    low, high = evaluation.intervals["exact_copy_rate"]["copies_50"]
+    assert low is not None
+    assert high is not None
+    assert low < 0.5 < high
+    assert evaluation.scores["exact_copy_rate"].normalized == 0.2
+    assert set(evaluation.curves) == set(values)
+
+
+def test_a_metric_that_reads_no_trace_measures_real_images_once(context: RunContext) -> None:
+    def made() -> int:
+        return len(list((context.store.root / "measurement").glob("[0-9a-f]*")))
+
+    evaluate(context, NoveltyMetric(max_n=4, shown_n=(4,)), CopyingMetric())
+    before = made()
+    other = {
+        name: MemoryImages.of(images.tokens, num_distinct=np.ones(images.tokens.shape, np.uint16))
+        for name, images in {"floor": FLOOR, "ceiling": CEILING, "generated": SAMPLES}.items()
+    }
+    again = {name: MarkedImages.of(images) for name, images in other.items()}
+    evaluation = evaluate(context, NoveltyMetric(max_n=4, shown_n=(4,)), CopyingMetric(), **again)
+    assert made() == before + 3  # copying reads traces: all three once more; novelty none
+    assert evaluation.scores["forced_copy_rate"].value == 1.0
+
+
+def test_a_metric_that_promised_not_to_read_a_trace_may_not(context: RunContext) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Liar:
+        READS_TRACE: ClassVar[bool] = False
+        name: str = "liar"
+
+        def measure(self, *, generated: Any, reference: Any) -> Measurement:
+            value = float(generated.trace.entropy.mean())
+            return Measurement(scalars={"lie": Measured(value=value)}, curves={})
+
+    with pytest.raises(ConfigError, match="READS_TRACE"):
+        evaluate(context, Liar())
+
+
+@pytest.mark.parametrize(
+    ("floor", "ceiling", "expected"),
+    [
+        ((0.0, 0.0, 0.1), (1.0, 0.9, 1.0), 0.2),
+        ((1.0, 0.9, 1.1), (0.0, -0.1, 0.1), 0.8),  # training images read lower
+        ((0.0, -0.6, 0.6), (1.0, 0.4, 1.6), None),  # not told apart
+        ((0.2, None, None), (0.2, None, None), None),
+        ((None, None, None), (1.0, 0.9, 1.0), None),
+    ],
+)
+def test_a_value_is_normalized_where_the_metric_tells_held_out_from_training(
+    floor: tuple[float | None, ...], ceiling: tuple[float | None, ...], expected: float | None
+) -> None:
+    parts = {
+        name: Measured(value=value, low=low, high=high)
+        for name, (value, low, high) in {
+            "generated": (0.2, 0.1, 0.3),
+            "floor": floor,
+            "ceiling": ceiling,
+        }.items()
+    }
+    assert normalized(parts) == expected
