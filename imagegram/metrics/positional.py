@@ -8,7 +8,7 @@ The first is answered by sorting, not by comparing pairs. The positional Burrows
 (Durbin, "Efficient haplotype matching and storage using the positional Burrows-Wheeler transform",
 Bioinformatics 2014) keeps all sequences in the order of their reversed prefixes and knows from
 which position on neighbours agree. A document that agrees longest with a row stands next to it
-(rows in between aside), so one stable counting sort a position is all: about 16 ns x (N + B) x T on
+(rows in between aside), so one stable counting sort a position is all: about 20 ns x (N + B) x T on
 one core of an AMD EPYC. The second needs all pairs, at 0.03 ns a comparison for tokens below 256
 and 0.04 ns for larger ones.
 
