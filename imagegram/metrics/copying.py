@@ -3,94 +3,124 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from imagegram.errors import ConfigError
+from imagegram.metrics.coverage import usage_scores
 from imagegram.metrics.functional import length_counts, length_edges
-from imagegram.metrics.intervals import clopper_pearson, mean_over_images
-from imagegram.metrics.sources import parse_sources
-from imagegram.metrics.tiles import row_tiles
+from imagegram.metrics.intervals import clopper_pearson, mean_over_images, quantile_over_images
+from imagegram.metrics.sources import Sources, check_candidates, parse_images
 from imagegram.protocols import ImageSet, Reference
-from imagegram.records import Measurement
+from imagegram.records import Measured, Measurement, Trace
+from imagegram.tokenizers.layout import TokenLayout
 
-#: Tokens that are parsed at a time.
-_TOKENS: Final = 1 << 23
+_HIGH_QUANTILE: Final = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
 class CopyingMetric:
-    """Copies, measured against the index and in the trace.
+    """Copies, measured against the index and in the trace; sources as in ``metrics/sources.py``.
 
     ``exact_copy_rate``: images whose tokens are those of a training document.
-    ``largest_source_share``: mean over images of the share of tokens credited to one training
-    document, see ``metrics/sources.py``. ``forced_copy_rate``: steps with a single possible next
+    ``largest_source_share``: share of an image's tokens that is credited to one cluster of
+    near-duplicates, mean over images; ``max_source_share_p95``: its 95th percentile.
+    ``num_phrases``: fewest cut-and-paste operations that make an image, mean over images.
+    ``num_effective_sources``: exp(entropy) of the shares of an image's sources, mean over the
+    images that have one. ``source_coverage`` and ``source_gini``: use of the training corpus by all
+    images, see ``metrics/coverage.py``. ``forced_copy_rate``: steps with a single possible next
     token, which was the one written. ``mean_copied_span``: tokens of the phrase that a token lies
-    in, averaged over tokens. A training image reads 1, 1, -, T.
+    in, averaged over tokens. Training images read 1, 1, 1, 1 phrase, 1 source, and a span of T.
 
     Attributes:
         name: of this metric in the configuration.
         max_candidates: occurrences of a phrase among which its source is chosen.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     READS_TRACE: ClassVar[bool] = True
 
     name: str = "copying"
     max_candidates: int = 64
 
     def __post_init__(self) -> None:
-        if self.max_candidates < 1:
-            raise ConfigError(
-                f"metric.{self.name}.max_candidates is {self.max_candidates}; use 1 or more"
-            )
+        check_candidates(self.name, self.max_candidates)
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one image set against the index, and read its trace; takes up to 0.4 GB."""
-        layout, seed, index = reference.layout, reference.seed, reference.index
+        layout, index, clusters = reference.layout, reference.index, reference.clusters()
         edges = length_edges(layout.num_tokens)
-        num_images = generated.num_images
-        equal_B = np.empty(num_images, dtype=np.bool_)
-        forced_B, spans_B, shares_B = (np.empty(num_images) for _ in range(3))
-        documents_B = np.empty(num_images, dtype=np.int64)
         histograms = np.zeros((layout.num_levels, len(edges)), dtype=np.int64)
-        lengths_BT, trace = reference.match_lengths(generated), generated.trace
-        task = reference.progress.start("copies", num_images, "images")
-        for rows in row_tiles(num_images, max(_TOKENS // layout.num_tokens, 1)):
-            tokens_BT = np.asarray(generated.tokens[rows])
-            equal_B[rows] = index.documents_equal(tokens_BT, workers=reference.workers) > 0
-            sources = parse_sources(
-                index,
-                tokens_BT,
-                lengths_BT[rows],
-                max_candidates=self.max_candidates,
-                workers=reference.workers,
+        credited_N = np.zeros(len(clusters), dtype=np.int64)
+        trace, parts = generated.trace, []
+        parses = parse_images(generated, reference, max_candidates=self.max_candidates)
+        for rows, tokens_BT, sources in parses:
+            equal_B = index.documents_equal(tokens_BT, workers=reference.workers) > 0
+            parts.append(
+                {
+                    "exact_copy": equal_B.astype(np.float64),
+                    "forced": _forced_steps(trace, rows),
+                    "source_share": sources.shares,
+                    "source_document": sources.documents.astype(np.float64),
+                    "num_phrases": sources.num_phrases.astype(np.float64),
+                    "num_effective": sources.num_effective,
+                    "copied_span": sources.span_lengths.mean(axis=1),
+                    **_level_shares(sources, clusters, layout),
+                }
             )
-            shares_B[rows], documents_B[rows] = sources.shares, sources.documents
-            spans_B[rows] = sources.span_lengths.mean(axis=1)
-            forced = (trace.num_distinct[rows] == 1) & (trace.source_document[rows] >= 0)
-            forced_B[rows] = forced.mean(axis=1)
+            seen = sources.token_documents[sources.token_documents >= 0]
+            credited_N += np.bincount(clusters[seen], minlength=len(clusters))
             for level, positions in enumerate(layout.level_slices):
                 histograms[level] += length_counts(sources.span_lengths[:, positions], edges)
-            reference.progress.advance(task, len(tokens_BT))
-        reference.progress.finish(task)
-        curves = {
-            "copied_span_edges": edges.astype(np.float64),
-            "source_share": shares_B,
-            "source_document": documents_B.astype(np.float64),
-            "exact_copy": equal_B.astype(np.float64),
-        }
+        images = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        curves = {name: images[name] for name in ("source_share", "source_document", "exact_copy")}
+        curves["copied_span_edges"] = edges.astype(np.float64)
         for level, counts in enumerate(histograms):
             curves[f"copied_span_level{level}"] = counts / max(1, counts.sum())
+            name = f"source_share_level{level}"
+            curves[name] = images[name].mean(keepdims=True)
         return Measurement(
             scalars={
-                "exact_copy_rate": clopper_pearson(
-                    successes=int(equal_B.sum()), trials=len(equal_B)
-                ),
-                "largest_source_share": mean_over_images(shares_B, seed=seed),
-                "forced_copy_rate": mean_over_images(forced_B, seed=seed),
-                "mean_copied_span": mean_over_images(spans_B, seed=seed),
+                **_scores(images, seed=reference.seed),
+                **usage_scores(credited_N, clusters),
             },
             curves=curves,
         )
+
+
+def _scores(images: dict[str, NDArray[np.float64]], *, seed: int) -> dict[str, Measured]:
+    """Scores of an image set from one number an image."""
+    exact, shares = images["exact_copy"], images["source_share"]
+    sources = images["num_effective"][images["num_effective"] > 0]
+    nobody = Measured(value=None, note="no token is credited to a training image")
+    return {
+        "exact_copy_rate": clopper_pearson(successes=int(exact.sum()), trials=len(exact)),
+        "largest_source_share": mean_over_images(shares, seed=seed),
+        "max_source_share_p95": quantile_over_images(
+            shares, _HIGH_QUANTILE, lowest=0.0, highest=1.0
+        ),
+        "num_phrases": mean_over_images(images["num_phrases"], seed=seed),
+        "num_effective_sources": mean_over_images(sources, seed=seed) if sources.size else nobody,
+        "forced_copy_rate": mean_over_images(images["forced"], seed=seed),
+        "mean_copied_span": mean_over_images(images["copied_span"], seed=seed),
+    }
+
+
+def _forced_steps(trace: Trace, rows: slice) -> NDArray[np.float64]:
+    """(B,) share of steps with a single possible next token, which was the one written."""
+    forced = (trace.num_distinct[rows] == 1) & (trace.source_document[rows] >= 0)
+    shares_B: NDArray[np.float64] = forced.mean(axis=1)
+    return shares_B
+
+
+def _level_shares(
+    sources: Sources, clusters: NDArray[np.int64], layout: TokenLayout
+) -> dict[str, NDArray[Any]]:
+    """(B,) share of each level's tokens that are credited to the image's largest source."""
+    shares = {}
+    for level, positions in enumerate(layout.level_slices):
+        documents = sources.token_documents[:, positions]
+        own = (clusters[documents] == sources.clusters[:, None]) & (documents >= 0)
+        shares[f"source_share_level{level}"] = own.mean(axis=1)
+    return shares

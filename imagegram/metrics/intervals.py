@@ -1,8 +1,9 @@
 """95 % intervals, and where to refuse one.
 
 Tokens of one image depend on each other, so images are resampled, never tokens. Rates of whole
-images get Clopper-Pearson. Distances of whole sets get a jackknife: a bootstrap repeats rows, which
-adds the small-sample bias of a Frechet distance a second time and can exclude its own estimate.
+images get Clopper-Pearson, quantiles order statistics. Distances of whole sets get a jackknife: a
+bootstrap repeats rows, which adds the small-sample bias of a Frechet distance a second time and can
+exclude its own estimate.
 
 >>> round(clopper_pearson(successes=0, trials=1000).high, 5)
 0.00368
@@ -59,6 +60,63 @@ def mean_over_images(values_B: NDArray[np.float64], *, seed: int) -> Measured:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
     return Measured(value=mean, low=float(low), high=float(high))
+
+
+def ratio_over_images(
+    parts_B: NDArray[np.float64], wholes_B: NDArray[np.float64], *, seed: int
+) -> Measured:
+    """A share of all that the images hold, with a percentile bootstrap over images.
+
+    Args:
+        parts_B: how much of each image.
+        wholes_B: of how much; 0 for images that have nothing to count, not for all.
+        seed: of the resampling.
+
+    Returns:
+        ``sum parts / sum wholes``; no interval for fewer than :data:`MIN_IMAGES` images that have
+        something, nor when all their shares are equal.
+    """
+    used = wholes_B > 0
+    parts, wholes = parts_B[used], wholes_B[used]
+    ratio = float(parts.sum() / wholes.sum())
+    if len(parts) < MIN_IMAGES or np.ptp(parts / wholes) == 0:
+        return Measured(value=ratio)
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    ratios = []
+    for _ in range(_RESAMPLES // _RESAMPLE_BLOCK):
+        rows = rng.integers(len(parts), size=(_RESAMPLE_BLOCK, len(parts)))
+        ratios.append(parts[rows].sum(axis=1) / wholes[rows].sum(axis=1))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.concatenate(ratios), [tail, 1 - tail])
+    return Measured(value=ratio, low=float(low), high=float(high))
+
+
+def quantile_over_images(
+    values_B: NDArray[np.float64], quantile: float, *, lowest: float, highest: float
+) -> Measured:
+    """A quantile of one number an image, with its interval by order statistics.
+
+    The ends are two of the sorted values. Which ones follows from the binomial number of images
+    below the quantile, whatever the numbers' distribution: it covers at least 95 % at every N
+    (Conover, Practical Nonparametric Statistics, 3.2). A bootstrap of the 95th percentile covers
+    83 % at 64 images and 92 % at 200.
+
+    Args:
+        values_B: one number an image, at least one.
+        quantile: 0 ... 1.
+        lowest: no number can be smaller: the end where no image can be it.
+        highest: no number can be larger.
+    """
+    from scipy.stats import binom
+
+    tail = (1 - CONFIDENCE) / 2
+    ranks = binom.ppf([tail, 1 - tail], len(values_B), quantile)
+    ordered = np.concatenate([[lowest], np.sort(values_B), [highest]])
+    return Measured(
+        value=float(np.quantile(values_B, quantile)),
+        low=float(ordered[int(ranks[0])]),
+        high=float(ordered[int(ranks[1]) + 1]),
+    )
 
 
 def delete_block_jackknife(

@@ -4,23 +4,33 @@ Reading left to right, take the longest run that the training corpus holds, then
 the fewest cut-and-paste operations that make the image (greedy is optimal for this; Ziv and Merhav,
 "A measure of relative entropy between individual sequences", IEEE Trans. Inf. Theory 1993).
 
-Each phrase is credited to *one* training document among its first ``max_candidates`` occurrences
-(shard by shard, table order): the one that was credited with most tokens of this image so far,
-ties to the smallest document id. A token that the corpus does not hold is credited to nobody. So a
-training image is one phrase of one source. A frequent phrase may have its true source beyond the
-candidates: shares are lower bounds, for all image sets alike.
+A source is a cluster of near-duplicate training documents: a picture that the corpus holds twice is
+one source. Each phrase is credited to *one* cluster among those of its first ``max_candidates``
+occurrences (shard by shard, table order): the one that was credited with most tokens of this image
+so far, ties to the smallest cluster id. Inside the cluster it is credited to one of the documents
+among these occurrences by the same rule: most tokens of this image so far, ties to the smallest
+document id. A token that the corpus does not hold is a phrase of its own and credited to nobody. So
+a training image is one phrase of one source. A frequent phrase may have its true source beyond the
+candidates, the sooner the more copies the corpus holds: shares are lower bounds, for all image sets
+alike.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.protocols import Index
+from imagegram.errors import ConfigError
+from imagegram.metrics.tiles import row_tiles
+from imagegram.protocols import ImageSet, Index, Reference
 from imagegram.records import Tokens
+
+#: Tokens that are parsed at a time.
+_TOKENS: Final = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +39,47 @@ class Sources:
 
     Attributes:
         span_lengths: (B, T) int32 length of the phrase that each token lies in; 0: unseen token.
-        documents: (B,) int64 training document with most credited tokens; -1: none.
-        shares: (B,) float64 share of the image's tokens credited to it, 0 ... 1.
+        token_documents: (B, T) int32 training document that each token is credited to; -1: none.
+        num_phrases: (B,) int64 phrases, unseen tokens included.
+        clusters: (B,) int64 cluster with most credited tokens, ties to the smallest id; -1: none.
+        documents: (B,) int64 document of that cluster with most credited tokens, ties to the
+            smallest id; -1: none.
+        shares: (B,) float64 share of the image's tokens credited to that cluster, 0 ... 1.
+        num_effective: (B,) float64 exp(entropy) of the clusters' shares of the credited tokens,
+            natural logarithm: 1 is one source, k is k equal ones; 0: no token is credited.
     """
 
     span_lengths: NDArray[np.int32]
+    token_documents: NDArray[np.int32]
+    num_phrases: NDArray[np.int64]
+    clusters: NDArray[np.int64]
     documents: NDArray[np.int64]
     shares: NDArray[np.float64]
+    num_effective: NDArray[np.float64]
+
+
+class TokenSources(NamedTuple):
+    """The place in the training corpus that each token is credited to.
+
+    Attributes:
+        documents: (B, T) int64 training document; -1: none.
+        positions: (B, T) int64 position of the token inside that document; -1: none.
+        span_lengths: (B, T) int32 length of the phrase that the token lies in; 0: unseen token.
+    """
+
+    documents: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    span_lengths: NDArray[np.int32]
+
+
+def check_candidates(name: str, max_candidates: int) -> None:
+    """Check the knob that every metric of sources has.
+
+    Raises:
+        ConfigError: when it is less than 1.
+    """
+    if max_candidates < 1:
+        raise ConfigError(f"metric.{name}.max_candidates is {max_candidates}; use 1 or more")
 
 
 def parse_sources(
@@ -43,15 +87,17 @@ def parse_sources(
     tokens_BT: Tokens,
     lengths_BT: NDArray[np.integer[Any]],
     *,
+    clusters: NDArray[np.integer[Any]],
     max_candidates: int = 64,
     workers: int | None = None,
 ) -> Sources:
     """Parse every row and credit its phrases.
 
     Args:
-        index: over the training documents.
+        index: over the N training documents.
         tokens_BT: images.
         lengths_BT: their longest matches, as the index gives them.
+        clusters: (N,) cluster of each document: the lowest document id in it.
         max_candidates: occurrences of a phrase among which its source is chosen.
         workers: threads; None: all cores.
     """
@@ -60,10 +106,67 @@ def parse_sources(
     phrases = index.parse_rows(
         tokens_BT, lengths_BT, max_occurrences=max_candidates, workers=workers
     )
-    num_tokens = tokens_BT.shape[1]
-    spans_BT, documents_B, credited_B = credit(
-        phrases, num_documents=index.num_documents, num_tokens=num_tokens
+    return credit(
+        phrases, clusters=np.asarray(clusters, dtype=np.int64), num_tokens=tokens_BT.shape[1]
     )
-    return Sources(
-        span_lengths=spans_BT, documents=documents_B, shares=credited_B / max(num_tokens, 1)
+
+
+def parse_images(
+    generated: ImageSet, reference: Reference, *, max_candidates: int
+) -> Iterator[tuple[slice, Tokens, Sources]]:
+    """Parse an image set, some millions of tokens at a time; takes up to 0.3 GB.
+
+    Yields:
+        Rows, their tokens and their sources.
+    """
+    clusters, lengths_BT = reference.clusters(), reference.match_lengths(generated)
+    num_images, num_tokens = generated.num_images, reference.layout.num_tokens
+    task = reference.progress.start("sources", num_images, "images")
+    for rows in row_tiles(num_images, max(_TOKENS // num_tokens, 1)):
+        tokens_BT = np.asarray(generated.tokens[rows])
+        sources = parse_sources(
+            reference.index,
+            tokens_BT,
+            lengths_BT[rows],
+            clusters=clusters,
+            max_candidates=max_candidates,
+            workers=reference.workers,
+        )
+        yield rows, tokens_BT, sources
+        reference.progress.advance(task, len(tokens_BT))
+    reference.progress.finish(task)
+
+
+def token_sources(
+    index: Index,
+    tokens_BT: Tokens,
+    lengths_BT: NDArray[np.integer[Any]],
+    *,
+    clusters: NDArray[np.integer[Any]],
+    max_candidates: int = 64,
+    workers: int | None = None,
+) -> TokenSources:
+    """Documents and positions that :func:`parse_sources` credits, for the rows of a report.
+
+    Where a phrase occurs more than once in its document, it was taken from the place nearest to its
+    own position, the earlier of two that are as near.
+
+    Args: as :func:`parse_sources`.
+    """
+    from imagegram.metrics.credit import nearest_places
+
+    rows = np.ascontiguousarray(tokens_BT)
+    sources = parse_sources(
+        index, rows, lengths_BT, clusters=clusters, max_candidates=max_candidates, workers=workers
+    )
+    documents_BT = sources.token_documents.astype(np.int64)
+    positions_BT = np.full(rows.shape, -1, dtype=np.int64)
+    for row, documents, spans, positions in zip(
+        rows, documents_BT, sources.span_lengths, positions_BT, strict=True
+    ):
+        # One document at a time: a row of a long pyramid may have thousands of them.
+        for document in np.unique(documents[documents >= 0]).tolist():
+            nearest_places(row, documents, spans, document, index.document(document), positions)
+    return TokenSources(
+        documents=documents_BT, positions=positions_BT, span_lengths=sources.span_lengths
     )

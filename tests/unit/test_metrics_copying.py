@@ -1,91 +1,17 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from imagegram.encoders.pixels import PixelEncoder
 from imagegram.errors import ConfigError
-from imagegram.indexes.naive import NaiveIndex
-from imagegram.indexes.native import NativeIndex
+from imagegram.metrics import sources
 from imagegram.metrics.copying import CopyingMetric
+from imagegram.metrics.duplication import DuplicationMetric
 from imagegram.metrics.frechet import FrechetMetric
 from imagegram.metrics.novelty import NoveltyMetric, OrderMetric
 from imagegram.metrics.prdc import PrdcMetric
-from imagegram.metrics.sources import parse_sources
 from tests.image_sets import LAYOUT, MemoryImages, MemoryReference, MemoryTokens, random_tokens
-from tests.index_folders import BruteForce, stream_of, write_index
-
-DOCUMENT = st.lists(st.integers(0, 3), min_size=5, max_size=5)
-SHARD = st.lists(DOCUMENT, min_size=1, max_size=4)
-
-
-def brute_parse(shards: list[list[list[int]]], row: list[int]) -> tuple[list[int], int, float]:
-    """The definition by scanning: span lengths, best document, its share (no candidate limit)."""
-    brute = BruteForce([stream_of(shard) for shard in shards])
-    firsts = np.cumsum([0, *map(len, shards)])
-    credit: dict[int, int] = {}
-    spans: list[int] = []
-    while len(spans) < len(row):
-        start = len(spans)
-        length = max(n for n in range(len(row) - start + 1) if brute.count(row[start : start + n]))
-        if length == 0:
-            spans.append(0)
-            continue
-        places = brute.places(row[start : start + length])
-        documents = {int(firsts[s]) + i // (len(row) + 1) for s, i in places}
-        source = min(documents, key=lambda d: (-credit.get(d, 0), d))
-        credit[source] = credit.get(source, 0) + length
-        spans += [length] * length
-    best = min(credit, key=lambda d: (-credit[d], d), default=-1)
-    return spans, best, credit.get(best, 0) / len(row)
-
-
-@settings(deadline=None)
-@given(
-    shards=st.lists(SHARD, min_size=1, max_size=3),
-    row=st.lists(st.integers(0, 4), min_size=5, max_size=5),
-)
-def test_the_parse_credits_sources_by_definition(
-    shards: list[list[list[int]]], row: list[int]
-) -> None:
-    index = NaiveIndex.of_streams([stream_of(shard) for shard in shards])
-    rows = np.array([row], np.uint16)
-    sources = parse_sources(index, rows, index.match_lengths(rows))
-    spans, document, share = brute_parse(shards, row)
-    assert sources.span_lengths[0].tolist() == spans
-    assert sources.documents[0] == document
-    assert sources.shares[0] == pytest.approx(share)
-
-
-def test_native_and_naive_index_give_the_same_sources(tmp_path: Path) -> None:
-    shards = [random_tokens(6, seed=seed, vocabulary=3).tolist() for seed in (0, 1)]
-    folders = [write_index(tmp_path / str(i), shard) for i, shard in enumerate(shards)]
-    native = NativeIndex.open(folders)
-    naive = NaiveIndex.of_streams([stream_of(shard) for shard in shards])
-    rows = random_tokens(8, seed=2, vocabulary=4)
-    lengths = native.match_lengths(rows)
-    for limit in (64, 2):
-        ours = parse_sources(native, rows, lengths, max_candidates=limit)
-        theirs = parse_sources(naive, rows, lengths, max_candidates=limit)
-        np.testing.assert_array_equal(ours.span_lengths, theirs.span_lengths)
-        np.testing.assert_array_equal(ours.documents, theirs.documents)
-        np.testing.assert_array_equal(ours.shares, theirs.shares)
-
-
-def test_a_phrase_goes_to_the_source_that_explains_most_so_far() -> None:
-    # "1 2" is in both documents; after "7 8 9" of document 1 it is credited to document 1, before
-    # it to document 0, the smaller id.
-    shards = [[[1, 2, 5, 5, 5], [7, 8, 9, 1, 2]]]
-    index = NaiveIndex.of_streams([stream_of(shard) for shard in shards])
-    rows = np.array([[7, 8, 9, 7, 8], [1, 2, 7, 8, 9], [9, 7, 1, 2, 3]], np.uint16)
-    sources = parse_sources(index, rows, index.match_lengths(rows))
-    assert sources.documents.tolist() == [1, 1, 1]
-    assert sources.shares.tolist() == [1.0, 0.6, 0.8]
-    assert sources.span_lengths.tolist() == [[3, 3, 3, 2, 2], [2, 2, 3, 3, 3], [1, 1, 2, 2, 0]]
 
 
 @pytest.fixture(scope="module")
@@ -110,14 +36,21 @@ def test_planted_copies_are_recovered(corpus: MemoryTokens) -> None:
 def test_a_training_image_reads_one_and_a_novel_one_nearly_nothing(corpus: MemoryTokens) -> None:
     reference = MemoryReference(corpus)
     ceiling = CopyingMetric().measure(generated=MemoryImages.of(corpus.all), reference=reference)
-    assert ceiling.scalars["exact_copy_rate"].value == 1.0
-    assert ceiling.scalars["largest_source_share"].value == 1.0
-    assert ceiling.scalars["mean_copied_span"].value == LAYOUT.num_tokens
+    values = {name: measured.value for name, measured in ceiling.scalars.items()}
+    assert values.pop("forced_copy_rate") == 0.0
+    assert values.pop("mean_copied_span") == LAYOUT.num_tokens
+    assert values.pop("source_gini") == 0.0
+    assert set(values.values()) == {1.0}
     unseen = np.full((3, LAYOUT.num_tokens), 300, np.uint16)
     images = MemoryImages(tokens=unseen, trace=MemoryImages.of(corpus.all[:3]).trace, images=None)
     novel = CopyingMetric().measure(generated=images, reference=reference)
-    for name in ("exact_copy_rate", "largest_source_share", "mean_copied_span"):
+    shares = ("exact_copy_rate", "largest_source_share", "max_source_share_p95", "source_coverage")
+    for name in (*shares, "mean_copied_span"):
         assert novel.scalars[name].value == 0.0
+    assert novel.scalars["num_phrases"].value == LAYOUT.num_tokens
+    for name in ("num_effective_sources", "source_gini"):
+        assert novel.scalars[name].value is None
+        assert "no token" in novel.scalars[name].note
     assert novel.curves["source_document"].tolist() == [-1.0] * 3
 
 
@@ -126,14 +59,62 @@ def test_a_collage_is_copied_but_from_several_sources(corpus: MemoryTokens) -> N
     measurement = CopyingMetric().measure(
         generated=MemoryImages.of(collage), reference=MemoryReference(corpus)
     )
-    assert measurement.scalars["exact_copy_rate"].value == 0.0
-    assert measurement.scalars["largest_source_share"].value == pytest.approx(9 / 15)
+    values = {name: measured.value for name, measured in measurement.scalars.items()}
+    assert values["exact_copy_rate"] == 0.0
+    assert values["largest_source_share"] == pytest.approx(9 / 15)
+    assert values["max_source_share_p95"] == pytest.approx(9 / 15)
+    assert values["num_phrases"] == 2.0
+    assert values["num_effective_sources"] == pytest.approx(0.6**-0.6 * 0.4**-0.4)
     # 9 tokens lie in a phrase of 9, 6 in one of 6.
-    assert measurement.scalars["mean_copied_span"].value == pytest.approx((81 + 36) / 15)
+    assert values["mean_copied_span"] == pytest.approx((81 + 36) / 15)
+    assert values["source_coverage"] == pytest.approx(2 / 20)
+    # Level 0 has 3 tokens, all of the largest source; level 1 has 6 of its 12 from it.
+    assert measurement.curves["source_share_level0"].tolist() == [1.0]
+    assert measurement.curves["source_share_level1"].tolist() == [0.5]
     edges = measurement.curves["copied_span_edges"].tolist()
     level0 = measurement.curves["copied_span_level0"]
     assert level0[edges.index(8)] == 1.0  # 9 lies in the bin 8 ... 11
     assert measurement.curves["copied_span_level1"].sum() == pytest.approx(1.0)
+
+
+def test_levels_share_what_the_whole_image_shares(corpus: MemoryTokens) -> None:
+    mixed = corpus.all.copy()
+    mixed[:, 5:11] = np.roll(corpus.all, 1, axis=0)[:, 5:11]
+    curves = (
+        CopyingMetric()
+        .measure(generated=MemoryImages.of(mixed), reference=MemoryReference(corpus))
+        .curves
+    )
+    of_levels = sum(
+        size * curves[f"source_share_level{level}"][0]
+        for level, size in enumerate(LAYOUT.level_sizes)
+    )
+    assert of_levels / LAYOUT.num_tokens == pytest.approx(curves["source_share"].mean())
+
+
+def test_a_corpus_with_every_document_twice_gives_the_same_scores() -> None:
+    # Vocabulary 3: phrases are short, and each occurs in many documents.
+    corpus = MemoryTokens(shards=[random_tokens(10, seed=0, vocabulary=3)])
+    twice = MemoryTokens(shards=[corpus.all, corpus.all])
+    images = MemoryImages.of(random_tokens(15, seed=1, vocabulary=3))
+    metric = CopyingMetric(max_candidates=1000)
+    once = metric.measure(generated=images, reference=MemoryReference(corpus))
+    again = metric.measure(generated=images, reference=MemoryReference(twice))
+    assert once.scalars == again.scalars
+    for name, curve in once.curves.items():
+        np.testing.assert_array_equal(curve, again.curves[name])
+
+
+def test_rows_are_parsed_in_tiles_of_any_size(
+    corpus: MemoryTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, reference = MemoryImages.of(corpus.all[:7, ::-1]), MemoryReference(corpus)
+    whole = CopyingMetric().measure(generated=images, reference=reference)
+    monkeypatch.setattr(sources, "_TOKENS", 2 * LAYOUT.num_tokens)
+    tiled = CopyingMetric().measure(generated=images, reference=reference)
+    assert whole.scalars == tiled.scalars
+    for name, curve in whole.curves.items():
+        np.testing.assert_array_equal(curve, tiled.curves[name])
 
 
 def test_forced_steps_need_a_source(corpus: MemoryTokens) -> None:
@@ -199,8 +180,11 @@ def test_bits_of_impossible_tokens_have_no_value(corpus: MemoryTokens) -> None:
 
 
 def test_knobs_out_of_range_say_what_is_allowed() -> None:
-    with pytest.raises(ConfigError, match="max_candidates is 0; use 1 or more"):
-        CopyingMetric(max_candidates=0)
+    for copies in (CopyingMetric, DuplicationMetric):
+        with pytest.raises(ConfigError, match="max_candidates is 0; use 1 or more"):
+            copies(max_candidates=0)
+    with pytest.raises(ConfigError, match=r"copied_share is 1\.5; use more than 0"):
+        DuplicationMetric(copied_share=1.5)
     for metric in (FrechetMetric, PrdcMetric):
         with pytest.raises(ConfigError, match="jackknife_blocks is 1; use 2 or more"):
             metric(encoder=PixelEncoder(), jackknife_blocks=1)

@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from imagegram.metrics.intervals import clopper_pearson, delete_block_jackknife, mean_over_images
+from imagegram.metrics.intervals import (
+    clopper_pearson,
+    delete_block_jackknife,
+    mean_over_images,
+    quantile_over_images,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +48,37 @@ def test_the_bootstrap_interval_is_that_of_the_mean() -> None:
 def test_no_interval_where_the_bootstrap_knows_nothing(values: np.ndarray) -> None:
     measured = mean_over_images(values, seed=0)
     assert measured.low is measured.high is None
+
+
+@pytest.mark.parametrize("count", [1, 10, 40, 64, 72, 500])
+def test_the_ends_of_a_quantile_miss_it_as_rarely_as_they_say(count: int) -> None:
+    # Value i of the sorted ones is above the quantile when at most i images lie below it.
+    values = np.random.default_rng(0).permutation(np.arange(1.0, count + 1))
+    measured = quantile_over_images(values, 0.95, lowest=0.0, highest=count + 1.0)
+    assert measured.low is not None
+    assert measured.high is not None
+
+    def at_most(number: float) -> float:
+        chances = [
+            math.comb(count, n) * 0.95**n * 0.05 ** (count - n) for n in range(int(number) + 1)
+        ]
+        return math.fsum(chances)
+
+    low, high = measured.low, measured.high
+    assert low == 0.0 or at_most(low - 1) <= 0.025
+    assert at_most(low) > 0.025 or low == count  # one value higher would miss it too often
+    assert high == count + 1 or 1 - at_most(high - 1) <= 0.025
+    assert 1 - at_most(high - 2) > 0.025
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.sampled_from([0.05, 0.5, 0.95]))
+def test_a_quantile_lies_inside_its_interval(values: list[float], quantile: float) -> None:
+    measured = quantile_over_images(np.array(values), quantile, lowest=0.0, highest=1.0)
+    assert measured.value is not None
+    assert measured.value == np.quantile(values, quantile)
+    assert measured.low is not None
+    assert measured.high is not None
+    assert 0.0 <= measured.low <= measured.value <= measured.high <= 1.0
 
 
 def test_the_jackknife_of_a_mean_is_the_error_of_block_means() -> None:
