@@ -149,15 +149,19 @@ def _write(
     with _one_thread_each(encoder):
         size = max(_BATCH, getattr(encoder, "batch_size", 1))
         first, *others = row_tiles(num_images, size) or [slice(0, 0)]
-        parts = [encoder.encode(read(first))]  # alone: it loads the weights
+        part = encoder.encode(read(first))  # alone: it loads the weights
+        features = np.lib.format.open_memmap(
+            out / "features.npy", mode="w+", dtype=np.float32, shape=(num_images, part.shape[1])
+        )
+        features[first] = part
         context.progress.advance(task, first.stop)
         workers = context.workers if device == "cpu" else 1
-        for part in over_tiles(lambda rows: encoder.encode(read(rows)), others, workers=workers):
-            parts.append(part)
+        encoded = over_tiles(lambda rows: encoder.encode(read(rows)), others, workers=workers)
+        for rows, part in zip(others, encoded, strict=True):  # written as they come: flat memory
+            features[rows] = part
             context.progress.advance(task, len(part))
+        features.flush()
     context.progress.finish(task)
-    features = np.concatenate(parts).astype(np.float32, copy=False)
-    np.save(out / "features.npy", features)
     return {"num_images": num_images, "num_features": int(features.shape[1])}
 
 

@@ -167,10 +167,15 @@ class TokenSet:
         Raises:
             IndexError: when there is no such document.
         """
-        tokens = np.empty((len(document_ids), self.num_tokens), np.uint16)
-        for row, document in enumerate(document_ids):
-            shard, place = self.locate(int(document))
-            tokens[row] = self.shards[shard].tokens[place]
+        documents = np.asarray(document_ids, dtype=np.int64)
+        for document in documents[(documents < 0) | (documents >= self.num_documents)]:
+            _check_document(int(document), self.num_documents)
+        tokens = np.empty((len(documents), self.num_tokens), np.uint16)
+        shard_of = np.searchsorted(self.first_documents, documents, side="right") - 1
+        for shard in np.unique(shard_of).tolist():  # a view of the map costs more than its rows
+            rows = np.flatnonzero(shard_of == shard)
+            places = documents[rows] - self.first_documents[shard]
+            tokens[rows] = self.shards[shard].tokens[places]
         return tokens
 
     def metadata(self, document: int) -> dict[str, Any]:
