@@ -3,8 +3,9 @@
     python -m imagegram.run logger=wandb +logger.wandb.entity=ME +logger.wandb.notes="a first try"
 
 W&B needs care (each point was seen to go wrong): a second ``wandb.init`` in one process returns the
-first run unless ``reinit="create_new"``; without a key it raises unless it is offline; and a run
-that is not finished swallows the next job of a multirun.
+first run unless ``reinit="create_new"``; without a key it raises unless it is offline; a run that
+is not finished swallows the next job of a multirun; ``define_metric(summary="last")`` makes the
+summary of a number ``{"last": number}``, which no sweep and no panel finds under its own name.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+from imagegram.headline import SECTION
 from imagegram.records import Images
 
 #: ``_target_`` of conf/logger/wandb.yaml; all its fields are arguments of ``wandb.init``, but:
@@ -54,10 +57,16 @@ class WandbLogger:
             settings=wandb.Settings(silent=True, console="off"),
             **{key: value for key, value in node.items() if key not in _OWN_KEYS},
         )
+        self.experiment.define_metric(f"{SECTION}*")  # the summary holds the last number of each
 
     def log_hyperparams(self, params: Mapping[str, Any]) -> None:
-        """Add to the configuration."""
-        self.experiment.config.update(dict(params), allow_val_change=True)  # type: ignore[no-untyped-call]
+        """Add to the configuration; ``a.b`` also becomes ``a_b``, which every panel can name.
+
+        A panel reads ``a.b`` as an entry of ``a``, which it is not; and where a W&B sweep varies
+        ``a``, W&B keeps nothing but the word that the sweep chose for it.
+        """
+        plain = {key.replace(".", "_"): value for key, value in params.items() if "." in key}
+        self.experiment.config.update({**params, **plain}, allow_val_change=True)  # type: ignore[no-untyped-call]
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log numbers."""
@@ -78,11 +87,15 @@ class WandbLogger:
 
 
 def has_key() -> bool:
-    """Whether W&B could go online: a key in the environment or in ``~/.netrc``, mode willing."""
+    """Whether W&B could go online: a key in the environment or in netrc, ``WANDB_MODE`` willing."""
+    if os.environ.get("WANDB_MODE", "online") != "online":
+        return False
     if os.environ.get("WANDB_API_KEY"):
-        return os.environ.get("WANDB_MODE", "online") == "online"
+        return True
+    named = os.environ.get("NETRC")
     try:
-        hosts = netrc.netrc().hosts
+        hosts = netrc.netrc(named).hosts
     except (FileNotFoundError, netrc.NetrcParseError):
         return False
-    return any("wandb" in host for host in hosts)
+    own = urlsplit(os.environ.get("WANDB_BASE_URL", "")).netloc
+    return any("wandb" in host or host == own for host in hosts)

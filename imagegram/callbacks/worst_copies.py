@@ -1,0 +1,60 @@
+"""WorstCopies: shows the samples that copy most beside the training images they resemble."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from imagegram import pictures
+from imagegram.records import Images
+from imagegram.stages.pairs import Pair, read_pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorstCopies:
+    """Logs ``copies/worst`` when the run ends: sample, nearest training image and source in a row.
+
+    Pictures, not cells of a table: an offline run would lose those. They are read from ``pairs/``
+    and ``samples/`` of the run folder; a run that was not evaluated has none.
+
+    Attributes:
+        max_pairs: pictures to log; the sample that copies most comes first.
+    """
+
+    max_pairs: int = 16
+
+    def on_stage_start(self, run: Any, name: str) -> None:
+        """Nothing to show yet."""
+
+    def on_stage_end(self, run: Any, name: str, handle: Any) -> None:
+        """Nothing to show before the report has looked for neighbours."""
+
+    def on_run_end(self, run: Any) -> None:
+        """Send the pictures."""
+        if not (run.folder / "pairs" / "pairs.json").exists():
+            return
+        images = np.load(run.folder / "samples" / "images.npy", mmap_mode="r")
+        pairs = read_pairs(run.folder / "pairs")[: self.max_pairs]
+        strips_BHWC = np.stack([strip(images[pair.sample], pair) for pair in pairs])
+        run.mirror.images("copies/worst", strips_BHWC, [caption(pair) for pair in pairs])
+
+
+def strip(sample_HWC: Images, pair: Pair) -> Images:
+    """Sample, nearest training image and source in a row, enlarged; white where the two are one."""
+    white = np.full_like(pair.nearest.image, 255)
+    source = white if pair.source is None else pair.source.image
+    row = np.stack([sample_HWC, pair.nearest.image, source])
+    return pictures.grid(row, columns=3, scale=pictures.scale_for(len(sample_HWC), target=64))
+
+
+def caption(pair: Pair) -> str:
+    """What the strip shows, left to right."""
+    words = [f"sample {pair.sample}" + (" (exact copy)" if pair.exact else "")]
+    words.append(f"nearest: image {pair.nearest.document}, RMS {pair.nearest.rms:.1f}")
+    if pair.source is not None:
+        words.append(f"source: image {pair.source.document}, RMS {pair.source.rms:.1f}")
+    if pair.share is not None:
+        words.append(f"{pair.share:.0%} of its tokens from one image")
+    return " | ".join(words)
