@@ -1,4 +1,4 @@
-"""How much was copied, in token space and exactly: whole images, sources, forced steps, spans."""
+"""How much was copied, in token space and exactly: whole images, sources, phrases, spans."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from imagegram.metrics.functional import length_counts, length_edges
 from imagegram.metrics.intervals import clopper_pearson, mean_over_images, quantile_over_images
 from imagegram.metrics.sources import Sources, check_candidates, parse_images
 from imagegram.protocols import ImageSet, Reference
-from imagegram.records import Measured, Measurement, Trace
+from imagegram.records import Measured, Measurement
 from imagegram.tokenizers.layout import TokenLayout
 
 _HIGH_QUANTILE: Final = 0.95
@@ -21,7 +21,7 @@ _HIGH_QUANTILE: Final = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class CopyingMetric:
-    """Copies, measured against the index and in the trace; sources as in ``metrics/sources.py``.
+    """Copies, measured against the index; sources as in ``metrics/sources.py``.
 
     ``exact_copy_rate``: images whose tokens are those of a training document.
     ``largest_source_share``: share of an image's tokens that is credited to one cluster of
@@ -29,9 +29,9 @@ class CopyingMetric:
     ``num_phrases``: fewest cut-and-paste operations that make an image, mean over images.
     ``num_effective_sources``: exp(entropy) of the shares of an image's sources, mean over the
     images that have one. ``source_coverage`` and ``source_gini``: use of the training corpus by all
-    images, see ``metrics/coverage.py``. ``forced_copy_rate``: steps with a single possible next
-    token, which was the one written. ``mean_copied_span``: tokens of the phrase that a token lies
-    in, averaged over tokens. Training images read 1, 1, 1, 1 phrase, 1 source, and a span of T.
+    images, see ``metrics/coverage.py``. ``mean_copied_span``: tokens of the phrase that a token
+    lies in, averaged over tokens. Training images read 1, 1, 1, 1 phrase, 1 source, and a span of
+    T.
 
     Attributes:
         name: of this metric in the configuration.
@@ -39,7 +39,7 @@ class CopyingMetric:
     """
 
     VERSION: ClassVar[int] = 2
-    READS_TRACE: ClassVar[bool] = True
+    READS_TRACE: ClassVar[bool] = False
 
     name: str = "copying"
     max_candidates: int = 64
@@ -48,19 +48,18 @@ class CopyingMetric:
         check_candidates(self.name, self.max_candidates)
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
-        """Measure one image set against the index, and read its trace; takes up to 0.4 GB."""
+        """Measure one image set against the index; takes up to 0.4 GB."""
         layout, index, clusters = reference.layout, reference.index, reference.clusters()
         edges = length_edges(layout.num_tokens)
         histograms = np.zeros((layout.num_levels, len(edges)), dtype=np.int64)
         credited_N = np.zeros(len(clusters), dtype=np.int64)
-        trace, parts = generated.trace, []
+        parts = []
         parses = parse_images(generated, reference, max_candidates=self.max_candidates)
-        for rows, tokens_BT, sources in parses:
+        for _, tokens_BT, sources in parses:
             equal_B = index.documents_equal(tokens_BT, workers=reference.workers) > 0
             parts.append(
                 {
                     "exact_copy": equal_B.astype(np.float64),
-                    "forced": _forced_steps(trace, rows),
                     "source_share": sources.shares,
                     "source_document": sources.documents.astype(np.float64),
                     "num_phrases": sources.num_phrases.astype(np.float64),
@@ -102,16 +101,8 @@ def _scores(images: dict[str, NDArray[np.float64]], *, seed: int) -> dict[str, M
         ),
         "num_phrases": mean_over_images(images["num_phrases"], seed=seed),
         "num_effective_sources": mean_over_images(sources, seed=seed) if sources.size else nobody,
-        "forced_copy_rate": mean_over_images(images["forced"], seed=seed),
         "mean_copied_span": mean_over_images(images["copied_span"], seed=seed),
     }
-
-
-def _forced_steps(trace: Trace, rows: slice) -> NDArray[np.float64]:
-    """(B,) share of steps with a single possible next token, which was the one written."""
-    forced = (trace.num_distinct[rows] == 1) & (trace.source_document[rows] >= 0)
-    shares_B: NDArray[np.float64] = forced.mean(axis=1)
-    return shares_B
 
 
 def _level_shares(

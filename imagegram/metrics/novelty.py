@@ -1,4 +1,4 @@
-"""What is new, and how much was decided: n-novelty curves and the orders that were used.
+"""What is new: the n-novelty curve.
 
 Novelty alone rewards noise, and plain samples can be *more* novel than held-out images, because
 those share n-grams with the training corpus: read every number against its floor, and beside
@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
 from imagegram.indexes.base import suffix_lengths
-from imagegram.metrics.functional import length_counts, length_edges, novelty_curve
+from imagegram.metrics.functional import novelty_curve
 from imagegram.metrics.intervals import mean_over_images
 from imagegram.metrics.tiles import row_tiles
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement
 
-_UNIT_BINS: Final = 32
 #: Tokens that are looked at at a time.
 _TOKENS: Final = 1 << 22
 
@@ -79,65 +78,6 @@ class NoveltyMetric:
         scalars["novelty_auc"] = mean_over_images(
             overall[:, defined].mean(axis=1), seed=reference.seed
         )
-        return Measurement(scalars=scalars, curves=curves)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OrderMetric:
-    """How long the contexts were that decided, and how much choice they left.
-
-    ``mean_suffix_len``: tokens of context used. ``single_context_rate``: share of steps that one
-    place of the corpus decided alone. ``choice_bits_per_image``: ``-sum log2 p`` of the written
-    tokens, the bits that the sampler had to be told; few bits, little choice.
-    ``impossible_step_rate``: share of steps whose token the sampler could not have written; above 0
-    only in replayed images, whose bits are then not defined.
-
-    Attributes:
-        name: of this metric in the configuration.
-    """
-
-    VERSION: ClassVar[int] = 1
-    READS_TRACE: ClassVar[bool] = True
-
-    name: str = "order"
-
-    def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
-        """Measure the trace of one image set; takes up to 0.2 GB."""
-        trace, layout, num_images = generated.trace, reference.layout, generated.num_images
-        # One bin a length where samplers live, half octaves beyond.
-        far = length_edges(layout.num_tokens)
-        edges = np.concatenate([np.arange(_UNIT_BINS), far[far >= _UNIT_BINS]])
-        curves = {"order_edges": edges.astype(np.float64)}
-        orders_B, single_B, impossible_B, bits_B = (np.empty(num_images) for _ in range(4))
-        entropy_T = np.zeros(layout.num_tokens)
-        histograms = np.zeros((layout.num_levels, len(edges)), dtype=np.int64)
-        for rows in row_tiles(num_images, max(_TOKENS // layout.num_tokens, 1)):
-            orders_BT = np.asarray(trace.suffix_len[rows])
-            probability_BT = np.asarray(trace.probability[rows], dtype=np.float64)
-            orders_B[rows] = orders_BT.mean(axis=1)
-            single_B[rows] = (trace.num_contexts[rows] == 1).mean(axis=1)
-            impossible_B[rows] = (probability_BT <= 0).mean(axis=1)
-            # What is impossible has no bits; they are shown only where nothing is.
-            bits_B[rows] = -np.log2(np.where(probability_BT > 0, probability_BT, 1.0)).sum(axis=1)
-            entropy_T += np.asarray(trace.entropy[rows], dtype=np.float64).sum(axis=0)
-            for level, positions in enumerate(layout.level_slices):
-                histograms[level] += length_counts(orders_BT[:, positions], edges)
-        for level, positions in enumerate(layout.level_slices):
-            curves[f"order_level{level}"] = histograms[level] / max(1, histograms[level].sum())
-            curves[f"entropy_level{level}"] = entropy_T[positions] / num_images
-        scalars = {
-            "mean_suffix_len": mean_over_images(orders_B, seed=reference.seed),
-            "single_context_rate": mean_over_images(single_B, seed=reference.seed),
-            "impossible_step_rate": mean_over_images(impossible_B, seed=reference.seed),
-        }
-        if impossible_B.any():
-            scalars["choice_bits_per_image"] = Measured(
-                value=None,
-                note=f"{impossible_B.mean():.2%} of the tokens have probability 0 under the "
-                "sampler, so no number of bits writes these images",
-            )
-        else:
-            scalars["choice_bits_per_image"] = mean_over_images(bits_B, seed=reference.seed)
         return Measurement(scalars=scalars, curves=curves)
 
 

@@ -16,6 +16,7 @@ from imagegram.metrics.copying import CopyingMetric
 from imagegram.metrics.frechet import FrechetMetric
 from imagegram.metrics.kernel import KernelMetric
 from imagegram.metrics.novelty import NoveltyMetric
+from imagegram.metrics.order import OrderMetric
 from imagegram.metrics.prdc import PrdcMetric
 from imagegram.records import Features, Images, Measured, Measurement
 from imagegram.stages.context import RunContext
@@ -225,15 +226,15 @@ def test_a_metric_that_reads_no_trace_measures_real_images_once(context: RunCont
     def made() -> int:
         return len(list((context.store.root / "measurement").glob("[0-9a-f]*")))
 
-    evaluate(context, NoveltyMetric(max_n=4, shown_n=(4,)), CopyingMetric())
+    evaluate(context, NoveltyMetric(max_n=4, shown_n=(4,)), OrderMetric())
     before = made()
     other = {
         name: MemoryImages.of(images.tokens, num_distinct=np.ones(images.tokens.shape, np.uint16))
         for name, images in {"floor": FLOOR, "ceiling": CEILING, "generated": SAMPLES}.items()
     }
     again = {name: MarkedImages.of(images) for name, images in other.items()}
-    evaluation = evaluate(context, NoveltyMetric(max_n=4, shown_n=(4,)), CopyingMetric(), **again)
-    assert made() == before + 3  # copying reads traces: all three once more; novelty none
+    evaluation = evaluate(context, NoveltyMetric(max_n=4, shown_n=(4,)), OrderMetric(), **again)
+    assert made() == before + 3  # order reads traces: all three once more; novelty none
     assert evaluation.scores["forced_copy_rate"].value == 1.0
 
 

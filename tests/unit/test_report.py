@@ -9,7 +9,8 @@ import pytest
 
 from imagegram.charts import histogram_chart, line_chart, scale_chart
 from imagegram.metrics.copying import CopyingMetric
-from imagegram.metrics.novelty import NoveltyMetric, OrderMetric
+from imagegram.metrics.novelty import NoveltyMetric
+from imagegram.metrics.order import OrderMetric
 from imagegram.neighbours import nearest_documents
 from imagegram.records import Measurement
 from imagegram.stages.evaluate import Score
