@@ -41,15 +41,22 @@ def compared_features(
     """Features of both sides, each computed once a run and cached as an artifact."""
     ours = reference.features(encoder, generated)
     theirs = reference.reference_features(encoder)
-    recipe = {
-        "N": str(len(ours)),
-        "N_ref": str(len(theirs)),
-        "D": str(ours.shape[1]),
+    recipe = feature_recipe(encoder, generated=ours, reference=theirs)
+    return FeaturePair(generated=ours, reference=theirs, recipe=recipe)
+
+
+def feature_recipe(
+    encoder: Encoder, *, generated: Features, reference: Features | None = None
+) -> dict[str, str]:
+    """What two numbers must share to be comparable; ``reference`` where there is another side."""
+    return {
+        "N": str(len(generated)),
+        **({} if reference is None else {"N_ref": str(len(reference))}),
+        "D": str(generated.shape[1]),
         "encoder": encoder.name,
         "resize": f"{getattr(encoder, 'resolution', 'none')} px",
-        "codec": "tokenizer on both sides",
+        "codec": "tokenizer" if reference is None else "tokenizer on both sides",
     }
-    return FeaturePair(generated=ours, reference=theirs, recipe=recipe)
 
 
 def score_suffix(encoder: Encoder) -> str:

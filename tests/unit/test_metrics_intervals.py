@@ -12,6 +12,7 @@ from imagegram.metrics.intervals import (
     delete_block_jackknife,
     mean_over_images,
     quantile_over_images,
+    ratio_over_images,
 )
 
 
@@ -106,3 +107,27 @@ def test_the_jackknife_refuses_small_sets_and_undefined_estimates() -> None:
     )
     assert first.low is not None
     assert (second.value, second.low) == (0.0, None)
+
+
+def test_a_ratio_over_images_weighs_images_by_what_they_hold() -> None:
+    # Equal wholes: the ratio is the mean of the shares, and so is its bootstrap.
+    rng = np.random.default_rng(0)
+    shares = rng.random(200)
+    ratio = ratio_over_images(4 * shares, np.full(200, 4.0), seed=3)
+    mean = mean_over_images(shares, seed=3)
+    assert ratio.value == pytest.approx(mean.value)
+    assert (ratio.low, ratio.high) == pytest.approx((mean.low, mean.high))
+    # Images without anything to count are not there; the others weigh what they hold.
+    parts, wholes = np.array([1.0, 0.0, 0.0]), np.array([1.0, 9.0, 0.0])
+    assert ratio_over_images(parts, wholes, seed=0).value == 0.1
+    empty = np.zeros(50)
+    padded = ratio_over_images(
+        np.concatenate([4 * shares, empty]), np.concatenate([np.full(200, 4.0), empty]), seed=3
+    )
+    assert padded == ratio
+
+
+@pytest.mark.parametrize("parts", [np.arange(5.0), np.full(50, 2.0)])
+def test_a_ratio_has_no_interval_where_the_bootstrap_knows_nothing(parts: np.ndarray) -> None:
+    measured = ratio_over_images(parts, np.full(len(parts), 8.0), seed=0)
+    assert measured.low is measured.high is None
