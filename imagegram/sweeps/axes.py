@@ -1,0 +1,136 @@
+"""Axes of a sweep: the knobs in which its jobs differ, found by comparing their configurations.
+
+Knobs that change together (``corpus.name`` with ``corpus.num_shards``) are one axis. Seeds, paths,
+workers, loggers and what is measured beside the samples are none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from imagegram.sweeps.jobs import Job, Scalar
+
+#: What changes no number, or is averaged over.
+_IGNORED: Final = re.compile(
+    r"(seed|stages|planted)$|(paths|runtime|logger|callback|launcher|hydra)(\.|$)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One knob.
+
+    Attributes:
+        key: in the configuration; of knobs that change together the one that names them.
+        followers: keys that change with it.
+        values: those that occur, numbers first and ascending; None where a job lacks the key.
+    """
+
+    key: str
+    followers: tuple[str, ...]
+    values: tuple[Scalar, ...]
+
+    @property
+    def label(self) -> str:
+        """Short: ``sampler.max_context`` is max_context, ``corpus.name`` is corpus."""
+        group, _, last = self.key.rpartition(".")
+        return group.rpartition(".")[2] if group and last in ("name", "_target_") else last
+
+    @property
+    def group(self) -> str:
+        """Of the configuration: corpus, tokenizer, sampler ..."""
+        return self.key.partition(".")[0]
+
+    @property
+    def is_numeric(self) -> bool:
+        """All values are numbers."""
+        return all(is_number(value) for value in self.values)
+
+    @property
+    def has_numbers(self) -> bool:
+        """Two values or more are numbers: worth a curve."""
+        return sum(is_number(value) for value in self.values) > 1
+
+
+def is_number(value: Scalar) -> bool:
+    """A number, and no truth value.
+
+    >>> is_number(3), is_number(True), is_number("3")
+    (True, False, False)
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def show(value: Scalar) -> str:
+    """A value as one types it.
+
+    >>> show(None), show(True), show(0.5)
+    ('null', 'true', '0.5')
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def identity(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The part of a configuration that decides its scores, without the seed."""
+    return {key: value for key, value in config.items() if not _IGNORED.match(key)}
+
+
+def find_axes(jobs: Sequence[Job]) -> tuple[Axis, ...]:
+    """The axes between jobs, in the order of the configuration; jobs without one do not count."""
+    configs = [identity(job.config) for job in jobs if job.config]
+    together: dict[tuple[int, ...], list[str]] = {}
+    for key in dict.fromkeys(key for config in configs for key in config):
+        column = [config.get(key) for config in configs]
+        ranks = {value: rank for rank, value in enumerate(dict.fromkeys(column))}
+        if len(ranks) > 1:
+            together.setdefault(tuple(ranks[value] for value in column), []).append(key)
+    axes = []
+    for keys in together.values():
+        key = min(keys, key=lambda key: _preference(key, configs))
+        values = dict.fromkeys(config.get(key) for config in configs)
+        axes.append(
+            Axis(
+                key=key,
+                followers=tuple(other for other in keys if other != key),
+                values=tuple(sorted(values, key=_order)),
+            )
+        )
+    return tuple(axes)
+
+
+def axis_values(job: Job, axes: Sequence[Axis]) -> tuple[Scalar, ...]:
+    """Where a job lies on every axis."""
+    return tuple(job.config.get(axis.key) for axis in axes)
+
+
+def describe(at: Mapping[str, Scalar], axes: Sequence[Axis]) -> str:
+    """Where something lies on the axes, in words: ``max_context = 3, matching = free``.
+
+    Args:
+        at: key of an axis -> value.
+        axes: those to tell of.
+    """
+    return ", ".join(f"{axis.label} = {show(at[axis.key])}" for axis in axes)
+
+
+def _preference(key: str, configs: Sequence[Mapping[str, Scalar]]) -> tuple[int, int, str]:
+    """A name says more than a number, a number more than a list; classes say least."""
+    if key.endswith("._target_"):
+        return (3, len(key), key)
+    values = [config.get(key) for config in configs]
+    kind = 0 if key.endswith(".name") else 1 if all(is_number(v) for v in values) else 2
+    return (kind, len(key), key)
+
+
+def _order(value: Scalar) -> tuple[int, float, list[tuple[int, str]]]:
+    """Numbers by size, then text with the numbers in it by size, null last."""
+    if is_number(value):
+        return (0, float(value), [])  # type: ignore[arg-type]
+    parts = re.split(r"(\d+)", show(value))
+    natural = [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
+    return (2 if value is None else 1, 0.0, natural)

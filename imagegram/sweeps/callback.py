@@ -1,0 +1,49 @@
+"""A Hydra callback: when a multirun ends, its report is written into its folder.
+
+    python -m imagegram.run -m sampler.max_context=3,6,12
+
+On by default through ``conf/hydra/callbacks/sweep_report.yaml``; ``hydra/callbacks=null`` turns it
+off. A single run is not concerned, and this module imports next to nothing, because every run
+imports it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+
+class SweepReport(Callback):
+    """Writes the report of a multirun; whatever happens to the report, the sweep is not harmed."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note the folder; Hydra does not tell the end of a multirun in which a job failed."""
+        self.folder = Path(config.hydra.sweep.dir).absolute()
+        atexit.register(self._write)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write the report."""
+        atexit.unregister(self._write)
+        self._write()
+
+    def _write(self) -> None:
+        if self.folder is None or not any(self.folder.glob("*/summary.json")):
+            return  # nothing began, or a sweeper that keeps its jobs elsewhere
+        try:
+            from imagegram.sweeps.write import write_report
+
+            path = write_report([self.folder], out=self.folder)
+        except Exception as error:  # noqa: BLE001 - the jobs are finished and must count as such
+            again = f"python -m imagegram.tools.report sweep={self.folder}"
+            reason = f"{type(error).__name__}: {error}"
+            sys.stderr.write(f"imagegram: no report of the sweep ({reason}); try: {again}\n")
+        else:
+            sys.stderr.write(f"report of the sweep: {path}\n")

@@ -1,0 +1,234 @@
+"""Tables of the page: all jobs, and configurations with means over seeds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+from markupsafe import Markup
+
+from imagegram.stages.explanations import GROUPS, explain
+from imagegram.sweeps.aggregate import Configuration, Estimate, configurations, estimate
+from imagegram.sweeps.axes import Axis, show
+from imagegram.sweeps.jobs import Job, Scalar
+from imagegram.sweeps.recipes import recipe_of
+from imagegram.sweeps.sweep import Sweep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A heading."""
+
+    title: Markup
+    meaning: str = ""
+    is_text: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What a cell shows, sorts by, and tells when one points at it."""
+
+    text: str
+    sort: str = ""
+    small: str = ""
+    title: str = ""
+    is_text: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Cells, and a class for the look of the row."""
+
+    cells: tuple[Cell, ...]
+    mark: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """A heading over several columns."""
+
+    title: str
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A sortable table; the rows of ``foot`` stay where they are."""
+
+    groups: tuple[Group, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    foot: tuple[Row, ...] = field(default=())
+
+
+def jobs_grid(sweep: Sweep) -> Grid:
+    """One row a job: where it lies, its scores, its seconds."""
+    scores = _by_group(sweep.scores)
+    recipes = _recipe_texts(sweep)
+    has_status = bool(sweep.unfinished or sweep.repeated)
+    lead = [_column("job")] + [_axis_column(axis) for axis in sweep.axes] + [_column("seed")]
+    lead += [_column("status", is_text=True)] * has_status
+    lead += [_column("recipe", is_text=True)] * bool(recipes)
+    rows = []
+    for number, job in enumerate(sweep.jobs):
+        cells = [Cell(text=_short_name(job, sweep), sort=str(number), title=job.name)]
+        cells += [_value_cell(job.config.get(axis.key), axis) for axis in sweep.axes]
+        cells.append(_value_cell(job.seed))
+        status = "repeated" if job in sweep.repeated else job.status
+        cells += [Cell(text=status, sort=status, is_text=True)] * has_status
+        recipe = recipes.get(job.name, "")
+        cells += [Cell(text=recipe, sort=recipe, is_text=True)] * bool(recipes)
+        cells += [_score_cell(job, score) for score in scores]
+        cells.append(Cell(text=f"{job.duration_s:.1f}", sort=str(job.duration_s)))
+        rows.append(Row(cells=tuple(cells), mark="" if job.is_completed else "failed"))
+    return Grid(
+        groups=_groups(len(lead), scores, tail=1),
+        columns=(*lead, *map(_score_column, scores), _column("seconds")),
+        rows=tuple(rows),
+        foot=_real_rows(sweep.counted, scores, len(lead), tail=1),
+    )
+
+
+def means_grid(sweep: Sweep) -> Grid | None:
+    """One row a configuration and recipe; None where every configuration has one seed."""
+    if all(len(found.jobs) < 2 for found in sweep.configurations):
+        return None
+    scores = _by_group(sweep.scores)
+    recipes = _recipe_texts(sweep)
+    lead = [_axis_column(axis) for axis in sweep.axes] or [_column("configuration")]
+    lead += [_column("recipe", is_text=True)] * bool(recipes) + [_column("seeds")]
+    rows = []
+    for jobs in _same_recipes(sweep):
+        for found in configurations(jobs, sweep.axes):
+            cells = [_value_cell(found.at[axis.key], axis) for axis in sweep.axes]
+            cells = cells or [Cell(text="the only one")]
+            text = recipes.get(found.jobs[0].name, "")
+            cells += [Cell(text=text, sort=text, is_text=True)] * bool(recipes)
+            cells.append(_seeds_cell(found))
+            cells += [_estimate_cell(estimate(found.jobs, score), score) for score in scores]
+            rows.append(Row(cells=tuple(cells)))
+    return Grid(
+        groups=_groups(len(lead), scores, tail=0),
+        columns=(*lead, *map(_score_column, scores)),
+        rows=tuple(rows),
+        foot=_real_rows(sweep.counted, scores, len(lead), tail=0),
+    )
+
+
+def _by_group(scores: Sequence[str]) -> list[str]:
+    """Scores in the order of the report's groups; within one as they came."""
+    return sorted(scores, key=lambda score: GROUPS.index(explain(score).group))
+
+
+def _groups(lead: int, scores: Sequence[str], *, tail: int) -> tuple[Group, ...]:
+    widths = dict.fromkeys((explain(score).group for score in scores), 0)
+    for score in scores:
+        widths[explain(score).group] += 1
+    groups = [Group(title="", width=lead)]
+    groups += [Group(title=title, width=width) for title, width in widths.items()]
+    return tuple(groups + [Group(title="", width=tail)] * bool(tail))
+
+
+def _recipe_texts(sweep: Sweep) -> dict[str, str]:
+    """Job -> what tells its recipes from those of other jobs."""
+    texts: dict[str, list[str]] = {}
+    for groups in sweep.mixed.values():
+        for group in groups:
+            for job in group.jobs:
+                texts.setdefault(job.name, []).append(group.text)
+    return {name: "; ".join(dict.fromkeys(parts)) for name, parts in texts.items()}
+
+
+def _same_recipes(sweep: Sweep) -> list[list[Job]]:
+    """Counted jobs that share the recipes of all scores."""
+    groups: dict[str, list[Job]] = {}
+    for job in sweep.counted:
+        recipes = {score: recipe_of(job, score, sweep.counted) for score in sweep.mixed}
+        groups.setdefault(json.dumps(recipes, sort_keys=True), []).append(job)
+    return list(groups.values())
+
+
+def _real_rows(
+    jobs: Sequence[Job], scores: Sequence[str], lead: int, *, tail: int
+) -> tuple[Row, ...]:
+    """What held-out and training images read, from the lowest to the highest of all jobs."""
+    rows = []
+    for title, part in (("held-out images", "floor"), ("training images", "ceiling")):
+        cells = [Cell(text=title)] + [Cell(text="")] * (lead - 1)
+        for score in scores:
+            found = [getattr(job.scores[score], part) for job in jobs if score in job.scores]
+            known = [value for value in found if value is not None]
+            ends = (min(known), max(known)) if known else (None,)
+            shown = dict.fromkeys(explain(score).show(value) for value in ends)
+            cells.append(Cell(text=" to ".join(shown)))
+        rows.append(Row(cells=tuple(cells + [Cell(text="")] * tail), mark="real"))
+    return tuple(rows)
+
+
+def _column(title: str, *, meaning: str = "", is_text: bool = False) -> Column:
+    """Long names may break behind an underscore or a dot."""
+    breakable = escape(title).replace("_", "_<wbr>").replace(".", ".<wbr>")
+    return Column(title=Markup(breakable), meaning=meaning, is_text=is_text)
+
+
+def _axis_column(axis: Axis) -> Column:
+    meaning = ", ".join([axis.key, *axis.followers])
+    return _column(axis.label, meaning=meaning, is_text=not axis.has_numbers)
+
+
+def _score_column(score: str) -> Column:
+    return _column(score, meaning=explain(score).meaning)
+
+
+def _value_cell(value: Scalar, axis: Axis | None = None) -> Cell:
+    is_text = axis is not None and not axis.has_numbers
+    return Cell(text=show(value), sort=show(value), is_text=is_text)
+
+
+def _score_cell(job: Job, score: str) -> Cell:
+    if score not in job.scores:
+        return Cell(text="")
+    parts, words = job.scores[score], explain(score)
+    title = f"held-out {words.show(parts.floor)}, training {words.show(parts.ceiling)}"
+    sort = "" if parts.value is None else repr(parts.value)
+    return Cell(
+        text=words.show(parts.value),
+        sort=sort,
+        small=_interval(parts.low, parts.high, score),
+        title=title,
+    )
+
+
+def _estimate_cell(found: Estimate | None, score: str) -> Cell:
+    if found is None:
+        return Cell(text=explain(score).show(None))
+    words = explain(score)
+    title = f"held-out {words.show(found.floor)}, training {words.show(found.ceiling)}"
+    return Cell(
+        text=words.show(found.value),
+        sort=repr(found.value),
+        small=_interval(found.low, found.high, score),
+        title=f"{title}; {found.num_seeds} seeds",
+    )
+
+
+def _seeds_cell(found: Configuration) -> Cell:
+    seeds = ", ".join(show(job.seed) for job in found.jobs)
+    return Cell(text=str(len(found.jobs)), sort=str(len(found.jobs)), title=f"seeds {seeds}")
+
+
+def _interval(low: float | None, high: float | None, score: str) -> str:
+    """Both ends, without repeating the sign of per cent."""
+    if low is None or high is None:
+        return ""
+    first, last = (explain(score).show(end) for end in (low, high))
+    return f"{first.removesuffix(' %')} to {last}"
+
+
+def _short_name(job: Job, sweep: Sweep) -> str:
+    """The job's number in its only sweep, else its name."""
+    number = re.match(r"(\d+)_", job.name)
+    return number[1] if number and len(sweep.paths) == 1 else job.name

@@ -1,0 +1,257 @@
+"""Figures of the report: plotly, so that a point tells what it is when one points at it.
+
+A figure is made in the colours of the light page; the script of the page draws it, and exchanges
+the colours in the dark. All text of the user's is escaped: plotly reads labels as HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any, Final
+
+from imagegram.stages.explanations import explain
+from imagegram.sweeps.aggregate import Estimate
+from imagegram.sweeps.axes import describe, show
+from imagegram.sweeps.drawings import Curve, Frontier, Knob, Mark, Panel, lower_is_better
+from imagegram.sweeps.ranges import axis_range
+from imagegram.sweeps.styles import DASHES, SHAPES, palette
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_FONT: Final = (
+    "ui-sans-serif, system-ui, -apple-system, Segoe UI, Helvetica Neue, Arial, sans-serif"
+)
+#: More labels than this hide each other; pointing still tells.
+_MAX_LABELS: Final = 30
+_CLEAR: Final = "rgba(0,0,0,0)"
+_HOVER: Final = "%{customdata}<extra></extra>"
+
+
+def frontier_figure(frontier: Frontier) -> go.Figure:
+    """One score over another, with intervals, crosses of real images and optimal points."""
+    import plotly.graph_objects as go
+
+    colors = palette()
+    figure = go.Figure()
+    for path in frontier.paths:
+        figure.add_scatter(
+            x=[mark.x.value for mark in path],
+            y=[mark.y.value for mark in path],
+            mode="lines",
+            line={"color": colors["pale"], "width": 1.5},
+            hoverinfo="skip",
+        )
+    for name, symbol, points in (
+        ("held-out images", "cross-thin-open", frontier.floors),
+        ("training images", "x-thin-open", frontier.ceilings),
+    ):
+        figure.add_scatter(
+            x=[x for x, _ in points],
+            y=[y for _, y in points],
+            mode="markers",
+            marker={"symbol": symbol, "size": 16, "color": colors["ink"], "line": {"width": 2}},
+            customdata=[_tell_cross(name, frontier, point) for point in points],
+            hovertemplate=_HOVER,
+        )
+    for mark in frontier.marks:
+        figure.add_trace(_interval_trace(mark, frontier))
+    best = [mark for mark in frontier.marks if mark.is_optimal]
+    figure.add_scatter(
+        x=[mark.x.value for mark in best],
+        y=[mark.y.value for mark in best],
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 22, "color": colors["ink"], "line": {"width": 1}},
+        hoverinfo="skip",
+    )
+    for mark in frontier.marks:
+        figure.add_trace(_mark_trace(mark, frontier))
+    crosses = frontier.floors + frontier.ceilings
+    marks = frontier.marks
+    figure.update_layout(_layout(height=480, margin={"l": 68, "r": 18, "t": 12, "b": 58}))
+    figure.update_xaxes(_axis(frontier.x, [m.x for m in marks], [x for x, _ in crosses]))
+    figure.update_yaxes(_axis(frontier.y, [m.y for m in marks], [y for _, y in crosses]))
+    figure.update_xaxes(title=_title(frontier.x))
+    figure.update_yaxes(title=_title(frontier.y))
+    return figure
+
+
+def panel_figure(panel: Panel, knob: Knob) -> go.Figure:
+    """One score over one axis, a line for every combination of the others."""
+    import plotly.graph_objects as go
+
+    colors = palette()
+    figure = go.Figure()
+    for name, lines, color, dash in (
+        ("training images", panel.ceilings, colors["pale"], "solid"),
+        ("held-out images", panel.floors, colors["ink"], "dash"),
+    ):
+        for xs, ys in lines:
+            figure.add_scatter(
+                x=xs,
+                y=ys,
+                mode="lines",
+                line={"color": color, "width": 1.5, "dash": dash},
+                customdata=[f"<b>{name}</b><br>{explain(panel.score).show(y)}" for y in ys],
+                hovertemplate=_HOVER,
+            )
+    for curve in panel.curves:
+        figure.add_trace(_curve_trace(curve, panel, knob))
+    others = [y for _, ys in panel.floors + panel.ceilings for y in ys]
+    estimates = [e for curve in panel.curves for e in curve.estimates]
+    figure.update_layout(_layout(height=230, margin={"l": 52, "r": 10, "t": 8, "b": 40}))
+    figure.update_yaxes(_axis(panel.score, estimates, others))
+    ticks = knob.scale.ticks
+    figure.update_xaxes(
+        _look(),
+        type="log" if knob.scale.is_log else "linear",
+        tickvals=list(ticks),
+        ticktext=[escape(text) for text in ticks.values()],
+        showgrid=False,
+        title={"text": escape(knob.scale.label), "font": {"size": 11}, "standoff": 6},
+    )
+    return figure
+
+
+def plotly_script() -> str:
+    """The library itself, for the page to hold once."""
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
+
+
+def _interval_trace(mark: Mark, frontier: Frontier) -> go.Scatter:
+    """Both intervals of a mark, which is drawn above all intervals."""
+    import plotly.graph_objects as go
+
+    color = frontier.styles.faint(mark.configuration.at)
+    return go.Scatter(
+        x=[mark.x.value],
+        y=[mark.y.value],
+        error_x=_bars([mark.x], color),
+        error_y=_bars([mark.y], color),
+        mode="markers",
+        marker={"size": 1, "color": color},
+        hoverinfo="skip",
+    )
+
+
+def _mark_trace(mark: Mark, frontier: Frontier) -> go.Scatter:
+    import plotly.graph_objects as go
+
+    styles, at = frontier.styles, mark.configuration.at
+    labelled = styles.color_axis is not None and len(frontier.marks) <= _MAX_LABELS
+    return go.Scatter(
+        x=[mark.x.value],
+        y=[mark.y.value],
+        mode="markers+text" if labelled else "markers",
+        marker={"symbol": SHAPES[styles.shape(at)], "size": 12, "color": styles.color(at)},
+        text=[escape(show(at[styles.color_axis.key]))] if styles.color_axis else None,
+        textposition="top right",
+        textfont={"color": palette()["ink"], "size": 12},
+        customdata=[
+            f"<b>{_words(describe(at, frontier.axes))}</b>"
+            f"<br>{_tell(frontier.x, mark.x)}<br>{_tell(frontier.y, mark.y)}"
+            + ("<br>no other is better in both" if mark.is_optimal else "")
+        ],
+        hovertemplate=_HOVER,
+    )
+
+
+def _curve_trace(curve: Curve, panel: Panel, knob: Knob) -> go.Scatter:
+    import plotly.graph_objects as go
+
+    styles, at = knob.styles, curve.configurations[0].at
+    color, shape = styles.color(at), styles.shape(at)
+    return go.Scatter(
+        x=curve.xs,
+        y=[estimate.value for estimate in curve.estimates],
+        error_y=_bars(curve.estimates, styles.faint(at)),
+        mode="lines+markers",
+        line={"color": color, "width": 2, "dash": DASHES[shape]},
+        marker={"symbol": SHAPES[shape], "size": 8, "color": color},
+        customdata=[
+            f"<b>{_words(describe(c.at, knob.axes))}</b><br>{_tell(panel.score, e)}"
+            for c, e in zip(curve.configurations, curve.estimates, strict=True)
+        ],
+        hovertemplate=_HOVER,
+    )
+
+
+def _bars(estimates: Sequence[Estimate], color: str) -> dict[str, Any]:
+    """Error bars from ``value`` to ``low`` and ``high``."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [0 if e.high is None else e.high - e.value for e in estimates],
+        "arrayminus": [0 if e.low is None else e.value - e.low for e in estimates],
+        "color": color,
+        "thickness": 1.5,
+        "width": 0,
+    }
+
+
+def _tell(score: str, estimate: Estimate) -> str:
+    explanation = explain(score)
+    text = f"{escape(score)} <b>{explanation.show(estimate.value)}</b>"
+    if estimate.low is not None:
+        text += f" [{explanation.show(estimate.low)}, {explanation.show(estimate.high)}]"
+    seeds = "1 seed" if estimate.num_seeds == 1 else f"mean of {estimate.num_seeds} seeds"
+    real = f"held-out {explanation.show(estimate.floor)}"
+    return f"{text}<br>{seeds}; {real}, training {explanation.show(estimate.ceiling)}"
+
+
+def _tell_cross(name: str, frontier: Frontier, point: tuple[float, float]) -> str:
+    scores = zip((frontier.x, frontier.y), point, strict=True)
+    return f"<b>{name}</b>" + "".join(
+        f"<br>{escape(score)} <b>{explain(score).show(value)}</b>" for score, value in scores
+    )
+
+
+def _words(text: str) -> str:
+    return escape(text).replace(", ", "<br>")
+
+
+def _title(score: str) -> dict[str, Any]:
+    better = "lower" if lower_is_better(score) else "higher"
+    return {"text": f"{escape(score)} ({better} is better)", "standoff": 10}
+
+
+def _axis(score: str, estimates: Sequence[Estimate], others: Sequence[float]) -> dict[str, Any]:
+    is_share = explain(score).unit == "percent"
+    ends = axis_range(estimates, others, is_share=is_share)
+    return _look() | {"range": list(ends), "tickformat": ".0%" if is_share else ",.3~g"}
+
+
+def _look() -> dict[str, Any]:
+    colors = palette()
+    return {
+        "gridcolor": colors["rule"],
+        "linecolor": colors["pale"],
+        "tickcolor": colors["pale"],
+        "zeroline": False,
+        "showline": True,
+        "ticks": "outside",
+        "ticklen": 4,
+    }
+
+
+def _layout(*, height: int, margin: dict[str, int]) -> dict[str, Any]:
+    colors = palette()
+    return {
+        "height": height,
+        "margin": margin,
+        "paper_bgcolor": _CLEAR,
+        "plot_bgcolor": _CLEAR,
+        "font": {"family": _FONT, "size": 12, "color": colors["soft"]},
+        "showlegend": False,
+        "dragmode": False,
+        "hovermode": "closest",
+        "hoverlabel": {
+            "bgcolor": colors["paper"],
+            "bordercolor": colors["pale"],
+            "font": {"family": _FONT, "size": 12, "color": colors["ink"]},
+            "align": "left",
+        },
+    }

@@ -1,0 +1,114 @@
+"""Samples of a sweep side by side: the same seeds at the same place, one axis down, one across."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from imagegram.records import Images
+from imagegram.sweeps.aggregate import Configuration, configurations
+from imagegram.sweeps.axes import Axis, describe, show
+from imagegram.sweeps.jobs import Job, Scalar
+
+#: Pictures across the page, and on all of it.
+_ACROSS: Final = 16
+_MAX_PICTURES: Final = 1200
+#: Larger ones are reduced: the page shows them no larger.
+_MAX_SIDE: Final = 96
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """The first samples of one job.
+
+    Attributes:
+        images: (K, S, S, 3) uint8; None where the job has no samples.
+        text: the configuration in words.
+        seed: of the job.
+    """
+
+    images: Images | None
+    text: str
+    seed: Scalar
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleTable:
+    """Cells by two axes; further axes stand still.
+
+    Attributes:
+        title: where the further axes stand; empty without any.
+        corner: what goes down and what across.
+        columns: headings; empty where there is one column.
+        rows: heading and cells; None where no job lies.
+        num_across: samples in a row of a cell.
+    """
+
+    title: str
+    corner: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell | None, ...]], ...]
+    num_across: int
+
+
+def sample_tables(jobs: Sequence[Job], axes: Sequence[Axis]) -> tuple[SampleTable, ...]:
+    """The first samples of every configuration, of its lowest seed.
+
+    The axis with most values goes down, the next across; every combination of further axes has a
+    table of its own.
+    """
+    by_size = sorted(axes, key=lambda axis: -len(axis.values))
+    down, across, further = by_size[:1], by_size[1:2], by_size[2:]
+    found = configurations([job for job in jobs if job.is_completed], axes)
+    num_columns = max([len(axis.values) for axis in across], default=1)
+    num_across = min(max(_ACROSS // num_columns, 1), 8 if across else _ACROSS)
+    wanted = num_across * (2 if across and num_across > 2 else 1)
+    count = max(1, min(wanted, _MAX_PICTURES // max(1, len(found))))
+    tables: dict[str, dict[tuple[Scalar, ...], Cell]] = {}
+    for configuration in found:
+        place = tuple(configuration.at[axis.key] for axis in down + across)
+        title = describe(configuration.at, further)
+        tables.setdefault(title, {})[place] = _cell(configuration, axes, count)
+    return tuple(
+        SampleTable(
+            title=title,
+            corner=" / ".join(axis.label for axis in down + across),
+            columns=tuple(show(value) for axis in across for value in axis.values),
+            rows=_rows(cells, down, across),
+            num_across=num_across,
+        )
+        for title, cells in tables.items()
+    )
+
+
+def _rows(
+    cells: dict[tuple[Scalar, ...], Cell], down: Sequence[Axis], across: Sequence[Axis]
+) -> tuple[tuple[str, tuple[Cell | None, ...]], ...]:
+    if not down:
+        return (("", tuple(cells.values())),)
+    columns: list[tuple[Scalar, ...]] = [(value,) for axis in across for value in axis.values]
+    return tuple(
+        (show(row), tuple(cells.get((row, *column)) for column in columns or [()]))
+        for row in down[0].values
+    )
+
+
+def _cell(configuration: Configuration, axes: Sequence[Axis], count: int) -> Cell:
+    job = min(configuration.jobs, key=lambda job: int(job.seed or 0))
+    return Cell(
+        images=first_samples(job, count), text=describe(configuration.at, axes), seed=job.seed
+    )
+
+
+def first_samples(job: Job, count: int) -> Images | None:
+    """(K, S, S, 3) uint8, at most ``count`` images; None where there are no samples."""
+    try:
+        images_BHWC = np.load(job.folder / "samples" / "images.npy", mmap_mode="r")[:count]
+    except (OSError, ValueError):
+        return None
+    factor = -(-images_BHWC.shape[1] // _MAX_SIDE)
+    return np.stack([np.asarray(Image.fromarray(image).reduce(factor)) for image in images_BHWC])

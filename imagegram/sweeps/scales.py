@@ -1,0 +1,124 @@
+"""Scales: where the values of an axis lie in a figure of curves.
+
+A corpus lies at its number of images, a tokenizer at its number of levels, a number at itself; of
+numbers beside names (or null), each value lies one step behind the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from imagegram.sweeps.axes import Axis, is_number, show
+from imagegram.sweeps.jobs import Job, Scalar
+
+#: From this ratio on between the largest and the smallest number, steps are factors.
+_LOG_FROM: Final = 4.0
+_MAX_TICKS: Final = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """The horizontal axis of curves.
+
+    Attributes:
+        axis: what is varied.
+        title: of the section.
+        label: under the figure.
+        places: value of the axis -> number.
+        families: value -> name without its number; a curve joins one family only.
+        texts: number -> what is written at its tick.
+    """
+
+    axis: Axis
+    title: str
+    label: str
+    places: Mapping[Scalar, float]
+    families: Mapping[Scalar, str] = field(default_factory=dict)
+    texts: Mapping[float, str] = field(default_factory=dict)
+
+    @property
+    def is_log(self) -> bool:
+        """Whether steps are factors."""
+        numbers = list(self.places.values())
+        return min(numbers) > 0 and max(numbers) >= _LOG_FROM * min(numbers) and not self.texts
+
+    @property
+    def ticks(self) -> dict[float, str]:
+        """Places with their texts, few enough to read."""
+        numbers = sorted(set(self.places.values()))
+        every = -(-len(numbers) // _MAX_TICKS)
+        return {number: self.texts.get(number, f"{number:,g}") for number in numbers[::every]}
+
+
+def find_scales(axes: Sequence[Axis], jobs: Sequence[Job]) -> tuple[Scale, ...]:
+    """One scale for every axis that curves can be drawn over: corpora and depths come first."""
+    scales = [_corpus_scale(axis, jobs) or _depth_scale(axis, jobs) for axis in axes]
+    found = [scale for scale in scales if scale is not None]
+    found.sort(key=lambda scale: scale.axis.group != "corpus")
+    rest = [axis for axis, scale in zip(axes, scales, strict=True) if scale is None]
+    return tuple(found) + tuple(_knob_scale(axis) for axis in rest if axis.has_numbers)
+
+
+def _corpus_scale(axis: Axis, jobs: Sequence[Job]) -> Scale | None:
+    if axis.group != "corpus":
+        return None
+    places: dict[Scalar, float] = {}
+    label = "training images"
+    for value in axis.values:
+        sizes = [job.num_images for job in jobs if job.config.get(axis.key) == value]
+        known = [size for size in sizes if size]
+        if known:
+            places[value] = known[0]
+    if len(places) < len(axis.values):
+        label = "number in the name of the corpus"
+        places = _numbers_in_names(axis)
+    if len(set(places.values())) < 2 or len(places) < len(axis.values):
+        return None
+    return Scale(
+        axis=axis, title="Corpus size", label=label, places=places, families=_families(axis)
+    )
+
+
+def _depth_scale(axis: Axis, jobs: Sequence[Job]) -> Scale | None:
+    if axis.group != "tokenizer":
+        return None
+    places: dict[Scalar, float] = {}
+    for value in axis.values:
+        configs = [job.config for job in jobs if job.config.get(axis.key) == value]
+        sizes = {config.get("tokenizer.sizes") for config in configs}
+        if len(sizes) == 1 and (text := str(sizes.pop())).startswith("["):
+            places[value] = len(json.loads(text))
+    if len(places) < len(axis.values):
+        places = _numbers_in_names(axis)
+    if len(set(places.values())) < 2 or len(places) < len(axis.values):
+        return None
+    return Scale(
+        axis=axis, title="Pyramid depth", label="levels", places=places, families=_families(axis)
+    )
+
+
+def _knob_scale(axis: Axis) -> Scale:
+    title = axis.label.replace("_", " ").capitalize()
+    if axis.is_numeric:
+        places = {value: float(value) for value in axis.values if is_number(value)}  # type: ignore[arg-type]
+        return Scale(axis=axis, title=title, label=axis.key, places=places)
+    steps: dict[Scalar, float] = {value: float(step) for step, value in enumerate(axis.values)}
+    texts = {step: show(value) for value, step in steps.items()}
+    return Scale(axis=axis, title=title, label=axis.key, places=steps, texts=texts)
+
+
+def _numbers_in_names(axis: Axis) -> dict[Scalar, float]:
+    """The last number of each value; values without one are left out."""
+    found = {value: re.findall(r"\d+", show(value)) for value in axis.values}
+    return {value: float(numbers[-1]) for value, numbers in found.items() if numbers}
+
+
+def _families(axis: Axis) -> dict[Scalar, str]:
+    """Names without their last number: ``tiny_imagenet_20`` is of tiny_imagenet."""
+    if not axis.key.endswith(".name"):
+        return {}
+    return {value: re.sub(r"_?\d+$", "", show(value)) for value in axis.values}

@@ -1,0 +1,113 @@
+"""A sweep that was read: its jobs, its axes, which jobs count, and the scores that are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from imagegram.sweeps.aggregate import Configuration, configurations, one_job_a_seed
+from imagegram.sweeps.axes import Axis, find_axes
+from imagegram.sweeps.drawings import (
+    COPYING,
+    QUALITY,
+    Frontier,
+    Knob,
+    choose,
+    frontiers,
+    headline_scores,
+    knob,
+    scores_of,
+)
+from imagegram.sweeps.jobs import Job, read_jobs
+from imagegram.sweeps.recipes import RecipeGroup, split_by_recipe
+from imagegram.sweeps.scales import find_scales
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Jobs of one or several multiruns, ready to be compared.
+
+    Attributes:
+        paths: folders that were named.
+        jobs: all of them, failed and unfinished ones too.
+        x, y: the scores of the frontier; None where no job has one.
+    """
+
+    paths: tuple[Path, ...]
+    jobs: tuple[Job, ...]
+    x: str | None
+    y: str | None
+
+    @cached_property
+    def axes(self) -> tuple[Axis, ...]:
+        """In which the jobs differ."""
+        return find_axes(self.jobs)
+
+    @cached_property
+    def counted(self) -> tuple[Job, ...]:
+        """Completed jobs, one a configuration and seed."""
+        return one_job_a_seed(self.jobs, self.axes)[0]
+
+    @cached_property
+    def repeated(self) -> tuple[Job, ...]:
+        """Completed jobs that say again what another one says."""
+        return one_job_a_seed(self.jobs, self.axes)[1]
+
+    @property
+    def unfinished(self) -> tuple[Job, ...]:
+        """Jobs that failed, were killed, are at work or cannot be read."""
+        return tuple(job for job in self.jobs if not job.is_completed)
+
+    @cached_property
+    def configurations(self) -> tuple[Configuration, ...]:
+        """Counted jobs, seeds together."""
+        return configurations(self.counted, self.axes)
+
+    @cached_property
+    def scores(self) -> tuple[str, ...]:
+        """Names of all scores."""
+        return scores_of(self.jobs)
+
+    @cached_property
+    def frontiers(self) -> tuple[Frontier, ...]:
+        """One a recipe; none without a copying and a quality score."""
+        if self.x is None or self.y is None:
+            return ()
+        return frontiers(self.counted, self.axes, self.x, self.y)
+
+    @cached_property
+    def knobs(self) -> tuple[Knob, ...]:
+        """Curves over every axis of numbers."""
+        scores = headline_scores(self.scores, self.x, self.y)
+        scales = find_scales(self.axes, self.jobs)
+        found = (knob(self.counted, self.axes, scale, scores) for scale in scales)
+        return tuple(each for each in found if each.panels or each.refusals)
+
+    @cached_property
+    def mixed(self) -> dict[str, tuple[RecipeGroup, ...]]:
+        """Scores whose recipe differs between jobs, with the groups that may not meet."""
+        groups = {score: split_by_recipe(self.counted, [score]) for score in self.scores}
+        return {score: parts for score, parts in groups.items() if len(parts) > 1}
+
+
+def read_sweep(paths: Sequence[Path], *, x: str = "", y: str = "") -> Sweep:
+    """Read job folders and choose what the frontier shows.
+
+    Args:
+        paths: folders of multiruns, or single run folders.
+        x: a score; empty for the first of ``COPYING`` that is there.
+        y: a score; empty for the first of ``QUALITY`` that is there.
+
+    Raises:
+        ConfigError: a folder without jobs, or a score that no job has; says what there is.
+    """
+    jobs = read_jobs(paths)
+    scores = scores_of(jobs)
+    return Sweep(
+        paths=tuple(paths),
+        jobs=jobs,
+        x=choose(x, "x", COPYING, scores),
+        y=choose(y, "y", QUALITY, scores),
+    )

@@ -1,0 +1,38 @@
+"""Write all that a sweep's report is made of, into one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from imagegram.sweeps.page import write_page
+from imagegram.sweeps.sweep import read_sweep
+from imagegram.sweeps.tables import write_tables
+
+
+def write_report(
+    paths: Sequence[Path], *, out: Path, x: str = "", y: str = "", with_figures: bool = False
+) -> Path:
+    """Read sweeps and write ``report.html``, ``results.csv`` and ``results.parquet``.
+
+    Args:
+        paths: folders of multiruns, or single run folders.
+        out: where to write; made when it is not there.
+        x: across the frontier; empty for the first copying score that is there.
+        y: up the frontier; empty for the first quality score that is there.
+        with_figures: write the figures as PNG files too.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        ConfigError: a folder without jobs, or a score that no job has.
+    """
+    sweep = read_sweep(paths, x=x, y=y)
+    out.mkdir(parents=True, exist_ok=True)
+    write_tables(out, sweep.jobs, sweep.axes, sweep.scores)
+    if with_figures:
+        from imagegram.sweeps.static import write_figures
+
+        write_figures(out, sweep)
+    return write_page(out, sweep)

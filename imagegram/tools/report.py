@@ -1,0 +1,61 @@
+"""Report a sweep: read its jobs and write report.html, results.csv and results.parquet.
+
+    python -m imagegram.tools.report sweep=outputs/sweeps/TIME
+    python -m imagegram.tools.report sweep=FIRST sweep=SECOND sweep=outputs/runs/TIME out=FOLDER
+    python -m imagegram.tools.report sweep=FOLDER x=exact_copy_rate y=recall figures=png
+
+A multirun does this by itself when it ends. Nothing is measured: the numbers are those of the jobs'
+``summary.json``. The last line on stdout is the path of the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from imagegram.errors import ConfigError
+from imagegram.sweeps.jobs import newest_sweep
+from imagegram.tools.arguments import exit_cleanly, parse
+
+_EPILOG = """\
+sweep    a folder of a multirun, or of a single run; may be given several times
+x, y     scores of the frontier; by default a copying score, and a kernel or Frechet distance
+out      where to write; by default the folder of the first sweep
+figures  png: also frontier.png, curves_AXIS.png and samples.png (needs matplotlib)
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the report; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m imagegram.tools.report",
+        description=__doc__.partition("\n")[0],
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    keys = {"sweep": "", "x": "", "y": "", "out": "", "figures": ""}
+    flags, values = parse(parser, argv, keys)
+    words = [word.partition("=") for word in flags.words]
+    paths = [Path(value) for key, _, value in words if key == "sweep" and value]
+    if not paths:
+        newest = newest_sweep(Path("outputs")) or "outputs/sweeps/TIME"
+        raise ConfigError(f"which sweep? type: python -m imagegram.tools.report sweep={newest}")
+    if values["figures"] not in ("", "png"):
+        raise ConfigError(f"figures={values['figures']}: allowed is png, or nothing")
+    from imagegram.sweeps.write import write_report
+
+    path = write_report(
+        paths,
+        out=Path(values["out"]) if values["out"] else paths[0],
+        x=values["x"],
+        y=values["y"],
+        with_figures=values["figures"] == "png",
+    )
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_cleanly(main))
