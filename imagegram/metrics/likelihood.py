@@ -115,8 +115,9 @@ class LikelihoodMetric:
             except UnsupportedError as error:  # an engine without this matching
                 reference.progress.finish(task)
                 names = score_names(layout)
+                reason = f"metric.{self.name}.matching={self.matching}: {error}"
                 return Measurement(
-                    scalars=dict.fromkeys(names, undefined(str(error))), curves={}, recipe=recipe
+                    scalars=dict.fromkeys(names, undefined(reason)), curves={}, recipe=recipe
                 )
             for level, positions in enumerate(layout.level_slices):
                 levels_BL[rows, level] = bits_BT[:, positions].sum(axis=1)

@@ -227,7 +227,8 @@ def test_an_engine_that_cannot_match_gives_no_number_and_says_why() -> None:
     measurement = LikelihoodMetric().measure(generated=images, reference=Refusing(tokens))
     assert len(measurement.scalars) == 2 + LAYOUT.num_levels
     for measured in measurement.scalars.values():
-        assert (measured.value, measured.note) == (None, "no channel here")
+        note = "metric.likelihood.matching=channel: no channel here"
+        assert (measured.value, measured.note) == (None, note)
 
 
 def test_the_absent_token_occurs_nowhere() -> None:

@@ -1,0 +1,167 @@
+"""``png_bits_per_dim``, ``webp_...``, ``jxl_...``: what lossless files of the same pictures take.
+
+The scale on which ``bits_per_dim`` of an n-gram is read (``metrics/likelihood.py``). A codec knows
+pictures in general, the n-gram has seen a corpus: an n-gram that needs more bits than PNG has
+learned little, one that needs far fewer has the pictures in its corpus. Pictures are the decoded
+ones, on both sides.
+
+Of a small picture a good part of the file is header, and statistics begin anew with every file. So
+the same is told of contact sheets (``png_sheet_bits_per_dim`` ...) of up to 2^20 pixels, pictures
+side by side in the order of a hash of their pixels. Both count whole files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.metrics.features import undefined
+from imagegram.metrics.intervals import mean_over_images
+from imagegram.metrics.tiles import over_tiles, row_tiles
+from imagegram.pictures import grid
+from imagegram.protocols import ImageSet, Reference
+from imagegram.records import Images, Measured, Measurement
+
+#: Pixels of a contact sheet: enough to make its header nothing, and few enough for many threads.
+_SHEET_PIXELS: Final = 1 << 20
+#: Images that a thread encodes at a time.
+_IMAGES: Final = 16
+_JXL_EFFORT: Final = 7
+
+
+def encode_png(image_HWC: Images) -> bytes:
+    """One (H, W, 3) uint8 image as PNG, with the best of zlib's settings."""
+    return _saved(image_HWC, format="PNG", optimize=True)
+
+
+def encode_webp(image_HWC: Images) -> bytes:
+    """One (H, W, 3) uint8 image as lossless WebP.
+
+    At ``method=6, quality=100`` files of 32 and 128 pixels were larger by 3 % and 1 %, and took 40
+    times as long.
+    """
+    return _saved(image_HWC, format="WEBP", lossless=True, quality=100, method=4)
+
+
+def encode_jxl(image_HWC: Images) -> bytes:
+    """One (H, W, 3) uint8 image as lossless JPEG XL; needs pylibjxl.
+
+    Efforts 8 to 10 made larger files of 32 pixels, in three to twelve times the time.
+    """
+    import pylibjxl
+
+    pixels = np.ascontiguousarray(image_HWC)
+    return bytes(pylibjxl.encode(pixels, lossless=True, effort=_JXL_EFFORT))
+
+
+CODECS: Final[dict[str, Callable[[Images], bytes]]] = {
+    "png": encode_png,
+    "webp": encode_webp,
+    "jxl": encode_jxl,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecMetric:
+    """Bits of lossless files by the colour values that they hold.
+
+    ``<codec>_bits_per_dim``: 8 x bytes of a picture's own file / (3 H W), mean over pictures.
+    ``<codec>_sheet_bits_per_dim``: the same of all contact sheets together, without interval: few
+    files, and often one. A codec whose library is missing has no value.
+
+    Attributes:
+        name: of this metric in the configuration.
+    """
+
+    VERSION: ClassVar[int] = 1
+    READS_TRACE: ClassVar[bool] = False
+
+    name: str = "codecs"
+
+    def identity(self) -> dict[str, Any]:
+        """The fields, and what is missing: installed later, it is measured then."""
+        own = {"class": type(self).__name__, "version": self.VERSION, "name": self.name}
+        return own | ({"missing": missing} if (missing := missing_codecs()) else {})
+
+    def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
+        """Encode every image of a set and its contact sheets, on threads."""
+        images, workers = generated.images, reference.workers
+        missing = missing_codecs()
+        codecs = {name: encode for name, encode in CODECS.items() if name not in missing}
+        num_images, dims = len(images), int(np.prod(images.shape[1:]))
+
+        def encode_images(rows: slice) -> NDArray[np.int64]:
+            some = np.asarray(images[rows])
+            return np.array([[len(encode(image)) for image in some] for encode in codecs.values()])
+
+        order = content_order(images)
+
+        def encode_sheet(rows: slice) -> list[int]:
+            sheet = grid(images[order[rows]], gap=0)
+            return [len(encode(sheet)) for encode in codecs.values()]
+
+        task = reference.progress.start("codecs", 2 * num_images, "images")
+        single, sheets = [], np.zeros(len(codecs), dtype=np.int64)
+        for some in over_tiles(encode_images, row_tiles(num_images, _IMAGES), workers=workers):
+            single.append(some)
+            reference.progress.advance(task, some.shape[1])
+        per_sheet = row_tiles(num_images, max(3 * _SHEET_PIXELS // dims, 1))
+        encoded = over_tiles(encode_sheet, per_sheet, workers=workers)
+        for rows, sizes in zip(per_sheet, encoded, strict=True):
+            sheets += sizes
+            reference.progress.advance(task, rows.stop - rows.start)
+        reference.progress.finish(task)
+        bits_CB = 8 * np.concatenate(single, axis=1) / dims
+        scalars = dict.fromkeys(score_names(), undefined("pip install pylibjxl to measure this"))
+        for codec, bits_B, sheet in zip(codecs, bits_CB, sheets.tolist(), strict=True):
+            scalars[f"{codec}_bits_per_dim"] = mean_over_images(bits_B, seed=reference.seed)
+            bits = 8 * sheet / (num_images * dims)
+            scalars[f"{codec}_sheet_bits_per_dim"] = Measured(value=bits)
+        recipe = {"pixels": "x".join(map(str, images.shape[1:]))} | library_versions(missing)
+        return Measurement(scalars=scalars, curves={}, recipe=recipe)
+
+
+def score_names() -> list[str]:
+    """The scores, in their order."""
+    return [f"{codec}{kind}_bits_per_dim" for kind in ("", "_sheet") for codec in CODECS]
+
+
+def missing_codecs() -> list[str]:
+    """Codecs whose library is not installed."""
+    return [] if find_spec("pylibjxl") else ["jxl"]
+
+
+def content_order(images_BHWC: Images) -> NDArray[np.int64]:
+    """(B,) rows by the hash of their pixels: the same sheet, however a set is sorted."""
+    hashes = [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images_BHWC]
+    return np.array(sorted(range(len(hashes)), key=hashes.__getitem__), dtype=np.int64)
+
+
+def library_versions(missing: list[str]) -> dict[str, str]:
+    """What decides the size of a file besides its pixels."""
+    from PIL import __version__, features
+
+    zlib = features.version("zlib_ng") or features.version("zlib")
+    versions = {"png": f"Pillow {__version__}, zlib {zlib}"}
+    versions["webp"] = f"libwebp {features.version('webp')}, quality 100, method 4"
+    if "jxl" not in missing:
+        import pylibjxl
+
+        number = ".".join(str(part) for part in pylibjxl.version().values())
+        versions["jxl"] = f"libjxl {number}, effort {_JXL_EFFORT}"
+    return versions
+
+
+def _saved(image_HWC: Images, **options: Any) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image_HWC)).save(stream, **options)
+    return stream.getvalue()
