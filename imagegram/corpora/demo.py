@@ -13,6 +13,7 @@ import importlib.util
 import io
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -124,18 +125,7 @@ class DemoCorpus:
     def _shard(self, shard: int | None) -> TarShard:
         name = "holdout" if shard is None else f"{shard:05d}"
         path = self.folder / f"{name}.tar"
-        if not path.exists():
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                # Two processes may write the same bytes; the last rename wins.
-                partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-                self._write(partial, shard)
-                partial.replace(path)
-            except OSError as error:
-                raise CorpusError(
-                    f"the demo corpus could not be written to {path.parent.absolute()}: "
-                    f"{error.strerror or error}; give another folder with paths.outputs=FOLDER"
-                ) from error
+        write_once(path, lambda partial: self._write(partial, shard), corpus=self.name)
         return TarShard(name=name, path=path, hash_cache=self.hash_cache)
 
     def _write(self, path: Path, shard: int | None) -> None:
@@ -180,6 +170,32 @@ class DemoCorpus:
         left = low + int(across * (high - low - side + 1))
         top = int(down * (height - side + 1))
         return photo, (left, top, left + side, top + side), scale
+
+
+def write_once(path: Path, write: Callable[[Path], None], *, corpus: str) -> None:
+    """Make a tar unless it is there; a killed run leaves nothing that looks like one.
+
+    Args:
+        path: of the tar.
+        write: writes it to the path that it is given, always the same bytes.
+        corpus: its name, for messages.
+
+    Raises:
+        CorpusError: when it cannot be written.
+    """
+    if path.exists():
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Two processes may write the same bytes; the last rename wins.
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        write(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise CorpusError(
+            f"corpus {corpus} could not be written to {path.parent.absolute()}: "
+            f"{error.strerror or error}; give another folder with paths.outputs=FOLDER"
+        ) from error
 
 
 @cache

@@ -30,8 +30,8 @@ class CopyingMetric:
     ``num_effective_sources``: exp(entropy) of the shares of an image's sources, mean over the
     images that have one. ``source_coverage`` and ``source_gini``: use of the training corpus by all
     images, see ``metrics/coverage.py``. ``mean_copied_span``: tokens of the phrase that a token
-    lies in, averaged over tokens. Training images read 1, 1, 1, 1 phrase, 1 source, and a span of
-    T.
+    lies in, averaged over tokens. A set of training images reads 1, 1, 1, 1 phrase, 1 source and a
+    span of T.
 
     Attributes:
         name: of this metric in the configuration.
@@ -55,7 +55,7 @@ class CopyingMetric:
         credited_N = np.zeros(len(clusters), dtype=np.int64)
         parts = []
         parses = parse_images(generated, reference, max_candidates=self.max_candidates)
-        for _, tokens_BT, sources in parses:
+        for tokens_BT, sources in parses:
             equal_B = index.documents_equal(tokens_BT, workers=reference.workers) > 0
             parts.append(
                 {

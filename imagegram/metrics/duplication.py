@@ -69,9 +69,7 @@ class DuplicationMetric:
         """Find the images that copy, and count them by the multiplicity of what they copy."""
         copied = [
             sources.clusters[sources.shares >= self.copied_share]
-            for _, _, sources in parse_images(
-                generated, reference, max_candidates=self.max_candidates
-            )
+            for _, sources in parse_images(generated, reference, max_candidates=self.max_candidates)
         ]
         counts = bucket_counts(np.concatenate(copied), reference.clusters())
         nobody = f"no image has {self.copied_share:.0%} of its tokens from one source"

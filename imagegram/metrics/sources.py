@@ -113,11 +113,11 @@ def parse_sources(
 
 def parse_images(
     generated: ImageSet, reference: Reference, *, max_candidates: int
-) -> Iterator[tuple[slice, Tokens, Sources]]:
+) -> Iterator[tuple[Tokens, Sources]]:
     """Parse an image set, some millions of tokens at a time; takes up to 0.3 GB.
 
     Yields:
-        Rows, their tokens and their sources.
+        Tokens of the next rows, and their sources.
     """
     clusters, lengths_BT = reference.clusters(), reference.match_lengths(generated)
     num_images, num_tokens = generated.num_images, reference.layout.num_tokens
@@ -132,7 +132,7 @@ def parse_images(
             max_candidates=max_candidates,
             workers=reference.workers,
         )
-        yield rows, tokens_BT, sources
+        yield tokens_BT, sources
         reference.progress.advance(task, len(tokens_BT))
     reference.progress.finish(task)
 
