@@ -29,7 +29,9 @@ def block_sums(thumbnails: Any, sums: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def find_near(thumbnails: Any, sums: Any, queries: Any, first: Any, limit: Any, found: Any) -> Any:
+def find_near(
+    thumbnails: Any, sums: Any, queries: Any, first: Any, end: Any, limit: Any, found: Any
+) -> Any:
     """Thumbnails whose summed squared difference to a query is at most ``limit``.
 
     Args:
@@ -37,6 +39,7 @@ def find_near(thumbnails: Any, sums: Any, queries: Any, first: Any, limit: Any, 
         sums: (48, N) int32, their :func:`block_sums`.
         queries: (1, 768) uint8.
         first: lowest index to look at.
+        end: one more than the highest.
         limit: float64.
         found: (N,) int64, filled with indices in ascending order.
 
@@ -47,8 +50,8 @@ def find_near(thumbnails: Any, sums: Any, queries: Any, first: Any, limit: Any, 
     block_sums(queries, wanted)
     squares = np.empty(_TOGETHER, dtype=np.int32)  # at most 48 * 4080**2
     count = 0
-    for start in range(first, len(thumbnails), _TOGETHER):
-        n = min(_TOGETHER, len(thumbnails) - start)
+    for start in range(first, end, _TOGETHER):
+        n = min(_TOGETHER, end - start)
         for j in range(n):
             squares[j] = 0
         for d in range(NUM_SUMS):

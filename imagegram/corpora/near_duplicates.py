@@ -1,8 +1,9 @@
 """Near-duplicates: pictures whose 16x16 RGB thumbnails differ little, found exactly.
 
 Compressed again, resized or recaptioned, a picture keeps its thumbnail almost to the level. The
-search is exact and needs no index: the mean of a 4x4 block never differs more than its pixels do
-(Jensen), so distances of the 48 block means rule out nearly all pairs.
+search is exact and needs no index: a mean never differs more than what it is taken over (Jensen),
+so distances of the 48 means of 4x4 blocks rule out nearly all pairs. For clusters, thumbnails are
+sorted by their overall mean, and each is compared with those up to ``rms`` behind it alone.
 
 >>> rng = np.random.default_rng(0)
 >>> thumbnails = rng.integers(0, 256, (5, 16, 16, 3)).astype(np.uint8)
@@ -45,20 +46,24 @@ class ThumbnailSearch:
         block_sums(flat, sums)
         return cls(flat, sums)
 
-    def neighbours(self, thumbnail: Images, *, rms: float, first: int = 0) -> NDArray[np.int64]:
+    def neighbours(
+        self, thumbnail: Images, *, rms: float, first: int = 0, end: int | None = None
+    ) -> NDArray[np.int64]:
         """Indices, ascending from ``first``, of thumbnails within ``rms`` of one.
 
         Args:
             thumbnail: (16, 16, 3) uint8.
             rms: largest root mean squared difference, 0 ... 255.
             first: lowest index to look at.
+            end: one more than the highest; None: all.
         """
         from imagegram.corpora.kernels import find_near
 
-        found = np.empty(len(self.thumbnails), dtype=np.int64)
+        stop = len(self.thumbnails) if end is None else end
+        found = np.empty(max(stop - first, 0), dtype=np.int64)
         query = np.array(thumbnail, dtype=np.uint8, order="C").reshape(1, -1)
         limit = float(rms * rms * thumbnail.size)
-        count = find_near(self.thumbnails, self.block_sums, query, first, limit, found)
+        count = find_near(self.thumbnails, self.block_sums, query, first, stop, limit, found)
         return found[:count]
 
 
@@ -75,8 +80,13 @@ def cluster_labels(thumbnails: Images, *, rms: float) -> NDArray[np.intp]:
     flat = thumbnails.reshape(len(thumbnails), 16 * 16 * 3)
     # Exact copies are merged first: a corpus of copies would otherwise cost N**2 comparisons.
     _, firsts, inverse = np.unique(flat, axis=0, return_index=True, return_inverse=True)
-    search = ThumbnailSearch.over(thumbnails[firsts])
-    parents = list(range(len(firsts)))
+    totals = flat[firsts].sum(axis=1, dtype=np.int64)
+    order = np.argsort(totals, kind="stable")
+    search = ThumbnailSearch.over(thumbnails[firsts[order]])
+    # One level more than the limit, so that no rounding of it hides a pair.
+    farthest = totals[order] + rms * flat.shape[1] + 1
+    ends = np.searchsorted(totals[order], farthest, side="right")
+    parents = list(range(len(order)))
 
     def root(node: int) -> int:
         while parents[node] != node:
@@ -84,11 +94,13 @@ def cluster_labels(thumbnails: Images, *, rms: float) -> NDArray[np.intp]:
             node = parents[node]
         return node
 
-    for node in range(len(firsts)):
-        for other in search.neighbours(search.thumbnails[node], rms=rms, first=node + 1).tolist():
+    for node, end in enumerate(ends.tolist()):
+        near = search.neighbours(search.thumbnails[node], rms=rms, first=node + 1, end=end)
+        for other in near.tolist():
             parents[root(other)] = root(node)
-    roots = np.array([root(node) for node in range(len(firsts))], dtype=np.intp)
+    roots = np.empty(len(order), dtype=np.intp)
+    roots[order] = [root(node) for node in range(len(order))]
     labels = roots[inverse.ravel()]
-    lowest = np.full(len(firsts), len(thumbnails), dtype=np.intp)
+    lowest = np.full(len(order), len(thumbnails), dtype=np.intp)
     np.minimum.at(lowest, labels, np.arange(len(thumbnails)))
     return lowest[labels]

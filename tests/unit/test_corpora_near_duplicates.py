@@ -40,6 +40,8 @@ def test_neighbours_are_those_of_brute_force(thumbnails: np.ndarray, rms: float)
         assert search.neighbours(thumbnail, rms=rms).tolist() == np.flatnonzero(near[row]).tolist()
         after = search.neighbours(thumbnail, rms=rms, first=row + 1)
         assert after.tolist() == [i for i in np.flatnonzero(near[row]) if i > row]
+        before = search.neighbours(thumbnail, rms=rms, end=row)
+        assert before.tolist() == [i for i in np.flatnonzero(near[row]) if i < row]
 
 
 @given(thumbnail_sets, st.sampled_from([0.0, 1.0, 6.0, 20.0]))
@@ -49,6 +51,19 @@ def test_clusters_are_connected_components(thumbnails: np.ndarray, rms: float) -
         reach = (reach.astype(int) @ reach.astype(int)) > 0
     expected = reach.argmax(axis=1)  # the lowest index that is reached
     assert cluster_labels(thumbnails, rms=rms).tolist() == expected.tolist()
+
+
+@given(
+    st.lists(st.integers(0, 60), min_size=1, max_size=20),
+    st.sampled_from([0.0, 1.0, 2.0, np.nextafter(2.0, 0), 5.5, 6.0]),
+)
+def test_plain_pictures_differ_by_their_means_alone(levels: list[int], rms: float) -> None:
+    # The bound by overall means that the search begins with is then the distance itself.
+    thumbnails = np.array(levels, np.uint8)[:, None, None, None] * np.ones((16, 16, 3), np.uint8)
+    reach = brute_force(thumbnails, rms)
+    for _ in levels:
+        reach = (reach.astype(int) @ reach.astype(int)) > 0
+    assert cluster_labels(thumbnails, rms=rms).tolist() == reach.argmax(axis=1).tolist()
 
 
 def test_the_limit_itself_is_near() -> None:
