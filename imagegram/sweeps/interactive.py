@@ -31,10 +31,7 @@ _HOVER: Final = "%{customdata}<extra></extra>"
 
 def frontier_figure(frontier: Frontier) -> go.Figure:
     """One score over another, with intervals, crosses of real images and optimal points."""
-    import plotly.graph_objects as go
-
-    colors = palette()
-    figure = go.Figure()
+    figure, colors = _empty(), palette()
     for path in frontier.paths:
         figure.add_scatter(
             x=[mark.x.value for mark in path],
@@ -79,10 +76,7 @@ def frontier_figure(frontier: Frontier) -> go.Figure:
 
 def panel_figure(panel: Panel, knob: Knob) -> go.Figure:
     """One score over one axis, a line for every combination of the others."""
-    import plotly.graph_objects as go
-
-    colors = palette()
-    figure = go.Figure()
+    figure, colors = _empty(), palette()
     for name, lines, color, dash in (
         ("training images", panel.ceilings, colors["pale"], "solid"),
         ("held-out images", panel.floors, colors["ink"], "dash"),
@@ -119,6 +113,15 @@ def plotly_script() -> str:
     from plotly.offline import get_plotlyjs
 
     return str(get_plotlyjs())
+
+
+def _empty() -> go.Figure:
+    """Without plotly's own template: its colours have no partners in the dark."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    figure.layout.template = None
+    return figure
 
 
 def _interval_trace(mark: Mark, frontier: Frontier) -> go.Scatter:
