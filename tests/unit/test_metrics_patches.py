@@ -77,10 +77,11 @@ def brute_force(images: np.ndarray, training: np.ndarray, tile: int, anywhere: b
 @settings(deadline=None, max_examples=40)
 @given(data=st.data(), anywhere=st.booleans())
 def test_the_search_is_exact(data: st.DataObject, anywhere: bool) -> None:
-    # Extreme values, flat tiles, tiles at the limit of flatness, and a border of one pixel.
+    # Extreme values, flat tiles, tiles at the limit of flatness (one number 51 more than all
+    # others of its channel), and a border of one pixel.
     def drawn(largest: int) -> np.ndarray:
         shape = st.tuples(st.integers(1, largest), *map(st.just, (5, 5, 3)))
-        return data.draw(arrays(np.uint8, shape, elements=st.sampled_from([0, 20, 26, 255])))
+        return data.draw(arrays(np.uint8, shape, elements=st.sampled_from([0, 50, 51, 255])))
 
     images, training = drawn(3), drawn(5)
     with pytest.MonkeyPatch.context() as patch:
@@ -98,8 +99,8 @@ def test_the_search_is_exact(data: st.DataObject, anywhere: bool) -> None:
     np.testing.assert_array_equal(found[0].textured, np.array(known).T)
 
 
-# 48 and 192 numbers go through float32, 768 do not fit.
-@pytest.mark.parametrize("tile", [4, 8, 16])
+# 48 and 192 numbers go through float32, 768 and 3,072 do not fit.
+@pytest.mark.parametrize("tile", [4, 8, 16, 32])
 def test_squares_are_whole_numbers_at_every_size(tile: int) -> None:
     rng = np.random.default_rng(tile)
     rows = rng.choice(np.array([0, 1, 254, 255], np.uint8), size=(40, 3 * tile**2))
@@ -122,6 +123,12 @@ def test_texture_is_about_the_mean_colour(tiles: np.ndarray) -> None:
     expected = [is_textured(tile.reshape(-1, 3).tolist()) for tile in tiles]
     assert textured(tiles).tolist() == expected
     assert not expected[0]
+
+
+def test_five_per_cent_of_full_range_is_texture() -> None:
+    tiles = np.full((2, 12), 100, np.uint8)
+    tiles[:, 0] = 151, 150  # one of four pixels, in one of three channels
+    assert textured(tiles).tolist() == [True, False]
 
 
 # --------------------------------------------------------------------------------- the metric
