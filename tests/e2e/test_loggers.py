@@ -2,65 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import struct
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import read_summary
+from tests.wandb_files import read_live_run, read_offline_run
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 WANDB = ["debug=tiny", "logger=wandb", "metric=[copying,kernel]"]
-
-
-def records(path: Path) -> Iterator[Any]:
-    """Records of a ``.wandb`` file: LevelDB log framing around protobuf messages."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    data = path.read_bytes()
-    assert data[:4] == b":W&B"
-    position, parts = 7, b""
-    while position + 7 <= len(data):
-        left = 32768 - position % 32768
-        if left < 7:
-            position += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
-        parts += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):
-            record = Record()
-            record.ParseFromString(parts)
-            yield record
-            parts = b""
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """Name, group, tags, config, logged numbers and media of one offline run."""
-    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    run: dict[str, Any] = {"config": {}, "history": {}, "media": []}
-    for record in records(path):
-        kind = record.WhichOneof("record_type")
-        if kind == "run":
-            run |= {"name": record.run.display_name, "group": record.run.run_group}
-            run["tags"] = list(record.run.tags)
-            update(run["config"], record.run.config.update)
-        elif kind == "config":
-            update(run["config"], record.config.update)
-        elif kind == "history":
-            update(run["history"], record.history.item)
-    run["media"] = sorted(file.name for file in path.parent.glob("files/media/images/**/*.png"))
-    return run
-
-
-def update(target: dict[str, Any], items: Any) -> None:
-    for item in items:
-        key = item.key or "/".join(item.nested_key)
-        target[key] = json.loads(item.value_json)
 
 
 def test_wandb_offline_holds_the_run(command: Command, demo_outputs: Path) -> None:
@@ -68,17 +21,52 @@ def test_wandb_offline_holds_the_run(command: Command, demo_outputs: Path) -> No
     assert result.returncode == 0, result.stderr
     folder = Path(result.stdout.splitlines()[-1])
     assert f"wandb sync {folder}/wandb/offline-run-" in result.stderr.replace("\n", "")
-    run = read_run(folder)
+    run = read_live_run(folder)
     assert run["name"] == folder.name
     assert run["group"] == "runs"
     assert "tokenizer=pyramid2" in run["tags"]
     assert run["config"]["corpus.num_images"] > 50
     assert run["config"]["tokenizer.num_levels"] == 2
     assert run["config"]["sampler"]["name"] == "balanced"
-    for name, score in read_summary(folder)["scores"].items():
+    scores = read_summary(folder)["scores"]
+    for name, score in scores.items():
         if score["value"] is not None:
             assert run["history"][f"eval/{name}"] == pytest.approx(score["value"])
-    assert len(run["media"]) == 1 + 4
+    distance = scores["kd_efficientnet_lite0"]["value"]
+    assert run["summary"]["eval/kid"] == pytest.approx(distance)
+    assert run["summary"]["eval/kd_n4_efficientnet_lite0_r64"] == pytest.approx(distance)
+    keys = [key for key, _ in run["media"]]
+    assert {key: keys.count(key) for key in keys} == {
+        "generate/grid": 1,
+        "generate/samples": 4,
+        "copies/worst": 4,
+    }
+
+
+def test_the_dashboard_can_be_built_again(command: Command, demo_outputs: Path) -> None:
+    result = command("imagegram.run", [*WANDB, "seed=3", f"paths.outputs={demo_outputs}"])
+    assert result.returncode == 0, result.stderr
+    folder = Path(result.stdout.splitlines()[-1])
+    result = command("imagegram.tools.sync_wandb", [f"paths.outputs={demo_outputs}"])
+    assert result.returncode == 0, result.stderr
+    built = [read_offline_run(path) for path in (demo_outputs / "wandb").glob("offline-run-*")]
+    (again,) = (run for run in built if run["name"] == folder.name)
+    live = read_live_run(folder)
+    for run in (live, again):
+        run["config"] = {key: run["config"][key] for key in run["config"] if key != "_wandb"}
+        run["history"] = without_clocks(run["history"])
+    assert live["config"].pop("logger")  # it names the folder of the live run
+    for part in ("group", "tags", "config", "history", "media", "globs"):
+        assert again[part] == live[part], part
+
+
+def without_clocks(history: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a run; pictures are compared apart, the names of their files differ."""
+    return {
+        key: value
+        for key, value in history.items()
+        if not key.startswith("_") and not isinstance(value, dict)
+    }
 
 
 def test_one_wandb_run_a_job_grouped_by_sweep(command: Command, demo_outputs: Path) -> None:
@@ -86,7 +74,7 @@ def test_one_wandb_run_a_job_grouped_by_sweep(command: Command, demo_outputs: Pa
     result = command("imagegram.run", words)
     assert result.returncode == 0, result.stderr
     sweep = Path(result.stdout.splitlines()[-1]).parent
-    runs = [read_run(folder.parent) for folder in sorted(sweep.glob("*/summary.json"))]
+    runs = [read_live_run(path.parent) for path in sorted(sweep.glob("*/summary.json"))]
     assert len(runs) == 2
     assert {run["group"] for run in runs} == {sweep.name}
     assert [run["config"]["seed"] for run in runs] == [1, 2]

@@ -1,0 +1,92 @@
+"""Optuna through Hydra: it minimises what the objective says, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from imagegram import schema
+from imagegram.objective import check_search, objective_value
+from tests.conftest import compose, read_summary
+
+pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install 'imagegram[optuna]'")
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+SEARCH = ["-m", "experiment=optuna_frontier", "debug=tiny"]
+
+
+def compose_with_hydra(*words: str) -> Any:
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    schema.register()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(schema.CONF), version_base="1.3"):
+        return hydra.compose("config", list(words), return_hydra_config=True)
+
+
+def test_what_is_searched_and_where_it_is_kept() -> None:
+    config = compose_with_hydra("experiment=optuna_frontier", "paths.outputs=/tmp/elsewhere")
+    sweeper = config.hydra.sweeper
+    assert sweeper.storage == "sqlite:////tmp/elsewhere/optuna_frontier.sqlite"
+    knobs = compose("experiment=optuna_frontier").sampler
+    assert {key.partition(".")[2] for key in sweeper.params} <= set(knobs)
+    check_search(config.hydra, config.objective)
+
+
+def test_a_search_minimises_the_objective_and_goes_on(command: Command, tmp_path: Path) -> None:
+    import optuna
+
+    def search(num_trials: int) -> Path:
+        words = [*SEARCH, f"paths.outputs={tmp_path}", f"hydra.sweeper.n_trials={num_trials}"]
+        result = command("imagegram.run", words)
+        assert result.returncode == 0, result.stderr
+        return Path(result.stdout.splitlines()[-1]).parent
+
+    sweep = search(3)
+    objective = compose("experiment=optuna_frontier").objective
+    values = [
+        objective_value(read_summary(path.parent)["scores"], objective)
+        for path in sorted(sweep.glob("*/summary.json"))
+    ]
+    assert len(values) == 3
+    best = yaml.safe_load((sweep / "optimization_results.yaml").read_text())
+    assert best["best_value"] == pytest.approx(min(values))
+    storage = f"sqlite:///{tmp_path}/optuna_frontier.sqlite"
+    study = optuna.load_study(study_name="frontier", storage=storage)
+    assert [trial.value for trial in study.trials] == pytest.approx(values)
+    search(2)
+    study = optuna.load_study(study_name="frontier", storage=storage)
+    assert len(study.trials) == 5
+    assert [trial.value for trial in study.trials[:3]] == pytest.approx(values)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["hydra/sweeper=optuna"], "needs a number to minimise"),
+        (
+            [
+                "hydra/sweeper=optuna",
+                "objective.minimize=kid",
+                "hydra.sweeper.direction=[minimize,maximize]",
+            ],
+            "type hydra.sweeper.direction=minimize",
+        ),
+    ],
+)
+def test_what_would_not_be_minimised_is_refused_before_it_runs(
+    words: list[str], message: str, command: Command, tmp_path: Path
+) -> None:
+    trials = ["hydra.sweeper.n_trials=1", "hydra.sweeper.n_jobs=1", "seed=choice(1,2)"]
+    words = ["-m", *words, *trials, "debug=tiny", f"paths.outputs={tmp_path}"]
+    result = command("imagegram.run", words)
+    assert result.returncode != 0
+    assert message in result.stderr
+    (summary,) = tmp_path.glob("sweeps/*/*/summary.json")
+    assert read_summary(summary.parent)["stages"] == {}
