@@ -1,7 +1,8 @@
 """Small charts as inline SVG: they take the page's colours, print, and need no script.
 
 Three kinds of lines everywhere, named by CSS class: ``generated`` (accent), ``floor`` (held-out
-images, ink, dashed) and ``ceiling`` (training images, pale).
+images, ink, dashed) and ``ceiling`` (training images, pale). Heat maps are pictures, because a fine
+level has too many cells to draw.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from imagegram.records import Images
+
 Array = NDArray[np.float64]
 _WIDTH: Final = 320
 _HEIGHT: Final = 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 8, 10, 26
 _DRAWN: Final = ("ceiling", "floor", "generated")  # the last is on top
+#: Colours of heat maps from nothing to all: as light as they say, in print and on any page.
+HEAT: Final = ("#1d1512", "#6b2a17", "#b4411f", "#e39a6b", "#fbeadb")
 
 
 def histogram_chart(edges: Array, shares: Mapping[str, Array], *, title: str) -> Markup:
@@ -34,7 +39,7 @@ def histogram_chart(edges: Array, shares: Mapping[str, Array], *, title: str) ->
     top = max([float(s.max()) for s in shares.values()] + [1e-9])
     step = (_WIDTH - _LEFT - _RIGHT) / used
     parts = [_axis_y(top)]
-    for name in _DRAWN:
+    for name in reversed(_DRAWN):  # outlines over bars
         if name not in shares:
             continue
         heights = [_y(float(share), top) for share in shares[name][:used]]
@@ -106,6 +111,25 @@ def scale_chart(value: float, floor: float, ceiling: float, interval: Sequence[A
         f'<circle class="ceiling" cx="{width - margin}" cy="8" r="3"/>{bar}'
         f'<circle class="generated" cx="{place(value):.1f}" cy="8" r="4"/></svg>'
     )
+
+
+def heat_map(values_HW: Array, top: float) -> Images:
+    """A picture of values, one pixel each.
+
+    Args:
+        values_HW: values from 0 on; (H, W).
+        top: the value that is drawn brightest.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    >>> heat_map(np.array([[0.0, 4.0]]), top=4.0).tolist()
+    [[[29, 21, 18], [251, 234, 219]]]
+    """
+    stops = np.array([[int(color[k : k + 2], 16) for k in (1, 3, 5)] for color in HEAT])
+    places = np.clip(values_HW / top, 0.0, 1.0) * (len(HEAT) - 1)
+    mixed = [np.interp(places, np.arange(len(HEAT)), channel) for channel in stops.T]
+    return np.asarray(np.rint(np.stack(mixed, axis=-1)), dtype=np.uint8)
 
 
 def _y(value: float, top: float) -> float:

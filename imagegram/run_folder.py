@@ -33,6 +33,7 @@ from imagegram.stages.context import RunContext
 from imagegram.stages.evaluate import Evaluation
 from imagegram.stages.pairs import FindPairs
 from imagegram.stages.parts import link_or_copy
+from imagegram.stages.provenance import TraceProvenance
 from imagegram.stages.report import ReportInputs, write_report
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import ArtifactStore
@@ -199,15 +200,22 @@ class Run:
         )
 
     def report(self, evaluation: Evaluation, *, generated: ImageSet, tokens: TokenSet) -> None:
-        """Write ``report.html``."""
+        """Write ``report.html``, and show its pairs in the run folder."""
         exp, facts = self.exp, tokens.artifact.facts
-        found = self.context.make(
-            FindPairs(
-                evaluation=evaluation, generated=generated, tokens=tokens, tokenizer=exp.tokenizer
+        shared: dict[str, Any] = {"generated": generated, "tokens": tokens}
+        shared |= {"tokenizer": exp.tokenizer}
+        pairs = self.context.make(FindPairs(evaluation=evaluation, **shared))
+        self.collect(pairs, "pairs")
+        provenance = self.context.make(
+            TraceProvenance(
+                pairs=pairs,
+                model=self.context.make(exp.generator.fit(tokens)),
+                near_duplicate_rms=exp.corpus.near_duplicate_rms,
+                **shared,
             )
         )
         inputs = ReportInputs(
-            title=f"{exp.corpus.name} x {exp.tokenizer.name} x {exp.sampler.name}",
+            title=f"{exp.corpus.name} × {exp.tokenizer.name} × {exp.sampler.name}",  # noqa: RUF001
             config_yaml=OmegaConf.to_yaml(self.cfg, resolve=True),
             facts=[
                 ("corpus", f"{exp.corpus.name}, {tokens.num_documents:,} training images"),
@@ -224,14 +232,15 @@ class Run:
                 ("seed", str(exp.seed)),
             ],
             scores=evaluation.scores,
+            values=evaluation.values,
+            intervals=evaluation.intervals,
             curves=evaluation.curves,
             generated=generated,
-            pairs=found.pairs,
+            pairs=pairs.pairs,
+            traced=provenance.samples,
             tokenizer=exp.tokenizer,
-            stages=[
-                {"name": name, **dataclasses.asdict(record)}
-                for name, record in self.records.items()
-            ],
+            stages={name: dataclasses.asdict(record) for name, record in self.records.items()},
+            artifacts=(pairs.artifact, provenance.artifact),
             notes=evaluation.notes,
             recipes=evaluation.recipes,
         )

@@ -20,12 +20,17 @@ from filelock import FileLock, Timeout
 from imagegram.errors import ConfigError
 from imagegram.stages.order import BuildOrder
 from imagegram.stages.pairs import FindPairs
+from imagegram.stages.provenance import TraceProvenance
 from imagegram.store.artifacts import LOCKS, PARTIAL, Artifact, ArtifactStore
 from imagegram.store.manifest import PARTS_FILE, read_parts
 from imagegram.tools.arguments import exit_cleanly, human_bytes, open_store, parse
 
 #: Kinds that no run's summary names, and the field of their payload that says what they belong to.
-_SIDES: Final = {BuildOrder.kind: "shard", FindPairs.kind: "evaluation"}
+_SIDES: Final = {
+    BuildOrder.kind: "shard",
+    FindPairs.kind: "evaluation",
+    TraceProvenance.kind: "generated",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

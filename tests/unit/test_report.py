@@ -6,17 +6,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra.utils import instantiate
 
-from imagegram.charts import histogram_chart, line_chart, scale_chart
+from imagegram import schema
+from imagegram.charts import HEAT, heat_map, histogram_chart, line_chart, scale_chart
+from imagegram.metrics.aligned import AlignedMetric
 from imagegram.metrics.copying import CopyingMetric
 from imagegram.metrics.novelty import NoveltyMetric
 from imagegram.metrics.order import OrderMetric
 from imagegram.neighbours import nearest_documents
 from imagegram.records import Measurement
 from imagegram.stages.evaluate import Score
+from imagegram.stages.explanations import explain
 from imagegram.stages.pairs import find_pairs, read_pairs, write_pairs
+from imagegram.stages.provenance import trace_samples
 from imagegram.stages.report import ReportInputs, write_report
+from imagegram.stages.report_figures import heat_sections
+from imagegram.stages.report_tables import calibration_table, score_groups, stage_rows
+from imagegram.store.artifacts import Artifact
+from imagegram.store.manifest import FileEntry, Manifest
+from imagegram.tokenizers.layout import TokenLayout
+from tests.conftest import compose
 from tests.image_sets import (
+    LAYOUT,
     TOKENIZER,
     MemoryImages,
     MemoryReference,
@@ -55,7 +67,12 @@ def inputs(**changes: object) -> ReportInputs:
     }.items():
         parts: list[Measurement] = [
             metric.measure(generated=images, reference=reference)
-            for metric in (CopyingMetric(), NoveltyMetric(max_n=16, shown_n=(8,)), OrderMetric())
+            for metric in (
+                CopyingMetric(),
+                AlignedMetric(),
+                NoveltyMetric(max_n=16, shown_n=(8,)),
+                OrderMetric(),
+            )
         ]
         curves[name] = {key: array for part in parts for key, array in part.curves.items()}
     fields = {
@@ -70,7 +87,7 @@ def inputs(**changes: object) -> ReportInputs:
         "curves": curves,
         "generated": SAMPLES,
         "tokenizer": TOKENIZER,
-        "stages": [{"name": "index", "hit": True, "digest": "abc", "duration_s": 0.5, "path": "p"}],
+        "stages": {},
         "notes": {"fd_pixels": "generated: too few"},
     }
     fields |= changes
@@ -82,26 +99,63 @@ def inputs(**changes: object) -> ReportInputs:
         tokenizer=TOKENIZER,
         max_pairs=64,
     )
+    if "traced" not in fields:
+        fields["traced"] = trace_samples(
+            [pair.sample for pair in fields["pairs"][:4]],
+            generated=SAMPLES,
+            index=CORPUS.index(),
+            clusters=reference.clusters(),
+            tokens=CORPUS,
+            tokenizer=TOKENIZER,
+        )
     return ReportInputs(**fields)
 
 
+def artifact(folder: Path, kind: str, *, size: int, seconds: float, **facts: int) -> Artifact:
+    """A folder with one file and a manifest."""
+    folder.mkdir(parents=True)
+    manifest = Manifest(
+        kind=kind,
+        digest=folder.name,
+        payload={},
+        files={"file": FileEntry(size_bytes=size, sha256="")},
+        facts=facts,
+        created_at="",
+        duration_s=seconds,
+        made_by={},
+    )
+    manifest.write(folder)
+    return Artifact(path=folder, manifest=manifest)
+
+
 def test_the_report_holds_everything_and_links_to_nothing(tmp_path: Path) -> None:
-    path = write_report(tmp_path, inputs())
+    made = artifact(tmp_path / "abc", "index", size=2_500_000, seconds=0.5, num_documents=50)
+    stages = {"index": {"hit": True, "digest": "abc", "path": str(made.path)}}
+    path = write_report(tmp_path, inputs(stages=stages))
     html = path.read_text()
     page = Page(html)
     assert path == tmp_path / "report.html"
-    assert page.links
-    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    outside = [link for link in page.links if not link.startswith("#")]
+    assert outside
+    assert all(link.startswith("data:image/png;base64,") for link in outside)
+    inside = {link[1:] for link in page.links if link.startswith("#")}
+    assert inside <= set(re.findall(r' id="([^"]+)"', html))
     assert "script" not in page.tags
     assert "link" not in page.tags
     assert not re.search(r"https?://|url\(|@import", html)
-    for text in ("28.6 %", "1,234.5", "too few", "toy <corpus>", "toy & more", "abc", "0.50"):
+    for text in ("28.6 %", "1,234.5", "too few", "toy <corpus>", "toy & more", "abc", "2.50 MB"):
         assert text in page.text
+
+
+def test_every_id_of_the_page_is_there_once(tmp_path: Path) -> None:
+    names = re.findall(r' id="([^"]+)"', write_report(tmp_path, inputs()).read_text())
+    assert len(names) == len(set(names))
 
 
 def test_copies_come_first_beside_their_source_at_distance_zero(tmp_path: Path) -> None:
     text = Page(write_report(tmp_path, inputs()).read_text()).text
-    cards = re.findall(r"Sample (\d+)( exact copy)?.*?RMS ([\d.]+).*?k(\d+)", text, re.DOTALL)
+    assert text.index("Worst copies") < text.index("Sample 5")
+    cards = re.findall(r"Sample (\d+)( exact copy)?.*?RMS\s([\d.]+).*?k(\d+)", text, re.DOTALL)
     assert [card[0] for card in cards[:2]] == ["5", "6"]
     assert [card[1].strip() for card in cards[:3]] == ["exact copy", "exact copy", ""]
     assert [(card[2], card[3]) for card in cards[:2]] == [("0.0", "7"), ("0.0", "41")]
@@ -115,7 +169,9 @@ def test_text_of_the_corpus_and_the_configuration_is_escaped(tmp_path: Path) -> 
 
 
 def test_a_report_without_curves_or_scores_is_still_one(tmp_path: Path) -> None:
-    text = Page(write_report(tmp_path, inputs(scores={}, curves={}, notes={})).read_text()).text
+    text = Page(
+        write_report(tmp_path, inputs(scores={}, curves={}, notes={}, traced=())).read_text()
+    ).text
     assert "Sample 0" in text
     assert "from one image" not in text
 
@@ -176,3 +232,146 @@ def test_a_value_beyond_an_end_is_drawn_at_the_margin() -> None:
 
     assert place(10.0) < place(5.0) < place(0.0) < place(-100.0)
     assert place(-100.0) == place(-1e9) <= 132
+
+
+# ------------------------------------------------------------------------------------------ cards
+
+
+def test_a_card_shows_cells_sources_and_ribbons_of_its_sample(tmp_path: Path) -> None:
+    html = write_report(tmp_path, inputs()).read_text()
+    cards = re.findall(r'<article class="copy">.*?</article>', html, re.DOTALL)
+    assert len(cards) == 4
+    exact = cards[0]
+    assert "exact copy" in exact
+    assert "1 source " in exact
+    assert exact.count("<title>training image 7 &#x27;k7&#x27;, 15 tokens from row 0 column 0") == 4
+    assert exact.count('class="ribbon"') == LAYOUT.num_levels
+    assert exact.count('href="data:image/png') == 2  # the sample, in colours and in grey
+    assert 'class="s0 o5"' in exact
+    assert "others" in cards[2] or "held by none" in cards[2]
+
+
+def test_without_a_trace_the_pairs_stand_alone(tmp_path: Path) -> None:
+    html = write_report(tmp_path, inputs(traced=())).read_text()
+    assert "<article" not in html
+    assert html.count('alt="nearest training image"') == SAMPLES.num_images
+
+
+# ----------------------------------------------------------------------------------------- scores
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in schema.CONF.glob("metric/*.yaml")))
+def test_every_score_is_told_in_words(name: str) -> None:
+    node = compose(f"metric=[{name}]", "encoder=pixels", "encoder.resolution=2").metric[name]
+    metric = instantiate(node, _convert_="all")
+    scalars = metric.measure(generated=SAMPLES, reference=MemoryReference(CORPUS)).scalars
+    unknown = [score for score in scalars if explain(score).group == "Other"]
+    assert scalars
+    assert not unknown
+    assert all("{" not in explain(score).meaning for score in scalars)
+
+
+def test_what_a_group_shares_of_its_recipes_is_told_once() -> None:
+    score = Score(value=1.0, floor=None, ceiling=None)
+    names = ("fd_pixels", "precision", "recall")
+    common = {"N": "64", "resize": "8 px"}
+    recipes = {"fd_pixels": common, "precision": common | {"k": "5"}, "recall": common}
+    (group,) = score_groups(dict.fromkeys(names, score), {}, recipes)
+    assert group["recipe"] == "N 64, resize 8 px"
+    assert [row["recipe"] for row in group["rows"]] == ["", "k 5", ""]
+    (group,) = score_groups(dict.fromkeys(names, score), {}, {"fd_pixels": common})
+    assert group["recipe"] == ""
+    assert group["rows"][0]["recipe"] == "N 64, resize 8 px"
+
+
+def test_the_calibration_tells_apart_what_intervals_tell_apart() -> None:
+    name = "largest_source_share"
+    values = {"generated": 0.2, "floor": 0.1, "shuffled": 0.12, "collages": 0.25, "copies_5": 0.1}
+    intervals = {
+        "generated": (0.15, 0.25),
+        "floor": (0.05, 0.16),
+        "shuffled": (0.1, 0.14),
+        "collages": (None, None),  # all images alike
+        "copies_5": (0.17, 0.2),
+    }
+    score = Score(value=0.2, floor=0.1, ceiling=None, normalized=0.25)
+    table = calibration_table({name: score}, {name: values}, {name: intervals})
+    assert table is not None
+    assert table["labels"] == {
+        "shuffled": "shuffled",
+        "collages": "collages",
+        "copies_5": "5 % copies",
+    }
+    ((row,),) = [group["rows"] for group in table["groups"]]
+    kinds = {cell["set"]: cell["kind"] for cell in row["planted"]}
+    assert kinds == {"shuffled": "like", "collages": "apart", "copies_5": "apart"}
+    assert row["generated"]["kind"] == "like"
+    assert row["ceiling"]["text"] == "—"
+    assert row["normalized"] == "0.25"
+    assert table["told"] == {"shuffled": 0, "collages": 1, "copies_5": 1}
+    assert calibration_table({name: score}, {name: {"generated": 0.2, "floor": 0.1}}, {}) is None
+
+
+def test_numbers_without_any_interval_are_not_told_apart() -> None:
+    values = {"source_gini": {"generated": 0.2, "floor": 0.1, "collages": 0.9}}
+    score = Score(value=0.2, floor=0.1, ceiling=None)
+    table = calibration_table({"source_gini": score}, values, {})
+    assert table is not None
+    assert table["groups"][0]["rows"][0]["planted"][0]["kind"] == ""
+
+
+def test_the_calibration_is_a_table_of_the_page(tmp_path: Path) -> None:
+    values = {"my_own_score": {"generated": 0.25, "floor": 0.125, "collages": 0.5}}
+    text = Page(write_report(tmp_path, inputs(values=values)).read_text()).text
+    assert "What the scores can see" in text
+    assert "0.125" in text
+    assert "0 of 1" in text
+
+
+def test_a_collection_costs_what_its_parts_take(tmp_path: Path) -> None:
+    for digest, size in (("one", 1000), ("two", 500)):
+        artifact(tmp_path / "token_shard" / digest, "token_shard", size=size, seconds=0.0)
+    whole = tmp_path / "tokens" / "all"
+    made = artifact(whole, "tokens", size=30, seconds=2.0, num_documents=100)
+    made.manifest.files["shards.json"] = FileEntry(size_bytes=70, sha256="")
+    made.manifest.write(whole)
+    (whole / "shards.json").write_text('{"kind": "token_shard", "digests": ["one", "two"]}')
+    (row,) = stage_rows({"tokenize": {"hit": False, "path": str(whole)}}, ())
+    assert row["size_bytes"] == 1600
+    assert row["images_per_second"] == 50
+    assert (row["name"], row["hit"], row["seconds"]) == ("tokenize", False, 2.0)
+
+
+# ------------------------------------------------------------------------------------------- maps
+
+
+def test_a_heat_map_runs_from_the_first_colour_to_the_last() -> None:
+    colors = heat_map(np.array([[0.0, 1.0, 2.0, 4.0, 9.0]]), top=4.0)[0]
+    hexes = ["#" + "".join(f"{part:02x}" for part in color) for color in colors.tolist()]
+    assert hexes == [HEAT[0], HEAT[1], HEAT[2], HEAT[4], HEAT[4]]
+
+
+def test_maps_are_means_over_channels_on_one_scale() -> None:
+    bits = {
+        "generated": {"entropy_level0": np.array([0.0, 1.0, 2.0]), "entropy_level1": np.zeros(12)},
+        "floor": {"entropy_level1": np.repeat([1.0, 2.0, 3.0, 4.0], 3)},
+    }
+    (section,) = heat_sections(bits, LAYOUT)
+    assert [level["label"][:7] for level in section["levels"]] == ["level 0", "level 1"]
+    assert section["levels"][0]["maps"][0]["mean"] == 1.0
+    ours, theirs = section["levels"][1]["maps"]
+    assert (ours["label"], theirs["label"]) == ("samples", "held-out")
+    assert theirs["mean"] == 2.5
+    np.testing.assert_array_equal(ours["image"], heat_map(np.zeros((2, 2)), section["top"]))
+    expected = heat_map(np.array([[1.0, 2.0], [3.0, 4.0]]), section["top"])
+    np.testing.assert_array_equal(theirs["image"], expected)
+
+
+def test_a_code_length_is_cut_into_levels_and_a_sequence_is_a_strip() -> None:
+    layout = TokenLayout.sequence(5)
+    (section,) = heat_sections({"generated": {"code_length": np.arange(5.0)}}, layout)
+    (level,) = section["levels"]
+    assert level["is_strip"]
+    assert level["maps"][0]["image"].shape == (1, 5, 3)
+    assert level["maps"][0]["mean"] == 2.0
+    assert heat_sections({"generated": {"novelty": np.arange(5.0)}}, layout) == []
