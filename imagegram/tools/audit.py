@@ -1,0 +1,235 @@
+"""Measure images that imagegram did not write against a corpus, and say what that can tell.
+
+python -m imagegram.tools.audit images=FOLDER corpus=tiny_imagenet_1 tokenizer=pyramid3
+python -m imagegram.tools.audit images=FILE.tar corpus=folder corpus.path=PHOTOS --json
+python -m imagegram.tools.audit tokens=FILE.npy corpus=tiny_imagenet_1 num_samples=500
+
+Takes the words of imagegram.run, and
+
+  images=   a folder of images, a folder of tars, a tar, a glob, or a pattern {00000..00009}.tar
+  tokens=   or an array (N, T) of the tokenizer's ids, as samples/tokens.npy of a run folder
+  jpeg=75   quality of the training images that are measured as JPEG copies; auto, the default, is
+            that of the audited files (75, if most are no JPEG); null: none are measured
+
+num_samples is how many of the images are measured at most (all, unless it is given). Tokenizes and
+indexes the corpus unless that is cached, and writes a run folder: its path is the last line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import errno
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from imagegram import schema
+from imagegram.errors import ConfigError, ImagegramError
+from imagegram.experiment import build
+from imagegram.plan.check import refuse_what_cannot_fit
+from imagegram.run import flow
+from imagegram.run_folder import Run, check_outputs, write_summary
+from imagegram.stages.audit import AUDIT, AUTO, Audit, Source, audit_flow
+from imagegram.stages.findings import Reading
+from imagegram.stages.reencode import check_quality
+from imagegram.tools.arguments import exit_cleanly
+
+_OWN: Final = ("images", "tokens", "jpeg")
+#: The disk is full, over quota, read-only or not ours: nothing that a traceback would explain.
+_DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+_SHOWN_PAIRS: Final = 5
+#: Image sets that are columns, with their headings.
+_COLUMNS: Final = {
+    "floor": "held-out",
+    "ceiling": "training",
+    "recoded": "decoded",
+    "recoded_jpeg": "as JPEG",
+    "copies_5": "5 % copies",
+    "collages": "collages",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Audit; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m imagegram.tools.audit",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="as for imagegram.run")
+    flags = parser.parse_intermixed_args(argv)
+    source, words = take_source(flags.words)
+    schema.register()
+    check_outputs(words)
+    return _with_hydra(source, words, as_json=flags.json)
+
+
+def take_source(words: Sequence[str]) -> tuple[Source, list[str]]:
+    """What to audit, and the words for the configuration.
+
+    Raises:
+        ConfigError: for anything but one of ``images=`` and ``tokens=``, or a word that an audit
+            does not know.
+
+    >>> take_source(["images=PHOTOS", "seed=1"])
+    (Source(images='PHOTOS', tokens=None, num_images=None, jpeg_quality=0), ['seed=1'])
+    """
+    own: dict[str, str] = {}
+    rest = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in _OWN:
+            own[key] = value.strip("'\"")
+        else:
+            rest.append(word)
+    if ("images" in own) == ("tokens" in own) or not (own.get("images") or own.get("tokens")):
+        raise ConfigError(
+            f"received {'both images= and tokens=' if len(own) > 1 else 'nothing to audit'}; type "
+            "one of images=FOLDER and tokens=FILE.npy"
+        )
+    if any(word.startswith("stages=") for word in rest):
+        raise ConfigError("an audit has all stages; leave out stages=")
+    numbers = [word.partition("=")[2] for word in rest if word.startswith("num_samples=")]
+    quality: int | None = AUTO
+    if (jpeg := own.get("jpeg", "auto")) != "auto":
+        quality = None if jpeg == "null" else _whole("jpeg", jpeg)
+        check_quality(quality)
+    source = Source(
+        images=own.get("images"),
+        tokens=own.get("tokens"),
+        num_images=_whole("num_samples", numbers[-1]) if numbers else None,
+        jpeg_quality=quality,
+    )
+    return source, rest
+
+
+def _whole(key: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"{key}={text} is no whole number; type {key}=75, for example") from None
+
+
+def run_audit(cfg: DictConfig, source: Source, folder: Path) -> Audit:
+    """Audit in ``folder``, which must be there.
+
+    Raises:
+        ImagegramError: saying what to type instead.
+    """
+    exp = build(cfg)
+    images, outputs = source.images, Path(cfg.paths.outputs)
+    if images is not None and outputs.resolve().is_relative_to(Path(images).resolve()):
+        raise ConfigError(
+            f"paths.outputs={outputs} lies inside images={images}, so the next audit would take "
+            "the pictures of this one for images; give another folder: paths.outputs=FOLDER"
+        )
+    indexing = dataclasses.replace(exp, stages=("tokenize", "index"))
+    refuse_what_cannot_fit(cfg, indexing, flow)
+    with Run(cfg, exp, folder) as run:
+        return audit_flow(exp, run, source)
+    raise AssertionError("a run of all stages ends with them")
+
+
+def _with_hydra(source: Source, words: list[str], *, as_json: bool) -> int:
+    """Compose the configuration as ``imagegram.run`` does, and audit inside."""
+    status, entered = 0, False
+
+    def enter(cfg: DictConfig) -> None:
+        nonlocal status, entered
+        entered = True
+        status = _audit(cfg, source, as_json=as_json)
+
+    decorate = hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name="config")
+    before, sys.argv = sys.argv, [sys.argv[0], *words]
+    try:
+        decorate(enter)()
+    except SystemExit as stop:
+        if stop.code and not entered:  # Hydra refused to compose: add what was probably meant
+            for hint in schema.explain_overrides(words):
+                print(f"imagegram: {hint}", file=sys.stderr)
+        raise
+    finally:
+        sys.argv = before
+    return status
+
+
+def _audit(cfg: DictConfig, source: Source, *, as_json: bool) -> int:
+    """One audit in the run folder that Hydra made."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        audit = run_audit(cfg, source, folder)
+    except (ImagegramError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _DISK_ERRORS:
+            raise  # a defect of ours, which wants its traceback
+        if not (folder / "summary.json").exists():  # refused before there was a run
+            write_summary(
+                folder, status="failed", seed=cfg.seed, scores={}, stages={}, error=str(error)
+            )
+        advice = "; give another folder: paths.outputs=FOLDER" if isinstance(error, OSError) else ""
+        print(f"\nimagegram: {error}{advice}", file=sys.stderr)
+        return 1
+    if as_json:
+        record = json.loads((folder / AUDIT).read_text())
+        print(json.dumps({**record, "folder": str(folder)}, indent=1))
+        return 0
+    show(audit)
+    print(folder, flush=True)
+    return 0
+
+
+def show(audit: Audit) -> None:
+    """Print what can be told, the table, and the images that copy most."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a file has no edge
+    console.print("What this can tell", style="bold")
+    whole = not console.is_terminal  # lines of a file are there to be searched
+    for label, sentence in audit.findings:
+        console.print(f"  {label}: {sentence}", markup=False, soft_wrap=whole)
+    console.print()
+    console.print(_table(audit.readings))
+    if audit.nearest and audit.nearest[0]["share"] is not None:
+        console.print("\nThe images that copy most, and what they are nearest to", style="bold")
+        for line in map(_nearest_line, audit.nearest[:_SHOWN_PAIRS]):
+            console.print(f"  {line}", markup=False, soft_wrap=whole)
+    console.print()
+
+
+def _table(readings: Sequence[Reading]) -> Table:
+    shown = [which for which in _COLUMNS if any(which in reading.values for reading in readings)]
+    table = Table(box=None)
+    table.add_column("score", no_wrap=True)
+    for heading in ("audited", "95 % interval", *(_COLUMNS[which] for which in shown)):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("audited images are", no_wrap=True)
+    for reading in readings:
+        table.add_row(
+            reading.score,
+            reading.show("generated"),
+            reading.interval(),
+            *(reading.show(which) for which in shown),
+            reading.places["generated"] or "-",
+        )
+    return table
+
+
+def _nearest_line(pair: Mapping[str, Any]) -> str:
+    text = (
+        f"{pair['image']}: {pair['share']:.1%} of its tokens are those of training image "
+        f"{pair['source']}; it looks most like {pair['nearest']}, RMS {pair['rms']:.1f}"
+    )
+    return text + ("; exact copy" if pair["exact"] else "")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_cleanly(main))

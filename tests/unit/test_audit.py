@@ -1,0 +1,495 @@
+"""Audited images as documents, the way through pixels, and what is said of the scores."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from imagegram.corpora.folder import FolderCorpus
+from imagegram.errors import ConfigError, CorpusError
+from imagegram.images import decode_image
+from imagegram.records import Images, Tokens
+from imagegram.stages.audited import AuditedCorpus, open_images, open_tokens
+from imagegram.stages.findings import (
+    AS_HELD_OUT,
+    AWAY,
+    TOWARD,
+    UNKNOWN,
+    UNLIKE,
+    Circumstances,
+    Reading,
+    places,
+    read_scores,
+    what_it_tells,
+)
+from imagegram.stages.generate import select_documents
+from imagegram.stages.reencode import (
+    PixelCollages,
+    Reencoded,
+    jpeg_bytes,
+    jpeg_quality_of,
+    shrink,
+    token_agreement,
+)
+from imagegram.stages.split import Split
+from imagegram.stages.tokenize import Tokenize
+from imagegram.stages.tokens import TokenSet
+from imagegram.store.fingerprint import digest, identity
+from imagegram.tokenizers.pyramid import PyramidTokenizer, encode_reference
+from imagegram.tools.audit import take_source
+from tests.image_sets import TOKENIZER, MemoryTokens, random_tokens
+from tests.pictures import context, encode, write_samples
+
+PYRAMID = PyramidTokenizer(name="small", sizes=(4, 8))
+#: Height and width of the pictures below: squares, tall, wide, smaller than the pyramid.
+SHAPES = [(20, 20), (31, 20), (20, 50), (9, 9), (6, 7), (64, 64)]
+
+
+def pictures() -> list[Images]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in SHAPES]
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> TokenSet:
+    """The pictures, one PNG each, tokenized in the order of their numbers."""
+    root = tmp_path_factory.mktemp("pictures")
+    for number, pixels in enumerate(pictures()):
+        (root / f"{number}.png").write_bytes(encode(pixels))
+    make = context(tmp_path_factory.mktemp("outputs")).make
+    split = make(Split(corpus=FolderCorpus(path=str(root))))
+    return make(Tokenize(images=split.train, tokenizer=PYRAMID))
+
+
+def slowly(pixels: Images, *, side: int, quality: int | None) -> Tokens:
+    """A picture made smaller, saved and tokenized by Pillow and the readable encoder."""
+    picture = Image.fromarray(pixels)
+    if (shorter := min(picture.size)) > side:
+        width, height = (round(length * side / shorter) for length in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    stream = io.BytesIO()
+    options: dict[str, Any] = {} if quality is None else {"quality": quality}
+    picture.save(stream, "PNG" if quality is None else "JPEG", **options)
+    again = np.asarray(Image.open(stream).convert("RGB"))
+    return encode_reference(again, PYRAMID.sizes)[0]
+
+
+# ------------------------------------------------------------------------------ the way in pixels
+
+
+@given(side=st.integers(1, 70), quality=st.none() | st.integers(1, 100))
+def test_files_are_shrunk_saved_read_and_tokenized(
+    tokens: TokenSet, side: int, quality: int | None
+) -> None:
+    source = Reencoded(inner=tokens, tokenizer=PYRAMID, side=side, jpeg_quality=quality)
+    expected = [slowly(pixels, side=side, quality=quality) for pixels in pictures()]
+    order = [3, 0, 5, 1, 4, 2, 0]
+    np.testing.assert_array_equal(source.gather(order), np.stack(expected)[order])
+
+
+@given(side=st.integers(1, 30), quality=st.none() | st.integers(1, 100))
+def test_what_the_tokenizer_gives_back_goes_the_same_way(
+    tokens: TokenSet, side: int, quality: int | None
+) -> None:
+    options: dict[str, Any] = {"tokenizer": PYRAMID, "side": side, "jpeg_quality": quality}
+    given_back = PYRAMID.decode(tokens.gather(range(len(SHAPES))), output_size=side)
+    expected = np.stack([slowly(pixels, side=side, quality=quality) for pixels in given_back])
+    source = Reencoded(inner=tokens, decoded=True, workers=3, **options)
+    np.testing.assert_array_equal(source.gather(range(len(SHAPES))), expected)
+    # Where there are no files it is the only way.
+    documents = MemoryTokens(shards=[tokens.gather(range(len(SHAPES)))])
+    plain = Reencoded(inner=documents, **options)
+    np.testing.assert_array_equal(plain.gather([2, 4]), expected[[2, 4]])
+
+
+def test_no_documents_are_no_tokens(tokens: TokenSet) -> None:
+    assert Reencoded(inner=tokens, tokenizer=PYRAMID, side=8).gather([]).shape == (0, 240)
+
+
+def test_what_changes_a_token_is_identity(tokens: TokenSet) -> None:
+    def name(**how: Any) -> str:
+        fields: dict[str, Any] = {"inner": tokens, "tokenizer": PYRAMID, "side": 8}
+        return digest(identity(Reencoded(**fields | how)))
+
+    assert name(workers=7) == name()
+    other = PyramidTokenizer(sizes=(2, 8))
+    changes: list[dict[str, Any]] = [{"side": 9}, {"jpeg_quality": 75}, {"decoded": True}]
+    changes.append({"tokenizer": other})
+    assert len({name(), *(name(**change) for change in changes)}) == 1 + len(changes)
+
+
+def test_a_changed_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "pictures" / "0.png"
+    file.parent.mkdir()
+    file.write_bytes(encode(pictures()[0]))
+    make = context(tmp_path).make
+    split = make(Split(corpus=FolderCorpus(path=str(file.parent))))
+    found = make(Tokenize(images=split.train, tokenizer=PYRAMID))
+    file.write_bytes(encode(pictures()[1]))
+    with pytest.raises(CorpusError, match="no longer the image that was tokenized"):
+        Reencoded(inner=found, tokenizer=PYRAMID, side=8).gather([0])
+
+
+@pytest.mark.parametrize("quality", [0, 101, -1])
+def test_only_qualities_are_qualities(tokens: TokenSet, quality: int) -> None:
+    with pytest.raises(ConfigError, match=r"jpeg=.*1 \.\.\. 100; type jpeg=75"):
+        Reencoded(inner=tokens, tokenizer=PYRAMID, side=8, jpeg_quality=quality)
+
+
+@pytest.mark.parametrize("side", [1, 7, 8, 13])
+def test_collages_are_made_of_quarters_of_pictures(tokens: TokenSet, side: int) -> None:
+    count, seed = 4, 5
+    source = Reencoded(inner=tokens, tokenizer=PYRAMID, side=side)
+    order = select_documents(len(SHAPES), seed)[:count]
+    for row in range(count):
+        collage = np.zeros((side, side, 3), dtype=np.uint8)
+        for y in range(side):
+            for x in range(side):
+                quarter = 2 * (y >= side / 2) + (x >= side / 2)
+                pixels = shrink(pictures()[order[(row + quarter) % count]], side)
+                square = Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR)
+                collage[y, x] = np.asarray(square)[y, x]
+        expected = encode_reference(collage, PYRAMID.sizes)[0]
+        collages = PixelCollages(pictures=source, num_documents=count, seed=seed)
+        np.testing.assert_array_equal(collages.gather([row])[0], expected)
+
+
+@given(
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
+    side=st.integers(1, 60),
+    seed=st.integers(0, 9),
+)
+def test_shrink_keeps_the_shape_and_never_enlarges(
+    height: int, width: int, side: int, seed: int
+) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    small = shrink(pixels, side)
+    assert min(small.shape[:2]) == min(height, width, side)
+    if side >= min(height, width):
+        assert small is pixels
+    else:
+        assert abs(small.shape[0] * width - small.shape[1] * height) <= max(height, width)
+
+
+@pytest.mark.parametrize("quality", [1, 10, 49, 50, 75, 90, 100])
+def test_the_quality_of_a_jpeg_file_is_found(quality: int) -> None:
+    pixels = pictures()[0]
+    assert jpeg_quality_of(jpeg_bytes(pixels, quality)) == quality
+    grey = encode(Image.fromarray(pixels).convert("L"), "JPEG", quality=quality)
+    assert jpeg_quality_of(grey) == quality
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", encode(pictures()[0]), b"GIF89a"])
+def test_what_is_no_jpeg_file_has_no_quality(data: bytes) -> None:
+    assert jpeg_quality_of(data) is None
+
+
+@given(seed=st.integers(0, 99), kept=st.floats(0, 1))
+def test_token_agreement_by_level(seed: int, kept: float) -> None:
+    rng = np.random.default_rng(seed)
+    before = random_tokens(30, seed=seed)
+    drawn = rng.integers(30, size=17)
+    after = np.where(rng.random((17, 15)) < kept, before[drawn], before[drawn] ^ 1)
+    found = token_agreement(MemoryTokens(shards=[before]), after, drawn, TOKENIZER.layout)
+    levels = [[], []]  # type: list[list[bool]]
+    for row, document in zip(after.tolist(), drawn.tolist(), strict=True):
+        for position, token in enumerate(row):
+            levels[position >= 3].append(token == before[document, position])
+    assert found["levels"] == pytest.approx([np.mean(level) for level in levels])
+    assert found["all"] == pytest.approx(np.mean(levels[0] + levels[1]))
+
+
+# ------------------------------------------------------------------------------- what is audited
+
+
+def test_folders_and_tars_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "deep").mkdir(parents=True)
+    for name in ("a.png", "deep/b.JPG", "deep/b.txt", "c.gif", "deep/README"):
+        (tmp_path / "photos" / name).write_bytes(encode(pictures()[0]))
+    folder = open_images(str(tmp_path / "photos"))
+    assert [record.key for shard in folder.holdout_shards for record in shard] == ["a", "deep/b"]
+    assert folder.num_others == 2
+    assert folder.shards == ()
+    write_samples(tmp_path / "tars" / "00.tar", [1, 2])
+    write_samples(tmp_path / "tars" / "01.tar", [3])
+    tars = str(tmp_path / "tars")
+    for where in (tars, f"{tars}/*.tar", f"{tars}/{{00..01}}.tar"):
+        assert [len(shard) for shard in open_images(where).holdout_shards] == [2, 1]
+    assert [len(shard) for shard in open_images(f"{tars}/01.tar").holdout_shards] == [1]
+
+
+@pytest.mark.parametrize("where", ["missing", "empty", "empty/*.tar", "note.txt", "gone.tar"])
+def test_what_holds_no_images_is_refused(tmp_path: Path, where: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "note.txt").write_text("no picture")
+    with pytest.raises(CorpusError, match="type images=FOLDER"):
+        open_images(str(tmp_path / where))
+
+
+def test_near_duplicates_and_repeats_are_all_kept(tmp_path: Path) -> None:
+    """Everything is held out: nothing is near a held-out image that would be left out for it."""
+    (tmp_path / "photos").mkdir()
+    for number in range(130):  # so many that a corpus of its own would hold some out
+        name = f"{number:03}.png"
+        (tmp_path / "photos" / name).write_bytes(encode(pictures()[number % 2]))
+    (tmp_path / "photos" / "bad.png").write_bytes(encode(pictures()[0])[:50])
+    make = context(tmp_path).make
+    corpus: Any = open_images(str(tmp_path / "photos"))
+    split = make(Split(corpus=corpus))
+    found = make(Tokenize(images=split.holdout, tokenizer=PYRAMID))
+    assert found.num_documents == 130
+    assert found.artifact.facts["skipped"] == {"truncated": 1}
+
+
+def test_files_that_are_mostly_unreadable_are_counted_not_refused(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "good.png").write_bytes(encode(pictures()[0]))
+    for number in range(9):
+        (tmp_path / "photos" / f"bad{number}.png").write_bytes(b"" if number else b"GIF89a")
+    make = context(tmp_path).make
+    corpus: Any = open_images(str(tmp_path / "photos"))
+    found = make(Tokenize(images=make(Split(corpus=corpus)).holdout, tokenizer=PYRAMID))
+    assert found.artifact.facts["skipped"] == {"empty_file": 8, "unsupported_format": 1}
+    assert np.array_equal(found.gather([0])[0], PYRAMID.encode(pictures()[0])[0])
+    assert decode_image(found.original(0)).shape == (20, 20, 3)
+
+
+def test_an_audited_corpus_trains_nothing() -> None:
+    assert AuditedCorpus(files=()).shards == ()
+    assert AuditedCorpus(files=()).max_failed_fraction == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int64, np.uint8])
+def test_token_files_are_documents(tmp_path: Path, dtype: type) -> None:
+    rows = random_tokens(9, seed=0).astype(dtype)
+    np.save(tmp_path / "tokens.npy", rows)
+    np.save(tmp_path / "again.npy", rows)
+    source = open_tokens(str(tmp_path / "tokens.npy"), TOKENIZER)
+    assert source.num_documents == 9
+    assert source.gather([4, 1]).dtype == np.uint16
+    np.testing.assert_array_equal(source.gather(np.array([4, 1])), rows[[4, 1]])
+    assert identity(source) == identity(open_tokens(str(tmp_path / "again.npy"), TOKENIZER))
+    np.save(tmp_path / "again.npy", rows[::-1])
+    assert identity(source) != identity(open_tokens(str(tmp_path / "again.npy"), TOKENIZER))
+
+
+WRONG: Mapping[str, tuple[Any, str]] = {
+    "length": (np.zeros((3, 14), np.uint16), r"shape is \(3, 14\).*\(N, 15\)"),
+    "axes": (np.zeros((3, 5, 3), np.uint16), r"shape is \(3, 5, 3\)"),
+    "none": (np.zeros((0, 15), np.uint16), "N at least 1"),
+    "floats": (np.zeros((3, 15)), "holds float64"),
+    "large": (np.full((5000, 15), 256, np.uint16), "id 256 of image 0 at position 0"),
+    "negative": (np.full((3, 15), -1), "id -1 of image 0"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_tokens_of_something_else_are_refused(tmp_path: Path, what: str) -> None:
+    rows, message = WRONG[what]
+    np.save(tmp_path / "tokens.npy", rows)
+    with pytest.raises(ConfigError, match=message):
+        open_tokens(str(tmp_path / "tokens.npy"), TOKENIZER)
+
+
+def test_an_id_that_does_not_fit_is_found_far_behind(tmp_path: Path) -> None:
+    rows = random_tokens(9000, seed=0)
+    rows[8123, 7] = 300
+    np.save(tmp_path / "tokens.npy", rows)
+    with pytest.raises(ConfigError, match="id 300 of image 8123 at position 7"):
+        open_tokens(str(tmp_path / "tokens.npy"), TOKENIZER)
+
+
+def test_files_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_text("tokens")
+    np.savez(tmp_path / "b.npz", tokens=random_tokens(3, seed=0))
+    with pytest.raises(ConfigError, match="no such file"):
+        open_tokens(str(tmp_path / "missing.npy"), TOKENIZER)
+    with pytest.raises(ConfigError, match=r"not a \.npy file"):
+        open_tokens(str(tmp_path / "a.npy"), TOKENIZER)
+    with pytest.raises(ConfigError, match="several arrays"):
+        open_tokens(str(tmp_path / "b.npz"), TOKENIZER)
+
+
+# ------------------------------------------------------------------------------- what it can tell
+
+
+@pytest.mark.parametrize(
+    ("own", "floor", "ceiling", "expected"),
+    [
+        ((0.4, 0.6), (0.0, 0.2), (0.8, 1.0), TOWARD),
+        ((1.4, 1.6), (0.0, 0.2), (0.8, 1.0), TOWARD),
+        ((-0.4, -0.1), (0.0, 0.2), (0.8, 1.0), AWAY),
+        ((0.4, 0.6), (0.8, 1.0), (0.0, 0.2), TOWARD),
+        ((1.4, 1.6), (0.8, 1.0), (0.0, 0.2), AWAY),
+        ((0.2, 0.6), (0.0, 0.2), (0.8, 1.0), AS_HELD_OUT),
+        ((0.1, 0.1), (0.0, 0.2), (0.8, 1.0), AS_HELD_OUT),
+        ((0.4, 0.6), (0.0, 0.2), (0.1, 0.3), UNLIKE),
+        ((0.4, 0.6), (0.0, 0.2), None, UNLIKE),
+        (None, (0.0, 0.2), (0.8, 1.0), UNKNOWN),
+        ((0.4, 0.6), None, (0.8, 1.0), UNKNOWN),
+    ],
+)
+def test_places(own: Any, floor: Any, ceiling: Any, expected: str) -> None:
+    found = places({"generated": own, "floor": floor, "ceiling": ceiling, "collages": own})
+    assert "floor" not in found
+    assert found["generated"] == found["collages"] == expected
+
+
+class Evaluated:
+    """An evaluation by its numbers."""
+
+    def __init__(self, **scores: Mapping[str, tuple[float | None, ...]]) -> None:
+        self.scores = scores
+        self.values = {n: {s: v[0] for s, v in sets.items()} for n, sets in scores.items()}
+        self.intervals = {n: {s: v[1:] for s, v in sets.items()} for n, sets in scores.items()}
+
+
+SIZES = {"generated": 50, "floor": 50, "ceiling": 50}
+
+
+def read_one(
+    score: str, sets: Mapping[str, tuple[float | None, ...]], sizes: Mapping[str, int] = SIZES
+) -> Reading:
+    evaluation: Any = Evaluated(**{score: sets})
+    (reading,) = read_scores(evaluation, sizes)
+    return reading
+
+
+def test_equal_numbers_are_a_point_where_images_are_enough() -> None:
+    sets = {"generated": (1.0, None, None), "floor": (0.1, 0.05, 0.2), "ceiling": (1.0, None, None)}
+    reading = read_one("share", sets)
+    assert reading.places["generated"] == TOWARD
+    assert reading.alike == {"ceiling"}
+    assert reading.comparable == {"floor", "ceiling"}
+    assert reading.interval() == ""
+    # With fewer images than those that have an interval, they may have been too few for one.
+    few = read_one("share", sets, {"generated": 5, "floor": 50, "ceiling": 50})
+    assert few.places["generated"] == UNKNOWN
+    assert few.comparable == frozenset()
+
+
+def test_no_set_has_an_interval() -> None:
+    sets = dict.fromkeys(SIZES, (0.5, None, None))
+    assert read_one("share", sets).places == {"generated": UNKNOWN, "ceiling": UNKNOWN}
+
+
+def test_scores_that_move_with_the_number_of_images_are_not_compared() -> None:
+    sets = {"generated": (1.0, 0.9, 1.1), "floor": (0.1, 0.0, 0.2), "ceiling": (0.1, 0.0, 0.2)}
+    sizes = SIZES | {"generated": 80}
+    assert read_one("fd_pixels", sets, sizes).places["generated"] == UNKNOWN
+    assert read_one("kd_pixels", sets, sizes).places["generated"] == UNLIKE
+    assert read_one("fd_pixels", sets).places["generated"] == UNLIKE
+
+
+def test_undefined_values_are_in_no_place() -> None:
+    sets = {"generated": (None, None, None), "floor": (0.1, 0.0, 0.2), "ceiling": (0.9, 0.8, 1.0)}
+    reading = read_one("share", sets)
+    assert reading.places["generated"] == UNKNOWN
+    assert reading.show("generated") == "—"
+
+
+PLACE = Circumstances(
+    sizes={**SIZES, "recoded": 50, "recoded_jpeg": 50, "copies_5": 50, "collages": 50},
+    skipped={"truncated": 2},
+    num_others=3,
+    side=64,
+    sides=(32, 100),
+    jpeg_share=0.25,
+    jpeg_quality=60,
+    agreement={"recoded": {"all": 0.5, "levels": [0.25, 0.75]}},
+    level_names=["4x4", "8x8"],
+    num_repeated=4,
+    sampler="balanced",
+)
+
+
+def test_the_words_hold_the_numbers() -> None:
+    zero, one = (0.0, 0.0, 0.07), (1.0, 0.93, 1.0)
+    exact = read_one(
+        "exact_copy_rate",
+        {
+            "generated": zero,
+            "floor": zero,
+            "ceiling": one,
+            "recoded": (0.5, 0.4, 0.6),
+            "recoded_jpeg": zero,
+            "copies_5": (0.2, 0.1, 0.3),
+            "collages": zero,
+        },
+        PLACE.sizes,
+    )
+    forced = read_one("forced_copy_rate", dict.fromkeys(PLACE.sizes, (0.1, 0.0, 0.2)), PLACE.sizes)
+    said = what_it_tells([exact, forced], PLACE, {"exact_copy_rate": {}, "forced_copy_rate": {}})
+    text = dict(said)
+    assert "50 images measured; not readable, so not measured: 2 truncated" in text["images"]
+    assert "3 other files" in text["images"]
+    assert text["repeats"].startswith("4 of the audited")
+    assert "recoded" not in text["reads like"]
+    assert "held-out images: 2 of 2" in text["reads like"]
+    assert "training images: 1 of 2" in text["reads like"]
+    assert "median 64; 25% are JPEG" in text["pixels"]
+    assert "gives them back 50.0% (4x4: 25.0%, 8x8: 75.0%)" in text["kept tokens"]
+    assert ("exact_copy_rate", "0 of 50 images; with 95 % confidence at most 7.0 %") in said
+    bound = [line for label, line in said if label == "exact_copy_rate"][-1]
+    assert "gives them back 50.0 %" in bound
+    assert "as JPEG of quality 60 0.0 %" in bound
+    assert text["sees 5 % copies"].endswith("exact_copy_rate")
+    assert text["blind to 5 % copies"].endswith("by forced_copy_rate")
+    assert text["blind to collages"].endswith("by exact_copy_rate, forced_copy_rate")
+    assert text["replay"].startswith("forced_copy_rate are those of a replay")
+    assert "sizes" not in text
+
+
+def test_a_corpus_without_held_out_images_is_told() -> None:
+    sizes = {"generated": 50, "ceiling": 50}
+    reading = read_one("x", dict.fromkeys(sizes, (0.5, 0.4, 0.6)), sizes)
+    at = Circumstances(**{**vars(PLACE), "sizes": sizes, "side": None, "sides": None})
+    text = dict(what_it_tells([reading], at, {"x": {"encoder": "y"}}))
+    assert "no floor" in text["images"]
+    assert "exact" in text["tokens"]
+    assert not {"pictures", "pixels", "kept tokens"} & text.keys()
+
+
+def test_fewer_held_out_images_are_told() -> None:
+    sizes = {"generated": 50, "floor": 12, "ceiling": 50}
+    reading = read_one("x", dict.fromkeys(sizes, (0.5, 0.4, 0.6)), sizes)
+    at = Circumstances(**{**vars(PLACE), "sizes": sizes})
+    assert dict(what_it_tells([reading], at, {"x": {}}))["sizes"].endswith("num_samples=12")
+
+
+# ------------------------------------------------------------------------------- the command line
+
+
+def test_words_are_taken() -> None:
+    source, rest = take_source(["images='A B'", "corpus=demo", "num_samples=7", "jpeg=null"])
+    assert (source.images, source.tokens) == ("A B", None)
+    assert (source.num_images, source.jpeg_quality) == (7, None)
+    assert rest == ["corpus=demo", "num_samples=7"]
+    assert take_source(["tokens=a.npy", "jpeg=50"])[0].jpeg_quality == 50
+    assert take_source(["tokens=a.npy", "jpeg=auto"])[0] == take_source(["tokens=a.npy"])[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "nothing to audit; type one of images=FOLDER"),
+        (["images="], "nothing to audit"),
+        (["images=A", "tokens=B"], "both"),
+        (["images=A", "stages=[index]"], "leave out stages="),
+        (["images=A", "num_samples=many"], "num_samples=many is no whole number"),
+        (["images=A", "jpeg=good"], "jpeg=good"),
+        (["images=A", "jpeg=0"], r"1 \.\.\. 100"),
+    ],
+)
+def test_words_that_make_no_audit_are_refused(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        take_source(words)
