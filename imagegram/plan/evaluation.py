@@ -21,7 +21,7 @@ from imagegram.store.fingerprint import identity
 _TORCH_BYTES: Final = 700_000_000
 #: What a search for the longest matches takes at most, and the metrics that ask for them.
 _MATCH_BYTES: Final = 600_000_000
-_MATCHING: Final = ("CopyingMetric", "NoveltyMetric")
+_MATCHING: Final = ("AlignedMetric", "CopyingMetric", "DuplicationMetric", "NoveltyMetric")
 #: Numbers of a feature, when no artifact tells: those of EfficientNet-lite0.
 _NUM_FEATURES: Final = 1280
 
