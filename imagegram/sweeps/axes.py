@@ -1,7 +1,7 @@
 """Axes of a sweep: the knobs in which its jobs differ, found by comparing their configurations.
 
-Knobs that change together (``corpus.name`` with ``corpus.num_shards``) are one axis. Seeds, paths,
-workers, loggers and what is measured beside the samples are none.
+Knobs that change together are one axis, and what a group's name decides (``corpus.num_shards`` of
+``corpus.name``) follows the name. Seeds, paths, workers and loggers are no axes.
 """
 
 from __future__ import annotations
@@ -54,6 +54,23 @@ class Axis:
         """Two values or more are numbers: worth a curve."""
         return sum(is_number(value) for value in self.values) > 1
 
+    @property
+    def is_family(self) -> bool:
+        """All values are one name with different numbers, as in pyramid2, pyramid3."""
+        names = [value for value in self.values if isinstance(value, str)]
+        families = {family_of(name) for name in names}
+        return len(names) == len(self.values) and len(families) == 1 and not families & {*names}
+
+    @property
+    def is_ordered(self) -> bool:
+        """Values have an order that a figure should show."""
+        return self.has_numbers or self.is_family
+
+    def short(self, value: Scalar) -> str:
+        """A value beside its mark: of a family, the number."""
+        text = show(value)
+        return text.removeprefix(family_of(text)).lstrip("_") if self.is_family else text
+
 
 def is_number(value: Scalar) -> bool:
     """A number, and no truth value.
@@ -67,12 +84,23 @@ def is_number(value: Scalar) -> bool:
 def show(value: Scalar) -> str:
     """A value as one types it.
 
-    >>> show(None), show(True), show(0.5)
-    ('null', 'true', '0.5')
+    >>> show(None), show(True), show(2.0), show(0.12345678)
+    ('null', 'true', '2', '0.12345678')
     """
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value)
+
+
+def family_of(name: str) -> str:
+    """A name without the number at its end.
+
+    >>> family_of("tiny_imagenet_20"), family_of("pyramid3"), family_of("demo")
+    ('tiny_imagenet', 'pyramid', 'demo')
+    """
+    return re.sub(r"(?<=[^\d_])_?\d+$", "", name)
 
 
 def identity(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
@@ -89,6 +117,7 @@ def find_axes(jobs: Sequence[Job]) -> tuple[Axis, ...]:
         ranks = {value: rank for rank, value in enumerate(dict.fromkeys(column))}
         if len(ranks) > 1:
             together.setdefault(tuple(ranks[value] for value in column), []).append(key)
+    _let_names_decide(together)
     axes = []
     for keys in together.values():
         key = min(keys, key=lambda key: _preference(key, configs))
@@ -101,6 +130,22 @@ def find_axes(jobs: Sequence[Job]) -> tuple[Axis, ...]:
             )
         )
     return tuple(axes)
+
+
+def _let_names_decide(together: dict[tuple[int, ...], list[str]]) -> None:
+    """Move the keys that are a function of their group's name to the name.
+
+    Args:
+        together: what tells which jobs share a value -> keys of which this is so; changed.
+    """
+    found = {key: ranks for ranks, keys in together.items() for key in keys}
+    for key, ranks in found.items():
+        name = found.get(f"{key.partition('.')[0]}.name", ranks)
+        if name != ranks and len({*zip(name, ranks, strict=True)}) == len({*name}):
+            together[ranks].remove(key)
+            together[name].append(key)
+            if not together[ranks]:
+                del together[ranks]
 
 
 def axis_values(job: Job, axes: Sequence[Axis]) -> tuple[Scalar, ...]:

@@ -50,7 +50,7 @@ class Frontier:
         x, y: names of the scores.
         axes: of the sweep.
         marks: configurations.
-        paths: marks that differ along one axis of numbers only, in its order.
+        paths: marks that differ along :func:`path_axis` only, in its order.
         floors, ceilings: distinct (x, y) of held-out and of training images.
         recipe: what tells these jobs from others that could not be drawn with them, or nothing.
     """
@@ -184,11 +184,10 @@ def _frontier(group: RecipeGroup, axes: Sequence[Axis], x: str, y: str) -> Front
 
 
 def _paths(marks: Sequence[Mark], axes: Sequence[Axis]) -> tuple[tuple[Mark, ...], ...]:
-    """Marks along the axis of numbers with the most values, joined where all others are equal."""
-    numeric = [axis for axis in axes if axis.has_numbers]
-    if not numeric:
+    """Marks along one axis, joined where all others are equal."""
+    along = path_axis(axes)
+    if along is None:
         return ()
-    along = max(numeric, key=lambda axis: len(axis.values))
     groups: dict[tuple[Scalar, ...], list[Mark]] = {}
     for mark in marks:
         groups.setdefault(_elsewhere(mark.configuration, along), []).append(mark)
@@ -198,6 +197,12 @@ def _paths(marks: Sequence[Mark], axes: Sequence[Axis]) -> tuple[tuple[Mark, ...
         for group in groups.values()
         if len(group) > 1
     )
+
+
+def path_axis(axes: Sequence[Axis]) -> Axis | None:
+    """The axis along which marks are joined: of those with an order, that with most values."""
+    ordered = [axis for axis in axes if axis.is_ordered]
+    return max(ordered, key=lambda axis: len(axis.values), default=None)
 
 
 def _elsewhere(configuration: Configuration, along: Axis) -> tuple[Scalar, ...]:

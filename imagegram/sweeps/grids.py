@@ -29,13 +29,14 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What a cell shows, sorts by, and tells when one points at it."""
+    """What a cell shows, sorts by, tells when one points at it, and how many columns it takes."""
 
     text: str
     sort: str = ""
     small: str = ""
     title: str = ""
     is_text: bool = False
+    span: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +70,15 @@ def jobs_grid(sweep: Sweep) -> Grid:
     scores = _by_group(sweep.scores)
     recipes = _recipe_texts(sweep)
     has_status = bool(sweep.unfinished or sweep.repeated)
-    lead = [_column("job")] + [_axis_column(axis) for axis in sweep.axes] + [_column("seed")]
+    lead = [_column("job"), *map(_axis_column, sweep.all_axes), _column("seed")]
     lead += [_column("status", is_text=True)] * has_status
     lead += [_column("recipe", is_text=True)] * bool(recipes)
     rows = []
     for number, job in enumerate(sweep.jobs):
         cells = [Cell(text=_short_name(job, sweep), sort=str(number), title=job.name)]
-        cells += [_value_cell(job.config.get(axis.key), axis) for axis in sweep.axes]
+        cells += [_value_cell(job.config.get(axis.key), axis) for axis in sweep.all_axes]
         cells.append(_value_cell(job.seed))
-        status = "repeated" if job in sweep.repeated else job.status
+        status = "repeated" if job in sweep.repeated else job.outcome
         cells += [Cell(text=status, sort=status, is_text=True)] * has_status
         recipe = recipes.get(job.name, "")
         cells += [Cell(text=recipe, sort=recipe, is_text=True)] * bool(recipes)
@@ -157,7 +158,7 @@ def _real_rows(
     """What held-out and training images read, from the lowest to the highest of all jobs."""
     rows = []
     for title, part in (("held-out images", "floor"), ("training images", "ceiling")):
-        cells = [Cell(text=title)] + [Cell(text="")] * (lead - 1)
+        cells = [Cell(text=title, span=lead)]
         for score in scores:
             found = [getattr(job.scores[score], part) for job in jobs if score in job.scores]
             known = [value for value in found if value is not None]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from imagegram.stages.explanations import explain
 from imagegram.sweeps.aggregate import Estimate
-from imagegram.sweeps.axes import describe, show
+from imagegram.sweeps.axes import describe
 from imagegram.sweeps.drawings import Curve, Frontier, Knob, Mark, Panel, lower_is_better
 from imagegram.sweeps.ranges import axis_range
 from imagegram.sweeps.styles import DASHES, SHAPES, palette
@@ -48,7 +48,12 @@ def frontier_figure(frontier: Frontier) -> go.Figure:
             x=[x for x, _ in points],
             y=[y for _, y in points],
             mode="markers",
-            marker={"symbol": symbol, "size": 16, "color": colors["ink"], "line": {"width": 2}},
+            marker={
+                "symbol": symbol,
+                "size": 16 if len(points) == 1 else 10,
+                "color": colors["ink"],
+                "line": {"width": 2 if len(points) == 1 else 1.5},
+            },
             customdata=[_tell_cross(name, frontier, point) for point in points],
             hovertemplate=_HOVER,
         )
@@ -144,13 +149,14 @@ def _mark_trace(mark: Mark, frontier: Frontier) -> go.Scatter:
     import plotly.graph_objects as go
 
     styles, at = frontier.styles, mark.configuration.at
-    labelled = styles.color_axis is not None and len(frontier.marks) <= _MAX_LABELS
+    axis = styles.color_axis if len(frontier.marks) <= _MAX_LABELS else None
+    label = axis.short(at[axis.key]) if axis and axis.is_ordered else ""
     return go.Scatter(
         x=[mark.x.value],
         y=[mark.y.value],
-        mode="markers+text" if labelled else "markers",
+        mode="markers+text",
         marker={"symbol": SHAPES[styles.shape(at)], "size": 12, "color": styles.color(at)},
-        text=[escape(show(at[styles.color_axis.key]))] if styles.color_axis else None,
+        text=[escape(label)],
         textposition="top right",
         textfont={"color": palette()["ink"], "size": 12},
         customdata=[
@@ -224,7 +230,7 @@ def _title(score: str) -> dict[str, Any]:
 def _axis(score: str, estimates: Sequence[Estimate], others: Sequence[float]) -> dict[str, Any]:
     is_share = explain(score).unit == "percent"
     ends = axis_range(estimates, others, is_share=is_share)
-    return _look() | {"range": list(ends), "tickformat": ".0%" if is_share else ",.3~g"}
+    return _look() | {"range": list(ends), "tickformat": ".0%" if is_share else ",.4~r"}
 
 
 def _look() -> dict[str, Any]:

@@ -60,6 +60,11 @@ class Job:
         return self.status == "completed"
 
     @property
+    def outcome(self) -> str:
+        """The status for a reader: a job that never said how it ended is unfinished."""
+        return "unfinished" if self.status == "running" else self.status
+
+    @property
     def seed(self) -> Scalar:
         """Of the samples; None where the configuration cannot be read."""
         return self.config.get("seed")

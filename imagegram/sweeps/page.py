@@ -21,7 +21,7 @@ from imagegram import pictures
 from imagegram.records import Images
 from imagegram.stages.explanations import explain
 from imagegram.sweeps.axes import show
-from imagegram.sweeps.drawings import Frontier, Knob
+from imagegram.sweeps.drawings import Frontier, Knob, path_axis
 from imagegram.sweeps.grids import jobs_grid, means_grid
 from imagegram.sweeps.interactive import frontier_figure, panel_figure, plotly_script
 from imagegram.sweeps.jobs import planned_jobs
@@ -72,7 +72,7 @@ def warnings_of(sweep: Sweep) -> list[str]:
     if None not in planned and wanted > len(sweep.jobs):
         found.append(f"The sweep was to have {wanted} jobs; {len(sweep.jobs)} of them began.")
     if sweep.unfinished:
-        kinds = Counter(_STATUS.get(job.status, job.status) for job in sweep.unfinished)
+        kinds = Counter(job.outcome for job in sweep.unfinished)
         counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
         found.append(
             f"{len(sweep.unfinished)} of {len(sweep.jobs)} jobs did not finish ({counts}): they "
@@ -105,14 +105,9 @@ def warnings_of(sweep: Sweep) -> list[str]:
     return found
 
 
-#: What a reader calls a job that never said how it ended.
-_STATUS: Final = {"running": "unfinished"}
-
-
 def _texts(sweep: Sweep) -> dict[str, Any]:
     """Everything on the page that is neither figure nor table."""
-    numeric = [axis for axis in sweep.axes if axis.has_numbers]
-    path = max(numeric, key=lambda axis: len(axis.values)).label if numeric else "nothing"
+    joined = path_axis(sweep.axes)
     several = any(len(found.jobs) > 1 for found in sweep.configurations)
     return {
         "title": _title(sweep),
@@ -123,16 +118,9 @@ def _texts(sweep: Sweep) -> dict[str, Any]:
         "x_meaning": explain(sweep.x or "").meaning,
         "y_meaning": explain(sweep.y or "").meaning,
         "interval": "over seeds where there are several" if several else "of the job's own images",
-        "path": path,
+        "path": joined.label if joined else "",
         "has_axes": bool(sweep.axes),
-        "failures": [
-            {
-                "name": job.name,
-                "status": _STATUS.get(job.status, job.status),
-                "error": job.error,
-            }
-            for job in sweep.unfinished
-        ],
+        "failures": sweep.unfinished,
         "command": _command(sweep),
         "stages": _stages(sweep),
         "shared": _shared(sweep),
@@ -141,8 +129,8 @@ def _texts(sweep: Sweep) -> dict[str, Any]:
 
 
 def _title(sweep: Sweep) -> str:
-    if sweep.axes:
-        return " x ".join(axis.label for axis in sweep.axes)
+    if sweep.all_axes:
+        return " x ".join(axis.label for axis in sweep.all_axes)
     names = [_constant(sweep, f"{group}.name") for group in ("corpus", "tokenizer", "sampler")]
     return " x ".join(filter(None, names)) or sweep.paths[0].name
 

@@ -82,6 +82,7 @@ def sample_tables(jobs: Sequence[Job], axes: Sequence[Axis]) -> tuple[SampleTabl
             num_across=num_across,
         )
         for title, cells in tables.items()
+        if any(cell.images is not None for cell in cells.values())
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from imagegram.sweeps.axes import Axis, is_number, show
+from imagegram.sweeps.axes import Axis, family_of, is_number, show
 from imagegram.sweeps.jobs import Job, Scalar
 
 #: From this ratio on between the largest and the smallest number, steps are factors.
@@ -118,7 +118,4 @@ def _numbers_in_names(axis: Axis) -> dict[Scalar, float]:
 
 
 def _families(axis: Axis) -> dict[Scalar, str]:
-    """Names without their last number: ``tiny_imagenet_20`` is of tiny_imagenet."""
-    if not axis.key.endswith(".name"):
-        return {}
-    return {value: re.sub(r"_?\d+$", "", show(value)) for value in axis.values}
+    return {value: family_of(show(value)) for value in axis.values if axis.key.endswith(".name")}

@@ -117,12 +117,13 @@ def _frontier(frontier: Frontier) -> Figure:
         )
         if mark.is_optimal:
             axes.plot(*place, "o", mfc="none", mec=colors["ink"], ms=13, mew=0.8, zorder=4)
-        if styles.color_axis is not None:
-            text = show(at[styles.color_axis.key])
+        if styles.color_axis is not None and styles.color_axis.is_ordered:
+            text = styles.color_axis.short(at[styles.color_axis.key])
             axes.annotate(text, place, xytext=(6, 5), textcoords="offset points", fontsize=8)
     for marker, points in (("+", frontier.floors), ("x", frontier.ceilings)):
+        size = 11 if len(points) == 1 else 7
         for x, y in points:
-            axes.plot(x, y, marker, color=colors["ink"], ms=11, mew=1.6, zorder=2)
+            axes.plot(x, y, marker, color=colors["ink"], ms=size, mew=1.4, zorder=2)
     crosses = frontier.floors + frontier.ceilings
     _scale(axes.xaxis, frontier.x, [m.x for m in frontier.marks], [x for x, _ in crosses])
     _scale(axes.yaxis, frontier.y, [m.y for m in frontier.marks], [y for _, y in crosses])
@@ -140,8 +141,8 @@ def _frontier(frontier: Frontier) -> Figure:
 
 
 def _knob(knob: Knob) -> Figure:
-    across = min(len(knob.panels), _MAX_ACROSS)
-    down = -(-len(knob.panels) // across)
+    down = -(-len(knob.panels) // _MAX_ACROSS)
+    across = -(-len(knob.panels) // down)
     figure = _figure(_PANEL[0] * across, _PANEL[1] * down + 0.4)
     grid = figure.subplots(down, across, squeeze=False).ravel()
     for axes, panel in zip(grid, knob.panels, strict=False):

@@ -62,7 +62,7 @@ class Styles:
             return cls(color_axis=None, shape_axis=None)
         color, *others = by_size
         fitting = [axis for axis in others if len(axis.values) <= len(SHAPES)]
-        shape = min(fitting, key=lambda axis: axis.has_numbers, default=None)
+        shape = min(fitting, key=lambda axis: axis.is_ordered, default=None)
         return cls(color_axis=color, shape_axis=shape)
 
     def color(self, at: Mapping[str, Scalar]) -> str:
@@ -96,7 +96,7 @@ class Styles:
 
 def _shade(axis: Axis, rank: int, count: int) -> Pair:
     """The colour of the rank-th of ``count`` values."""
-    if not axis.has_numbers:
+    if not axis.is_ordered:
         return _SERIES[rank % len(_SERIES)]
     share = rank / max(1, count - 1)
     return _mix([pair[0] for pair in _RAMP], share), _mix([pair[1] for pair in _RAMP], share)

@@ -23,6 +23,7 @@ from imagegram.sweeps.drawings import (
 from imagegram.sweeps.jobs import Job, read_jobs
 from imagegram.sweeps.recipes import RecipeGroup, split_by_recipe
 from imagegram.sweeps.scales import find_scales
+from imagegram.sweeps.tables import read_results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Sweep:
     """Jobs of one or several multiruns, ready to be compared.
 
     Attributes:
-        paths: folders that were named.
+        paths: folders and files that were named.
         jobs: all of them, failed and unfinished ones too.
         x, y: the scores of the frontier; None where no job has one.
     """
@@ -41,19 +42,24 @@ class Sweep:
     y: str | None
 
     @cached_property
-    def axes(self) -> tuple[Axis, ...]:
-        """In which the jobs differ."""
+    def all_axes(self) -> tuple[Axis, ...]:
+        """In which the jobs differ, those included that have no scores."""
         return find_axes(self.jobs)
+
+    @cached_property
+    def axes(self) -> tuple[Axis, ...]:
+        """In which the jobs differ that count."""
+        return find_axes(self.counted)
 
     @cached_property
     def counted(self) -> tuple[Job, ...]:
         """Completed jobs, one a configuration and seed."""
-        return one_job_a_seed(self.jobs, self.axes)[0]
+        return one_job_a_seed(self.jobs, self.all_axes)[0]
 
     @cached_property
     def repeated(self) -> tuple[Job, ...]:
         """Completed jobs that say again what another one says."""
-        return one_job_a_seed(self.jobs, self.axes)[1]
+        return one_job_a_seed(self.jobs, self.all_axes)[1]
 
     @property
     def unfinished(self) -> tuple[Job, ...]:
@@ -81,7 +87,7 @@ class Sweep:
     def knobs(self) -> tuple[Knob, ...]:
         """Curves over every axis of numbers."""
         scores = headline_scores(self.scores, self.x, self.y)
-        scales = find_scales(self.axes, self.jobs)
+        scales = find_scales(self.axes, self.counted)
         found = (knob(self.counted, self.axes, scale, scores) for scale in scales)
         return tuple(each for each in found if each.panels or each.refusals)
 
@@ -96,14 +102,16 @@ def read_sweep(paths: Sequence[Path], *, x: str = "", y: str = "") -> Sweep:
     """Read job folders and choose what the frontier shows.
 
     Args:
-        paths: folders of multiruns, or single run folders.
+        paths: folders of multiruns, single run folders, or results.csv files.
         x: a score; empty for the first of ``COPYING`` that is there.
         y: a score; empty for the first of ``QUALITY`` that is there.
 
     Raises:
         ConfigError: a folder without jobs, or a score that no job has; says what there is.
     """
-    jobs = read_jobs(paths)
+    files = [path for path in paths if path.is_file()]
+    jobs = read_jobs([path for path in paths if path not in files])
+    jobs += tuple(job for path in files for job in read_results(path))
     scores = scores_of(jobs)
     return Sweep(
         paths=tuple(paths),

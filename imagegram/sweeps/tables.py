@@ -2,17 +2,20 @@
 
 Columns: ``job``, ``status``, ``seed``, the axes, then for every score ``NAME.value``, ``.floor``,
 ``.ceiling``, ``.low``, ``.high``, ``.normalized`` and, where a score has one, ``.recipe`` as JSON:
-numbers of different recipes are not comparable.
+numbers of different recipes are not comparable. A ``results.csv`` can be read in the place of the
+job folders that it was made of: all is there but the samples.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from imagegram.errors import ConfigError
+from imagegram.stages.evaluate import Score
 from imagegram.sweeps.axes import Axis, is_number, show
 from imagegram.sweeps.jobs import PARTS, Job, Scalar
 from imagegram.sweeps.recipes import recipe_of
@@ -57,6 +60,61 @@ def write_tables(
             for row in zip(*columns.values(), strict=True)
         )
     _write_parquet(folder / PARQUET, columns)
+
+
+def read_results(path: Path) -> tuple[Job, ...]:
+    """The jobs that a ``results.csv`` tells of.
+
+    Raises:
+        ConfigError: the file is no such table.
+    """
+    try:
+        with path.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        jobs = tuple(_job(path.absolute(), number, row) for number, row in enumerate(rows))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"sweep: {path} is no results.csv of a sweep ({error})") from error
+    if not jobs or not any(job.scores for job in jobs):
+        raise ConfigError(f"sweep: {path} holds no score; name the results.csv of a sweep")
+    return jobs
+
+
+def _job(path: Path, number: int, row: Mapping[str, str]) -> Job:
+    config: dict[str, Scalar] = {}
+    scores: dict[str, dict[str, float | None]] = {}
+    recipes: dict[str, dict[str, str]] = {}
+    for column, text in row.items():
+        name, _, part = column.rpartition(".")
+        if part == "recipe":
+            recipes[name] = json.loads(text) if text else {}
+        elif name and part in PARTS:
+            scores.setdefault(name, {})[part] = float(text) if text else None
+        elif column not in ("job", "status"):
+            config[column] = _parse(text)
+    return Job(
+        folder=path / str(number),  # nowhere: there are no samples
+        name=row.get("job", str(number)),
+        status=row.get("status", "completed"),
+        config={"seed": None} | config,
+        scores={
+            name: Score(**{part: parts.get(part) for part in PARTS})
+            for name, parts in scores.items()
+            if any(value is not None for value in parts.values())
+        },
+        recipes=recipes or None,
+    )
+
+
+def _parse(text: str) -> Scalar:
+    """A value as :func:`show` wrote it."""
+    if text in ("", "true", "false"):
+        return {"": None, "true": True, "false": False}[text]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _write_parquet(path: Path, columns: Columns) -> None:

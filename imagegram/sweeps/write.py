@@ -16,7 +16,7 @@ def write_report(
     """Read sweeps and write ``report.html``, ``results.csv`` and ``results.parquet``.
 
     Args:
-        paths: folders of multiruns, or single run folders.
+        paths: folders of multiruns, single run folders, or results.csv files.
         out: where to write; made when it is not there.
         x: across the frontier; empty for the first copying score that is there.
         y: up the frontier; empty for the first quality score that is there.
@@ -30,7 +30,8 @@ def write_report(
     """
     sweep = read_sweep(paths, x=x, y=y)
     out.mkdir(parents=True, exist_ok=True)
-    write_tables(out, sweep.jobs, sweep.axes, sweep.scores)
+    if not any(path.is_file() for path in paths):  # a table is not written from itself
+        write_tables(out, sweep.jobs, sweep.all_axes, sweep.scores)
     if with_figures:
         from imagegram.sweeps.static import write_figures
 

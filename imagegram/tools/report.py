@@ -2,7 +2,8 @@
 
     python -m imagegram.tools.report sweep=outputs/sweeps/TIME
     python -m imagegram.tools.report sweep=FIRST sweep=SECOND sweep=outputs/runs/TIME out=FOLDER
-    python -m imagegram.tools.report sweep=FOLDER x=exact_copy_rate y=recall figures=png
+    python -m imagegram.tools.report sweep=FOLDER x=exact_copy_rate y=recall
+    python -m imagegram.tools.report sweep=outputs/sweeps/TIME out=experiments/NAME figures=png
 
 A multirun does this by itself when it ends. Nothing is measured: the numbers are those of the jobs'
 ``summary.json``. The last line on stdout is the path of the report.
@@ -20,7 +21,7 @@ from imagegram.sweeps.jobs import newest_sweep
 from imagegram.tools.arguments import exit_cleanly, parse
 
 _EPILOG = """\
-sweep    a folder of a multirun, or of a single run; may be given several times
+sweep    a folder of a multirun or of a single run, or a results.csv; may be given several times
 x, y     scores of the frontier; by default a copying score, and a kernel or Frechet distance
 out      where to write; by default the folder of the first sweep
 figures  png: also frontier.png, curves_AXIS.png and samples.png (needs matplotlib)
@@ -46,9 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError(f"figures={values['figures']}: allowed is png, or nothing")
     from imagegram.sweeps.write import write_report
 
+    beside = paths[0].parent if paths[0].is_file() else paths[0]
     path = write_report(
         paths,
-        out=Path(values["out"]) if values["out"] else paths[0],
+        out=Path(values["out"]) if values["out"] else beside,
         x=values["x"],
         y=values["y"],
         with_figures=values["figures"] == "png",

@@ -17,7 +17,7 @@ from scipy import stats
 from imagegram.errors import ConfigError
 from imagegram.stages.evaluate import Score
 from imagegram.sweeps.aggregate import configurations, estimate, pareto
-from imagegram.sweeps.axes import find_axes
+from imagegram.sweeps.axes import Axis, find_axes
 from imagegram.sweeps.jobs import PARTS, Job, planned_jobs, read_jobs
 from imagegram.sweeps.ranges import axis_range
 from imagegram.sweeps.recipes import split_by_recipe
@@ -27,6 +27,8 @@ from imagegram.sweeps.tables import write_tables
 from tests.job_folders import make_job, parts
 
 SHARE, DISTANCE = "largest_source_share", "kd_pixels"
+#: Numbers as scores are; of denormal ones, scipy knows no interval.
+MILLIS = st.integers(-(10**6), 10**6).map(lambda n: n / 1000)
 RECIPE = {SHARE: {}, DISTANCE: {"N": "4", "D": "12"}}
 
 
@@ -75,6 +77,37 @@ def test_axes_are_what_differs_and_neither_seeds_nor_places(tmp_path: Path) -> N
         ("sampler.max_context", (3, 12), ()),
     ]
     assert [axis.label for axis in axes] == ["corpus", "max_context"]
+
+
+def test_what_a_name_decides_follows_the_name_and_what_it_does_not_is_an_axis(
+    tmp_path: Path,
+) -> None:
+    for number in range(6):
+        name = ("balanced", "greedy", "infinigram")[number // 2]
+        config = {
+            "sampler.name": name,
+            "sampler.temperature": {"greedy": 0.0}.get(name, 0.9),  # two samplers share it
+            "sampler.max_context": (3, 12)[number % 2],
+            "generator.device": {"greedy": "cpu"}.get(name, "cuda"),  # of another group
+        }
+        make_job(tmp_path, number, config=config)
+    axes = {axis.key: axis.followers for axis in find_axes(read_jobs([tmp_path]))}
+    assert axes == {
+        "sampler.name": ("sampler.temperature",),
+        "sampler.max_context": (),
+        "generator.device": (),
+    }
+
+
+def test_names_with_numbers_are_a_family_with_an_order() -> None:
+    family = Axis(key="corpus.name", followers=(), values=("tiny_1", "tiny_20"))
+    assert (family.is_ordered, family.short("tiny_20")) == (True, "20")
+    for values in (("free", "position"), ("tiny_1", "cc_5"), ("demo", "demo_2")):
+        axis = Axis(key="corpus.name", followers=(), values=values)
+        assert not axis.is_ordered
+        assert axis.short(values[0]) == values[0]
+    numbers = Axis(key="sampler.temperature", followers=(), values=(0.5, 0.75))
+    assert (numbers.is_ordered, numbers.short(0.75)) == (True, "0.75")
 
 
 def test_values_are_in_their_natural_order_and_null_is_last(tmp_path: Path) -> None:
@@ -136,7 +169,7 @@ def test_seeds_are_averaged_exactly(tmp_path: Path) -> None:
     assert last.low == pytest.approx(2 * last.value - last.high)
 
 
-@given(st.lists(st.integers(-(10**6), 10**6).map(lambda n: n / 1000), min_size=2, max_size=9))
+@given(st.lists(MILLIS, min_size=2, max_size=9))
 def test_the_interval_over_seeds_is_that_of_students_t(values: list[float]) -> None:
     found = estimate([job(value, seed=seed) for seed, value in enumerate(values)], "s")
     assert found is not None
@@ -269,6 +302,32 @@ def test_csv_parquet_and_summaries_hold_the_same_numbers(tmp_path: Path) -> None
     assert f"{SHARE}.recipe" not in table[0]
 
 
+def test_a_table_is_read_back_as_the_jobs_that_it_was_written_from(tmp_path: Path) -> None:
+    two_by_two(tmp_path)
+    make_job(tmp_path, 8, status="failed", config={"sampler.top_k": None, "num_samples": 7})
+    sweep = read_sweep([tmp_path])
+    write_tables(tmp_path, sweep.jobs, sweep.all_axes, sweep.scores)
+    again = read_sweep([tmp_path / "results.csv"])
+    assert [(j.name, j.status, j.seed) for j in again.jobs] == [
+        (j.name, j.status, j.seed) for j in sweep.jobs
+    ]
+    assert [j.scores for j in again.jobs] == [j.scores for j in sweep.jobs]
+    assert [axis.values for axis in again.all_axes] == [axis.values for axis in sweep.all_axes]
+    for score in (SHARE, DISTANCE):
+        assert [estimate(c.jobs, score) for c in again.configurations] == [
+            estimate(c.jobs, score) for c in sweep.configurations
+        ]
+    (frontier,), (other,) = sweep.frontiers, again.frontiers
+    assert [mark.is_optimal for mark in frontier.marks] == [m.is_optimal for m in other.marks]
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "s.value\nlow\n"])
+def test_a_file_that_is_no_table_of_a_sweep_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "other.csv").write_text(text)
+    with pytest.raises(ConfigError, match=r"other\.csv"):
+        read_sweep([tmp_path / "other.csv"])
+
+
 POINTS = st.lists(
     st.tuples(*[st.integers(0, 5) | st.floats(-1e9, 1e9)] * 2).map(
         lambda point: (float(point[0]), float(point[1]))
@@ -357,7 +416,7 @@ def test_planned_jobs_are_the_product_of_the_choices(tmp_path: Path) -> None:
     assert planned_jobs(tmp_path) is None
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6), st.floats(0, 1e9))
+@given(st.lists(MILLIS, min_size=1, max_size=6), st.floats(0, 1e9))
 def test_every_value_is_inside_the_range_however_long_the_intervals(
     values: list[float], half: float
 ) -> None:

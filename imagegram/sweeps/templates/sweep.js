@@ -23,8 +23,19 @@
   };
   draw(dark.matches);
   dark.addEventListener("change", () => draw(dark.matches));
-  addEventListener("beforeprint", () => draw(false));
-  addEventListener("afterprint", () => draw(dark.matches));
+  // A figure keeps the width that it has on the screen; on paper it is scaled to the page.
+  const figures = () => document.querySelectorAll(".plot .main-svg");
+  addEventListener("beforeprint", () => {
+    draw(false);
+    for (const svg of figures()) {
+      svg.setAttribute("viewBox", `0 0 ${svg.getAttribute("width")} ${svg.getAttribute("height")}`);
+      svg.setAttribute("preserveAspectRatio", "xMinYMin meet");
+    }
+  });
+  addEventListener("afterprint", () => {
+    for (const svg of figures()) svg.removeAttribute("viewBox");
+    draw(dark.matches);
+  });
 
   // Tables: a click on a heading sorts, another turns the order; empty cells stay last.
   const key = (row, column) => row.cells[column].dataset.sort ?? row.cells[column].textContent.trim();

@@ -1,1 +1,0 @@
-"""Experiments on record: one folder a question, with its numbers, figures and command."""
