@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
+from imagegram.generators.reference import matching_classes
 from imagegram.metrics.features import undefined
 from imagegram.metrics.intervals import mean_over_images
 from imagegram.metrics.tiles import row_tiles
@@ -40,7 +41,7 @@ from imagegram.samplers.categorical import MATCHING, CategoricalSampler
 from imagegram.tokenizers.layout import TokenLayout
 
 Array = NDArray[np.float64]
-#: Tokens that are asked for at a time, with 24 bytes of trace and 40 of counts each, twice.
+#: Tokens that are asked for at a time, with 24 bytes of trace and 50 of counts each.
 _TOKENS: Final = 1 << 21
 
 
@@ -62,9 +63,10 @@ class LikelihoodMetric:
     image by its 3 S S colour values, S the side of the finest level (of the measured images where
     the layout has no picture). Curve: ``code_length``, mean bits of every position.
 
-    Counts come from the traces of ``max_context`` + 2 replays, in time and memory those of as many
-    replays of the images. A trace keeps probabilities in 24 bits: counts are exact up to 2^23, and
-    beyond wrong by less than 1 in 2^24, some 10^-7 bits.
+    Counts come from the traces of ``max_context`` replays of the images, and of one of a few rows
+    that ask for order 0 (with matching by position, of up to twice as many rows as images). A trace
+    keeps probabilities in 24 bits: counts are exact below 2^23, and beyond wrong by less than one
+    in 2^23, some 10^-7 bits.
 
     Attributes:
         name: of this metric in the configuration.
@@ -169,16 +171,57 @@ class LikelihoodMetric:
     def _zero_counts(self, tokens_BT: Tokens, reference: Reference) -> Counts:
         """Order 0: what follows a token that occurs nowhere, so that no context is left.
 
-        It is written over every other token, and once more over the others.
+        That depends on the class of a position and on its token alone: each pair is asked once.
         """
-        absent = absent_token(reference.index)
-        batch, num_tokens = tokens_BT.shape
-        twice = np.repeat(tokens_BT[np.newaxis], 2, axis=0)
-        twice[0, :, 1::2] = absent
-        twice[1, :, 0::2] = absent
-        counts = self._counts(twice.reshape(-1, num_tokens), reference, 0)
-        kept = np.arange(num_tokens) % 2 == 0
-        return Counts(*(np.where(kept, half[:batch], half[batch:]) for half in counts))
+        seen = np.zeros(tokens_BT.shape, dtype=np.bool_)
+        none = Counts(seen, *(np.ones(tokens_BT.shape) for _ in range(3)))
+        if tokens_BT.shape[1] == 1:  # nothing but first tokens
+            return none
+        classes_T = matching_classes(self.matching, reference.layout)
+        asked = pack_pairs(tokens_BT[:, 1:], classes_T, absent=absent_token(reference.index))
+        answers = self._counts(asked.rows, reference, 0)
+        for wanted, answer in zip(none, answers, strict=True):
+            wanted[:, 1:] = answer[asked.row, asked.column][asked.inverse]
+        return none
+
+
+class Pairs(NamedTuple):
+    """Questions of the form: how often is this token found at positions of this class?
+
+    Attributes:
+        rows: (R, T) uint16; before every asked token stands one that occurs nowhere.
+        row, column: (P,) where each pair is asked.
+        inverse: (B, T - 1) the pair of every token but the first ones.
+    """
+
+    rows: Tokens
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    inverse: NDArray[np.int64]
+
+
+def pack_pairs(tokens_BT: Tokens, classes_T: NDArray[np.int32], *, absent: int) -> Pairs:
+    """Pack the pairs of class and token into few rows.
+
+    A row asks at even or at odd positions and holds ``absent`` elsewhere; two rows together ask
+    once at every position but the first, whose context is the separator.
+
+    Args:
+        tokens_BT: (B, T - 1) tokens of the positions 1 ... T - 1.
+        classes_T: matching class of every position.
+        absent: an id that no training image holds.
+    """
+    keys, inverse = np.unique(classes_T[1:].astype(np.int64) << 16 | tokens_BT, return_inverse=True)
+    columns = np.argsort(classes_T[1:], kind="stable") + 1  # class by class
+    of_columns, of_keys = classes_T[columns], keys >> 16
+    first = np.searchsorted(of_columns, of_keys)
+    width = np.searchsorted(of_columns, of_keys, side="right") - first
+    turn, place = np.divmod(np.arange(len(keys)) - np.searchsorted(of_keys, of_keys), width)
+    column = columns[first + place]
+    row = 2 * turn + column % 2
+    rows = np.full((2 * int(turn.max()) + 2, len(classes_T)), absent, dtype=np.uint16)
+    rows[row, column] = keys & 0xFFFF
+    return Pairs(rows=rows, row=row, column=column, inverse=inverse.reshape(tokens_BT.shape))
 
 
 class Counts(NamedTuple):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from imagegram.errors import ConfigError, UnsupportedError
 from imagegram.generators.reference import matching_classes
 from imagegram.generators.trace import empty_trace
-from imagegram.metrics.likelihood import LikelihoodMetric, absent_token, interpolate
+from imagegram.metrics.likelihood import LikelihoodMetric, absent_token, interpolate, pack_pairs
 from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
 from imagegram.samplers.categorical import MATCHING, CategoricalSampler
 from imagegram.tokenizers.layout import TokenLayout
@@ -66,18 +66,42 @@ def slow_probability(
 @settings(deadline=None, max_examples=25)
 @given(
     shards=CORPUS,
-    row=IMAGE,
+    rows=SHARD,
     max_context=st.integers(1, 4),
     discount=st.sampled_from([0.3, 0.9, 1.0]),
 )
 def test_counts_are_those_of_the_definition(
-    matching: str, shards: list[list[list[int]]], row: list[int], max_context: int, discount: float
+    matching: str,
+    shards: list[list[list[int]]],
+    rows: list[list[int]],
+    max_context: int,
+    discount: float,
 ) -> None:
     metric = LikelihoodMetric(max_context=max_context, discount=discount, matching=matching)
-    bits = metric.code_lengths(np.array([row], np.uint16), SmallReference.of(shards))[0]
+    bits = metric.code_lengths(np.array(rows, np.uint16), SmallReference.of(shards))
     documents = [document for shard in shards for document in shard]
-    slow = [slow_probability(documents, row, t, metric) for t in range(len(row))]
+    slow = [[slow_probability(documents, row, t, metric) for t in range(6)] for row in rows]
     np.testing.assert_allclose(2.0**-bits, slow, rtol=1e-12)
+
+
+@given(
+    rows=st.lists(st.lists(st.integers(0, 9), min_size=5, max_size=5), min_size=1, max_size=8),
+    matching=st.sampled_from(MATCHING),
+)
+def test_every_pair_is_asked_once_after_a_token_that_occurs_nowhere(
+    rows: list[list[int]], matching: str
+) -> None:
+    tokens, classes = np.array(rows, np.uint16), matching_classes(matching, SMALL)
+    asked = pack_pairs(tokens, classes, absent=500)
+    assert (asked.rows != 500).sum() == len(asked.row)
+    assert (asked.column > 0).all()
+    assert (asked.rows[asked.row, asked.column - 1] == 500).all()
+    np.testing.assert_array_equal(asked.rows[asked.row, asked.column][asked.inverse], tokens)
+    asked_classes = classes[asked.column][asked.inverse]
+    np.testing.assert_array_equal(asked_classes, np.tile(classes[1:], (len(rows), 1)))
+    pairs = {(c, t) for row in rows for c, t in zip(classes[1:].tolist(), row, strict=True)}
+    assert len(asked.row) == len(pairs)
+    assert len(asked.rows) <= 2 * len(rows)
 
 
 @pytest.mark.parametrize("matching", MATCHING)
