@@ -40,6 +40,18 @@ def frontier_figure(frontier: Frontier) -> go.Figure:
             line={"color": colors["pale"], "width": 1.5},
             hoverinfo="skip",
         )
+    for mark in frontier.marks:
+        figure.add_trace(_interval_trace(mark, frontier))
+    best = [mark for mark in frontier.marks if mark.is_optimal]
+    figure.add_scatter(
+        x=[mark.x.value for mark in best],
+        y=[mark.y.value for mark in best],
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 22, "color": colors["ink"], "line": {"width": 1}},
+        hoverinfo="skip",
+    )
+    for mark in frontier.marks:
+        figure.add_trace(_mark_trace(mark, frontier))
     for name, symbol, points in (
         ("held-out images", "cross-thin-open", frontier.floors),
         ("training images", "x-thin-open", frontier.ceilings),
@@ -57,18 +69,6 @@ def frontier_figure(frontier: Frontier) -> go.Figure:
             customdata=[_tell_cross(name, frontier, point) for point in points],
             hovertemplate=_HOVER,
         )
-    for mark in frontier.marks:
-        figure.add_trace(_interval_trace(mark, frontier))
-    best = [mark for mark in frontier.marks if mark.is_optimal]
-    figure.add_scatter(
-        x=[mark.x.value for mark in best],
-        y=[mark.y.value for mark in best],
-        mode="markers",
-        marker={"symbol": "circle-open", "size": 22, "color": colors["ink"], "line": {"width": 1}},
-        hoverinfo="skip",
-    )
-    for mark in frontier.marks:
-        figure.add_trace(_mark_trace(mark, frontier))
     crosses = frontier.floors + frontier.ceilings
     marks = frontier.marks
     figure.update_layout(_layout(height=480, margin={"l": 68, "r": 18, "t": 12, "b": 58}))

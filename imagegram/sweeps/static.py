@@ -123,7 +123,7 @@ def _frontier(frontier: Frontier) -> Figure:
     for marker, points in (("+", frontier.floors), ("x", frontier.ceilings)):
         size = 11 if len(points) == 1 else 7
         for x, y in points:
-            axes.plot(x, y, marker, color=colors["ink"], ms=size, mew=1.4, zorder=2)
+            axes.plot(x, y, marker, color=colors["ink"], ms=size, mew=1.4, zorder=5)
     crosses = frontier.floors + frontier.ceilings
     _scale(axes.xaxis, frontier.x, [m.x for m in frontier.marks], [x for x, _ in crosses])
     _scale(axes.yaxis, frontier.y, [m.y for m in frontier.marks], [y for _, y in crosses])
