@@ -28,7 +28,7 @@ _MAX_SIDE: Final = 64
 #: A stream that is longer is drawn in bins.
 _MAX_BINS: Final = 960
 #: Shapes that tell what they are; smaller ones are drawn together with others of their colour.
-_MAX_TITLES: Final = 300
+_MAX_TITLES: Final = 150
 _RIBBON_HEIGHT: Final = 10.0
 #: Share of it that a single token has.
 _LOWEST: Final = 0.15

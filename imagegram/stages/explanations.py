@@ -17,7 +17,7 @@ GROUPS: Final = (
     "Other",
 )
 #: Groups in which held-out and training images are the ends of a scale; elsewhere both are as good.
-_SCALES: Final = ("Copying", "Novelty and choice", "Likelihood")
+_SCALES: Final = ("Copying", "Novelty and choice")
 _ABSENT: Final = "—"
 
 
@@ -108,8 +108,8 @@ _COPYING: Final = {
         "count",
     ),
     "mean_free_match": (
-        "The same run, wherever a training image holds it. Longer in place than this: regions "
-        "were copied; longer here: textures.",
+        "The same run, wherever in a training image. Hardly longer than in place: regions were "
+        "copied; much longer: textures.",
         "count",
     ),
     "copied_prefix_share": (

@@ -17,7 +17,7 @@ from imagegram.protocols import ImageSet, Tokenizer
 from imagegram.stages.evaluate import Curves, Score
 from imagegram.stages.pairs import Pair
 from imagegram.stages.provenance import TracedSample
-from imagegram.stages.report_copies import copy_cards, data_url, drawn_share, source_url
+from imagegram.stages.report_copies import copy_cards, data_url, drawn_share, small_url
 from imagegram.stages.report_figures import chart_sections, heat_sections
 from imagegram.stages.report_tables import (
     Intervals,
@@ -84,7 +84,7 @@ def write_report(folder: Path, inputs: ReportInputs) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"png": data_url, "source_png": source_url}
+    environment.filters |= {"png": data_url, "small_png": small_url}
     layout = inputs.tokenizer.layout
     cards = copy_cards(inputs.traced, inputs.pairs, generated=inputs.generated, layout=layout)
     page = environment.get_template("report.html.j2").render(

@@ -19,10 +19,9 @@ from imagegram.stages.provenance import TracedSample
 from imagegram.stages.report_figures import level_label
 from imagegram.tokenizers.layout import TokenLayout
 
-#: Sides of pictures in pixels: small ones are enlarged, so that their pixels stay sharp in print;
-#: large ones of sources are reduced, because they are shown small.
-_ENLARGED: Final = 64
-_SOURCE_SIDE: Final = 128
+#: Side of pictures in pixels: smaller ones are enlarged, so that their pixels stay sharp in print;
+#: larger ones are reduced where they are shown small.
+_SIDE: Final = 64
 
 
 def copy_cards(
@@ -51,7 +50,7 @@ def copy_cards(
             "sample": one.sample,
             "pair": pair,
             "image": data_url(image),
-            "grey": data_url(_grey(image)),
+            "grey": small_url(_grey(image)),
             "overlays": [
                 {
                     "label": level_label(layout, level),
@@ -95,14 +94,14 @@ def _grey(image_HWC: Images) -> Images:
     return np.asarray(np.rint(56 + grey * 0.72), dtype=np.uint8)
 
 
-def data_url(image: Images, *, side: int = _ENLARGED) -> Markup:
-    """A picture as text; a small one is enlarged until a side has nearly ``side`` pixels."""
-    scale = pictures.scale_for(image.shape[0], target=side)
+def data_url(image: Images) -> Markup:
+    """A picture as text, (H, W) or (H, W, 3) uint8; a small one is enlarged."""
+    scale = pictures.scale_for(image.shape[0], target=_SIDE)
     encoded = base64.b64encode(pictures.png_bytes(pictures.enlarge(image[None], scale)[0]))
     return Markup(f"data:image/png;base64,{encoded.decode()}")
 
 
-def source_url(image_HWC: Images) -> Markup:
+def small_url(image: Images) -> Markup:
     """A picture that is shown small, reduced if it is large."""
-    factor = max(1, image_HWC.shape[0] // _SOURCE_SIDE)
-    return data_url(np.asarray(Image.fromarray(image_HWC).reduce(factor)))
+    factor = max(1, image.shape[0] // _SIDE)
+    return data_url(np.asarray(Image.fromarray(image).reduce(factor)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +30,8 @@ def score_groups(
 ) -> list[dict[str, Any]]:
     """Rows of the score table, grouped by question.
 
-    What all numbers of a group share of their recipes is the group's, the rest is told with each.
+    What all numbers of a group share of their recipes is the group's, the rest is told above the
+    first of those that share it.
     """
     groups = []
     for title in GROUPS:
@@ -40,6 +42,8 @@ def score_groups(
             _score_row(name, scores[name], notes.get(name, ""), own - common, recipes)
             for name, own in zip(names, told, strict=True)
         ]
+        for above, row in itertools.pairwise(rows):
+            row["is_new"] = row["recipe"] != above["recipe"]
         if rows:
             recipe = _in_words(recipes.get(names[0], {}), common)
             groups.append({"title": title, "rows": rows, "recipe": recipe})
@@ -63,6 +67,7 @@ def _score_row(
         "ceiling": explanation.show(score.ceiling),
         "scale": _scale(explanation, score),
         "recipe": _in_words(recipes.get(name, {}), own),
+        "is_new": True,
         "note": note,
         "is_long": len(note) > _LONG_NOTE,
     }

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import base64
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hydra.utils import instantiate
+from PIL import Image
 
 from imagegram import schema
 from imagegram.charts import HEAT, heat_map, histogram_chart, line_chart, scale_chart
@@ -21,6 +25,7 @@ from imagegram.stages.explanations import explain
 from imagegram.stages.pairs import find_pairs, read_pairs, write_pairs
 from imagegram.stages.provenance import trace_samples
 from imagegram.stages.report import ReportInputs, write_report
+from imagegram.stages.report_copies import small_url
 from imagegram.stages.report_figures import heat_sections
 from imagegram.stages.report_tables import calibration_table, score_groups, stage_rows
 from imagegram.store.artifacts import Artifact
@@ -255,6 +260,21 @@ def test_without_a_trace_the_pairs_stand_alone(tmp_path: Path) -> None:
     html = write_report(tmp_path, inputs(traced=())).read_text()
     assert "<article" not in html
     assert html.count('alt="nearest training image"') == SAMPLES.num_images
+
+
+def test_an_ordered_sequence_has_no_places_in_the_picture(tmp_path: Path) -> None:
+    tokenizer = SimpleNamespace(layout=TokenLayout.sequence(LAYOUT.num_tokens))
+    html = write_report(tmp_path, inputs(tokenizer=tokenizer, curves={})).read_text()
+    cards = re.findall(r'<article class="copy">.*?</article>', html, re.DOTALL)
+    assert [card.count('class="ribbon"') for card in cards] == [1] * 4
+    assert [card.count('class="plate"') for card in cards] == [1] * 4  # the sample itself
+    assert "15 tokens" in cards[0]
+
+
+@pytest.mark.parametrize(("side", "shown"), [(2, 64), (64, 64), (100, 100), (256, 64)])
+def test_pictures_of_all_sizes_are_shown_at_a_like_size(side: int, shown: int) -> None:
+    png = base64.b64decode(small_url(np.zeros((side, side, 3), np.uint8)).partition(",")[2])
+    assert Image.open(io.BytesIO(png)).size == (shown, shown)
 
 
 # ----------------------------------------------------------------------------------------- scores
