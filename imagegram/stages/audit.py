@@ -31,7 +31,7 @@ from imagegram.stages.findings import Circumstances, Reading, read_scores, what_
 from imagegram.stages.generate import Replay, SampleSet
 from imagegram.stages.pairs import FindPairs, Pair
 from imagegram.stages.provenance import TraceProvenance
-from imagegram.stages.reencode import PixelCollages, Reencoded, jpeg_quality_of, token_agreement
+from imagegram.stages.reencoded import PixelCollages, Reencoded, jpeg_quality_of, token_agreement
 from imagegram.stages.reference_sets import reference_sets
 from imagegram.stages.report import ReportInputs, write_report
 from imagegram.stages.split import Split

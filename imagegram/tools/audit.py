@@ -40,7 +40,7 @@ from imagegram.run import flow
 from imagegram.run_folder import Run, check_outputs, write_summary
 from imagegram.stages.audit import AUDIT, AUTO, Audit, Source, audit_flow
 from imagegram.stages.findings import Reading
-from imagegram.stages.reencode import check_quality
+from imagegram.stages.reencoded import check_quality
 from imagegram.tools.arguments import exit_cleanly
 
 _OWN: Final = ("images", "tokens", "jpeg")

@@ -31,7 +31,7 @@ from imagegram.stages.findings import (
     what_it_tells,
 )
 from imagegram.stages.generate import select_documents
-from imagegram.stages.reencode import (
+from imagegram.stages.reencoded import (
     PixelCollages,
     Reencoded,
     jpeg_bytes,
@@ -150,13 +150,15 @@ def test_collages_are_made_of_quarters_of_pictures(tokens: TokenSet, side: int) 
     source = Reencoded(inner=tokens, tokenizer=PYRAMID, side=side)
     order = select_documents(len(SHAPES), seed)[:count]
     for row in range(count):
-        collage = np.zeros((side, side, 3), dtype=np.uint8)
-        for y in range(side):
-            for x in range(side):
-                quarter = 2 * (y >= side / 2) + (x >= side / 2)
-                pixels = shrink(pictures()[order[(row + quarter) % count]], side)
-                square = Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR)
-                collage[y, x] = np.asarray(square)[y, x]
+        four = [shrink(pictures()[order[(row + quarter) % count]], side) for quarter in range(4)]
+        square = min(min(pixels.shape[:2]) for pixels in four)
+        assert square == min(side, *(min(SHAPES[i]) for i in order))
+        collage = np.zeros((square, square, 3), dtype=np.uint8)
+        for y in range(square):
+            for x in range(square):
+                pixels = Image.fromarray(four[2 * (y >= square / 2) + (x >= square / 2)])
+                resized = pixels.resize((square, square), Image.Resampling.BILINEAR)
+                collage[y, x] = np.asarray(resized)[y, x]
         expected = encode_reference(collage, PYRAMID.sizes)[0]
         collages = PixelCollages(pictures=source, num_documents=count, seed=seed)
         np.testing.assert_array_equal(collages.gather([row])[0], expected)

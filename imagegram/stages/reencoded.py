@@ -128,7 +128,7 @@ class PixelCollages:
     its tokens where a coarse pixel, or the resize of a level, reaches across a seam.
 
     Attributes:
-        pictures: whose quarters, made squares of its ``side``.
+        pictures: whose quarters, made squares of the shortest side among the four.
         num_documents: how many; of the first so many pictures in the order of evaluation.
         seed: of that order.
     """
@@ -165,14 +165,16 @@ class PixelCollages:
     def _collage(self, row: int) -> Images:
         from imagegram.tokenizers.resampling import resize
 
-        side, order = self.pictures.side, self._order
+        order = self._order
+        four = [int(order[(row + quarter) % len(order)]) for quarter in range(4)]
+        tokens = self.pictures.inner.gather(four)
+        parts = [self.pictures.pixels(*pair) for pair in zip(four, tokens, strict=True)]
+        side = min(min(part.shape[:2]) for part in parts)  # nothing is enlarged
         below, right = (2 * axis >= side for axis in np.indices((side, side)))
         collage = np.empty((side, side, 3), dtype=np.uint8)
-        for quarter in range(4):
-            document = int(order[(row + quarter) % len(order)])
-            tokens_T = self.pictures.inner.gather([document])[0]
+        for quarter, part in enumerate(parts):
             here = 2 * below + right == quarter
-            collage[here] = resize(self.pictures.pixels(document, tokens_T), side)[here]
+            collage[here] = resize(part, side)[here]
         return collage
 
 
