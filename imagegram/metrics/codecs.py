@@ -1,8 +1,9 @@
 """``png_bits_per_dim``, ``webp_...``, ``jxl_...``: what lossless files of the same pictures take.
 
 The scale on which ``bits_per_dim`` of an n-gram is read (``metrics/likelihood.py``). A codec knows
-pictures in general, the n-gram has seen a corpus: an n-gram that needs more bits than PNG has
-learned little, one that needs far fewer has the pictures in its corpus. Pictures are the decoded
+pictures in general and predicts from neighbours in two dimensions; the n-gram knows its corpus and
+the last few tokens, and a pyramid gives it more tokens to write than a picture has colour values.
+Far fewer bits than a codec's mean that the pictures are in its corpus. Pictures are the decoded
 ones, on both sides.
 
 Of a small picture a good part of the file is header, and statistics begin anew with every file. So
