@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from imagegram import schema
 from imagegram.errors import ImagegramError
 from imagegram.experiment import Experiment, build
+from imagegram.objective import check_search, objective_value
 from imagegram.plan.check import refuse_what_cannot_fit
 from imagegram.run_folder import Run, check_outputs, write_summary
 from imagegram.stages.evaluate import Evaluate
@@ -48,6 +49,7 @@ def flow(exp: Experiment, run: Any) -> None:
     holdout = run("tokenize_holdout", Tokenize(images=split.holdout, tokenizer=exp.tokenizer))
     run.config({"corpus.num_images": tokens.num_documents})
     run.config({"tokenizer.num_levels": exp.tokenizer.layout.num_levels})
+    run.config({"index.num_tokens": tokens.num_documents * exp.tokenizer.num_tokens})
 
     model = run("index", exp.generator.fit(tokens))
 
@@ -77,7 +79,7 @@ def flow(exp: Experiment, run: Any) -> None:
             near_duplicate_rms=exp.corpus.near_duplicate_rms,
         ),
     )
-    run.score(evaluation.scores)
+    run.score(evaluation)
     run.report(evaluation, generated=samples, tokens=tokens)
 
 
@@ -85,11 +87,13 @@ def flow(exp: Experiment, run: Any) -> None:
 _DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
-def task(cfg: DictConfig) -> dict[str, Any]:
-    """One job: a run, or one of a multirun."""
+def task(cfg: DictConfig) -> Any:
+    """One job: a run, or one of a multirun; returns its scores, or what its search minimises."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
+        check_search(HydraConfig.get(), cfg.objective)
         scores = run_experiment(cfg, folder)
+        result = objective_value(scores, cfg.objective) if cfg.objective.minimize else scores
     except (ImagegramError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in _DISK_ERRORS:
             raise  # a defect of ours, which wants its traceback
@@ -103,7 +107,7 @@ def task(cfg: DictConfig) -> dict[str, Any]:
             raise  # Hydra finishes the other jobs, then exits non-zero
         sys.exit(1)
     print(folder, flush=True)
-    return scores
+    return result
 
 
 def main() -> None:
@@ -116,7 +120,7 @@ def main() -> None:
         sys.exit(1)
     entered = False
 
-    def enter(cfg: DictConfig) -> dict[str, Any]:
+    def enter(cfg: DictConfig) -> Any:
         nonlocal entered
         entered = True
         return task(cfg)

@@ -25,8 +25,10 @@ from imagegram.callbacks.progress import RichProgress, SilentProgress
 from imagegram.errors import ConfigError, ImagegramError
 from imagegram.executors.process import ProcessExecutor
 from imagegram.experiment import Experiment
+from imagegram.headline import dashboard
 from imagegram.loggers.jsonl import JsonlLogger
 from imagegram.loggers.mirror import Mirror
+from imagegram.loggers.names import running_names
 from imagegram.protocols import ImageSet, Stage
 from imagegram.schema import STAGES
 from imagegram.stages.context import RunContext
@@ -75,6 +77,7 @@ class Run:
         context: what stages may use: store, executor, progress.
         records: by stage name, in order.
         scores: by score name, filled by :meth:`score`.
+        counted: what the run learned of its configuration, filled by :meth:`config`.
         status, error: as in ``summary.json``.
         mirror: the configured loggers; there once the run is entered.
     """
@@ -85,6 +88,7 @@ class Run:
         self.folder = folder
         self.records: dict[str, StageRecord] = {}
         self.scores: dict[str, Any] = {}
+        self.counted: dict[str, Any] = {}
         self.status = "running"
         self.error: str | None = None
         self.console = Console(stderr=True, highlight=False)
@@ -102,8 +106,9 @@ class Run:
     def __enter__(self) -> Self:
         """Write ``status: running`` first, so that a killed run never looks finished."""
         self._write_summary()
-        self.mirror = Mirror(self.cfg.logger, **_names(self.folder))
-        self.config(OmegaConf.to_container(self.cfg, resolve=True))
+        self.mirror = Mirror(self.cfg.logger, **running_names(self.folder))
+        values: Any = OmegaConf.to_container(self.cfg, resolve=True)
+        self.mirror.config(values)
         self._progress.__enter__()
         return self
 
@@ -169,8 +174,9 @@ class Run:
             callback.on_stage_end(self, name, handle)
         return handle
 
-    def config(self, values: Any) -> None:
-        """Tell the loggers more of the configuration (nested or flat)."""
+    def config(self, values: Mapping[str, Any]) -> None:
+        """Record what was counted, as ``group.name``, in summary.json and every logger."""
+        self.counted |= values
         self.mirror.config(values)
 
     def collect(self, handle: Any, name: str) -> None:
@@ -184,20 +190,16 @@ class Run:
             ignore=lambda *_: {"manifest.json"},
         )
 
-    def score(self, scores: Mapping[str, Any]) -> None:
+    def score(self, evaluation: Evaluation) -> None:
         """Record the scores: summary.json, metrics.jsonl and every logger hold the same numbers."""
-        for name, score in scores.items():
+        for name, score in evaluation.scores.items():
             values = dataclasses.asdict(score)
             self.scores[name] = values
             self._jsonl.log("score", name=name, **values)
-        self.mirror.scalars(
-            {
-                f"eval/{name}" if part == "value" else f"eval/{name}_{part}": number
-                for name, values in self.scores.items()
-                for part, number in values.items()
-                if number is not None
-            }
+        numbers = dashboard(
+            self.scores, recipes=evaluation.recipes, intervals=evaluation.record["intervals"]
         )
+        self.mirror.scalars(numbers)
 
     def report(self, evaluation: Evaluation, *, generated: ImageSet, tokens: TokenSet) -> None:
         """Write ``report.html``, and show its pairs in the run folder."""
@@ -252,6 +254,7 @@ class Run:
             status=self.status,
             seed=self.exp.seed,
             scores=self.scores,
+            config=self.counted,
             stages={name: dataclasses.asdict(record) for name, record in self.records.items()},
             error=self.error,
         )
@@ -310,22 +313,3 @@ def _short(facts: Mapping[str, Any]) -> str:
         text = f"{value:,}" if isinstance(value, int) else value
         shown.append(f"{name}={text:.4g}" if isinstance(value, float) else f"{name}={text}")
     return " ".join(shown[:5])
-
-
-def _names(folder: Path) -> dict[str, Any]:
-    """Name, group and tags of the run for dashboards: one run a job, grouped by sweep."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    if not HydraConfig.initialized():
-        return {"name": folder.name, "group": "notebook", "tags": []}
-    hydra = HydraConfig.get()
-    choices = hydra.runtime.choices
-    tags = [f"{group}={choices[group]}" for group in ("corpus", "tokenizer", "sampler")]
-    experiment = choices.get("experiment")
-    if hydra.mode == RunMode.MULTIRUN:
-        name = hydra.job.override_dirname or folder.name
-        group = experiment or Path(hydra.sweep.dir).name
-    else:
-        name, group = folder.name, experiment or "runs"
-    return {"name": name, "group": group, "tags": [tag[:64] for tag in tags]}

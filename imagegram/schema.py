@@ -44,6 +44,14 @@ class PathsConfig:
 
 
 @dataclasses.dataclass
+class ObjectiveConfig:
+    """What a search minimises, see ``objective.py``."""
+
+    minimize: str | None = None
+    limit: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
 class Config:
     """The top level of ``conf/config.yaml``; groups are typed by their own schemas."""
 
@@ -61,6 +69,7 @@ class Config:
     num_samples: int = MISSING
     planted: list[str] = dataclasses.field(default_factory=list)
     output_size: int | None = None
+    objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
     stages: list[str] = dataclasses.field(default_factory=list)
 
 
