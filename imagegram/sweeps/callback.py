@@ -2,7 +2,7 @@
 
     python -m imagegram.run -m sampler.max_context=3,6,12
 
-On by default through ``conf/hydra/callbacks/sweep_report.yaml``; ``hydra/callbacks=null`` turns it
+On by default through ``conf/hydra/callbacks/sweep_report.yaml``; ``hydra/callbacks=none`` turns it
 off. A single run is not concerned, and this module imports next to nothing, because every run
 imports it.
 """

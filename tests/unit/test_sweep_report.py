@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
+from imagegram import schema
 from imagegram.sweeps.callback import SweepReport
 from imagegram.sweeps.jobs import read_jobs
 from imagegram.sweeps.samples import sample_tables
@@ -24,6 +26,7 @@ from imagegram.sweeps.styles import Styles, dark_partners, palette
 from imagegram.sweeps.sweep import read_sweep
 from imagegram.sweeps.write import write_report
 from imagegram.tools import report as tool
+from tests.conftest import compose
 from tests.job_folders import make_job, parts
 
 SHARE, DISTANCE = "largest_source_share", "kd_pixels"
@@ -246,6 +249,18 @@ def test_the_callback_reports_and_never_harms(
     error = capsys.readouterr().err
     assert "no report of the sweep (IsADirectoryError" in error
     assert f"python -m imagegram.tools.report sweep={tmp_path / 'bad'}" in error
+
+
+@pytest.mark.parametrize(("choice", "targets"), [("sweep_report", 1), ("none", 0)])
+def test_the_callback_is_a_choice_of_the_configuration(choice: str, targets: int) -> None:
+    from hydra import compose as compose_all
+    from hydra import initialize_config_dir
+
+    compose("debug=tiny")  # registers the schemas
+    with initialize_config_dir(str(schema.CONF), version_base="1.3"):
+        words = [f"hydra/callbacks={choice}"]
+        nodes = compose_all("config", words, return_hydra_config=True).hydra.callbacks.values()
+        assert [type(instantiate(node)) for node in nodes] == [SweepReport] * targets
 
 
 def test_a_run_does_not_pay_for_reports_of_sweeps() -> None:
