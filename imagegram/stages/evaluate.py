@@ -241,8 +241,9 @@ def combine(measured: Mapping[str, Measurement]) -> dict[str, Any]:
 def normalized(parts: Mapping[str, Measured]) -> float | None:
     """Where the value lies between held-out (0) and training images (1).
 
-    None where one of the three is missing, or where the intervals of floor and ceiling meet: the
-    metric then does not tell held-out from training images, and the ratio would be noise.
+    None where one of the three is missing, where the intervals of floor and ceiling meet, or where
+    neither has one: it is then not known that the metric tells held-out from training images, and
+    the ratio may be noise. (One alone may have none: images that are all alike.)
 
     >>> of = lambda value, width=0.1: Measured(value=value, low=value - width, high=value + width)
     >>> normalized({"generated": of(0.3), "floor": of(0.2), "ceiling": of(1.2)})
@@ -256,9 +257,11 @@ def normalized(parts: Mapping[str, Measured]) -> float | None:
     value, zero, one = (finite(part.value) for part in (own, floor, ceiling))
     if value is None or zero is None or one is None or zero == one:
         return None
-    low, high = sorted((floor, ceiling), key=lambda part: float(part.value or 0.0))
-    ends = finite(low.high), finite(high.low)
-    if ends[0] is not None and ends[1] is not None and ends[0] >= ends[1]:
+    low, high = (floor, ceiling) if zero < one else (ceiling, floor)
+    top, bottom = finite(low.high), finite(high.low)
+    if top is None and bottom is None:
+        return None
+    if (min(zero, one) if top is None else top) >= (max(zero, one) if bottom is None else bottom):
         return None
     return round((value - zero) / (one - zero), 12)
 

@@ -259,6 +259,9 @@ def test_a_metric_that_promised_not_to_read_a_trace_may_not(context: RunContext)
         ((1.0, 0.9, 1.1), (0.0, -0.1, 0.1), 0.8),  # training images read lower
         ((0.0, -0.6, 0.6), (1.0, 0.4, 1.6), None),  # not told apart
         ((0.2, None, None), (0.2, None, None), None),
+        ((0.0, None, None), (1.0, None, None), None),  # nobody knows the noise
+        ((0.0, 0.0, 0.1), (1.0, None, None), 0.2),  # all training images read the same
+        ((0.9, 0.8, 1.1), (1.0, None, None), None),
         ((None, None, None), (1.0, 0.9, 1.0), None),
     ],
 )
