@@ -130,7 +130,7 @@ class Evaluate:
     """
 
     kind: ClassVar[str] = "evaluation"
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
     PARTS: ClassVar[tuple[type, ...]] = (Measure,)
     metrics: tuple[Metric, ...]
     generated: ImageSet
