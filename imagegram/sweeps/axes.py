@@ -1,7 +1,7 @@
 """Axes of a sweep: the knobs in which its jobs differ, found by comparing their configurations.
 
-Knobs that change together are one axis, and what a group's name decides (``corpus.num_shards`` of
-``corpus.name``) follows the name. Seeds, paths, workers and loggers are no axes.
+What a name decides (``corpus.num_shards`` of ``corpus.name``) follows the name and is no axis of
+its own. Seeds, paths, workers and loggers are none either.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Axis:
     """One knob.
 
     Attributes:
-        key: in the configuration; of knobs that change together the one that names them.
-        followers: keys that change with it.
+        key: in the configuration.
+        followers: keys that it decides.
         values: those that occur, numbers first and ascending; None where a job lacks the key.
     """
 
@@ -111,41 +111,49 @@ def identity(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
 def find_axes(jobs: Sequence[Job]) -> tuple[Axis, ...]:
     """The axes between jobs, in the order of the configuration; jobs without one do not count."""
     configs = [identity(job.config) for job in jobs if job.config]
-    together: dict[tuple[int, ...], list[str]] = {}
+    varied: dict[str, tuple[int, ...]] = {}
     for key in dict.fromkeys(key for config in configs for key in config):
         column = [config.get(key) for config in configs]
         ranks = {value: rank for rank, value in enumerate(dict.fromkeys(column))}
         if len(ranks) > 1:
-            together.setdefault(tuple(ranks[value] for value in column), []).append(key)
-    _let_names_decide(together)
-    axes = []
-    for keys in together.values():
-        key = min(keys, key=lambda key: _preference(key, configs))
-        values = dict.fromkeys(config.get(key) for config in configs)
-        axes.append(
-            Axis(
-                key=key,
-                followers=tuple(other for other in keys if other != key),
-                values=tuple(sorted(values, key=_order)),
-            )
+            varied[key] = tuple(ranks[value] for value in column)
+    followers: dict[str, list[str]] = {}
+    for key in varied:
+        leader = _leader(key, varied)
+        followers.setdefault(leader, [])
+        if leader != key:
+            followers[leader].append(key)
+    return tuple(
+        Axis(
+            key=key,
+            followers=tuple(others),
+            values=tuple(sorted({config.get(key) for config in configs}, key=_order)),
         )
-    return tuple(axes)
+        for key, others in followers.items()
+    )
 
 
-def _let_names_decide(together: dict[tuple[int, ...], list[str]]) -> None:
-    """Move the keys that are a function of their group's name to the name.
+def _leader(key: str, varied: Mapping[str, tuple[int, ...]]) -> str:
+    """The name that decides a key, or the key itself.
 
     Args:
-        together: what tells which jobs share a value -> keys of which this is so; changed.
+        key: one of ``varied``.
+        varied: keys in which jobs differ -> which jobs share a value.
     """
-    found = {key: ranks for ranks, keys in together.items() for key in keys}
-    for key, ranks in found.items():
-        name = found.get(f"{key.partition('.')[0]}.name", ranks)
-        if name != ranks and len({*zip(name, ranks, strict=True)}) == len({*name}):
-            together[ranks].remove(key)
-            together[name].append(key)
-            if not together[ranks]:
-                del together[ranks]
+    ranks, path = varied[key], key.split(".")
+    for depth in range(1, len(path)):  # the outermost name first: it chose all below it
+        name = ".".join([*path[:depth], "name"])
+        if name in varied and name != key and _decides(varied[name], ranks):
+            return _leader(name, varied)
+    if path[-1] == "name":  # names that always change together are one choice
+        first = next(k for k in varied if varied[k] == ranks and k.endswith(".name"))
+        return key if first == key else _leader(first, varied)
+    return key
+
+
+def _decides(name: Sequence[int], ranks: Sequence[int]) -> bool:
+    """Whether jobs that share the name share the other value too."""
+    return len({*zip(name, ranks, strict=True)}) == len({*name})
 
 
 def axis_values(job: Job, axes: Sequence[Axis]) -> tuple[Scalar, ...]:
@@ -161,15 +169,6 @@ def describe(at: Mapping[str, Scalar], axes: Sequence[Axis]) -> str:
         axes: those to tell of.
     """
     return ", ".join(f"{axis.label} = {show(at[axis.key])}" for axis in axes)
-
-
-def _preference(key: str, configs: Sequence[Mapping[str, Scalar]]) -> tuple[int, int, str]:
-    """A name says more than a number, a number more than a list; classes say least."""
-    if key.endswith("._target_"):
-        return (3, len(key), key)
-    values = [config.get(key) for config in configs]
-    kind = 0 if key.endswith(".name") else 1 if all(is_number(v) for v in values) else 2
-    return (kind, len(key), key)
 
 
 def _order(value: Scalar) -> tuple[int, float, list[tuple[int, str]]]:

@@ -235,7 +235,7 @@ def _panel(group: RecipeGroup, axes: Sequence[Axis], scale: Scale, score: str) -
         family = scale.families.get(found.at[scale.axis.key], "")
         lines.setdefault((family, *_elsewhere(found, scale.axis)), []).append(found)
     curves = [_curve(line, scale, score) for line in lines.values()]
-    if not any(len(set(curve.xs)) > 1 for curve in curves):
+    if len({x for curve in curves for x in curve.xs}) < 2:
         curves = []
     return Panel(
         score=score,

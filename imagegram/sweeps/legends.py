@@ -10,8 +10,11 @@ from markupsafe import Markup
 
 from imagegram.sweeps.axes import show
 from imagegram.sweeps.drawings import Frontier, Knob
+from imagegram.sweeps.jobs import Scalar
 from imagegram.sweeps.styles import SHAPES, Styles
 
+Color = tuple[Scalar, str, str]
+_MAX_COLORS: Final = 12
 #: Inside of a box of 16 by 16.
 _SIGNS: Final = {
     "circle": '<circle cx="8" cy="8" r="5"/>',
@@ -70,7 +73,7 @@ def _axes(styles: Styles) -> list[Legend]:
     if styles.color_axis is not None:
         entries = [
             Entry(sign=_sign("circle", light=light, dark=dark), text=show(value))
-            for value, light, dark in styles.colors()
+            for value, light, dark in _few(styles.colors())
         ]
         legends.append(Legend(title=styles.color_axis.label, entries=tuple(entries)))
     if styles.shape_axis is not None:
@@ -80,6 +83,12 @@ def _axes(styles: Styles) -> list[Legend]:
         ]
         legends.append(Legend(title=styles.shape_axis.label, entries=tuple(entries)))
     return legends
+
+
+def _few(colors: list[Color]) -> list[Color]:
+    """All colours, or of a long ramp enough to read it; the last one always."""
+    every = -(-len(colors) // _MAX_COLORS)
+    return colors[::-every][::-1]
 
 
 def _sign(shape: str, *classes: str, light: str = "", dark: str = "") -> Markup:

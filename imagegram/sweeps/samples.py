@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -61,19 +62,37 @@ def sample_tables(jobs: Sequence[Job], axes: Sequence[Axis]) -> tuple[SampleTabl
     The axis with most values goes down, the next across; every combination of further axes has a
     table of its own.
     """
+    found = configurations([job for job in jobs if job.is_completed], axes)
+    if not found:
+        return ()
+    if 2 * len(found) < math.prod(len(axis.values) for axis in axes):
+        tables = [_listed(found, axes)]  # drawn at random: a table would be empty nearly everywhere
+    else:
+        tables = _crossed(found, axes)
+    return tuple(table for table in tables if _has_pictures(table))
+
+
+def _listed(found: Sequence[Configuration], axes: Sequence[Axis]) -> SampleTable:
+    """One row a configuration."""
+    count = max(1, min(_ACROSS, _MAX_PICTURES // len(found)))
+    cells = [_cell(configuration, axes, count) for configuration in found]
+    rows = tuple((cell.text, (cell,)) for cell in cells)
+    return SampleTable(title="", corner="", columns=(), rows=rows, num_across=count)
+
+
+def _crossed(found: Sequence[Configuration], axes: Sequence[Axis]) -> list[SampleTable]:
     by_size = sorted(axes, key=lambda axis: -len(axis.values))
     down, across, further = by_size[:1], by_size[1:2], by_size[2:]
-    found = configurations([job for job in jobs if job.is_completed], axes)
     num_columns = max([len(axis.values) for axis in across], default=1)
     num_across = min(max(_ACROSS // num_columns, 1), 8 if across else _ACROSS)
     wanted = num_across * (2 if across and num_across > 2 else 1)
-    count = max(1, min(wanted, _MAX_PICTURES // max(1, len(found))))
+    count = max(1, min(wanted, _MAX_PICTURES // len(found)))
     tables: dict[str, dict[tuple[Scalar, ...], Cell]] = {}
     for configuration in found:
         place = tuple(configuration.at[axis.key] for axis in down + across)
         title = describe(configuration.at, further)
         tables.setdefault(title, {})[place] = _cell(configuration, axes, count)
-    return tuple(
+    return [
         SampleTable(
             title=title,
             corner=" / ".join(axis.label for axis in down + across),
@@ -82,8 +101,11 @@ def sample_tables(jobs: Sequence[Job], axes: Sequence[Axis]) -> tuple[SampleTabl
             num_across=num_across,
         )
         for title, cells in tables.items()
-        if any(cell.images is not None for cell in cells.values())
-    )
+    ]
+
+
+def _has_pictures(table: SampleTable) -> bool:
+    return any(cell and cell.images is not None for _, cells in table.rows for cell in cells)
 
 
 def _rows(

@@ -21,6 +21,7 @@ from imagegram.sweeps.axes import Axis, find_axes
 from imagegram.sweeps.jobs import PARTS, Job, planned_jobs, read_jobs
 from imagegram.sweeps.ranges import axis_range
 from imagegram.sweeps.recipes import split_by_recipe
+from imagegram.sweeps.samples import sample_tables
 from imagegram.sweeps.scales import find_scales
 from imagegram.sweeps.sweep import read_sweep
 from imagegram.sweeps.tables import write_tables
@@ -97,6 +98,30 @@ def test_what_a_name_decides_follows_the_name_and_what_it_does_not_is_an_axis(
         "sampler.max_context": (),
         "generator.device": (),
     }
+
+
+def test_knobs_that_are_drawn_at_random_are_axes_of_their_own(tmp_path: Path) -> None:
+    for number in range(6):
+        config = {
+            "sampler.temperature": 0.5 + 0.1 * number,  # together with top_p in every job
+            "sampler.top_p": 1 - 0.07 * number,
+            "metric.kernel.name": ("kernel", "other")[number % 2],
+            "metric.kernel.degree": 3 + number % 2,
+            "encoder.name": ("pixels", "lite")[number % 2],
+        }
+        scores = {SHARE: parts(0.1 * number), DISTANCE: parts(1.0)}
+        make_job(tmp_path, number, config=config, scores=scores, recipes={}, samples=[number])
+    sweep = read_sweep([tmp_path])
+    assert [(axis.key, axis.followers) for axis in sweep.axes] == [
+        ("sampler.temperature", ()),
+        ("sampler.top_p", ()),
+        ("encoder.name", ("metric.kernel.name", "metric.kernel.degree")),
+    ]
+    assert [knob.scale.axis.label for knob in sweep.knobs] == ["temperature", "top_p"]
+    assert len(sweep.knobs[0].panels[0].curves) == 6
+    (table,) = sample_tables(sweep.counted, sweep.axes)
+    assert len(table.rows) == 6
+    assert table.rows[0][0] == "temperature = 0.5, top_p = 1, encoder = pixels"
 
 
 def test_names_with_numbers_are_a_family_with_an_order() -> None:
