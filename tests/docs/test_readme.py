@@ -35,9 +35,11 @@ def test_a_command_of_the_readme_runs(line: str, outputs: Path) -> None:
     words = shlex.split(line.partition("  #")[0])
     words = [word.replace("outputs/", f"{outputs}/") for word in words]
     words = [sys.executable if word == "python" else word for word in words]
-    if "imagegram.run" in words and "--cfg" not in words:
+    if "--cfg" in words:
+        pass
+    elif {"imagegram.run", "imagegram.tools.audit"} & set(words):
         words += ["debug=tiny", f"paths.outputs={outputs}"]
-    elif "imagegram.tools.query" not in words and "--cfg" not in words:
+    elif not {"imagegram.tools.query", "imagegram.tools.report"} & set(words):
         words += [f"paths.outputs={outputs}"]
     result = subprocess.run(
         words,
