@@ -117,6 +117,8 @@ def audit_flow(exp: Experiment, run: Any, source: Source) -> Audit:
     tokens = run("tokenize", Tokenize(images=split.train, tokenizer=exp.tokenizer))
     holdout = run("tokenize_holdout", Tokenize(images=split.holdout, tokenizer=exp.tokenizer))
     run.config({"corpus.num_images": tokens.num_documents})
+    run.config({"tokenizer.num_levels": exp.tokenizer.layout.num_levels})
+    run.config({"index.num_tokens": tokens.num_documents * exp.tokenizer.num_tokens})
     model = run("index", exp.generator.fit(tokens))
     shared: dict[str, Any] = {"model": model, "sampler": exp.sampler, "tokenizer": exp.tokenizer}
     shared |= {"seed": exp.seed, "output_size": exp.output_size}
@@ -142,7 +144,7 @@ def audit_flow(exp: Experiment, run: Any, source: Source) -> Audit:
         near_duplicate_rms=exp.corpus.near_duplicate_rms,
     )
     evaluation = run("evaluate", evaluate)
-    run.score(evaluation.scores)
+    run.score(evaluation)
 
     sets = evaluate.sets
     members = [m["locator"]["member"].lower() for m in metadata if "locator" in m]
