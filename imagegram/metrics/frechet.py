@@ -11,10 +11,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from imagegram.errors import ConfigError
 from imagegram.metrics.features import compared_features, score_suffix, undefined
 from imagegram.metrics.functional import FrechetPair
-from imagegram.metrics.intervals import delete_block_jackknife
+from imagegram.metrics.intervals import check_blocks, delete_block_jackknife
 from imagegram.protocols import Encoder, ImageSet, Reference
 from imagegram.records import Measurement
 
@@ -39,10 +38,7 @@ class FrechetMetric:
     jackknife_blocks: int = 20
 
     def __post_init__(self) -> None:
-        if self.jackknife_blocks < 2:
-            raise ConfigError(
-                f"metric.{self.name}.jackknife_blocks is {self.jackknife_blocks}; use 2 or more"
-            )
+        check_blocks(self.name, self.jackknife_blocks)
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one image set against the reference features."""

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.errors import ConfigError
 from imagegram.metrics.tiles import Advance, over_tiles
 from imagegram.records import Measured
 
@@ -117,6 +118,20 @@ def quantile_over_images(
         low=float(ordered[int(ranks[0])]),
         high=float(ordered[int(ranks[1]) + 1]),
     )
+
+
+def check_blocks(name: str, blocks: int) -> None:
+    """Refuse a jackknife of fewer than two blocks.
+
+    Args:
+        name: of the metric.
+        blocks: its ``jackknife_blocks``.
+
+    Raises:
+        ConfigError: saying what to use.
+    """
+    if blocks < 2:
+        raise ConfigError(f"metric.{name}.jackknife_blocks is {blocks}; use 2 or more")
 
 
 def delete_block_jackknife(

@@ -14,9 +14,8 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.errors import ConfigError
 from imagegram.metrics.features import feature_recipe, undefined
-from imagegram.metrics.intervals import clopper_pearson, delete_block_jackknife
+from imagegram.metrics.intervals import check_blocks, clopper_pearson, delete_block_jackknife
 from imagegram.metrics.nearest import nearest_rows
 from imagegram.protocols import Encoder, ImageSet, Reference
 from imagegram.records import Features, Measured, Measurement
@@ -54,10 +53,7 @@ class MemorizationMetric:
     jackknife_blocks: int = 20
 
     def __post_init__(self) -> None:
-        if self.jackknife_blocks < 2:
-            raise ConfigError(
-                f"metric.{self.name}.jackknife_blocks is {self.jackknife_blocks}; use 2 or more"
-            )
+        check_blocks(self.name, self.jackknife_blocks)
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one image set against all training images."""

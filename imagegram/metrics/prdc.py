@@ -13,7 +13,7 @@ import numpy as np
 
 from imagegram.errors import ConfigError
 from imagegram.metrics.features import compared_features, undefined
-from imagegram.metrics.intervals import delete_block_jackknife
+from imagegram.metrics.intervals import check_blocks, delete_block_jackknife
 from imagegram.metrics.manifolds import PRDC, ManifoldPair
 from imagegram.protocols import Encoder, ImageSet, Reference
 from imagegram.records import Measured, Measurement
@@ -41,10 +41,7 @@ class PrdcMetric:
     def __post_init__(self) -> None:
         if self.nearest_k < 1:
             raise ConfigError(f"metric.{self.name}.nearest_k is {self.nearest_k}; use 1 or more")
-        if self.jackknife_blocks < 2:
-            raise ConfigError(
-                f"metric.{self.name}.jackknife_blocks is {self.jackknife_blocks}; use 2 or more"
-            )
+        check_blocks(self.name, self.jackknife_blocks)
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one image set against the reference features."""

@@ -12,9 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.errors import ConfigError
 from imagegram.metrics.features import feature_recipe, score_suffix, undefined
-from imagegram.metrics.intervals import delete_block_jackknife
+from imagegram.metrics.intervals import check_blocks, delete_block_jackknife
 from imagegram.protocols import Encoder, ImageSet, Reference
 from imagegram.records import Measurement
 
@@ -40,10 +39,7 @@ class VendiMetric:
     jackknife_blocks: int = 20
 
     def __post_init__(self) -> None:
-        if self.jackknife_blocks < 2:
-            raise ConfigError(
-                f"metric.{self.name}.jackknife_blocks is {self.jackknife_blocks}; use 2 or more"
-            )
+        check_blocks(self.name, self.jackknife_blocks)
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one image set."""
