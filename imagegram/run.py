@@ -25,12 +25,14 @@ from imagegram.errors import ImagegramError
 from imagegram.experiment import Experiment, build
 from imagegram.objective import check_search, objective_value
 from imagegram.plan.check import refuse_what_cannot_fit
+from imagegram.protocols import FittedGenerator
 from imagegram.run_folder import Run, check_outputs, write_summary
 from imagegram.stages.evaluate import Evaluate
 from imagegram.stages.generate import Generate
 from imagegram.stages.reference_sets import reference_sets
 from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize
+from imagegram.stages.tokens import TokenSet
 
 
 def run_experiment(cfg: DictConfig, folder: Path) -> dict[str, Any]:
@@ -44,14 +46,7 @@ def run_experiment(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 def flow(exp: Experiment, run: Any) -> None:
     """The stages of an experiment; ``run`` makes them, or foresees them (``plan/planner.py``)."""
-    split = run("split", Split(corpus=exp.corpus))
-    tokens = run("tokenize", Tokenize(images=split.train, tokenizer=exp.tokenizer))
-    holdout = run("tokenize_holdout", Tokenize(images=split.holdout, tokenizer=exp.tokenizer))
-    run.config({"corpus.num_images": tokens.num_documents})
-    run.config({"tokenizer.num_levels": exp.tokenizer.layout.num_levels})
-    run.config({"index.num_tokens": tokens.num_documents * exp.tokenizer.num_tokens})
-
-    model = run("index", exp.generator.fit(tokens))
+    tokens, holdout, model = index_corpus(exp, run)
 
     shared: dict[str, Any] = {"model": model, "sampler": exp.sampler, "tokenizer": exp.tokenizer}
     shared |= {"seed": exp.seed, "output_size": exp.output_size}
@@ -81,6 +76,19 @@ def flow(exp: Experiment, run: Any) -> None:
     )
     run.score(evaluation)
     run.report(evaluation, generated=samples, tokens=tokens)
+
+
+def index_corpus(exp: Experiment, run: Any) -> tuple[TokenSet, TokenSet, FittedGenerator]:
+    """Tokenize and index (or train): training documents, held-out documents, fitted generator."""
+    split = run("split", Split(corpus=exp.corpus))
+    tokens = run("tokenize", Tokenize(images=split.train, tokenizer=exp.tokenizer))
+    holdout = run("tokenize_holdout", Tokenize(images=split.holdout, tokenizer=exp.tokenizer))
+    run.config({"corpus.num_images": tokens.num_documents})
+    run.config({"tokenizer.num_levels": exp.tokenizer.layout.num_levels})
+    run.config({"index.num_tokens": tokens.num_documents * exp.tokenizer.num_tokens})
+
+    model = run("index", exp.generator.fit(tokens))
+    return tokens, holdout, model
 
 
 #: The disk is full, over quota, read-only or not ours: nothing that a traceback would explain.

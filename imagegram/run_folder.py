@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +33,7 @@ from imagegram.protocols import ImageSet, Stage
 from imagegram.schema import STAGES
 from imagegram.stages.context import RunContext
 from imagegram.stages.evaluate import Evaluation
-from imagegram.stages.pairs import FindPairs
+from imagegram.stages.pairs import FindPairs, PairList
 from imagegram.stages.parts import link_or_copy
 from imagegram.stages.provenance import TraceProvenance
 from imagegram.stages.report import ReportInputs, write_report
@@ -201,9 +201,25 @@ class Run:
         )
         self.mirror.scalars(numbers)
 
-    def report(self, evaluation: Evaluation, *, generated: ImageSet, tokens: TokenSet) -> None:
-        """Write ``report.html``, and show its pairs in the run folder."""
-        exp, facts = self.exp, tokens.artifact.facts
+    def report(
+        self,
+        evaluation: Evaluation,
+        *,
+        generated: ImageSet,
+        tokens: TokenSet,
+        title: str | None = None,
+        facts: Sequence[tuple[str, str]] | None = None,
+    ) -> PairList:
+        """Write ``report.html``, and show its pairs in the run folder; returns them.
+
+        Args:
+            evaluation: what was measured.
+            generated: of whom.
+            tokens: the training documents.
+            title: of the page; None: corpus, tokenizer and sampler.
+            facts: (label, value) pairs below it; None: those of an experiment.
+        """
+        exp = self.exp
         shared: dict[str, Any] = {"generated": generated, "tokens": tokens}
         shared |= {"tokenizer": exp.tokenizer}
         pairs = self.context.make(FindPairs(evaluation=evaluation, **shared))
@@ -216,23 +232,11 @@ class Run:
                 **shared,
             )
         )
+        names = (exp.corpus.name, exp.tokenizer.name, exp.sampler.name)
         inputs = ReportInputs(
-            title=f"{exp.corpus.name} × {exp.tokenizer.name} × {exp.sampler.name}",  # noqa: RUF001
+            title=title or " × ".join(names),  # noqa: RUF001
             config_yaml=OmegaConf.to_yaml(self.cfg, resolve=True),
-            facts=[
-                ("corpus", f"{exp.corpus.name}, {tokens.num_documents:,} training images"),
-                (
-                    "tokenizer",
-                    f"{exp.tokenizer.name}, {exp.tokenizer.num_tokens:,} tokens an image",
-                ),
-                (
-                    "skipped",
-                    ", ".join(f"{n} {why}" for why, n in facts["skipped"].items()) or "none",
-                ),
-                ("sampler", exp.sampler.name),
-                ("samples", f"{exp.num_samples:,}"),
-                ("seed", str(exp.seed)),
-            ],
+            facts=_facts(exp, tokens) if facts is None else facts,
             scores=evaluation.scores,
             values=evaluation.values,
             intervals=evaluation.intervals,
@@ -247,6 +251,7 @@ class Run:
             recipes=evaluation.recipes,
         )
         write_report(self.folder, inputs)
+        return pairs
 
     def _write_summary(self) -> None:
         write_summary(
@@ -302,6 +307,19 @@ def write_summary(folder: Path, **values: Any) -> None:
     partial = folder / ".summary.json.partial"
     partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
     partial.replace(folder / "summary.json")
+
+
+def _facts(exp: Experiment, tokens: TokenSet) -> list[tuple[str, str]]:
+    """What an experiment is, in a line."""
+    skipped = tokens.artifact.facts["skipped"]
+    return [
+        ("corpus", f"{exp.corpus.name}, {tokens.num_documents:,} training images"),
+        ("tokenizer", f"{exp.tokenizer.name}, {exp.tokenizer.num_tokens:,} tokens an image"),
+        ("skipped", ", ".join(f"{n} {why}" for why, n in skipped.items()) or "none"),
+        ("sampler", exp.sampler.name),
+        ("samples", f"{exp.num_samples:,}"),
+        ("seed", str(exp.seed)),
+    ]
 
 
 def _short(facts: Mapping[str, Any]) -> str:

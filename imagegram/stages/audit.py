@@ -19,21 +19,19 @@ from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 
 from imagegram.errors import CorpusError
 from imagegram.experiment import Experiment
 from imagegram.protocols import Corpus, DocumentSource
+from imagegram.run import index_corpus
 from imagegram.stages.audited import open_images, open_tokens
 from imagegram.stages.cluster import Cluster
 from imagegram.stages.evaluate import Evaluate, Evaluation
 from imagegram.stages.findings import Circumstances, Reading, read_scores, what_it_tells
 from imagegram.stages.generate import Replay, SampleSet
-from imagegram.stages.pairs import FindPairs, Pair
-from imagegram.stages.provenance import TraceProvenance
+from imagegram.stages.pairs import Pair
 from imagegram.stages.reencoded import PixelCollages, Reencoded, jpeg_quality_of, token_agreement
 from imagegram.stages.reference_sets import reference_sets
-from imagegram.stages.report import ReportInputs, write_report
 from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize
 from imagegram.stages.tokens import TokenSet
@@ -113,13 +111,7 @@ class _Audited:
 def audit_flow(exp: Experiment, run: Any, source: Source) -> Audit:
     """The stages; ``run`` makes them, as for ``imagegram.run.flow``."""
     audited = _tokenize_audited(exp, run, source)  # first: it is refused before hours of indexing
-    split = run("split", Split(corpus=exp.corpus))
-    tokens = run("tokenize", Tokenize(images=split.train, tokenizer=exp.tokenizer))
-    holdout = run("tokenize_holdout", Tokenize(images=split.holdout, tokenizer=exp.tokenizer))
-    run.config({"corpus.num_images": tokens.num_documents})
-    run.config({"tokenizer.num_levels": exp.tokenizer.layout.num_levels})
-    run.config({"index.num_tokens": tokens.num_documents * exp.tokenizer.num_tokens})
-    model = run("index", exp.generator.fit(tokens))
+    tokens, holdout, model = index_corpus(exp, run)
     shared: dict[str, Any] = {"model": model, "sampler": exp.sampler, "tokenizer": exp.tokenizer}
     shared |= {"seed": exp.seed, "output_size": exp.output_size}
     limit = source.num_images or audited.documents.num_documents
@@ -285,10 +277,13 @@ def _finish(
     """Put into words what was measured; write ``audit.json``, ``images.jsonl`` and the report."""
     readings = read_scores(evaluation, at.sizes)
     findings = what_it_tells(readings, at, evaluation.recipes)
-    shared: dict[str, Any] = {"generated": evaluate.generated, "tokens": evaluate.tokens}
-    shared |= {"tokenizer": exp.tokenizer}
-    found = run.context.make(FindPairs(evaluation=evaluation, **shared))
-    run.collect(found, "pairs")
+    found = run.report(
+        evaluation,
+        generated=evaluate.generated,
+        tokens=evaluate.tokens,
+        title=f"audit of {Path(source.where).name}: {exp.corpus.name}, {exp.tokenizer.name}",
+        facts=[("audited", source.where), *findings],
+    )
     nearest = [_named(pair, metadata) for pair in found.pairs]
     record = {
         "audited": source.where,
@@ -299,29 +294,6 @@ def _finish(
     }
     (run.folder / AUDIT).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
     _write_images(run.folder / IMAGES, evaluation, metadata, at.sizes)
-    provenance = TraceProvenance(
-        pairs=found,
-        model=evaluate.model,
-        near_duplicate_rms=exp.corpus.near_duplicate_rms,
-        **shared,
-    )
-    inputs = ReportInputs(
-        title=f"audit of {Path(source.where).name}: {exp.corpus.name}, {exp.tokenizer.name}",
-        config_yaml=OmegaConf.to_yaml(run.cfg, resolve=True),
-        facts=[("audited", source.where), *findings],
-        scores=evaluation.scores,
-        values=evaluation.values,
-        intervals=evaluation.intervals,
-        curves=evaluation.curves,
-        generated=evaluate.generated,
-        pairs=found.pairs,
-        traced=run.context.make(provenance).samples,
-        tokenizer=exp.tokenizer,
-        stages={name: dataclasses.asdict(stage) for name, stage in run.records.items()},
-        notes=evaluation.notes,
-        recipes=evaluation.recipes,
-    )
-    write_report(run.folder, inputs)
     return Audit(findings=findings, readings=readings, nearest=nearest, record=record)
 
 

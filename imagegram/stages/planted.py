@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, did_you_mean
-from imagegram.protocols import Documents
+from imagegram.protocols import DocumentSource
 from imagegram.records import Tokens
 from imagegram.stages.generate import select_documents
 from imagegram.tokenizers.layout import TokenLayout
@@ -62,8 +62,8 @@ class Planted:
 
     VERSION: ClassVar[int] = 1
     recipe: str
-    train: Documents
-    holdout: Documents
+    train: DocumentSource
+    holdout: DocumentSource
     layout: TokenLayout
     num_documents: int
     seed: int

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from imagegram.protocols import DocumentSource
 from imagegram.stages.generate import Decode, Replay, SampleSet
 from imagegram.stages.planted import Planted
-from imagegram.stages.tokens import TokenSet
 
 #: Held-out images that thresholds are set on: 1 % of them are 20.
 MAX_CALIBRATION: Final = 2000
@@ -20,8 +20,8 @@ MAX_CALIBRATION: Final = 2000
 def reference_sets(
     run: Callable[[str, Any], SampleSet],
     *,
-    tokens: TokenSet,
-    holdout: TokenSet,
+    tokens: DocumentSource,
+    holdout: DocumentSource,
     num_images: int,
     planted: Sequence[str],
     shared: dict[str, Any],
