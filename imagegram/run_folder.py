@@ -6,6 +6,7 @@ returns the typed handle. What it writes is a contract for scripts: see ``docs/f
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import os
@@ -191,11 +192,15 @@ class Run:
         )
 
     def score(self, evaluation: Evaluation) -> None:
-        """Record the scores: summary.json, metrics.jsonl and every logger hold the same numbers."""
+        """Record the scores: summary.json, metrics.jsonl and every logger hold the same numbers.
+
+        ``scores.csv`` has those of the planted sets too.
+        """
         for name, score in evaluation.scores.items():
             values = dataclasses.asdict(score)
             self.scores[name] = values
             self._jsonl.log("score", name=name, **values)
+        _write_scores(self.folder / "scores.csv", evaluation)
         numbers = dashboard(
             self.scores, recipes=evaluation.recipes, intervals=evaluation.record["intervals"]
         )
@@ -307,6 +312,16 @@ def write_summary(folder: Path, **values: Any) -> None:
     partial = folder / ".summary.json.partial"
     partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
     partial.replace(folder / "summary.json")
+
+
+def _write_scores(path: Path, evaluation: Evaluation) -> None:
+    """One row a score and image set: value and 95 % interval, empty where not defined."""
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["score", "set", "value", "low", "high"])
+        for name, values in evaluation.values.items():
+            for which, value in values.items():
+                writer.writerow([name, which, value, *evaluation.intervals[name][which]])
 
 
 def _facts(exp: Experiment, tokens: TokenSet) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 from collections.abc import Callable
@@ -62,6 +63,21 @@ def test_the_contract_for_scripts(command: Command, demo_outputs: Path) -> None:
     assert "http://" not in html.replace("http://www.w3.org", "")
     assert "https://" not in html
     assert (folder / ".hydra" / "config.yaml").exists()
+
+
+def test_scores_csv_holds_every_set(run_here: RunHere) -> None:
+    folder = run_here("metric=[copying]")
+    with (folder / "scores.csv").open() as stream:
+        rows = {(row["score"], row["set"]): row for row in csv.DictReader(stream)}
+    scores = read_summary(folder)["scores"]
+    assert {score for score, _ in rows} == set(scores)
+    sets = {which for _, which in rows}
+    assert {"generated", "floor", "ceiling", "shuffled", "copies_20", "collages"} <= sets
+    assert float(rows["exact_copy_rate", "ceiling"]["value"]) == 1.0
+    for name, score in scores.items():
+        for which, part in (("generated", "value"), ("floor", "floor"), ("ceiling", "ceiling")):
+            text = rows[name, which]["value"]
+            assert (float(text) if text else None) == score[part]
 
 
 def test_metrics_jsonl_holds_the_numbers_of_the_summary(run_here: RunHere) -> None:
