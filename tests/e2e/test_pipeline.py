@@ -22,6 +22,7 @@ from tests.conftest import compose, read_summary
 
 RunHere = Callable[..., Path]
 Command = Callable[..., subprocess.CompletedProcess[str]]
+PLANTED = {"shuffled", "copies_20", "collages"}
 STAGES = {
     "split",
     "tokenize",
@@ -30,6 +31,8 @@ STAGES = {
     "generate",
     "ceiling",
     "floor",
+    "calibration",
+    *PLANTED,
     "evaluate",
 }
 
@@ -47,7 +50,7 @@ def test_the_contract_for_scripts(command: Command, demo_outputs: Path) -> None:
         assert set(record) == {"hit", "digest", "duration_s", "path"}
         assert (Path(record["path"]) / "manifest.json").exists()
     for score in summary["scores"].values():
-        assert set(score) == {"value", "floor", "ceiling", "low", "high"}
+        assert set(score) == {"value", "floor", "ceiling", "low", "high", "normalized"}
     tokens = np.load(folder / "samples" / "tokens.npy")
     assert tokens.shape == (4, 960)
     assert tokens.dtype == np.uint16
@@ -100,7 +103,7 @@ def test_a_second_run_computes_nothing_and_another_sampler_only_samples(run_here
     assert all(again.values()), again
     other = hits(run_here("sampler.temperature=0.5"))
     made = {name for name, hit in other.items() if not hit}
-    assert made == {"generate", "ceiling", "floor", "evaluate"}
+    assert made == {"generate", "ceiling", "floor", *PLANTED, "evaluate"}
 
 
 def test_a_sampler_is_its_knobs_and_not_its_name(run_here: RunHere) -> None:
@@ -116,7 +119,7 @@ def test_gc_keeps_what_a_run_was_made_of(run_here: RunHere, tmp_path: Path) -> N
     folder.rename(outputs / "runs" / "kept")
     assert gc.main(["--unused", f"paths.outputs={outputs}"]) == 0
     assert all(hits(run_here("metric=[copying]", outputs=outputs)).values())
-    assert list(outputs.glob("artifacts/scores/*"))
+    assert list(outputs.glob("artifacts/measurement/*"))
 
 
 def test_a_larger_corpus_reuses_the_smaller_ones_shards(run_here: RunHere) -> None:
