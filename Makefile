@@ -15,8 +15,8 @@ setup: .venv/dev.stamp ## Create .venv with everything that development needs
 run: .venv/run.stamp ## Run the demo: tokenize, index, generate, evaluate (ARGS="sampler=infinigram")
 	$(BIN)/python -m imagegram.run $(ARGS)
 
-test: .venv/dev.stamp ## Run all tests (ARGS="-k index")
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/dev.stamp ## Run all tests, a worker a core (ARGS="-k index")
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 check: .venv/dev.stamp ## Lint, format, spelling and types
 	$(BIN)/ruff check .

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,6 +21,8 @@ _TORCH_BYTES: Final = 700_000_000
 #: What a search for the longest matches takes at most, and the metrics that ask for them.
 _MATCH_BYTES: Final = 600_000_000
 _MATCHING: Final = ("AlignedMetric", "CopyingMetric", "DuplicationMetric", "NoveltyMetric")
+#: Metrics that ask for the features of every training image.
+_ALL_TRAINING: Final = ("MemorizationMetric", "PerceptualMetric")
 #: Numbers of a feature, when no artifact tells: those of EfficientNet-lite0.
 _NUM_FEATURES: Final = 1280
 
@@ -46,6 +47,7 @@ def evaluation_cost(stage: Evaluate, at: Surroundings) -> Cost:
     total = sum(num_images(images) for images in stage.sets.values())
     rows = (total + stage.max_reference_images) * len(encoders)
     asks_index = any(type(metric).__name__ in _MATCHING for metric in metrics.values())
+    asks_all = any(type(metric).__name__ in _ALL_TRAINING for metric in metrics.values())
     parts = len(stage.metrics) * len(stage.sets)
     return Cost(
         facts={},
@@ -54,7 +56,10 @@ def evaluation_cost(stage: Evaluate, at: Surroundings) -> Cost:
         images=total,
         disk_bytes=sizes.scores_bytes(sum(num_images(part.images) for part in missing))
         + (_matches_bytes(stage, at) if asks_index else 0)
-        + sum(_features_bytes(stage, encoder, at) for encoder in encoders.values()),
+        + sum(
+            _features_bytes(stage, encoder, at, all_training=asks_all)
+            for encoder in encoders.values()
+        ),
         memory_bytes=PROCESS_BYTES
         + (_MATCH_BYTES if asks_index else 0)
         + (_TORCH_BYTES if encoders else 0)
@@ -67,19 +72,7 @@ def evaluation_cost(stage: Evaluate, at: Surroundings) -> Cost:
 def _is_there(part: Measure, at: Surroundings) -> bool:
     """Whether a measurement is cached: the content of image sets to come is unknown."""
     sets: list[Any] = [images for images in (part.images, part.calibration) if images]
-    if not all(is_made(images.artifact) for images in sets):
-        return False
-    known = dataclasses.replace(
-        part,
-        images=_opened(part.images),
-        calibration=None if part.calibration is None else _opened(part.calibration),
-    )
-    return at.find(known) is not None
-
-
-def _opened(images: Any) -> SampleSet:
-    """The handle of a finished image set."""
-    return SampleSet(artifact=images.artifact, documents=getattr(images, "documents", None))
+    return all(is_made(images.artifact) for images in sets) and at.find(part) is not None
 
 
 def _missing_images(
@@ -102,24 +95,27 @@ def _matches_bytes(stage: Evaluate, at: Surroundings) -> int:
     return sum(sizes.matches_bytes(num_images=count, num_tokens=length) for count in missing)
 
 
-def _features_bytes(stage: Evaluate, encoder: Any, at: Surroundings) -> int:
-    """Features of the image sets and of the reference, as far as they are not there."""
+def _features_bytes(stage: Evaluate, encoder: Any, at: Surroundings, *, all_training: bool) -> int:
+    """Features of the image sets and of training images, as far as they are not there."""
     num_features = at.rates.num_features(identity(encoder)) or _NUM_FEATURES
     missing = _missing_images(stage, lambda images: Embed(encoder=encoder, images=images), at)
-    taken = num_images(stage.ceiling)
-    reference = EmbedReference(
-        encoder=encoder,
-        tokens=stage.tokens,
-        tokenizer=stage.tokenizer,
-        image_size=at.image_size,
-        num_skipped=taken,
-        max_images=stage.max_reference_images,
-        seed=stage.seed,
-    )
-    if at.find(reference) is None:
-        others = stage.tokens.num_documents
-        others -= taken if others >= 2 * taken else 0
-        missing.append(min(others, stage.max_reference_images))
+    documents, taken = stage.tokens.num_documents, num_images(stage.ceiling)
+    others = documents - (taken if documents >= 2 * taken else 0)
+    wanted = [(taken, min(others, stage.max_reference_images), stage.max_reference_images)]
+    if all_training:
+        wanted.append((0, documents, documents))
+    for num_skipped, count, max_images in wanted:
+        reference = EmbedReference(
+            encoder=encoder,
+            tokens=stage.tokens,
+            tokenizer=stage.tokenizer,
+            image_size=at.image_size,
+            num_skipped=num_skipped,
+            max_images=max_images,
+            seed=stage.seed,
+        )
+        if at.find(reference) is None:
+            missing.append(count)
     return sum(sizes.features_bytes(num_images=n, num_features=num_features) for n in missing)
 
 

@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from imagegram.experiment import Experiment
 from imagegram.generators.ngram import ENGINES_WITH_ORDERS
@@ -35,6 +35,8 @@ from imagegram.stages.tokenize import Tokenize
 from imagegram.stages.tokens import TokenSet, TokenShard
 from imagegram.store.artifacts import Artifact, ArtifactStore
 
+#: Kinds of image sets.
+_IMAGES: Final = ("samples", "replay", "images")
 Flow = Callable[[Experiment, Any], None]
 
 #: Tokens are counted with the tokenizer at hand, so that cost and handle come together.
@@ -173,7 +175,12 @@ class Planner:
         # Loading an index would open every shard, loading tokens would judge their failures.
         if isinstance(stage, Tokenize):
             return TokenSet(artifact=artifact, images=stage.images)
-        return stage.load(artifact) if stage.kind == "split" else Expected(artifact=artifact)
+        is_there = costs.is_made(artifact) and stage.kind in _IMAGES
+        return (
+            stage.load(artifact)
+            if is_there or stage.kind == "split"
+            else Expected(artifact=artifact)
+        )
 
     def config(self, values: Any) -> None:
         """Nothing is logged."""
@@ -235,7 +242,7 @@ def _found(stage: Stage[Any], artifact: Artifact) -> Cost:
         tokens += facts["num_shards"]
     elif stage.kind == "index":
         images, tokens = facts["num_documents"], facts["num_tokens"]
-    elif stage.kind in ("samples", "replay", "images"):
+    elif stage.kind in _IMAGES:
         images, tokens = facts["num_images"], facts["num_images"] * facts["num_tokens"]
     elif isinstance(stage, Evaluate):
         images = sum(costs.num_images(images) for images in stage.sets.values())

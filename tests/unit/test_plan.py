@@ -38,6 +38,11 @@ METRICS = "metric=[copying,order,kernel]"
 WORDS = ("debug=tiny", METRICS, "encoder=pixels", "generator.shard_tokens=1")
 
 
+PLANTED = ("shuffled", "copies_20", "collages")
+#: Images of all sets of a run of 20 samples: half of 24 held-out ones are the floor.
+MEASURED = 20 + 20 + 12 * (1 + len(PLANTED))
+
+
 def look(outputs: Path, *words: str, **options: Any) -> Forecast:
     exp = build(compose(*WORDS, f"paths.outputs={outputs}", *words))
     store = ArtifactStore(root=outputs / "artifacts")
@@ -110,10 +115,11 @@ def test_bytes_are_those_of_the_run(planned: dict[str, Any]) -> None:
     assert before["aligned orders"].disk_bytes == made_bytes(outputs, "order")
     tokens = before["tokenize"].disk_bytes + before["tokenize_holdout"].disk_bytes
     assert tokens == pytest.approx(made_bytes(outputs, "token_shard"), rel=0.02)
-    images = sum(before[name].disk_bytes for name in ("generate", "floor", "ceiling"))
-    assert images == pytest.approx(made_bytes(outputs, "samples", "replay"), rel=0.02)
-    kinds = ("features", "reference_features", "matches", "scores", "evaluation")
-    slack = sizes.scores_bytes(20)  # of which curves take most with many tokens
+    sets = ("generate", "floor", "ceiling", "calibration", *PLANTED)
+    images = sum(before[name].disk_bytes for name in sets)
+    assert images == pytest.approx(made_bytes(outputs, "samples", "replay", "images"), rel=0.02)
+    kinds = ("features", "reference_features", "matches", "clusters", "measurement", "evaluation")
+    slack = sizes.scores_bytes(MEASURED)  # of which curves take most with many tokens
     assert 0 <= before["evaluate"].disk_bytes - made_bytes(outputs, *kinds) < slack + 1e6
 
 
@@ -182,8 +188,9 @@ def test_one_more_metric_costs_only_itself(planned: dict[str, Any]) -> None:
     more = by_name(
         look(planned["outputs"], "num_samples=20", "metric=[copying,order,kernel,frechet]")
     )
-    assert (more["evaluate"].cached, more["evaluate"].parts) == (3, 4)
-    assert more["evaluate"].disk_bytes == sizes.scores_bytes(20)  # no features, no matches
+    sets = 3 + len(PLANTED)
+    assert (more["evaluate"].cached, more["evaluate"].parts) == (3 * sets, 4 * sets)
+    assert more["evaluate"].disk_bytes == sizes.scores_bytes(MEASURED)  # no features, no matches
 
 
 def test_stages_that_are_not_asked_for_are_not_planned(planned: dict[str, Any]) -> None:
@@ -382,7 +389,7 @@ def test_the_tool_prints_a_table_and_json(
     text = capsys.readouterr().out
     assert tool.main(["--rates", *words]) == 0
     measured = json.loads(capsys.readouterr().out)
-    assert set(measured["scores"]) == {"CopyingMetric", "OrderMetric", "KernelMetric"}
+    assert set(measured["measurement"]) == {"CopyingMetric", "OrderMetric", "KernelMetric"}
     assert all(seconds > 0 for kind in measured.values() for seconds in kind.values())
     assert "0 of 1" in text
     assert "fits" in text
