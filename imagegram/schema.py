@@ -185,6 +185,7 @@ def explain_overrides(overrides: list[str]) -> list[str]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         known_groups = {path.name for path in CONF.iterdir() if path.is_dir()}
         chosen = [item for item in groups if item.split("=")[0] in known_groups]
+        hints += [hint for item in chosen for hint in _explain_choice(item)]
         try:
             config = compose("config", overrides=chosen)
         except Exception:  # noqa: BLE001 - the hint must never hide Hydra's own message
@@ -198,6 +199,22 @@ def explain_overrides(overrides: list[str]) -> list[str]:
             near = {name for name in near if not name.endswith("_target_")}
             hints.append(f"{key}: unknown; {did_you_mean(key, near)}")
     return hints
+
+
+def _explain_choice(item: str) -> list[str]:
+    """Choices of a group that do not exist: of ``metric=[a,b]`` Hydra does not list what does.
+
+    >>> [hint[:46] for hint in _explain_choice("metric=[copyin,order]")]
+    ["metric=copyin: unknown; did you mean 'copying'"]
+    """
+    group, _, words = item.partition("=")
+    known = {path.stem for path in (CONF / group).glob("*.yaml")}
+    chosen = [word for word in re.findall(r"\w+", words) if word != "null"]
+    return [
+        f"{group}={word}: unknown; {did_you_mean(word, known)}"
+        for word in chosen
+        if word not in known
+    ]
 
 
 def _flat_keys(node: Any, prefix: str = "") -> set[str]:
