@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.indexes.kernels import Int
-from imagegram.metrics.sources import Sources
-from imagegram.records import Phrases, Tokens
+from imagegram.records import Phrases, Sources, Tokens
 
 
 def credit(phrases: Phrases, *, clusters: NDArray[np.int64], num_tokens: int) -> Sources:

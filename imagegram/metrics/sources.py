@@ -18,7 +18,6 @@ alike.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -27,35 +26,10 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.metrics.tiles import row_tiles
 from imagegram.protocols import ImageSet, Index, Reference
-from imagegram.records import Tokens
+from imagegram.records import Sources, Tokens
 
 #: Tokens that are parsed at a time.
 _TOKENS: Final = 1 << 22
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sources:
-    """The parse of (B, T) tokens.
-
-    Attributes:
-        span_lengths: (B, T) int32 length of the phrase that each token lies in; 0: unseen token.
-        token_documents: (B, T) int32 training document that each token is credited to; -1: none.
-        num_phrases: (B,) int64 phrases, unseen tokens included.
-        clusters: (B,) int64 cluster with most credited tokens, ties to the smallest id; -1: none.
-        documents: (B,) int64 document of that cluster with most credited tokens, ties to the
-            smallest id; -1: none.
-        shares: (B,) float64 share of the image's tokens credited to that cluster, 0 ... 1.
-        num_effective: (B,) float64 exp(entropy) of the clusters' shares of the credited tokens,
-            natural logarithm: 1 is one source, k is k equal ones; 0: no token is credited.
-    """
-
-    span_lengths: NDArray[np.int32]
-    token_documents: NDArray[np.int32]
-    num_phrases: NDArray[np.int64]
-    clusters: NDArray[np.int64]
-    documents: NDArray[np.int64]
-    shares: NDArray[np.float64]
-    num_effective: NDArray[np.float64]
 
 
 class TokenSources(NamedTuple):

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from imagegram.indexes.naive import NaiveIndex
 from imagegram.indexes.native import NativeIndex
-from imagegram.metrics.sources import Sources, parse_sources, token_sources
+from imagegram.metrics.sources import parse_sources, token_sources
+from imagegram.records import Sources
 from tests.image_sets import random_tokens
 from tests.index_folders import BruteForce, stream_of, write_index
 
