@@ -83,6 +83,26 @@ def test_scores_csv_holds_every_set(run_here: RunHere) -> None:
             assert (float(text) if text else None) == score[part]
 
 
+def test_what_was_planted_is_recovered(run_here: RunHere) -> None:
+    folder = run_here(
+        "metric=[copying,aligned]", "num_samples=10", "planted=[copies_10,copies_30,collages]"
+    )
+    with (folder / "scores.csv").open() as stream:
+        read = {
+            (row["score"], row["set"]): float(row["value"])
+            for row in csv.DictReader(stream)
+            if row["value"]
+        }
+    for score in ("exact_copy_rate", "near_exact_rate", "copied_through_level1_rate"):
+        assert read[score, "floor"] == 0
+        assert read[score, "copies_10"] == 0.1
+        assert read[score, "copies_30"] == 0.3
+        assert read[score, "collages"] == 0  # no whole image was copied ...
+    assert read["num_effective_sources", "collages"] < 5  # ... but four quarters were
+    assert read["num_effective_sources", "collages"] < read["num_effective_sources", "floor"] / 5
+    assert read["num_phrases", "collages"] < read["num_phrases", "floor"] / 2
+
+
 def test_metrics_jsonl_holds_the_numbers_of_the_summary(run_here: RunHere) -> None:
     folder = run_here()
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
