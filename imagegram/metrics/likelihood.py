@@ -75,7 +75,7 @@ class LikelihoodMetric:
         matching: which places may continue a context, as of a sampler.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     READS_TRACE: ClassVar[bool] = False
 
     name: str = "likelihood"
@@ -108,7 +108,6 @@ class LikelihoodMetric:
             "max_context": str(self.max_context),
             "discount": str(self.discount),
             "matching": self.matching,
-            "documents": str(reference.documents.num_documents),
         }
         task = reference.progress.start("code lengths", num_images, "images")
         for rows in row_tiles(num_images, max(_TOKENS // layout.num_tokens, 1)):

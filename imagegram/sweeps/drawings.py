@@ -22,6 +22,8 @@ from imagegram.sweeps.styles import Styles
 #: What is drawn when nobody asked: the first that is there; a prefix ends in an underscore.
 COPYING: Final = ("largest_source_share", "exact_copy_rate", "forced_copy_rate")
 QUALITY: Final = ("kd_", "fd_")
+#: Drawn as curves beside the others; the held-out floor is the likelihood to read.
+LIKELIHOOD: Final = ("bits_per_dim", "bits_per_token")
 _HIGHER_IS_BETTER: Final = re.compile(r"precision|recall|density|coverage|novelty|vendi|authpct")
 _DIGITS: Final = 6
 
@@ -148,7 +150,7 @@ def choose(asked: str, option: str, defaults: Sequence[str], scores: Sequence[st
 def headline_scores(scores: Sequence[str], *chosen: str | None) -> tuple[str, ...]:
     """The scores that curves are drawn of: the chosen ones, then the defaults that are there."""
     asked = [score for score in chosen if score is not None]
-    return tuple(dict.fromkeys([*asked, *_present(COPYING + QUALITY, scores)]))
+    return tuple(dict.fromkeys([*asked, *_present(COPYING + QUALITY + LIKELIHOOD, scores)]))
 
 
 def lower_is_better(score: str) -> bool:
