@@ -279,39 +279,24 @@ def _metadata_bytes(shard: Artifact) -> int:
     return int(shard.facts["metadata_bytes"])
 
 
-def decoded_cost(stage: Decode, at: Surroundings) -> Cost:
-    """Held-out images without a trace."""
+def images_cost(stage: Generate | Replay | Decode, at: Surroundings) -> Cost:
+    """Threads share the images; decoded ones have no trace, and no sampler."""
     length = stage.tokenizer.num_tokens
-    count = min(stage.num_images, stage.documents.num_documents - stage.num_skipped)
-    rate = at.rates.of(stage.kind)
-    return Cost(
-        facts={"num_images": count},
-        images=count,
-        tokens=count * length,
-        disk_bytes=sizes.decoded_bytes(
-            num_images=count, num_tokens=length, image_size=at.image_size
-        ),
-        memory_bytes=PROCESS_BYTES + sizes.samples_memory(num_images=count, num_tokens=length),
-        seconds=at.shared_seconds(rate, count * length),
-        source=rate.source,
-    )
-
-
-def images_cost(stage: Generate | Replay, at: Surroundings) -> Cost:
-    """Threads share the images."""
-    length = stage.tokenizer.num_tokens
-    if isinstance(stage, Replay):
+    like, size = None, sizes.decoded_bytes
+    if isinstance(stage, Generate):
+        count = stage.num_samples
+    elif isinstance(stage, Replay):
         count = min(stage.num_images, stage.documents.num_documents)
     else:
-        count = stage.num_samples
-    rate = at.rates.of(stage.kind, identity(stage.sampler))
+        count = min(stage.num_images, stage.documents.num_documents - stage.num_skipped)
+    if not isinstance(stage, Decode):
+        like, size = identity(stage.sampler), sizes.samples_bytes
+    rate = at.rates.of(stage.kind, like)
     return Cost(
         facts={"num_images": count},
         images=count,
         tokens=count * length,
-        disk_bytes=sizes.samples_bytes(
-            num_images=count, num_tokens=length, image_size=at.image_size
-        ),
+        disk_bytes=size(num_images=count, num_tokens=length, image_size=at.image_size),
         memory_bytes=PROCESS_BYTES + sizes.samples_memory(num_images=count, num_tokens=length),
         seconds=at.shared_seconds(rate, count * length),
         source=rate.source,

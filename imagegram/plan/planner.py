@@ -45,7 +45,7 @@ _COSTS: Mapping[str, Callable[[Any, Surroundings], Cost]] = {
     "index": costs.index_cost,
     "samples": costs.images_cost,
     "replay": costs.images_cost,
-    "images": costs.decoded_cost,
+    "images": costs.images_cost,
     "evaluation": evaluation.evaluation_cost,
 }
 
