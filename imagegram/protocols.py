@@ -14,9 +14,9 @@ identity; weights and memory maps are loaded lazily. Array names carry shape suf
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,9 @@ class Context(Protocol):
     @property
     def memory_bytes(self) -> int:
         """Bytes of memory that may be spent, now."""
+
+    def log(self, values: Mapping[str, float], *, step: int) -> None:
+        """Points of curves, ``group/name``, for the loggers; training has them."""
 
     def missing(self, stages: Sequence[S]) -> list[S]:
         """Those that no artifact is there for."""
@@ -187,13 +190,16 @@ class Corpus(Protocol):
 
 
 class Tokenizer(Protocol):
-    """Images to token ids and back."""
+    """Images to token ids and back.
+
+    What a configuration names may still lack its weights: :meth:`fit` is the stage that gets them.
+    """
 
     name: str
 
     @property
     def layout(self) -> TokenLayout:
-        """Level, row, column and channel of every position."""
+        """What every position stands for, and what digits an id has."""
 
     @property
     def num_tokens(self) -> int:
@@ -204,14 +210,45 @@ class Tokenizer(Protocol):
         """Ids lie in 0 ... vocab_size - 1; at most 65535."""
 
     @property
+    def image_size(self) -> int:
+        """Side of decoded images in pixels, unless another is asked for."""
+
+    @property
     def draft_size(self) -> int | None:
         """JPEG files may be decoded to no less than this side; None: to their exact pixels."""
+
+    @property
+    def encoder(self) -> Tokenizer:
+        """The tokenizer that decides token files: of whole sequences, decoding at its defaults.
+
+        Its first ``num_tokens`` ids are those of this one, so that token files of every length are
+        cut from one tokenization, and other options of decoding find them too.
+        """
+
+    def fit(self, corpus: Corpus) -> Stage[Tokenizer] | None:
+        """The stage that trains this tokenizer on a corpus or fetches its weights; None: none."""
 
     def encode(self, image: Images) -> tuple[Tokens, int]:
         """One RGB image (H, W, 3) uint8 of any size to (T,) uint16 ids and how many clipped."""
 
     def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
-        """(B, T) ids to (B, S, S, 3) uint8; S is the finest size, or ``output_size``."""
+        """(B, T) ids to (B, S, S, 3) uint8; S is ``image_size``, or ``output_size``.
+
+        A row's picture depends on its ids alone, not on the rows beside it.
+        """
+
+
+@runtime_checkable
+class BatchTokenizer(Tokenizer, Protocol):
+    """A tokenizer with a network: images are prepared one by one, and encoded by the batch."""
+
+    batch_size: int
+
+    def prepare(self, image: Images) -> NDArray[Any]:
+        """One RGB image (H, W, 3) uint8 of any size to what the network sees; on any thread."""
+
+    def encode_batch(self, prepared_B: NDArray[Any]) -> Tokens:
+        """Stacked prepared images, at most ``batch_size``, to (B, T) uint16 ids."""
 
 
 # ------------------------------------------------------------------------------- index and samples

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,12 +24,14 @@ class RunContext:
         progress: where they report.
         memory_gb: how much may be spent, in units of 10**9 bytes; None: three quarters of what is
             available.
+        curves: told the points of curves and their step; None: nobody is.
     """
 
     store: ArtifactStore
     executor: Executor
     progress: Progress
     memory_gb: float | None = None
+    curves: Callable[[Mapping[str, float], int], None] | None = None
 
     @property
     def workers(self) -> int:
@@ -40,6 +42,11 @@ class RunContext:
     def memory_bytes(self) -> int:
         """Bytes of memory that may be spent, now."""
         return budget_bytes(self.memory_gb)
+
+    def log(self, values: Mapping[str, float], *, step: int) -> None:
+        """Points of curves, for the loggers."""
+        if self.curves is not None:
+            self.curves(values, step)
 
     def make(self, stage: Stage[T]) -> T:
         """The handle of ``stage``, made first when it is missing."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from imagegram.records import EOS_TOKEN_ID
+from imagegram.store.fingerprint import NOT_IDENTITY
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,12 @@ class TokenLayout:
 
     A pyramid lists its levels coarse to fine, each in raster order with the channel last. An
     ordered 1-D tokenizer has one level, one row and its prefix position as the column.
+
+    Attributes:
+        heights, widths: of every level.
+        num_channels: tokens of one place of a level.
+        digits: how many values each digit of an id has, the least significant first; (): ids have
+            no parts. A byte has eight digits of two values, an FSQ code one digit a dimension.
 
     >>> layout = TokenLayout.pyramid((1, 2))
     >>> layout.num_tokens, layout.num_levels
@@ -29,16 +40,22 @@ class TokenLayout:
     heights: tuple[int, ...]
     widths: tuple[int, ...]
     num_channels: int
+    digits: tuple[int, ...] = field(default=(), metadata=NOT_IDENTITY)
 
     @classmethod
     def pyramid(cls, sizes: tuple[int, ...]) -> TokenLayout:
-        """Square RGB levels of the given side lengths."""
-        return cls(heights=sizes, widths=sizes, num_channels=3)
+        """Square RGB levels of the given side lengths; ids are bytes."""
+        return cls(heights=sizes, widths=sizes, num_channels=3, digits=(2,) * 8)
 
     @classmethod
-    def sequence(cls, num_tokens: int) -> TokenLayout:
+    def sequence(cls, num_tokens: int, *, digits: tuple[int, ...] = ()) -> TokenLayout:
         """An ordered 1-D sequence."""
-        return cls(heights=(1,), widths=(num_tokens,), num_channels=1)
+        return cls(heights=(1,), widths=(num_tokens,), num_channels=1, digits=digits)
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether positions are ranks of importance and not places of a picture."""
+        return self.heights == (1,) and self.num_channels == 1
 
     @property
     def num_levels(self) -> int:
@@ -87,8 +104,24 @@ class TokenLayout:
         """(T,) colour channel."""
         return self._grid(2)
 
+    def coarse(self, tokens: NDArray[Any], num_digits: int) -> NDArray[np.uint16]:
+        """Ids without their least significant digits; separators stay what they are.
+
+        Args:
+            tokens: ids and separators, of any shape.
+            num_digits: most significant digits to keep, 1 ... ``len(digits)``.
+
+        >>> TokenLayout.sequence(3, digits=(8, 5, 5)).coarse(np.array([7, 8, 199, 65535]), 2).tolist()
+        [0, 1, 24, 65535]
+        """
+        divisor = math.prod(self.digits[: len(self.digits) - num_digits])
+        tokens = np.asarray(tokens)
+        return np.where(tokens == EOS_TOKEN_ID, EOS_TOKEN_ID, tokens // divisor).astype(np.uint16)
+
     def describe(self, position: int) -> str:
         """One position in words."""
+        if self.is_ordered:
+            return f"token {position + 1} of {self.num_tokens}"
         level = int(self.level[position])
         return (
             f"level {level} ({self.heights[level]}x{self.widths[level]}), "

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imagegram.errors import ConfigError, TokenError, did_you_mean
+from imagegram.protocols import Corpus
 from imagegram.records import Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 from imagegram.tokenizers.layout import TokenLayout
@@ -89,6 +90,19 @@ class PyramidTokenizer:
     def vocab_size(self) -> int:
         """256: a byte."""
         return _VOCAB_SIZE
+
+    @property
+    def image_size(self) -> int:
+        """The finest level's side."""
+        return self.sizes[-1]
+
+    @property
+    def encoder(self) -> PyramidTokenizer:
+        """Itself."""
+        return self
+
+    def fit(self, corpus: Corpus) -> None:
+        """Nothing is to be learned."""
 
     @property
     def draft_size(self) -> int | None:
