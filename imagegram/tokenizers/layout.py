@@ -111,7 +111,8 @@ class TokenLayout:
             tokens: ids and separators, of any shape.
             num_digits: most significant digits to keep, 1 ... ``len(digits)``.
 
-        >>> TokenLayout.sequence(3, digits=(8, 5, 5)).coarse(np.array([7, 8, 199, 65535]), 2).tolist()
+        >>> layout = TokenLayout.sequence(3, digits=(8, 5, 5))
+        >>> layout.coarse(np.array([7, 8, 199, 65535]), 2).tolist()
         [0, 1, 24, 65535]
         """
         divisor = math.prod(self.digits[: len(self.digits) - num_digits])
