@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,9 +30,9 @@ from imagegram.protocols import FittedGenerator
 from imagegram.run_folder import Run, check_outputs, write_summary
 from imagegram.stages.evaluate import Evaluate
 from imagegram.stages.generate import Generate
+from imagegram.stages.prefix import tokenize
 from imagegram.stages.reference_sets import reference_sets
 from imagegram.stages.split import Split
-from imagegram.stages.tokenize import Tokenize
 from imagegram.stages.tokens import TokenSet
 
 
@@ -46,6 +47,7 @@ def run_experiment(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 def flow(exp: Experiment, run: Any) -> None:
     """The stages of an experiment; ``run`` makes them, or foresees them (``plan/planner.py``)."""
+    exp = fit_tokenizer(exp, run)
     tokens, holdout, model = index_corpus(exp, run)
 
     shared: dict[str, Any] = {"model": model, "sampler": exp.sampler, "tokenizer": exp.tokenizer}
@@ -78,14 +80,24 @@ def flow(exp: Experiment, run: Any) -> None:
     run.report(evaluation, generated=samples, tokens=tokens)
 
 
+def fit_tokenizer(exp: Experiment, run: Any) -> Experiment:
+    """The experiment with a tokenizer that has its weights: trained, fetched, or none needed."""
+    stage = exp.tokenizer.fit(exp.corpus)
+    if stage is None:
+        return exp
+    exp = replace(exp, tokenizer=run("fit_tokenizer", stage))
+    run.adopt(exp)
+    return exp
+
+
 def index_corpus(exp: Experiment, run: Any) -> tuple[TokenSet, TokenSet, FittedGenerator]:
     """Tokenize and index (or train): training documents, held-out documents, fitted generator."""
-    split = run("split", Split(corpus=exp.corpus))
-    tokens = run("tokenize", Tokenize(images=split.train, tokenizer=exp.tokenizer))
-    holdout = run("tokenize_holdout", Tokenize(images=split.holdout, tokenizer=exp.tokenizer))
+    split, tokenizer = run("split", Split(corpus=exp.corpus)), exp.tokenizer
+    tokens = tokenize(run, "tokenize", images=split.train, tokenizer=tokenizer)
+    holdout = tokenize(run, "tokenize_holdout", images=split.holdout, tokenizer=tokenizer)
     run.config({"corpus.num_images": tokens.num_documents})
-    run.config({"tokenizer.num_levels": exp.tokenizer.layout.num_levels})
-    run.config({"index.num_tokens": tokens.num_documents * exp.tokenizer.num_tokens})
+    run.config({"tokenizer.num_levels": tokenizer.layout.num_levels})
+    run.config({"index.num_tokens": tokens.num_documents * tokenizer.num_tokens})
 
     model = run("index", exp.generator.fit(tokens))
     return tokens, holdout, model

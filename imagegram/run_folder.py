@@ -46,6 +46,8 @@ T = TypeVar("T")
 #: Which of the four stages an artifact belongs to.
 STAGE_OF_KIND: Final = {
     "split": "tokenize",
+    "weights": "tokenize",
+    "tokenizer": "tokenize",
     "tokens": "tokenize",
     "index": "index",
     "samples": "generate",
@@ -102,6 +104,7 @@ class Run:
             executor=ProcessExecutor(workers=num_workers(cfg)),
             progress=self._progress,
             memory_gb=cfg.runtime.memory_gb,
+            curves=self._log_curves,
         )
 
     def __enter__(self) -> Self:
@@ -174,6 +177,15 @@ class Run:
         for callback in self.exp.callbacks:
             callback.on_stage_end(self, name, handle)
         return handle
+
+    def adopt(self, exp: Experiment) -> None:
+        """Go on as this experiment: its tokenizer got its weights."""
+        self.exp = exp
+
+    def _log_curves(self, values: Mapping[str, float], step: int) -> None:
+        """Points of curves, told while a stage is made: metrics.jsonl and every logger."""
+        self._jsonl.log("curve", step=step, **values)
+        self.mirror.scalars(values, step=step)
 
     def config(self, values: Mapping[str, Any]) -> None:
         """Record what was counted, as ``group.name``, in summary.json and every logger."""

@@ -32,10 +32,10 @@ class Mirror:
         for logger in self._loggers:
             logger.log_hyperparams(dict(values))
 
-    def scalars(self, values: Mapping[str, float]) -> None:
-        """Log finished numbers."""
+    def scalars(self, values: Mapping[str, float], *, step: int | None = None) -> None:
+        """Log finished numbers, or points of curves at their step."""
         for logger in self._loggers:
-            logger.log_metrics(dict(values))
+            logger.log_metrics(dict(values), step)
 
     def images(self, key: str, images_BHWC: Images, captions: list[str]) -> None:
         """Log pictures as pictures, where a logger can show them."""

@@ -22,6 +22,7 @@ from imagegram.records import Images
 
 #: ``_target_`` of conf/logger/wandb.yaml; all its fields are arguments of ``wandb.init``, but:
 TARGET: Final = "wandb.init"
+_CURVE_STEP: Final = "training_step"
 _OWN_KEYS: Final = ("_target_", "offline", "save_dir")
 
 
@@ -68,9 +69,18 @@ class WandbLogger:
         plain = {key.replace(".", "_"): value for key, value in params.items() if "." in key}
         self.experiment.config.update({**params, **plain}, allow_val_change=True)  # type: ignore[no-untyped-call]
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Log numbers."""
-        self.experiment.log(dict(metrics))
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers; with a step they are points of curves over ``training_step``.
+
+        A step of their own: W&B's only ever grows, and a curve that is told again after a resume
+        begins at 0.
+        """
+        if step is None:
+            self.experiment.log(dict(metrics))
+            return
+        for name in metrics:
+            self.experiment.define_metric(name, step_metric=_CURVE_STEP)
+        self.experiment.log({**metrics, _CURVE_STEP: step})
 
     def log_image(self, key: str, images: Sequence[Images], caption: Sequence[str]) -> None:
         """Log (H, W, 3) uint8 pictures, each with its caption."""

@@ -23,17 +23,17 @@ from numpy.typing import NDArray
 from imagegram.errors import CorpusError
 from imagegram.experiment import Experiment
 from imagegram.protocols import Corpus, DocumentSource
-from imagegram.run import index_corpus
+from imagegram.run import fit_tokenizer, index_corpus
 from imagegram.stages.audited import open_images, open_tokens
 from imagegram.stages.cluster import Cluster
 from imagegram.stages.evaluate import Evaluate, Evaluation
 from imagegram.stages.findings import Circumstances, Reading, read_scores, what_it_tells
 from imagegram.stages.generate import Replay, SampleSet
 from imagegram.stages.pairs import Pair
+from imagegram.stages.prefix import tokenize
 from imagegram.stages.reencoded import PixelCollages, Reencoded, jpeg_quality_of, token_agreement
 from imagegram.stages.reference_sets import reference_sets
 from imagegram.stages.split import Split
-from imagegram.stages.tokenize import Tokenize
 from imagegram.stages.tokens import TokenSet
 
 #: What the run folder holds beside the files of any run.
@@ -110,6 +110,7 @@ class _Audited:
 
 def audit_flow(exp: Experiment, run: Any, source: Source) -> Audit:
     """The stages; ``run`` makes them, as for ``imagegram.run.flow``."""
+    exp = fit_tokenizer(exp, run)
     audited = _tokenize_audited(exp, run, source)  # first: it is refused before hours of indexing
     tokens, holdout, model = index_corpus(exp, run)
     shared: dict[str, Any] = {"model": model, "sampler": exp.sampler, "tokenizer": exp.tokenizer}
@@ -169,7 +170,7 @@ def _tokenize_audited(exp: Experiment, run: Any, source: Source) -> _Audited:
     corpus = open_images(source.images, hash_cache=getattr(exp.corpus, "hash_cache", None))
     # A frozen dataclass has no settable name, which the protocol's own name would be.
     split = run("audited_split", Split(corpus=cast(Corpus, corpus)))
-    documents = run("audited_tokens", Tokenize(images=split.holdout, tokenizer=exp.tokenizer))
+    documents = tokenize(run, "audited_tokens", images=split.holdout, tokenizer=exp.tokenizer)
     skipped = documents.artifact.facts["skipped"]
     if not documents.num_documents:
         counts = ", ".join(f"{reason}: {count}" for reason, count in skipped.items())

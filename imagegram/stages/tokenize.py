@@ -14,6 +14,9 @@ Every record of a shard is either a document or counted under a reason: the coun
 Shards are tokenized side by side in processes, a small corpus in this one; workers that are left
 over become threads within a shard. A thread holds one picture at a time, in 6 to 11 bytes for each
 of its pixels, and at most 32 files and 32 documents, 2 bytes a token, that wait for their turn.
+
+A tokenizer with a network (``BatchTokenizer``) is run in this process, shard after shard: threads
+decode and prepare the pictures, and the network takes a batch of them at a time.
 """
 
 from __future__ import annotations
@@ -22,20 +25,22 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imagegram.corpora.hashing import changed_while_read
 from imagegram.errors import CorpusError, StageError, TokenError
 from imagegram.executors.threads import chunks, map_in_order
 from imagegram.images import Picture, UnreadableImage, quiet, read_picture, thumbnail
 from imagegram.indexes.stream import TOKEN_BYTES
-from imagegram.protocols import Context, Tokenizer
+from imagegram.protocols import BatchTokenizer, Context, Tokenizer
 from imagegram.records import EOS_TOKEN_ID, Images, Record, Tokens
 from imagegram.stages.parts import write_parts
 from imagegram.stages.split import PartFilter, SplitShard
@@ -96,32 +101,40 @@ class TokenizeShard:
         self.check_failures(out, facts)
         return facts
 
+    @cached_property
+    def _network(self) -> BatchTokenizer | None:
+        return self.tokenizer if isinstance(self.tokenizer, BatchTokenizer) else None
+
     def _write(self, out: Path, context: Context) -> tuple[_Writer, int]:
         """Write all documents; returns the writer, with its counts, and how many records passed."""
         shard, part = self.images.shard, self.images.open()
         task = context.progress.start(f"tokenize {shard.name}", len(shard), "images")
         num_records = 0
 
-        def encode(records: Sequence[Record]) -> list[_Outcome]:
-            return [(record, self._encode(record, part)) for record in records]
+        def read(records: Sequence[Record]) -> list[_Outcome]:
+            return [(record, self._read(record, part)) for record in records]
 
         with ExitStack() as stack:
             stack.enter_context(quiet())
             writer = _Writer(out, stack)
-            for outcomes in map_in_order(encode, chunks(shard), workers=context.workers):
-                for record, document in outcomes:
+            chunked = map_in_order(read, chunks(shard), workers=context.workers)
+            if self._network is not None:
+                outcomes = itertools.chain.from_iterable(chunked)
+                chunked = self._in_batches(self._network, outcomes)
+            for some in chunked:
+                for record, document in some:
                     if isinstance(document, str):
                         writer.skip(record, document)
                     else:
                         writer.add(document)
-                num_records += len(outcomes)
-                context.progress.advance(task, len(outcomes))
+                num_records += len(some)
+                context.progress.advance(task, len(some))
             writer.close()
         context.progress.finish(task)
         return writer, num_records
 
-    def _encode(self, record: Record, part: PartFilter) -> _Document | str:
-        """The document of a record, or the reason why it is none."""
+    def _read(self, record: Record, part: PartFilter) -> _Document | str:
+        """The document of a record, its tokens only prepared for a network; or why it is none."""
         if record.failure is not None:
             return record.failure
         if (reason := part.skip_key(record.key)) is not None:
@@ -133,10 +146,39 @@ class TokenizeShard:
         small = thumbnail(picture.pixels)
         if (reason := part.skip_thumbnail(small)) is not None:
             return reason
+        metadata = json.dumps(self._metadata(record, picture)).encode() + b"\n"
+        if self._network is not None:
+            return _Document(self._network.prepare(picture.pixels), 0, small, metadata)
         tokens, num_clipped = self.tokenizer.encode(picture.pixels)
         self._check_tokens(tokens)
-        metadata = json.dumps(self._metadata(record, picture)).encode() + b"\n"
         return _Document(tokens, num_clipped, small, metadata)
+
+    def _in_batches(
+        self, tokenizer: BatchTokenizer, outcomes: Iterable[_Outcome]
+    ) -> Iterator[list[_Outcome]]:
+        """Encode prepared documents by the batch; skipped records keep their place among them."""
+        waiting: list[_Outcome] = []
+        prepared: list[NDArray[Any]] = []
+
+        def encoded() -> list[_Outcome]:
+            rows = iter(tokenizer.encode_batch(np.stack(prepared)) if prepared else ())
+            done: list[_Outcome] = []
+            for record, document in waiting:
+                if not isinstance(document, str):
+                    document = replace(document, tokens=next(rows))
+                    self._check_tokens(document.tokens)
+                done.append((record, document))
+            return done
+
+        for record, document in outcomes:
+            waiting.append((record, document))
+            if isinstance(document, str):
+                continue
+            prepared.append(document.tokens)
+            if len(prepared) == tokenizer.batch_size:
+                yield encoded()
+                waiting, prepared = [], []
+        yield encoded()
 
     def _check_tokens(self, tokens: Tokens) -> None:
         expected = self.tokenizer.num_tokens
@@ -195,7 +237,7 @@ class TokenizeShard:
 
 @dataclass(frozen=True)
 class _Document:
-    tokens: Tokens
+    tokens: NDArray[Any]  # (T,) ids; prepared pixels while they wait for their batch
     num_clipped: int
     thumbnail: Images
     metadata: bytes
@@ -267,7 +309,7 @@ class Tokenize:
             CorpusError: when no training image is left.
         """
         parts = [TokenizeShard(images=shard, tokenizer=self.tokenizer) for shard in self.images]
-        if self._is_small():
+        if self._is_small() or isinstance(self.tokenizer, BatchTokenizer):
             shards = [context.make(part) for part in parts]
         else:
             shards = context.make_all(parts, description="tokenize")
