@@ -1,0 +1,117 @@
+"""Prefixes: the first tokens of every document, cut from a token set that holds all of them.
+
+One tokenization serves every length: the network that made the tokens does not run again. What lies
+beside the tokens (metadata, thumbnails, skips) is shared by hard links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.indexes.stream import TOKEN_BYTES
+from imagegram.protocols import Context, Tokenizer
+from imagegram.records import EOS_TOKEN_ID
+from imagegram.stages.parts import link_or_copy, write_parts
+from imagegram.stages.tokenize import SKIPPED, Tokenize
+from imagegram.stages.tokens import TokenSet, TokenShard
+
+if TYPE_CHECKING:
+    from imagegram.stages.split import SplitShard
+    from imagegram.store.artifacts import Artifact
+
+_SHARED: Final = ("metadata.0", "metaoff.0", "thumbnails.npy", SKIPPED)
+#: Tokens that are held at a time: 32 MB.
+_BLOCK_TOKENS: Final = 1 << 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixShard:
+    """The stage that cuts the documents of one token shard.
+
+    Attributes:
+        shard: with whole documents.
+        num_tokens: first tokens to keep, 1 ... ``shard.num_tokens``.
+    """
+
+    kind: ClassVar[str] = "token_shard"
+    VERSION: ClassVar[int] = 1
+
+    shard: TokenShard
+    num_tokens: int
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Write the six files of a token shard."""
+        with (out / "tokenized.0").open("wb") as stream:
+            for block in self._blocks():
+                block.tofile(stream)
+            np.array([EOS_TOKEN_ID], dtype="<u2").tofile(stream)
+        width = (self.num_tokens + 1) * TOKEN_BYTES
+        offsets = np.arange(self.shard.num_documents, dtype="<u8") * width
+        offsets.tofile(out / "offset.0")
+        for name in _SHARED:
+            link_or_copy(self.shard.artifact.path / name, out / name)
+        return self.shard.artifact.facts | {"num_tokens": self.num_tokens}
+
+    def _blocks(self) -> Iterator[NDArray[np.uint16]]:
+        """(N, 1 + num_tokens) rows of separator and tokens, some documents at a time."""
+        tokens = self.shard.tokens
+        size = max(_BLOCK_TOKENS // (self.num_tokens + 1), 1)
+        for start in range(0, len(tokens), size):
+            some = tokens[start : start + size, : self.num_tokens]
+            block = np.empty((len(some), self.num_tokens + 1), dtype="<u2")
+            block[:, 0], block[:, 1:] = EOS_TOKEN_ID, some
+            yield block
+
+    def load(self, artifact: Artifact) -> TokenShard:
+        """The handle of a finished token shard."""
+        return TokenShard(artifact=artifact)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix:
+    """The stage that cuts a token set, shard by shard.
+
+    Attributes:
+        tokens: with whole documents.
+        num_tokens: first tokens of each to keep, 1 ... ``tokens.num_tokens``.
+    """
+
+    kind: ClassVar[str] = "tokens"
+    VERSION: ClassVar[int] = 1
+    PARTS: ClassVar[tuple[type, ...]] = (PrefixShard,)
+
+    tokens: TokenSet
+    num_tokens: int
+
+    @property
+    def parts(self) -> tuple[PrefixShard, ...]:
+        """One a shard."""
+        return tuple(
+            PrefixShard(shard=shard, num_tokens=self.num_tokens) for shard in self.tokens.shards
+        )
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Cut all shards; write ``shards.json``."""
+        shards = [context.make(part) for part in self.parts]
+        write_parts(out, kind=PrefixShard.kind, parts=[shard.artifact for shard in shards])
+        return self.tokens.artifact.facts | {"num_tokens": self.num_tokens}
+
+    def load(self, artifact: Artifact) -> TokenSet:
+        """The handle of a finished token set."""
+        return TokenSet(artifact=artifact, images=self.tokens.images)
+
+
+def tokenize(
+    run: Any, name: str, *, images: tuple[SplitShard, ...], tokenizer: Tokenizer
+) -> TokenSet:
+    """The token set of a tokenizer: all its tokens, or the first ones of its encoder's."""
+    tokens: TokenSet = run(name, Tokenize(images=images, tokenizer=tokenizer.encoder))
+    if tokenizer.num_tokens < tokenizer.encoder.num_tokens:
+        tokens = run(f"{name}_prefix", Prefix(tokens=tokens, num_tokens=tokenizer.num_tokens))
+    return tokens
