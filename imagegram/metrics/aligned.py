@@ -37,8 +37,12 @@ class AlignedMetric:
     that ends at a token and that some document holds at the same positions;
     ``mean_free_match``: the same, anywhere in the corpus. ``copied_prefix_share``: mean share of
     the longest prefix that is some document's prefix, coarse levels first.
-    ``copied_through_level<k>_rate``: images whose copied prefix reaches the end of level k. A
-    training image reads 1, 1, (T + 1) / 2, at least as much, 1, 1.
+    ``copied_through_level<k>_rate``: images whose copied prefix reaches the end of level k; of
+    ordered tokens, which have one level, ``copied_through_k<k>_rate``: k tokens, a quarter of them,
+    half and all. A training image reads 1, 1, (T + 1) / 2, at least as much, 1, 1.
+
+    Curves: one number an image, matches and agreement by level; of ordered tokens also the share of
+    images whose copied prefix reaches a position.
 
     Attributes:
         name: of this metric in the configuration.
@@ -72,7 +76,6 @@ class AlignedMetric:
         prefixes_B = np.concatenate([part.prefixes for part in found])
         shares_LB = np.concatenate([part.shares for part in found], axis=1)
         equal_B = np.concatenate([part.equal for part in found]) / layout.num_tokens
-        ends = [part.stop for part in layout.level_slices]
         scalars = {
             # Two correctly rounded quotients: a share of exactly 0.9 is not below 0.9.
             "near_exact_rate": _rate(equal_B >= self.near_exact_share),
@@ -90,11 +93,30 @@ class AlignedMetric:
             "copied_prefix": prefixes_B.astype(np.float64),
             "aligned_document": np.concatenate([part.documents for part in found]).astype(float),
         }
+        for through, end in prefix_ends(layout).items():
+            scalars[f"copied_through_{through}_rate"] = _rate(prefixes_B >= end)
+        if layout.is_ordered:
+            positions = np.arange(layout.num_tokens)
+            reached = [float((prefixes_B > position).mean()) for position in positions]
+            curves["copied_prefix_by_position"] = np.array(reached)
         for level, counts in enumerate(histograms):
-            scalars[f"copied_through_level{level}_rate"] = _rate(prefixes_B >= ends[level])
             curves[f"aligned_match_level{level}"] = counts / max(1, counts.sum())
             curves[f"agreement_level{level}"] = shares_LB[level].mean(keepdims=True)
         return Measurement(scalars=scalars, curves=curves)
+
+
+def prefix_ends(layout: TokenLayout) -> dict[str, int]:
+    """Prefixes that are scores: their names, and how many tokens they have.
+
+    >>> prefix_ends(TokenLayout.pyramid((1, 2)))
+    {'level0': 3, 'level1': 15}
+    >>> prefix_ends(TokenLayout.sequence(16))
+    {'k4': 4, 'k8': 8, 'k16': 16}
+    """
+    if not layout.is_ordered:
+        return {f"level{level}": part.stop for level, part in enumerate(layout.level_slices)}
+    lengths = {max(layout.num_tokens // parts, 1) for parts in (4, 2, 1)}
+    return {f"k{length}": length for length in sorted(lengths)}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

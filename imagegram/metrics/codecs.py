@@ -139,9 +139,9 @@ def missing_codecs() -> list[str]:
     return [] if find_spec("pylibjxl") else ["jxl"]
 
 
-def content_order(images_BHWC: Images) -> NDArray[np.int64]:
-    """(B,) rows by the hash of their pixels: the same sheet, however a set is sorted."""
-    hashes = [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images_BHWC]
+def content_order(rows: NDArray[Any]) -> NDArray[np.int64]:
+    """(B,) rows, pictures or tokens, by their hash: the same order, however a set is sorted."""
+    hashes = [hashlib.sha256(np.ascontiguousarray(row).data).digest() for row in rows]
     return np.array(sorted(range(len(hashes)), key=hashes.__getitem__), dtype=np.int64)
 
 

@@ -31,7 +31,8 @@ class CopyingMetric:
     images that have one. ``source_coverage`` and ``source_gini``: use of the training corpus by all
     images, see ``metrics/coverage.py``. ``mean_copied_span``: tokens of the phrase that a token
     lies in, averaged over tokens. A set of training images reads 1, 1, 1, 1 phrase, 1 source and a
-    span of T.
+    span of T. Curves: one number an image, spans and shares by level; of ordered tokens also the
+    share of images whose token at a position is credited to their largest source.
 
     Attributes:
         name: of this metric in the configuration.
@@ -53,10 +54,12 @@ class CopyingMetric:
         edges = length_edges(layout.num_tokens)
         histograms = np.zeros((layout.num_levels, len(edges)), dtype=np.int64)
         credited_N = np.zeros(len(clusters), dtype=np.int64)
+        own_T = np.zeros(layout.num_tokens)
         parts = []
         parses = parse_images(generated, reference, max_candidates=self.max_candidates)
         for tokens_BT, sources in parses:
             equal_B = index.documents_equal(tokens_BT, workers=reference.workers) > 0
+            own_BT = _is_largest(sources, clusters)
             parts.append(
                 {
                     "exact_copy": equal_B.astype(np.float64),
@@ -65,9 +68,10 @@ class CopyingMetric:
                     "num_phrases": sources.num_phrases.astype(np.float64),
                     "num_effective": sources.num_effective,
                     "copied_span": sources.span_lengths.mean(axis=1),
-                    **_level_shares(sources, clusters, layout),
+                    **_level_shares(own_BT, layout),
                 }
             )
+            own_T += own_BT.sum(axis=0)
             seen = sources.token_documents[sources.token_documents >= 0]
             credited_N += np.bincount(clusters[seen], minlength=len(clusters))
             for level, positions in enumerate(layout.level_slices):
@@ -79,6 +83,8 @@ class CopyingMetric:
             curves[f"copied_span_level{level}"] = counts / max(1, counts.sum())
             name = f"source_share_level{level}"
             curves[name] = images[name].mean(keepdims=True)
+        if layout.is_ordered:
+            curves["source_share_by_position"] = own_T / generated.num_images
         return Measurement(
             scalars={
                 **_scores(images, seed=reference.seed),
@@ -105,13 +111,15 @@ def _scores(images: dict[str, NDArray[np.float64]], *, seed: int) -> dict[str, M
     }
 
 
-def _level_shares(
-    sources: Sources, clusters: NDArray[np.int64], layout: TokenLayout
-) -> dict[str, NDArray[Any]]:
+def _level_shares(own_BT: NDArray[np.bool_], layout: TokenLayout) -> dict[str, NDArray[Any]]:
     """(B,) share of each level's tokens that are credited to the image's largest source."""
-    shares = {}
-    for level, positions in enumerate(layout.level_slices):
-        documents = sources.token_documents[:, positions]
-        own = (clusters[documents] == sources.clusters[:, None]) & (documents >= 0)
-        shares[f"source_share_level{level}"] = own.mean(axis=1)
-    return shares
+    return {
+        f"source_share_level{level}": own_BT[:, positions].mean(axis=1)
+        for level, positions in enumerate(layout.level_slices)
+    }
+
+
+def _is_largest(sources: Sources, clusters: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(B, T) whether a token is credited to the image's largest source."""
+    documents = sources.token_documents
+    return np.asarray((clusters[documents] == sources.clusters[:, None]) & (documents >= 0))

@@ -59,9 +59,10 @@ class LikelihoodMetric:
     stochastic language modelling", Computer Speech and Language 8, 1994; Chen, Goodman, "An
     empirical study of smoothing techniques for language modeling", ibid. 13, 1999.)
 
-    Scores: ``bits_per_token``, ``bits_per_token_level<k>``, and ``bits_per_dim``, all bits of an
-    image by its 3 S S colour values, S the side of the finest level (of the measured images where
-    the layout has no picture). Curve: ``code_length``, mean bits of every position.
+    Scores: ``bits_per_token``, ``bits_per_token_level<k>`` where there are levels, and
+    ``bits_per_dim``, all bits of an image by its 3 S S colour values, S the side of the finest
+    level. Ordered tokens have no colour values of their own: S is then the side of the measured
+    images, and larger images read fewer bits. Curve: ``code_length``, mean bits of every position.
 
     Counts come from the traces of ``max_context`` replays of the images, and of one of a few rows
     that ask for order 0 (with matching by position, of up to twice as many rows as images). A trace
@@ -109,6 +110,8 @@ class LikelihoodMetric:
             "discount": str(self.discount),
             "matching": self.matching,
         }
+        if layout.is_ordered:
+            recipe["pixels"] = "x".join(map(str, generated.images.shape[1:]))
         task = reference.progress.start("code lengths", num_images, "images")
         for rows in row_tiles(num_images, max(_TOKENS // layout.num_tokens, 1)):
             try:
@@ -127,7 +130,8 @@ class LikelihoodMetric:
         reference.progress.finish(task)
         bits_B = levels_BL.sum(axis=1)
         values = [bits_B / layout.num_tokens, bits_B / num_dims(layout, generated)]
-        values += list((levels_BL / layout.level_sizes).T)
+        if not layout.is_ordered:  # one level says what all tokens do
+            values += list((levels_BL / layout.level_sizes).T)
         scalars = {
             name: mean_over_images(value_B, seed=reference.seed)
             for name, value_B in zip(score_names(layout), values, strict=True)
@@ -273,5 +277,7 @@ def num_dims(layout: TokenLayout, images: ImageSet) -> int:
 
 def score_names(layout: TokenLayout) -> list[str]:
     """The scores, in their order."""
-    levels = [f"bits_per_token_level{level}" for level in range(layout.num_levels)]
-    return ["bits_per_token", "bits_per_dim", *levels]
+    overall = ["bits_per_token", "bits_per_dim"]
+    if layout.is_ordered:
+        return overall
+    return overall + [f"bits_per_token_level{level}" for level in range(layout.num_levels)]

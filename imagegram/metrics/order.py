@@ -30,6 +30,9 @@ class OrderMetric:
     ``impossible_step_rate``: share of steps whose token the sampler could not have written; above 0
     only in replayed images, whose bits are then not defined.
 
+    Curves: lengths of contexts and entropies by level; of ordered tokens also the share of forced
+    steps and the mean context of every position.
+
     Attributes:
         name: of this metric in the configuration.
     """
@@ -47,7 +50,7 @@ class OrderMetric:
         edges = np.concatenate([np.arange(_UNIT_BINS), far[far >= _UNIT_BINS]])
         curves = {"order_edges": edges.astype(np.float64)}
         orders_B, single_B, forced_B, impossible_B, bits_B = np.empty((5, num_images))
-        entropy_T = np.zeros(layout.num_tokens)
+        entropy_T, forced_T, orders_T = np.zeros((3, layout.num_tokens))
         histograms = np.zeros((layout.num_levels, len(edges)), dtype=np.int64)
         for rows in row_tiles(num_images, max(_TOKENS // layout.num_tokens, 1)):
             orders_BT = np.asarray(trace.suffix_len[rows])
@@ -60,11 +63,16 @@ class OrderMetric:
             # What is impossible has no bits; they are shown only where nothing is.
             bits_B[rows] = -np.log2(np.where(probability_BT > 0, probability_BT, 1.0)).sum(axis=1)
             entropy_T += np.asarray(trace.entropy[rows], dtype=np.float64).sum(axis=0)
+            forced_T += forced.sum(axis=0)
+            orders_T += orders_BT.sum(axis=0, dtype=np.int64)
             for level, positions in enumerate(layout.level_slices):
                 histograms[level] += length_counts(orders_BT[:, positions], edges)
         for level, positions in enumerate(layout.level_slices):
             curves[f"order_level{level}"] = histograms[level] / max(1, histograms[level].sum())
             curves[f"entropy_level{level}"] = entropy_T[positions] / num_images
+        if layout.is_ordered:
+            curves["forced_by_position"] = forced_T / num_images
+            curves["suffix_len_by_position"] = orders_T / num_images
         scalars = {
             "forced_copy_rate": mean_over_images(forced_B, seed=reference.seed),
             "mean_suffix_len": mean_over_images(orders_B, seed=reference.seed),

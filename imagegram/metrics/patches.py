@@ -41,7 +41,8 @@ class PatchMetric:
     Attributes:
         name: of this metric in the configuration.
         tile_sizes: sides in pixels; None: of the cells of the tokenizer's levels, from 4 pixels to
-            less than the image.
+            less than the image; of ordered tokens, which have no cells, an eighth and a quarter of
+            the image.
         anywhere: training tiles at any place of the grid; takes as many times longer as there are
             places. The scores are then called ``patch_copy_rate_anywhere`` and so on.
     """
@@ -111,7 +112,8 @@ class PatchMetric:
         """Sides of tiles in pixels, ascending."""
         if self.tile_sizes is not None:
             return [size for size in sorted(self.tile_sizes) if size <= side]
-        cells = {side // height for height in layout.heights if side % height == 0}
+        rows = (8, 4) if layout.is_ordered else layout.heights
+        cells = {side // height for height in rows if side % height == 0}
         return sorted(cell for cell in cells if _MIN_SIDE <= cell < side)
 
     def _search(self, sets: list[Images], size: int, reference: Reference) -> list[TileDistances]:
