@@ -18,6 +18,7 @@ from imagegram.protocols import Stage
 from imagegram.stages.generate import Decode, Generate, Replay
 from imagegram.stages.index import BuildIndex, BuildIndexShard, sorts_at_once
 from imagegram.stages.order import BuildOrder, check_order_memory
+from imagegram.stages.prefix import Prefix
 from imagegram.stages.split import MIN_CLUSTERS, Split, SplitShard
 from imagegram.stages.tokenize import Tokenize, TokenizeShard
 from imagegram.stages.tokens import TokenShard
@@ -30,6 +31,8 @@ _POOL_SECONDS: Final = 2.0
 #: Resident: the interpreter with the kernels; what a worker adds.
 PROCESS_BYTES: Final = 250_000_000
 _WORKER_BYTES: Final = 200_000_000
+#: Of a document that is cut: far less than anything else.
+_PREFIX_SECONDS: Final = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +131,37 @@ def split_cost(stage: Split, at: Surroundings) -> Cost:
     )
 
 
+def prefix_shards(stage: Prefix, at: Surroundings) -> tuple[TokenShard, ...]:
+    """The parts of a missing prefix, found or expected."""
+    shards = []
+    for part in stage.parts:
+        facts = part.shard.artifact.facts | {"num_tokens": stage.num_tokens}
+        if "metadata_bytes" not in facts:
+            facts["metadata_bytes"] = _metadata_bytes(part.shard.artifact)
+        shards.append(TokenShard(artifact=at.find(part) or at.expect(part, facts)))
+    return tuple(shards)
+
+
+def prefix_cost(stage: Prefix, shards: Sequence[TokenShard], at: Surroundings) -> Cost:
+    """Streams are copied; what lies beside the tokens is shared by hard links."""
+    missing = [shard for shard in shards if not is_made(shard.artifact)]
+    documents = sum(shard.num_documents for shard in shards)
+    return Cost(
+        facts={"num_documents": documents, "num_tokens": stage.num_tokens, "skipped": {}},
+        cached=len(shards) - len(missing),
+        parts=len(shards),
+        images=documents,
+        tokens=documents * (stage.num_tokens + 1) + len(shards),
+        disk_bytes=sum(
+            sizes.prefix_shard_bytes(documents=shard.num_documents, num_tokens=stage.num_tokens)
+            for shard in missing
+        ),
+        memory_bytes=PROCESS_BYTES + _WORKER_BYTES,
+        seconds=_PREFIX_SECONDS * sum(shard.num_documents for shard in missing),
+        source="built in",
+    )
+
+
 def token_shards(stage: Tokenize, at: Surroundings) -> tuple[TokenShard, ...]:
     """The parts of a missing token set, found or expected."""
     shards = []
@@ -181,6 +215,11 @@ def tokens_cost(stage: Tokenize, shards: Sequence[TokenShard], at: Surroundings)
         seconds=at.parts_seconds(rate, [shard.num_documents * length for shard in missing]),
         source=rate.source,
     )
+
+
+def fit_cost(stage: Stage[Any], at: Surroundings) -> Cost:
+    """Weights that are fetched or trained: no corpus tells how long that takes."""
+    return Cost(facts={}, source="not foreseen")
 
 
 def index_cost(stage: BuildIndex, at: Surroundings) -> Cost:

@@ -31,12 +31,15 @@ from imagegram.stages.evaluate import Evaluate
 from imagegram.stages.index import BuildIndex
 from imagegram.stages.pairs import FindPairs
 from imagegram.stages.parts import open_parts
+from imagegram.stages.prefix import Prefix
 from imagegram.stages.tokenize import Tokenize
 from imagegram.stages.tokens import TokenSet, TokenShard
 from imagegram.store.artifacts import Artifact, ArtifactStore
 
 #: Kinds of image sets.
 _IMAGES: Final = ("samples", "replay", "images")
+#: Kinds of tokenizers that got their weights.
+_FITTED: Final = ("tokenizer", "weights")
 Flow = Callable[[Experiment, Any], None]
 
 #: Tokens are counted with the tokenizer at hand, so that cost and handle come together.
@@ -85,7 +88,7 @@ def foresee(
         rates=rates or Rates(store),
         workers=workers,
         memory_bytes=memory_bytes,
-        image_size=exp.output_size or exp.tokenizer.layout.heights[-1],
+        image_size=exp.output_size or exp.tokenizer.image_size,
     )
     planner = Planner(exp, at)
     with contextlib.suppress(_EndOfPlanError):
@@ -161,11 +164,14 @@ class Planner:
             raise _EndOfPlanError
         if (artifact := self._at.find(stage)) is not None:
             self._record(name, artifact, _found(stage, artifact))
-        elif isinstance(stage, Tokenize):
-            shards = costs.token_shards(stage, self._at)
-            cost = costs.tokens_cost(stage, shards, self._at)
-            artifact = self._record(name, self._at.expect(stage, cost.facts), cost)
-            return ExpectedTokens(artifact=artifact, images=stage.images, expected=shards)
+        elif isinstance(stage, Tokenize | Prefix):
+            return self._tokens(name, stage)
+        elif stage.kind in _FITTED:
+            # Until it has its weights, a tokenizer is known by its recipe: nothing after it is
+            # cached, as nothing could be.
+            cost = costs.fit_cost(stage, self._at)
+            self._record(name, self._at.expect(stage, cost.facts), cost)
+            return stage.tokenizer  # type: ignore[attr-defined]
         else:
             self._orders(stage)
             cost = _COSTS[stage.kind](stage, self._at)
@@ -175,12 +181,24 @@ class Planner:
         # Loading an index would open every shard, loading tokens would judge their failures.
         if isinstance(stage, Tokenize):
             return TokenSet(artifact=artifact, images=stage.images)
-        is_there = costs.is_made(artifact) and stage.kind in _IMAGES
-        return (
-            stage.load(artifact)
-            if is_there or stage.kind == "split"
-            else Expected(artifact=artifact)
-        )
+        if costs.is_made(artifact) and stage.kind in (*_IMAGES, *_FITTED, "tokens"):
+            return stage.load(artifact)
+        return stage.load(artifact) if stage.kind == "split" else Expected(artifact=artifact)
+
+    def _tokens(self, name: str, stage: Tokenize | Prefix) -> ExpectedTokens:
+        """Foresee a token set."""
+        if isinstance(stage, Tokenize):
+            images, shards = stage.images, costs.token_shards(stage, self._at)
+            cost = costs.tokens_cost(stage, shards, self._at)
+        else:
+            images, shards = stage.tokens.images, costs.prefix_shards(stage, self._at)
+            cost = costs.prefix_cost(stage, shards, self._at)
+        artifact = self._record(name, self._at.expect(stage, cost.facts), cost)
+        return ExpectedTokens(artifact=artifact, images=images, expected=shards)
+
+    def adopt(self, exp: Experiment) -> None:
+        """Go on with the tokenizer that was fitted."""
+        self._tokenizer = exp.tokenizer
 
     def config(self, values: Any) -> None:
         """Nothing is logged."""

@@ -47,6 +47,11 @@ def token_shard_bytes(*, documents: int, num_tokens: int, metadata_bytes: int) -
     return stream + documents * (8 + 8 + _THUMBNAIL_BYTES) + metadata_bytes + _NPY_HEADER
 
 
+def prefix_shard_bytes(*, documents: int, num_tokens: int) -> int:
+    """Stream and offsets; the other files are hard links."""
+    return TOKEN_BYTES * stream_tokens(documents, num_tokens) + 8 * documents
+
+
 def index_shard_bytes(*, num_tokens: int, copied_bytes: int) -> int:
     """The table; the token files are hard links, unless several shards become one (copied)."""
     return num_tokens * pointer_width(num_tokens) + copied_bytes
