@@ -1,8 +1,8 @@
 """Small charts as inline SVG: they take the page's colours, print, and need no script.
 
-Three kinds of lines everywhere, named by CSS class: ``generated`` (accent), ``floor`` (held-out
-images, ink, dashed) and ``ceiling`` (training images, pale). Heat maps are pictures, because a fine
-level has too many cells to draw.
+Kinds of lines everywhere, named by CSS class: ``generated`` (accent), ``floor`` (held-out images,
+ink, dashed), ``ceiling`` (training images, pale) and ``jpeg`` (files of the same size, dotted).
+Heat maps are pictures, because a fine level has too many cells to draw.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 _WIDTH: Final = 320
 _HEIGHT: Final = 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 8, 10, 26
-_DRAWN: Final = ("ceiling", "floor", "generated")  # the last is on top
+_DRAWN: Final = ("jpeg", "ceiling", "floor", "generated")  # the last is on top
 #: Colours of heat maps from nothing to all: as light as they say, in print and on any page.
 HEAT: Final = ("#1d1512", "#6b2a17", "#b4411f", "#e39a6b", "#fbeadb")
 
@@ -38,7 +38,7 @@ def histogram_chart(edges: Array, shares: Mapping[str, Array], *, title: str) ->
     used = max((int(np.flatnonzero(s)[-1]) + 1 for s in shares.values() if s.any()), default=1)
     top = max([float(s.max()) for s in shares.values()] + [1e-9])
     step = (_WIDTH - _LEFT - _RIGHT) / used
-    parts = [_axis_y(top)]
+    parts = [_axis_y(0.0, top, is_share=True)]
     for name in reversed(_DRAWN):  # outlines over bars
         if name not in shares:
             continue
@@ -60,16 +60,25 @@ def histogram_chart(edges: Array, shares: Mapping[str, Array], *, title: str) ->
     return _svg(parts, title)
 
 
-def line_chart(curves: Mapping[str, Array], *, title: str) -> Markup:
+def line_chart(
+    curves: Mapping[str, Array],
+    *,
+    title: str,
+    labels: Sequence[str] = (),
+    ends: tuple[float, float] | None = None,
+) -> Markup:
     """Curves over 1, 2, 3 ...; gaps where a curve is not defined.
 
     Args:
-        curves: by image set, (X,) values in 0 ... 1.
+        curves: by image set, (X,) values.
         title: for readers who do not see the picture.
+        labels: (X,) what is written below each value; none: its number.
+        ends: values at the bottom and at the top; None: shares in 0 ... 1, as per cent.
     """
     count = max(len(curve) for curve in curves.values())
     step = (_WIDTH - _LEFT - _RIGHT) / max(1, count - 1)
-    parts = [_axis_y(1.0)]
+    bottom, top = ends or (0.0, 1.0)
+    parts = [_axis_y(bottom, top, is_share=ends is None)]
     for name in _DRAWN:
         if name not in curves:
             continue
@@ -78,11 +87,13 @@ def line_chart(curves: Mapping[str, Array], *, title: str) -> Markup:
             if math.isnan(value):
                 pen = "M"
                 continue
-            path += f"{pen}{_LEFT + i * step:.1f} {_y(float(value), 1.0):.1f}"
+            path += f"{pen}{_LEFT + i * step:.1f} {_y(float(value), top, bottom):.1f}"
             pen = "L"
         parts.append(f'<path class="{name}" d="{path}"/>')
-    every = max(1, math.ceil(count / 8))
-    parts += [_label_x(_LEFT + i * step, str(i + 1)) for i in range(every - 1, count, every)]
+    every = max(1, math.ceil(count / 9 if labels else count / 8))
+    texts = labels or [str(i + 1) for i in range(count)]
+    first = 0 if labels else every - 1
+    parts += [_label_x(_LEFT + i * step, texts[i]) for i in range(first, count, every)]
     return _svg(parts, title)
 
 
@@ -132,17 +143,18 @@ def heat_map(values_HW: Array, top: float) -> Images:
     return np.asarray(np.rint(np.stack(mixed, axis=-1)), dtype=np.uint8)
 
 
-def _y(value: float, top: float) -> float:
-    return _HEIGHT - _BOTTOM - value / top * (_HEIGHT - _BOTTOM - _TOP)
+def _y(value: float, top: float, bottom: float = 0.0) -> float:
+    return _HEIGHT - _BOTTOM - (value - bottom) / (top - bottom) * (_HEIGHT - _BOTTOM - _TOP)
 
 
-def _axis_y(top: float) -> str:
-    """Rules and labels, in per cent, at nothing, half and all of the range."""
+def _axis_y(bottom: float, top: float, *, is_share: bool) -> str:
+    """Rules and labels at nothing, half and all of the range; shares in per cent."""
     lines = []
     digits = 0 if top >= 0.1 else 1
-    for share in (0.0, 0.5, 1.0):
-        y = _y(share * top, top)
-        text = f"{100 * share * top:.{digits}f}%"
+    for part in (0.0, 0.5, 1.0):
+        value = bottom + part * (top - bottom)
+        y = _y(value, top, bottom)
+        text = f"{100 * value:.{digits}f}%" if is_share else f"{value:.3g}"
         lines.append(
             f'<line class="rule" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text x="{_LEFT - 5}" y="{y + 3:.1f}" text-anchor="end">{text}</text>'

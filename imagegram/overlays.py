@@ -1,5 +1,7 @@
 """Provenance as inline SVG: cells of a level, or its stream of tokens, coloured by their source.
 
+Ordered tokens have no places in the picture, so they are drawn as a stream alone.
+
 A class says whose colour a shape has (``s0`` ... ``s4``: the largest sources of the sample, ``sx``:
 any other training image), a second one how opaque it is (``o1`` ... ``o5``: how long the copied
 phrase is, on a scale of logarithms). Where no training image holds a token, nothing is drawn.
@@ -110,6 +112,7 @@ class ProvenancePainter:
         The height is that of the logarithm of the phrase's length, full for a whole image.
         """
         part = self.layout.level_slices[level]
+        along = "the tokens in their order" if self.layout.is_ordered else f"level {level}"
         per_bin = math.ceil((part.stop - part.start) / _MAX_BINS)
         bins = np.arange(part.stop - part.start) // per_bin
         chosen = self._chosen(part, bins, int(bins[-1]) + 1)[None]
@@ -129,7 +132,7 @@ class ProvenancePainter:
             shapes.append(shape)
         return Markup(
             f'<svg class="ribbon" viewBox="0 0 {chosen.size} {_RIBBON_HEIGHT:g}" '
-            f'preserveAspectRatio="none" role="img" aria-label="sources along level {level}">'
+            f'preserveAspectRatio="none" role="img" aria-label="sources along {along}">'
             f"{self._drawn(shapes)}</svg>"
         )
 
@@ -209,8 +212,11 @@ class ProvenancePainter:
         return f"{name}, near-duplicate of {key}" if is_other else f"{name} {key}"
 
     def _place(self, token: int) -> str:
-        """Row and column in the source, and how far they were moved."""
+        """Row and column in the source, or rank, and how far they were moved."""
         source, layout = int(self.traced.positions[token]), self.layout
+        if layout.is_ordered:
+            moved = "same place" if source == token else f"moved by {token - source:+d}"
+            return f"token {source + 1}, {moved}"
         row, column = int(layout.row[source]), int(layout.column[source])
         place = f"row {row} column {column}"
         if layout.level[source] != layout.level[token]:

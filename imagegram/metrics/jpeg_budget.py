@@ -2,9 +2,9 @@
 
 The reference beside reconstructions from a few tokens (``metrics/prefix.py``). A picture is made
 smaller, saved, read, and enlarged again, for every side, quality and colour resolution; the one
-nearest to the picture counts, among those that fit. Counted is the entropy-coded scan alone. The
-headers, the tables of quantization and the Huffman tables, made for that one picture, are free: no
-decoder could do without them, so the true JPEG is larger and the reference is in JPEG's favour.
+nearest to the picture counts, among those that fit. Counted is the entropy-coded scan alone:
+headers, tables and which of the settings was best are free, in JPEG's favour. The Huffman tables
+are the standard's own: tables made for one picture would hold a part of the picture.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def best_errors(image_HWC: Images, num_bytes: Sequence[int]) -> NDArray[np.float
 
 
 def encode_jpeg(picture: Image.Image, *, quality: int, subsampling: str) -> bytes:
-    """A baseline JPEG file with Huffman tables of its own."""
+    """A baseline JPEG file with the standard's Huffman tables."""
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=quality, subsampling=subsampling, optimize=True)
+    picture.save(stream, "JPEG", quality=quality, subsampling=subsampling)
     return stream.getvalue()
 
 

@@ -68,10 +68,16 @@ class PrefixMetric:
         lengths = prefix_lengths(layout.num_tokens)
         curves = {"id_entropy": id_entropy(generated.tokens)}
         originals = generated.originals
+        recipe = {
+            "N": str(min(generated.num_images, self.max_images)),
+            "pixels": "x".join(map(str, generated.images.shape[1:])),
+            "bits of a token": f"{math.log2(reference.vocab_size):.2f}",
+            "JPEG": f"Pillow {_pillow_version()}, scan alone",
+        }
         if originals is None:
             reason = "generated and planted images have no original"
             scalars = dict.fromkeys(score_names(lengths), undefined(reason))
-            return Measurement(scalars=scalars, curves=curves)
+            return Measurement(scalars=scalars, curves=curves, recipe=recipe)
         rows = np.sort(content_order(generated.tokens)[: self.max_images])
         bits_K = np.array(lengths) * math.log2(reference.vocab_size)
         ours = self._tokens_psnr(generated, originals, rows, lengths, reference)
@@ -81,12 +87,6 @@ class PrefixMetric:
             "prefix_lengths": np.array(lengths, dtype=np.float64),
             "prefix_psnr": _curve(ours),
             "prefix_jpeg_psnr": _curve(theirs),
-        }
-        recipe = {
-            "N": str(len(rows)),
-            "pixels": "x".join(map(str, originals.shape[1:])),
-            "bits of a token": f"{math.log2(reference.vocab_size):.2f}",
-            "JPEG": f"Pillow {_pillow_version()}, scan alone",
         }
         scalars = dict(zip(score_names(lengths), values, strict=True))
         return Measurement(scalars=scalars, curves=curves, recipe=recipe)

@@ -108,12 +108,12 @@ _COPYING: Final = {
         "count",
     ),
     "mean_free_match": (
-        "The same run, wherever in a training image. Hardly longer than in place: regions were "
-        "copied; much longer: textures.",
+        "The same run, wherever in a training image. Hardly longer than in place: parts of a "
+        "picture were copied; much longer: what is common to many.",
         "count",
     ),
     "copied_prefix_share": (
-        "Share of the longest beginning, coarse levels first, that is a training image's. Higher: "
+        "Share of the longest beginning, coarse tokens first, that is a training image's. Higher: "
         "its layout was copied.",
         "percent",
     ),
@@ -227,6 +227,12 @@ _PATTERNS: Final = (
         "percent",
     ),
     (
+        r"copied_through_k(\d+)_rate",
+        "Copying",
+        "Samples whose first {} tokens are those of a training image. Higher: more copying.",
+        "percent",
+    ),
+    (
         r"exact_patch_rate(?:_anywhere)?",
         "Copying",
         "Textured tiles of pixels that equal a training tile. Sees collages.",
@@ -286,6 +292,20 @@ _PATTERNS: Final = (
         "Quality",
         "How many different pictures the samples are, by {} features. Says nothing of copying.",
         "count",
+    ),
+    (
+        r"prefix_psnr_k(\d+)",
+        "Tokenizer",
+        "Images decoded from their first {} tokens alone beside their original files, in dB. "
+        "Higher is closer.",
+        "number",
+    ),
+    (
+        r"prefix_jpeg_psnr_k(\d+)",
+        "Tokenizer",
+        "JPEG files of the bits of {} tokens beside the same originals, in dB; headers and tables "
+        "are not counted.",
+        "number",
     ),
     (
         r"rfd_(\w+)",

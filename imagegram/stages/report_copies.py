@@ -50,7 +50,7 @@ def copy_cards(
             "sample": one.sample,
             "pair": pair,
             "image": data_url(image),
-            "grey": small_url(_grey(image)),
+            "grey": small_url(_grey(image)) if drawn else None,
             "overlays": [
                 {
                     "label": level_label(layout, level),
@@ -81,7 +81,8 @@ def drawn_share(traced: Sequence[TracedSample]) -> float | None:
 
 def _is_picture(layout: TokenLayout, level: int) -> bool:
     """Whether the level has places in the picture: an ordered sequence has none."""
-    return layout.heights[level] > 1 or layout.widths[level] == 1
+    is_strip = layout.heights[level] == 1 and layout.widths[level] > 1
+    return not (layout.is_ordered or is_strip)
 
 
 def _named_share(one: TracedSample) -> float:

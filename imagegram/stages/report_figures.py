@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from imagegram.charts import heat_map, histogram_chart, line_chart
 from imagegram.stages.evaluate import Curves
+from imagegram.stages.report_ordered import ALL_SETS, SAMPLES_AND_HELD_OUT, named, ordered_sections
 from imagegram.tokenizers.layout import TokenLayout
 
 Array = NDArray[np.float64]
@@ -18,7 +19,11 @@ _BRIGHTEST: Final = 0.99
 
 
 def chart_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
-    """Sections of small multiples, one chart a level; those that nobody measured are left out."""
+    """Sections of small multiples, one chart a level; those that nobody measured are left out.
+
+    Ordered tokens, which have one level, are told by position too.
+    """
+    part = "a piece of one picture" if layout.is_ordered else "a region of a picture"
     sections = [
         _histograms(
             curves,
@@ -34,7 +39,7 @@ def chart_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
             "aligned_match",
             "Copied in place",
             "Length, in tokens, of the longest run up to each token that one training image holds "
-            "at the same positions: a region of a picture, not a common texture.",
+            f"at the same positions: {part}, not a common texture.",
         ),
         _histograms(
             curves,
@@ -45,6 +50,7 @@ def chart_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
             "places in the corpus and leave little choice.",
         ),
         _novelty(curves, layout),
+        *(ordered_sections(curves) if layout.is_ordered else []),
     ]
     return [section for section in sections if section["charts"]]
 
@@ -55,22 +61,25 @@ def _histograms(
     edges = curves.get("generated", {}).get(f"{prefix}_edges")
     charts = []
     for level in range(layout.num_levels):
-        shares = _named(curves, f"{prefix}_level{level}")
+        shares = named(curves, f"{prefix}_level{level}")
         shares.pop("ceiling", None)  # one tall bar at the far end, which would flatten the rest
         if edges is not None and shares:
             label = level_label(layout, level)
             svg = histogram_chart(edges, shares, title=f"{title}, {label}")
             charts.append({"label": label, "svg": svg})
-    return {"title": title, "text": text, "x": "tokens", "charts": charts, "ceiling": False}
+    keys = SAMPLES_AND_HELD_OUT
+    return {"title": title, "text": text, "x": "tokens", "charts": charts, "keys": keys}
 
 
 def _novelty(curves: Curves, layout: TokenLayout) -> dict[str, Any]:
-    names = [("all levels", "novelty")] + [
+    names = [
         (level_label(layout, level), f"novelty_level{level}") for level in range(layout.num_levels)
     ]
+    if not layout.is_ordered:
+        names.insert(0, ("all levels", "novelty"))
     charts = []
     for label, name in names:
-        if lines := _named(curves, name):
+        if lines := named(curves, name):
             svg = line_chart(lines, title=f"n-novelty, {label}")
             charts.append({"label": label, "svg": svg})
     return {
@@ -79,16 +88,7 @@ def _novelty(curves: Curves, layout: TokenLayout) -> dict[str, Any]:
         "curve the samples repeat the corpus more than real images do; above it they are noisier.",
         "x": "n",
         "charts": charts,
-        "ceiling": True,
-    }
-
-
-def _named(curves: Curves, name: str) -> dict[str, Array]:
-    """The curve of that name of samples and real images; planted sets are in no chart."""
-    return {
-        which: curves[which][name]
-        for which in ("generated", "floor", "ceiling")
-        if name in curves.get(which, {})
+        "keys": ALL_SETS,
     }
 
 
@@ -96,7 +96,12 @@ def _named(curves: Curves, name: str) -> dict[str, Array]:
 
 
 def heat_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
-    """Maps by position, samples beside held-out images; those nobody measured are left out."""
+    """Maps by position, samples beside held-out images; those nobody measured are left out.
+
+    Ordered tokens have no places: their positions are told by curves.
+    """
+    if layout.is_ordered:
+        return []
     sections = [
         _maps(
             lambda which, level: curves.get(which, {}).get(f"entropy_level{level}"),
@@ -146,8 +151,7 @@ def _maps(
             if (level, which) in found
         ]
         if maps:
-            strip = layout.heights[level] == 1 and layout.widths[level] > 1
-            levels.append({"label": level_label(layout, level), "maps": maps, "is_strip": strip})
+            levels.append({"label": level_label(layout, level), "maps": maps})
     return {"title": title, "text": text, "top": top, "levels": levels}
 
 
@@ -157,6 +161,6 @@ def level_label(layout: TokenLayout, level: int) -> str:
     >>> level_label(TokenLayout.sequence(64), 0)
     '64 tokens'
     """
-    if layout.heights[level] == 1 and layout.num_levels == 1:
+    if layout.is_ordered:
         return f"{layout.widths[level]} tokens"
     return f"level {level}, {layout.heights[level]} × {layout.widths[level]}"  # noqa: RUF001

@@ -1,6 +1,6 @@
 """Scales: where the values of an axis lie in a figure of curves.
 
-A corpus lies at its number of images, a tokenizer at its number of levels, a number at itself; of
+A corpus lies at its number of images, a pyramid at its number of levels, a number at itself; of
 numbers beside names (or null), each value lies one step behind the one before.
 """
 
@@ -15,6 +15,14 @@ from typing import Final
 from imagegram.sweeps.axes import Axis, family_of, is_number, show
 from imagegram.sweeps.jobs import Job, Scalar
 
+#: What is varied for ordered tokens: title of the section, and what is written under the figure.
+_WORDS: Final = {
+    "tokenizer.num_tokens": ("Prefix length", "first tokens that are kept of an image"),
+    "sampler.anchor": ("Anchor", "first tokens that a source must share"),
+    "sampler.context_digits": ("Context digits", "digits of a token that contexts compare"),
+}
+#: What chooses a pyramid.
+_PYRAMIDS: Final = ("tokenizer.name", "tokenizer.sizes")
 #: From this ratio on between the largest and the smallest number, steps are factors.
 _LOG_FROM: Final = 4.0
 _MAX_TICKS: Final = 9
@@ -84,7 +92,7 @@ def _corpus_scale(axis: Axis, jobs: Sequence[Job]) -> Scale | None:
 
 
 def _depth_scale(axis: Axis, jobs: Sequence[Job]) -> Scale | None:
-    if axis.group != "tokenizer":
+    if axis.key not in _PYRAMIDS:
         return None
     places: dict[Scalar, float] = {}
     for value in axis.values:
@@ -92,7 +100,7 @@ def _depth_scale(axis: Axis, jobs: Sequence[Job]) -> Scale | None:
         sizes = {config.get("tokenizer.sizes") for config in configs}
         if len(sizes) == 1 and (text := str(sizes.pop())).startswith("["):
             places[value] = len(json.loads(text))
-    if len(places) < len(axis.values):
+    if not places and axis.is_family:
         places = _numbers_in_names(axis)
     if len(set(places.values())) < 2 or len(places) < len(axis.values):
         return None
@@ -102,13 +110,13 @@ def _depth_scale(axis: Axis, jobs: Sequence[Job]) -> Scale | None:
 
 
 def _knob_scale(axis: Axis) -> Scale:
-    title = axis.label.replace("_", " ").capitalize()
+    title, label = _WORDS.get(axis.key, (axis.label.replace("_", " ").capitalize(), axis.key))
     if axis.is_numeric:
         places = {value: float(value) for value in axis.values if is_number(value)}  # type: ignore[arg-type]
-        return Scale(axis=axis, title=title, label=axis.key, places=places)
+        return Scale(axis=axis, title=title, label=label, places=places)
     steps: dict[Scalar, float] = {value: float(step) for step, value in enumerate(axis.values)}
     texts = {step: show(value) for value, step in steps.items()}
-    return Scale(axis=axis, title=title, label=axis.key, places=steps, texts=texts)
+    return Scale(axis=axis, title=title, label=label, places=steps, texts=texts)
 
 
 def _numbers_in_names(axis: Axis) -> dict[Scalar, float]:

@@ -1,4 +1,4 @@
-"""Lay out a W&B project: the frontier, corpus size, depth, all knobs at once, pictures.
+"""Lay out a W&B project: the frontier, corpus size, depth, prefixes, all knobs at once, pictures.
 
 python -m imagegram.tools.wandb_workspace entity=ME                saves it, prints its address
 python -m imagegram.tools.wandb_workspace entity=ME project=NAME
@@ -30,6 +30,9 @@ AXES: Final = {
     "min count": "sampler.min_count",
     "temperature": "sampler.temperature",
 }
+#: Number of tokens that an ordered tokenizer keeps. No knob of all runs: in a plot of all knobs a
+#: run without one of them is not shown.
+PREFIX: Final = "tokenizer.num_tokens"
 #: (how much is copied, how far from real images): a frontier each.
 FRONTIERS: Final = (
     ("max_source_share_p95", "kid"),
@@ -38,7 +41,7 @@ FRONTIERS: Final = (
     ("novelty_auc_gap", "kid"),
     ("max_source_share_p95", "coverage"),
 )
-#: What is drawn over the size of the corpus and over the depth of the pyramid.
+#: What is drawn over the size of the corpus, the depth of the pyramid and the length of prefixes.
 CURVES: Final = (
     "heldout_bits_per_token",
     "forced_copy_rate",
@@ -50,7 +53,7 @@ CURVES: Final = (
 #: Columns of the parallel coordinates, after the axes.
 OUTCOMES: Final = ("max_source_share_p95", "patch_copy_gap", "novelty_auc_gap", "coverage", "kid")
 PICTURES: Final = ("generate/grid", "copies/worst")
-_LOGARITHMIC: Final = ("images",)
+_LOGARITHMIC: Final = ("images", "tokens")
 #: Of a sweep that a panel shows; W&B's own limit is 10.
 _MAX_RUNS: Final = 200
 
@@ -75,8 +78,9 @@ def build_workspace(entity: str, project: str) -> Any:
 
     sections = [
         _section(ws, "Frontier: copies or chaos", _frontiers(wr)),
-        _section(ws, "Size of the corpus", _curves(wr, "images")),
-        _section(ws, "Depth of the pyramid", _curves(wr, "levels")),
+        _section(ws, "Size of the corpus", _curves(wr, "images", AXES["images"])),
+        _section(ws, "Depth of the pyramid", _curves(wr, "levels", AXES["levels"])),
+        _section(ws, "Length of the prefix", _curves(wr, "tokens", PREFIX)),
         _section(ws, "All knobs", _knobs(wr), columns=1),
         _section(ws, "Pictures", _pictures(wr), columns=1),
     ]
@@ -101,12 +105,12 @@ def _frontiers(wr: Any) -> list[Any]:
     ]
 
 
-def _curves(wr: Any, axis: str) -> list[Any]:
+def _curves(wr: Any, axis: str, key: str) -> list[Any]:
     """One point a run, and their mean: a line over runs is something that W&B has no panel for."""
     return [
         wr.ScatterPlot(
             title=f"{name} by {axis}",
-            x=wr.Config(AXES[axis]),
+            x=wr.Config(key),
             y=_score(wr, name),
             log_x=axis in _LOGARITHMIC,
             running_ymean=True,

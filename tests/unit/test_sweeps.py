@@ -406,6 +406,46 @@ def test_corpora_lie_at_their_images_and_tokenizers_at_their_levels(tmp_path: Pa
     assert (depth.scale.title, depth.panels[0].curves[0].xs) == ("Pyramid depth", (2, 3))
 
 
+def test_lengths_anchors_and_digits_of_ordered_tokens_are_told_in_words(tmp_path: Path) -> None:
+    for number in range(12):
+        config = {
+            "tokenizer.name": "ordered",
+            "tokenizer.num_tokens": (8, 256)[number % 2],
+            "sampler.anchor": (0, 4)[number // 2 % 2],
+            "sampler.context_digits": (3, 2, None)[number // 4],
+        }
+        make_job(tmp_path, number, config=config, scores={SHARE: parts(0.1)}, recipes={})
+    sweep = read_sweep([tmp_path])
+    scales = {
+        scale.axis.label: (scale.title, scale.label, scale.is_log, list(scale.ticks.values()))
+        for scale in find_scales(sweep.axes, sweep.jobs)
+    }
+    assert scales == {
+        "num_tokens": (
+            "Prefix length",
+            "first tokens that are kept of an image",
+            True,
+            ["8", "256"],
+        ),
+        "anchor": ("Anchor", "first tokens that a source must share", False, ["0", "4"]),
+        "context_digits": (
+            "Context digits",
+            "digits of a token that contexts compare",
+            False,
+            ["2", "3", "null"],
+        ),
+    }
+
+
+def test_tokenizers_that_are_no_pyramids_have_no_depth(tmp_path: Path) -> None:
+    for number, name in enumerate(("flextok_d18_d28", "pyramid3")):
+        config = {"tokenizer.name": name, "tokenizer.sizes": (None, [8, 16, 32])[number]}
+        make_job(tmp_path, number, config=config, scores={SHARE: parts(0.5)}, recipes={})
+    sweep = read_sweep([tmp_path])
+    assert [axis.label for axis in sweep.axes] == ["tokenizer"]
+    assert find_scales(sweep.axes, sweep.jobs) == ()
+
+
 def test_corpora_without_their_artifacts_lie_at_the_number_of_their_name(tmp_path: Path) -> None:
     for number, name in enumerate(("tiny_1", "tiny_20", "cc_5", "cc_50")):
         config = {"corpus.name": name}

@@ -56,6 +56,7 @@ def test_sections_and_their_panels(view: dict[str, Any]) -> None:
         "Frontier: copies or chaos": ["Scatter Plot"] * 5,
         "Size of the corpus": ["Scatter Plot"] * 6,
         "Depth of the pyramid": ["Scatter Plot"] * 6,
+        "Length of the prefix": ["Scatter Plot"] * 6,
         "All knobs": ["Parallel Coordinates Plot", "Parameter Importance"],
         "Pictures": ["Media Browser", "Media Browser"],
     }
@@ -68,6 +69,7 @@ def test_panels_show_short_names_and_knobs_that_exist(view: dict[str, Any]) -> N
     assert {"kid", "max_source_share_p95", "heldout_bits_per_token"} <= scores
     config = OmegaConf.to_container(compose("debug=tiny"))
     assert isinstance(config, dict)
+    config["tokenizer"]["num_tokens"] = 16  # ordered tokenizers have it
     logged = config | {"corpus_num_images": 60, "tokenizer_num_levels": 2}
     for key in shown - {f"summary:eval/{name}" for name in scores}:
         name, *rest = key.removeprefix("config:").split(".")
@@ -85,6 +87,10 @@ def test_axes_of_the_curves(view: dict[str, Any]) -> None:
     }
     depth = [panel["config"] for panel in sections(view)["Depth of the pyramid"]]
     assert {panel["xAxis"] for panel in depth} == {"config:tokenizer_num_levels.value"}
+    prefix = [panel["config"] for panel in sections(view)["Length of the prefix"]]
+    assert {(panel["xAxis"], panel["xAxisLogScale"]) for panel in prefix} == {
+        ("config:tokenizer.value.num_tokens", True)
+    }
     media = [panel["config"]["mediaKeys"] for panel in sections(view)["Pictures"]]
     assert media == [["generate/grid"], ["copies/worst"]]
 
