@@ -1,0 +1,1 @@
+"""Networks: plain torch modules without data, training or files; what trains them is elsewhere."""

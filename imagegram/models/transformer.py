@@ -1,0 +1,152 @@
+"""A small transformer kit: pre-norm blocks with normalized queries and keys, and gated MLPs.
+
+Attention is Vaswani et al., "Attention Is All You Need" (arXiv 1706.03762); queries and keys are
+normalized as in Dehghani et al., "Scaling Vision Transformers to 22 Billion Parameters" (arXiv
+2302.05442), so that no attention runs away; the MLP is SwiGLU (Shazeer, arXiv 2002.05202).
+
+Array names: ``B`` items of a batch, ``T`` positions, ``W`` features of a position.
+
+>>> network = Transformer(width=8, depth=1, num_heads=2)
+>>> tuple(network(torch.zeros(3, 5, 8)).shape)
+(3, 5, 8)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+#: Standard deviation of fresh weights.
+_STD: Final = 0.02
+
+
+class Attention(nn.Module):
+    """Self-attention with an optional mask.
+
+    Args:
+        width: features of a position, W.
+        num_heads: divides ``width``.
+    """
+
+    def __init__(self, *, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.query_norm = nn.LayerNorm(width // num_heads, bias=False)
+        self.key_norm = nn.LayerNorm(width // num_heads, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x_BTW: Tensor, mask_TT: Tensor | None = None) -> Tensor:
+        """(B, T, W) to (B, T, W).
+
+        Args:
+            x_BTW: features.
+            mask_TT: (T, T) bool, True where a position (row) sees another (column); None: all do.
+        """
+        batch, length, width = x_BTW.shape
+        split = self.qkv(x_BTW).view(batch, length, 3, self.num_heads, width // self.num_heads)
+        query, key, value = split.permute(2, 0, 3, 1, 4)
+        query, key = self.query_norm(query), self.key_norm(key)
+        # Under autocast the norms give float32 and the projection does not.
+        query, key = query.to(value.dtype), key.to(value.dtype)
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask_TT)
+        out: Tensor = self.out(seen.transpose(1, 2).reshape(batch, length, width))
+        return out
+
+
+class GatedMlp(nn.Module):
+    """SwiGLU, as large as an MLP of four times the width."""
+
+    def __init__(self, *, width: int) -> None:
+        super().__init__()
+        hidden = 8 * math.ceil(width / 3)
+        self.expand = nn.Linear(width, 2 * hidden, bias=False)
+        self.out = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x_BTW: Tensor) -> Tensor:
+        """(B, T, W) to (B, T, W)."""
+        gate, value = self.expand(x_BTW).chunk(2, dim=-1)
+        out: Tensor = self.out(F.silu(gate) * value)
+        return out
+
+
+class Block(nn.Module):
+    """Attention, then the MLP, each on normalized features and added to what was there."""
+
+    def __init__(self, *, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width, bias=False)
+        self.attention = Attention(width=width, num_heads=num_heads)
+        self.mlp_norm = nn.LayerNorm(width, bias=False)
+        self.mlp = GatedMlp(width=width)
+
+    def forward(self, x_BTW: Tensor, mask_TT: Tensor | None = None) -> Tensor:
+        """(B, T, W) to (B, T, W); the mask is that of :class:`Attention`."""
+        x_BTW = x_BTW + self.attention(self.attention_norm(x_BTW), mask_TT)
+        out: Tensor = x_BTW + self.mlp(self.mlp_norm(x_BTW))
+        return out
+
+
+class Transformer(nn.Module):
+    """Blocks and a last normalization; positions and embeddings are the caller's.
+
+    Args:
+        width: features of a position, W.
+        depth: blocks.
+        num_heads: divides ``width``.
+    """
+
+    def __init__(self, *, width: int, depth: int, num_heads: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width=width, num_heads=num_heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, bias=False)
+
+    def forward(self, x_BTW: Tensor, mask_TT: Tensor | None = None) -> Tensor:
+        """(B, T, W) to (B, T, W); the mask is that of :class:`Attention`."""
+        for block in self.blocks:
+            x_BTW = block(x_BTW, mask_TT)
+        out: Tensor = self.norm(x_BTW)
+        return out
+
+
+def initialize(network: nn.Module, *, seed: int) -> None:
+    """Fresh weights, decided by the seed and the order of the parameters alone.
+
+    Matrices and embeddings are normal with deviation 0.02; those that end a residual branch are
+    smaller by the root of how many branches their transformer adds up; gains are one, biases zero.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    branches = {
+        id(parameter): 2 * len(module.blocks)
+        for module in network.modules()
+        if isinstance(module, Transformer)
+        for name, parameter in module.named_parameters()
+        if name.endswith(("attention.out.weight", "mlp.out.weight"))
+    }
+    norms = {
+        id(parameter)
+        for module in network.modules()
+        if isinstance(module, nn.LayerNorm)
+        for parameter in module.parameters()
+    }
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if id(parameter) in norms:
+                parameter.fill_(1.0)
+            elif name.endswith("bias"):
+                parameter.zero_()
+            else:
+                std = _STD / math.sqrt(branches.get(id(parameter), 1))
+                parameter.normal_(0.0, std, generator=generator)
+
+
+def build(factory: type[nn.Module], *, seed: int, **sizes: object) -> nn.Module:
+    """A network with fresh weights; torch's global random numbers stay untouched."""
+    with torch.random.fork_rng(devices=[]):
+        network = factory(**sizes)
+    initialize(network, seed=seed)
+    return network

@@ -1,0 +1,1 @@
+"""Training: what decides it, the loop that Lightning runs, and states that it continues from."""
