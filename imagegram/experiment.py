@@ -24,6 +24,7 @@ class Experiment:
 
     Attributes:
         corpus, tokenizer, generator, sampler: the four axes.
+        train_corpus: what a tokenizer that learns is trained on; None: ``corpus``.
         metrics: in the order of the configuration.
         num_samples: images to generate, and to measure floors and ceilings on.
         planted: image sets whose copying is known, measured beside them.
@@ -44,6 +45,7 @@ class Experiment:
     output_size: int | None
     stages: tuple[str, ...]
     callbacks: tuple[Callback, ...]
+    train_corpus: Corpus | None = None
 
 
 def build(cfg: DictConfig) -> Experiment:
@@ -70,6 +72,7 @@ def build(cfg: DictConfig) -> Experiment:
     sampler.max_context_per_position(tokenizer.layout)  # refused now, not after hours of indexing
     return Experiment(
         corpus=_component(cfg.corpus),
+        train_corpus=None if cfg.train_corpus is None else _component(cfg.train_corpus),
         tokenizer=tokenizer,
         generator=_component(cfg.generator),
         sampler=sampler,

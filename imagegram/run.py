@@ -82,7 +82,7 @@ def flow(exp: Experiment, run: Any) -> None:
 
 def fit_tokenizer(exp: Experiment, run: Any) -> Experiment:
     """The experiment with a tokenizer that has its weights: trained, fetched, or none needed."""
-    stage = exp.tokenizer.fit(exp.corpus)
+    stage = exp.tokenizer.fit(exp.train_corpus or exp.corpus)
     if stage is None:
         return exp
     exp = replace(exp, tokenizer=run("fit_tokenizer", stage))

@@ -56,6 +56,7 @@ class Config:
     """The top level of ``conf/config.yaml``; groups are typed by their own schemas."""
 
     corpus: Any = MISSING
+    train_corpus: Any = None
     tokenizer: Any = MISSING
     generator: Any = MISSING
     sampler: Any = MISSING
