@@ -18,13 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from imagegram import hub
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import ConfigError, CorpusError, ImagegramError
-from imagegram.store.manifest import file_sha256
 from imagegram.tools.arguments import exit_cleanly
 
 _DEFAULT_ENDPOINT: Final = "https://huggingface.co"
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,10 +92,7 @@ def download(corpus: WebDatasetCorpus, *, endpoint: str | None = None) -> int:
             announced; what has arrived is kept.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import HfHubHTTPError
 
-    # The hub's client raises errors of its HTTP library, and which library depends on its version.
-    failures: tuple[type[BaseException], ...] = (OSError, *HfHubHTTPError.__bases__)
     assert corpus.hub_repo is not None
     num_new = 0
     wanted = corpus.wanted()
@@ -109,7 +105,7 @@ def download(corpus: WebDatasetCorpus, *, endpoint: str | None = None) -> int:
                 continue
             print(f"{path} ({number} of {len(wanted)}, {remote.size} bytes)", flush=True)
             _fetch(url, path, etag=remote.etag or "", size=remote.size)
-        except failures as error:
+        except hub.failures() as error:
             raise CorpusError(
                 f"{url} could not be downloaded to {path.parent.absolute()}: {error}\n"
                 "What has arrived is kept. Check the network, HF_ENDPOINT (now "
@@ -122,28 +118,9 @@ def download(corpus: WebDatasetCorpus, *, endpoint: str | None = None) -> int:
 
 def _fetch(url: str, path: Path, *, etag: str, size: int | None) -> None:
     """One file, continued when part of this very version is there (by its ETag)."""
-    # hf_hub_download starts again from zero when its process was killed; http_get continues.
-    from huggingface_hub import get_token
-    from huggingface_hub.file_download import http_get
-
     version = hashlib.sha256(etag.encode()).hexdigest()[:12]
     partial = path.with_name(f".{path.name}.{version}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if partial.exists() and size is not None and partial.stat().st_size > size:
-        partial.unlink()
-    token = get_token()
-    with partial.open("ab") as stream:
-        http_get(
-            url,
-            stream,
-            resume_size=stream.tell(),
-            headers={"authorization": f"Bearer {token}"} if token else {},
-            expected_size=size,
-            displayed_filename=path.name,
-        )
-    # The ETag of a large file is the sha256 of its content.
-    if _SHA256.fullmatch(etag) and file_sha256(partial) != etag:
-        partial.unlink()
+    if not hub.fetch(url, partial, etag=etag, size=size):
         raise CorpusError(
             f"{url}: the bytes that arrived are not those that the hub announced (sha256 {etag}); "
             "they were removed, run the same command again"

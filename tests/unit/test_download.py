@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,78 +12,10 @@ from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.tools import download as tool
 from imagegram.tools.arguments import exit_cleanly
+from tests.hub_server import Hub, serving
 
 REPO = "laion/conceptual-captions-12m-webdataset"
-
-
-class Hub(ThreadingHTTPServer):
-    """Two tars; ``cut_at`` closes the connection after that many bytes of a file."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), HubHandler)
-        self.files = {f"data/{n:05d}.tar": bytes([n]) * 1000 + b"end" * n for n in range(2)}
-        self.requests: list[tuple[str, str, str | None]] = []
-        self.cut_at: int | None = None
-        self.lies = False
-        self.redirects = False
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def gets(self) -> list[tuple[str, str | None]]:
-        return [(path, span) for verb, path, span in self.requests if verb == "GET"]
-
-
-class HubHandler(BaseHTTPRequestHandler):
-    server: Hub
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self) -> None:
-        self.answer()
-
-    def do_GET(self) -> None:
-        self.answer()
-
-    def answer(self) -> None:
-        prefix = f"/datasets/{REPO}/resolve/main/"
-        name = self.path.removeprefix(prefix).removeprefix("/cdn/")
-        span = self.headers.get("Range")
-        self.server.requests.append((self.command, name, span))
-        data = self.server.files.get(name)
-        if data is None:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "EntryNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        sha256 = hashlib.sha256(data + b"!" * self.server.lies).hexdigest()
-        if self.server.redirects and not self.path.startswith("/cdn/"):
-            self.send_response(302)
-            self.send_header("Location", f"{self.server.url}/cdn/{name}")
-            self.send_header("X-Linked-ETag", f'"{sha256}"')
-            self.send_header("X-Linked-Size", str(len(data)))
-            self.send_header("X-Repo-Commit", "0" * 40)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        start = int(re.fullmatch(r"bytes=(\d+)-.*", span)[1]) if span else 0  # type: ignore[index]
-        body = data[start:]
-        self.send_response(206 if span else 200)
-        self.send_header("ETag", f'"{sha256}"')
-        self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("Accept-Ranges", "bytes")
-        if span:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            cut_at = self.server.cut_at
-            self.wfile.write(body if cut_at is None else body[: max(cut_at - start, 0)])
-            self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        """Silent."""
+PAGE = f"datasets/{REPO}"
 
 
 @pytest.fixture
@@ -95,13 +24,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr("time.sleep", lambda _: None)  # the client waits before it tries again
     # What is lost of a cut is at most one chunk, 10 MB by default.
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)
-    server = Hub()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    tars = {f"data/{n:05d}.tar": bytes([n]) * 1000 + b"end" * n for n in range(2)}
+    with serving({PAGE: tars}) as server:
+        yield server
 
 
 def corpus_at(folder: Path, num_shards: int = 2) -> WebDatasetCorpus:
@@ -124,7 +49,7 @@ def test_all_tars_arrive_and_are_not_fetched_twice(
 ) -> None:
     hub.redirects = redirects  # as the hub does for large files
     assert tool.download(corpus_at(tmp_path), endpoint=hub.url) == 2
-    assert contents(tmp_path) == hub.files
+    assert contents(tmp_path) == hub.pages[PAGE]
     assert list((tmp_path / "cc12m").glob(".*")) == []
     hub.requests.clear()
     assert tool.download(corpus_at(tmp_path), endpoint=hub.url) == 0
@@ -144,7 +69,7 @@ def test_a_cut_download_is_continued_by_the_next_command(
     hub.cut_at = None
     hub.requests.clear()
     assert tool.download(corpus_at(tmp_path), endpoint=hub.url) == 2
-    assert contents(tmp_path) == hub.files
+    assert contents(tmp_path) == hub.pages[PAGE]
     spans = [span for path, span in hub.gets() if path == "data/00000.tar"]
     assert spans == ["bytes=700-"] * (2 if redirects else 1)
 
@@ -154,16 +79,16 @@ def test_a_partial_of_another_version_is_not_continued(hub: Hub, tmp_path: Path)
     with pytest.raises(CorpusError):
         tool.download(corpus_at(tmp_path), endpoint=hub.url)
     hub.cut_at = None
-    hub.files["data/00000.tar"] = b"another version" * 100
+    hub.pages[PAGE]["data/00000.tar"] = b"another version" * 100
     tool.download(corpus_at(tmp_path), endpoint=hub.url)
-    assert contents(tmp_path) == hub.files
+    assert contents(tmp_path) == hub.pages[PAGE]
 
 
 def test_a_tar_of_another_size_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "cc12m").mkdir()
     (tmp_path / "cc12m" / "00001.tar").write_bytes(b"half of it")
     assert tool.download(corpus_at(tmp_path), endpoint=hub.url) == 2
-    assert contents(tmp_path) == hub.files
+    assert contents(tmp_path) == hub.pages[PAGE]
 
 
 def test_bytes_that_are_not_those_announced(hub: Hub, tmp_path: Path) -> None:
@@ -176,7 +101,7 @@ def test_bytes_that_are_not_those_announced(hub: Hub, tmp_path: Path) -> None:
 def test_a_file_that_the_hub_does_not_have(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"data/00002\.tar could not be downloaded.*404"):
         tool.download(corpus_at(tmp_path, num_shards=3), endpoint=hub.url)
-    assert contents(tmp_path) == hub.files  # what came before is there
+    assert contents(tmp_path) == hub.pages[PAGE]  # what came before is there
 
 
 def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +120,7 @@ def test_the_command_line(
     words = ["corpus=cc12m_10", "corpus.num_shards=2", f"paths.data={tmp_path}"]
     assert tool.main(words) == 0
     assert "2 tars are there, 2 of them new" in capsys.readouterr().out
-    assert contents(tmp_path) == hub.files
+    assert contents(tmp_path) == hub.pages[PAGE]
     assert tool.main(words) == 0
     assert "0 of them new" in capsys.readouterr().out
 

@@ -1,0 +1,53 @@
+"""Files of the Hugging Face Hub: fetched with its own client, continued where they stopped."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from imagegram.store.manifest import file_sha256
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def failures() -> tuple[type[BaseException], ...]:
+    """What the hub's client raises: errors of its HTTP library, which depends on its version."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (OSError, *HfHubHTTPError.__bases__)
+
+
+def fetch(url: str, partial: Path, *, etag: str, size: int | None) -> bool:
+    """Append what is missing of a file to ``partial``, and check the whole.
+
+    Args:
+        url: of the file.
+        partial: what has arrived of this very version so far; nobody else writes it.
+        etag: of the file; the sha256 of its content when it is a large one.
+        size: in bytes, if known.
+
+    Returns:
+        Whether the bytes are those that the hub announced; if not, ``partial`` was removed.
+    """
+    # hf_hub_download starts again from zero when its process was killed; http_get continues.
+    from huggingface_hub import get_token
+    from huggingface_hub.file_download import http_get
+
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    if partial.exists() and size is not None and partial.stat().st_size > size:
+        partial.unlink()
+    token = get_token()
+    with partial.open("ab") as stream:
+        http_get(
+            url,
+            stream,
+            resume_size=stream.tell(),
+            headers={"authorization": f"Bearer {token}"} if token else {},
+            expected_size=size,
+            displayed_filename=url.rpartition("/")[2],
+        )
+    if _SHA256.fullmatch(etag) and file_sha256(partial) != etag:
+        partial.unlink()
+        return False
+    return True

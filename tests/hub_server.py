@@ -1,0 +1,111 @@
+"""A server on this machine that plays the Hugging Face Hub: whole, cut, continued, refused."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final
+
+COMMIT: Final = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub(ThreadingHTTPServer):
+    """Pages with files.
+
+    Attributes:
+        pages: ``owner/name`` (``datasets/owner/name``) -> file -> content.
+        requests: verb, file and Range of every request.
+        cut_at: closes the connection after that many bytes of a file.
+        lies: announces the sha256 of other bytes.
+        redirects: to another address, as the hub does for large files.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, pages: dict[str, dict[str, bytes]]) -> None:
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        self.pages = pages
+        self.requests: list[tuple[str, str, str | None]] = []
+        self.cut_at: int | None = None
+        self.lies = False
+        self.redirects = False
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def gets(self) -> list[tuple[str, str | None]]:
+        return [(file, span) for verb, file, span in self.requests if verb == "GET"]
+
+    def find(self, path: str) -> tuple[str, bytes | str]:
+        """File and content of an address, or the hub's word for what is missing."""
+        match = re.fullmatch(r"(?:/cdn)?/(.+)/resolve/([^/]+)/(.+)", path)
+        assert match is not None, path
+        page, revision, file = match.groups()
+        if page not in self.pages:
+            return file, "RepoNotFound"
+        if revision not in ("main", COMMIT):
+            return file, "RevisionNotFound"
+        return file, self.pages[page].get(file, "EntryNotFound")
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        span = self.headers.get("Range")
+        file, data = self.server.find(self.path)
+        self.server.requests.append((self.command, file, span))
+        if isinstance(data, str):
+            self.reply(404, {"X-Error-Code": data, "Content-Length": "0"})
+            return
+        sha256 = hashlib.sha256(data + b"!" * self.server.lies).hexdigest()
+        if self.server.redirects and not self.path.startswith("/cdn/"):
+            linked = {"X-Linked-ETag": f'"{sha256}"', "X-Linked-Size": str(len(data))}
+            place = {"Location": f"{self.server.url}/cdn{self.path}", "Content-Length": "0"}
+            self.reply(302, {**linked, **place})
+            return
+        start = int(re.fullmatch(r"bytes=(\d+)-.*", span)[1]) if span else 0  # type: ignore[index]
+        body = data[start:]
+        sizes = {"Content-Length": str(len(body)), "Accept-Ranges": "bytes"}
+        if span:
+            sizes["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        self.reply(206 if span else 200, {"ETag": f'"{sha256}"', **sizes})
+        if self.command == "GET":
+            cut_at = self.server.cut_at
+            self.wfile.write(body if cut_at is None else body[: max(cut_at - start, 0)])
+            self.close_connection = True
+
+    def reply(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {"X-Repo-Commit": COMMIT, **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+@contextmanager
+def serving(pages: dict[str, dict[str, bytes]]) -> Iterator[Hub]:
+    """A hub of these pages, until the block ends."""
+    server = Hub(pages)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
