@@ -244,7 +244,7 @@ class _Ready:
     def __init__(self, model: FittedNgram) -> None:
         self.identity, self.generate = model.identity, model.generate
 
-    def prepared(self, sampler: CategoricalSampler, context: object) -> _Ready:
+    def prepared(self, *_: object) -> _Ready:
         return self
 
 

@@ -323,6 +323,11 @@ class Sampler(Protocol):
     min_count: int
     count_documents: bool
     matching: str
+    anchor: int
+    label: str | None
+    label_key: str
+    label_tokens: int
+    context_digits: int | None
 
     def max_context_per_position(self, layout: TokenLayout) -> NDArray[np.int32]:
         """(T,) longest context, in tokens, for every position."""
@@ -338,7 +343,9 @@ class FittedGenerator(Protocol):
     def identity(self) -> Any:
         """What it is: kind and digest."""
 
-    def prepared(self, sampler: Sampler, context: Context) -> FittedGenerator:
+    def prepared(
+        self, sampler: Sampler, context: Context, layout: TokenLayout | None = None
+    ) -> FittedGenerator:
         """The same model with what makes it fast for a sampler; made and cached when missing."""
 
     def generate(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imagegram.generators.conditions import Labels
 from imagegram.generators.ngram import FittedNgram
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.order import Order
@@ -72,3 +73,11 @@ def assert_same(first: tuple[Tokens, Trace], second: tuple[Tokens, Trace]) -> No
     for name, values in vars(first[1]).items():
         np.testing.assert_array_equal(values, getattr(second[1], name), err_msg=name)
         assert values.dtype == getattr(second[1], name).dtype, name
+
+
+def labelled(model: FittedNgram, labels: Sequence[int]) -> FittedNgram:
+    """The model with label ``name<k>`` for each document's k; -1 for none."""
+    names = tuple(sorted({f"name{label}" for label in labels if label >= 0}))
+    ids = [names.index(f"name{label}") if label >= 0 else -1 for label in labels]
+    found = Labels(names=names, by_document=np.array(ids, dtype=np.int32))
+    return replace(model, labels=found, label_key="label")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imagegram.errors import UnsupportedError
+from imagegram.generators.conditions import ANY, Labels, refuse_conditions
 from imagegram.generators.reference import Candidates, Place, StreamCorpus
 from imagegram.indexes import Index
 from imagegram.protocols import Sampler
@@ -28,8 +29,10 @@ class FastgramLookup:
     corpus: StreamCorpus
     sampler: Sampler
     layout: TokenLayout
+    labels: Labels | None = None
 
     def __post_init__(self) -> None:
+        refuse_conditions(self.sampler, "fastgram")
         if self.sampler.matching != "free" or self.sampler.count_documents:
             raise UnsupportedError(
                 f"engine fastgram cannot do sampler.matching={self.sampler.matching} with "
@@ -38,7 +41,7 @@ class FastgramLookup:
                 "sampler.matching=free sampler.count_documents=false"
             )
 
-    def candidates(self, history: Sequence[int], limit: int) -> Candidates:
+    def candidates(self, history: Sequence[int], limit: int, label: int = ANY) -> Candidates:
         """Candidates of the longest suffix that enough tokens of images follow."""
         needed = min(self.sampler.min_count, self.corpus.num_documents)
         while True:
@@ -57,4 +60,8 @@ class FastgramLookup:
             separator = int(self.corpus.separators[shard][at.document - firsts[shard]])
             return Place(shard, separator + 1 + at.position + len(suffix))
 
-        return Candidates(found.suffix_len, tokens, counts, choose)
+        def contains(place: Place) -> bool:
+            first, stream = place.at - len(suffix), self.corpus.streams[place.shard]
+            return first >= 0 and stream[first : place.at].tolist() == suffix
+
+        return Candidates(found.suffix_len, tokens, counts, choose, contains)

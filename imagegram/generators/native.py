@@ -8,7 +8,7 @@ An index of one shard with side files (``indexes/order.py``) is walked; everythi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.generators.book import MAX_CLASSES, make_book
+from imagegram.generators.conditions import is_conditioned
 from imagegram.generators.kernels import Documents, Knobs, Rows, make_work
 from imagegram.generators.memo import FREQUENT, MAX_ENTRIES, make_memo
 from imagegram.generators.reference import matching_classes
@@ -45,7 +46,12 @@ Write = Callable[[int, int], None]
 
 
 def wanted_order(sampler: Sampler, num_shards: int) -> str | None:
-    """Which side files make this sampler fast: ``suffix``, ``aligned``, or None when none do."""
+    """Which side files make this sampler fast: ``suffix``, ``aligned``, or None when none do.
+
+    Of the shards of whole tokens: contexts of coarse ids have shards and orders of their own.
+    """
+    if is_conditioned(sampler):
+        return "aligned" if sampler.matching == "position" and not sampler.context_digits else None
     if sampler.matching == "position":
         return "aligned"
     return "suffix" if num_shards == 1 else None
@@ -75,8 +81,7 @@ class NativeGenerator:
     @cached_property
     def aligned_views(self) -> ShardViews:
         """The same over the aligned tables, which have no prefix buckets."""
-        tables = [order.table.ctypes.data for order in self.orders]
-        return self.views._replace(table_address=np.array(tables, dtype=np.uint64))
+        return over_aligned(self.views, self.orders)
 
     @cached_property
     def walk(self) -> Walk:
@@ -86,17 +91,7 @@ class NativeGenerator:
     @cached_property
     def documents(self) -> Documents:
         """Where documents begin."""
-        uneven = [shard.document_length is None for shard in self.shards]
-        starts = [
-            np.asarray(shard.offsets).astype(np.int64) // TOKEN_BYTES if differs else _NO_STARTS
-            for shard, differs in zip(self.shards, uneven, strict=True)
-        ]
-        sizes = np.array([len(at) for at in starts], dtype=np.int64)
-        return Documents(
-            stride=np.array([(s.document_length or -1) + 1 for s in self.shards], dtype=np.int64),
-            first_start=np.cumsum(sizes) - sizes,
-            starts=np.concatenate(starts),
-        )
+        return find_documents(self.shards)
 
     def rows(
         self,
@@ -115,18 +110,14 @@ class NativeGenerator:
         trace = empty_trace(*shape)
         rows = Rows(tokens=tokens_BT, **vars(trace))
         order = self._order(sampler, layout)
-        knobs = self._knobs(sampler, layout, aligned=order == "aligned")
+        knobs = make_knobs(self.shards, sampler, layout, aligned=order == "aligned")
         walks = order is not None and len(self.shards) == 1
         threads = max(1, min(workers, len(samples)))
         block = min(BLOCK, -(-len(samples) // threads)) if walks else 1
         write = (self._walking if walks else self._searching)(
             threads, block, knobs, rows, samples, forced_BT is not None, np.uint64(seed)
         )
-        starts = range(0, len(samples), block)
-        sizes = [min(block, len(samples) - start) for start in starts]
-        with ThreadPoolExecutor(threads) as pool:
-            for size, _ in zip(sizes, pool.map(write, starts, sizes), strict=True):
-                advance(size * layout.num_tokens)
+        write_blocks(write, len(samples), block, threads, lambda n: advance(n * layout.num_tokens))
         return tokens_BT, trace
 
     def _walking(
@@ -149,7 +140,7 @@ class NativeGenerator:
             book, sieve, walkers = scratch
             write_rows(walk, knobs, book, sieve, walkers, rows, start, size, forced, seed, samples)
 
-        return _lend([make() for _ in range(threads)], write)
+        return lend([make() for _ in range(threads)], write)
 
     def _searching(
         self,
@@ -174,7 +165,7 @@ class NativeGenerator:
             for b in range(start, start + size):
                 write_row(views, documents, knobs, memo, work, rows, b, forced, seed, samples[b])
 
-        return _lend([make() for _ in range(threads)], write)
+        return lend([make() for _ in range(threads)], write)
 
     def _order(self, sampler: Sampler, layout: TokenLayout) -> str | None:
         """The side files to use: those that the sampler wants, when they are here."""
@@ -187,26 +178,61 @@ class NativeGenerator:
             return None
         return wanted if self.orders[0].aligned == (wanted == "aligned") else None
 
-    def _knobs(self, sampler: Sampler, layout: TokenLayout, *, aligned: bool) -> Knobs:
-        num_documents = sum(shard.num_documents for shard in self.shards)
-        needed = min(sampler.min_count, num_documents)
-        return Knobs(
-            temperature=float(sampler.temperature),
-            top_k=sampler.top_k or 0,
-            top_p=float(sampler.top_p),
-            min_p=float(sampler.min_p),
-            needed=needed,
-            # Aligned places are one a document, and one place is one document.
-            count_documents=sampler.count_documents and not aligned and needed > 1,
-            filtered=sampler.matching != "free" and not aligned,
-            shifts=sampler.matching != "level",
-            aligned=aligned,
-            limits=sampler.max_context_per_position(layout),
-            classes=matching_classes(sampler.matching, layout),
-        )
+
+def over_aligned(views: ShardViews, orders: Sequence[Order]) -> ShardViews:
+    """Views whose tables are those of aligned orders."""
+    tables = [order.table.ctypes.data for order in orders]
+    return views._replace(table_address=np.array(tables, dtype=np.uint64))
 
 
-def _lend(
+def find_documents(shards: Sequence[IndexShard]) -> Documents:
+    """Where the documents of shards begin."""
+    uneven = [shard.document_length is None for shard in shards]
+    starts = [
+        np.asarray(shard.offsets).astype(np.int64) // TOKEN_BYTES if differs else _NO_STARTS
+        for shard, differs in zip(shards, uneven, strict=True)
+    ]
+    sizes = np.array([len(at) for at in starts], dtype=np.int64)
+    return Documents(
+        stride=np.array([(s.document_length or -1) + 1 for s in shards], dtype=np.int64),
+        first_start=np.cumsum(sizes) - sizes,
+        starts=np.concatenate(starts),
+    )
+
+
+def make_knobs(
+    shards: Sequence[IndexShard], sampler: Sampler, layout: TokenLayout, *, aligned: bool
+) -> Knobs:
+    """The sampler as numbers, for tables that are ``aligned`` or not."""
+    needed = min(sampler.min_count, sum(shard.num_documents for shard in shards))
+    return Knobs(
+        temperature=float(sampler.temperature),
+        top_k=sampler.top_k or 0,
+        top_p=float(sampler.top_p),
+        min_p=float(sampler.min_p),
+        needed=needed,
+        # Aligned places are one a document, and one place is one document.
+        count_documents=sampler.count_documents and not aligned and needed > 1,
+        filtered=sampler.matching != "free" and not aligned,
+        shifts=sampler.matching != "level",
+        aligned=aligned,
+        limits=sampler.max_context_per_position(layout),
+        classes=matching_classes(sampler.matching, layout),
+    )
+
+
+def write_blocks(
+    write: Write, count: int, block: int, threads: int, advance: Callable[[int], None]
+) -> None:
+    """Write ``count`` images in blocks on threads; ``advance`` hears of the images done."""
+    starts = range(0, count, block)
+    sizes = [min(block, count - start) for start in starts]
+    with ThreadPoolExecutor(threads) as pool:
+        for size, _ in zip(sizes, pool.map(write, starts, sizes), strict=True):
+            advance(size)
+
+
+def lend(
     scratches: list[tuple[Any, ...]], write: Callable[[tuple[Any, ...], int, int], None]
 ) -> Write:
     """``write`` with scratch memory that no other thread uses meanwhile."""

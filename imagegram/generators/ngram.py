@@ -7,15 +7,18 @@ instead of the compiled kernels; tokens and trace are the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
+from imagegram.generators.conditions import Labels, divisor_of, is_conditioned
 from imagegram.generators.reference import (
     Lookup,
     ReferenceLookup,
@@ -33,6 +36,7 @@ from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.tokenizers.layout import TokenLayout
 
 if TYPE_CHECKING:
+    from imagegram.generators.conditioned import ConditionedGenerator
     from imagegram.generators.native import NativeGenerator
     from imagegram.generators.torch import TorchGenerator
     from imagegram.indexes import Index
@@ -100,6 +104,11 @@ class FittedNgram:
         engine: see :class:`NgramGenerator`.
         device: see there.
         orders: side files of the shards, which spare the searches; see :meth:`prepared`.
+        coarse: shards of coarse ids beside those with documents; their side files are then
+            ``orders``.
+        divisor: of whole ids, to those of ``coarse``; 1: there are none.
+        labels: of the documents, under ``label_key``.
+        label_key: where they were read.
     """
 
     artifact: Artifact
@@ -107,6 +116,10 @@ class FittedNgram:
     engine: str = "native"
     device: str | None = None
     orders: tuple[Order, ...] = ()
+    coarse: tuple[IndexShard, ...] = ()
+    divisor: int = 1
+    labels: Labels | None = None
+    label_key: str = ""
 
     def __getstate__(self) -> dict[str, Any]:
         # Addresses of memory maps mean nothing in another process, which maps them again.
@@ -138,21 +151,44 @@ class FittedNgram:
         """Shards without documents change no document id and lead nowhere."""
         return tuple(shard for shard in self.shards if shard.num_documents)
 
-    def prepared(self, sampler: Sampler, context: Context) -> FittedNgram:
-        """The same model with the side files that make this sampler fast, made when missing.
+    def prepared(
+        self, sampler: Sampler, context: Context, layout: TokenLayout | None = None
+    ) -> FittedNgram:
+        """The same model with what makes this sampler fast, made when missing.
 
-        A sampler or an engine that has no use for any gets the model as it is.
+        That is side files, labels and, with the layout of the tokens, shards of coarse ids. A
+        sampler or an engine that has no use for any gets the model as it is.
         """
         from imagegram.generators.native import wanted_order
-        from imagegram.stages.order import BuildOrder
+        from imagegram.stages.coarse import BuildCoarse
+        from imagegram.stages.labels import ReadLabels
 
+        model = self
+        if sampler.label is not None:
+            stages = [ReadLabels(shard=shard, key=sampler.label_key) for shard in self._filled]
+            labels = Labels.join(context.make_all(stages, description="labels"))
+            model = replace(model, labels=labels, label_key=sampler.label_key)
+        divisor = 1 if layout is None else divisor_of(sampler, layout)
+        if divisor > 1 and self.engine == "native":
+            parts = [BuildCoarse(shard=shard, divisor=divisor) for shard in self._filled]
+            shards = tuple(context.make_all(parts, description="coarse index"))
+            model = replace(model, coarse=shards, divisor=divisor)
+            if sampler.matching == "position":
+                return model._ordered(shards, aligned=True, context=context)
         wanted = wanted_order(sampler, len(self._filled))
         if wanted is None or self.engine not in ENGINES_WITH_ORDERS:
-            return self
-        aligned = wanted == "aligned"
-        if aligned and any(shard.document_length is None for shard in self._filled):
+            return model
+        return model._ordered(self._filled, aligned=wanted == "aligned", context=context)
+
+    def _ordered(
+        self, shards: Sequence[IndexShard], *, aligned: bool, context: Context
+    ) -> FittedNgram:
+        """The same model with side files of these shards."""
+        from imagegram.stages.order import BuildOrder
+
+        if aligned and any(shard.document_length is None for shard in shards):
             return self  # generate refuses it, with a message
-        stages = [BuildOrder(shard=shard, aligned=aligned) for shard in self._filled]
+        stages = [BuildOrder(shard=shard, aligned=aligned) for shard in shards]
         return replace(self, orders=tuple(context.make_all(stages, description="order")))
 
     @cached_property
@@ -263,16 +299,71 @@ class FittedNgram:
     def _engine(
         self, sampler: Sampler, layout: TokenLayout, workers: int
     ) -> Callable[..., tuple[Tokens, Trace]]:
+        if self.engine == "native" and is_conditioned(sampler):
+            return partial(
+                self._conditioned(sampler, layout).rows,
+                sampler=sampler,
+                layout=layout,
+                workers=workers,
+            )
         if self.engine == "native":
             return partial(self._native.rows, sampler=sampler, layout=layout, workers=workers)
         if self.engine == "torch":
             return partial(self._torch.rows, sampler=sampler, layout=layout, workers=workers)
         return partial(trace_rows, self._lookup(sampler, layout))
 
+    def _conditioned(self, sampler: Sampler, layout: TokenLayout) -> ConditionedGenerator:
+        """The generator of a sampler with conditions; what was not prepared is made here."""
+        from imagegram.generators.conditioned import ConditionedGenerator
+        from imagegram.stages.coarse import write_coarse
+
+        divisor, shards = divisor_of(sampler, layout), self._filled
+        key = (divisor, sampler.label_key if sampler.label is not None else None)
+        if key not in self._conditioned_made:
+            contexts = shards
+            if divisor > 1 and divisor == self.divisor:
+                contexts = self.coarse
+            elif divisor > 1:
+                with tempfile.TemporaryDirectory(prefix="imagegram-coarse-") as root:
+                    folders = [Path(root) / f"{s}" for s in range(len(shards))]
+                    for folder in folders:
+                        folder.mkdir()
+                    contexts = tuple(
+                        write_coarse(shard, divisor, folder)
+                        for shard, folder in zip(shards, folders, strict=True)
+                    )
+                    for shard in contexts:  # a map outlives its file
+                        _ = shard.tokens, shard.table, shard.offsets
+            mine = [order.shard.path for order in self.orders] == [s.path for s in contexts]
+            self._conditioned_made[key] = ConditionedGenerator(
+                shards=shards,
+                contexts=contexts,
+                divisor=divisor,
+                orders=self.orders if mine and self.orders[0].aligned else (),
+                labels=self._labels(sampler),
+            )
+        return self._conditioned_made[key]
+
+    @cached_property
+    def _conditioned_made(self) -> dict[tuple[int, str | None], ConditionedGenerator]:
+        return {}
+
+    def _labels(self, sampler: Sampler) -> Labels | None:
+        """Labels of the documents; read anew when others were prepared."""
+        from imagegram.stages.labels import read_labels
+
+        if sampler.label is None:
+            return None
+        if self.labels is not None and self.label_key == sampler.label_key:
+            return self.labels
+        return Labels.join([read_labels(shard, sampler.label_key) for shard in self._filled])
+
     def _lookup(self, sampler: Sampler, layout: TokenLayout) -> Lookup:
         corpus = StreamCorpus(streams=tuple(shard.tokens for shard in self.shards))
         if self.engine == "naive":
-            return ReferenceLookup(corpus=corpus, sampler=sampler, layout=layout)
+            return ReferenceLookup(
+                corpus=corpus, sampler=sampler, layout=layout, labels=self._labels(sampler)
+            )
         from imagegram.generators.fastgram import FastgramLookup
 
         return FastgramLookup(index=self.index, corpus=corpus, sampler=sampler, layout=layout)

@@ -7,6 +7,14 @@ place of the corpus that follows an occurrence of that suffix, holds a token of 
 separator) and obeys the sampler's ``matching``. The longest suffix with enough candidates
 decides (``min_count``, at most the number of documents); the empty suffix always does.
 
+Three knobs ask more. With a ``label``, a candidate for one of the first ``label_tokens`` lies in a
+document of the sample's label (and at most the number of those is enough). With an ``anchor``, it
+lies in a document that begins with the first ``a`` tokens of the sample: the largest a up to
+``anchor`` and t is taken that leaves enough candidates of the empty suffix, then the longest
+suffix. With ``context_digits``, the tokens of anchor and suffix, in sample and corpus, are compared
+by these digits only; the next token is a whole one. Equal candidates are numbered in the order of
+the table of what is compared: whole tokens, or their digits.
+
 >>> import numpy as np
 >>> corpus = StreamCorpus(streams=(np.array([65535, 7, 8, 9, 65535], dtype=np.uint16),))
 >>> from imagegram.samplers.categorical import CategoricalSampler
@@ -30,6 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import UnsupportedError
+from imagegram.generators.conditions import ANY, Labels, row_labels
 from imagegram.generators.trace import empty_trace
 from imagegram.protocols import Sampler
 from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
@@ -54,12 +63,14 @@ class Candidates(NamedTuple):
         counts: (K,) candidates that hold each.
         choose: (token, number) to the place of that candidate among those that hold the token:
             shard by shard, in table order.
+        contains: whether a place of the corpus is one of the candidates.
     """
 
     suffix_len: int
     tokens: NDArray[Any]
     counts: NDArray[Any]
     choose: Callable[[int, int], Place]
+    contains: Callable[[Place], bool]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,11 +104,6 @@ class StreamCorpus:
         local = np.searchsorted(starts, index, side="left") - 1
         return local + self.first_documents[shard], index - starts[local] - 1
 
-    @cached_property
-    def ranks(self) -> tuple[NDArray[np.int64], ...]:
-        """Per shard, the rank of every suffix in the order of the table."""
-        return tuple(suffix_ranks(stream) for stream in self.streams)
-
 
 def suffix_ranks(stream: Tokens) -> NDArray[np.int64]:
     """Rank of every suffix by the bytes of its little-endian tokens, by prefix doubling.
@@ -130,8 +136,15 @@ class Lookup(Protocol):
     def layout(self) -> TokenLayout:
         """Of the documents."""
 
-    def candidates(self, history: Sequence[int], limit: int) -> Candidates:
-        """Candidates for the token after ``history``, from its last ``limit`` tokens."""
+    @property
+    def labels(self) -> Labels | None:
+        """Of the documents, where the sampler has a label."""
+
+    def candidates(self, history: Sequence[int], limit: int, label: int) -> Candidates:
+        """Candidates for the token after ``history``, from its last ``limit`` tokens.
+
+        ``label`` is the one that their documents must have; -1: any.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,18 +154,32 @@ class ReferenceLookup:
     corpus: StreamCorpus
     sampler: Sampler
     layout: TokenLayout
+    labels: Labels | None = None
 
-    def candidates(self, history: Sequence[int], limit: int) -> Candidates:
-        """Lengthen the suffix while enough candidates are left."""
-        needed = min(self.sampler.min_count, self.corpus.num_documents)
-        places = [
-            self._places(shard, len(history) - 1) for shard in range(len(self.corpus.streams))
-        ]
+    @cached_property
+    def contexts(self) -> tuple[Tokens, ...]:
+        """Streams of what is compared: whole tokens or some of their digits."""
+        return tuple(self._compared(stream) for stream in self.corpus.streams)
+
+    @cached_property
+    def ranks(self) -> tuple[NDArray[np.int64], ...]:
+        """Per shard, the rank of every suffix in the order of the table."""
+        return tuple(suffix_ranks(stream) for stream in self.contexts)
+
+    def candidates(self, history: Sequence[int], limit: int, label: int = ANY) -> Candidates:
+        """Lengthen first the anchor, then the suffix, while enough candidates are left."""
+        compared = self._compared(np.array(history, dtype=np.uint16)).tolist()
+        position = len(history) - 1
+        needed = min(self.sampler.min_count, self._num_documents(label))
+        for anchor in range(min(self.sampler.anchor, position), -1, -1):
+            places = self._places(position, compared[1 : anchor + 1], label)
+            if self._support(places) >= needed:
+                break
         length = 0
         while length < limit:
             longer = [
-                at[_tokens_at(stream, at - length - 1) == history[-length - 1]]
-                for at, stream in zip(places, self.corpus.streams, strict=True)
+                at[_tokens_at(stream, at - length - 1) == compared[-length - 1]]
+                for at, stream in zip(places, self.contexts, strict=True)
             ]
             if self._support(longer) < needed:
                 break
@@ -164,22 +191,44 @@ class ReferenceLookup:
             for shard, at in enumerate(places):
                 same = at[held[shard] == token]
                 if number < len(same):
-                    same = same[np.argsort(self.corpus.ranks[shard][same])]
+                    same = same[np.argsort(self.ranks[shard][same])]
                     return Place(shard, int(same[number]))
                 number -= len(same)
             raise AssertionError("a candidate's number exceeds its count")
 
-        return Candidates(length, tokens_K, counts_K, choose)
+        def contains(place: Place) -> bool:
+            return bool((places[place.shard] == place.at).any())
 
-    def _places(self, shard: int, position: int) -> NDArray[np.int64]:
-        """Every token of a shard that may stand at ``position``."""
-        at = np.flatnonzero(self.corpus.streams[shard] != EOS_TOKEN_ID)
-        if self.sampler.matching == "free":
-            return at
+        return Candidates(length, tokens_K, counts_K, choose, contains)
+
+    def _compared(self, tokens: Tokens) -> Tokens:
+        digits = self.sampler.context_digits
+        return tokens if digits is None else self.layout.coarse(tokens, digits)
+
+    def _num_documents(self, label: int) -> int:
+        if label == ANY or self.labels is None:
+            return self.corpus.num_documents
+        return int((self.labels.by_document == label).sum())
+
+    def _places(self, position: int, anchor: list[int], label: int) -> list[NDArray[np.int64]]:
+        """Per shard, every token that may stand at ``position``, in documents that may decide."""
         classes = matching_classes(self.sampler.matching, self.layout)
-        _, positions = self.corpus.locate(shard, at)
-        same: NDArray[np.int64] = at[classes[positions] == classes[position]]
-        return same
+        places = []
+        for shard, stream in enumerate(self.corpus.streams):
+            at = np.flatnonzero(stream != EOS_TOKEN_ID)
+            documents, positions = self.corpus.locate(shard, at)
+            keep = np.ones(len(at), dtype=np.bool_)
+            if self.sampler.matching != "free":
+                keep &= classes[positions] == classes[position]
+            if label != ANY and self.labels is not None:
+                keep &= self.labels.by_document[documents] == label
+            first = at - positions
+            for i, token in enumerate(anchor):
+                # Where a document is shorter, there is a separator or nothing.
+                inside = np.minimum(first + i, len(stream) - 1)
+                keep &= (first + i < len(stream)) & (self.contexts[shard][inside] == token)
+            places.append(at[keep])
+        return places
 
     def _support(self, places: list[NDArray[np.int64]]) -> int:
         if not self.sampler.count_documents:
@@ -243,13 +292,15 @@ def trace_rows(
     """
     num_tokens = lookup.layout.num_tokens
     limits_T = lookup.sampler.max_context_per_position(lookup.layout)
+    labels_B = row_labels(lookup.sampler, lookup.labels, samples)
     tokens_BT = np.zeros((len(samples), num_tokens), dtype=np.uint16)
     trace = empty_trace(len(samples), num_tokens)
     for b, sample in enumerate(samples.tolist()):
         history = [EOS_TOKEN_ID]
         source: Place | None = None
         for t in range(num_tokens):
-            found = lookup.candidates(history, min(int(limits_T[t]), t + 1))
+            label = int(labels_B[b]) if t < lookup.sampler.label_tokens else ANY
+            found = lookup.candidates(history, min(int(limits_T[t]), t + 1), label)
             first, second = uniforms(seed=seed, sample=sample, position=t)
             p_K = _distribution(lookup.sampler, found.counts)
             chosen = draw(p_K, first)
@@ -259,7 +310,7 @@ def trace_rows(
             if len(where):
                 chosen = int(where[0])
                 trace.probability[b, t] = p_K[chosen]
-                source = _continue(lookup, previous, history, found.suffix_len, token)
+                source = _continue(lookup.corpus, previous, found, token)
                 if source is None:
                     count = int(found.counts[chosen])
                     source = found.choose(token, min(int(second * count), count - 1))
@@ -283,21 +334,12 @@ def _distribution(sampler: Sampler, counts_K: NDArray[Any]) -> NDArray[np.float6
 
 
 def _continue(
-    lookup: Lookup, previous: Place | None, history: list[int], suffix_len: int, token: int
+    corpus: StreamCorpus, previous: Place | None, found: Candidates, token: int
 ) -> Place | None:
     """The place after the previous token's source, when it is a candidate with this token."""
     if previous is None:
         return None
-    shard, index = previous.shard, previous.at + 1
-    stream = lookup.corpus.streams[shard]
-    context = history[len(history) - suffix_len :]
-    if index >= len(stream) or index < suffix_len or stream[index] != token:
+    after, stream = Place(previous.shard, previous.at + 1), corpus.streams[previous.shard]
+    if after.at >= len(stream) or stream[after.at] != token or not found.contains(after):
         return None
-    if stream[index - suffix_len : index].tolist() != context:
-        return None
-    if lookup.sampler.matching != "free":
-        classes = matching_classes(lookup.sampler.matching, lookup.layout)
-        _, position = lookup.corpus.locate(shard, np.array([index]))
-        if classes[position[0]] != classes[len(history) - 1]:
-            return None
-    return Place(shard, index)
+    return after

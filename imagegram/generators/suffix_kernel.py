@@ -177,7 +177,7 @@ def _shorten(
 
 
 @njit(cache=True, nogil=True)
-def _longest(
+def longest(
     views: ShardViews,
     documents: Documents,
     knobs: Knobs,
@@ -227,7 +227,7 @@ def _longest(
 
 
 @njit(cache=True, nogil=True)
-def _count_next(
+def count_next(
     views: ShardViews, documents: Documents, knobs: Knobs, work: Work, depth: Int, group: Int
 ) -> Int:
     """Count the next tokens of the kept intervals into ``work``; returns how many are distinct."""
@@ -247,7 +247,7 @@ def _count_next(
 
 
 @njit(cache=True, nogil=True)
-def _nth_place(
+def nth_place(
     views: ShardViews,
     documents: Documents,
     knobs: Knobs,
@@ -298,7 +298,7 @@ def _is_candidate(
 
 
 @njit(cache=True, nogil=True)
-def _note_source(
+def note_source(
     views: ShardViews, documents: Documents, rows: Rows, b: Int, t: Int, s: Int, index: Int
 ) -> None:
     """Write where a token was taken from."""
@@ -329,14 +329,14 @@ def write_row(
     for t in range(num_tokens):
         work.longest[:] += 1
         group = knobs.classes[t]
-        length, entry = _longest(views, documents, knobs, memo, work, history, t, length)
+        length, entry = longest(views, documents, knobs, memo, work, history, t, length)
         if entry >= 0:
             start, end = memo.start[entry], memo.start[entry + 1]
             tokens_K, counts_K = memo.tokens[start:end], memo.counts[start:end]
             p_K = memo.probabilities[start:end]
             total, bits = memo.num_contexts[entry], float(memo.entropy[entry])
         else:
-            size = _count_next(views, documents, knobs, work, length, group)
+            size = count_next(views, documents, knobs, work, length, group)
             tokens_K, counts_K = work.tokens[:size], work.counts[:size]
             p_K = distribution(counts_K, knobs.temperature, knobs.top_k, knobs.top_p, knobs.min_p)
             total, bits = counts_K.sum(), float(entropy_bits(p_K))
@@ -351,9 +351,9 @@ def write_row(
             views, documents, knobs, history, t, length, token, shard, index
         ):
             number = which(counts_K[chosen], second)
-            shard, index = _nth_place(views, documents, knobs, work, length, group, token, number)
+            shard, index = nth_place(views, documents, knobs, work, length, group, token, number)
         if shard >= 0:
-            _note_source(views, documents, rows, b, t, shard, index)
+            note_source(views, documents, rows, b, t, shard, index)
         if entry < 0 and total >= memo.frequent:
             remember(
                 memo, views, history, t + 1, length, group, total, bits,

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imagegram.errors import UnsupportedError
+from imagegram.generators.conditions import refuse_conditions
 from imagegram.generators.torch_order import OrderTensors, require_context
 from imagegram.generators.torch_philox import uniforms
 from imagegram.generators.torch_shape import Shaper
@@ -137,6 +138,7 @@ class TorchGenerator:
 
     def _require(self, sampler: Sampler) -> None:
         """Refuse what this engine cannot do."""
+        refuse_conditions(sampler, "torch")
         filled = sum(shard.num_documents > 0 for shard in self.shards)
         why = ""
         if filled > 1:

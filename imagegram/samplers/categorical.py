@@ -1,7 +1,8 @@
 """CategoricalSampler: how counts of next tokens become one token.
 
 Two decisions lie here. Which continuations may vote: ``max_context``, ``min_count``,
-``count_documents`` and ``matching`` (read by the generator). And how their counts are turned into
+``count_documents``, ``matching``, ``anchor``, ``label`` and ``context_digits`` (read by the
+generator). And how their counts are turned into
 a distribution: temperature, top-k, top-p, min-p (:func:`distribution`), drawn by :func:`draw`.
 
 The native kernels compile this very source, and no step leaves the order of additions open:
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.records import MAX_SUFFIX_LEN
-from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 from imagegram.tokenizers.layout import TokenLayout
 
 MATCHING: Final = ("free", "channel", "level", "position")
@@ -50,6 +51,16 @@ class CategoricalSampler:
         matching: which places may continue a context: ``free`` any, ``channel`` and ``level``
             those of the same colour channel or pyramid level, ``position`` those at the same
             position of another image.
+        anchor: only documents that begin with the sample's own first tokens may decide, with up
+            to this many: as many as leave ``min_count`` candidates. The late tokens of an ordered
+            tokenizer depend on the first ones, which a short context has forgotten.
+        label: only documents of this label may decide the first ``label_tokens`` tokens; ``*``
+            gives sample i the i-th label in sorted order, again and again.
+        label_key: where labels are: this key of the JSON beside an image; ``caption`` is the text
+            beside it when the JSON has no such key.
+        label_tokens: first tokens that the label decides.
+        context_digits: compare contexts and anchors by so many most significant digits of each
+            token (``TokenLayout.digits``); the next token stays whole. None: whole tokens.
     """
 
     VERSION: ClassVar[int] = 1
@@ -62,6 +73,11 @@ class CategoricalSampler:
     min_count: int = 1
     count_documents: bool = False
     matching: str = "free"
+    anchor: int = field(default=0, metadata=NOT_IDENTITY_AT_DEFAULT)
+    label: str | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
+    label_key: str = field(default="label", metadata=NOT_IDENTITY_AT_DEFAULT)
+    label_tokens: int = field(default=1, metadata=NOT_IDENTITY_AT_DEFAULT)
+    context_digits: int | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         if isinstance(self.max_context, list):
@@ -93,14 +109,40 @@ class CategoricalSampler:
             raise ConfigError(
                 f"sampler.matching={self.matching!r}: {did_you_mean(self.matching, MATCHING)}"
             )
+        self._check_later_knobs()
+
+    def _check_later_knobs(self) -> None:
+        _require(
+            self.anchor == 0 or _is_count(self.anchor),
+            ("anchor", self.anchor, "0 (no anchor) or a whole number of first tokens"),
+        )
+        _require(
+            self.label is None or self.label != "",
+            ("label", repr(self.label), "a label, '*' for all in turn, or null for none"),
+        )
+        _require(self.label_key != "", ("label_key", repr(self.label_key), "a key of the JSON"))
+        _require(
+            _is_count(self.label_tokens),
+            ("label_tokens", self.label_tokens, "a whole number of at least 1"),
+        )
+        _require(
+            self.context_digits is None or _is_count(self.context_digits),
+            (
+                "context_digits",
+                self.context_digits,
+                "a whole number of at least 1, or null to compare whole tokens",
+            ),
+        )
 
     def max_context_per_position(self, layout: TokenLayout) -> NDArray[np.int32]:
         """(T,) longest context, in tokens, for every position.
 
         Raises:
-            ConfigError: when ``max_context`` lists another number of levels than the layout has, or
-                contexts could be longer than a trace can tell.
+            ConfigError: when ``max_context`` lists another number of levels than the layout has,
+                contexts could be longer than a trace can tell, or ``context_digits`` asks for
+                more digits than tokens have.
         """
+        self._check_digits(layout)
         contexts = self.max_context
         if isinstance(contexts, int):
             contexts = (contexts,) * layout.num_levels
@@ -117,6 +159,16 @@ class CategoricalSampler:
             ("max_context", self.max_context, f"at most {MAX_SUFFIX_LEN} for images of that size"),
         )
         return limits_T
+
+    def _check_digits(self, layout: TokenLayout) -> None:
+        most, wanted = len(layout.digits), self.context_digits
+        if wanted is None or wanted <= most:
+            return
+        allowed = f"1 ... {most}, the digits of a token" if most else "null: tokens have no digits"
+        raise ConfigError(
+            f"sampler.context_digits={wanted}: with this tokenizer it must be {allowed}; type "
+            f"sampler.context_digits={most or 'null'}"
+        )
 
 
 def _is_count(value: Any) -> bool:

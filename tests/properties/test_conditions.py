@@ -1,0 +1,171 @@
+"""Anchors, labels and coarse contexts: compiled and defined give the same tokens and trace."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imagegram.generators.conditioned import ConditionedGenerator
+from imagegram.generators.conditions import is_conditioned
+from imagegram.generators.ngram import FittedNgram
+from imagegram.indexes.format import IndexShard
+from imagegram.samplers.categorical import MATCHING, CategoricalSampler
+from imagegram.stages.coarse import write_coarse
+from imagegram.tokenizers.layout import TokenLayout
+from tests.generation import assert_same, fit, labelled, with_orders
+
+DIGITS = (4, 8, 8, 250)
+LAYOUTS = (
+    TokenLayout.sequence(6, digits=DIGITS),
+    replace(TokenLayout.pyramid((1, 2)), digits=DIGITS),
+)
+#: The last two differ in their least digits only; ids from 256 on sort by their lower byte.
+ALPHABETS = ([7], [0, 1], [1, 128, 255], [0, 256, 257, 63999], [40, 41, 300, 301])
+RUNS = settings(max_examples=80, deadline=None)
+
+
+@dataclass(frozen=True)
+class Case:
+    shards: list[list[list[int]]]
+    labels: list[int]
+    sampler: CategoricalSampler
+    layout: TokenLayout
+    seed: int
+    samples: np.ndarray
+    row: list[int]
+
+    def naive(self, root: str) -> FittedNgram:
+        model = fit(Path(root), self.shards, engine="naive")
+        return labelled(model, self.labels)
+
+    def native(
+        self, naive: FittedNgram, root: str, *, ordered: bool = True, **memo: int
+    ) -> FittedNgram:
+        """The compiled engine, with what ``prepared`` would make and a memo of a given size."""
+        model = replace(naive, engine="native")
+        contexts, divisor = model.shards, 1
+        if self.sampler.context_digits is not None:
+            divisor = int(np.prod(DIGITS[: len(DIGITS) - self.sampler.context_digits]))
+        if divisor > 1:
+            contexts = tuple(_coarse(model.shards, divisor, Path(root)))
+        orders = with_orders(replace(model, shards=contexts), Path(root), aligned=True).orders
+        made = ConditionedGenerator(
+            shards=model.shards,
+            contexts=contexts,
+            divisor=divisor,
+            orders=orders if ordered else (),
+            labels=model.labels,
+            **memo,
+        )
+        label = None if self.sampler.label is None else "label"
+        vars(model)["_conditioned_made"] = {(divisor, label): made}
+        return model
+
+    def generate(self, model: FittedNgram, **overrides):
+        given = {"sampler": self.sampler, "layout": self.layout, "samples": self.samples}
+        return model.generate(**(given | overrides), seed=self.seed)
+
+
+def _coarse(shards: tuple[IndexShard, ...], divisor: int, root: Path) -> list[IndexShard]:
+    folders = [root / f"coarse{s}" for s in range(len(shards))]
+    for folder in folders:
+        folder.mkdir()
+    return [write_coarse(shard, divisor, out) for shard, out in zip(shards, folders, strict=True)]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    layout = draw(st.sampled_from(LAYOUTS))
+    size = layout.num_tokens
+    token = st.sampled_from(draw(st.sampled_from(ALPHABETS)))
+    beginnings = draw(st.lists(st.lists(token, min_size=2, max_size=2), min_size=1, max_size=3))
+    ends = st.lists(token, min_size=size - 2, max_size=size - 2)
+    document = st.tuples(st.sampled_from(beginnings), ends).map(lambda two: two[0] + two[1])
+    shards = draw(st.lists(st.lists(document, min_size=1, max_size=5), min_size=1, max_size=3))
+    if draw(st.booleans()):  # duplicates, and a shard that equals another
+        shards.append(shards[0] * draw(st.integers(1, 3)))
+    count = sum(map(len, shards))
+    labels = draw(st.lists(st.integers(-1, 2), min_size=count, max_size=count))
+    labels[draw(st.integers(0, count - 1))] = 3  # perhaps the only one of its label
+    sampler = CategoricalSampler(
+        name="drawn",
+        temperature=draw(st.sampled_from([0.0, 0.9])),
+        top_k=draw(st.sampled_from([None, 2])),
+        max_context=draw(st.integers(1, size + 2)),
+        min_count=draw(st.sampled_from([1, 1, 2, 3, 6])),
+        count_documents=draw(st.booleans()),
+        matching=draw(st.sampled_from(MATCHING)),
+        anchor=draw(st.sampled_from([0, 1, 2, 3, size, size + 3])),
+        label=draw(st.sampled_from([None, None, "*", "name3"])),
+        label_tokens=draw(st.sampled_from([1, 2, size + 1])),
+        context_digits=draw(st.sampled_from([None, None, 1, 2, 3, 4])),
+    )
+    if not is_conditioned(sampler):
+        sampler = replace(sampler, anchor=1)
+    samples = np.array(draw(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=3)), "u8")
+    row = draw(st.lists(st.one_of(token, st.just(9)), min_size=size, max_size=size))
+    return Case(shards, labels, sampler, layout, draw(st.integers(0, 2**64 - 1)), samples, row)
+
+
+@given(cases(), st.sampled_from([1, 5, 256]), st.sampled_from([1, 3, 1000]), st.booleans())
+@RUNS
+def test_native_is_the_reference(case: Case, frequent: int, entries: int, ordered: bool) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        naive = case.naive(root)
+        native = case.native(naive, root, frequent=frequent, memo_entries=entries, ordered=ordered)
+        assert_same(case.generate(naive), case.generate(native, workers=2))
+        rows_BT = np.array([case.row, case.shards[0][0], case.shards[-1][-1]], dtype=np.uint16)
+        forced = {"sampler": case.sampler, "layout": case.layout, "seed": case.seed}
+        assert_same(
+            (rows_BT, naive.replay(rows_BT, **forced)), (rows_BT, native.replay(rows_BT, **forced))
+        )
+
+
+@given(cases())
+@RUNS
+def test_replay_is_generation_and_a_sample_stands_alone(case: Case) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        model = case.native(case.naive(root), root)
+        tokens_BT, trace = case.generate(model, workers=2)
+        forced = {"sampler": case.sampler, "layout": case.layout, "seed": case.seed}
+        replayed = model.replay(tokens_BT, **forced, samples=case.samples)
+        assert_same((tokens_BT, trace), (tokens_BT, replayed))
+        alone = [
+            case.generate(model, samples=case.samples[i : i + 1])[0] for i in range(len(tokens_BT))
+        ]
+        np.testing.assert_array_equal(tokens_BT, np.concatenate(alone))
+
+
+@given(cases())
+@RUNS
+def test_sources_keep_the_conditions(case: Case) -> None:
+    """From plain lists: label, and the anchor wherever one document alone is enough for it."""
+    case = replace(case, sampler=replace(case.sampler, min_count=1))
+    with tempfile.TemporaryDirectory() as root:
+        model = case.native(case.naive(root), root)
+        tokens_BT, trace = case.generate(model)
+    documents = [document for shard in case.shards for document in shard]
+    names = sorted({f"name{label}" for label in case.labels if label >= 0})
+    digits = case.sampler.context_digits or len(DIGITS)
+    coarse = [case.layout.coarse(np.array(document), digits).tolist() for document in documents]
+    for b, row in enumerate(tokens_BT.tolist()):
+        beginning = case.layout.coarse(np.array(row), digits).tolist()
+        wanted = case.sampler.label
+        if wanted == "*":
+            wanted = names[int(case.samples[b]) % len(names)]
+        for t in range(len(row)):
+            allowed = range(len(documents))
+            if wanted is not None and t < case.sampler.label_tokens:
+                allowed = [d for d in allowed if f"name{case.labels[d]}" == wanted]
+            anchor = min(case.sampler.anchor, t)
+            while not any(coarse[d][:anchor] == beginning[:anchor] for d in allowed):
+                anchor -= 1
+            source = int(trace.source_document[b, t])
+            assert source in allowed
+            assert coarse[source][:anchor] == beginning[:anchor]
+            assert documents[source][trace.source_position[b, t]] == row[t]
