@@ -17,8 +17,8 @@ class Throughput:
         """Log the seconds, and the rate unless the stage was found in the cache."""
         record = run.records[name]
         values = {f"{name}/duration_s": record.duration_s}
-        facts = handle.artifact.facts
         if not record.hit and name == "generate":
+            facts = handle.artifact.facts
             tokens = facts["num_images"] * facts["num_tokens"]
             values[f"{name}/tokens_per_s"] = tokens / record.duration_s
         run.mirror.scalars(values)
