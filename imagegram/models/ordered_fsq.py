@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from imagegram.models.quantizers import FiniteScalarQuantizer
-from imagegram.models.transformer import Transformer
+from imagegram.models.transformer import Head, Transformer
 
 
 class OrderedFsq(nn.Module):
@@ -80,7 +80,7 @@ class OrderedFsq(nn.Module):
         self.register_positions = nn.Parameter(torch.empty(num_registers, width))
         self.queries = nn.Parameter(torch.empty(self.num_patches, width))
         self.decoder = Transformer(width=width, depth=decoder_depth, num_heads=num_heads)
-        self.to_pixels = nn.Linear(width, patch_pixels)
+        self.to_pixels = Head(width, patch_pixels)
         mask = encoder_mask(self.num_patches, num_registers)
         self.register_buffer("mask", mask, persistent=False)
 

@@ -20,8 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: Standard deviation of fresh weights.
-_STD: Final = 0.02
+#: Standard deviation of fresh embeddings, beside features of deviation one.
+_EMBEDDING_STD: Final = 1.0
+#: How much smaller a head begins than other matrices: the first steps are not for unlearning noise.
+_HEAD_SCALE: Final = 0.1
 
 
 class Attention(nn.Module):
@@ -113,20 +115,27 @@ class Transformer(nn.Module):
         return out
 
 
+class Head(nn.Linear):
+    """The last layer of a network; it begins small."""
+
+
 def initialize(network: nn.Module, *, seed: int) -> None:
     """Fresh weights, decided by the seed and the order of the parameters alone.
 
-    Matrices and embeddings are normal with deviation 0.02; those that end a residual branch are
-    smaller by the root of how many branches their transformer adds up; gains are one, biases zero.
+    Matrices keep the size of what they read (deviation one over the root of its length); those that
+    end a residual branch are smaller by the root of how many branches their transformer adds up.
+    A :class:`Head` is ten times smaller. Embeddings have deviation one, gains are one, biases zero.
     """
     generator = torch.Generator().manual_seed(seed)
-    branches = {
-        id(parameter): 2 * len(module.blocks)
+    scales = {
+        id(parameter): (2 * len(module.blocks)) ** -0.5
         for module in network.modules()
         if isinstance(module, Transformer)
         for name, parameter in module.named_parameters()
         if name.endswith(("attention.out.weight", "mlp.out.weight"))
     }
+    heads = (module for module in network.modules() if isinstance(module, Head))
+    scales |= {id(head.weight): _HEAD_SCALE for head in heads}
     norms = {
         id(parameter)
         for module in network.modules()
@@ -140,7 +149,9 @@ def initialize(network: nn.Module, *, seed: int) -> None:
             elif name.endswith("bias"):
                 parameter.zero_()
             else:
-                std = _STD / math.sqrt(branches.get(id(parameter), 1))
+                std = _EMBEDDING_STD
+                if name.endswith("weight"):
+                    std = scales.get(id(parameter), 1.0) / math.sqrt(parameter.shape[1])
                 parameter.normal_(0.0, std, generator=generator)
 
 

@@ -185,8 +185,8 @@ class TrainingModule(LightningModule):
 
     def on_train_end(self) -> None:
         """Write state and history."""
-        if self.trainer.global_rank:
-            return
+        if self.trainer.global_rank or self.steps_done < self.course.last_step:
+            return  # interrupted: what is missing is noticed by the stage
         network = self.average.module.eval()
         scores = self.course.objective.validate(network, self.course.validation, self.device)
         self.history.append({"step": self.steps_done, **scores})
