@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +60,7 @@ class FlexTokTokenizer:
         hub_repo: page of the hub that has the weights.
         hub_revision: its branch, tag or commit.
         checkpoint: safetensors file with the weights; None: they are fetched from the hub.
-        num_tokens: how many of the first tokens are kept.
+        num_tokens: how many of the first tokens are kept; None: all.
         image_size: side of the pictures that the model was trained on, in pixels.
         interpolation: ``bicubic``, as the paper's evaluation; ``bilinear``, as the helpers of the
             package load images.
@@ -87,7 +87,7 @@ class FlexTokTokenizer:
     hub_repo: str = "EPFL-VILAB/flextok_d18_d28_dfn"
     hub_revision: str = "main"
     checkpoint: str | None = None
-    num_tokens: int = PUBLISHED.num_registers
+    num_tokens: int | None = None
     image_size: int = 256
     interpolation: str = "bicubic"
     posterior: str = "mode"
@@ -108,6 +108,8 @@ class FlexTokTokenizer:
         require_choice("posterior", self.posterior, ("mode", "sample"))
         require_choice("dtype", self.dtype, ("float32", "bfloat16"))
         require_choice("attention", self.attention, ("auto", "flex", "sdpa"))
+        if self.num_tokens is None:
+            object.__setattr__(self, "num_tokens", self._all_numbers.num_registers)
         for name in ("num_tokens", "timesteps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"tokenizer.{name}={getattr(self, name)} must be at least 1")
@@ -118,6 +120,10 @@ class FlexTokTokenizer:
             )
         if self.checkpoint is None:
             self._require_length(PUBLISHED)
+
+    @property
+    def _length(self) -> int:
+        return cast(int, self.num_tokens)
 
     def identity(self) -> dict[str, Any]:
         """Content of the weights, or their page while there are none, preprocessing, decoding."""
@@ -131,7 +137,7 @@ class FlexTokTokenizer:
             "version": self.VERSION,
             "weights": weights,
             "config": config,
-            "num_tokens": self.num_tokens,
+            "num_tokens": self._length,
             "image_size": self.image_size,
             "interpolation": self.interpolation,
             "posterior": self.posterior,
@@ -144,7 +150,7 @@ class FlexTokTokenizer:
     @property
     def layout(self) -> TokenLayout:
         """An ordered sequence; one digit of an id a dimension of the FSQ code."""
-        return TokenLayout.sequence(self.num_tokens, digits=self._numbers.levels)
+        return TokenLayout.sequence(self._length, digits=self._numbers.levels)
 
     @property
     def vocab_size(self) -> int:
@@ -200,7 +206,7 @@ class FlexTokTokenizer:
     def encode_batch(self, prepared_B: NDArray[Any]) -> Tokens:
         """(B, S, S, 3) uint8 prepared images to (B, T) uint16 ids."""
         ids = self._model.encode(prepared_B, sample_posterior=self.posterior == "sample")
-        return np.ascontiguousarray(ids[:, : self.num_tokens])
+        return np.ascontiguousarray(ids[:, : self._length])
 
     def encode(self, image: Images) -> tuple[Tokens, int]:
         """(T,) uint16 ids of one image, and 0: nothing is clipped."""
@@ -243,10 +249,14 @@ class FlexTokTokenizer:
         return np.stack([resize(picture, side) for picture in pictures])
 
     @property
-    def _numbers(self) -> Numbers:
+    def _all_numbers(self) -> Numbers:
         if self.checkpoint is None:
             return PUBLISHED
-        numbers = _read_numbers(self.checkpoint, file_stamp(_existing(self.checkpoint)))
+        return _read_numbers(self.checkpoint, file_stamp(_existing(self.checkpoint)))
+
+    @property
+    def _numbers(self) -> Numbers:
+        numbers = self._all_numbers
         self._require_length(numbers)
         return numbers
 
@@ -266,7 +276,7 @@ class FlexTokTokenizer:
         return load_model(self.checkpoint, runtime)
 
     def _require_length(self, numbers: Numbers) -> None:
-        if self.num_tokens > numbers.num_registers:
+        if self._length > numbers.num_registers:
             raise ConfigError(
                 f"tokenizer.num_tokens={self.num_tokens}: the model has {numbers.num_registers} "
                 f"tokens an image; type tokenizer.num_tokens={numbers.num_registers}"
