@@ -116,7 +116,8 @@ class OrderedTokenizer:
     def _steps(self) -> NDArray[np.float64]:
         """(T, 3) of the quantization: as fine as the digits allow, finer for later tokens."""
         reach = SIDE * math.sqrt(3) / (1 + np.arange(self.num_tokens)) ** 0.6
-        return reach[:, None] * np.array([1.0, 0.4, 0.3]) / (np.array(self.digits) // 2)
+        limits = np.array(self.digits) // 2
+        return np.asarray(reach[:, None] * np.array([1.0, 0.4, 0.3]) / limits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,4 +180,4 @@ def _zigzag() -> NDArray[np.int64]:
     """(64, 2) row and column of the coefficients, coarse to fine."""
     places = [(row, column) for row in range(SIDE) for column in range(SIDE)]
     places.sort(key=lambda at: (sum(at), at[0] if sum(at) % 2 else at[1]))
-    return np.array(places)
+    return np.array(places, dtype=np.int64)

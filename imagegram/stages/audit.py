@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,10 @@ from imagegram.stages.tokens import TokenSet
 #: What the run folder holds beside the files of any run.
 AUDIT: Final = "audit.json"
 IMAGES: Final = "images.jsonl"
+#: Curves over something else than images, of which there may be as many.
+_NO_IMAGES: Final = re.compile(
+    r".*_(by_position|edges|level\d+)|(novelty|code_length|id_entropy|codebook_.*|prefix_.*)"
+)
 COLLAGES: Final = "collages"
 #: Of ``Source.jpeg_quality``: that of the audited files.
 AUTO: Final = 0
@@ -250,6 +255,8 @@ def _agreement(exp: Experiment, tokens: TokenSet, sets: Mapping[str, Any]) -> di
 
 def _level_names(exp: Experiment) -> list[str]:
     layout = exp.tokenizer.layout
+    if layout.is_ordered:
+        return [f"{layout.num_tokens} tokens"]
     return [f"{h}x{w}" for h, w in zip(layout.heights, layout.widths, strict=True)]
 
 
@@ -336,7 +343,8 @@ def _write_images(
     names = [
         name
         for name in curves.get("generated", {})
-        if all(len(of[name]) == sizes[which] for which, of in curves.items() if name in of)
+        if not _NO_IMAGES.fullmatch(name)
+        and all(len(of[name]) == sizes[which] for which, of in curves.items() if name in of)
     ]
     with path.open("w") as lines:
         for number, file in enumerate(metadata):

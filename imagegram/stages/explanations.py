@@ -229,7 +229,7 @@ _PATTERNS: Final = (
     (
         r"copied_through_k(\d+)_rate",
         "Copying",
-        "Samples whose first {} tokens are those of a training image. Higher: more copying.",
+        "Samples whose prefix of length {} is a training image's. Higher: more copying.",
         "percent",
     ),
     (
@@ -296,15 +296,15 @@ _PATTERNS: Final = (
     (
         r"prefix_psnr_k(\d+)",
         "Tokenizer",
-        "Images decoded from their first {} tokens alone beside their original files, in dB. "
-        "Higher is closer.",
+        "Images decoded from their prefix of length {} beside their original files, in dB. Higher "
+        "is closer.",
         "number",
     ),
     (
         r"prefix_jpeg_psnr_k(\d+)",
         "Tokenizer",
-        "JPEG files of the bits of {} tokens beside the same originals, in dB; headers and tables "
-        "are not counted.",
+        "JPEG of as many bits as a prefix of length {} beside the same originals, in dB; its "
+        "headers and tables are not counted.",
         "number",
     ),
     (

@@ -266,7 +266,7 @@ def _tokens_said(readings: Sequence[Reading], at: Circumstances) -> list[tuple[s
     ]
     ways = _ways(at)
     kept = [
-        f"{way} {share['all']:.1%} ({_levels(share['levels'], at.level_names)})"
+        f"{way} {share['all']:.1%}{_levels(share['levels'], at.level_names)}"
         for which, way in ways.items()
         if (share := at.agreement.get(which))
     ]
@@ -293,7 +293,9 @@ def _ways(at: Circumstances) -> dict[str, str]:
 
 
 def _levels(shares: Sequence[float], names: Sequence[str]) -> str:
-    return ", ".join(f"{name}: {share:.1%}" for name, share in zip(names, shares, strict=True))
+    """Shares by level in brackets; nothing where one level holds all tokens."""
+    told = ", ".join(f"{name}: {share:.1%}" for name, share in zip(names, shares, strict=True))
+    return f" ({told})" if len(names) > 1 else ""
 
 
 def _results_said(readings: Sequence[Reading], at: Circumstances) -> list[tuple[str, str]]:

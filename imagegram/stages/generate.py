@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 from imagegram import pictures
 from imagegram.generators.trace import check_counts
 from imagegram.images import decode_image
-from imagegram.protocols import Context, DocumentSource, FittedGenerator, Sampler, Tokenizer
+from imagegram.protocols import (
+    BatchTokenizer,
+    Context,
+    DocumentSource,
+    FittedGenerator,
+    Sampler,
+    Tokenizer,
+)
 from imagegram.records import Images, Tokens, Trace
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import Artifact
@@ -42,10 +49,12 @@ class SampleSet:
     Attributes:
         artifact: on disk.
         documents: the token set that they were drawn from; None for samples.
+        tokenizer: that of the documents: knows what of a file it sees.
     """
 
     artifact: Artifact
     documents: Any = None
+    tokenizer: Tokenizer | None = None
 
     def identity(self) -> str:
         """kind/digest of the artifact."""
@@ -73,7 +82,7 @@ class SampleSet:
 
     @cached_property
     def originals(self) -> Images | None:
-        """(B, S, S, 3) uint8: the files, decoded and resized as the tokenizer does (bilinear)."""
+        """(B, S, S, 3) uint8: the files, as the tokenizer sees them, resized (bilinear)."""
         if not isinstance(self.documents, TokenSet):
             return None
         from imagegram.tokenizers.resampling import resize
@@ -81,7 +90,15 @@ class SampleSet:
         side = self.images.shape[1]
         drawn = np.load(self.artifact.path / "documents.npy")
         files = (decode_image(self.documents.original(int(document))) for document in drawn)
-        return np.stack([resize(pixels, side) for pixels in files])
+        return np.stack([resize(self._seen(pixels), side) for pixels in files])
+
+    def _seen(self, pixels: Images) -> Images:
+        """What a tokenizer keeps of a file when it prepares pictures, as the middle square."""
+        if not isinstance(self.tokenizer, BatchTokenizer):
+            return pixels
+        prepared = self.tokenizer.prepare(pixels)
+        is_picture = prepared.dtype == np.uint8 and prepared.shape[2:] == (3,)
+        return prepared if is_picture else pixels
 
     @cached_property
     def trace(self) -> Trace:
@@ -122,7 +139,7 @@ class Generate:
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Sample, decode, write."""
-        model = self.model.prepared(self.sampler, context)
+        model = self.model.prepared(self.sampler, context, self.tokenizer.layout)
         samples = np.arange(self.num_samples, dtype=np.uint64)
 
         def make(start: int, stop: int) -> tuple[Tokens, Trace]:
@@ -175,7 +192,7 @@ class Replay:
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Choose documents, replay, decode, write."""
-        model = self.model.prepared(self.sampler, context)
+        model = self.model.prepared(self.sampler, context, self.tokenizer.layout)
         chosen = select_documents(self.documents.num_documents, self.seed)[: self.num_images]
         np.save(out / "documents.npy", chosen)
 
@@ -198,7 +215,7 @@ class Replay:
 
     def load(self, artifact: Artifact) -> SampleSet:
         """Open the replayed documents."""
-        return SampleSet(artifact=artifact, documents=self.documents)
+        return SampleSet(artifact=artifact, documents=self.documents, tokenizer=self.tokenizer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +250,7 @@ class Decode:
 
     def load(self, artifact: Artifact) -> SampleSet:
         """Open the images."""
-        return SampleSet(artifact=artifact, documents=self.documents)
+        return SampleSet(artifact=artifact, documents=self.documents, tokenizer=self.tokenizer)
 
 
 def select_documents(num_documents: int, seed: int) -> NDArray[np.int64]:

@@ -90,6 +90,7 @@ def write_report(folder: Path, inputs: ReportInputs) -> Path:
     page = environment.get_template("report.html.j2").render(
         inputs=inputs,
         css=Markup((_TEMPLATES / "report.css").read_text()),
+        is_ordered=layout.is_ordered,
         samples=inputs.generated.images[:_SHOWN_SAMPLES],
         num_samples=inputs.generated.num_images,
         cards=cards,

@@ -217,3 +217,14 @@ def test_a_stream_has_gaps_where_nothing_was_copied() -> None:
     ]
     heights = {classes: height for classes, _, _, _, height, _ in bands}
     assert heights["s0"] < heights["s1"] < 10
+
+
+@pytest.mark.parametrize(
+    ("moved", "place"), [(0, "token 1, same place"), (2, "token 3, moved by -2")]
+)
+def test_a_title_of_ordered_tokens_has_a_rank_and_no_place(moved: int, place: str) -> None:
+    layout = TokenLayout.sequence(8)
+    painter = ProvenancePainter(traced=copied(layout, moved=moved), layout=layout)
+    svg = painter.ribbon(0)
+    assert f"from {place}<" in svg
+    assert "sources along the tokens in their order" in svg

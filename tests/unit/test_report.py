@@ -26,7 +26,7 @@ from imagegram.stages.pairs import find_pairs, read_pairs, write_pairs
 from imagegram.stages.provenance import trace_samples
 from imagegram.stages.report import ReportInputs, write_report
 from imagegram.stages.report_copies import small_url
-from imagegram.stages.report_figures import heat_sections
+from imagegram.stages.report_figures import chart_sections, heat_sections
 from imagegram.stages.report_tables import calibration_table, score_groups, stage_rows
 from imagegram.store.artifacts import Artifact
 from imagegram.store.manifest import FileEntry, Manifest
@@ -244,7 +244,7 @@ def test_a_value_beyond_an_end_is_drawn_at_the_margin() -> None:
 
 def test_a_card_shows_cells_sources_and_ribbons_of_its_sample(tmp_path: Path) -> None:
     html = write_report(tmp_path, inputs()).read_text()
-    cards = re.findall(r'<article class="copy">.*?</article>', html, re.DOTALL)
+    cards = re.findall(r'<article class="copy[^"]*">.*?</article>', html, re.DOTALL)
     assert len(cards) == 4
     exact = cards[0]
     assert "exact copy" in exact
@@ -265,10 +265,13 @@ def test_without_a_trace_the_pairs_stand_alone(tmp_path: Path) -> None:
 def test_an_ordered_sequence_has_no_places_in_the_picture(tmp_path: Path) -> None:
     tokenizer = SimpleNamespace(layout=TokenLayout.sequence(LAYOUT.num_tokens))
     html = write_report(tmp_path, inputs(tokenizer=tokenizer, curves={})).read_text()
-    cards = re.findall(r'<article class="copy">.*?</article>', html, re.DOTALL)
+    cards = re.findall(r'<article class="copy[^"]*">.*?</article>', html, re.DOTALL)
     assert [card.count('class="ribbon"') for card in cards] == [1] * 4
     assert [card.count('class="plate"') for card in cards] == [1] * 4  # the sample itself
     assert "15 tokens" in cards[0]
+    assert re.search(r"from token \d+, (same place|moved by [+-]\d+)<", cards[0])
+    assert "row" not in re.findall(r"<title>(.*?)</title>", cards[0])[0]
+    assert 'id="colours"' not in html
 
 
 @pytest.mark.parametrize(("side", "shown"), [(2, 64), (64, 64), (100, 100), (256, 64)])
@@ -387,11 +390,40 @@ def test_maps_are_means_over_channels_on_one_scale() -> None:
     np.testing.assert_array_equal(theirs["image"], expected)
 
 
-def test_a_code_length_is_cut_into_levels_and_a_sequence_is_a_strip() -> None:
+def test_a_code_length_is_cut_into_levels() -> None:
+    (section,) = heat_sections({"generated": {"code_length": np.arange(15.0)}}, LAYOUT)
+    assert [level["maps"][0]["mean"] for level in section["levels"]] == [1.0, 8.5]
+    assert heat_sections({"generated": {"novelty": np.arange(15.0)}}, LAYOUT) == []
+
+
+# ----------------------------------------------------------------------------------------- ordered
+
+
+def test_positions_of_ordered_tokens_are_told_by_curves_and_not_by_maps() -> None:
     layout = TokenLayout.sequence(5)
-    (section,) = heat_sections({"generated": {"code_length": np.arange(5.0)}}, layout)
-    (level,) = section["levels"]
-    assert level["is_strip"]
-    assert level["maps"][0]["image"].shape == (1, 5, 3)
-    assert level["maps"][0]["mean"] == 2.0
-    assert heat_sections({"generated": {"novelty": np.arange(5.0)}}, layout) == []
+    curves = {"generated": {"code_length": np.arange(5.0), "forced_by_position": np.ones(5)}}
+    assert heat_sections(curves, layout) == []
+    (section,) = chart_sections(curves, layout)
+    assert section["title"] == "By prefix position"
+    labels = [chart["label"] for chart in section["charts"]]
+    assert labels == ["forced steps", "cost under the n-gram, bits"]
+    assert ">4<" in section["charts"][1]["svg"]  # the scale ends at the dearest position
+    assert chart_sections(curves, LAYOUT) == []
+
+
+def test_prefixes_are_drawn_beside_jpeg_with_gaps_where_it_does_not_fit() -> None:
+    real = {
+        "prefix_lengths": np.array([1.0, 2.0, 4.0, 5.0]),
+        "prefix_psnr": np.array([12.5, 13.0, 15.0, 16.0]),
+        "prefix_jpeg_psnr": np.array([np.nan, np.nan, 14.0, 17.5]),
+    }
+    curves = {"generated": {"id_entropy": np.ones(5)}, "floor": real, "ceiling": real}
+    section = chart_sections(curves, TokenLayout.sequence(5))[-1]
+    assert section["title"] == "Reconstruction by prefix length"
+    assert ("jpeg", "JPEG of as many bits") in section["keys"]
+    (chart,) = section["charts"]
+    svg = str(chart["svg"])
+    (jpeg,) = re.findall(r'<path class="jpeg" d="([^"]+)"', svg)
+    assert jpeg.count("M") == jpeg.count("L") == 1
+    texts = re.findall(r">([\d.]+)</text>", svg)
+    assert texts == ["12", "15", "18", "1", "2", "4", "5"]
