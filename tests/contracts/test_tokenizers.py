@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +12,12 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from imagegram import schema
-from imagegram.protocols import Tokenizer
+from imagegram.errors import TokenError
+from imagegram.protocols import BatchTokenizer, Tokenizer
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.store.fingerprint import canonical_json, identity
 from tests.conftest import compose
-from tests.pictures import noise
+from tests.pictures import context, noise
 
 NAMES = sorted(path.stem for path in schema.CONF.glob("tokenizer/*.yaml"))
 ODD = noise(3, size=50)[:37, :11]
@@ -27,10 +30,26 @@ IMAGES = [
 ]
 
 
-@pytest.fixture(params=NAMES)
-def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    built: Tokenizer = instantiate(compose(f"tokenizer={request.param}").tokenizer, _convert_="all")
+#: Learned in seconds; the weights of the others are fetched, or take a GPU.
+TRAINED = ("ordered_fsq_tiny",)
+
+
+def build(name: str) -> Tokenizer:
+    built: Tokenizer = instantiate(compose(f"tokenizer={name}").tokenizer, _convert_="all")
     return built
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Every tokenizer that can have its weights here."""
+    outputs = tmp_path_factory.mktemp("weights")
+    cfg = compose(f"tokenizer={request.param}", "debug=tiny", f"paths.outputs={outputs}")
+    corpus = instantiate(cfg.corpus, _convert_="all")
+    recipe = build(request.param)
+    stage = recipe.fit(corpus)
+    if stage is not None and request.param not in TRAINED:
+        pytest.skip("its weights are neither here nor quickly trained; it has tests of its own")
+    return recipe if stage is None else context(outputs).make(stage)
 
 
 def test_ids_have_the_declared_shape_and_range(tokenizer: Tokenizer) -> None:
@@ -57,13 +76,47 @@ def test_decoding_is_independent_of_the_batch(tokenizer: Tokenizer) -> None:
     assert together.dtype == np.uint8
     assert together.shape[0] == len(IMAGES)
     assert together.shape[3] == 3
+    assert together.shape[1] == tokenizer.image_size
     for row, image in enumerate(together):
         np.testing.assert_array_equal(tokenizer.decode(tokens[row : row + 1])[0], image)
     assert tokenizer.decode(tokens[:0]).shape == (0, *together.shape[1:])
     assert tokenizer.decode(tokens[:1], output_size=24).shape == (1, 24, 24, 3)
 
 
+def test_batches_and_single_images_get_the_same_ids(tokenizer: Tokenizer) -> None:
+    if not isinstance(tokenizer, BatchTokenizer):
+        pytest.skip("it has no network")
+    prepared = np.stack([tokenizer.prepare(image) for image in IMAGES])
+    for row, image in zip(tokenizer.encode_batch(prepared), IMAGES, strict=True):
+        np.testing.assert_array_equal(row, tokenizer.encode(image)[0])
+
+
+def test_a_shorter_one_writes_the_first_tokens_of_its_encoder(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encoder.encoder == tokenizer.encoder
+    if not tokenizer.layout.is_ordered:
+        pytest.skip("it has one length")
+    short = replace(tokenizer, num_tokens=3)  # type: ignore[type-var]
+    assert short.num_tokens == short.layout.num_tokens == 3
+    assert identity(short.encoder) == identity(tokenizer.encoder)
+    for image in IMAGES:
+        whole = tokenizer.encoder.encode(image)[0]
+        np.testing.assert_array_equal(short.encode(image)[0], whole[:3])
+        np.testing.assert_array_equal(
+            short.decode(whole[None, :3]), tokenizer.encoder.decode(whole[None, :3])
+        )
+
+
+def test_ids_outside_the_vocabulary_are_never_wrapped(tokenizer: Tokenizer) -> None:
+    tokens = tokenizer.encode(IMAGES[0])[0][None].copy()
+    for wrong in (tokenizer.vocab_size, EOS_TOKEN_ID):
+        tokens[0, 1] = wrong
+        with pytest.raises(TokenError, match=f"id {wrong} of image 0"):
+            tokenizer.decode(tokens)
+
+
 def test_decode_of_encode_is_exact_where_nothing_clips(tokenizer: Tokenizer) -> None:
+    if tokenizer.layout.is_ordered:
+        pytest.skip("it keeps what matters most, not everything")
     for image in IMAGES:
         tokens, num_clipped = tokenizer.encode(image)
         (decoded,) = tokenizer.decode(tokens[None])
@@ -72,7 +125,9 @@ def test_decode_of_encode_is_exact_where_nothing_clips(tokenizer: Tokenizer) -> 
         assert np.count_nonzero(decoded != np.asarray(target)) <= num_clipped
 
 
-def test_it_travels_and_has_an_identity(tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_it_travels_and_has_an_identity(name: str) -> None:
+    tokenizer = build(name)
     again = pickle.loads(pickle.dumps(tokenizer))
     assert canonical_json(identity(again)) == canonical_json(identity(tokenizer))
     assert hash(tokenizer) == hash(again)
