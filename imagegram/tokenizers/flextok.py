@@ -62,8 +62,8 @@ class FlexTokTokenizer:
         checkpoint: safetensors file with the weights; None: they are fetched from the hub.
         num_tokens: how many of the first tokens are kept; None: all.
         image_size: side of the pictures that the model was trained on, in pixels.
-        interpolation: ``bicubic``, as the paper's evaluation; ``bilinear``, as the helpers of the
-            package load images.
+        interpolation: of the shorter side to ``image_size``: ``bicubic``, or ``bilinear`` as the
+            package's helper for demonstrations. The margin of the longer side is cut off.
         posterior: latents of the VAE: their ``mode``, or a ``sample`` seeded by the image.
         timesteps: steps of the flow that paints.
         guidance_scale: weight of the tokens against no tokens; 1 is no guidance.
