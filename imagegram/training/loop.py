@@ -73,7 +73,7 @@ class TrainingModule(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.course, self.cores = course, cores
-        self.losses: list[Tensor] = []
+        self.noted: list[Tensor] = []  # loss and gradient norm of the steps since the last point
         self.history: list[dict[str, float]] = []
 
     def configure_model(self) -> None:
@@ -134,7 +134,7 @@ class TrainingModule(LightningModule):
             group["lr"] = self.course.optimization.rate(self.steps_done)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """One step; the gradient is clipped here, and not by Lightning, which cannot share it."""
+        """One step by hand: Lightning's own could not share a batch among cores."""
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         if self.device.type == "cpu" and self.trainer.world_size == 1:
@@ -142,10 +142,10 @@ class TrainingModule(LightningModule):
         else:
             loss = self.course.objective.loss(self._fast[0], batch)
             self.manual_backward(loss)
-        self.losses.append(loss.detach())
-        norm = self.course.optimization.max_norm
-        self.clip_gradients(optimizer, gradient_clip_val=norm, gradient_clip_algorithm="norm")
+        limit = self.course.optimization.max_norm
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
         optimizer.step()
+        self.noted.append(torch.stack((loss.detach().float(), norm.float())))
 
     def _share_among_cores(self, batch: tuple[Tensor, ...]) -> Tensor:
         """Loss and gradient as the sum of small shares, each on one core; equal for any cores."""
@@ -169,19 +169,21 @@ class TrainingModule(LightningModule):
         """Average the weights; note the loss now and then."""
         self.average.update_parameters(self.network)
         if self.steps_done % POINT_STEPS == 0 or self.steps_done == self.course.last_step:
-            self._note_loss()
+            self._note_point()
 
-    def _note_loss(self) -> None:
-        mean: Tensor = self.trainer.strategy.reduce(torch.stack(self.losses).float().mean())
-        loss, step = float(mean), self.steps_done
+    def _note_point(self) -> None:
+        """The means since the last point, of all devices."""
+        mean: Any = self.trainer.strategy.reduce(torch.stack(self.noted).mean(dim=0))
+        (loss, norm), step = mean.tolist(), self.steps_done
         if not math.isfinite(loss):
             raise StageError(
                 f"training diverged: the loss is {loss} before step {step}; type a smaller "
                 "tokenizer.learning_rate or more tokenizer.warmup_steps"
             )
         rate = self.course.optimization.rate(step - 1)
-        self.history.append({"step": step, "train/loss": loss, "train/learning_rate": rate})
-        self.losses.clear()
+        point = {"train/loss": loss, "train/gradient_norm": norm, "train/learning_rate": rate}
+        self.history.append({"step": step, **point})
+        self.noted.clear()
 
     def on_train_end(self) -> None:
         """Write state and history."""
