@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from imagegram.corpora.folder import FolderCorpus
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.images import decode_image
 from imagegram.records import Images, Tokens
+from imagegram.stages.audit import _write_images
 from imagegram.stages.audited import AuditedCorpus, open_images, open_tokens
 from imagegram.stages.findings import (
     AS_HELD_OUT,
@@ -495,3 +498,29 @@ def test_words_are_taken() -> None:
 def test_words_that_make_no_audit_are_refused(words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         take_source(words)
+
+
+def test_one_level_is_all_tokens_and_not_told_again() -> None:
+    changed = {
+        "level_names": ["16 tokens"],
+        "agreement": {"recoded": {"all": 0.5, "levels": [0.5]}},
+    }
+    text = dict(what_it_tells([], Circumstances(**{**vars(PLACE), **changed}), {}))
+    assert text["kept tokens"].endswith("gives them back 50.0%")
+
+
+def test_curves_over_positions_are_no_numbers_of_images(tmp_path: Path) -> None:
+    of = {"exact_copy": np.array([1.0, 0.0]), "forced_by_position": np.array([0.5, 0.25])}
+    of |= {
+        "novelty": np.zeros(2),
+        "order_edges": np.zeros(2),
+        "source_share": np.array([1, np.nan]),
+    }
+    evaluation: Any = SimpleNamespace(curves={"generated": of, "floor": of})
+    sizes = {"generated": 2, "floor": 2}
+    _write_images(tmp_path / "lines", evaluation, [{"key": "a"}, {"key": "b"}], sizes)
+    lines = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
+    assert lines == [
+        {"sample": 0, "image": "a", "exact_copy": 1.0, "source_share": 1.0},
+        {"sample": 1, "image": "b", "exact_copy": 0.0, "source_share": None},
+    ]
