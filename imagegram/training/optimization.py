@@ -64,6 +64,7 @@ class Optimization:
             if not low <= value <= high:
                 raise ConfigError(
                     f"{prefix}{names.get(name, name)}={value} must lie in {low} ... {high}"
+                    + (f", {prefix}steps" if name == "warmup_steps" else "")
                 )
         if self.precision not in PRECISIONS:
             raise ConfigError(
