@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ from imagegram.protocols import Sampler
 from imagegram.records import Tokens, Trace
 from imagegram.tokenizers.layout import TokenLayout
 
+#: A search costs about as much as a look at so many places.
+MANY: Final = 32
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ConditionedGenerator:
@@ -48,6 +51,7 @@ class ConditionedGenerator:
         labels: of the documents; None: nobody asks.
         frequent: candidates from which on a worker remembers what a context leads to.
         memo_entries: contexts that it remembers at most.
+        many: places of the documents that may decide above which rare contexts are searched for.
     """
 
     shards: tuple[IndexShard, ...]
@@ -57,6 +61,7 @@ class ConditionedGenerator:
     labels: Labels | None = None
     frequent: int = FREQUENT
     memo_entries: int = MAX_ENTRIES
+    many: int = MANY
 
     @cached_property
     def views(self) -> ShardViews:
@@ -138,6 +143,7 @@ class ConditionedGenerator:
             label_tokens=sampler.label_tokens,
             in_place=sampler.matching == "position",
             divisor=self.divisor,
+            many=self.many,
             count_documents=sampler.count_documents,
             next_address=np.array([s.tokens.ctypes.data for s in self.shards], dtype=np.uint64),
             first_rank=np.array([0] * len(last) if aligned else last, dtype=np.int64),

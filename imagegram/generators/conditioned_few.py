@@ -29,6 +29,7 @@ class Rules(NamedTuple):
         label_tokens: first tokens that the label decides.
         in_place: whether only the same position of another document is a candidate.
         divisor: of tokens, before they are compared; 1: whole tokens.
+        many: places of the documents that may decide above which rare contexts are searched for.
         count_documents: of the sampler.
         next_address: (S,) uint64 address of the streams of whole tokens.
         first_rank: (S,) int64 rank of the first separator that begins a document.
@@ -43,6 +44,7 @@ class Rules(NamedTuple):
     label_tokens: int
     in_place: bool
     divisor: int
+    many: int
     count_documents: bool
     next_address: NDArray[np.uint64]
     first_rank: NDArray[np.int64]
@@ -59,6 +61,7 @@ class Few(NamedTuple):
     Attributes:
         shard: (N,) int32.
         separator: (N,) int64 stream index of the separator before each.
+        best: (N,) int32 longest match before a place of each.
         size: (1,) int64 how many there are.
         anchors: (anchor + 1, 2, S) int64 first and last rank of the separators before documents
             that begin with so many tokens of the sample.
@@ -67,16 +70,18 @@ class Few(NamedTuple):
 
     shard: NDArray[np.int32]
     separator: NDArray[np.int64]
+    best: NDArray[np.int32]
     size: NDArray[np.int64]
     anchors: NDArray[np.int64]
     support: NDArray[np.int64]
 
 
 def make_few(num_documents: int, num_shards: int, num_tokens: int, anchor: int) -> Few:
-    """Scratch memory for one worker: 12 bytes a document."""
+    """Scratch memory for one worker: 16 bytes a document."""
     return Few(
         shard=np.empty(num_documents, dtype=np.int32),
         separator=np.empty(num_documents, dtype=np.int64),
+        best=np.empty(num_documents, dtype=np.int32),
         size=np.zeros(1, dtype=np.int64),
         anchors=np.zeros((anchor + 1, 2, num_shards), dtype=np.int64),
         support=np.zeros(num_tokens + 2, dtype=np.int64),
@@ -272,6 +277,7 @@ def longest_among(
                 if not rules.count_documents:
                     few.support[length] += 1
             index += 1
+        few.best[i] = best
         if rules.count_documents and best >= 0:
             few.support[best] += 1
     length, found = limit, few.support[limit]
@@ -304,6 +310,8 @@ def count_among(
     """Count the tokens of the candidates into ``work``; returns how many are distinct."""
     num_distinct = 0
     for i in range(few.size[0]):
+        if few.best[i] < length:
+            continue
         s = np.int64(few.shard[i])
         index = _first_place(rules, few, i, t, beginning)
         while _is_open(views, rules, few, i, s, index, t, beginning):
@@ -335,6 +343,8 @@ def nth_among(
     shards, places = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
     found = 0
     for i in range(few.size[0]):
+        if few.best[i] < length:
+            continue
         s = np.int64(few.shard[i])
         index = _first_place(rules, few, i, t, beginning)
         while _is_open(views, rules, few, i, s, index, t, beginning):

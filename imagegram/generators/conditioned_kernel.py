@@ -1,8 +1,9 @@
 """Compiled generation under conditions: anchors, labels, contexts of coarse ids.
 
-A step that only some documents may decide looks at these documents (``conditioned_few.py``). A step
-that all may decide searches as ``suffix_kernel.py`` does, among coarse ids where there are some.
-Defined by ``generators/reference.py``.
+A step that only some documents may decide looks for rare contexts (``conditioned_search.py``), or
+at each of these documents (``conditioned_few.py``). A step that all may decide searches as
+``suffix_kernel.py`` does, among coarse ids where there are some. Defined by
+``generators/reference.py``.
 
 ``views`` hold what is compared, whole tokens or coarse ids; ``rules.next_address`` what is written.
 """
@@ -18,7 +19,6 @@ from imagegram.compiled import njit
 from imagegram.generators.conditioned_few import (
     Few,
     Rules,
-    begins,
     choose_anchor,
     count_among,
     longest_among,
@@ -27,6 +27,7 @@ from imagegram.generators.conditioned_few import (
     nth_among,
     written_at,
 )
+from imagegram.generators.conditioned_search import admits, count_rare, longest_rare, nth_rare
 from imagegram.generators.kernels import (
     Documents,
     Knobs,
@@ -42,12 +43,18 @@ from imagegram.generators.kernels import (
 )
 from imagegram.generators.memo import Memo, remember
 from imagegram.generators.philox import uniforms
-from imagegram.generators.suffix_kernel import count_next, locate, longest, note_source, nth_place
+from imagegram.generators.suffix_kernel import count_next, longest, note_source, nth_place
 from imagegram.indexes.kernels import Int, ShardViews, narrow, pointer_at
 
 _EOS: Final = 65535
 #: Length of the context before a step that tells nothing about the next: above every limit.
 _FORGOTTEN: Final = 1 << 40
+#: Ways to the candidates: of all documents; place by place, in documents or only where they begin
+#: with all that was written; or in the interval of a rare context.
+_ALL: Final = 0
+_AMONG: Final = 1
+_BEGINNING: Final = 2
+_RARE: Final = 3
 
 
 # ------------------------------------------------------------- coarse contexts of all documents
@@ -137,38 +144,75 @@ def _is_candidate(
         return False
     if match(views, s, index, history, t, length) < length:
         return False
-    document, position = locate(documents, views, s, index)
-    if (knobs.filtered or rules.in_place) and knobs.classes[position] != knobs.classes[t]:
-        return False
-    if label >= 0 and rules.labels[views.first_document[s] + document] != label:
-        return False
-    return bool(begins(views, s, index - position - 1, history, anchor))
+    return bool(admits(views, documents, knobs, rules, history, t, anchor, label, s, index))
 
 
 @njit(cache=True, nogil=True)
-def _count_few(
+def _count(
     views: ShardViews,
+    documents: Documents,
     knobs: Knobs,
     rules: Rules,
-    few: Few,
     work: Work,
+    few: Few,
     history: NDArray[np.uint16],
     t: Int,
+    anchor: Int,
+    label: Int,
     needed: Int,
-) -> tuple[Int, Int, bool]:
-    """Context length and distinct tokens of the collected documents, counted into ``work``.
+) -> tuple[Int, Int, Int]:
+    """Way, context length and distinct tokens of the documents that may decide.
 
-    And whether the context is all that was written: then candidates stand at position t only.
+    Their tokens are counted into ``work``.
     """
     limit = min(np.int64(knobs.limits[t]), t + 1)
-    if limit == t + 1 and not rules.in_place:
+    places = few.size[0] if rules.in_place else few.size[0] * rules.sizes[t]
+    if anchor == t and limit == t + 1 and not rules.in_place:
         length = longest_among(views, knobs, rules, few, history, t, needed, True)
-        if length == limit:
+        if length == limit:  # all that was written: candidates stand at position t only
             size = count_among(views, knobs, rules, few, work, history, t, length, True)
-            return length, size, True
+            return np.int64(_BEGINNING), length, size
+    elif places > rules.many:
+        length = longest_rare(
+            views, documents, knobs, rules, work, history, t, anchor, label, needed, places
+        )
+        if length >= 0:
+            size = count_rare(
+                views, documents, knobs, rules, work, history, t, anchor, label, length
+            )
+            return np.int64(_RARE), length, size
     length = longest_among(views, knobs, rules, few, history, t, needed, False)
     size = count_among(views, knobs, rules, few, work, history, t, length, False)
-    return length, size, False
+    return np.int64(_AMONG), length, size
+
+
+@njit(cache=True, nogil=True)
+def _nth(
+    views: ShardViews,
+    documents: Documents,
+    knobs: Knobs,
+    rules: Rules,
+    work: Work,
+    few: Few,
+    history: NDArray[np.uint16],
+    t: Int,
+    way: Int,
+    length: Int,
+    anchor: Int,
+    label: Int,
+    token: Int,
+    number: Int,
+    count: Int,
+) -> tuple[Int, Int]:
+    """Shard and stream index of candidate ``number`` among the ``count`` that hold ``token``."""
+    if way == _ALL:
+        return _nth_of_all(views, documents, knobs, rules, work, length, t, token, number)
+    if way == _RARE:
+        return nth_rare(
+            views, documents, knobs, rules, work, history, t, anchor, label, length, token, number
+        )
+    beginning = way == _BEGINNING
+    return nth_among(views, knobs, rules, few, history, t, length, beginning, token, number, count)
 
 
 @njit(cache=True, nogil=True)
@@ -228,9 +272,11 @@ def write_row(
         anchor, label, needed = _anchor_and_label(
             views, documents, knobs, rules, few, history, t, b, anchor
         )
-        among, entry, beginning, size = anchor > 0 or label >= 0, np.int64(-1), False, np.int64(0)
-        if among:
-            length, size, beginning = _count_few(views, knobs, rules, few, work, history, t, needed)
+        way, entry, size = np.int64(_ALL), np.int64(-1), np.int64(0)
+        if anchor > 0 or label >= 0:
+            way, length, size = _count(
+                views, documents, knobs, rules, work, few, history, t, anchor, label, needed
+            )
             searched = np.int64(_FORGOTTEN)
         else:
             length, entry = longest(views, documents, knobs, memo, work, history, t, searched)
@@ -258,17 +304,13 @@ def write_row(
         ):
             count = counts_K[chosen]
             number = which(count, second)
-            if among:
-                shard, index = nth_among(
-                    views, knobs, rules, few, history, t, length, beginning, token, number, count
-                )
-            else:
-                shard, index = _nth_of_all(
-                    views, documents, knobs, rules, work, length, t, token, number
-                )
+            shard, index = _nth(
+                views, documents, knobs, rules, work, few, history, t, way, length, anchor, label,
+                token, number, count,
+            )  # fmt: skip
         if shard >= 0:
             note_source(views, documents, rows, b, t, shard, index)
-        if not among and entry < 0 and total >= memo.frequent:
+        if way == _ALL and entry < 0 and total >= memo.frequent:
             remember(
                 memo, views, history, t + 1, length, knobs.classes[t], total, bits,
                 work.kept, tokens_K, counts_K, p_K,

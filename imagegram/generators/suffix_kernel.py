@@ -125,7 +125,7 @@ def _try_length(
                     views, s, work.kept[0, s], work.kept[1, s], length - 1, np.int64(history[t])
                 )
         elif work.longest[s] >= length:
-            lo, hi = _find(views, knobs, s, history, t, length)
+            lo, hi = find_context(views, knobs, s, history, t, length)
             if lo == hi:
                 _shorten(views, knobs, work, history, t, s, length)
         lo = continued(views, s, lo, hi, length)
@@ -139,7 +139,7 @@ def _try_length(
 
 
 @njit(cache=True, nogil=True)
-def _find(
+def find_context(
     views: ShardViews, knobs: Knobs, s: Int, history: NDArray[np.uint16], t: Int, length: Int
 ) -> tuple[Int, Int]:
     """Ranks of shard ``s`` that begin with the last ``length`` tokens before position ``t``."""
@@ -171,7 +171,7 @@ def _shorten(
     work.longest[s] = length - 1
     half = length // 2
     if half >= _SHORTEST_PROBE:
-        lo, hi = _find(views, knobs, s, history, t, half)
+        lo, hi = find_context(views, knobs, s, history, t, half)
         if lo == hi:
             work.longest[s] = half - 1
 

@@ -26,7 +26,7 @@ LAYOUTS = (
 )
 #: The last two differ in their least digits only; ids from 256 on sort by their lower byte.
 ALPHABETS = ([7], [0, 1], [1, 128, 255], [0, 256, 257, 63999], [40, 41, 300, 301])
-RUNS = settings(max_examples=80, deadline=None)
+RUNS = settings(max_examples=100, deadline=None)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Case:
         return labelled(model, self.labels)
 
     def native(
-        self, naive: FittedNgram, root: str, *, ordered: bool = True, **memo: int
+        self, naive: FittedNgram, root: str, *, ordered: bool = True, **memory: int
     ) -> FittedNgram:
         """The compiled engine, with what ``prepared`` would make and a memo of a given size."""
         model = replace(naive, engine="native")
@@ -60,7 +60,7 @@ class Case:
             divisor=divisor,
             orders=orders if ordered else (),
             labels=model.labels,
-            **memo,
+            **memory,
         )
         label = None if self.sampler.label is None else "label"
         vars(model)["_conditioned_made"] = {(divisor, label): made}
@@ -112,12 +112,23 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(shards, labels, sampler, layout, draw(st.integers(0, 2**64 - 1)), samples, row)
 
 
-@given(cases(), st.sampled_from([1, 5, 256]), st.sampled_from([1, 3, 1000]), st.booleans())
+@given(
+    cases(),
+    st.booleans(),
+    st.fixed_dictionaries(
+        {
+            "frequent": st.sampled_from([1, 5, 256]),
+            "memo_entries": st.sampled_from([1, 3, 1000]),
+            "many": st.sampled_from([0, 3, 1000]),
+        }
+    ),
+)
 @RUNS
-def test_native_is_the_reference(case: Case, frequent: int, entries: int, ordered: bool) -> None:
+def test_native_is_the_reference(case: Case, ordered: bool, memory: dict[str, int]) -> None:
+    """With side files or without, whatever is remembered and however places are looked for."""
     with tempfile.TemporaryDirectory() as root:
         naive = case.naive(root)
-        native = case.native(naive, root, frequent=frequent, memo_entries=entries, ordered=ordered)
+        native = case.native(naive, root, ordered=ordered, **memory)
         assert_same(case.generate(naive), case.generate(native, workers=2))
         rows_BT = np.array([case.row, case.shards[0][0], case.shards[-1][-1]], dtype=np.uint16)
         forced = {"sampler": case.sampler, "layout": case.layout, "seed": case.seed}
