@@ -114,6 +114,12 @@ def test_entropy_of_equal_tokens_is_the_logarithm_of_their_number() -> None:
         ("max_context", [4, 0]),
         ("min_count", 0),
         ("matching", "chanel"),
+        ("anchor", -1),
+        ("anchor", True),
+        ("label", ""),
+        ("label_key", ""),
+        ("label_tokens", 0),
+        ("context_digits", 0),
     ],
 )
 def test_nonsense_is_refused_by_name(knob: str, value: object) -> None:
