@@ -18,6 +18,8 @@ from typing import Any, Final
 from filelock import FileLock, Timeout
 
 from imagegram.errors import ConfigError
+from imagegram.stages.coarse import BuildCoarse
+from imagegram.stages.labels import ReadLabels
 from imagegram.stages.order import BuildOrder
 from imagegram.stages.pairs import FindPairs
 from imagegram.stages.provenance import TraceProvenance
@@ -28,6 +30,8 @@ from imagegram.tools.arguments import exit_cleanly, human_bytes, open_store, par
 #: Kinds that no run's summary names, and the field of their payload that says what they belong to.
 _SIDES: Final = {
     BuildOrder.kind: "shard",
+    BuildCoarse.kind: "shard",
+    ReadLabels.kind: "shard",
     FindPairs.kind: "evaluation",
     TraceProvenance.kind: "generated",
 }
@@ -101,13 +105,16 @@ def _unused(store: ArtifactStore, outputs: Path) -> list[Path]:
         used.add(artifact.identity())
         names = set(_strings(artifact.manifest.payload)) | set(_parts(artifact.path))
         queue += [by_name[name] for name in names if name in by_name]
-    # Some are no stage of a run: they are found again through what they belong to.
-    sides = {
-        name
-        for name, artifact in by_name.items()
-        if artifact.kind in _SIDES and artifact.manifest.payload[_SIDES[artifact.kind]] in used
-    }
-    return [artifact.path for name, artifact in by_name.items() if name not in used | sides]
+    # Some are no stage of a run: they are found again through what they belong to, one of another.
+    size = -1
+    while len(used) > size:
+        size = len(used)
+        used |= {
+            name
+            for name, artifact in by_name.items()
+            if artifact.kind in _SIDES and artifact.manifest.payload[_SIDES[artifact.kind]] in used
+        }
+    return [artifact.path for name, artifact in by_name.items() if name not in used]
 
 
 def _stages(summary: Path) -> list[dict[str, Any]]:

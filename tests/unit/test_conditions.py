@@ -21,6 +21,7 @@ from imagegram.stages.context import RunContext
 from imagegram.stages.labels import ReadLabels
 from imagegram.store.artifacts import Artifact
 from imagegram.tokenizers.layout import TokenLayout
+from imagegram.tools import gc
 from tests.generation import assert_same, first_samples, fit, labelled, sampler
 from tests.index_folders import write_index
 from tests.pictures import context as make_context
@@ -236,6 +237,22 @@ def test_a_coarse_index_beyond_the_memory_is_refused(context: RunContext) -> Non
     shard = context.make(Shard(first=1))
     with pytest.raises(CapacityError, match=r"generator\.shard_tokens=.*memory_gb="):
         tight.make(BuildCoarse(shard=shard, divisor=8))
+
+
+def test_what_a_sampler_asks_for_is_kept_with_its_shard(
+    context: RunContext, tmp_path: Path
+) -> None:
+    wanted = sampler(label="*", context_digits=2, matching="position")
+    model = model_of(context)
+    model.prepared(wanted, context, LAYOUT)
+    kept = model.shards[0].artifact
+    assert kept is not None
+    summary = tmp_path / "runs" / "one" / "summary.json"
+    summary.parent.mkdir(parents=True)
+    summary.write_text(json.dumps({"stages": {"index": {"digest": kept.digest}}}))
+    assert gc.main(["--unused", f"paths.outputs={tmp_path}"]) == 0
+    kinds = sorted(artifact.kind for artifact in context.store)
+    assert kinds == ["coarse_index", "index_shard", "labels", "order"]
 
 
 def test_planned_orders_are_those_that_are_made() -> None:
