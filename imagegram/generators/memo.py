@@ -23,7 +23,7 @@ FREQUENT: Final = 256
 MAX_LENGTH: Final = 64
 #: Contexts that one memo holds at most.
 MAX_ENTRIES: Final = 1 << 16
-_TOKENS_PER_ENTRY: Final = 32
+_TOKENS_PER_ENTRY: Final = 64
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
