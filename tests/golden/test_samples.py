@@ -15,7 +15,7 @@ import pytest
 
 from imagegram.stages.generate import Generate
 from imagegram.tokenizers.layout import TokenLayout
-from tests.generation import first_samples, fit, sampler
+from tests.generation import first_samples, fit, labelled, sampler
 
 GOLDEN = Path(__file__).with_name("samples.json")
 LAYOUT = TokenLayout.pyramid((1, 2))
@@ -24,6 +24,9 @@ KNOBS = {
     "channel": {"matching": "channel", "min_count": 4, "top_p": 0.8},
     "level": {"matching": "level", "max_context": 3, "min_p": 0.2},
     "position": {"matching": "position", "min_count": 3, "temperature": 1.3},
+    "anchor": {"matching": "position", "anchor": 4, "max_context": 2},
+    "label": {"label": "*", "label_tokens": 5, "max_context": 3},
+    "digits": {"context_digits": 7, "max_context": 5, "min_count": 2},
 }
 
 
@@ -33,11 +36,12 @@ def documents() -> list[list[int]]:
     return (((i * 7919 + t * 104729 + i * t * 31) * 2654435761 % 2**32) >> 30).tolist()
 
 
-@pytest.mark.parametrize("matching", KNOBS)
-def test_samples_are_those_of_this_version(matching: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("knobs", KNOBS)
+def test_samples_are_those_of_this_version(knobs: str, tmp_path: Path) -> None:
     corpus = documents()
-    tokens_BT, trace = fit(tmp_path, [corpus[:25], corpus[25:]]).generate(
-        sampler=sampler(**KNOBS[matching]), layout=LAYOUT, samples=first_samples(4), seed=2024
+    model = labelled(fit(tmp_path, [corpus[:25], corpus[25:]]), [i % 3 for i in range(40)])
+    tokens_BT, trace = model.generate(
+        sampler=sampler(**KNOBS[knobs]), layout=LAYOUT, samples=first_samples(4), seed=2024
     )
     now = {
         "version": Generate.VERSION,
@@ -47,7 +51,7 @@ def test_samples_are_those_of_this_version(matching: str, tmp_path: Path) -> Non
     }
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if os.environ.get("IMAGEGRAM_WRITE_GOLDEN"):
-        text = json.dumps(golden | {matching: now}, sort_keys=True)
+        text = json.dumps(golden | {knobs: now}, sort_keys=True)
         GOLDEN.write_text(text + "\n")
         return
-    assert now == golden[matching]
+    assert now == golden[knobs]
