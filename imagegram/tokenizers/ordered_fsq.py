@@ -128,18 +128,18 @@ class OrderedFsqTokenizer:
     patch_size: int = 8
     num_registers: int = 32
     levels: tuple[int, ...] = (8, 5, 5, 5)
-    width: int = 192
+    width: int = 128
     encoder_depth: int = 3
     decoder_depth: int = 3
-    num_heads: int = 3
+    num_heads: int = 2
     keep: str = "pow2"
     flips: bool = True
-    steps: int = 2000
-    train_batch_size: int = 32
+    steps: int = 6000
+    train_batch_size: int = 16
     learning_rate: float = 1e-3
-    warmup_steps: int = 100
+    warmup_steps: int = 200
     weight_decay: float = 0.05
-    ema_decay: float = 0.99
+    ema_decay: float = 0.998
     precision: str = "bf16-mixed"
     train_seed: int = 0
     num_tokens: int | None = None
@@ -147,7 +147,7 @@ class OrderedFsqTokenizer:
     train_corpus: Any = field(default=None, metadata=NOT_IDENTITY)
     device: str = field(default="cpu", metadata=NOT_IDENTITY)
     devices: int = field(default=1, metadata=NOT_IDENTITY)
-    segment_steps: int = field(default=200, metadata=NOT_IDENTITY)
+    segment_steps: int = field(default=500, metadata=NOT_IDENTITY)
     batch_size: int = field(default=64, metadata=NOT_IDENTITY)
     dtype: str = field(default="float32", metadata=NOT_IDENTITY)
     compile: bool = field(default=False, metadata=NOT_IDENTITY)

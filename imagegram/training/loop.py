@@ -36,7 +36,7 @@ HISTORY: Final = "history.jsonl"
 #: Steps that one point of the loss curve is the mean of.
 POINT_STEPS: Final = 20
 #: Items whose gradient one core finds at a time.
-SHARE: Final = 8
+SHARE: Final = 4
 _BETAS: Final = (0.9, 0.95)
 
 

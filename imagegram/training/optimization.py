@@ -37,7 +37,7 @@ class Optimization:
     weight_decay: float
     ema_decay: float
     precision: str
-    max_norm: float = 1.0
+    max_norm: float = 0.1
     seed: int = 0
 
     def check(self, *, prefix: str) -> None:
