@@ -33,7 +33,10 @@ def picture() -> np.ndarray:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_tokens_are_those_of_this_version(name: str) -> None:
-    tokenizer = instantiate(compose(f"tokenizer={name}").tokenizer, _convert_="all")
+    cfg = compose(f"tokenizer={name}")
+    tokenizer = instantiate(cfg.tokenizer, _convert_="all")
+    if tokenizer.fit(instantiate(cfg.corpus, _convert_="all")) is not None:
+        pytest.skip("its tokens are those of its weights, by which it is known")
     tokens, num_clipped = tokenizer.encode(picture())
     now = {
         "version": type(tokenizer).VERSION,
