@@ -5,7 +5,7 @@
     python -m imagegram.run tokenizer=ordered_fsq tokenizer.checkpoint=FOLDER/model.safetensors
 
 Without a checkpoint it is a recipe: :meth:`OrderedFsqTokenizer.fit` trains its network on the
-corpus of the experiment, or on ``train_corpus``, once, and gives the tokenizer with the weights.
+corpus of the experiment, or on its ``train_corpus``, and gives the tokenizer with the weights.
 The network is ``models/ordered_fsq.py``, its loss ``training/ordered_fsq.py``.
 
 Images are squashed to a square with Pillow's bilinear filter, as the pyramid does. The network runs
@@ -111,7 +111,6 @@ class OrderedFsqTokenizer:
             train_seed: as in ``training/optimization.py``.
         num_tokens: how many of the first tokens are kept; None: all.
         checkpoint: safetensors file of a trained network; None: it is trained.
-        train_corpus: another corpus to train on than the experiment's own.
         device: where torch runs (``cpu``, ``cuda``).
         devices: processes that share the training, on as many GPUs or on one CPU.
         segment_steps: steps after which training writes a state that it can continue from.
@@ -144,7 +143,6 @@ class OrderedFsqTokenizer:
     train_seed: int = 0
     num_tokens: int | None = None
     checkpoint: str | None = field(default=None, metadata=NOT_IDENTITY)
-    train_corpus: Any = field(default=None, metadata=NOT_IDENTITY)
     device: str = field(default="cpu", metadata=NOT_IDENTITY)
     devices: int = field(default=1, metadata=NOT_IDENTITY)
     segment_steps: int = field(default=500, metadata=NOT_IDENTITY)
@@ -245,10 +243,7 @@ class OrderedFsqTokenizer:
             return None
         from imagegram.stages.train_tokenizer import TrainTokenizer
 
-        return TrainTokenizer(
-            tokenizer=replace(self, train_corpus=None),
-            corpus=corpus if self.train_corpus is None else self.train_corpus,
-        )
+        return TrainTokenizer(tokenizer=self, corpus=corpus)
 
     def prepare(self, image: Images) -> Images:
         """(H, W, 3) uint8, any size, to (S, S, 3) uint8.
