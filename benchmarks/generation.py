@@ -38,6 +38,7 @@ from imagegram.samplers.categorical import CategoricalSampler
 from imagegram.stages.context import RunContext
 from imagegram.stages.generate import Generate
 from imagegram.stages.index import BuildIndex, BuildIndexShard
+from imagegram.stages.prefix import tokenize
 from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize
 from imagegram.store.artifacts import ArtifactStore
@@ -100,7 +101,12 @@ class Bench:
     def stage(self) -> BuildIndex:
         """Its index."""
         split = self.context.make(Split(corpus=self.exp.corpus))
-        tokens = self.context.make(Tokenize(images=split.train, tokenizer=self.exp.tokenizer))
+        tokens = tokenize(
+            lambda _, stage: self.context.make(stage),
+            "tokenize",
+            images=split.train,
+            tokenizer=self.exp.tokenizer,
+        )
         stage = self.exp.generator.fit(tokens)
         assert isinstance(stage, BuildIndex)
         return stage
@@ -124,7 +130,7 @@ class Bench:
     ) -> Callable[[], object]:
         """What writes ``images`` images with the side files that the sampler wants."""
         return partial(
-            model.prepared(sampler, self.context).generate,
+            model.prepared(sampler, self.context, self.exp.tokenizer.layout).generate,
             sampler=sampler,
             layout=self.exp.tokenizer.layout,
             samples=np.arange(images, dtype=np.uint64),
@@ -169,7 +175,10 @@ def open_bench(flags: Flags, *overrides: str) -> Bench:
         executor=ProcessExecutor(workers=WORKERS),
         progress=SilentProgress(),
     )
-    return Bench(exp=build(cfg), context=context, flags=flags)
+    exp = build(cfg)
+    if (stage := exp.tokenizer.fit(exp.train_corpus or exp.corpus)) is not None:
+        exp = replace(exp, tokenizer=context.make(stage))
+    return Bench(exp=exp, context=context, flags=flags)
 
 
 def rows(flags: Flags) -> Iterator[Row]:
