@@ -1,0 +1,95 @@
+"""Whole experiments with a tokenizer that is trained by the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imagegram.plan.planner import foresee
+from imagegram.run import flow
+from imagegram.store.artifacts import ArtifactStore
+from tests.conftest import compose, read_summary
+from tests.e2e.test_cached_run import run
+
+WORDS = ("tokenizer=ordered_fsq_tiny", "metric=[copying,prefix]", "encoder=pixels")
+RunHere = Callable[..., Path]
+
+
+def stages(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = read_summary(folder)["stages"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("learned")
+
+
+def test_it_is_trained_once_and_its_curves_are_told(outputs: Path) -> None:
+    words = ("debug=tiny", *WORDS, f"paths.outputs={outputs}")
+    first, modules = run(*words)
+    assert "torch" in modules
+    events = [json.loads(line) for line in (first / "metrics.jsonl").read_text().splitlines()]
+    curve = [event for event in events if event["event"] == "curve"]
+    assert [event["step"] for event in curve] == sorted(event["step"] for event in curve)
+    assert curve[-1]["step"] == 150
+    assert {"train/loss", "val/mse_k1", "val/mse_k8"} <= set().union(*curve)
+    again, modules = run(*words)
+    assert modules == "[]"
+    assert all(stage["hit"] for stage in stages(again).values())
+    assert read_summary(first)["scores"] == read_summary(again)["scores"]
+    assert next(iter(stages(first))) == "fit_tokenizer"
+
+
+def test_a_shorter_prefix_is_cut_without_training_or_tokenizing(
+    outputs: Path, run_here: RunHere
+) -> None:
+    whole = run_here(*WORDS, outputs=outputs)
+    short = run_here(*WORDS, "tokenizer.num_tokens=3", outputs=outputs)
+    made = {name for name, stage in stages(short).items() if not stage["hit"]}
+    assert {"fit_tokenizer", "split", "tokenize", "tokenize_holdout"}.isdisjoint(made)
+    assert {"tokenize_prefix", "tokenize_holdout_prefix", "index", "generate"} <= made
+    tokens = np.load(short / "samples" / "tokens.npy")
+    assert tokens.shape[1] == 3
+    scores = read_summary(short)["scores"]
+    assert scores["prefix_psnr_k2"]["floor"] == pytest.approx(
+        read_summary(whole)["scores"]["prefix_psnr_k2"]["floor"]
+    )
+
+
+def test_the_same_weights_by_another_path_find_the_same_tokens(
+    outputs: Path, run_here: RunHere, tmp_path: Path
+) -> None:
+    whole = run_here(*WORDS, outputs=outputs)
+    weights = Path(stages(whole)["fit_tokenizer"]["path"]) / "model.safetensors"
+    copied = tmp_path / "other.safetensors"
+    copied.write_bytes(weights.read_bytes())
+    again = run_here(*WORDS, f"tokenizer.checkpoint={copied}", outputs=outputs)
+    assert "fit_tokenizer" not in stages(again)
+    assert all(stage["hit"] for stage in stages(again).values())
+
+
+def test_a_plan_knows_what_is_trained_and_what_is_not(outputs: Path, run_here: RunHere) -> None:
+    from imagegram.experiment import build
+
+    folder = run_here(*WORDS, outputs=outputs)
+
+    def look(*words: str) -> dict[str, Any]:
+        exp = build(compose("debug=tiny", *WORDS, f"paths.outputs={outputs}", *words))
+        store = ArtifactStore(root=outputs / "artifacts")
+        forecast = foresee(exp, flow, store=store, workers=1, memory_bytes=10**10, hashes=True)
+        return {stage.name: stage for stage in forecast.stages}
+
+    known = look()
+    assert {name: stage.digest for name, stage in known.items() if stage.digest} == {
+        name: stage["digest"] for name, stage in stages(folder).items()
+    }
+    assert all(stage.cached == stage.parts for name, stage in known.items() if stage.digest)
+    other = look("tokenizer.steps=151", "tokenizer.num_tokens=2")
+    assert other["fit_tokenizer"].cached == other["tokenize"].cached == 0
+    assert other["split"].cached == 1
