@@ -14,7 +14,7 @@ from typing import Any, Final
 from imagegram.errors import CapacityError
 from imagegram.plan import sizes
 from imagegram.plan.rates import Rate, Rates
-from imagegram.protocols import Stage
+from imagegram.protocols import Corpus, Stage, Tokenizer
 from imagegram.stages.generate import Decode, Generate, Replay
 from imagegram.stages.index import BuildIndex, BuildIndexShard, sorts_at_once
 from imagegram.stages.order import BuildOrder, check_order_memory
@@ -218,8 +218,17 @@ def tokens_cost(stage: Tokenize, shards: Sequence[TokenShard], at: Surroundings)
 
 
 def fit_cost(stage: Stage[Any], at: Surroundings) -> Cost:
-    """Weights that are fetched or trained: no corpus tells how long that takes."""
-    return Cost(facts={}, source="not foreseen")
+    """Weights that are fetched or trained: no number of images tells how long that takes.
+
+    What is known is the room for the pixels that a training reads.
+    """
+    corpus: Corpus | None = getattr(stage, "corpus", None)
+    if corpus is None:
+        return Cost(facts={}, source="not foreseen")
+    tokenizer: Tokenizer = stage.tokenizer  # type: ignore[attr-defined]
+    images = sum(len(shard) for shard in corpus.shards)
+    pixels = sizes.pixels_bytes(num_images=images, image_size=tokenizer.image_size)
+    return Cost(facts={}, images=images, disk_bytes=pixels, source="time not foreseen")
 
 
 def index_cost(stage: BuildIndex, at: Surroundings) -> Cost:

@@ -52,6 +52,11 @@ def prefix_shard_bytes(*, documents: int, num_tokens: int) -> int:
     return TOKEN_BYTES * stream_tokens(documents, num_tokens) + 8 * documents
 
 
+def pixels_bytes(*, num_images: int, image_size: int) -> int:
+    """Packed images that a training reads."""
+    return num_images * 3 * image_size**2 + _NPY_HEADER
+
+
 def index_shard_bytes(*, num_tokens: int, copied_bytes: int) -> int:
     """The table; the token files are hard links, unless several shards become one (copied)."""
     return num_tokens * pointer_width(num_tokens) + copied_bytes
