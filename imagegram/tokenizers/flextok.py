@@ -266,7 +266,7 @@ class FlexTokTokenizer:
 
         if self.checkpoint is None:
             raise ConfigError(
-                f"tokenizer={self.name} has no weights yet; the run's stage weights fetches them "
+                f"tokenizer={self.name} has no weights yet; a run fetches them first, "
                 f"from {self.hub_repo}, or give tokenizer.checkpoint=FOLDER/model.safetensors"
             )
         _ = self._numbers  # a sequence that is too long is refused before gigabytes are read
