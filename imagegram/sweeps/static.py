@@ -155,7 +155,8 @@ def _knob(knob: Knob) -> Figure:
         _handle("held-out images", linestyle="--", color=colors["ink"]),
         _handle("training images", linestyle="-", color=colors["pale"]),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=8, fontsize=8)
+    # Two names fit below a panel; more in a row would leave the page.
+    figure.legend(handles=handles, loc="outside lower center", ncols=2 * across, fontsize=8)
     return figure
 
 
