@@ -8,6 +8,7 @@ and be below that of JPEG in as many bits, which knows pictures in general and n
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -23,6 +24,7 @@ from imagegram.metrics.reconstruction import entropy_bits, peak_signal_to_noise,
 from imagegram.metrics.tiles import over_tiles, row_tiles
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Images, Measured, Measurement, Tokens
+from imagegram.tokenizers.layout import prefix_lengths
 
 Array = NDArray[np.float64]
 #: Images that are decoded at a time.
@@ -96,7 +98,7 @@ class PrefixMetric:
         generated: ImageSet,
         originals: Images,
         rows: NDArray[np.int64],
-        lengths: list[int],
+        lengths: Sequence[int],
         reference: Reference,
     ) -> list[Measured]:
         """By length, of images decoded from so many tokens."""
@@ -153,16 +155,7 @@ def _pillow_version() -> str:
     return __version__
 
 
-def prefix_lengths(num_tokens: int) -> list[int]:
-    """Powers of two, and the whole sequence.
-
-    >>> prefix_lengths(24)
-    [1, 2, 4, 8, 16, 24]
-    """
-    return sorted({2**power for power in range(num_tokens.bit_length())} | {num_tokens})
-
-
-def score_names(lengths: list[int]) -> list[str]:
+def score_names(lengths: Sequence[int]) -> list[str]:
     """The scores, in their order."""
     return [f"prefix_{of}psnr_k{length}" for of in ("", "jpeg_") for length in lengths]
 

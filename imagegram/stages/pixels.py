@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from imagegram.corpora.hashing import changed_while_read
 from imagegram.errors import CorpusError
 from imagegram.executors.threads import chunks, map_in_order
-from imagegram.images import UnreadableImage, quiet, read_picture, thumbnail
+from imagegram.images import quiet
 from imagegram.protocols import Context
 from imagegram.records import Images, Record
 from imagegram.stages.parts import open_parts, write_parts
 from imagegram.stages.split import PartFilter, SplitShard
-from imagegram.stages.tokenize import CHOSEN_SKIPS, SKIPPED
+from imagegram.stages.tokenize import SKIPPED, read_image, refuse_failures
 
 if TYPE_CHECKING:
     from imagegram.store.artifacts import Artifact
@@ -84,42 +84,23 @@ class PackShard:
         context.progress.finish(task)
         if shard.identity() != content:
             raise changed_while_read(shard.path)
-        self._check_failures(skipped, num_images + sum(skipped.values()))
-        return {"num_images": num_images, "skipped": dict(sorted(skipped.items()))}
+        counts = dict(sorted(skipped.items()))
+        num_records = num_images + sum(counts.values())
+        refuse_failures(self.images, out, num_records=num_records, skipped=counts)
+        return {"num_images": num_images, "skipped": counts}
 
     def _read(self, record: Record, part: PartFilter) -> Images | str:
         """(S, S, 3) uint8 of a record, or the reason why it is no image of this part."""
         from imagegram.tokenizers.resampling import resize
 
-        if record.failure is not None:
-            return record.failure
-        if (reason := part.skip_key(record.key)) is not None:
-            return reason
-        try:
-            pixels = read_picture(record.data).pixels
-        except UnreadableImage as refusal:
-            return refusal.reason
-        if (reason := part.skip_thumbnail(thumbnail(pixels))) is not None:
-            return reason
-        return resize(pixels, self.image_size)
+        found = read_image(record, part)
+        return found if isinstance(found, str) else resize(found[0].pixels, self.image_size)
 
     def _write_header(self, stream: BinaryIO, num_images: int) -> None:
         """The header of the array: numpy leaves room in it for any number of rows."""
         shape = (num_images, self.image_size, self.image_size, 3)
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(stream, header)
-
-    def _check_failures(self, skipped: Counter[str], num_records: int) -> None:
-        failures = {why: n for why, n in sorted(skipped.items()) if why not in CHOSEN_SKIPS}
-        share = sum(failures.values()) / max(1, num_records)
-        allowed = self.images.split.corpus.max_failed_fraction
-        if share > allowed:
-            reasons = ", ".join(f"{why}: {n}" for why, n in failures.items())
-            raise CorpusError(
-                f"{self.images.shard.path}: {sum(failures.values())} of {num_records} images cannot"
-                f" be read ({reasons}); at most {allowed:.1%} may fail. Mend the shard, or go on "
-                f"without them: corpus.max_failed_fraction={min(share + 0.001, 1):.3f}"
-            )
 
     def load(self, artifact: Artifact) -> Artifact:
         """The artifact itself."""

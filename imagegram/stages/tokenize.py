@@ -135,17 +135,10 @@ class TokenizeShard:
 
     def _read(self, record: Record, part: PartFilter) -> _Document | str:
         """The document of a record, its tokens only prepared for a network; or why it is none."""
-        if record.failure is not None:
-            return record.failure
-        if (reason := part.skip_key(record.key)) is not None:
-            return reason
-        try:
-            picture = read_picture(record.data, at_least=self.tokenizer.draft_size)
-        except UnreadableImage as refusal:
-            return refusal.reason
-        small = thumbnail(picture.pixels)
-        if (reason := part.skip_thumbnail(small)) is not None:
-            return reason
+        found = read_image(record, part, at_least=self.tokenizer.draft_size)
+        if isinstance(found, str):
+            return found
+        picture, small = found
         metadata = json.dumps(self._metadata(record, picture)).encode() + b"\n"
         if self._network is not None:
             return _Document(self._network.prepare(picture.pixels), 0, small, metadata)
@@ -215,20 +208,12 @@ class TokenizeShard:
         Raises:
             CorpusError: with the reasons, the first keys, and what to type.
         """
-        num_records, failures = int(facts["num_records"]), _failures(facts["skipped"])
-        num_failed = sum(failures.values())
-        allowed = self.images.split.corpus.max_failed_fraction
-        if num_failed > allowed * num_records:
-            share = num_failed / num_records
-            lines = map(json.loads, (folder / SKIPPED).read_text().splitlines())
-            failed = (line["key"] for line in lines if line["reason"] in failures)
-            keys = itertools.islice(failed, _SHOWN_KEYS)
-            raise CorpusError(
-                f"{self.images.shard.path}: {num_failed} of {num_records} images cannot be read "
-                f"({', '.join(f'{why}: {n}' for why, n in failures.items())}), first "
-                f"{', '.join(keys)}; at most {allowed:.1%} may fail. Mend the shard, or go on "
-                f"without them: corpus.max_failed_fraction={min(share + 0.001, 1):.3f}"
-            )
+        refuse_failures(
+            self.images,
+            folder,
+            num_records=int(facts["num_records"]),
+            skipped=facts["skipped"],
+        )
 
     def load(self, artifact: Artifact) -> TokenShard:
         """The handle of a finished token shard."""
@@ -358,6 +343,60 @@ class Tokenize:
                 part = TokenizeShard(images=images, tokenizer=self.tokenizer)
                 part.check_failures(shard.artifact.path, shard.artifact.facts)
         return tokens
+
+
+def read_image(
+    record: Record, part: PartFilter, *, at_least: int | None = None
+) -> tuple[Picture, Images] | str:
+    """The picture of a record and its thumbnail, or the reason why it is none of this part.
+
+    Args:
+        record: of a shard.
+        part: what belongs to it.
+        at_least: JPEG files may be decoded to no less than this side; None: to their exact pixels.
+    """
+    if record.failure is not None:
+        return record.failure
+    if (reason := part.skip_key(record.key)) is not None:
+        return reason
+    try:
+        picture = read_picture(record.data, at_least=at_least)
+    except UnreadableImage as refusal:
+        return refusal.reason
+    small = thumbnail(picture.pixels)
+    if (reason := part.skip_thumbnail(small)) is not None:
+        return reason
+    return picture, small
+
+
+def refuse_failures(
+    images: SplitShard, folder: Path, *, num_records: int, skipped: Mapping[str, int]
+) -> None:
+    """Refuse a shard in which more images failed than its corpus allows *now*.
+
+    Args:
+        images: the part of the shard that was read.
+        folder: that holds the list of skips, for the keys of the first failures.
+        num_records: of the shard.
+        skipped: records that are no images of the part, by reason.
+
+    Raises:
+        CorpusError: with the reasons, the first keys, and what to type.
+    """
+    failures = _failures(skipped)
+    num_failed = sum(failures.values())
+    allowed = images.split.corpus.max_failed_fraction
+    if num_failed > allowed * num_records:
+        share = num_failed / num_records
+        lines = map(json.loads, (folder / SKIPPED).read_text().splitlines())
+        failed = (line["key"] for line in lines if line["reason"] in failures)
+        keys = itertools.islice(failed, _SHOWN_KEYS)
+        raise CorpusError(
+            f"{images.shard.path}: {num_failed} of {num_records} images cannot be read "
+            f"({', '.join(f'{why}: {n}' for why, n in failures.items())}), first "
+            f"{', '.join(keys)}; at most {allowed:.1%} may fail. Mend the shard, or go on "
+            f"without them: corpus.max_failed_fraction={min(share + 0.001, 1):.3f}"
+        )
 
 
 def _failures(skipped: Mapping[str, int]) -> dict[str, int]:

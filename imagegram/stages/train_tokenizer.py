@@ -22,7 +22,7 @@ from imagegram.stages.pixels import PackPixels, PixelSet
 from imagegram.stages.split import Split
 from imagegram.stages.train import HISTORY, TrainSegment, train_in_segments
 from imagegram.store.fingerprint import identity
-from imagegram.training.draws import prefix_lengths
+from imagegram.tokenizers.layout import prefix_lengths
 
 if TYPE_CHECKING:
     from imagegram.store.artifacts import Artifact

@@ -27,6 +27,7 @@ from imagegram.protocols import Corpus
 from imagegram.records import Images, Tokens
 from imagegram.stages.weights import FetchWeights
 from imagegram.store.fingerprint import NOT_IDENTITY, digest
+from imagegram.tokenizers.checks import require_ids, require_image
 from imagegram.tokenizers.flextok_config import (
     VAE_CONFIG_FILE,
     Numbers,
@@ -197,10 +198,7 @@ class FlexTokTokenizer:
         Raises:
             TokenError: when ``image`` has another shape or dtype.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise TokenError(
-                f"encode needs one RGB image (H, W, 3) uint8, got {image.shape} {image.dtype}"
-            )
+        require_image(image)
         return shorter_side(image, self.image_size, _FILTERS[self.interpolation])
 
     def encode_batch(self, prepared_B: NDArray[Any]) -> Tokens:
@@ -283,18 +281,12 @@ class FlexTokTokenizer:
             )
 
     def _check(self, tokens: NDArray[np.integer]) -> None:
-        longest, vocab_size = self._numbers.num_registers, self.vocab_size
+        longest = self._numbers.num_registers
         if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= longest or tokens.dtype.kind not in "iu":
             raise TokenError(
                 f"decode needs (B, 1 ... {longest}) integer ids, got {tokens.shape} {tokens.dtype}"
             )
-        if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab_size:
-            outside = (tokens < 0) | (tokens >= vocab_size)
-            image, position = np.argwhere(outside)[0].tolist()
-            raise TokenError(
-                f"id {tokens[image, position]} of image {image} at position {position} is not in "
-                f"0 ... {vocab_size - 1}; {int(outside.sum())} ids are outside"
-            )
+        require_ids(tokens, self.vocab_size)
 
 
 def shorter_side(image: Images, size: int, resample: Image.Resampling) -> Images:

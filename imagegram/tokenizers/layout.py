@@ -129,3 +129,13 @@ class TokenLayout:
             f"row {self.row[position]}, column {self.column[position]}, "
             f"channel {self.channel[position]}"
         )
+
+
+def prefix_lengths(num_tokens: int) -> tuple[int, ...]:
+    """Lengths at which an ordered tokenizer is looked at: powers of two, and all of its tokens.
+
+    >>> prefix_lengths(6), prefix_lengths(8)
+    ((1, 2, 4, 6), (1, 2, 4, 8))
+    """
+    powers = {2**power for power in range(num_tokens.bit_length())}
+    return tuple(sorted(powers | {num_tokens}))

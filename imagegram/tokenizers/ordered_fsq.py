@@ -32,6 +32,7 @@ from imagegram.errors import ConfigError, TokenError, did_you_mean
 from imagegram.protocols import Corpus
 from imagegram.records import EOS_TOKEN_ID, Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.tokenizers.checks import require_ids, require_image
 from imagegram.tokenizers.layout import TokenLayout
 from imagegram.tokenizers.weights import weights_sha256
 from imagegram.training.optimization import Hardware, Optimization, same_named
@@ -253,10 +254,7 @@ class OrderedFsqTokenizer:
         """
         from imagegram.tokenizers.resampling import resize
 
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise TokenError(
-                f"encode needs one RGB image (H, W, 3) uint8, got {image.shape} {image.dtype}"
-            )
+        require_image(image)
         return resize(image, self.image_size)
 
     def encode(self, image: Images) -> tuple[Tokens, int]:
@@ -310,13 +308,7 @@ class OrderedFsqTokenizer:
                 f"decode needs (B, K) integer ids with K in 1 ... {self._length}, got "
                 f"{tokens.shape} {tokens.dtype}"
             )
-        if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.vocab_size:
-            outside = (tokens < 0) | (tokens >= self.vocab_size)
-            image, position = np.argwhere(outside)[0].tolist()
-            raise TokenError(
-                f"id {tokens[image, position]} of image {image} at position {position} is not in "
-                f"0 ... {self.vocab_size - 1}; {int(outside.sum())} ids are outside"
-            )
+        require_ids(tokens, self.vocab_size)
 
     def _network(self) -> OrderedFsq:
         """The network with its weights, once a process; never part of the dataclass."""

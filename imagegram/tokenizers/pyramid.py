@@ -34,6 +34,7 @@ from imagegram.errors import ConfigError, TokenError, did_you_mean
 from imagegram.protocols import Corpus
 from imagegram.records import Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
+from imagegram.tokenizers.checks import require_ids, require_image
 from imagegram.tokenizers.layout import TokenLayout
 
 #: Residual 0 is written as this token.
@@ -122,10 +123,7 @@ class PyramidTokenizer:
         Raises:
             TokenError: when ``image`` has another shape or dtype.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise TokenError(
-                f"encode needs one RGB image (H, W, 3) uint8, got {image.shape} {image.dtype}"
-            )
+        require_image(image)
         from imagegram.tokenizers.kernels import encode_image
         from imagegram.tokenizers.resampling import as_matrix, taps
 
@@ -179,14 +177,7 @@ class PyramidTokenizer:
                 f"decode needs (B, {self.num_tokens}) integer ids for sizes {list(self.sizes)}, "
                 f"got {tokens.shape} {tokens.dtype}"
             )
-        if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < _VOCAB_SIZE:
-            outside = (tokens < 0) | (tokens >= _VOCAB_SIZE)
-            image, position = np.argwhere(outside)[0].tolist()
-            raise TokenError(
-                f"id {tokens[image, position]} of image {image} at position {position} "
-                f"({self.layout.describe(position)}) is not in 0 ... {_VOCAB_SIZE - 1}; "
-                f"{int(outside.sum())} ids are outside"
-            )
+        require_ids(tokens, _VOCAB_SIZE, self.layout.describe)
 
 
 def encode_reference(image: Images, sizes: tuple[int, ...]) -> tuple[Tokens, int]:

@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.tokenizers.layout import prefix_lengths
+
 #: Which random numbers these are; none of them shares a stream with another.
 ORDER: Final = 0
 BATCH: Final = 1
@@ -57,13 +59,3 @@ def keep_lengths(
     if how == "uniform":
         return rng.integers(1, num_registers + 1, batch_size)
     return rng.choice(np.array(prefix_lengths(num_registers)), batch_size)
-
-
-def prefix_lengths(num_registers: int) -> tuple[int, ...]:
-    """Powers of two up to R, and R.
-
-    >>> prefix_lengths(6), prefix_lengths(8)
-    ((1, 2, 4, 6), (1, 2, 4, 8))
-    """
-    powers = (2**i for i in range(num_registers.bit_length()))
-    return tuple(sorted({*(power for power in powers if power <= num_registers), num_registers}))

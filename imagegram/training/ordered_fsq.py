@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from imagegram.models.cores import map_on_cores
 from imagegram.models.ordered_fsq import OrderedFsq
 from imagegram.models.transformer import build
+from imagegram.tokenizers.layout import prefix_lengths
 from imagegram.tokenizers.ordered_fsq import Architecture
-from imagegram.training.draws import keep_lengths, prefix_lengths
+from imagegram.training.draws import keep_lengths
 from imagegram.training.objective import Items
 
 #: Images that validation looks at.

@@ -18,8 +18,9 @@ from imagegram.metrics.jpeg_budget import best_errors, encode_jpeg, scan_bytes
 from imagegram.metrics.likelihood import LikelihoodMetric
 from imagegram.metrics.order import OrderMetric
 from imagegram.metrics.patches import PatchMetric
-from imagegram.metrics.prefix import PrefixMetric, prefix_lengths
+from imagegram.metrics.prefix import PrefixMetric
 from imagegram.records import Images, Measurement, Tokens
+from imagegram.tokenizers.layout import prefix_lengths
 from tests.image_sets import MemoryImages, MemoryReference, MemoryTokens, free_trace
 from tests.ordered_tokenizer import OrderedTokenizer, square
 from tests.pictures import noise
@@ -59,7 +60,7 @@ def measure(images: MemoryImages = IMAGES, **fields: int) -> Measurement:
 def test_errors_are_those_of_decoded_prefixes_and_fall_with_every_token() -> None:
     measured = measure()
     assert IMAGES.originals is not None
-    lengths = prefix_lengths(12)
+    lengths = list(prefix_lengths(12))
     assert lengths == [1, 2, 4, 8, 12]
     for length in lengths:
         decoded = TOKENIZER.decode(IMAGES.tokens[:, :length]).astype(float)

@@ -23,7 +23,8 @@ from imagegram.errors import ConfigError, StageError
 from imagegram.stages.context import RunContext
 from imagegram.stages.train import SegmentHandle, train_in_segments
 from imagegram.store.artifacts import fingerprint
-from imagegram.training.draws import batch_rows, generator, keep_lengths, prefix_lengths
+from imagegram.tokenizers.layout import prefix_lengths
+from imagegram.training.draws import batch_rows, generator, keep_lengths
 from imagegram.training.optimization import Hardware
 from imagegram.training.state import TrainingState
 from tests.conftest import REPOSITORY
