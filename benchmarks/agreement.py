@@ -16,7 +16,7 @@ import time
 import numpy as np
 from fastgram import GramEngine
 
-from imagegram.indexes import Index
+from imagegram.indexes import Index, open_index
 from imagegram.records import EOS_TOKEN_ID
 
 
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
-    index = Index.open(flags.index)
+    index = open_index(flags.index)
     engine = GramEngine([str(shard.path) for shard in index.shards], eos_token_id=EOS_TOKEN_ID)
     rng = np.random.default_rng(flags.seed)
     seconds = {"native": 0.0, "fast-gram": 0.0}

@@ -29,15 +29,15 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks.timing import Flags, Row, compare, main, own_memory, rate, seconds
 from imagegram import schema
-from imagegram.callbacks.progress import SilentProgress
+from imagegram.executors.context import RunContext
 from imagegram.executors.process import ProcessExecutor
+from imagegram.executors.progress import SilentProgress
 from imagegram.experiment import Experiment, build
-from imagegram.generators.ngram import FittedNgram
+from imagegram.generators.ngram.model import FittedNgram
+from imagegram.indexes.build.stage import BuildIndex, BuildIndexShard
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.samplers.categorical import CategoricalSampler
-from imagegram.stages.context import RunContext
 from imagegram.stages.generate import Generate
-from imagegram.stages.index import BuildIndex, BuildIndexShard
 from imagegram.stages.prefix import tokenize
 from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize

@@ -23,14 +23,14 @@ from pydivsufsort import divsufsort
 
 from benchmarks.timing import Flags, Row, compare, main, peak_memory, rate, seconds
 from imagegram import schema
-from imagegram.callbacks.progress import SilentProgress
+from imagegram.executors.context import RunContext
 from imagegram.executors.process import ProcessExecutor
+from imagegram.executors.progress import SilentProgress
 from imagegram.experiment import build
-from imagegram.indexes.build import build_table
+from imagegram.indexes.build.orders import build_order
+from imagegram.indexes.build.sort import build_table
+from imagegram.indexes.build.stage import BuildIndex
 from imagegram.indexes.format import IndexShard, pointer_width
-from imagegram.indexes.order_build import build_order
-from imagegram.stages.context import RunContext
-from imagegram.stages.index import BuildIndex
 from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize
 from imagegram.store.artifacts import ArtifactStore

@@ -27,15 +27,15 @@ from PIL import Image
 
 from benchmarks.timing import Flags, Row, compare, main, peak_memory, rate
 from imagegram import schema
-from imagegram.callbacks.progress import SilentProgress
 from imagegram.corpora.tar import TarShard
 from imagegram.corpora.webdataset import expand
+from imagegram.executors.context import RunContext
 from imagegram.executors.process import ProcessExecutor
+from imagegram.executors.progress import SilentProgress
 from imagegram.experiment import build
-from imagegram.images import quiet, read_picture, thumbnail
+from imagegram.images.decode import quiet, read_picture, thumbnail
 from imagegram.protocols import Corpus, ImageShard
 from imagegram.records import Images, Tokens
-from imagegram.stages.context import RunContext
 from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize
 from imagegram.store.artifacts import ArtifactStore

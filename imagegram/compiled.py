@@ -18,15 +18,15 @@ from numba import njit
 
 __all__ = ["cache_folder", "njit"]
 
-#: Folders below the package that hold kernels, or functions that kernels compile.
-_KERNELS: Final = ("corpora", "generators", "indexes", "metrics", "samplers", "tokenizers")
+#: Folders below the package that hold kernels, or functions that kernels compile, at any depth.
+_KERNELS: Final = ("generators", "images", "indexes", "metrics", "samplers", "tokenizers")
 
 
 def cache_folder() -> Path:
     """Folder of the machine code of exactly these sources, with this numba."""
     hasher = hashlib.sha256(numba.__version__.encode())
     for folder in _KERNELS:
-        for path in sorted((Path(__file__).parent / folder).glob("*.py")):
+        for path in sorted((Path(__file__).parent / folder).rglob("*.py")):
             hasher.update(path.read_bytes())
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "imagegram" / f"kernels-{hasher.hexdigest()[:12]}"

@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from imagegram.errors import ConfigError, ImagegramError, did_you_mean
-from imagegram.generators.trace import check_counts
 from imagegram.protocols import Callback, Corpus, Generator, Metric, Sampler, Tokenizer
 from imagegram.schema import STAGES
+from imagegram.seeding import check_counts
 from imagegram.stages.planted import parse_recipe
 
 

@@ -14,13 +14,14 @@ identity; weights and memory maps are loaded lazily. Array names carry shape suf
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.layout import TokenLayout
 from imagegram.records import (
     Features,
     Images,
@@ -33,101 +34,7 @@ from imagegram.records import (
     Tokens,
     Trace,
 )
-
-if TYPE_CHECKING:
-    from imagegram.store.artifacts import Artifact
-    from imagegram.tokenizers.layout import TokenLayout
-
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-S = TypeVar("S", bound="Stage[Any]")
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-# ---------------------------------------------------------------------------------------- plumbing
-
-
-class Progress(Protocol):
-    """Tells a person how far long work has come; may be silent."""
-
-    def start(self, description: str, total: int, unit: str) -> int:
-        """Open a bar of ``total`` units; returns its id."""
-
-    def advance(self, task: int, steps: int = 1) -> None:
-        """Move a bar."""
-
-    def finish(self, task: int) -> None:
-        """Close a bar."""
-
-
-class Executor(Protocol):
-    """Runs independent jobs, in this process or in others."""
-
-    @property
-    def workers(self) -> int:
-        """How many jobs run at a time."""
-
-    def map(
-        self,
-        function: Callable[[Item, Progress], Result],
-        items: Sequence[Item],
-        progress: Progress,
-        *,
-        at_once: int | None = None,
-    ) -> Iterator[Result]:
-        """Results of ``function(item, progress)`` in order; the first error stops the rest.
-
-        At most ``at_once`` run at a time, when it is given.
-        """
-
-
-class Context(Protocol):
-    """What a stage may use besides its own fields; none of it changes its result."""
-
-    @property
-    def progress(self) -> Progress:
-        """Where to report progress."""
-
-    @property
-    def workers(self) -> int:
-        """Processes or threads that this machine may spend."""
-
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes of memory that may be spent, now."""
-
-    def log(self, values: Mapping[str, float], *, step: int) -> None:
-        """Points of curves, ``group/name``, for the loggers; training has them."""
-
-    def missing(self, stages: Sequence[S]) -> list[S]:
-        """Those that no artifact is there for."""
-
-    def make(self, stage: Stage[T]) -> T:
-        """The handle of another stage, made first when it is missing (parts, features)."""
-
-    def make_all(
-        self, stages: Sequence[Stage[T]], *, description: str, at_once: int | None = None
-    ) -> list[T]:
-        """Handles of independent stages, made through the executor; order kept."""
-
-
-class Stage(Protocol[T_co]):
-    """One step of an experiment: a frozen dataclass whose fields are its identity.
-
-    ``kind`` names the folder of its artifacts, ``VERSION`` is bumped when its results change. A
-    stage that makes other stages names their classes in ``PARTS``.
-    """
-
-    kind: ClassVar[str]
-    VERSION: ClassVar[int]
-
-    def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Write the artifact's files into the empty folder ``out``; return facts (JSON)."""
-
-    def load(self, artifact: Artifact) -> T_co:
-        """The typed handle of a finished artifact; opens memory maps, reads no bulk data."""
-
+from imagegram.store.stage import Context, Progress, Stage
 
 # ------------------------------------------------------------------------------------------ corpus
 

@@ -18,6 +18,9 @@ Features = NDArray[np.float32]
 #: The separator before and after every document; never a token of an image.
 EOS_TOKEN_ID: Final = 65535
 
+#: Bytes of a token on disk: little-endian uint16.
+TOKEN_BYTES: Final = 2
+
 #: Longest context that a trace can tell: ``suffix_len`` is uint16.
 MAX_SUFFIX_LEN: Final = 65535
 

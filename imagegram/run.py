@@ -24,7 +24,6 @@ from omegaconf import DictConfig
 from imagegram import schema
 from imagegram.errors import ImagegramError
 from imagegram.experiment import Experiment, build
-from imagegram.objective import check_search, objective_value
 from imagegram.plan.check import refuse_what_cannot_fit
 from imagegram.protocols import FittedGenerator
 from imagegram.run_folder import Run, check_outputs, write_summary
@@ -34,6 +33,7 @@ from imagegram.stages.prefix import tokenize
 from imagegram.stages.reference_sets import reference_sets
 from imagegram.stages.split import Split
 from imagegram.stages.tokens import TokenSet
+from imagegram.sweeps.objective import check_search, objective_value
 
 
 def run_experiment(cfg: DictConfig, folder: Path) -> dict[str, Any]:

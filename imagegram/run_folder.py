@@ -22,24 +22,25 @@ from typing import Any, Final, Self, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from imagegram.callbacks.progress import RichProgress, SilentProgress
 from imagegram.errors import ConfigError, ImagegramError
+from imagegram.executors.context import RunContext
 from imagegram.executors.process import ProcessExecutor
+from imagegram.executors.progress import RichProgress, SilentProgress
 from imagegram.experiment import Experiment
-from imagegram.headline import dashboard
+from imagegram.loggers.headline import dashboard
 from imagegram.loggers.jsonl import JsonlLogger
 from imagegram.loggers.mirror import Mirror
 from imagegram.loggers.names import running_names
-from imagegram.protocols import ImageSet, Stage
+from imagegram.protocols import ImageSet
+from imagegram.report.page import ReportInputs, write_report
+from imagegram.report.pairs import FindPairs, PairList
+from imagegram.report.provenance import TraceProvenance
 from imagegram.schema import STAGES
-from imagegram.stages.context import RunContext
 from imagegram.stages.evaluate import Evaluation
-from imagegram.stages.pairs import FindPairs, PairList
-from imagegram.stages.parts import link_or_copy
-from imagegram.stages.provenance import TraceProvenance
-from imagegram.stages.report import ReportInputs, write_report
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import ArtifactStore
+from imagegram.store.parts import link_or_copy
+from imagegram.store.stage import Stage
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 
 Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) keyed by the
 seed and counted by sample and position: batch size, worker count and engine never change a
-picture. This module is the readable definition; ``generators/philox.py`` compiles the same bits.
+picture. This module is the readable definition; ``ngram/philox.py`` compiles the same bits.
 
 >>> uniforms(seed=1, sample=2, position=3) == uniforms(seed=1, sample=2, position=3)
 True
@@ -11,6 +11,8 @@ True
 from __future__ import annotations
 
 from typing import Final
+
+from imagegram.errors import ConfigError
 
 _M0: Final = 0xD2511F53
 _M1: Final = 0xCD9E8D57
@@ -52,3 +54,18 @@ def uniforms(*, seed: int, sample: int, position: int) -> tuple[float, float]:
     )
     first, second = words[0] << 32 | words[1], words[2] << 32 | words[3]
     return (first >> 11) * 2.0**-53, (second >> 11) * 2.0**-53
+
+
+def check_counts(num_images: int, seed: int) -> None:
+    """Refuse a count or a seed that no stage can have.
+
+    Raises:
+        ConfigError: saying what is allowed and what to type.
+    """
+    if num_images < 1:
+        raise ConfigError(
+            f"num_samples must be at least 1, received {num_images}: there is nothing to evaluate "
+            "in no image. To stop before generation, use stages=[tokenize,index]"
+        )
+    if not 0 <= seed <= MAX_SEED:
+        raise ConfigError(f"seed must lie in 0 ... 2**64 - 1, received {seed}; type seed=0")

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from imagegram.generators.conditions import Labels
-from imagegram.generators.ngram import FittedNgram
+from imagegram.generators.ngram.conditions import Labels
+from imagegram.generators.ngram.model import FittedNgram
+from imagegram.indexes.build.orders import build_order
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.order import Order
-from imagegram.indexes.order_build import build_order
 from imagegram.records import Tokens, Trace
 from imagegram.samplers.categorical import CategoricalSampler
-from imagegram.store.artifacts import Artifact
-from imagegram.store.manifest import Manifest
+from imagegram.store.manifest import Artifact, Manifest
 from tests.index_folders import Documents, write_index
 
 

@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.callbacks.progress import SilentProgress
-from imagegram.generators.reference import ReferenceLookup, StreamCorpus, trace_rows
-from imagegram.images import thumbnail
+from imagegram.executors.progress import SilentProgress
+from imagegram.generators.ngram.reference import ReferenceLookup, StreamCorpus, trace_rows
+from imagegram.images.decode import thumbnail
 from imagegram.indexes.naive import NaiveIndex
-from imagegram.protocols import Encoder, ImageSet, Progress, Sampler
+from imagegram.layout import TokenLayout
+from imagegram.protocols import Encoder, ImageSet, Sampler
 from imagegram.records import Features, Images, Tokens, Trace
-from imagegram.tokenizers.layout import TokenLayout
+from imagegram.store.stage import Progress
 from imagegram.tokenizers.pyramid import PyramidTokenizer
 from tests.index_folders import stream_of
 

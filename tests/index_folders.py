@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imagegram.indexes.build import build_table
+from imagegram.indexes.build.sort import build_table
 
 EOS = 65535
 Documents = Sequence[Sequence[int]]

@@ -23,9 +23,9 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from imagegram.errors import TokenError
+from imagegram.layout import TokenLayout
 from imagegram.records import Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY
-from imagegram.tokenizers.layout import TokenLayout
 from tests.conftest import compose
 
 #: Side of what is transformed; its square is the longest sequence.

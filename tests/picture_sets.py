@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from imagegram.images import thumbnail
+from imagegram.images.decode import thumbnail
+from imagegram.layout import TokenLayout
 from imagegram.protocols import Encoder, ImageSet
 from imagegram.records import Features, Images, Tokens
-from imagegram.tokenizers.layout import TokenLayout
 from imagegram.tokenizers.pyramid import PyramidTokenizer
 from tests.image_sets import MemoryImages, MemoryReference, MemoryTokens, free_trace
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imagegram.callbacks.progress import SilentProgress
+from imagegram.executors.context import RunContext
+from imagegram.executors.progress import SilentProgress
 from imagegram.executors.serial import SerialExecutor
-from imagegram.stages.context import RunContext
 from imagegram.store.artifacts import ArtifactStore
 
 Member = tuple[str, bytes]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.stages.train import TrainSegment
-from imagegram.tokenizers.ordered_fsq import Architecture
+from imagegram.tokenizers.ordered_fsq.tokenizer import Architecture
 from imagegram.training.optimization import Hardware, Optimization
+from imagegram.training.segments import TrainSegment
 
 ARCHITECTURE = Architecture(
     image_size=8,
@@ -66,7 +66,7 @@ def optimization(**changes: Any) -> Optimization:
 
 def segment(*, keep: str = "pow2", devices: int = 1, **changes: Any) -> TrainSegment:
     """A whole training as one segment."""
-    from imagegram.training.ordered_fsq import OrderedReconstruction
+    from imagegram.tokenizers.ordered_fsq.objective import OrderedReconstruction
 
     how = optimization(**changes)
     return TrainSegment(

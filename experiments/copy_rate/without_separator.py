@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imagegram.indexes import Index
+from imagegram.indexes import Index, open_index
 from imagegram.records import EOS_TOKEN_ID
 
 NUM_SAMPLES = 1000
@@ -42,7 +42,7 @@ def main(runs: list[str]) -> None:
     print("documents  tokens  exact copies  with a separator  first tokens that begin an image")
     for run in runs:
         stages = json.loads((Path(run) / "summary.json").read_text())["stages"]
-        index = Index.open(stages["index"]["path"])
+        index = open_index(stages["index"]["path"])
         num_tokens = len(index.document(0))
         rng = np.random.Generator(np.random.Philox(key=0))
         rows = [sample(index, num_tokens, rng) for _ in range(NUM_SAMPLES)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from imagegram import pictures
+from imagegram.images import grids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class SampleGrid:
         if name != "generate":
             return
         images = np.asarray(handle.images[: self.max_images])
-        run.mirror.images("generate/grid", pictures.grid(handle.images[:64])[None], ["samples"])
+        run.mirror.images("generate/grid", grids.grid(handle.images[:64])[None], ["samples"])
         run.mirror.images("generate/samples", images, [f"sample {i}" for i in range(len(images))])
 
     def on_run_end(self, run: Any) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from imagegram import pictures
+from imagegram.images import grids
 from imagegram.records import Images
-from imagegram.stages.pairs import Pair, read_pairs
+from imagegram.report.pairs import Pair, read_pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def strip(sample_HWC: Images, pair: Pair) -> Images:
     white = np.full_like(pair.nearest.image, 255)
     source = white if pair.source is None else pair.source.image
     row = np.stack([sample_HWC, pair.nearest.image, source])
-    return pictures.grid(row, columns=3, scale=pictures.scale_for(len(sample_HWC), target=64))
+    return grids.grid(row, columns=3, scale=grids.scale_for(len(sample_HWC), target=64))
 
 
 def caption(pair: Pair) -> str:

@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from imagegram.corpora.hashing import (
-    changed_while_read,
-    file_stamp,
-    recalled_sha256,
-    remembered_sha256,
-)
 from imagegram.corpora.tar import IMAGE_SUFFIXES, parse_caption, parse_info
 from imagegram.corpora.webdataset import NEAR_DUPLICATE_RMS, check_policy
 from imagegram.errors import CorpusError
 from imagegram.records import Locator, Record
 from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.hashing import (
+    changed_while_read,
+    file_stamp,
+    recalled_sha256,
+    remembered_sha256,
+)
 from imagegram.store.manifest import file_sha256
 
 

@@ -23,14 +23,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from imagegram.corpora.hashing import (
+from imagegram.errors import CorpusError
+from imagegram.records import Locator, Record
+from imagegram.store.hashing import (
     changed_while_read,
     file_stamp,
     recalled_sha256,
     remembered_sha256,
 )
-from imagegram.errors import CorpusError
-from imagegram.records import Locator, Record
 from imagegram.store.manifest import file_sha256
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")

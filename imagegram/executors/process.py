@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from imagegram.errors import StageError
 from imagegram.executors.serial import SerialExecutor
-from imagegram.protocols import Progress
+from imagegram.store.stage import Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

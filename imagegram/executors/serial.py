@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from imagegram.protocols import Progress
+from imagegram.store.stage import Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -1,9 +1,10 @@
 """Suffix-array indexes over shards of token streams: three engines, one contract.
 
-``Index.open(dirs)`` is the way in; ``docs/indexes.md`` shows it in a notebook.
+``open_index(dirs)`` is the way in; ``docs/indexes.md`` shows it in a notebook.
 """
 
 from imagegram.indexes.base import Index
+from imagegram.indexes.open import open_index
 from imagegram.records import Phrase
 
-__all__ = ["Index", "Phrase"]
+__all__ = ["Index", "Phrase", "open_index"]

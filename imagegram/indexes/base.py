@@ -1,7 +1,7 @@
 """The index as a library: one class to open, the same questions for every engine.
 
-    from imagegram.indexes import Index
-    index = Index.open("outputs/artifacts/index/0123456789ab")
+    from imagegram.indexes import open_index
+    index = open_index("outputs/artifacts/index/0123456789ab")
     index.count([65535, 128])            # images that start with 128
     index.next_token([65535, 128])       # what follows, with counts
     index.spans(tokens)                  # which training images a token row was taken from
@@ -16,7 +16,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,23 +40,6 @@ class Index(ABC):
     """
 
     shards: tuple[DocumentStream, ...]
-
-    @staticmethod
-    def open(dirs: str | Path | Sequence[str | Path], *, engine: str = "native") -> Index:
-        """Open index folders: artifacts of the store, or folders of infini-gram and fast-gram.
-
-        Args:
-            dirs: one folder or several: an index artifact (``shards.json``), a folder with
-                ``tokenized.N``, ``table.N`` and ``offset.N``, or a folder of such folders.
-            engine: ``native``, ``torch``, ``naive`` or ``fastgram``; all give the same answers.
-
-        Raises:
-            IndexFormatError: when a folder holds no whole index.
-            ConfigError: for an unknown engine.
-        """
-        from imagegram.indexes.open import open_index
-
-        return open_index(dirs, engine=engine)
 
     # ---------------------------------------------------------------- what an engine must answer
 

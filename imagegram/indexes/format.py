@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import IndexFormatError, UnsupportedError
-from imagegram.indexes.stream import TOKEN_BYTES, DocumentStream
-from imagegram.records import EOS_TOKEN_ID, Tokens
-from imagegram.store.artifacts import Artifact
+from imagegram.indexes.stream import DocumentStream
+from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES, Tokens
+from imagegram.store.manifest import Artifact
 
 MAX_POINTER_WIDTH: Final = 8
 REBUILD: Final = (
@@ -90,7 +90,7 @@ class IndexShard(DocumentStream):
         if self.artifact is None:
             raise UnsupportedError(
                 f"{self.path} is an index of other tools, not an artifact, so no stage can depend "
-                "on it; query it with Index.open or python -m imagegram.tools.query"
+                "on it; query it with open_index or python -m imagegram.tools.query"
             )
         return self.artifact.identity()
 

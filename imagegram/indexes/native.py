@@ -15,11 +15,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.indexes import kernels, matching, passages, phrases
 from imagegram.indexes.base import Index, NextTokens
 from imagegram.indexes.checks import check_at_least, check_ids, thread_count
 from imagegram.indexes.format import IndexShard
-from imagegram.indexes.suffixes import sort_by_pair
+from imagegram.indexes.kernels import matching, passages, phrases
+from imagegram.indexes.kernels import search as kernels
+from imagegram.indexes.kernels.suffixes import sort_by_pair
 from imagegram.records import Phrases, Tokens
 
 #: Tokens whose suffixes are sorted at a time.
@@ -30,7 +31,7 @@ _PIECES: Final = 256
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NativeIndex(Index):
-    """Suffix arrays searched by ``indexes/kernels.py``."""
+    """Suffix arrays searched by ``indexes/kernels/search.py``."""
 
     shards: tuple[IndexShard, ...]
 

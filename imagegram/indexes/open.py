@@ -9,14 +9,23 @@ from typing import Final
 from imagegram.errors import ConfigError, IndexFormatError, did_you_mean
 from imagegram.indexes.base import Index
 from imagegram.indexes.format import IndexShard, open_shards
-from imagegram.store.artifacts import Artifact
-from imagegram.store.manifest import MANIFEST, PARTS_FILE, Manifest, read_parts
+from imagegram.store.manifest import MANIFEST, PARTS_FILE, Artifact, Manifest, read_parts
 
 ENGINES: Final = ("native", "torch", "naive", "fastgram")
 
 
-def open_index(dirs: str | Path | Sequence[str | Path], *, engine: str) -> Index:
-    """See :meth:`imagegram.indexes.Index.open`."""
+def open_index(dirs: str | Path | Sequence[str | Path], *, engine: str = "native") -> Index:
+    """Open index folders: artifacts of the store, or folders of infini-gram and fast-gram.
+
+    Args:
+        dirs: one folder or several: an index artifact (``shards.json``), a folder with
+            ``tokenized.N``, ``table.N`` and ``offset.N``, or a folder of such folders.
+        engine: ``native``, ``torch``, ``naive`` or ``fastgram``; all give the same answers.
+
+    Raises:
+        IndexFormatError: when a folder holds no whole index.
+        ConfigError: for an unknown engine.
+    """
     folders = [dirs] if isinstance(dirs, str | Path) else list(dirs)
     shards = tuple(shard for folder in folders for shard in find_shards(Path(folder)))
     return make_engine(shards, engine=engine)

@@ -25,7 +25,7 @@ aligned order
 ======================  ==========================================================================
 
 Disk: 4.1 bytes a token and ``inverse_width`` (4 below 4 G tokens); aligned: ``pointer_width`` more.
-``stages/order.py`` makes them, ``context.make(BuildOrder(shard=shard, aligned=False))``.
+``build/order_stage.py`` makes them, ``context.make(BuildOrder(shard=shard, aligned=False))``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from imagegram.errors import IndexFormatError
 from imagegram.indexes.format import REBUILD, IndexShard, map_file
-from imagegram.store.artifacts import Artifact
+from imagegram.store.manifest import Artifact
 
 #: Zero bytes behind the last rank of ``inverse.0``.
 INVERSE_PADDING: Final = 8

@@ -11,15 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import TokenError
-from imagegram.records import EOS_TOKEN_ID, Tokens
-
-TOKEN_BYTES: Final = 2
+from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES, Tokens
 
 
 class DocumentStream(ABC):

@@ -1,8 +1,8 @@
 """The torch engine: suffix arrays on a device, searched for many queries at once.
 
-    index = Index.open("outputs/artifacts/index/0123456789ab", engine="torch")
+    index = open_index("outputs/artifacts/index/0123456789ab", engine="torch")
 
-Every search is one lock step over all queries: what a thread does in ``indexes/kernels.py``, a
+Every search is one lock step over all queries: what a thread does in ``kernels/search.py``, a
 row of a tensor does here. Single questions cost some hundred device calls each; whole batches of
 rows (``match_lengths``, ``documents_equal``) are what it is for. Six bytes of device memory a
 token (ten from 1 G tokens a shard on).

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imagegram.errors import ConfigError, UnsupportedError
-from imagegram.memory import available_bytes
+from imagegram.executors.budget import available_bytes
 
 #: Entries that are brought to the device at a time.
 _BLOCK: Final = 1 << 24

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from imagegram.errors import IndexFormatError
 from imagegram.indexes.format import REBUILD, IndexShard, check_files, read_pointers
-from imagegram.indexes.stream import TOKEN_BYTES
-from imagegram.records import EOS_TOKEN_ID
+from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
 
 _BLOCK: Final = 1 << 20
 

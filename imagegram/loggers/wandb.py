@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from imagegram.headline import SECTION
+from imagegram.loggers.headline import SECTION
 from imagegram.records import Images
 
 #: ``_target_`` of conf/logger/wandb.yaml; all its fields are arguments of ``wandb.init``, but:

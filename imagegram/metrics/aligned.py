@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
+from imagegram.executors.tiles import row_tiles
 from imagegram.indexes.base import suffix_lengths
+from imagegram.layout import TokenLayout
 from imagegram.metrics.functional import length_counts, length_edges
 from imagegram.metrics.intervals import clopper_pearson, mean_over_images
-from imagegram.metrics.tiles import row_tiles
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, Tokens
-from imagegram.tokenizers.layout import TokenLayout
 
 #: Tokens of images that are laid over the corpus at a time.
 _TOKENS: Final = 1 << 25

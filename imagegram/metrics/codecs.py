@@ -23,10 +23,10 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.executors.tiles import over_tiles, row_tiles
+from imagegram.images.grids import grid
 from imagegram.metrics.features import undefined
 from imagegram.metrics.intervals import mean_over_images
-from imagegram.metrics.tiles import over_tiles, row_tiles
-from imagegram.pictures import grid
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Images, Measured, Measurement
 

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.layout import TokenLayout
 from imagegram.metrics.coverage import usage_scores
 from imagegram.metrics.functional import length_counts, length_edges
 from imagegram.metrics.intervals import clopper_pearson, mean_over_images, quantile_over_images
 from imagegram.metrics.sources import check_candidates, parse_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, Sources
-from imagegram.tokenizers.layout import TokenLayout
 
 _HIGH_QUANTILE: Final = 0.95
 

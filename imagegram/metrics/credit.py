@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
-from imagegram.indexes.kernels import Int
+from imagegram.indexes.kernels.search import Int
 from imagegram.records import Phrases, Sources, Tokens
 
 

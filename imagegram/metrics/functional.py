@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.metrics.tiles import Advance, one_thread_each, over_tiles, row_tiles
+from imagegram.executors.tiles import Advance, one_thread_each, over_tiles, row_tiles
 
 Array = NDArray[np.float64]
 #: Images of a tile.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.encoders.preprocessing import require_images
-from imagegram.images import THUMBNAIL_SIZE, thumbnail
+from imagegram.images.decode import THUMBNAIL_SIZE, thumbnail
 from imagegram.records import Features, Images
 
 _SIDE: Final = 8

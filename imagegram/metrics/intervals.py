@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
-from imagegram.metrics.tiles import Advance, over_tiles
+from imagegram.executors.tiles import Advance, over_tiles
 from imagegram.records import Measured
 
 CONFIDENCE: Final = 0.95

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.metrics.tiles import Advance, over_tiles, row_tiles
+from imagegram.executors.tiles import Advance, over_tiles, row_tiles
 
 Array = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.executors.tiles import Advance, over_tiles, row_tiles
 from imagegram.metrics.manifolds import pairwise_distances
-from imagegram.metrics.tiles import Advance, over_tiles, row_tiles
 
 #: Rows that are searched at a time, and queries that search them: 8 MB an array of distances.
 _ROWS: Final = 2048

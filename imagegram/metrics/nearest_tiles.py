@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.metrics.tiles import Advance, over_tiles, row_tiles
+from imagegram.executors.tiles import Advance, over_tiles, row_tiles
 from imagegram.records import Images
 
 #: A tile is flat where its pixels stray less from its mean colour: 5 % of full range, root mean

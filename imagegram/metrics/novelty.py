@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
+from imagegram.executors.tiles import row_tiles
 from imagegram.indexes.base import suffix_lengths
 from imagegram.metrics.functional import novelty_curve
 from imagegram.metrics.intervals import mean_over_images
-from imagegram.metrics.tiles import row_tiles
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement
 

@@ -7,9 +7,9 @@ from typing import ClassVar, Final
 
 import numpy as np
 
+from imagegram.executors.tiles import row_tiles
 from imagegram.metrics.functional import length_counts, length_edges
 from imagegram.metrics.intervals import mean_over_images
-from imagegram.metrics.tiles import row_tiles
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement
 

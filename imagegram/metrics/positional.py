@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.errors import TokenError
-from imagegram.metrics.tiles import Advance, over_tiles, row_tiles
+from imagegram.executors.tiles import Advance, over_tiles, row_tiles
 from imagegram.protocols import Documents
 from imagegram.records import Tokens
 

@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
+from imagegram.executors.tiles import over_tiles, row_tiles
+from imagegram.layout import prefix_lengths
 from imagegram.metrics.codecs import content_order
 from imagegram.metrics.features import undefined
 from imagegram.metrics.intervals import mean_over_images
 from imagegram.metrics.jpeg_budget import best_errors
 from imagegram.metrics.reconstruction import entropy_bits, peak_signal_to_noise, squared_errors
-from imagegram.metrics.tiles import over_tiles, row_tiles
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Images, Measured, Measurement, Tokens
-from imagegram.tokenizers.layout import prefix_lengths
 
 Array = NDArray[np.float64]
 #: Images that are decoded at a time.

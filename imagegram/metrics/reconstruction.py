@@ -14,13 +14,13 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.executors.tiles import row_tiles
+from imagegram.layout import TokenLayout
 from imagegram.metrics.features import FeaturePair, feature_recipe, score_suffix, undefined
 from imagegram.metrics.functional import frechet_distance
 from imagegram.metrics.intervals import clopper_pearson, mean_over_images
-from imagegram.metrics.tiles import row_tiles
 from imagegram.protocols import Encoder, ImageSet, Reference
 from imagegram.records import Features, Images, Measured, Measurement, Tokens
-from imagegram.tokenizers.layout import TokenLayout
 
 #: Images that are compared or embedded at a time.
 _IMAGES: Final = 64

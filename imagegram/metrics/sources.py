@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
-from imagegram.metrics.tiles import row_tiles
+from imagegram.executors.tiles import row_tiles
 from imagegram.protocols import ImageSet, Index, Reference
 from imagegram.records import Sources, Tokens
 

@@ -10,14 +10,14 @@ from typing import Final
 from omegaconf import DictConfig
 
 from imagegram.errors import CapacityError, ImagegramError
+from imagegram.executors.budget import budget_bytes
 from imagegram.experiment import Experiment
-from imagegram.memory import budget_bytes
 from imagegram.plan.forecast import Forecast
 from imagegram.plan.planner import Flow, foresee
 from imagegram.plan.rates import Rates
 from imagegram.run_folder import num_workers
 from imagegram.store.artifacts import ArtifactStore
-from imagegram.tools.arguments import human_bytes
+from imagegram.store.manifest import human_bytes
 
 #: A first look counts so many records of a corpus that is not cached.
 _QUICK_RECORDS: Final = 1000

@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from imagegram.errors import CapacityError
+from imagegram.indexes.build.order_stage import BuildOrder, check_order_memory
+from imagegram.indexes.build.stage import BuildIndex, BuildIndexShard, sorts_at_once
 from imagegram.plan import sizes
 from imagegram.plan.rates import Rate, Rates
-from imagegram.protocols import Corpus, Stage, Tokenizer
+from imagegram.protocols import Corpus, Tokenizer
 from imagegram.stages.generate import Decode, Generate, Replay
-from imagegram.stages.index import BuildIndex, BuildIndexShard, sorts_at_once
-from imagegram.stages.order import BuildOrder, check_order_memory
 from imagegram.stages.prefix import Prefix
 from imagegram.stages.split import MIN_CLUSTERS, Split, SplitShard
 from imagegram.stages.tokenize import Tokenize, TokenizeShard
 from imagegram.stages.tokens import TokenShard
-from imagegram.store.artifacts import Artifact, ArtifactStore, fingerprint
+from imagegram.store.artifacts import ArtifactStore, fingerprint
 from imagegram.store.fingerprint import identity
-from imagegram.store.manifest import Manifest
+from imagegram.store.manifest import Artifact, Manifest
+from imagegram.store.stage import Stage
 
 #: Starting worker processes, which import what they need.
 _POOL_SECONDS: Final = 2.0

@@ -7,14 +7,14 @@ from typing import Any, Final
 
 from imagegram.plan import sizes
 from imagegram.plan.costs import PROCESS_BYTES, Cost, Surroundings, is_made, num_images
-from imagegram.protocols import Stage
+from imagegram.report.pairs import FindPairs
 from imagegram.stages.embed import Embed, EmbedReference
 from imagegram.stages.evaluate import Evaluate
 from imagegram.stages.generate import SampleSet
 from imagegram.stages.match import Match
 from imagegram.stages.measure import Measure
-from imagegram.stages.pairs import FindPairs
 from imagegram.store.fingerprint import identity
+from imagegram.store.stage import Stage
 
 #: What torch adds to a process.
 _TORCH_BYTES: Final = 700_000_000

@@ -18,23 +18,25 @@ from functools import cached_property
 from typing import Any, Final, cast
 
 from imagegram.experiment import Experiment
-from imagegram.generators.ngram import ENGINES_WITH_ORDERS
+from imagegram.generators.ngram.model import ENGINES_WITH_ORDERS
+from imagegram.indexes.build.stage import BuildIndex
 from imagegram.plan import costs, evaluation
 from imagegram.plan.corpus import PlannedCorpus
 from imagegram.plan.costs import Cost, Surroundings
 from imagegram.plan.forecast import Forecast, StageForecast
 from imagegram.plan.rates import Rates
-from imagegram.protocols import Corpus, Stage
+from imagegram.protocols import Corpus
+from imagegram.report.pairs import FindPairs
 from imagegram.run_folder import STAGE_OF_KIND
 from imagegram.schema import STAGES
 from imagegram.stages.evaluate import Evaluate
-from imagegram.stages.index import BuildIndex
-from imagegram.stages.pairs import FindPairs
-from imagegram.stages.parts import open_parts
 from imagegram.stages.prefix import Prefix
 from imagegram.stages.tokenize import Tokenize
 from imagegram.stages.tokens import TokenSet, TokenShard
-from imagegram.store.artifacts import Artifact, ArtifactStore
+from imagegram.store.artifacts import ArtifactStore
+from imagegram.store.manifest import Artifact
+from imagegram.store.parts import open_parts
+from imagegram.store.stage import Stage
 
 #: Kinds of image sets.
 _IMAGES: Final = ("samples", "replay", "images")
@@ -223,7 +225,7 @@ class Planner:
         """
         if stage.kind not in ("samples", "replay") or self._engine not in ENGINES_WITH_ORDERS:
             return
-        from imagegram.generators.native import wanted_order  # numba, as what it is asked for
+        from imagegram.generators.ngram.native import wanted_order  # numba, as what it is asked for
 
         model = stage.model
         shards = open_parts(model.artifact) if costs.is_made(model.artifact) else model.shards

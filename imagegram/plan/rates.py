@@ -14,17 +14,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from imagegram.protocols import Stage
+from imagegram.indexes.build.order_stage import BuildOrder
+from imagegram.indexes.build.stage import BuildIndexShard
+from imagegram.report.pairs import FindPairs
 from imagegram.stages.embed import Embed, EmbedReference
 from imagegram.stages.generate import Decode, Generate, Replay
-from imagegram.stages.index import BuildIndexShard
 from imagegram.stages.measure import Measure
-from imagegram.stages.order import BuildOrder
-from imagegram.stages.pairs import FindPairs
 from imagegram.stages.split import Split
 from imagegram.stages.tokenize import TokenizeShard
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.manifest import MANIFEST, Manifest
+from imagegram.store.stage import Stage
 
 Facts = Mapping[str, Any]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from imagegram.indexes.format import pointer_width
 from imagegram.indexes.order import INVERSE_PADDING, inverse_width, minima_sizes
-from imagegram.indexes.stream import TOKEN_BYTES
+from imagegram.records import TOKEN_BYTES
 
 #: uint16 tokens, and the seven fields of a trace: 2 + 4 + 2 + 4 + 4 + 4 + 4.
 _TRACE_BYTES: Final = 24

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, did_you_mean
+from imagegram.layout import TokenLayout
 from imagegram.records import MAX_SUFFIX_LEN
 from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
-from imagegram.tokenizers.layout import TokenLayout
 
 MATCHING: Final = ("free", "channel", "level", "position")
 

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.corpora.near_duplicates import cluster_labels
-from imagegram.protocols import Context, Documents
-from imagegram.store.artifacts import Artifact
+from imagegram.images.near_duplicates import cluster_labels
+from imagegram.protocols import Documents
+from imagegram.store.manifest import Artifact
+from imagegram.store.stage import Context
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,13 +17,14 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.metrics.tiles import over_tiles, row_tiles
-from imagegram.protocols import Context, Encoder, ImageSet, Tokenizer
+from imagegram.executors.tiles import over_tiles, row_tiles
+from imagegram.protocols import Encoder, ImageSet, Tokenizer
 from imagegram.records import Features, Images
 from imagegram.stages.generate import select_documents
 from imagegram.stages.tokens import TokenSet
-from imagegram.store.artifacts import Artifact
 from imagegram.store.fingerprint import identity
+from imagegram.store.manifest import Artifact
+from imagegram.store.stage import Context
 
 _BATCH: Final = 64
 

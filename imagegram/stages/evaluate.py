@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
-from imagegram.protocols import Context, FittedGenerator, ImageSet, Metric, Tokenizer
+from imagegram.protocols import FittedGenerator, ImageSet, Metric, Tokenizer
 from imagegram.records import Measured, Measurement
 from imagegram.stages.measure import FinishedMeasurement, Measure, finite
-from imagegram.stages.parts import write_parts
 from imagegram.stages.tokens import TokenSet
-from imagegram.store.artifacts import Artifact
+from imagegram.store.manifest import Artifact
+from imagegram.store.parts import write_parts
+from imagegram.store.stage import Context
 
 #: Names of the first image sets in ``curves.npz`` and ``scores.json``; planted ones follow.
 SETS: Final = ("generated", "floor", "ceiling")

@@ -19,20 +19,14 @@ from typing import Any, BinaryIO, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram import pictures
-from imagegram.generators.trace import check_counts
-from imagegram.images import decode_image
-from imagegram.protocols import (
-    BatchTokenizer,
-    Context,
-    DocumentSource,
-    FittedGenerator,
-    Sampler,
-    Tokenizer,
-)
+from imagegram.images import grids
+from imagegram.images.decode import decode_image
+from imagegram.protocols import BatchTokenizer, DocumentSource, FittedGenerator, Sampler, Tokenizer
 from imagegram.records import Images, Tokens, Trace
+from imagegram.seeding import check_counts
 from imagegram.stages.tokens import TokenSet
-from imagegram.store.artifacts import Artifact
+from imagegram.store.manifest import Artifact
+from imagegram.store.stage import Context
 
 _DECODE_BATCH: Final = 64
 _GRID_IMAGES: Final = 64
@@ -85,7 +79,7 @@ class SampleSet:
         """(B, S, S, 3) uint8: the files, as the tokenizer sees them, resized (bilinear)."""
         if not isinstance(self.documents, TokenSet):
             return None
-        from imagegram.tokenizers.resampling import resize
+        from imagegram.images.resampling import resize
 
         side = self.images.shape[1]
         drawn = np.load(self.artifact.path / "documents.npy")
@@ -321,7 +315,7 @@ class ImageWriter(ExitStack):
 
     def facts(self) -> dict[str, Any]:
         """Write the grid; what was counted."""
-        pictures.save_png(self.folder / "grid.png", pictures.grid(np.concatenate(self.shown)))
+        grids.save_png(self.folder / "grid.png", grids.grid(np.concatenate(self.shown)))
         num_tokens = self.tokenizer.num_tokens
         counts = {
             "num_images": self.count,

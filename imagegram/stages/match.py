@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.protocols import Context, FittedGenerator, ImageSet
+from imagegram.protocols import FittedGenerator, ImageSet
 from imagegram.stages.embed import content_sha256
-from imagegram.store.artifacts import Artifact
+from imagegram.store.manifest import Artifact
+from imagegram.store.stage import Context
 
 #: Tokens that the index is asked for at a time.
 _TOKENS: Final = 1 << 25

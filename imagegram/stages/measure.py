@@ -18,14 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
+from imagegram.layout import TokenLayout
 from imagegram.protocols import (
-    Context,
     Encoder,
     FittedGenerator,
     ImageSet,
     Index,
     Metric,
-    Progress,
     Sampler,
     Tokenizer,
 )
@@ -34,9 +33,9 @@ from imagegram.stages.cluster import Cluster
 from imagegram.stages.embed import Embed, EmbedReference, content_sha256
 from imagegram.stages.match import Match
 from imagegram.stages.tokens import TokenSet
-from imagegram.store.artifacts import Artifact
 from imagegram.store.fingerprint import identity
-from imagegram.tokenizers.layout import TokenLayout
+from imagegram.store.manifest import Artifact
+from imagegram.store.stage import Context, Progress
 
 Curves = dict[str, NDArray[np.float64]]
 MEASUREMENT: Final = "measurement.json"

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, did_you_mean
+from imagegram.layout import TokenLayout
 from imagegram.protocols import DocumentSource
 from imagegram.records import Tokens
 from imagegram.stages.generate import select_documents
-from imagegram.tokenizers.layout import TokenLayout
 
 RECIPES: Final = ("shuffled", "copies_1", "copies_5", "copies_20", "collages")
 

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.indexes.stream import TOKEN_BYTES
-from imagegram.protocols import Context, Tokenizer
-from imagegram.records import EOS_TOKEN_ID
-from imagegram.stages.parts import link_or_copy, write_parts
+from imagegram.protocols import Tokenizer
+from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
 from imagegram.stages.tokenize import SKIPPED, Tokenize
 from imagegram.stages.tokens import TokenSet, TokenShard
+from imagegram.store.parts import link_or_copy, write_parts
+from imagegram.store.stage import Context
 
 if TYPE_CHECKING:
     from imagegram.stages.split import SplitShard
-    from imagegram.store.artifacts import Artifact
+    from imagegram.store.manifest import Artifact
 
 _SHARED: Final = ("metadata.0", "metaoff.0", "thumbnails.npy", SKIPPED)
 #: Tokens that are held at a time: 32 MB.

@@ -21,15 +21,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.corpora.near_duplicates import ThumbnailSearch, cluster_labels
 from imagegram.executors.threads import chunks, map_in_order
-from imagegram.images import UnreadableImage, quiet, read_picture, thumbnail
-from imagegram.protocols import Context, Corpus, ImageShard
+from imagegram.images.decode import UnreadableImage, quiet, read_picture, thumbnail
+from imagegram.images.near_duplicates import ThumbnailSearch, cluster_labels
+from imagegram.protocols import Corpus, ImageShard
 from imagegram.records import Images, Record
 from imagegram.store.fingerprint import identity
+from imagegram.store.stage import Context
 
 if TYPE_CHECKING:
-    from imagegram.store.artifacts import Artifact
+    from imagegram.store.manifest import Artifact
 
 #: With fewer clusters than this in the first shard nothing is held out: a floor measured on a
 #: handful of pictures would be noise, and a corpus of one image is a corpus too.

@@ -35,19 +35,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.corpora.hashing import changed_while_read
 from imagegram.errors import CorpusError, StageError, TokenError
 from imagegram.executors.threads import chunks, map_in_order
-from imagegram.images import Picture, UnreadableImage, quiet, read_picture, thumbnail
-from imagegram.indexes.stream import TOKEN_BYTES
-from imagegram.protocols import BatchTokenizer, Context, Tokenizer
-from imagegram.records import EOS_TOKEN_ID, Images, Record, Tokens
-from imagegram.stages.parts import write_parts
+from imagegram.images.decode import Picture, UnreadableImage, quiet, read_picture, thumbnail
+from imagegram.protocols import BatchTokenizer, Tokenizer
+from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES, Images, Record, Tokens
 from imagegram.stages.split import PartFilter, SplitShard
 from imagegram.stages.tokens import TokenSet, TokenShard
+from imagegram.store.hashing import changed_while_read
+from imagegram.store.parts import write_parts
+from imagegram.store.stage import Context
 
 if TYPE_CHECKING:
-    from imagegram.store.artifacts import Artifact
+    from imagegram.store.manifest import Artifact
 
 SKIPPED: Final = "skipped.jsonl"
 #: Reasons of skips that are choices of the split; all others count as failures.

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from imagegram.errors import CorpusError
 from imagegram.records import Images, Locator, Tokens
-from imagegram.stages.parts import open_parts
+from imagegram.store.parts import open_parts
 
 if TYPE_CHECKING:
     from imagegram.stages.split import SplitShard
-    from imagegram.store.artifacts import Artifact
+    from imagegram.store.manifest import Artifact
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from imagegram.errors import ArtifactError, StageError
 from imagegram.store.fingerprint import digest, identity
 from imagegram.store.manifest import (
     MANIFEST,
+    Artifact,
     Manifest,
     list_files,
     made_by,
@@ -30,37 +31,10 @@ from imagegram.store.manifest import (
 )
 
 if TYPE_CHECKING:
-    from imagegram.protocols import Context, Stage
+    from imagegram.store.stage import Context, Stage
 
 PARTIAL: Final = ".partial-"
 LOCKS: Final = ".locks"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Artifact:
-    """A finished artifact on disk; its identity is its digest."""
-
-    path: Path
-    manifest: Manifest
-
-    @property
-    def kind(self) -> str:
-        """The stage's kind, which is also the name of the parent folder."""
-        return self.manifest.kind
-
-    @property
-    def digest(self) -> str:
-        """Twelve hex digits."""
-        return self.manifest.digest
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What the stage counted while it made this."""
-        return self.manifest.facts
-
-    def identity(self) -> str:
-        """``kind/digest``: downstream fingerprints hold this instead of the content."""
-        return f"{self.kind}/{self.digest}"
 
 
 def fingerprint(stage: Stage[Any]) -> tuple[str, dict[str, Any]]:

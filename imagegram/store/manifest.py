@@ -71,6 +71,33 @@ class Manifest:
             ) from error
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A finished artifact on disk; its identity is its digest."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def kind(self) -> str:
+        """The stage's kind, which is also the name of the parent folder."""
+        return self.manifest.kind
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits."""
+        return self.manifest.digest
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the stage counted while it made this."""
+        return self.manifest.facts
+
+    def identity(self) -> str:
+        """``kind/digest``: downstream fingerprints hold this instead of the content."""
+        return f"{self.kind}/{self.digest}"
+
+
 def read_parts(folder: Path) -> tuple[str, list[str]]:
     """Kind and digests of the artifacts that a collection lists, in order.
 
@@ -113,3 +140,16 @@ def sync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def human_bytes(size: float) -> str:
+    """A size for people.
+
+    >>> human_bytes(1536)
+    '1.5 kB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TB"

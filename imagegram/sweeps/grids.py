@@ -10,7 +10,7 @@ from html import escape
 
 from markupsafe import Markup
 
-from imagegram.stages.explanations import GROUPS, explain
+from imagegram.report.explanations import GROUPS, explain
 from imagegram.sweeps.aggregate import Configuration, Estimate, configurations, estimate
 from imagegram.sweeps.axes import Axis, show
 from imagegram.sweeps.jobs import Job, Scalar

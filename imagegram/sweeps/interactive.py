@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
-from imagegram.stages.explanations import explain
+from imagegram.report.explanations import explain
 from imagegram.sweeps.aggregate import Estimate
 from imagegram.sweeps.axes import describe
 from imagegram.sweeps.drawings import Curve, Frontier, Knob, Mark, Panel, lower_is_better

@@ -17,9 +17,9 @@ from typing import Any, Final
 from markupsafe import Markup
 from omegaconf import OmegaConf
 
-from imagegram import pictures
+from imagegram.images import grids
 from imagegram.records import Images
-from imagegram.stages.explanations import explain
+from imagegram.report.explanations import explain
 from imagegram.sweeps.axes import show
 from imagegram.sweeps.drawings import Frontier, Knob, path_axis
 from imagegram.sweeps.grids import jobs_grid, means_grid
@@ -236,5 +236,5 @@ def _json(value: Mapping[str, Any]) -> Markup:
 
 
 def _data_url(image_HWC: Images) -> str:
-    encoded = base64.b64encode(pictures.png_bytes(image_HWC)).decode("ascii")
+    encoded = base64.b64encode(grids.png_bytes(image_HWC)).decode("ascii")
     return f"data:image/png;base64,{encoded}"

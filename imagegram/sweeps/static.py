@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from imagegram import pictures
 from imagegram.errors import MissingDependencyError
-from imagegram.stages.explanations import explain
+from imagegram.images import grids
+from imagegram.report.explanations import explain
 from imagegram.sweeps.aggregate import Estimate
 from imagegram.sweeps.axes import describe, show
 from imagegram.sweeps.drawings import Frontier, Knob, Panel, lower_is_better
@@ -203,8 +203,8 @@ def _samples(sweep: Sweep) -> Figure | None:
     figure = _figure(10, 0.62 * len(rows) + 0.1)
     grid = figure.subplots(len(rows), 1, squeeze=False).ravel()
     for axes, (text, images) in zip(grid, rows, strict=True):
-        scale = pictures.scale_for(images.shape[1], target=64)
-        axes.imshow(pictures.grid(images, columns=_NUM_SAMPLES, scale=scale))
+        scale = grids.scale_for(images.shape[1], target=64)
+        axes.imshow(grids.grid(images, columns=_NUM_SAMPLES, scale=scale))
         axes.set(xticks=[], frame_on=False)
         axes.set_yticks([images.shape[1] * scale / 2], [text.replace(", ", "\n")], fontsize=7)
         axes.tick_params(length=0)

@@ -2,7 +2,7 @@
 
 Figures are drawn in the colours of the light page; the page's script exchanges each for its partner
 when the reader's screen is dark (:func:`dark_partners`). Paper, ink and accent are those of
-``stages/templates/report.css``, which is read, not repeated.
+``report/templates/report.css``, which is read, not repeated.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from imagegram import stages
+from imagegram import report
 from imagegram.sweeps.axes import Axis
 from imagegram.sweeps.jobs import Scalar
 
-REPORT_CSS: Final = Path(stages.__file__).parent / "templates" / "report.css"
+REPORT_CSS: Final = Path(report.__file__).parent / "templates" / "report.css"
 SHAPES: Final = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon")
 DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 

@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imagegram.errors import ConfigError, TokenError, did_you_mean
+from imagegram.layout import TokenLayout
 from imagegram.protocols import Corpus
 from imagegram.records import Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 from imagegram.tokenizers.checks import require_ids, require_image
-from imagegram.tokenizers.layout import TokenLayout
 
 #: Residual 0 is written as this token.
 ZERO_RESIDUAL: Final = 128
@@ -124,8 +124,8 @@ class PyramidTokenizer:
             TokenError: when ``image`` has another shape or dtype.
         """
         require_image(image)
-        from imagegram.tokenizers.kernels import encode_image
-        from imagegram.tokenizers.resampling import as_matrix, taps
+        from imagegram.images.resampling import as_matrix, taps
+        from imagegram.tokenizers.pyramid_kernels import encode_image
 
         height, width, _ = image.shape
         rows, columns = (taps(tuple((n, s) for s in self.sizes)) for n in (height, width))
@@ -148,8 +148,8 @@ class PyramidTokenizer:
                 ids are never wrapped.
             ConfigError: when ``output_size`` is not positive.
         """
-        from imagegram.tokenizers.kernels import decode_images
-        from imagegram.tokenizers.resampling import resize, taps
+        from imagegram.images.resampling import resize, taps
+        from imagegram.tokenizers.pyramid_kernels import decode_images
 
         tokens = np.asarray(tokens_BT)
         self._check(tokens)

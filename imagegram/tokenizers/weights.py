@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from imagegram.corpora.hashing import file_stamp, remembered_sha256
 from imagegram.errors import ConfigError
+from imagegram.store.hashing import file_stamp, remembered_sha256
 
 
 def weights_sha256(path: str | Path, *, memory: str | None = None) -> str:

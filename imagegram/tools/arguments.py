@@ -65,16 +65,3 @@ def exit_cleanly(main: Callable[[], int]) -> int:
         # Unwrapped: the commands in a message are there to be copied.
         console.print(f"imagegram: {error}", style="red", markup=False, soft_wrap=True)
         return 1
-
-
-def human_bytes(size: float) -> str:
-    """A size for people.
-
-    >>> human_bytes(1536)
-    '1.5 kB'
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TB"

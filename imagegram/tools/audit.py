@@ -33,14 +33,14 @@ from rich.console import Console
 from rich.table import Table
 
 from imagegram import schema
+from imagegram.audit.findings import Reading
+from imagegram.audit.flow import AUDIT, AUTO, Audit, Source, audit_flow
+from imagegram.audit.reencoded import check_quality
 from imagegram.errors import ConfigError, ImagegramError
 from imagegram.experiment import build
 from imagegram.plan.check import refuse_what_cannot_fit
 from imagegram.run import flow
 from imagegram.run_folder import Run, check_outputs, write_summary
-from imagegram.stages.audit import AUDIT, AUTO, Audit, Source, audit_flow
-from imagegram.stages.findings import Reading
-from imagegram.stages.reencoded import check_quality
 from imagegram.tools.arguments import exit_cleanly
 
 _OWN: Final = ("images", "tokens", "jpeg")

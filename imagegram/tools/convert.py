@@ -23,10 +23,8 @@ from rich.progress import track
 from imagegram.errors import IndexFormatError, StageError, UnsupportedError
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.open import find_shards
-from imagegram.indexes.stream import TOKEN_BYTES
-from imagegram.records import EOS_TOKEN_ID
-from imagegram.store.artifacts import Artifact
-from imagegram.store.manifest import MANIFEST, PARTS_FILE, Manifest
+from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
+from imagegram.store.manifest import MANIFEST, PARTS_FILE, Artifact, Manifest
 from imagegram.tools.arguments import exit_cleanly
 
 CONFIG: Final = "config.json"
@@ -86,7 +84,7 @@ def export_shards(source: Path, target: Path) -> dict[str, Any]:
     """Write ``token_shards/NNNNN.bin`` and ``config.json``; returns the latter.
 
     Args:
-        source: tokens artifact, index artifact, or anything that ``Index.open`` opens.
+        source: tokens artifact, index artifact, or anything that ``open_index`` opens.
         target: folder, made when missing.
 
     Raises:
@@ -126,7 +124,7 @@ def export_shards(source: Path, target: Path) -> dict[str, Any]:
 
 def _streams(source: Path) -> tuple[IndexShard, ...]:
     """Shards to export; those of a tokens artifact have no table, and none is needed."""
-    from imagegram.stages.parts import open_parts
+    from imagegram.store.parts import open_parts
 
     if (source / PARTS_FILE).exists():
         collection = Artifact(path=source, manifest=Manifest.read(source))
@@ -171,7 +169,7 @@ def _describe(source: Path) -> dict[str, Any]:
 
 
 def import_shards(source: Path, target: Path, *, tokens_per_image: int | None = None) -> list[Path]:
-    """Index every ``NNNNN.bin``; returns the index folders, which ``Index.open(target)`` opens.
+    """Index every ``NNNNN.bin``; returns the index folders, which ``open_index(target)`` opens.
 
     Args:
         source: folder with ``config.json`` and the shards, in it or in ``token_shards``.
@@ -235,7 +233,7 @@ def _num_images(file: Path, length: int) -> int:
 
 
 def _import_shard(file: Path, folder: Path, length: int) -> Path:
-    from imagegram.indexes.build import build_table
+    from imagegram.indexes.build.sort import build_table
 
     if folder.exists():
         raise IndexFormatError(f"{folder} exists already; remove it or give another folder")

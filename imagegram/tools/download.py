@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from imagegram import hub
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import ConfigError, CorpusError, ImagegramError
+from imagegram.store import hub
 from imagegram.tools.arguments import exit_cleanly
 
 _DEFAULT_ENDPOINT: Final = "https://huggingface.co"

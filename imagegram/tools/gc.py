@@ -18,14 +18,14 @@ from typing import Any, Final
 from filelock import FileLock, Timeout
 
 from imagegram.errors import ConfigError
-from imagegram.stages.coarse import BuildCoarse
-from imagegram.stages.labels import ReadLabels
-from imagegram.stages.order import BuildOrder
-from imagegram.stages.pairs import FindPairs
-from imagegram.stages.provenance import TraceProvenance
-from imagegram.store.artifacts import LOCKS, PARTIAL, Artifact, ArtifactStore
-from imagegram.store.manifest import PARTS_FILE, read_parts
-from imagegram.tools.arguments import exit_cleanly, human_bytes, open_store, parse
+from imagegram.indexes.build.coarse_stage import BuildCoarse
+from imagegram.indexes.build.label_stage import ReadLabels
+from imagegram.indexes.build.order_stage import BuildOrder
+from imagegram.report.pairs import FindPairs
+from imagegram.report.provenance import TraceProvenance
+from imagegram.store.artifacts import LOCKS, PARTIAL, ArtifactStore
+from imagegram.store.manifest import PARTS_FILE, Artifact, human_bytes, read_parts
+from imagegram.tools.arguments import exit_cleanly, open_store, parse
 
 #: Kinds that no run's summary names, and the field of their payload that says what they belong to.
 _SIDES: Final = {

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from imagegram.store.artifacts import Artifact
-from imagegram.tools.arguments import exit_cleanly, human_bytes, open_store, parse
+from imagegram.store.manifest import Artifact, human_bytes
+from imagegram.tools.arguments import exit_cleanly, open_store, parse
 
 
 def describe(artifact: Artifact) -> dict[str, object]:

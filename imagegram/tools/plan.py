@@ -26,7 +26,8 @@ from imagegram.errors import ConfigError, ImagegramError
 from imagegram.plan.forecast import Forecast
 from imagegram.plan.rates import BUILTIN, Rates
 from imagegram.store.artifacts import ArtifactStore
-from imagegram.tools.arguments import exit_cleanly, human_bytes
+from imagegram.store.manifest import human_bytes
+from imagegram.tools.arguments import exit_cleanly
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,8 +89,8 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 
 
 def _foresee(cfg: DictConfig, outputs: Path) -> Forecast:
+    from imagegram.executors.budget import budget_bytes
     from imagegram.experiment import build
-    from imagegram.memory import budget_bytes
     from imagegram.plan.planner import foresee
     from imagegram.run import flow
     from imagegram.run_folder import num_workers

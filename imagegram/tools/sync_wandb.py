@@ -28,12 +28,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from imagegram.callbacks.progress import RichProgress
 from imagegram.callbacks.sample_grid import SampleGrid
 from imagegram.callbacks.throughput import Throughput
 from imagegram.callbacks.worst_copies import WorstCopies
 from imagegram.errors import ConfigError
-from imagegram.headline import dashboard
+from imagegram.executors.progress import RichProgress
+from imagegram.loggers.headline import dashboard
 from imagegram.loggers.mirror import Mirror
 from imagegram.loggers.names import run_names
 from imagegram.loggers.wandb import TARGET, has_key

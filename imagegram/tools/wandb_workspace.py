@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from imagegram.errors import ConfigError, MissingDependencyError
-from imagegram.headline import SECTION
+from imagegram.loggers.headline import SECTION
 from imagegram.loggers.wandb import has_key
 from imagegram.tools.arguments import exit_cleanly, parse
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.tokenizers.layout import prefix_lengths
+from imagegram.layout import prefix_lengths
 
 #: Which random numbers these are; none of them shares a stream with another.
 ORDER: Final = 0

@@ -12,7 +12,7 @@ from imagegram import schema
 from imagegram.corpora.folder import FolderCorpus
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import CorpusError
-from imagegram.images import decode_image
+from imagegram.images.decode import decode_image
 from imagegram.protocols import Corpus
 from tests.conftest import compose
 from tests.pictures import encode, noise, write_samples

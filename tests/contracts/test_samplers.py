@@ -9,10 +9,10 @@ import pytest
 from hydra.utils import instantiate
 
 from imagegram import schema
+from imagegram.layout import TokenLayout
 from imagegram.protocols import Sampler
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.store.fingerprint import canonical_json, identity
-from imagegram.tokenizers.layout import TokenLayout
 from tests.conftest import compose
 from tests.generation import first_samples, fit
 

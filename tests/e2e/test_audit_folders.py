@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from imagegram.audit.flow import Audit, Source
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.experiment import build
 from imagegram.records import Record
-from imagegram.stages.audit import Audit, Source
 from imagegram.stages.generate import select_documents
 from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize
@@ -192,7 +192,7 @@ def test_an_audit_again_computes_nothing(
 def test_jpeg_copies_have_the_quality_of_the_files(
     audit_here: AuditHere, demo_outputs: Path, tmp_path: Path
 ) -> None:
-    from imagegram.images import decode_image
+    from imagegram.images.decode import decode_image
 
     folder = tmp_path / "a"
     folder.mkdir()

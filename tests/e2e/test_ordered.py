@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from imagegram import schema
-from imagegram.images import decode_image
+from imagegram.images.decode import decode_image
 from imagegram.run import run_experiment
 from imagegram.stages.evaluate import Evaluation
-from imagegram.store.artifacts import Artifact
-from imagegram.store.manifest import Manifest
+from imagegram.store.manifest import Artifact, Manifest
 from tests.conftest import read_summary
 from tests.ordered_tokenizer import BatchedOrderedTokenizer, compose_ordered, square
 from tests.pictures import encode, noise

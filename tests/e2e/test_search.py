@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from imagegram import schema
-from imagegram.objective import check_search, objective_value
+from imagegram.sweeps.objective import check_search, objective_value
 from tests.conftest import compose, read_summary
 
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install 'imagegram[optuna]'")

@@ -17,7 +17,7 @@ from wandb import wandb_agent
 
 from imagegram import schema
 from imagegram.experiment import build
-from imagegram.headline import HEADLINE
+from imagegram.loggers.headline import HEADLINE
 from tests.conftest import REPOSITORY, clean_environment, compose
 from tests.wandb_files import read_live_run
 

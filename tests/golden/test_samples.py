@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imagegram.layout import TokenLayout
 from imagegram.stages.generate import Generate
-from imagegram.tokenizers.layout import TokenLayout
 from tests.generation import first_samples, fit, labelled, sampler
 
 GOLDEN = Path(__file__).with_name("samples.json")

@@ -10,13 +10,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagegram.generators.conditioned import ConditionedGenerator
-from imagegram.generators.conditions import is_conditioned
-from imagegram.generators.ngram import FittedNgram
+from imagegram.generators.ngram.conditions import is_conditioned
+from imagegram.generators.ngram.model import FittedNgram
+from imagegram.generators.ngram.search.run import ConditionedGenerator
+from imagegram.indexes.build.coarse_stage import write_coarse
 from imagegram.indexes.format import IndexShard
+from imagegram.layout import TokenLayout
 from imagegram.samplers.categorical import MATCHING, CategoricalSampler
-from imagegram.stages.coarse import write_coarse
-from imagegram.tokenizers.layout import TokenLayout
 from tests.generation import assert_same, fit, labelled, with_orders
 
 DIGITS = (4, 8, 8, 250)

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagegram.layout import TokenLayout
 from imagegram.models.quantizers import FiniteScalarQuantizer
-from imagegram.tokenizers.layout import TokenLayout
 
 LEVELS = st.lists(st.integers(2, 9), min_size=1, max_size=5).map(tuple)
 

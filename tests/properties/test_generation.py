@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagegram.generators.native import NativeGenerator
+from imagegram.generators.ngram.native import NativeGenerator
+from imagegram.layout import TokenLayout
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.samplers.categorical import MATCHING, CategoricalSampler
-from imagegram.tokenizers.layout import TokenLayout
 from tests.generation import assert_same, fit, with_orders
 from tests.index_folders import BruteForce, stream_of
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from index_folders import EOS, BruteForce, stream_of, write_index
 
-from imagegram.indexes import Index
+from imagegram.indexes import Index, open_index
 from imagegram.indexes.open import ENGINES
 
 ALPHABETS = ([0, 1], [1, 2, 255], [0, 1, 256, 65534])
@@ -58,7 +58,7 @@ def engines(corpus: Corpus) -> Iterator[dict[str, Index]]:
             write_index(Path(root) / str(i), part, final_separator=corpus.final_separator)
             for i, part in enumerate(corpus.shards)
         ]
-        yield {name: Index.open(folders, engine=name) for name in ENGINES}
+        yield {name: open_index(folders, engine=name) for name in ENGINES}
 
 
 relaxed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -10,11 +10,11 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from imagegram.generators.reference import ReferenceLookup, StreamCorpus, trace_rows
-from imagegram.generators.torch import TorchGenerator
+from imagegram.generators.ngram.lockstep.engine import TorchGenerator
+from imagegram.generators.ngram.reference import ReferenceLookup, StreamCorpus, trace_rows
+from imagegram.indexes.build.orders import build_order
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.order import Order
-from imagegram.indexes.order_build import build_order
 from tests.generation import assert_same
 from tests.index_folders import write_index
 from tests.properties.test_generation import LAYOUT, Case, T, cases

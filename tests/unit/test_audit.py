@@ -15,13 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagegram.corpora.folder import FolderCorpus
-from imagegram.errors import ConfigError, CorpusError
-from imagegram.images import decode_image
-from imagegram.records import Images, Tokens
-from imagegram.stages.audit import _write_images
-from imagegram.stages.audited import AuditedCorpus, open_images, open_tokens
-from imagegram.stages.findings import (
+from imagegram.audit.findings import (
     AS_HELD_OUT,
     AWAY,
     TOWARD,
@@ -33,8 +27,8 @@ from imagegram.stages.findings import (
     read_scores,
     what_it_tells,
 )
-from imagegram.stages.generate import select_documents
-from imagegram.stages.reencoded import (
+from imagegram.audit.flow import _write_images
+from imagegram.audit.reencoded import (
     PixelCollages,
     Reencoded,
     jpeg_bytes,
@@ -42,6 +36,12 @@ from imagegram.stages.reencoded import (
     shrink,
     token_agreement,
 )
+from imagegram.audit.sources import AuditedCorpus, open_images, open_tokens
+from imagegram.corpora.folder import FolderCorpus
+from imagegram.errors import ConfigError, CorpusError
+from imagegram.images.decode import decode_image
+from imagegram.records import Images, Tokens
+from imagegram.stages.generate import select_documents
 from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize
 from imagegram.stages.tokens import TokenSet

@@ -24,6 +24,7 @@ def test_a_changed_kernel_source_starts_a_new_cache(tmp_path: Path) -> None:
     shutil.copytree(package, tmp_path / "imagegram", ignore=shutil.ignore_patterns("__pycache__"))
     before = cache_folder_of(tmp_path)
     assert cache_folder_of(tmp_path) == before
-    with (tmp_path / "imagegram" / "indexes" / "kernels.py").open("a") as stream:
+    kernel = tmp_path / "imagegram" / "generators" / "ngram" / "walk" / "kernel.py"
+    with kernel.open("a") as stream:
         stream.write("\n# changed\n")
     assert cache_folder_of(tmp_path) != before

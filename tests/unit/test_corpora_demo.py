@@ -14,7 +14,7 @@ from imagegram.corpora import demo
 from imagegram.corpora.demo import PHOTOS, DemoCorpus
 from imagegram.corpora.tar import TarShard
 from imagegram.errors import ConfigError, CorpusError, MissingDependencyError
-from imagegram.images import decode_image
+from imagegram.images.decode import decode_image
 
 
 def tiny(folder: Path, **fields: int) -> DemoCorpus:

@@ -10,10 +10,10 @@ import pytest
 
 from imagegram.corpora.demo import DemoCorpus
 from imagegram.corpora.duplicated import DuplicatedCorpus, DuplicatedDemoCorpus, Repetition
-from imagegram.corpora.near_duplicates import cluster_labels
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import ConfigError, CorpusError
-from imagegram.images import decode_image, thumbnail
+from imagegram.images.decode import decode_image, thumbnail
+from imagegram.images.near_duplicates import cluster_labels
 from tests.pictures import encode, noise, sample, write_samples, write_tar
 
 HALF = {"multiplicities": (1, 4), "shares": (0.5, 0.5)}

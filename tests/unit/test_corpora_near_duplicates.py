@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagegram.corpora.near_duplicates import ThumbnailSearch, cluster_labels
+from imagegram.images.near_duplicates import ThumbnailSearch, cluster_labels
 
 
 def brute_force(thumbnails: np.ndarray, rms: float) -> np.ndarray:

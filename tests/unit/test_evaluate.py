@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from imagegram.callbacks.progress import SilentProgress
 from imagegram.encoders.pixels import PixelEncoder
 from imagegram.errors import ConfigError
+from imagegram.executors.context import RunContext
+from imagegram.executors.progress import SilentProgress
 from imagegram.executors.serial import SerialExecutor
 from imagegram.metrics.copying import CopyingMetric
 from imagegram.metrics.frechet import FrechetMetric
@@ -19,7 +20,6 @@ from imagegram.metrics.novelty import NoveltyMetric
 from imagegram.metrics.order import OrderMetric
 from imagegram.metrics.prdc import PrdcMetric
 from imagegram.records import Features, Images, Measured, Measurement
-from imagegram.stages.context import RunContext
 from imagegram.stages.embed import Embed, EmbedReference
 from imagegram.stages.evaluate import Evaluate, Evaluation, Score, combine, normalized
 from imagegram.stages.generate import select_documents

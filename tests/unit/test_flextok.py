@@ -24,8 +24,8 @@ from imagegram.errors import ConfigError, MissingDependencyError, TokenError
 from imagegram.protocols import BatchTokenizer
 from imagegram.records import Images
 from imagegram.store.fingerprint import canonical_json, identity
-from imagegram.tokenizers.flextok import PUBLISHED, FlexTokTokenizer, shorter_side
-from imagegram.tokenizers.flextok_config import check_targets, linked_vae, read_config
+from imagegram.tokenizers.flextok.config import check_targets, linked_vae, read_config
+from imagegram.tokenizers.flextok.tokenizer import PUBLISHED, FlexTokTokenizer, shorter_side
 from tests import flextok_models
 from tests.conftest import compose
 from tests.pictures import noise
@@ -68,7 +68,7 @@ def test_configurations_need_no_weights_to_be_planned(name: str, tmp_path: Path)
 
 def test_it_is_imported_without_torch() -> None:
     code = (
-        "import sys, imagegram.tokenizers.flextok, imagegram.stages.weights\n"
+        "import sys, imagegram.tokenizers.flextok.tokenizer, imagegram.tokenizers.fetch\n"
         "assert not {'torch', 'huggingface_hub', 'numba'} & set(sys.modules), sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

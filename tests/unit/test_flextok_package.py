@@ -25,8 +25,8 @@ from torchvision import transforms
 
 from imagegram.errors import ConfigError
 from imagegram.records import Images, Tokens
-from imagegram.tokenizers import flextok_model
-from imagegram.tokenizers.flextok import FlexTokTokenizer
+from imagegram.tokenizers.flextok import model as flextok_model
+from imagegram.tokenizers.flextok.tokenizer import FlexTokTokenizer
 from tests import flextok_models
 from tests.pictures import noise
 
@@ -280,7 +280,7 @@ def test_weights_of_another_model(tmp_path: Path) -> None:
 def test_every_allowed_name_is_there() -> None:
     from hydra.utils import get_object
 
-    from imagegram.tokenizers.flextok_config import _TARGETS
+    from imagegram.tokenizers.flextok.config import _TARGETS
 
     for name in _TARGETS:
         assert callable(get_object(name))

@@ -12,15 +12,15 @@ import pytest
 import scipy.stats
 
 from imagegram.errors import CapacityError, ConfigError, IndexFormatError, UnsupportedError
-from imagegram.generators.conditions import Labels
-from imagegram.generators.native import wanted_order
-from imagegram.generators.ngram import FittedNgram
+from imagegram.executors.context import RunContext
+from imagegram.generators.ngram.conditions import Labels
+from imagegram.generators.ngram.model import FittedNgram
+from imagegram.generators.ngram.native import wanted_order
+from imagegram.indexes.build.coarse_stage import BuildCoarse
+from imagegram.indexes.build.label_stage import ReadLabels
 from imagegram.indexes.format import IndexShard
-from imagegram.stages.coarse import BuildCoarse
-from imagegram.stages.context import RunContext
-from imagegram.stages.labels import ReadLabels
-from imagegram.store.artifacts import Artifact
-from imagegram.tokenizers.layout import TokenLayout
+from imagegram.layout import TokenLayout
+from imagegram.store.manifest import Artifact
 from imagegram.tools import gc
 from tests.generation import assert_same, first_samples, fit, labelled, sampler
 from tests.index_folders import write_index

@@ -11,10 +11,10 @@ import scipy.stats
 
 from imagegram import seeding
 from imagegram.errors import ConfigError, TokenError, UnsupportedError
-from imagegram.generators import philox
-from imagegram.generators.ngram import NgramGenerator
+from imagegram.generators.ngram import philox
+from imagegram.generators.ngram.model import NgramGenerator
+from imagegram.layout import TokenLayout
 from imagegram.store.fingerprint import identity
-from imagegram.tokenizers.layout import TokenLayout
 from tests.generation import assert_same, first_samples, fit, sampler
 
 LAYOUT = TokenLayout.pyramid((1, 2))

@@ -13,17 +13,19 @@ from hypothesis import strategies as st
 
 from imagegram import seeding
 from imagegram.errors import ConfigError, UnsupportedError
-from imagegram.generators import torch_order, torch_philox, torch_shape
-from imagegram.generators.torch import TorchGenerator
-from imagegram.generators.torch_order import MAX_CONTEXT, OrderTensors
-from imagegram.generators.torch_shape import SIDE, Shaper
-from imagegram.generators.torch_votes import Votes
+from imagegram.generators.ngram.lockstep import order as torch_order
+from imagegram.generators.ngram.lockstep import philox as torch_philox
+from imagegram.generators.ngram.lockstep import shape as torch_shape
+from imagegram.generators.ngram.lockstep.engine import TorchGenerator
+from imagegram.generators.ngram.lockstep.order import MAX_CONTEXT, OrderTensors
+from imagegram.generators.ngram.lockstep.shape import SIDE, Shaper
+from imagegram.generators.ngram.lockstep.votes import Votes
 from imagegram.indexes import torch_device
+from imagegram.indexes.build.orders import build_order
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.order import Order
-from imagegram.indexes.order_build import build_order
+from imagegram.layout import TokenLayout
 from imagegram.samplers.categorical import distribution, entropy_bits
-from imagegram.tokenizers.layout import TokenLayout
 from tests.generation import assert_same, first_samples, fit, sampler
 from tests.index_folders import write_index
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagegram.headline import HEADLINE, dashboard, full_name, headline
+from imagegram.loggers.headline import HEADLINE, dashboard, full_name, headline
 from imagegram.records import Measured
 
 RECIPE = {"N": "500", "N_ref": "2000", "D": "1280", "encoder": "efficientnet_lite0"} | {

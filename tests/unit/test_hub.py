@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from imagegram.callbacks.progress import SilentProgress
 from imagegram.errors import ConfigError, ImagegramError, StageError
+from imagegram.executors.context import RunContext
+from imagegram.executors.progress import SilentProgress
 from imagegram.executors.serial import SerialExecutor
-from imagegram.stages.context import RunContext
-from imagegram.stages.weights import FetchWeights
 from imagegram.store.artifacts import ArtifactStore, fingerprint
-from imagegram.tokenizers.flextok import FlexTokTokenizer
+from imagegram.tokenizers.fetch import FetchWeights
+from imagegram.tokenizers.flextok.tokenizer import FlexTokTokenizer
 from tests import flextok_models
 from tests.conftest import REPOSITORY
 from tests.hub_server import COMMIT, Hub, serving

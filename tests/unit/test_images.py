@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagegram.images import MAX_PIXELS, UnreadableImage, decode_image, thumbnail
+from imagegram.images.decode import MAX_PIXELS, UnreadableImage, decode_image, thumbnail
 from tests.pictures import encode, noise, png_header
 
 PIXELS = noise(0, size=40)

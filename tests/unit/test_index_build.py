@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagegram.errors import StageError
-from imagegram.indexes import build
-from imagegram.indexes.build import build_table, sort_bytes
-from imagegram.indexes.byte_code import IDS, ByteCode, most_bytes
+from imagegram.indexes.build import sort as build
+from imagegram.indexes.build.byte_code import IDS, ByteCode, most_bytes
+from imagegram.indexes.build.sort import build_table, sort_bytes
 from imagegram.indexes.format import pointer_width
 
 

@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imagegram.errors import CapacityError, ConfigError
-from imagegram.generators.ngram import NgramGenerator
-from imagegram.indexes import build_torch
-from imagegram.indexes.build import build_table
-from imagegram.indexes.build_torch import sort_suffixes, write_sorted
+from imagegram.generators.ngram.model import NgramGenerator
+from imagegram.indexes.build import sort_torch as build_torch
+from imagegram.indexes.build.sort import build_table
+from imagegram.indexes.build.sort_torch import sort_suffixes, write_sorted
 from imagegram.indexes.format import pointer_width
 from imagegram.store.fingerprint import identity
 

@@ -10,7 +10,7 @@ import pytest
 from index_folders import EOS, write_index
 
 from imagegram.errors import IndexFormatError, StageError, UnsupportedError
-from imagegram.indexes import Index
+from imagegram.indexes import open_index
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.verify import verify
 from imagegram.tools.convert import export_shards, import_shards, main
@@ -32,7 +32,7 @@ def write_seeds_layout(folder: Path, **config) -> Path:
 def test_imported_shards_open_and_answer(tmp_path: Path) -> None:
     source = write_seeds_layout(tmp_path / "seed")
     assert main(["import", str(source), str(tmp_path / "out")]) == 0
-    index = Index.open(tmp_path / "out")
+    index = open_index(tmp_path / "out")
     assert [index.document(i).tolist() for i in range(3)] == [row for rows in ROWS for row in rows]
     assert index.next_token([EOS]).tokens.tolist() == [1, 4, 7]  # also the first of each shard
     for shard in index.shards:

@@ -10,7 +10,7 @@ import pytest
 from index_folders import EOS, write_index
 
 from imagegram.errors import ImagegramError, IndexFormatError, TokenError, UnsupportedError
-from imagegram.indexes.build import build_table
+from imagegram.indexes.build.sort import build_table
 from imagegram.indexes.format import IndexShard, open_shards, pointer_width, read_pointers
 from imagegram.indexes.stream import ListedStream
 from imagegram.indexes.verify import verify

@@ -12,9 +12,9 @@ from index_folders import EOS, stream_of, write_index
 from numba import njit, prange
 
 from imagegram.errors import IndexFormatError
-from imagegram.indexes import kernels
 from imagegram.indexes.format import IndexShard
-from imagegram.indexes.kernels import ShardViews, shard_views
+from imagegram.indexes.kernels import search as kernels
+from imagegram.indexes.kernels.search import ShardViews, shard_views
 
 BYTES = [[[1, 2, 1, 2], [2, 2], [255]], [[1], [1, 2, 255, 0]]]
 WIDE = [[[1, 300, 1], [300, 65534]], [[0, 1]]]

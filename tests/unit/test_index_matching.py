@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from index_folders import write_index
 
 from imagegram.errors import ConfigError
-from imagegram.indexes import Index, native
-from imagegram.indexes.native import NativeIndex
-from imagegram.indexes.suffixes import DEPTH, sort_by_pair, sort_group
+from imagegram.indexes import Index, native, open_index
+from imagegram.indexes.kernels.suffixes import DEPTH, sort_by_pair, sort_group
 
 ALPHABETS = ([0, 1], [128], [0, 7, 255], [0, 256, 300, 65534])
 
@@ -55,7 +54,7 @@ def test_matches_and_phrases_are_those_of_single_searches(
             write_index(Path(root) / str(i), part, final_separator=final_separator)
             for i, part in enumerate(shards)
         ]
-        index = NativeIndex.open(folders)
+        index = open_index(folders)
         lengths = index.match_lengths(rows, workers=2, advance=done.append)
         assert sum(done) == len(rows)
         np.testing.assert_array_equal(lengths, Index.match_lengths(index, rows))
@@ -105,6 +104,6 @@ def test_suffixes_are_sorted_and_what_they_share_is_known(
 
 
 def test_workers_are_counted_from_one(tmp_path: Path) -> None:
-    index = Index.open(write_index(tmp_path, [[1, 2]]))
+    index = open_index(write_index(tmp_path, [[1, 2]]))
     with pytest.raises(ConfigError, match="workers must be an integer of at least 1"):
         index.match_lengths(np.array([[1, 3]]), workers=0)

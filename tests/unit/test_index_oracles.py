@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from index_folders import EOS, write_index
 
-from imagegram.indexes import Index
+from imagegram.indexes import Index, open_index
 from imagegram.indexes.native import NativeIndex
 
 
@@ -53,7 +53,7 @@ def ours(index: Index, query: list[int]) -> dict[int, int]:
 def test_fast_gram_opens_what_we_build(folders: list[Path], queries: list[list[int]]) -> None:
     import fastgram
 
-    index = Index.open(folders)
+    index = open_index(folders)
     engine = fastgram.GramEngine([str(f) for f in folders], eos_token_id=EOS, threads=1)
     assert engine.engine.get_total_doc_cnt() == index.num_documents
     for query in queries:
@@ -66,7 +66,7 @@ def test_fast_gram_opens_what_we_build(folders: list[Path], queries: list[list[i
 def test_fast_gram_retrieves_our_documents(folders: list[Path]) -> None:
     import fastgram
 
-    index = Index.open(folders[0])
+    index = open_index(folders[0])
     engine = fastgram.GramEngine(str(folders[0]), eos_token_id=EOS, threads=1)
     for document in (0, 17, 39):
         found = engine.engine.get_doc_by_ix(doc_ix=document, max_disp_len=100)
@@ -74,7 +74,7 @@ def test_fast_gram_retrieves_our_documents(folders: list[Path]) -> None:
 
 
 def test_a_copy_is_matched_to_its_end_in_linear_time(folders: list[Path]) -> None:
-    index = Index.open(folders)
+    index = open_index(folders)
     assert isinstance(index, NativeIndex)
     rows = np.stack([index.document(d) for d in range(index.num_documents)])
     lengths = index.match_lengths(rows)

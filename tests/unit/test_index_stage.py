@@ -12,16 +12,17 @@ import pytest
 from index_folders import write_index
 
 from imagegram.errors import ArtifactError, CapacityError, ConfigError
+from imagegram.executors.context import RunContext
 from imagegram.executors.serial import SerialExecutor
-from imagegram.generators.ngram import NgramGenerator
-from imagegram.indexes import Index
+from imagegram.generators.ngram.model import NgramGenerator
+from imagegram.indexes import open_index
+from imagegram.indexes.build.stage import TOKEN_FILES, BuildIndex, BuildIndexShard
 from imagegram.indexes.verify import verify
-from imagegram.protocols import Progress
-from imagegram.stages.context import RunContext
-from imagegram.stages.index import TOKEN_FILES, BuildIndex, BuildIndexShard
-from imagegram.stages.parts import write_parts
 from imagegram.stages.tokens import TokenSet, TokenShard
-from imagegram.store.artifacts import Artifact, ArtifactStore
+from imagegram.store.artifacts import ArtifactStore
+from imagegram.store.manifest import Artifact
+from imagegram.store.parts import write_parts
+from imagegram.store.stage import Progress
 from imagegram.tools.convert import export_shards
 
 
@@ -116,7 +117,7 @@ def test_files_are_copied_where_links_are_refused(
     def refuse(source: Path, target: Path) -> None:
         raise OSError("cross-device link")
 
-    monkeypatch.setattr("imagegram.stages.parts.os.link", refuse)
+    monkeypatch.setattr("imagegram.store.parts.os.link", refuse)
     tokens = context.make(SHARDS[0])
     shard = context.make(BuildIndexShard(tokens=(tokens,)))
     for name in TOKEN_FILES:
@@ -156,7 +157,7 @@ def test_token_shards_are_joined_while_they_fit(
     tokens = context.make(FakeTokens(parts=parts))
     index = context.make(BuildIndex(tokens=tokens, shard_tokens=limit))
     assert [shard.num_tokens for shard in index.shards] == sizes
-    library = Index.open(index.artifact.path, engine="naive")
+    library = open_index(index.artifact.path, engine="naive")
     for document, row in enumerate([row for shard in rows for row in shard]):
         assert library.document(document).tolist() == list(row)
     assert [library.metadata(i)["key"] for i in range(4)] == ["ü0", "ü1", "ü0", "ü0"]
@@ -225,12 +226,12 @@ def test_the_engine_is_no_part_of_the_identity(context: RunContext) -> None:
 def test_an_index_artifact_opens_as_a_library(context: RunContext, engine: str) -> None:
     tokens = context.make(FakeTokens(parts=SHARDS))
     artifact = context.make(BuildIndex(tokens=tokens)).artifact
-    index = Index.open(artifact.path, engine=engine)
+    index = open_index(artifact.path, engine=engine)
     assert index.count([1, 2]) == 2
     assert index.document(2).tolist() == [5, 6, 7]
     assert index.metadata(2) == {"key": "ü0"}
     part = next(a for a in context.store if a.kind == "index_shard")
-    assert Index.open(part.path).shards[0].identity() == part.identity()
+    assert open_index(part.path).shards[0].identity() == part.identity()
 
 
 def test_a_shard_that_does_not_hold_what_its_manifest_says(context: RunContext) -> None:

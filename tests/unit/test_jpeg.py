@@ -11,8 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagegram import images, jpeg
-from imagegram.images import UnreadableImage, decode_image, read_picture
+from imagegram.images import decode as images
+from imagegram.images import jpeg
+from imagegram.images.decode import UnreadableImage, decode_image, read_picture
 from imagegram.tokenizers.pyramid import PyramidTokenizer
 from tests.pictures import encode, noise
 

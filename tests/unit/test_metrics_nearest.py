@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from imagegram.images import thumbnail
+from imagegram.images.decode import thumbnail
 from imagegram.metrics import hashes, nearest
 from imagegram.metrics.hashes import DifferenceHash, nearest_hash
 from imagegram.metrics.nearest import nearest_rows

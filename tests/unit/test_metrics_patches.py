@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from imagegram.errors import ConfigError
+from imagegram.layout import TokenLayout
 from imagegram.metrics import nearest_tiles, patches
 from imagegram.metrics.nearest_tiles import nearest_squares, search_tiles, textured, tiles_at
 from imagegram.metrics.patches import PatchMetric
 from imagegram.records import Measured, Measurement
-from imagegram.tokenizers.layout import TokenLayout
 from tests.picture_sets import PictureReference, collages, digits, image_set, pictures
 
 TRAINING = pictures(120, seed=0)

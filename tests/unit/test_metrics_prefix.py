@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imagegram.layout import prefix_lengths
 from imagegram.metrics import jpeg_budget
 from imagegram.metrics.aligned import AlignedMetric
 from imagegram.metrics.copying import CopyingMetric
@@ -20,7 +21,6 @@ from imagegram.metrics.order import OrderMetric
 from imagegram.metrics.patches import PatchMetric
 from imagegram.metrics.prefix import PrefixMetric
 from imagegram.records import Images, Measurement, Tokens
-from imagegram.tokenizers.layout import prefix_lengths
 from tests.image_sets import MemoryImages, MemoryReference, MemoryTokens, free_trace
 from tests.ordered_tokenizer import OrderedTokenizer, square
 from tests.pictures import noise

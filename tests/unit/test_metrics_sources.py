@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from imagegram.indexes import open_index
 from imagegram.indexes.naive import NaiveIndex
-from imagegram.indexes.native import NativeIndex
 from imagegram.metrics.sources import parse_sources, token_sources
 from imagegram.records import Sources
 from tests.image_sets import random_tokens
@@ -110,7 +110,7 @@ def test_duplicates_of_documents_change_no_share(
 def test_native_and_naive_index_give_the_same_sources(tmp_path: Path) -> None:
     shards = [random_tokens(6, seed=seed, vocabulary=3).tolist() for seed in (0, 1)]
     folders = [write_index(tmp_path / str(i), shard) for i, shard in enumerate(shards)]
-    native = NativeIndex.open(folders)
+    native = open_index(folders)
     naive = NaiveIndex.of_streams([stream_of(shard) for shard in shards])
     rows = random_tokens(8, seed=2, vocabulary=4)
     lengths = native.match_lengths(rows)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from imagegram.models.cores import map_on_cores, one_core
-from imagegram.models.ordered_fsq import OrderedFsq, encoder_mask
 from imagegram.models.quantizers import FiniteScalarQuantizer
 from imagegram.models.transformer import Attention, Transformer, build
+from imagegram.tokenizers.ordered_fsq.model import OrderedFsq, encoder_mask
 
 SIZES = {
     "image_size": 16,

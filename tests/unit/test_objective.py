@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagegram.errors import ConfigError
-from imagegram.objective import check_search, objective_value
+from imagegram.sweeps.objective import check_search, objective_value
 
 OBJECTIVE = {"minimize": "kd_pixels", "limit": {"largest_source_share": 0.05, "exact_copy_rate": 0}}
 RATES = st.floats(0, 1)

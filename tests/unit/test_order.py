@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from index_folders import EOS, Documents, stream_of, write_index
 
 from imagegram.errors import IndexFormatError, UnsupportedError
-from imagegram.indexes import order_build
+from imagegram.indexes.build import orders as order_build
+from imagegram.indexes.build.orders import build_order
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.order import Order, inverse_width, minima_sizes
-from imagegram.indexes.order_build import build_order
 
 
 def make_order(

@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 import pytest
 from index_folders import write_index
 
-from imagegram.callbacks.progress import SilentProgress
 from imagegram.errors import CapacityError
+from imagegram.executors.context import RunContext
+from imagegram.executors.progress import SilentProgress
 from imagegram.executors.serial import SerialExecutor
+from imagegram.indexes.build.order_stage import BuildOrder
 from imagegram.indexes.format import IndexShard
-from imagegram.stages.context import RunContext
-from imagegram.stages.order import BuildOrder
-from imagegram.store.artifacts import Artifact, ArtifactStore
+from imagegram.store.artifacts import ArtifactStore
+from imagegram.store.manifest import Artifact
 from imagegram.tools import gc
 
 

@@ -22,16 +22,16 @@ from safetensors.torch import load_file, save_file
 from imagegram import experiment
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import ConfigError, CorpusError, TokenError
-from imagegram.models.ordered_fsq import OrderedFsq
 from imagegram.models.transformer import build
 from imagegram.protocols import BatchTokenizer
 from imagegram.run import fit_tokenizer
-from imagegram.stages.pixels import PackPixels, PixelSet
 from imagegram.stages.split import Split
 from imagegram.store.artifacts import fingerprint
 from imagegram.store.fingerprint import identity
-from imagegram.tokenizers.ordered_fsq import METADATA, Architecture, OrderedFsqTokenizer
+from imagegram.tokenizers.ordered_fsq.model import OrderedFsq
+from imagegram.tokenizers.ordered_fsq.tokenizer import METADATA, Architecture, OrderedFsqTokenizer
 from imagegram.tokenizers.weights import weights_sha256
+from imagegram.training.pixels import PackPixels, PixelSet
 from tests.conftest import compose
 from tests.pictures import context, encode, noise, write_samples, write_tar
 

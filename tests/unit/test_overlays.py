@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from imagegram import overlays
-from imagegram.overlays import ProvenancePainter, merged
-from imagegram.stages.provenance import Source, TracedSample
-from imagegram.tokenizers.layout import TokenLayout
+from imagegram.layout import TokenLayout
+from imagegram.report import overlays
+from imagegram.report.overlays import ProvenancePainter, merged
+from imagegram.report.provenance import Source, TracedSample
 
 LAYOUT = TokenLayout.pyramid((2, 4))
 NUM_NAMED = 2

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagegram import pictures
+from imagegram.images import grids
 
 
 @given(
@@ -20,7 +20,7 @@ from imagegram import pictures
 )
 def test_every_image_is_in_its_cell(count: int, columns: int | None, scale: int, gap: int) -> None:
     images = np.arange(count * 2 * 3 * 3, dtype=np.uint8).reshape(count, 2, 3, 3)
-    canvas = pictures.grid(images, columns=columns, scale=scale, gap=gap)
+    canvas = grids.grid(images, columns=columns, scale=scale, gap=gap)
     height, width = 2 * scale, 3 * scale
     across = (canvas.shape[1] + gap) // (width + gap)
     assert across == min(columns or int(np.ceil(np.sqrt(count))), count)
@@ -39,12 +39,12 @@ def test_every_image_is_in_its_cell(count: int, columns: int | None, scale: int,
 
 def test_png_keeps_every_pixel(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
-    decoded = np.asarray(Image.open(io.BytesIO(pictures.png_bytes(image))))
+    decoded = np.asarray(Image.open(io.BytesIO(grids.png_bytes(image))))
     np.testing.assert_array_equal(decoded, image)
-    pictures.save_png(tmp_path / "x.png", image)
+    grids.save_png(tmp_path / "x.png", image)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "x.png")), image)
 
 
 def test_a_grid_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one image"):
-        pictures.grid(np.empty((0, 2, 2, 3), np.uint8))
+        grids.grid(np.empty((0, 2, 2, 3), np.uint8))

@@ -21,7 +21,7 @@ from imagegram.corpora.tar import TarShard
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import CapacityError
 from imagegram.experiment import build
-from imagegram.generators.trace import empty_trace
+from imagegram.generators.ngram.trace import empty_trace
 from imagegram.plan import check, sizes
 from imagegram.plan.corpus import PlannedCorpus, RecordCounter
 from imagegram.plan.forecast import Forecast

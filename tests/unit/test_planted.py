@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from imagegram.errors import ConfigError
+from imagegram.layout import TokenLayout
 from imagegram.stages.generate import select_documents
 from imagegram.stages.planted import RECIPES, Planted, parse_recipe, quarters
 from imagegram.store.fingerprint import digest, identity
-from imagegram.tokenizers.layout import TokenLayout
 from tests.image_sets import LAYOUT, MemoryTokens, random_tokens
 
 TRAIN = MemoryTokens(shards=[random_tokens(70, seed=0), random_tokens(30, seed=1)])

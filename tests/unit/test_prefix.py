@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import TokenError
-from imagegram.generators.ngram import NgramGenerator
-from imagegram.images import decode_image
+from imagegram.generators.ngram.model import NgramGenerator
+from imagegram.images.decode import decode_image
+from imagegram.images.resampling import resize
+from imagegram.layout import TokenLayout
 from imagegram.protocols import BatchTokenizer
 from imagegram.records import Images, Tokens
 from imagegram.stages.prefix import Prefix, PrefixShard, tokenize
@@ -21,8 +23,6 @@ from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
-from imagegram.tokenizers.layout import TokenLayout
-from imagegram.tokenizers.resampling import resize
 from tests.pictures import context, write_samples
 
 SEEN: list[int] = []  # sizes of the batches that the network saw

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imagegram.callbacks.progress import SilentProgress
+from imagegram.executors.context import RunContext
+from imagegram.executors.progress import SilentProgress
 from imagegram.executors.serial import SerialExecutor
-from imagegram.stages.context import RunContext
-from imagegram.stages.evaluate import Evaluation
-from imagegram.stages.pairs import FindPairs
-from imagegram.stages.provenance import (
+from imagegram.report.pairs import FindPairs
+from imagegram.report.provenance import (
     NAMED_SOURCES,
     TracedSample,
     TraceProvenance,
@@ -19,6 +18,7 @@ from imagegram.stages.provenance import (
     trace_samples,
     write_provenance,
 )
+from imagegram.stages.evaluate import Evaluation
 from imagegram.store.artifacts import ArtifactStore
 from tests.image_sets import (
     LAYOUT,

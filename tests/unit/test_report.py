@@ -13,24 +13,23 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from imagegram import schema
-from imagegram.charts import HEAT, heat_map, histogram_chart, line_chart, scale_chart
+from imagegram.layout import TokenLayout
 from imagegram.metrics.aligned import AlignedMetric
 from imagegram.metrics.copying import CopyingMetric
 from imagegram.metrics.novelty import NoveltyMetric
 from imagegram.metrics.order import OrderMetric
-from imagegram.neighbours import nearest_documents
 from imagegram.records import Measurement
+from imagegram.report.charts import HEAT, heat_map, histogram_chart, line_chart, scale_chart
+from imagegram.report.copies import small_url
+from imagegram.report.explanations import explain
+from imagegram.report.figures import chart_sections, heat_sections
+from imagegram.report.neighbours import nearest_documents
+from imagegram.report.page import ReportInputs, write_report
+from imagegram.report.pairs import find_pairs, read_pairs, write_pairs
+from imagegram.report.provenance import trace_samples
+from imagegram.report.tables import calibration_table, score_groups, stage_rows
 from imagegram.stages.evaluate import Score
-from imagegram.stages.explanations import explain
-from imagegram.stages.pairs import find_pairs, read_pairs, write_pairs
-from imagegram.stages.provenance import trace_samples
-from imagegram.stages.report import ReportInputs, write_report
-from imagegram.stages.report_copies import small_url
-from imagegram.stages.report_figures import chart_sections, heat_sections
-from imagegram.stages.report_tables import calibration_table, score_groups, stage_rows
-from imagegram.store.artifacts import Artifact
-from imagegram.store.manifest import FileEntry, Manifest
-from imagegram.tokenizers.layout import TokenLayout
+from imagegram.store.manifest import Artifact, FileEntry, Manifest
 from tests.conftest import compose
 from tests.image_sets import (
     LAYOUT,

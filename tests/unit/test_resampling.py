@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagegram.tokenizers.resampling import columns_first, resize, transpose
+from imagegram.images.resampling import columns_first, resize, transpose
 
 sides = st.one_of(st.integers(1, 40), st.integers(1, 300))
 

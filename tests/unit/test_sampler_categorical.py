@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagegram.errors import ConfigError
-from imagegram.generators import kernels
+from imagegram.generators.ngram import kernels
+from imagegram.layout import TokenLayout
 from imagegram.samplers.categorical import (
     CategoricalSampler,
     distribution,
     draw,
     entropy_bits,
 )
-from imagegram.tokenizers.layout import TokenLayout
 
 COUNTS = st.lists(st.integers(1, 50), min_size=1, max_size=12)
 KNOBS = st.tuples(

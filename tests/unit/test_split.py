@@ -12,7 +12,7 @@ import pytest
 
 from imagegram.corpora.folder import FolderCorpus
 from imagegram.corpora.webdataset import WebDatasetCorpus
-from imagegram.images import decode_image, thumbnail
+from imagegram.images.decode import decode_image, thumbnail
 from imagegram.stages.split import Split, SplitHandle
 from imagegram.store.artifacts import fingerprint
 from tests.pictures import Member, context, encode, noise, sample, write_samples, write_tar

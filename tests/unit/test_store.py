@@ -14,19 +14,19 @@ from typing import Any, ClassVar
 
 import pytest
 
-from imagegram.callbacks.progress import SilentProgress
 from imagegram.errors import ArtifactError, ConfigError, StageError
+from imagegram.executors.context import RunContext
 from imagegram.executors.process import ProcessExecutor
+from imagegram.executors.progress import SilentProgress
 from imagegram.executors.serial import SerialExecutor
-from imagegram.stages.context import RunContext
+from imagegram.indexes.build.stage import BuildIndex, BuildIndexShard
 from imagegram.stages.embed import EmbedReference
 from imagegram.stages.evaluate import Evaluate
-from imagegram.stages.index import BuildIndex, BuildIndexShard
 from imagegram.stages.measure import Measure
 from imagegram.stages.tokenize import Tokenize, TokenizeShard
-from imagegram.store.artifacts import Artifact, ArtifactStore, fingerprint
+from imagegram.store.artifacts import ArtifactStore, fingerprint
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
-from imagegram.store.manifest import MANIFEST
+from imagegram.store.manifest import MANIFEST, Artifact
 from imagegram.tools import gc, ls, verify
 
 

@@ -13,8 +13,8 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from imagegram.errors import ConfigError
-from imagegram.neighbours import Neighbour
-from imagegram.stages.pairs import Pair, write_pairs
+from imagegram.report.neighbours import Neighbour
+from imagegram.report.pairs import Pair, write_pairs
 from imagegram.tools import sync_wandb as tool
 from tests.conftest import compose
 from tests.wandb_files import read_offline_run

@@ -18,14 +18,14 @@ from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import ArtifactError, CorpusError, StageError, TokenError
 from imagegram.executors.process import ProcessExecutor
 from imagegram.executors.serial import SerialExecutor
-from imagegram.images import thumbnail
+from imagegram.images.decode import thumbnail
+from imagegram.layout import TokenLayout
 from imagegram.protocols import Corpus, Tokenizer
 from imagegram.records import Images, Tokens
 from imagegram.stages.split import Split, SplitHandle
 from imagegram.stages.tokenize import Tokenize, TokenizeShard
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import fingerprint
-from imagegram.tokenizers.layout import TokenLayout
 from imagegram.tokenizers.pyramid import PyramidTokenizer
 from tests.pictures import (
     Member,
@@ -156,7 +156,7 @@ def test_threads_within_a_shard_make_the_same(tmp_path: Path) -> None:
 
 
 def test_parts_share_the_workers(tmp_path: Path) -> None:
-    from imagegram.stages.context import PartJob, run_part
+    from imagegram.executors.context import PartJob, run_part
 
     seen: list[int] = []
 

@@ -20,12 +20,12 @@ import pytest
 import torch
 
 from imagegram.errors import ConfigError, StageError
-from imagegram.stages.context import RunContext
-from imagegram.stages.train import SegmentHandle, train_in_segments
+from imagegram.executors.context import RunContext
+from imagegram.layout import prefix_lengths
 from imagegram.store.artifacts import fingerprint
-from imagegram.tokenizers.layout import prefix_lengths
 from imagegram.training.draws import batch_rows, generator, keep_lengths
 from imagegram.training.optimization import Hardware
+from imagegram.training.segments import SegmentHandle, train_in_segments
 from imagegram.training.state import TrainingState
 from tests.conftest import REPOSITORY
 from tests.pictures import context

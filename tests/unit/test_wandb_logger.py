@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from imagegram.callbacks.worst_copies import WorstCopies, strip
 from imagegram.loggers.names import run_names, running_names
 from imagegram.loggers.wandb import WandbLogger, has_key
-from imagegram.neighbours import Neighbour
-from imagegram.stages.pairs import Pair
+from imagegram.report.neighbours import Neighbour
+from imagegram.report.pairs import Pair
 from tests.wandb_files import read_live_run
 
 

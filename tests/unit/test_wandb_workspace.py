@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from imagegram.errors import ConfigError
-from imagegram.headline import HEADLINE
+from imagegram.loggers.headline import HEADLINE
 from imagegram.tools import wandb_workspace as tool
 from tests.conftest import compose
 

@@ -1,0 +1,1 @@
+"""Audit: images that another generator wrote, encoded again and looked up in the index."""

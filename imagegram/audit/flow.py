@@ -1,0 +1,355 @@
+"""The flow of an audit: the stages of ``imagegram/run.py`` with given images for generated ones.
+
+    python -m imagegram.tools.audit images=FOLDER corpus=tiny_imagenet_1 tokenizer=pyramid3
+
+Image files, and the held-out, training and planted images that they are compared with, go the same
+way: through pixels of one size into tokens. What that costs is measured on training images:
+``recoded`` are those that the tokenizer gives back, ``recoded_jpeg`` those saved as JPEG. Tokens
+that were given are compared exactly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.audit.findings import Circumstances, Reading, read_scores, what_it_tells
+from imagegram.audit.reencoded import PixelCollages, Reencoded, jpeg_quality_of, token_agreement
+from imagegram.audit.sources import open_images, open_tokens
+from imagegram.errors import CorpusError
+from imagegram.experiment import Experiment
+from imagegram.protocols import Corpus, DocumentSource
+from imagegram.report.pairs import Pair
+from imagegram.run import fit_tokenizer, index_corpus
+from imagegram.stages.cluster import Cluster
+from imagegram.stages.evaluate import Evaluate, Evaluation
+from imagegram.stages.generate import Replay, SampleSet
+from imagegram.stages.prefix import tokenize
+from imagegram.stages.reference_sets import reference_sets
+from imagegram.stages.split import Split
+from imagegram.stages.tokens import TokenSet
+
+#: What the run folder holds beside the files of any run.
+AUDIT: Final = "audit.json"
+IMAGES: Final = "images.jsonl"
+#: Curves over something else than images, of which there may be as many.
+_NO_IMAGES: Final = re.compile(
+    r".*_(by_position|edges|level\d+)|(novelty|code_length|id_entropy|codebook_.*|prefix_.*)"
+)
+COLLAGES: Final = "collages"
+#: Of ``Source.jpeg_quality``: that of the audited files.
+AUTO: Final = 0
+_JPEG: Final = (".jpg", ".jpeg")
+#: Where the audited files are no JPEG: what most programs write.
+_USUAL_QUALITY: Final = 75
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What to audit: exactly one of ``images`` and ``tokens``.
+
+    Attributes:
+        images: folder, tars, or a pattern of tars.
+        tokens: a ``.npy`` file of ids.
+        num_images: measure at most so many; None: all.
+        jpeg_quality: of the training images that are measured as JPEG copies: 1 ... 100;
+            ``AUTO``: that of the audited files; None: none are measured.
+    """
+
+    images: str | None = None
+    tokens: str | None = None
+    num_images: int | None = None
+    jpeg_quality: int | None = AUTO
+
+    @property
+    def where(self) -> str:
+        """The folder or file."""
+        return str(self.images or self.tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """A finished audit.
+
+    Attributes:
+        findings: (label, sentence) pairs: what it can tell.
+        readings: every score.
+        nearest: the images that copy most, with the names of files.
+        record: all of that and the counts, as ``audit.json`` has it.
+    """
+
+    findings: Sequence[tuple[str, str]]
+    readings: Sequence[Reading]
+    nearest: Sequence[Mapping[str, Any]]
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Audited:
+    """The documents under audit.
+
+    Attributes:
+        documents: all readable ones.
+        skipped: files that are not readable, by reason.
+        num_others: files that are no images by their names.
+    """
+
+    documents: DocumentSource
+    skipped: Mapping[str, int]
+    num_others: int
+
+    def metadata(self, drawn: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """Of the measured documents: the metadata of files; the number of a row of tokens."""
+        if isinstance(self.documents, TokenSet):
+            return [self.documents.metadata(int(document)) for document in drawn]
+        return [{"key": f"row {document}"} for document in drawn]
+
+
+def audit_flow(exp: Experiment, run: Any, source: Source) -> Audit:
+    """The stages; ``run`` makes them, as for ``imagegram.run.flow``."""
+    exp = fit_tokenizer(exp, run)
+    audited = _tokenize_audited(exp, run, source)  # first: it is refused before hours of indexing
+    tokens, holdout, model = index_corpus(exp, run)
+    shared: dict[str, Any] = {"model": model, "sampler": exp.sampler, "tokenizer": exp.tokenizer}
+    shared |= {"seed": exp.seed, "output_size": exp.output_size}
+    limit = source.num_images or audited.documents.num_documents
+    measured = run("audited", Replay(documents=audited.documents, num_images=limit, **shared))
+    run.collect(measured, "samples")
+
+    metadata = audited.metadata(_drawn(measured))
+    sides = [min(m["width"], m["height"]) for m in metadata if "width" in m]
+    side = round(float(np.median(sides))) if sides else None
+    quality = source.jpeg_quality
+    if quality == AUTO:
+        quality = _usual_quality(audited.documents, _drawn(measured))
+    references = _references(exp, run, tokens, holdout, measured.num_images, side, quality, shared)
+    evaluate = Evaluate(
+        metrics=exp.metrics,
+        generated=measured,
+        **references,
+        tokens=tokens,
+        tokenizer=exp.tokenizer,
+        model=model,
+        seed=exp.seed,
+        near_duplicate_rms=exp.corpus.near_duplicate_rms,
+    )
+    evaluation = run("evaluate", evaluate)
+    run.score(evaluation)
+
+    sets = evaluate.sets
+    members = [m["locator"]["member"].lower() for m in metadata if "locator" in m]
+    at = Circumstances(
+        sizes={which: images.num_images for which, images in sets.items()},
+        skipped=audited.skipped,
+        num_others=audited.num_others,
+        side=side,
+        sides=(min(sides), max(sides)) if sides else None,
+        jpeg_share=sum(member.endswith(_JPEG) for member in members) / max(len(members), 1),
+        jpeg_quality=quality,
+        agreement=_agreement(exp, tokens, sets) if side else {},
+        level_names=_level_names(exp),
+        num_repeated=_num_repeated(exp, run, audited.documents, measured),
+        sampler=exp.sampler.name,
+    )
+    return _finish(exp, run, source, evaluate, evaluation, metadata, at)
+
+
+def _tokenize_audited(exp: Experiment, run: Any, source: Source) -> _Audited:
+    """Read what is audited.
+
+    Raises:
+        CorpusError: when no image of it can be read.
+        ConfigError: for tokens of another tokenizer.
+    """
+    if source.images is None:
+        tokens = open_tokens(str(source.tokens), exp.tokenizer)
+        return _Audited(documents=tokens, skipped={}, num_others=0)
+    corpus = open_images(source.images, hash_cache=getattr(exp.corpus, "hash_cache", None))
+    # A frozen dataclass has no settable name, which the protocol's own name would be.
+    split = run("audited_split", Split(corpus=cast(Corpus, corpus)))
+    documents = tokenize(run, "audited_tokens", images=split.holdout, tokenizer=exp.tokenizer)
+    skipped = documents.artifact.facts["skipped"]
+    if not documents.num_documents:
+        counts = ", ".join(f"{reason}: {count}" for reason, count in skipped.items())
+        raise CorpusError(
+            f"images={source.images}: no image can be read ({counts or 'there is none'}); give "
+            "JPEG, PNG or WebP files: images=FOLDER"
+        )
+    return _Audited(documents=documents, skipped=skipped, num_others=corpus.num_others)
+
+
+def _references(
+    exp: Experiment,
+    run: Any,
+    tokens: TokenSet,
+    holdout: TokenSet,
+    num_images: int,
+    side: int | None,
+    quality: int | None,
+    shared: dict[str, Any],
+) -> dict[str, Any]:
+    """Floor, ceiling, calibration and planted sets that went the way of the audited images."""
+    options: dict[str, Any] = {"num_images": num_images, "shared": shared}
+    if side is None:
+        return reference_sets(run, tokens=tokens, holdout=holdout, planted=exp.planted, **options)
+
+    def again(inner: TokenSet, **how: Any) -> Any:
+        how |= {"workers": run.context.workers}
+        return Reencoded(inner=inner, tokenizer=exp.tokenizer, side=side, **how)
+
+    def replay(name: str, documents: Any) -> SampleSet:
+        stage = Replay(documents=documents, num_images=num_images, **shared)
+        return cast(SampleSet, run(name, stage))
+
+    # Asked for tokens by number, which is all that the sets need. Collages are made of pixels.
+    sets = reference_sets(
+        run,
+        tokens=again(tokens),
+        holdout=again(holdout),
+        planted=[recipe for recipe in exp.planted if recipe != COLLAGES],
+        **options,
+    )
+    ways = {"recoded": replay("recoded", again(tokens, decoded=True))}
+    if quality is not None:
+        ways["recoded_jpeg"] = replay("recoded_jpeg", again(tokens, jpeg_quality=quality))
+    planted = ways | sets["planted"]
+    if COLLAGES in exp.planted and sets["floor"] is not None:
+        count = sets["floor"].num_images
+        collages = PixelCollages(pictures=again(tokens), num_documents=count, seed=exp.seed)
+        planted[COLLAGES] = replay(COLLAGES, collages)
+    return sets | {"planted": planted}
+
+
+def _usual_quality(documents: Any, drawn: NDArray[np.int64]) -> int:
+    """The median JPEG quality of the measured files; 75 where fewer than half are JPEG."""
+    if not isinstance(documents, TokenSet):
+        return _USUAL_QUALITY
+    found = [jpeg_quality_of(documents.original(int(document))) for document in drawn]
+    qualities = [quality for quality in found if quality is not None]
+    return round(float(np.median(qualities))) if 2 * len(qualities) > len(found) else _USUAL_QUALITY
+
+
+def _drawn(images: SampleSet) -> NDArray[np.int64]:
+    """(B,) the documents of a replay."""
+    return np.load(images.artifact.path / "documents.npy")  # type: ignore[no-any-return]
+
+
+def _agreement(exp: Experiment, tokens: TokenSet, sets: Mapping[str, Any]) -> dict[str, Any]:
+    """What training images keep of their tokens, by the way they went."""
+    return {
+        which: token_agreement(
+            tokens, sets[which].tokens, _drawn(sets[which]), exp.tokenizer.layout
+        )
+        for which in ("ceiling", "recoded", "recoded_jpeg")
+        if which in sets
+    }
+
+
+def _level_names(exp: Experiment) -> list[str]:
+    layout = exp.tokenizer.layout
+    if layout.is_ordered:
+        return [f"{layout.num_tokens} tokens"]
+    return [f"{h}x{w}" for h, w in zip(layout.heights, layout.widths, strict=True)]
+
+
+def _num_repeated(exp: Experiment, run: Any, documents: Any, measured: SampleSet) -> int:
+    """Measured images that are near-duplicates of another one; equal rows of tokens."""
+    if isinstance(documents, TokenSet):
+        stage = Cluster(documents=documents, near_duplicate_rms=exp.corpus.near_duplicate_rms)
+        labels = run.context.make(stage).labels[_drawn(measured)]
+    else:
+        labels = np.unique(measured.tokens, axis=0, return_inverse=True)[1]
+    return len(labels) - len(np.unique(labels))
+
+
+# -------------------------------------------------------------------------------------- run folder
+
+
+def _finish(
+    exp: Experiment,
+    run: Any,
+    source: Source,
+    evaluate: Evaluate,
+    evaluation: Evaluation,
+    metadata: Sequence[Mapping[str, Any]],
+    at: Circumstances,
+) -> Audit:
+    """Put into words what was measured; write ``audit.json``, ``images.jsonl`` and the report."""
+    readings = read_scores(evaluation, at.sizes)
+    findings = what_it_tells(readings, at, evaluation.recipes)
+    found = run.report(
+        evaluation,
+        generated=evaluate.generated,
+        tokens=evaluate.tokens,
+        title=f"audit of {Path(source.where).name}: {exp.corpus.name}, {exp.tokenizer.name}",
+        facts=[("audited", source.where), *findings],
+    )
+    nearest = [_named(pair, metadata) for pair in found.pairs]
+    record = {
+        "audited": source.where,
+        "what_this_can_tell": [{"about": about, "text": text} for about, text in findings],
+        "scores": {reading.score: _plain(reading, evaluation) for reading in readings},
+        "circumstances": dataclasses.asdict(at),
+        "nearest": nearest,
+    }
+    (run.folder / AUDIT).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    _write_images(run.folder / IMAGES, evaluation, metadata, at.sizes)
+    return Audit(findings=findings, readings=readings, nearest=nearest, record=record)
+
+
+def _plain(reading: Reading, evaluation: Evaluation) -> dict[str, Any]:
+    """One score as JSON."""
+    return {
+        "value": reading.values["generated"],
+        "low": reading.low,
+        "high": reading.high,
+        "values": dict(reading.values),
+        "intervals": evaluation.intervals[reading.score],
+        "places": dict(reading.places),
+        "note": evaluation.notes.get(reading.score, ""),
+    }
+
+
+def _named(pair: Pair, metadata: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A pair by the names of its files."""
+    return {
+        "sample": pair.sample,
+        "image": metadata[pair.sample]["key"],
+        "nearest": pair.nearest.metadata["key"],
+        "nearest_document": pair.nearest.document,
+        "rms": pair.nearest.rms,
+        "share": pair.share,
+        "source": (pair.source or pair.nearest).metadata["key"],
+        "exact": pair.exact,
+    }
+
+
+def _write_images(
+    path: Path,
+    evaluation: Evaluation,
+    metadata: Sequence[Mapping[str, Any]],
+    sizes: Mapping[str, int],
+) -> None:
+    """One line an image: its number, its file, and every curve that has one number an image."""
+    curves = evaluation.curves
+    names = [
+        name
+        for name in curves.get("generated", {})
+        if not _NO_IMAGES.fullmatch(name)
+        and all(len(of[name]) == sizes[which] for which, of in curves.items() if name in of)
+    ]
+    with path.open("w") as lines:
+        for number, file in enumerate(metadata):
+            line: dict[str, Any] = {"sample": number, "image": file["key"]}
+            for name in names:
+                value = float(curves["generated"][name][number])
+                line[name] = value if np.isfinite(value) else None
+            lines.write(json.dumps(line) + "\n")

@@ -1,0 +1,277 @@
+"""Reencoded: documents whose pictures went through pixels once more before they were tokenized.
+
+    Replay(documents=Reencoded(inner=tokens, tokenizer=tokenizer, side=64), ...)
+
+Image files of unknown origin are compared with training images that went the same way. A copy of a
+training image does not have its tokens when it was saved smaller, as JPEG, or by a model that only
+knows what the tokenizer keeps: the coarse levels of a pyramid are resized from the picture. What
+is left of the tokens is measured here, not guessed.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from imagegram.errors import ConfigError
+from imagegram.executors.threads import map_in_order
+from imagegram.executors.tiles import row_tiles
+from imagegram.images.decode import quiet, read_picture
+from imagegram.layout import TokenLayout
+from imagegram.protocols import DocumentSource, Tokenizer
+from imagegram.records import Images, Tokens
+from imagegram.stages.generate import select_documents
+from imagegram.stages.tokens import TokenSet
+from imagegram.store.fingerprint import identity
+
+#: Tokens of documents that are compared at a time.
+_TOKENS: Final = 1 << 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reencoded:
+    """A DocumentSource: the pictures of another one, made smaller, saved, read, tokenized again.
+
+    Attributes:
+        inner: whose pictures. Of a token set these are the files; of any other source, and with
+            ``decoded``, what the tokenizer gives back.
+        tokenizer: encodes, and decodes.
+        side: pictures whose shorter side is longer than this are resized to it (bilinear, keeping
+            their shape); smaller ones are not enlarged. Decoded ones are squares of this side.
+        jpeg_quality: saved as JPEG of this quality, 1 ... 100; None: without loss.
+        decoded: take what the tokenizer gives back where there are files too.
+        workers: threads; they change nothing.
+    """
+
+    VERSION: ClassVar[int] = 1
+    inner: DocumentSource
+    tokenizer: Tokenizer
+    side: int
+    jpeg_quality: int | None = None
+    decoded: bool = False
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        check_quality(self.jpeg_quality)
+
+    def identity(self) -> dict[str, Any]:
+        """All that changes a token."""
+        return {
+            "class": type(self).__name__,
+            "version": self.VERSION,
+            "inner": identity(self.inner),
+            "tokenizer": identity(self.tokenizer),
+            "side": self.side,
+            "jpeg_quality": self.jpeg_quality,
+            "decoded": self.decoded or not isinstance(self.inner, TokenSet),
+        }
+
+    @property
+    def num_documents(self) -> int:
+        """As many as the inner source has."""
+        return self.inner.num_documents
+
+    def gather(self, document_ids: Sequence[int] | NDArray[np.integer[Any]]) -> Tokens:
+        """(B, T) uint16 tokens of the documents, after the way through pixels.
+
+        Raises:
+            CorpusError: when a file changed since it was tokenized.
+        """
+        rows = np.asarray(document_ids, dtype=np.int64)
+        tokens_BT = self.inner.gather(rows)
+        with quiet():
+            pairs = zip(rows.tolist(), tokens_BT, strict=True)
+            again = map_in_order(lambda pair: self._again(*pair), pairs, workers=self.workers)
+            return np.stack(list(again)) if len(rows) else tokens_BT
+
+    def _again(self, document: int, tokens_T: Tokens) -> Tokens:
+        if self.jpeg_quality is None and self._file_side(document) <= self.side:
+            return tokens_T  # nothing happens to the pixels
+        return self.encode(self.pixels(document, tokens_T))
+
+    def _file_side(self, document: int) -> float:
+        """Shorter side of a picture that is a file."""
+        if self.decoded or not isinstance(self.inner, TokenSet):
+            return math.inf
+        metadata = self.inner.metadata(document)
+        return float(min(metadata["width"], metadata["height"]))
+
+    def pixels(self, document: int, tokens_T: Tokens) -> Images:
+        """(H, W, 3) uint8: the picture of a document with its tokens, before it is saved."""
+        if self.decoded or not isinstance(self.inner, TokenSet):
+            decoded_BHWC = self.tokenizer.decode(tokens_T[None], output_size=self.side)
+            return np.asarray(decoded_BHWC[0])
+        return shrink(read_picture(self.inner.original(document)).pixels, self.side)
+
+    def encode(self, pixels: Images) -> Tokens:
+        """(T,) tokens of an (H, W, 3) uint8 picture that is saved and read again."""
+        if self.jpeg_quality is not None:
+            data = jpeg_bytes(pixels, self.jpeg_quality)
+            pixels = read_picture(data, at_least=self.tokenizer.draft_size).pixels
+        tokens_T, _ = self.tokenizer.encode(pixels)
+        return tokens_T
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelCollages:
+    """A DocumentSource: pictures put together from the quarters of four others, then tokenized.
+
+    As the planted ``collages`` of tokens, but the seams are in the picture: a quarter does not keep
+    its tokens where a coarse pixel, or the resize of a level, reaches across a seam.
+
+    Attributes:
+        pictures: whose quarters, made squares of the shortest side among the four.
+        num_documents: how many; of the first so many pictures in the order of evaluation.
+        seed: of that order.
+    """
+
+    VERSION: ClassVar[int] = 1
+    pictures: Reencoded
+    num_documents: int
+    seed: int
+
+    def identity(self) -> dict[str, Any]:
+        """Pictures, number and seed."""
+        return {
+            "class": type(self).__name__,
+            "version": self.VERSION,
+            "pictures": self.pictures.identity(),
+            "num_documents": self.num_documents,
+            "seed": self.seed,
+        }
+
+    def gather(self, document_ids: Sequence[int] | NDArray[np.integer[Any]]) -> Tokens:
+        """(B, T) uint16 tokens of collages 0 ... num_documents - 1."""
+        with quiet():
+            again = map_in_order(
+                lambda row: self.pictures.encode(self._collage(row)),
+                np.asarray(document_ids, dtype=np.int64).tolist(),
+                workers=self.pictures.workers,
+            )
+            return np.stack(list(again))
+
+    @cached_property
+    def _order(self) -> NDArray[np.int64]:
+        return select_documents(self.pictures.num_documents, self.seed)[: self.num_documents]
+
+    def _collage(self, row: int) -> Images:
+        from imagegram.images.resampling import resize
+
+        order = self._order
+        four = [int(order[(row + quarter) % len(order)]) for quarter in range(4)]
+        tokens = self.pictures.inner.gather(four)
+        parts = [self.pictures.pixels(*pair) for pair in zip(four, tokens, strict=True)]
+        side = min(min(part.shape[:2]) for part in parts)  # nothing is enlarged
+        below, right = (2 * axis >= side for axis in np.indices((side, side)))
+        collage = np.empty((side, side, 3), dtype=np.uint8)
+        for quarter, part in enumerate(parts):
+            here = 2 * below + right == quarter
+            collage[here] = resize(part, side)[here]
+        return collage
+
+
+def shrink(image: Images, side: int) -> Images:
+    """The picture with its shorter side at most ``side`` pixels; never enlarged.
+
+    >>> shrink(np.zeros((40, 60, 3), np.uint8), 20).shape
+    (20, 30, 3)
+    """
+    from imagegram.images.resampling import resize
+
+    height, width, _ = image.shape
+    shorter = min(height, width)
+    if shorter <= side:
+        return image
+    return resize(image, round(height * side / shorter), round(width * side / shorter))
+
+
+def jpeg_bytes(image: Images, quality: int) -> bytes:
+    """An (H, W, 3) uint8 picture as a JPEG file, as Pillow saves it by default."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
+def jpeg_quality_of(data: bytes) -> int | None:
+    """The quality 1 ... 100 at which libjpeg would quantize brightness most like this file does.
+
+    Args:
+        data: an encoded picture.
+
+    Returns:
+        None for what is no JPEG file.
+
+    >>> jpeg_quality_of(jpeg_bytes(np.zeros((8, 8, 3), np.uint8), 50))
+    50
+    """
+    steps = _quantization(data)
+    if steps is None:
+        return None
+    distances = [int(np.abs(steps - of_quality).sum()) for of_quality in _libjpeg_steps()]
+    return 1 + int(np.argmin(distances))
+
+
+def _quantization(data: bytes) -> NDArray[np.int64] | None:
+    """(64,) steps of the first table, which is that of brightness; only the header is read."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+            return np.array(picture.quantization[0])  # type: ignore[attr-defined]
+    except (OSError, SyntaxError, KeyError):
+        return None
+
+
+@lru_cache(maxsize=1)
+def _libjpeg_steps() -> list[NDArray[np.int64]]:
+    """Those of the qualities 1 ... 100."""
+    black = np.zeros((8, 8, 3), dtype=np.uint8)
+    tables = (_quantization(jpeg_bytes(black, quality)) for quality in range(1, 101))
+    return [table for table in tables if table is not None]
+
+
+def check_quality(quality: int | None) -> None:
+    """Refuse what is no JPEG quality.
+
+    Raises:
+        ConfigError: naming the range.
+    """
+    if quality is not None and not 1 <= quality <= 100:
+        raise ConfigError(
+            f"jpeg={quality}: a JPEG quality is a whole number in 1 ... 100; type jpeg=75, "
+            "jpeg=auto for that of the audited files, or jpeg=null to measure no JPEG copies"
+        )
+
+
+def token_agreement(
+    before: DocumentSource,
+    after_BT: Tokens,
+    document_ids: NDArray[np.integer[Any]],
+    layout: TokenLayout,
+) -> dict[str, Any]:
+    """Share of tokens that are what they were.
+
+    Args:
+        before: the documents.
+        after_BT: (B, T) their tokens, another time.
+        document_ids: (B,) which documents.
+        layout: of both.
+
+    Returns:
+        ``all``: of all tokens; ``levels``: of each level, coarse to fine.
+    """
+    equal = np.zeros(layout.num_levels, dtype=np.int64)
+    for rows in row_tiles(len(document_ids), max(_TOKENS // layout.num_tokens, 1)):
+        same_BT = before.gather(document_ids[rows]) == after_BT[rows]
+        equal += [int(same_BT[:, part].sum()) for part in layout.level_slices]
+    count = len(document_ids)
+    return {
+        "all": float(equal.sum() / (count * layout.num_tokens)),
+        "levels": (equal / (count * np.array(layout.level_sizes))).tolist(),
+    }

@@ -1,0 +1,169 @@
+"""Images that imagegram did not write, as documents: a folder, tars, or an array of tokens.
+
+``AuditedCorpus`` is a corpus of which every image is held out: the split then leaves none out as a
+near-duplicate of another, and the ordinary stages read and tokenize them. ``TokenFile`` is a
+document source of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.corpora.folder import FolderCorpus
+from imagegram.corpora.tar import IMAGE_SUFFIXES
+from imagegram.corpora.webdataset import WebDatasetCorpus, expand
+from imagegram.errors import ConfigError, CorpusError
+from imagegram.executors.tiles import row_tiles
+from imagegram.protocols import ImageShard, Tokenizer
+from imagegram.records import Tokens
+from imagegram.stages.embed import content_sha256
+
+#: Captions and notes beside an image.
+_BESIDE: Final = (".txt", ".json")
+_ROWS: Final = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditedCorpus:
+    """Image files that are measured as they are; a Corpus without training images.
+
+    Attributes:
+        name: what tables call it.
+        files: the shards.
+        num_others: files beside them that are no images by their names.
+    """
+
+    name: str = "audited"
+    files: tuple[ImageShard, ...]
+    num_others: int = 0
+
+    holdout_fraction: ClassVar[float] = 0.0
+    near_duplicate_rms: ClassVar[float] = 0.0
+    #: Unreadable files are counted and told, however many there are.
+    max_failed_fraction: ClassVar[float] = 1.0
+
+    @property
+    def shards(self) -> tuple[ImageShard, ...]:
+        """None: nothing is trained on them."""
+        return ()
+
+    @property
+    def holdout_shards(self) -> tuple[ImageShard, ...]:
+        """All."""
+        return self.files
+
+
+def open_images(where: str, *, hash_cache: str | None = None) -> AuditedCorpus:
+    """The images below a folder, or of tars.
+
+    Args:
+        where: a folder of images, a folder of tars, a tar, a glob, or a pattern such as
+            ``{00000..00009}.tar``. A folder that holds images anywhere below it is one of images.
+        hash_cache: folder that remembers content hashes.
+
+    Raises:
+        CorpusError: when there are none.
+    """
+    path = Path(where).expanduser()
+    ends = ", ".join(IMAGE_SUFFIXES)
+    if path.is_dir():
+        found = Counter(file.suffix.lower() for file in path.rglob("*") if not file.is_dir())
+        others = sum(found[suffix] for suffix in found.keys() - {*IMAGE_SUFFIXES, *_BESIDE})
+        if found.keys() & set(IMAGE_SUFFIXES):
+            shards = FolderCorpus(path=str(path), hash_cache=hash_cache).shards
+            return AuditedCorpus(files=shards, num_others=others)
+    tars = expand(str(path))
+    if not tars or not all(tar.is_file() and tar.suffix == ".tar" for tar in tars):
+        what = "no file below it ends in" if path.is_dir() else "is neither a folder of files in"
+        raise CorpusError(
+            f"images={where}: {path.absolute()}: {what} {ends}, nor tars of such files; type "
+            "images=FOLDER, images=FILE.tar or 'images=FOLDER/{00000..00009}.tar'"
+        )
+    return AuditedCorpus(files=WebDatasetCorpus(tars=str(path), hash_cache=hash_cache).shards)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenFile:
+    """A DocumentSource over an array of tokens in a ``.npy`` file; see :func:`open_tokens`.
+
+    Attributes:
+        path: the file.
+    """
+
+    VERSION: ClassVar[int] = 1
+    path: Path = field(compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without the memory map."""
+        return {"path": self.path}
+
+    @cached_property
+    def tokens(self) -> NDArray[np.integer[Any]]:
+        """(N, T) ids, memory-mapped."""
+        return np.load(self.path, mmap_mode="r")  # type: ignore[no-any-return]
+
+    @cached_property
+    def _sha256(self) -> str:
+        return content_sha256(self.tokens)
+
+    def identity(self) -> dict[str, Any]:
+        """The content."""
+        return {"class": type(self).__name__, "version": self.VERSION, "sha256": self._sha256}
+
+    @property
+    def num_documents(self) -> int:
+        """N."""
+        return len(self.tokens)
+
+    def gather(self, document_ids: Any) -> Tokens:
+        """(B, T) uint16 rows."""
+        return np.asarray(self.tokens[np.asarray(document_ids)], dtype=np.uint16)
+
+
+def open_tokens(where: str, tokenizer: Tokenizer) -> TokenFile:
+    """A ``.npy`` file of the tokenizer's ids, refused when it cannot be that.
+
+    Args:
+        where: an array (N, T), N at least 1, of any integer type.
+        tokenizer: tells T, and how large an id may be.
+
+    Raises:
+        ConfigError: naming what the file holds and what it should hold.
+    """
+    path = Path(where).expanduser()
+    expected = (
+        f"tokenizer {tokenizer.name} writes (N, {tokenizer.num_tokens}) ids 0 ... "
+        f"{tokenizer.vocab_size - 1}"
+    )
+    advice = "name the tokenizer that wrote the file: tokenizer=NAME"
+    try:
+        tokens = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        reason = "there is no such file" if not path.exists() else f"not a .npy file ({error})"
+        raise ConfigError(
+            f"tokens={where}: {reason}; give an array of ids, as samples/tokens.npy of a run folder"
+        ) from error
+    if not isinstance(tokens, np.ndarray) or tokens.dtype.kind not in "iu":
+        held = tokens.dtype if isinstance(tokens, np.ndarray) else "several arrays"
+        raise ConfigError(f"tokens={where}: it holds {held}, but {expected}; save whole numbers")
+    if tokens.ndim != 2 or tokens.shape[1] != tokenizer.num_tokens or not len(tokens):
+        raise ConfigError(
+            f"tokens={where}: its shape is {tokens.shape}, but {expected}, N at least 1; {advice}"
+        )
+    for rows in row_tiles(len(tokens), _ROWS):
+        block = np.asarray(tokens[rows])
+        outside = (block < 0) | (block >= tokenizer.vocab_size)
+        if outside.any():
+            row, position = np.argwhere(outside)[0].tolist()
+            raise ConfigError(
+                f"tokens={where}: id {block[row, position]} of image {rows.start + row} at "
+                f"position {position}, but {expected}; {advice}"
+            )
+    return TokenFile(path=path)

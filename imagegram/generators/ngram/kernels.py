@@ -1,0 +1,183 @@
+"""What the compiled generators share: their plain-array inputs, and drawing one token.
+
+The meaning of every line is defined by ``reference.py``; tokens and trace are equal to
+its. One kernel call writes one image without Python's lock, so threads work side by side; images
+share nothing but read-only maps, and each worker has its own scratch memory.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numba.extending import register_jitable
+from numpy.typing import NDArray
+
+from imagegram.compiled import njit
+from imagegram.indexes.kernels.search import Int
+from imagegram.samplers import categorical
+
+_VOCABULARY: Final = 65536
+
+#: What the functions below call, which compiled code would not know otherwise.
+_PARTS: Final = (
+    categorical.total,
+    categorical.most_frequent,
+    categorical.weight,
+    categorical.truncate,
+)
+for _part in _PARTS:
+    register_jitable(nogil=True)(_part)
+
+weight = njit(cache=True, nogil=True)(categorical.weight)
+truncate = njit(cache=True, nogil=True)(categorical.truncate)
+distribution = njit(cache=True, nogil=True)(categorical.distribution)
+draw = njit(cache=True, nogil=True)(categorical.draw)
+entropy_bits = njit(cache=True, nogil=True)(categorical.entropy_bits)
+
+
+class Documents(NamedTuple):
+    """Where documents begin, for S shards.
+
+    Attributes:
+        stride: (S,) int64 tokens of a document and its separator; 0 when they differ.
+        first_start: (S,) int64 where a shard's starts begin in ``starts``.
+        starts: int64 stream index of every separator, of the shards with stride 0 only.
+    """
+
+    stride: NDArray[np.int64]
+    first_start: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+
+class Knobs(NamedTuple):
+    """The sampler, as numbers; see ``CategoricalSampler``.
+
+    Attributes:
+        needed: ``min_count``, at most the number of documents.
+        limits: (T,) longest context of every position.
+        classes: (T,) matching class of every position.
+        filtered: whether only places of the new token's class are candidates.
+        shifts: whether the place before a candidate was one for the token before: then a suffix
+            that was too long stays too long.
+        aligned: whether tables sort by position first: then all of an interval are candidates.
+    """
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    needed: int
+    count_documents: bool
+    filtered: bool
+    shifts: bool
+    aligned: bool
+    limits: NDArray[np.int32]
+    classes: NDArray[np.int32]
+
+
+class Rows(NamedTuple):
+    """(B, T) tokens and trace, written by the kernels."""
+
+    tokens: NDArray[np.uint16]
+    suffix_len: NDArray[np.uint16]
+    num_contexts: NDArray[np.uint32]
+    num_distinct: NDArray[np.uint16]
+    probability: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    source_document: NDArray[np.int32]
+    source_position: NDArray[np.int32]
+
+
+class Work(NamedTuple):
+    """Scratch memory of one worker.
+
+    Attributes:
+        tally: (65536,) int64 counts by token; zero between uses.
+        tokens: (65536,) uint16 distinct next tokens.
+        counts: (65536,) int64 their counts.
+        kept: (2, S) int64 first and last rank of the candidates that decide.
+        trial: (2, S) int64 those of the suffix being tried.
+        longest: (S,) int64 bound on how many of the last tokens each shard holds in a row.
+        stamps: (documents,) int64 when each document was last counted.
+        clock: (1,) int64.
+    """
+
+    tally: NDArray[np.int64]
+    tokens: NDArray[np.uint16]
+    counts: NDArray[np.int64]
+    kept: NDArray[np.int64]
+    trial: NDArray[np.int64]
+    longest: NDArray[np.int64]
+    stamps: NDArray[np.int64]
+    clock: NDArray[np.int64]
+
+
+def make_work(num_shards: int, num_documents: int) -> Work:
+    """Scratch memory for one worker."""
+    return Work(
+        tally=np.zeros(_VOCABULARY, dtype=np.int64),
+        tokens=np.empty(_VOCABULARY, dtype=np.uint16),
+        counts=np.empty(_VOCABULARY, dtype=np.int64),
+        kept=np.zeros((2, num_shards), dtype=np.int64),
+        trial=np.zeros((2, num_shards), dtype=np.int64),
+        longest=np.zeros(num_shards, dtype=np.int64),
+        stamps=np.zeros(num_documents, dtype=np.int64),
+        clock=np.zeros(1, dtype=np.int64),
+    )
+
+
+@njit(cache=True, nogil=True)
+def sort_tally(work: Work, num_distinct: Int) -> None:
+    """Sort the tokens that were tallied, move their counts beside them, zero the tally."""
+    tokens_K = work.tokens[:num_distinct]
+    tokens_K.sort()
+    for i in range(num_distinct):
+        work.counts[i] = work.tally[tokens_K[i]]
+        work.tally[tokens_K[i]] = 0
+
+
+@njit(inline="always")
+def tally(work: Work, num_distinct: Int, token: Int, count: Int) -> Int:
+    """Count a token; returns the number of distinct ones."""
+    if work.tally[token] == 0:
+        work.tokens[num_distinct] = token
+        num_distinct += 1
+    work.tally[token] += count
+    return num_distinct
+
+
+@njit(cache=True, nogil=True)
+def choose(
+    rows: Rows,
+    b: Int,
+    t: Int,
+    forced: bool,
+    uniform: float,
+    tokens_K: NDArray[np.uint16],
+    p_K: NDArray[np.float64],
+) -> Int:
+    """Write the token and its probability; returns its index among the candidates or -1."""
+    chosen = np.int64(draw(p_K, uniform))
+    if forced:
+        chosen = np.int64(np.searchsorted(tokens_K, rows.tokens[b, t]))
+        if chosen == tokens_K.size or tokens_K[chosen] != rows.tokens[b, t]:
+            return -1
+    rows.tokens[b, t] = tokens_K[chosen]
+    rows.probability[b, t] = p_K[chosen]
+    return chosen
+
+
+@njit(inline="always")
+def note(rows: Rows, b: Int, t: Int, length: Int, total: Int, distinct: Int, bits: float) -> None:
+    """Write what was known before the token was chosen."""
+    rows.suffix_len[b, t] = length
+    rows.num_contexts[b, t] = total
+    rows.num_distinct[b, t] = distinct
+    rows.entropy[b, t] = bits
+
+
+@njit(inline="always")
+def which(count: Int, uniform: float) -> Int:
+    """Number of the candidate, among ``count``, that a uniform selects."""
+    return min(np.int64(uniform * count), count - 1)

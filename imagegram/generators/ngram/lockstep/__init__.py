@@ -1,0 +1,1 @@
+"""Many images at once on a device: the torch engine."""

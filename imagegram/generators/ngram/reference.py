@@ -1,0 +1,345 @@
+"""The definition of n-gram generation: slow, readable Python over plain token streams.
+
+Every fast path must reproduce these tokens and this trace bit for bit. For position ``t`` of an
+image with tokens ``x[0..t-1]`` the history is the separator and those tokens; the context is its
+last ``max_context[t]`` tokens. A *candidate* for a suffix of the context of length ``L`` is a
+place of the corpus that follows an occurrence of that suffix, holds a token of an image (never a
+separator) and obeys the sampler's ``matching``. The longest suffix with enough candidates
+decides (``min_count``, at most the number of documents); the empty suffix always does.
+
+Three knobs ask more. With a ``label``, a candidate for one of the first ``label_tokens`` lies in a
+document of the sample's label (and at most the number of those is enough). With an ``anchor``, it
+lies in a document that begins with the first ``a`` tokens of the sample: the largest a up to
+``anchor`` and t is taken that leaves enough candidates of the empty suffix, then the longest
+suffix. With ``context_digits``, the tokens of anchor and suffix, in sample and corpus, are compared
+by these digits only; the next token is a whole one. Equal candidates are numbered in the order of
+the table of what is compared: whole tokens, or their digits.
+
+>>> import numpy as np
+>>> corpus = StreamCorpus(streams=(np.array([65535, 7, 8, 9, 65535], dtype=np.uint16),))
+>>> from imagegram.samplers.categorical import CategoricalSampler
+>>> from imagegram.layout import TokenLayout
+>>> tokens, trace = trace_rows(
+...     ReferenceLookup(corpus=corpus, sampler=CategoricalSampler(name="s"),
+...                     layout=TokenLayout.sequence(3)),
+...     samples=np.arange(1, dtype=np.uint64), seed=0)
+>>> tokens.tolist(), trace.suffix_len.tolist(), trace.source_position.tolist()
+([[7, 8, 9]], [[1, 2, 3]], [[0, 1, 2]])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.errors import UnsupportedError
+from imagegram.generators.ngram.conditions import ANY, Labels, row_labels
+from imagegram.generators.ngram.trace import empty_trace
+from imagegram.layout import TokenLayout
+from imagegram.protocols import Sampler
+from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
+from imagegram.samplers.categorical import distribution, draw, entropy_bits
+from imagegram.seeding import uniforms
+
+
+class Place(NamedTuple):
+    """One token of the corpus: its shard and its index in the shard's stream."""
+
+    shard: int
+    at: int
+
+
+class Candidates(NamedTuple):
+    """What may come next.
+
+    Attributes:
+        suffix_len: L, tokens of context that every candidate follows.
+        tokens: (K,) distinct next tokens, ascending.
+        counts: (K,) candidates that hold each.
+        choose: (token, number) to the place of that candidate among those that hold the token:
+            shard by shard, in table order.
+        contains: whether a place of the corpus is one of the candidates.
+    """
+
+    suffix_len: int
+    tokens: NDArray[Any]
+    counts: NDArray[Any]
+    choose: Callable[[int, int], Place]
+    contains: Callable[[Place], bool]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StreamCorpus:
+    """Token streams with a separator before (and, in ours, after) each document."""
+
+    streams: tuple[Tokens, ...]
+
+    @cached_property
+    def separators(self) -> tuple[NDArray[np.int64], ...]:
+        """Per shard, the stream indices of the separators that begin a document."""
+        found = [np.flatnonzero(np.asarray(stream) == EOS_TOKEN_ID) for stream in self.streams]
+        return tuple(
+            at[:-1] if len(at) and at[-1] == len(stream) - 1 else at
+            for at, stream in zip(found, self.streams, strict=True)
+        )
+
+    @cached_property
+    def first_documents(self) -> NDArray[np.int64]:
+        """(S + 1,) documents before each shard; the last entry is their number."""
+        return np.cumsum([0, *(len(at) for at in self.separators)])
+
+    @property
+    def num_documents(self) -> int:
+        """Documents of all shards."""
+        return int(self.first_documents[-1])
+
+    def locate(self, shard: int, index: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Global documents and positions inside them of stream indices that hold tokens."""
+        starts = self.separators[shard]
+        local = np.searchsorted(starts, index, side="left") - 1
+        return local + self.first_documents[shard], index - starts[local] - 1
+
+
+def suffix_ranks(stream: Tokens) -> NDArray[np.int64]:
+    """Rank of every suffix by the bytes of its little-endian tokens, by prefix doubling.
+
+    >>> suffix_ranks(np.array([1, 256, 1], dtype=np.uint16)).tolist()  # 256 is 00 01: before 1
+    [2, 0, 1]
+    """
+    rank = np.unique(np.asarray(stream, dtype="<u2").byteswap(), return_inverse=True)[1]
+    width = 1
+    while width < len(stream):
+        after = np.zeros_like(rank)  # a suffix that ends sorts first
+        after[:-width] = rank[width:] + 1
+        rank = np.unique(rank * (len(stream) + 1) + after, return_inverse=True)[1]
+        width *= 2
+    return rank.astype(np.int64)
+
+
+class Lookup(Protocol):
+    """Finds the candidates of a history; one per engine."""
+
+    @property
+    def corpus(self) -> StreamCorpus:
+        """The streams that places refer to."""
+
+    @property
+    def sampler(self) -> Sampler:
+        """The knobs."""
+
+    @property
+    def layout(self) -> TokenLayout:
+        """Of the documents."""
+
+    @property
+    def labels(self) -> Labels | None:
+        """Of the documents, where the sampler has a label."""
+
+    def candidates(self, history: Sequence[int], limit: int, label: int) -> Candidates:
+        """Candidates for the token after ``history``, from its last ``limit`` tokens.
+
+        ``label`` is the one that their documents must have; -1: any.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceLookup:
+    """Candidates by scanning the streams."""
+
+    corpus: StreamCorpus
+    sampler: Sampler
+    layout: TokenLayout
+    labels: Labels | None = None
+
+    @cached_property
+    def contexts(self) -> tuple[Tokens, ...]:
+        """Streams of what is compared: whole tokens or some of their digits."""
+        return tuple(self._compared(stream) for stream in self.corpus.streams)
+
+    @cached_property
+    def ranks(self) -> tuple[NDArray[np.int64], ...]:
+        """Per shard, the rank of every suffix in the order of the table."""
+        return tuple(suffix_ranks(stream) for stream in self.contexts)
+
+    def candidates(self, history: Sequence[int], limit: int, label: int = ANY) -> Candidates:
+        """Lengthen first the anchor, then the suffix, while enough candidates are left."""
+        compared = self._compared(np.array(history, dtype=np.uint16)).tolist()
+        position = len(history) - 1
+        needed = min(self.sampler.min_count, self._num_documents(label))
+        for anchor in range(min(self.sampler.anchor, position), -1, -1):
+            places = self._places(position, compared[1 : anchor + 1], label)
+            if self._support(places) >= needed:
+                break
+        length = 0
+        while length < limit:
+            longer = [
+                at[_tokens_at(stream, at - length - 1) == compared[-length - 1]]
+                for at, stream in zip(places, self.contexts, strict=True)
+            ]
+            if self._support(longer) < needed:
+                break
+            places, length = longer, length + 1
+        held = [stream[at] for at, stream in zip(places, self.corpus.streams, strict=True)]
+        tokens_K, counts_K = np.unique(np.concatenate(held), return_counts=True)
+
+        def choose(token: int, number: int) -> Place:
+            for shard, at in enumerate(places):
+                same = at[held[shard] == token]
+                if number < len(same):
+                    same = same[np.argsort(self.ranks[shard][same])]
+                    return Place(shard, int(same[number]))
+                number -= len(same)
+            raise AssertionError("a candidate's number exceeds its count")
+
+        def contains(place: Place) -> bool:
+            return bool((places[place.shard] == place.at).any())
+
+        return Candidates(length, tokens_K, counts_K, choose, contains)
+
+    def _compared(self, tokens: Tokens) -> Tokens:
+        digits = self.sampler.context_digits
+        return tokens if digits is None else self.layout.coarse(tokens, digits)
+
+    def _num_documents(self, label: int) -> int:
+        if label == ANY or self.labels is None:
+            return self.corpus.num_documents
+        return int((self.labels.by_document == label).sum())
+
+    def _places(self, position: int, anchor: list[int], label: int) -> list[NDArray[np.int64]]:
+        """Per shard, every token that may stand at ``position``, in documents that may decide."""
+        classes = matching_classes(self.sampler.matching, self.layout)
+        places = []
+        for shard, stream in enumerate(self.corpus.streams):
+            at = np.flatnonzero(stream != EOS_TOKEN_ID)
+            documents, positions = self.corpus.locate(shard, at)
+            keep = np.ones(len(at), dtype=np.bool_)
+            if self.sampler.matching != "free":
+                keep &= classes[positions] == classes[position]
+            if label != ANY and self.labels is not None:
+                keep &= self.labels.by_document[documents] == label
+            first = at - positions
+            for i, token in enumerate(anchor):
+                # Where a document is shorter, there is a separator or nothing.
+                inside = np.minimum(first + i, len(stream) - 1)
+                keep &= (first + i < len(stream)) & (self.contexts[shard][inside] == token)
+            places.append(at[keep])
+        return places
+
+    def _support(self, places: list[NDArray[np.int64]]) -> int:
+        if not self.sampler.count_documents:
+            return sum(len(at) for at in places)
+        return sum(
+            len(np.unique(self.corpus.locate(shard, at)[0])) for shard, at in enumerate(places)
+        )
+
+
+def _tokens_at(stream: Tokens, index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Tokens of the stream; -1 before its beginning."""
+    return np.where(index >= 0, np.asarray(stream)[np.maximum(index, 0)].astype(np.int64), -1)
+
+
+def matching_classes(matching: str, layout: TokenLayout) -> NDArray[np.int32]:
+    """(T,) class of every position; candidates must be of the class of the new token."""
+    if matching == "channel":
+        return layout.channel
+    if matching == "level":
+        return layout.level
+    if matching == "position":
+        return np.arange(layout.num_tokens, dtype=np.int32)
+    return np.zeros(layout.num_tokens, dtype=np.int32)
+
+
+def require_aligned(lengths: Sequence[int | None], sampler: Sampler, layout: TokenLayout) -> None:
+    """Matching by position needs documents that all have the layout's length.
+
+    Args:
+        lengths: tokens of every document, a shard; None where they differ.
+        sampler: the knobs.
+        layout: of the tokenizer.
+
+    Raises:
+        UnsupportedError: saying which length was found.
+    """
+    if sampler.matching == "free":
+        return
+    for shard, length in enumerate(lengths):
+        if length != layout.num_tokens:
+            found = "documents of different lengths" if length is None else f"{length} tokens each"
+            raise UnsupportedError(
+                f"sampler.matching={sampler.matching} compares places inside images of "
+                f"{layout.num_tokens} tokens, but shard {shard} holds {found}; use "
+                "sampler.matching=free, or a tokenizer whose layout fits the index"
+            )
+
+
+def trace_rows(
+    lookup: Lookup,
+    *,
+    samples: NDArray[np.uint64],
+    seed: int,
+    forced_BT: Tokens | None = None,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> tuple[Tokens, Trace]:
+    """Generate rows, or trace given ones, token by token.
+
+    Returns (B, T) tokens and their trace for (B,) sample ids; ``forced_BT`` are tokens to trace
+    instead of drawing them; ``advance`` hears the number of tokens of every finished row.
+    """
+    num_tokens = lookup.layout.num_tokens
+    limits_T = lookup.sampler.max_context_per_position(lookup.layout)
+    labels_B = row_labels(lookup.sampler, lookup.labels, samples)
+    tokens_BT = np.zeros((len(samples), num_tokens), dtype=np.uint16)
+    trace = empty_trace(len(samples), num_tokens)
+    for b, sample in enumerate(samples.tolist()):
+        history = [EOS_TOKEN_ID]
+        source: Place | None = None
+        for t in range(num_tokens):
+            label = int(labels_B[b]) if t < lookup.sampler.label_tokens else ANY
+            found = lookup.candidates(history, min(int(limits_T[t]), t + 1), label)
+            first, second = uniforms(seed=seed, sample=sample, position=t)
+            p_K = _distribution(lookup.sampler, found.counts)
+            chosen = draw(p_K, first)
+            token = int(found.tokens[chosen] if forced_BT is None else forced_BT[b, t])
+            where = np.flatnonzero(found.tokens == token)
+            previous, source = source, None
+            if len(where):
+                chosen = int(where[0])
+                trace.probability[b, t] = p_K[chosen]
+                source = _continue(lookup.corpus, previous, found, token)
+                if source is None:
+                    count = int(found.counts[chosen])
+                    source = found.choose(token, min(int(second * count), count - 1))
+                document, position = lookup.corpus.locate(source.shard, np.array([source.at]))
+                trace.source_document[b, t] = document[0]
+                trace.source_position[b, t] = position[0]
+            trace.suffix_len[b, t] = found.suffix_len
+            trace.num_contexts[b, t] = int(found.counts.sum())
+            trace.num_distinct[b, t] = len(found.tokens)
+            trace.entropy[b, t] = entropy_bits(p_K)
+            tokens_BT[b, t] = token
+            history.append(token)
+        advance(num_tokens)
+    return tokens_BT, trace
+
+
+def _distribution(sampler: Sampler, counts_K: NDArray[Any]) -> NDArray[np.float64]:
+    return distribution(
+        counts_K, sampler.temperature, sampler.top_k or 0, sampler.top_p, sampler.min_p
+    )
+
+
+def _continue(
+    corpus: StreamCorpus, previous: Place | None, found: Candidates, token: int
+) -> Place | None:
+    """The place after the previous token's source, when it is a candidate with this token."""
+    if previous is None:
+        return None
+    after, stream = Place(previous.shard, previous.at + 1), corpus.streams[previous.shard]
+    if after.at >= len(stream) or stream[after.at] != token or not found.contains(after):
+        return None
+    return after

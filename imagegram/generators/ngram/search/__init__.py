@@ -1,0 +1,1 @@
+"""Contexts found by binary search: many shards, anchors, labels, coarse contexts."""

@@ -1,0 +1,362 @@
+"""Compiled generation by searches: any number of shards, any sampler, no side files needed.
+
+Each token extends the interval of the context before it where that is possible, and searches
+again where the window slides or too few places are left. Frequent contexts are answered from the
+worker's memo. Defined by ``generators/ngram/reference.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.compiled import njit
+from imagegram.generators.ngram.kernels import (
+    Documents,
+    Knobs,
+    Rows,
+    Work,
+    choose,
+    distribution,
+    entropy_bits,
+    note,
+    sort_tally,
+    tally,
+    which,
+)
+from imagegram.generators.ngram.philox import uniforms
+from imagegram.generators.ngram.search.memo import Memo, recall, remember
+from imagegram.indexes.kernels.search import (
+    Int,
+    ShardViews,
+    continued,
+    find,
+    group_end,
+    narrow,
+    pointer_at,
+    sort_key,
+    token_at,
+    upper_bound,
+)
+
+_EOS: Final = 65535
+_UNKNOWN: Final = -1
+_TOO_FEW: Final = -2
+#: Shorter contexts occur in most shards.
+_SHORTEST_PROBE: Final = 6
+
+
+@njit(cache=True, nogil=True)
+def locate(documents: Documents, views: ShardViews, s: Int, index: Int) -> tuple[Int, Int]:
+    """Document inside the shard, and position inside the document, of a token of the stream."""
+    stride = documents.stride[s]
+    if stride > 0:
+        return index // stride, index % stride - 1
+    first = documents.first_start[s]
+    starts = documents.starts[first : first + views.num_documents[s]]
+    document = np.searchsorted(starts, index) - 1
+    return document, index - starts[document] - 1
+
+
+@njit(inline="always")
+def _admits(documents: Documents, knobs: Knobs, group: Int, s: Int, index: Int) -> bool:
+    """Whether the token at a place of the corpus has the class of the new token."""
+    if not knobs.filtered:
+        return True
+    return bool(knobs.classes[index % documents.stride[s] - 1] == group)
+
+
+@njit(cache=True, nogil=True)
+def _supported(
+    views: ShardViews, documents: Documents, knobs: Knobs, work: Work, depth: Int, group: Int
+) -> bool:
+    """Whether the trial intervals hold as many candidates as a context needs."""
+    found = 0
+    if not knobs.filtered and not knobs.count_documents:
+        for s in range(views.num_tokens.size):
+            found += work.trial[1, s] - work.trial[0, s]
+        return found >= knobs.needed
+    work.clock[0] += 1
+    for s in range(views.num_tokens.size):
+        for rank in range(work.trial[0, s], work.trial[1, s]):
+            index = pointer_at(views, s, rank) + depth
+            if not _admits(documents, knobs, group, s, index):
+                continue
+            if knobs.count_documents:
+                document = views.first_document[s] + locate(documents, views, s, index)[0]
+                if work.stamps[document] == work.clock[0]:
+                    continue
+                work.stamps[document] = work.clock[0]
+            found += 1
+            if found >= knobs.needed:
+                return True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _try_length(
+    views: ShardViews,
+    documents: Documents,
+    knobs: Knobs,
+    memo: Memo,
+    work: Work,
+    history: NDArray[np.uint16],
+    t: Int,
+    length: Int,
+    grown: bool,
+) -> Int:
+    """Find the last ``length`` tokens before position ``t``; on success keep their intervals.
+
+    ``grown`` says that the kept intervals are those of this context without its last token.
+    Returns the memo's entry; -1 when supported but not in the memo; -2 when not supported.
+    """
+    group = knobs.classes[t]
+    entry = recall(memo, views, history, t + 1, length, group)
+    if entry >= 0:
+        work.kept[:] = memo.intervals[entry]
+        return entry
+    for s in range(views.num_tokens.size):
+        lo, hi = np.int64(0), np.int64(0)
+        if grown:
+            if work.kept[0, s] < work.kept[1, s]:
+                lo, hi = narrow(
+                    views, s, work.kept[0, s], work.kept[1, s], length - 1, np.int64(history[t])
+                )
+        elif work.longest[s] >= length:
+            lo, hi = find_context(views, knobs, s, history, t, length)
+            if lo == hi:
+                _shorten(views, knobs, work, history, t, s, length)
+        lo = continued(views, s, lo, hi, length)
+        if lo < hi and token_at(views, s, pointer_at(views, s, hi - 1) + length) == _EOS:
+            hi = upper_bound(views, s, lo, hi, length, sort_key(_EOS) - 1)
+        work.trial[0, s], work.trial[1, s] = lo, hi
+    if length > 0 and not _supported(views, documents, knobs, work, length, group):
+        return _TOO_FEW
+    work.kept[:] = work.trial
+    return _UNKNOWN
+
+
+@njit(cache=True, nogil=True)
+def find_context(
+    views: ShardViews, knobs: Knobs, s: Int, history: NDArray[np.uint16], t: Int, length: Int
+) -> tuple[Int, Int]:
+    """Ranks of shard ``s`` that begin with the last ``length`` tokens before position ``t``."""
+    if not knobs.aligned:
+        return find(views, s, history, t + 1 - length, t + 1)
+    lo = (t + 1 - length) * views.num_documents[s]
+    hi = lo + views.num_documents[s]
+    for depth in range(length):
+        if lo < hi:
+            lo, hi = narrow(views, s, lo, hi, depth, np.int64(history[t + 1 - length + depth]))
+    return lo, hi
+
+
+@njit(cache=True, nogil=True)
+def _shorten(
+    views: ShardViews,
+    knobs: Knobs,
+    work: Work,
+    history: NDArray[np.uint16],
+    t: Int,
+    s: Int,
+    length: Int,
+) -> None:
+    """Note that shard ``s`` lacks the last ``length`` tokens; perhaps it lacks half of them too.
+
+    A match grows by at most one with every token, so each token saved here is one search of this
+    shard saved later. While one image is copied, all other shards are asked once in a while only.
+    """
+    work.longest[s] = length - 1
+    half = length // 2
+    if half >= _SHORTEST_PROBE:
+        lo, hi = find_context(views, knobs, s, history, t, half)
+        if lo == hi:
+            work.longest[s] = half - 1
+
+
+@njit(cache=True, nogil=True)
+def longest(
+    views: ShardViews,
+    documents: Documents,
+    knobs: Knobs,
+    memo: Memo,
+    work: Work,
+    history: NDArray[np.uint16],
+    t: Int,
+    previous: Int,
+) -> tuple[Int, Int]:
+    """Longest supported suffix before position ``t`` and its memo entry (or -1).
+
+    Support never grows with the length, so: try one token more than last time, then gallop up or
+    down and bisect.
+    """
+    limit = min(np.int64(knobs.limits[t]), t + 1)
+    good, bad = np.int64(0), limit + 1
+    length = min(limit, previous + 1)
+    entry = _try_length(
+        views, documents, knobs, memo, work, history, t, length, t > 0 and length == previous + 1
+    )
+    step = 1
+    if entry != _TOO_FEW:
+        good = length
+        if knobs.shifts and t > 0 and previous < min(np.int64(knobs.limits[t - 1]), t):
+            return good, entry  # one token more had too few candidates for the token before
+        while good < limit and bad > limit:
+            length = min(good + step, limit)
+            tried = _try_length(views, documents, knobs, memo, work, history, t, length, False)
+            if tried == _TOO_FEW:
+                bad = length
+            else:
+                good, entry, step = length, tried, 2 * step
+    else:
+        while entry == _TOO_FEW:
+            bad, length = length, max(length - step, 0)
+            entry = _try_length(views, documents, knobs, memo, work, history, t, length, False)
+            step *= 2
+        good = length
+    while bad - good > 1:
+        length = (good + bad) >> 1
+        tried = _try_length(views, documents, knobs, memo, work, history, t, length, False)
+        if tried == _TOO_FEW:
+            bad = length
+        else:
+            good, entry = length, tried
+    return good, entry
+
+
+@njit(cache=True, nogil=True)
+def count_next(
+    views: ShardViews, documents: Documents, knobs: Knobs, work: Work, depth: Int, group: Int
+) -> Int:
+    """Count the next tokens of the kept intervals into ``work``; returns how many are distinct."""
+    num_distinct = 0
+    for s in range(views.num_tokens.size):
+        rank, hi = work.kept[0, s], work.kept[1, s]
+        while rank < hi:
+            index = pointer_at(views, s, rank) + depth
+            token, end = token_at(views, s, index), rank + 1
+            if not knobs.filtered:
+                end = group_end(views, s, rank, hi, depth, sort_key(token))
+            if _admits(documents, knobs, group, s, index):
+                num_distinct = tally(work, num_distinct, token, end - rank)
+            rank = end
+    sort_tally(work, num_distinct)
+    return num_distinct
+
+
+@njit(cache=True, nogil=True)
+def nth_place(
+    views: ShardViews,
+    documents: Documents,
+    knobs: Knobs,
+    work: Work,
+    depth: Int,
+    group: Int,
+    token: Int,
+    number: Int,
+) -> tuple[Int, Int]:
+    """Shard and stream index of candidate ``number`` among those that hold ``token``."""
+    for s in range(views.num_tokens.size):
+        lo, hi = work.kept[0, s], work.kept[1, s]
+        if lo < hi:
+            lo, hi = narrow(views, s, lo, hi, depth, token)
+        if not knobs.filtered:
+            if number < hi - lo:
+                return s, pointer_at(views, s, lo + number) + depth
+            number -= hi - lo
+            continue
+        for rank in range(lo, hi):
+            index = pointer_at(views, s, rank) + depth
+            if _admits(documents, knobs, group, s, index):
+                if number == 0:
+                    return s, index
+                number -= 1
+    return -1, -1
+
+
+@njit(cache=True, nogil=True)
+def _is_candidate(
+    views: ShardViews,
+    documents: Documents,
+    knobs: Knobs,
+    history: NDArray[np.uint16],
+    t: Int,
+    length: Int,
+    token: Int,
+    s: Int,
+    index: Int,
+) -> bool:
+    """Whether a place follows the last ``length`` tokens, holds ``token`` and may decide."""
+    if index >= views.num_tokens[s] or index < length or token_at(views, s, index) != token:
+        return False
+    for back in range(1, length + 1):
+        if token_at(views, s, index - back) != np.int64(history[t + 1 - back]):
+            return False
+    return _admits(documents, knobs, knobs.classes[t], s, index)
+
+
+@njit(cache=True, nogil=True)
+def note_source(
+    views: ShardViews, documents: Documents, rows: Rows, b: Int, t: Int, s: Int, index: Int
+) -> None:
+    """Write where a token was taken from."""
+    document, position = locate(documents, views, s, index)
+    rows.source_document[b, t] = views.first_document[s] + document
+    rows.source_position[b, t] = position
+
+
+@njit(cache=True, nogil=True)
+def write_row(
+    views: ShardViews,
+    documents: Documents,
+    knobs: Knobs,
+    memo: Memo,
+    work: Work,
+    rows: Rows,
+    b: Int,
+    forced: bool,
+    seed: np.uint64,
+    sample: np.uint64,
+) -> None:
+    """Generate row ``b``, or trace it when its tokens are ``forced``, by suffix search."""
+    num_tokens = rows.tokens.shape[1]
+    history = np.empty(num_tokens + 1, dtype=np.uint16)
+    history[0] = _EOS
+    length, shard, index = np.int64(0), np.int64(-1), np.int64(-1)
+    work.longest[:] = 0
+    for t in range(num_tokens):
+        work.longest[:] += 1
+        group = knobs.classes[t]
+        length, entry = longest(views, documents, knobs, memo, work, history, t, length)
+        if entry >= 0:
+            start, end = memo.start[entry], memo.start[entry + 1]
+            tokens_K, counts_K = memo.tokens[start:end], memo.counts[start:end]
+            p_K = memo.probabilities[start:end]
+            total, bits = memo.num_contexts[entry], float(memo.entropy[entry])
+        else:
+            size = count_next(views, documents, knobs, work, length, group)
+            tokens_K, counts_K = work.tokens[:size], work.counts[:size]
+            p_K = distribution(counts_K, knobs.temperature, knobs.top_k, knobs.top_p, knobs.min_p)
+            total, bits = counts_K.sum(), float(entropy_bits(p_K))
+        note(rows, b, t, length, total, tokens_K.size, bits)
+        first, second = uniforms(seed, sample, t)
+        chosen = choose(rows, b, t, forced, first, tokens_K, p_K)
+        token = np.int64(rows.tokens[b, t])
+        index += 1
+        if chosen < 0:
+            shard = np.int64(-1)
+        elif shard < 0 or not _is_candidate(
+            views, documents, knobs, history, t, length, token, shard, index
+        ):
+            number = which(counts_K[chosen], second)
+            shard, index = nth_place(views, documents, knobs, work, length, group, token, number)
+        if shard >= 0:
+            note_source(views, documents, rows, b, t, shard, index)
+        if entry < 0 and total >= memo.frequent:
+            remember(
+                memo, views, history, t + 1, length, group, total, bits,
+                work.kept, tokens_K, counts_K, p_K,
+            )  # fmt: skip
+        history[t + 1] = token

@@ -1,0 +1,157 @@
+"""A memory of distributions: what frequent contexts lead to, computed once.
+
+With short contexts the same huge intervals return millions of times: counting their next tokens
+again would dominate everything. Each worker keeps its own memo (no locks, no waiting). A key is
+the suffix itself and its matching class; the entry remembers one place of the corpus that the
+suffix precedes, so that a look-up compares tokens instead of trusting a hash. A full memo forgets
+everything and starts again. Nothing here changes a result.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.compiled import njit
+from imagegram.indexes.kernels.search import Int, ShardViews, pointer_at, token_at
+
+#: Contexts with fewer candidates are counted again each time: that is as fast as remembering.
+FREQUENT: Final = 256
+#: Longer suffixes are not remembered.
+MAX_LENGTH: Final = 64
+#: Contexts that one memo holds at most.
+MAX_ENTRIES: Final = 1 << 16
+_TOKENS_PER_ENTRY: Final = 64
+_MIX: Final = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Memo(NamedTuple):
+    """E entries over S shards, found by open addressing.
+
+    Attributes:
+        frequent: candidates from which on a context is remembered.
+        slots: (power of two,) int32 entry number, -1 when free.
+        used: (2,) int64: entries, and tokens in the pools.
+        length: (E,) int64 suffix length.
+        group: (E,) int64 matching class.
+        shard: (E,) int64 shard of one candidate.
+        at: (E,) int64 its place in the stream.
+        start: (E + 1,) int64: an entry's tokens lie at ``start[e] ... start[e + 1]``.
+        num_contexts: (E,) int64 candidates.
+        entropy: (E,) float64 bits.
+        intervals: (E, 2, S) int64 first and last rank of the candidates.
+        tokens: pool of distinct next tokens, ascending.
+        counts: pool of their counts.
+        probabilities: pool of their probabilities under the sampler.
+    """
+
+    frequent: int
+    slots: NDArray[np.int32]
+    used: NDArray[np.int64]
+    length: NDArray[np.int64]
+    group: NDArray[np.int64]
+    shard: NDArray[np.int64]
+    at: NDArray[np.int64]
+    start: NDArray[np.int64]
+    num_contexts: NDArray[np.int64]
+    entropy: NDArray[np.float64]
+    intervals: NDArray[np.int64]
+    tokens: NDArray[np.uint16]
+    counts: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+
+def make_memo(num_shards: int, *, frequent: int = FREQUENT, entries: int = MAX_ENTRIES) -> Memo:
+    """An empty memo of S shards; its memory is touched only as it fills."""
+    pool = max(entries * _TOKENS_PER_ENTRY, 1 << 16)
+    return Memo(
+        frequent=frequent,
+        slots=np.full(1 << (4 * entries - 1).bit_length(), -1, dtype=np.int32),
+        used=np.zeros(2, dtype=np.int64),
+        length=np.empty(entries, dtype=np.int64),
+        group=np.empty(entries, dtype=np.int64),
+        shard=np.empty(entries, dtype=np.int64),
+        at=np.empty(entries, dtype=np.int64),
+        start=np.zeros(entries + 1, dtype=np.int64),
+        num_contexts=np.empty(entries, dtype=np.int64),
+        entropy=np.empty(entries, dtype=np.float64),
+        intervals=np.empty((entries, 2, num_shards), dtype=np.int64),
+        tokens=np.empty(pool, dtype=np.uint16),
+        counts=np.empty(pool, dtype=np.int64),
+        probabilities=np.empty(pool, dtype=np.float64),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _first_slot(memo: Memo, history: NDArray[np.uint16], end: Int, length: Int, group: Int) -> Int:
+    """Where the search for the suffix ``history[end - length:end]`` begins."""
+    mixed = (np.uint64(length) << np.uint64(32)) + np.uint64(group)
+    for i in range(end - length, end):
+        mixed = (mixed ^ np.uint64(history[i])) * _MIX
+        mixed ^= mixed >> np.uint64(29)
+    return np.int64(mixed & np.uint64(memo.slots.size - 1))
+
+
+@njit(cache=True, nogil=True)
+def recall(
+    memo: Memo, views: ShardViews, history: NDArray[np.uint16], end: Int, length: Int, group: Int
+) -> Int:
+    """Entry of the suffix ``history[end - length:end]`` for a matching class; -1 when unknown."""
+    if length > MAX_LENGTH or memo.used[0] == 0:
+        return -1
+    slot = _first_slot(memo, history, end, length, group)
+    while memo.slots[slot] >= 0:
+        entry = np.int64(memo.slots[slot])
+        if memo.length[entry] == length and memo.group[entry] == group:
+            shard, first, same = memo.shard[entry], memo.at[entry] - length, 0
+            while same < length and token_at(views, shard, first + same) == np.int64(
+                history[end - length + same]
+            ):
+                same += 1
+            if same == length:
+                return entry
+        slot = (slot + 1) & (memo.slots.size - 1)
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def remember(
+    memo: Memo,
+    views: ShardViews,
+    history: NDArray[np.uint16],
+    end: Int,
+    length: Int,
+    group: Int,
+    num_contexts: Int,
+    entropy: float,
+    intervals: NDArray[np.int64],
+    tokens_K: NDArray[np.uint16],
+    counts_K: NDArray[np.int64],
+    p_K: NDArray[np.float64],
+) -> None:
+    """Add what :func:`recall` did not find; forgets everything first when there is no room."""
+    size = tokens_K.size
+    if length > MAX_LENGTH or size > memo.tokens.size:
+        return
+    if memo.used[0] == memo.length.size or memo.used[1] + size > memo.tokens.size:
+        memo.slots[:] = -1
+        memo.used[:] = 0
+    entry, start = memo.used[0], memo.used[1]
+    memo.length[entry], memo.group[entry] = length, group
+    for s in range(views.num_tokens.size):
+        if intervals[0, s] < intervals[1, s]:
+            memo.shard[entry] = s
+            memo.at[entry] = pointer_at(views, s, intervals[0, s]) + length
+    memo.num_contexts[entry], memo.entropy[entry] = num_contexts, entropy
+    memo.intervals[entry] = intervals
+    memo.start[entry], memo.start[entry + 1] = start, start + size
+    memo.tokens[start : start + size] = tokens_K
+    memo.counts[start : start + size] = counts_K
+    memo.probabilities[start : start + size] = p_K
+    memo.used[0], memo.used[1] = entry + 1, start + size
+    slot = _first_slot(memo, history, end, length, group)
+    while memo.slots[slot] >= 0:
+        slot = (slot + 1) & (memo.slots.size - 1)
+    memo.slots[slot] = entry

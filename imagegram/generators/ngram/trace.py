@@ -1,0 +1,45 @@
+"""Trace arrays: made here, filled by every engine.
+
+>>> empty_trace(2, 3).source_document.tolist()
+[[-1, -1, -1], [-1, -1, -1]]
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imagegram.errors import TokenError
+from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
+
+
+def empty_trace(num_samples: int, num_tokens: int) -> Trace:
+    """(B, T) arrays of zeros; sources are -1, that is none."""
+    shape = (num_samples, num_tokens)
+    return Trace(
+        suffix_len=np.zeros(shape, dtype=np.uint16),
+        num_contexts=np.zeros(shape, dtype=np.uint32),
+        num_distinct=np.zeros(shape, dtype=np.uint16),
+        probability=np.zeros(shape, dtype=np.float32),
+        entropy=np.zeros(shape, dtype=np.float32),
+        source_document=np.full(shape, -1, dtype=np.int32),
+        source_position=np.full(shape, -1, dtype=np.int32),
+    )
+
+
+def check_rows(tokens_BT: Tokens, num_tokens: int) -> None:
+    """Refuse rows that are no images of the layout.
+
+    Raises:
+        TokenError: naming the shape, or the first row that holds a separator.
+    """
+    if tokens_BT.ndim != 2 or tokens_BT.shape[1] != num_tokens or tokens_BT.dtype != np.uint16:
+        raise TokenError(
+            f"rows of shape {tokens_BT.shape} and dtype {tokens_BT.dtype} are no images of this "
+            f"tokenizer; give a uint16 array of shape (B, {num_tokens})"
+        )
+    separators = (tokens_BT == EOS_TOKEN_ID).any(axis=1)
+    if separators.any():
+        raise TokenError(
+            f"row {int(np.argmax(separators))} holds the separator {EOS_TOKEN_ID}, which is no "
+            "token of an image; give the documents without their separators"
+        )

@@ -1,0 +1,1 @@
+"""Contexts carried from token to token, without a search."""

@@ -1,0 +1,258 @@
+"""Which places of an interval are candidates, and whether they are enough.
+
+All tokens that follow a context are, when places of any class may continue it and places are
+counted: then counts come from ranks alone (``book.count_groups``). With ``matching`` ``channel`` or
+``level`` a place must have the class of the new token, so its table entry is read; and with
+``count_documents`` the documents of the places are told apart. Large intervals are looked through
+once, and remembered. Defined by ``generators/ngram/reference.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.compiled import njit
+from imagegram.generators.ngram.kernels import Knobs
+from imagegram.generators.ngram.walk.book import Book, forget, name_groups, recall, sort_groups
+from imagegram.generators.ngram.walk.order import (
+    Walk,
+    ends_stream,
+    interval_start,
+    is_separator,
+    lcp,
+    place_at,
+)
+from imagegram.indexes.kernels.search import Int
+
+#: Ranks from one remembered number of admitted candidates to the next.
+MARK: Final = 512
+_MARKS_PER_ENTRY: Final = 16
+
+
+class Sieve(NamedTuple):
+    """What a book leaves out, where candidates are not simply all places of an interval.
+
+    Kernels get None instead where they are, and are compiled without all this then.
+
+    Attributes:
+        run: (G,) int64 ranks of each group of the book, admitted or not.
+        opens: (E,) bool whether a candidate of an entry of the book begins its level.
+        marked: (E,) int64 where its marks begin.
+        used: (1,) int64 marks.
+        marks: (M,) int64 admitted candidates before each ``MARK``-th rank of an interval.
+        stamps: (N,) int64 when each document was last counted.
+        clock: (1,) int64.
+    """
+
+    run: NDArray[np.int64]
+    opens: NDArray[np.bool_]
+    marked: NDArray[np.int64]
+    used: NDArray[np.int64]
+    marks: NDArray[np.int64]
+    stamps: NDArray[np.int64]
+    clock: NDArray[np.int64]
+
+
+def make_sieve(walk: Walk, knobs: Knobs, book: Book) -> Sieve | None:
+    """What goes with an empty book: 8 bytes a document, and as they fill, 8 a group and a mark."""
+    if not knobs.filtered and not knobs.count_documents:
+        return None
+    entries = book.key.size
+    # Four times what the largest interval takes: there are few of that size.
+    marks = max(entries * _MARKS_PER_ENTRY, 4 * (walk.num_tokens // MARK + 1))
+    return Sieve(
+        run=np.empty(book.first.size, dtype=np.int64),
+        opens=np.zeros(entries, dtype=np.bool_),
+        marked=np.zeros(entries, dtype=np.int64),
+        used=np.zeros(1, dtype=np.int64),
+        marks=np.empty(marks, dtype=np.int64),
+        stamps=np.zeros(walk.num_documents, dtype=np.int64),
+        clock=np.zeros(1, dtype=np.int64),
+    )
+
+
+@njit(inline="always", cache=True)
+def _slot(walk: Walk, place: Int) -> Int:
+    """Index inside the document, of equally long ones; 0 is the separator before it."""
+    return np.int64(np.uint64(place) % np.uint64(walk.stride))
+
+
+@njit(inline="always", cache=True)
+def _admits(knobs: Knobs, slot: Int, group: Int) -> bool:
+    """Whether the token at an index of a document has the class of the new token."""
+    return bool((slot > 0) & (knobs.classes[slot - 1] == group))
+
+
+@njit(inline="always", cache=True)
+def _first_candidate(walk: Walk, lo: Int, length: Int) -> Int:
+    """The first rank that goes on after ``length`` tokens."""
+    return lo + 1 if ends_stream(walk, lo, length) else lo
+
+
+@njit(cache=True, nogil=True)
+def _candidates(walk: Walk, lo: Int, hi: Int, length: Int) -> tuple[Int, Int]:
+    """Ranks of an interval of a context whose places hold a token of an image.
+
+    The separator sorts last among next tokens; a suffix that ends with the stream sorts first.
+    """
+    if lo == hi or walk.aligned:
+        return lo, hi
+    lo = _first_candidate(walk, lo, length)
+    if lo < hi and is_separator(walk, place_at(walk, hi - 1) + length):
+        hi = max(lo, interval_start(walk, hi - 1, length + 1))
+    return lo, hi
+
+
+@njit(cache=True, nogil=True)
+def supported(
+    walk: Walk,
+    knobs: Knobs,
+    book: Book,
+    sieve: Sieve | None,
+    lo: Int,
+    hi: Int,
+    length: Int,
+    group: Int,
+) -> bool:
+    """Whether an interval of a context of at least one token holds enough candidates.
+
+    ``group`` is the class of the new token; 0 when all are admitted.
+    """
+    if hi - lo < knobs.needed:
+        return False
+    if sieve is None:
+        first, end = _candidates(walk, lo, hi, length)
+        return bool(end - first >= knobs.needed)
+    if hi - lo >= book.frequent:
+        entry = recall(book, lo, length, group)
+        if entry >= 0:
+            return bool(book.start[entry] < book.start[entry + 1])
+    return enough(walk, knobs, sieve, lo, hi, length, group)
+
+
+@njit(cache=True, nogil=True)
+def enough(
+    walk: Walk, knobs: Knobs, sieve: Sieve, lo: Int, hi: Int, length: Int, group: Int
+) -> bool:
+    """Look through an interval until as many candidates, or documents of them, are found."""
+    found = 0
+    sieve.clock[0] += 1
+    if knobs.filtered:
+        lo = _first_candidate(walk, lo, length)
+    else:
+        lo, hi = _candidates(walk, lo, hi, length)
+    for rank in range(lo, hi):
+        place = place_at(walk, rank) + length
+        if knobs.filtered and not _admits(knobs, _slot(walk, place), group):
+            continue
+        if knobs.count_documents:
+            if walk.stride > 0:
+                document = place // walk.stride
+            else:
+                document = np.searchsorted(walk.starts, place) - 1
+            if sieve.stamps[document] == sieve.clock[0]:
+                continue
+            sieve.stamps[document] = sieve.clock[0]
+        found += 1
+        if found >= knobs.needed:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def make_room(book: Book, sieve: Sieve, size: Int) -> Int:
+    """Like ``book.room``, which comes first, for the marks of ``size`` places."""
+    if sieve.used[0] + size // MARK + 1 > sieve.marks.size:
+        forget(book)
+    if book.used[0] == 0:
+        sieve.used[0] = 0
+    return book.used[1]
+
+
+@njit(cache=True, nogil=True)
+def count_admitted(
+    walk: Walk,
+    knobs: Knobs,
+    book: Book,
+    sieve: Sieve,
+    start: Int,
+    lo: Int,
+    hi: Int,
+    length: Int,
+    group: Int,
+    named: bool,
+) -> tuple[Int, Int]:
+    """Write the groups of next tokens of a class, like ``book.count_groups``; and the marks.
+
+    Groups without candidates are left out: that of the separator is one.
+
+    Returns:
+        Number of groups, written from ``start`` on, and candidates in all of them.
+    """
+    opening = -1 if knobs.shifts else np.searchsorted(knobs.classes, group) + 1
+    lo = _first_candidate(walk, lo, length)
+    end, marked, total, opens = start, sieve.used[0], np.int64(0), False
+    rank, next_mark = lo, lo
+    while rank < hi:
+        since, before = rank, total
+        while True:
+            if rank == next_mark:
+                sieve.marks[marked] = total
+                marked, next_mark = marked + 1, rank + MARK
+            slot = _slot(walk, place_at(walk, rank) + length)
+            total += _admits(knobs, slot, group)
+            opens |= slot == opening
+            rank += 1
+            if rank == hi or lcp(walk, rank) <= length:
+                break
+        if total > before:
+            book.first[end], sieve.run[end], book.places[end] = since, rank - since, total - before
+            end += 1
+    entry = book.used[0]
+    sieve.opens[entry], sieve.marked[entry] = opens, sieve.used[0]
+    if named:
+        name_groups(walk, book, start, end, length)
+        if not walk.ascending:
+            sieve.run[start:end] = sieve.run[sort_groups(book, start, end)]
+    return end - start, total
+
+
+@njit(cache=True, nogil=True)
+def nth_admitted(
+    walk: Walk,
+    knobs: Knobs,
+    book: Book,
+    sieve: Sieve,
+    entry: Int,
+    lo: Int,
+    chosen: Int,
+    length: Int,
+    group: Int,
+    number: Int,
+) -> Int:
+    """Rank of candidate ``number`` of a group of an entry, whose interval begins at ``lo``."""
+    rank, run = book.first[chosen], sieve.run[chosen]
+    if run > MARK:
+        lo = _first_candidate(walk, lo, length)
+        marks = sieve.marks[sieve.marked[entry] :]
+        block, last = (rank - lo) // MARK, (rank + run - 1 - lo) // MARK
+        number += marks[block]  # from here on among all candidates of the interval
+        for r in range(lo + block * MARK, rank):
+            number += _admits(knobs, _slot(walk, place_at(walk, r) + length), group)
+        while block < last:
+            middle = (block + last + 1) >> 1
+            if marks[middle] <= number:
+                block = middle
+            else:
+                last = middle - 1
+        number -= marks[block]
+        rank = lo + block * MARK
+    while True:
+        if _admits(knobs, _slot(walk, place_at(walk, rank) + length), group):
+            if number == 0:
+                return rank
+            number -= 1
+        rank += 1

@@ -1,0 +1,224 @@
+"""Compiled generation that never searches: a walk through an index with its side files.
+
+The interval of a context is carried from token to token. While the context grows, the next interval
+is the group that was just chosen; when its oldest token drops out, the place that was copied from
+leads on: the next context begins one place later, its rank stands in ``inverse``, and its interval
+is all around that rank that shares enough tokens (``lcp``, and ``minima`` over it). The groups of
+next tokens are the runs between places that share no more than the context, so their counts come
+from one scan of ``lcp``. A context that occurs once (``repeat``) needs none of this: it is copied.
+
+Many images take each step together, so that their cache misses overlap. Defined by
+``ngram/reference.py``; for matching ``position`` on the aligned order, for all others on that
+of suffixes. There an interval may hold places that are no candidates (``walk_candidates.py``).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.compiled import njit
+from imagegram.generators.ngram.kernels import Knobs, Rows
+from imagegram.generators.ngram.walk.book import Book
+from imagegram.generators.ngram.walk.candidates import (
+    Sieve,
+)
+from imagegram.generators.ngram.walk.choice import choose_next, copy_next
+from imagegram.generators.ngram.walk.context import (
+    COPY,
+    DONE,
+    INTERVAL,
+    begin_context,
+    find_interval,
+    search_context,
+)
+from imagegram.generators.ngram.walk.order import (
+    DISTINCT,
+    DOCUMENT,
+    ENTROPY,
+    LENGTH,
+    MOVED,
+    PLACE,
+    POSITION,
+    PROBABILITY,
+    RANK,
+    TOKEN,
+    TOTAL,
+    Walk,
+    Walkers,
+    locate,
+    place_at,
+    rank_of,
+    token,
+)
+from imagegram.indexes.kernels.memory import borrow, prefetch
+from imagegram.indexes.kernels.search import Int
+
+
+@njit(cache=True, nogil=True)
+def write_rows(
+    walk: Walk,
+    knobs: Knobs,
+    book: Book,
+    sieve: Sieve | None,
+    walkers: Walkers,
+    rows: Rows,
+    start: Int,
+    size: Int,
+    forced: bool,
+    seed: np.uint64,
+    samples_B: NDArray[np.uint64],
+) -> None:
+    """Generate rows ``start ... start + size - 1``, or trace them when their tokens are forced."""
+    walk, knobs, book = borrow(walk), borrow(knobs), borrow(book)
+    walkers, rows = borrow(walkers), borrow(rows)
+    if sieve is not None:
+        sieve = borrow(sieve)
+    for t in range(rows.tokens.shape[1]):
+        if forced:
+            for w in range(size):
+                walkers.numbers[TOKEN, w] = rows.tokens[start + w, t]
+        number = _begin_all(walk, knobs, book, sieve, walkers, t, size, forced)
+        moved = 0
+        while number > 0:
+            _find_intervals(walk, walkers, number, size)
+            number, moved = _decide_all(
+                walk,
+                knobs,
+                book,
+                sieve,
+                walkers,
+                t,
+                number,
+                moved,
+                size,
+                forced,
+                seed,
+                samples_B,
+                start,
+            )
+        _take(walk, walkers, moved)
+        _write(walkers, rows, start, t, size)
+
+
+@njit(cache=True, nogil=True)
+def _begin_all(
+    walk: Walk,
+    knobs: Knobs,
+    book: Book,
+    sieve: Sieve | None,
+    walkers: Walkers,
+    t: Int,
+    size: Int,
+    forced: bool,
+) -> Int:
+    """Copy what can only be copied; returns how many images must choose, listed in ``jobs[0]``."""
+    numbers, number = walkers.numbers, 0
+    limit = min(np.int64(knobs.limits[t]), t + 1)
+    before = min(np.int64(knobs.limits[t - 1]), t) if t > 0 else limit
+    opens = False
+    if sieve is not None and t > 0 and not knobs.shifts:
+        opens = knobs.classes[t] != knobs.classes[t - 1]
+    for w in range(size):
+        if t > 0 and (
+            opens or numbers[PLACE, w] < 0 or (limit > before + 1 and numbers[LENGTH, w] == before)
+        ):
+            search_context(walk, knobs, book, sieve, walkers, t, limit, w)
+            known = INTERVAL
+        else:
+            known = begin_context(walk, knobs, sieve, walkers, t, limit, w)
+        if known == COPY:
+            copy_next(walk, walkers, forced, w)
+        else:  # images of which only a place is known are listed beyond ``size``
+            walkers.jobs[0, number] = w if known == INTERVAL else w + size
+            number += 1
+    return number
+
+
+@njit(cache=True, nogil=True)
+def _find_intervals(walk: Walk, walkers: Walkers, number: Int, size: Int) -> None:
+    """Find the intervals of the images of which only a place is known."""
+    numbers, jobs = walkers.numbers, walkers.jobs[0]
+    for k in range(number):
+        if jobs[k] >= size:
+            w = jobs[k] - size
+            rank = rank_of(walk, numbers[PLACE, w] + 1 - numbers[LENGTH, w])
+            numbers[RANK, w] = rank
+            prefetch(walk.lcp + np.uint64(2 * rank))
+    for k in range(number):
+        if jobs[k] >= size:
+            jobs[k] -= size
+            find_interval(walk, numbers, jobs[k])
+
+
+@njit(cache=True, nogil=True)
+def _decide_all(
+    walk: Walk,
+    knobs: Knobs,
+    book: Book,
+    sieve: Sieve | None,
+    walkers: Walkers,
+    t: Int,
+    number: Int,
+    moved: Int,
+    size: Int,
+    forced: bool,
+    seed: np.uint64,
+    samples_B: NDArray[np.uint64],
+    start: Int,
+) -> tuple[Int, Int]:
+    """Let the listed images choose; those whose context was too long are listed anew.
+
+    Returns:
+        How many are listed anew, and how many moved so far, listed in ``jobs[1]``.
+    """
+    jobs, again = walkers.jobs, 0
+    for k in range(number):
+        w = jobs[0, k]
+        known = choose_next(
+            walk, knobs, book, sieve, walkers, t, forced, seed, samples_B[start + w], w
+        )
+        if known == COPY:
+            copy_next(walk, walkers, forced, w)
+        elif known != DONE:
+            jobs[0, again] = w if known == INTERVAL else w + size
+            again += 1
+        elif walkers.numbers[MOVED, w]:
+            jobs[1, moved] = w
+            moved += 1
+    return again, moved
+
+
+@njit(cache=True, nogil=True)
+def _take(walk: Walk, walkers: Walkers, moved: Int) -> None:
+    """Read what the images that moved have chosen."""
+    numbers, jobs = walkers.numbers, walkers.jobs[1]
+    for k in range(moved):
+        w = jobs[k]
+        place = place_at(walk, numbers[RANK, w]) + numbers[LENGTH, w]
+        numbers[PLACE, w] = place
+        prefetch(walk.tokens + np.uint64(2 * place))
+        after = place + 1 - numbers[LENGTH, w]  # where the next context begins, if it slides
+        prefetch(walk.repeat + np.uint64(2 * after))
+        prefetch(walk.inverse + np.uint64(walk.inverse_width * after))
+        numbers[DOCUMENT, w], numbers[POSITION, w] = locate(walk, place)
+    for k in range(moved):
+        numbers[TOKEN, jobs[k]] = token(walk, numbers[PLACE, jobs[k]])
+
+
+@njit(cache=True, nogil=True)
+def _write(walkers: Walkers, rows: Rows, start: Int, t: Int, size: Int) -> None:
+    """Write the tokens of position ``t`` and their trace."""
+    numbers, reals = walkers.numbers, walkers.reals
+    for w in range(size):
+        b = start + w
+        walkers.history[w, t + 1] = numbers[TOKEN, w]
+        rows.tokens[b, t] = numbers[TOKEN, w]
+        rows.suffix_len[b, t] = numbers[LENGTH, w]
+        rows.num_contexts[b, t] = numbers[TOTAL, w]
+        rows.num_distinct[b, t] = numbers[DISTINCT, w]
+        rows.probability[b, t] = reals[PROBABILITY, w]
+        rows.entropy[b, t] = reals[ENTROPY, w]
+        if numbers[PLACE, w] >= 0:
+            rows.source_document[b, t] = numbers[DOCUMENT, w]
+            rows.source_position[b, t] = numbers[POSITION, w]

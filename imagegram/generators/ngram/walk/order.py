@@ -1,0 +1,281 @@
+"""One order of an index shard as the walking kernels read it, and what they write meanwhile.
+
+See ``indexes/order.py`` for the side files; ``generators/ngram/walk/kernel.py`` walks.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.compiled import njit
+from imagegram.indexes.kernels.memory import load_packed, load_u16, load_u32
+from imagegram.indexes.kernels.search import Int
+from imagegram.indexes.order import MINIMA_FANOUT, Order, minima_sizes
+from imagegram.records import TOKEN_BYTES
+
+_EOS: Final = 65535
+
+
+class Walk(NamedTuple):
+    """Addresses and sizes of one shard in one order; whoever holds it keeps the maps alive.
+
+    Attributes:
+        tokens, table, inverse, lcp, repeat, minima: addresses of the maps.
+        num_tokens: of the stream, separators included.
+        pointer_width, inverse_width: bytes.
+        levels: (2, levels) where each level of ``minima`` begins and how many entries it has.
+        num_documents: N.
+        num_separators: N, or N + 1.
+        stride: tokens of a document and its separator; 0 when they differ.
+        starts: (N,) stream index of the separator before each document when they differ, else ().
+        aligned: whether ranks sort by position first.
+        ascending: whether next tokens in the order of ranks ascend: all ids are below 256.
+    """
+
+    tokens: np.uint64
+    table: np.uint64
+    inverse: np.uint64
+    lcp: np.uint64
+    repeat: np.uint64
+    minima: np.uint64
+    num_tokens: int
+    pointer_width: int
+    inverse_width: int
+    levels: NDArray[np.int64]
+    num_documents: int
+    num_separators: int
+    stride: int
+    starts: NDArray[np.int64]
+    aligned: bool
+    ascending: bool
+
+
+def make_walk(order: Order) -> Walk:
+    """What the kernels read of an order."""
+    shard = order.shard
+    sizes = np.array(minima_sizes(shard.num_tokens), dtype=np.int64)
+    even = shard.document_length is not None
+    starts = np.asarray(shard.offsets).astype(np.int64) // TOKEN_BYTES
+    walk = Walk(
+        tokens=np.uint64(shard.tokens.ctypes.data),
+        table=np.uint64(order.table.ctypes.data),
+        inverse=np.uint64(order.inverse.ctypes.data),
+        lcp=np.uint64(order.lcp.ctypes.data),
+        repeat=np.uint64(order.repeat.ctypes.data),
+        minima=np.uint64(order.minima.ctypes.data),
+        num_tokens=shard.num_tokens,
+        pointer_width=order.pointer_width,
+        inverse_width=order.inverse_width,
+        levels=np.stack([np.cumsum(sizes) - sizes, sizes]),
+        num_documents=shard.num_documents,
+        num_separators=shard.num_documents + shard.has_final_separator,
+        stride=(shard.document_length or 0) + 1 if even else 0,
+        starts=np.empty(0, dtype=np.int64) if even else starts,
+        aligned=order.aligned,
+        ascending=True,
+    )
+    return walk._replace(ascending=bool(_ascends(walk, np.uint64(shard.table.ctypes.data))))
+
+
+@njit(inline="always", cache=True)
+def token(walk: Walk, i: Int) -> Int:
+    """Token ``i`` of the stream."""
+    return np.int64(load_u16(walk.tokens + np.uint64(2 * i)))
+
+
+@njit(inline="always", cache=True)
+def lcp(walk: Walk, rank: Int) -> Int:
+    """Tokens that the suffixes of ``rank - 1`` and ``rank`` share."""
+    return np.int64(load_u16(walk.lcp + np.uint64(2 * rank)))
+
+
+@njit(inline="always", cache=True)
+def repeat(walk: Walk, i: Int) -> Int:
+    """Longest prefix of the suffix at ``i`` that occurs elsewhere too."""
+    return np.int64(load_u16(walk.repeat + np.uint64(2 * i)))
+
+
+@njit(inline="always", cache=True)
+def rank_of(walk: Walk, i: Int) -> Int:
+    """Rank of the suffix at ``i``."""
+    if walk.inverse_width == 4:
+        return np.int64(load_u32(walk.inverse + np.uint64(4 * i)))
+    return load_packed(walk.inverse, walk.inverse_width, walk.num_tokens, i)
+
+
+@njit(inline="always", cache=True)
+def place_at(walk: Walk, rank: Int) -> Int:
+    """Stream index of the suffix of a rank."""
+    if walk.pointer_width == 4:
+        return np.int64(load_u32(walk.table + np.uint64(4 * rank))) >> 1
+    return load_packed(walk.table, walk.pointer_width, walk.num_tokens, rank) >> 1
+
+
+@njit(inline="always", cache=True)
+def minimum(walk: Walk, level: Int, block: Int) -> Int:
+    """Least lcp of a block of ``MINIMA_FANOUT ** (level + 1)`` ranks."""
+    return np.int64(load_u16(walk.minima + np.uint64(2 * (walk.levels[0, level] + block))))
+
+
+@njit(inline="always", cache=True)
+def ends_stream(walk: Walk, lo: Int, length: Int) -> bool:
+    """Whether the first suffix of an interval of ``length`` shared tokens ends right there.
+
+    It sorts before those that go on. In a stream that ends with a separator, this is so for the
+    context of nothing but the separator only, and nothing needs to be read for all others.
+    """
+    if walk.num_separators > walk.num_documents and lo < walk.num_tokens - walk.num_separators:
+        return False
+    return bool(place_at(walk, lo) + length == walk.num_tokens)
+
+
+@njit(inline="always", cache=True)
+def is_separator(walk: Walk, i: Int) -> bool:
+    """Whether token ``i`` of the stream is a separator; equally long documents need no look."""
+    if walk.stride > 0:
+        return bool(np.uint64(i) % np.uint64(walk.stride) == 0)
+    return bool(token(walk, i) == _EOS)
+
+
+@njit(cache=True, nogil=True)
+def interval_start(walk: Walk, rank: Int, depth: Int) -> Int:
+    """Largest r <= rank with lcp[r] < depth: where the interval of that depth around it begins."""
+    j = rank
+    floor = (j // MINIMA_FANOUT) * MINIMA_FANOUT
+    while j >= floor:
+        if lcp(walk, j) < depth:
+            return j
+        j -= 1
+    level, block = 0, floor // MINIMA_FANOUT - 1
+    while True:
+        floor = (block // MINIMA_FANOUT) * MINIMA_FANOUT
+        while block >= floor and minimum(walk, level, block) >= depth:
+            block -= 1
+        if block >= floor:
+            break
+        level, block = level + 1, floor // MINIMA_FANOUT - 1
+    while level > 0:
+        level, block = level - 1, block * MINIMA_FANOUT + MINIMA_FANOUT - 1
+        while minimum(walk, level, block) >= depth:
+            block -= 1
+    j = block * MINIMA_FANOUT + MINIMA_FANOUT - 1
+    while lcp(walk, j) >= depth:
+        j -= 1
+    return j
+
+
+@njit(cache=True, nogil=True)
+def interval_end(walk: Walk, rank: Int, depth: Int) -> Int:
+    """Least r > rank with lcp[r] < depth, or the number of suffixes: where the interval ends."""
+    j, size = rank + 1, walk.num_tokens
+    top = min((j + MINIMA_FANOUT - 1) // MINIMA_FANOUT * MINIMA_FANOUT, size)
+    while j < top:
+        if lcp(walk, j) < depth:
+            return j
+        j += 1
+    if j == size:
+        return j
+    level, block = 0, j // MINIMA_FANOUT
+    while True:
+        top = min(
+            (block + MINIMA_FANOUT - 1) // MINIMA_FANOUT * MINIMA_FANOUT, walk.levels[1, level]
+        )
+        while block < top and minimum(walk, level, block) >= depth:
+            block += 1
+        if block < top:
+            break
+        if block == walk.levels[1, level]:
+            return size
+        level, block = level + 1, block // MINIMA_FANOUT
+    while level > 0:
+        level, block = level - 1, block * MINIMA_FANOUT
+        while minimum(walk, level, block) >= depth:
+            block += 1
+    j = block * MINIMA_FANOUT
+    while lcp(walk, j) >= depth:
+        j += 1
+    return j
+
+
+@njit(cache=True, nogil=True)
+def locate(walk: Walk, place: Int) -> tuple[Int, Int]:
+    """Document of a token of the stream, and its position inside."""
+    if walk.stride > 0:
+        document = place // walk.stride
+        return document, place - document * walk.stride - 1
+    document = np.searchsorted(walk.starts, place) - 1
+    return document, place - walk.starts[document] - 1
+
+
+@njit(cache=True, nogil=True)
+def _ascends(walk: Walk, table: np.uint64) -> bool:
+    """Whether all ids are below 256 or the separator: sort keys then ascend like ids.
+
+    ``table`` is that of the suffix order, which needs a search for every distinct token only.
+    """
+    rank: Int = 0
+    size = walk.num_tokens
+    while rank < size:
+        first = token(walk, load_packed(table, walk.pointer_width, size, rank) >> 1)
+        if 256 <= first < _EOS:
+            return False
+        end = size
+        while rank < end:
+            middle = (rank + end) >> 1
+            if token(walk, load_packed(table, walk.pointer_width, size, middle) >> 1) == first:
+                rank = middle + 1
+            else:
+                end = middle
+    return True
+
+
+#: Rows of ``Walkers.numbers``: what is known of an image between two steps, and within one.
+LENGTH: Final = 0  # tokens of the context that decides
+FIRST: Final = 1  # first rank of its interval; then of the places that hold the chosen token
+LAST: Final = 2  # end of that interval
+SIZE: Final = 3  # places that hold the chosen token
+PLACE: Final = 4  # stream index of the one that it was taken from; -1: no candidate held it
+RANK: Final = 5  # rank of the suffix ``LENGTH`` tokens before the place after that one; -1: unknown
+MOVED: Final = 6  # whether the token was taken from elsewhere than the place after the last
+DOCUMENT: Final = 7  # of PLACE
+POSITION: Final = 8  # of PLACE, inside the document
+TOTAL: Final = 9  # candidates
+DISTINCT: Final = 10  # distinct next tokens
+TOKEN: Final = 11  # chosen or forced
+ANCHOR: Final = 12  # where PLACE is -1: stream index of some place that the context precedes
+GROWN: Final = 13  # whether the context is the last one and one token more; when levels matter
+_NUMBERS: Final = 14
+#: Rows of ``Walkers.reals``.
+PROBABILITY: Final = 0
+ENTROPY: Final = 1
+
+
+class Walkers(NamedTuple):
+    """B images that take every step together.
+
+    Attributes:
+        numbers: (14, B) int64, see the constants above.
+        reals: (2, B) float64 probability of the token, entropy in bits.
+        history: (B, T + 1) uint16 the separator and the tokens so far.
+        jobs: (2, B) int64 images that must choose, and images that moved.
+    """
+
+    numbers: NDArray[np.int64]
+    reals: NDArray[np.float64]
+    history: NDArray[np.uint16]
+    jobs: NDArray[np.int64]
+
+
+def make_walkers(size: int, num_tokens: int) -> Walkers:
+    """Room for B images of T tokens."""
+    history = np.zeros((size, num_tokens + 1), dtype=np.uint16)
+    history[:, 0] = _EOS
+    return Walkers(
+        numbers=np.zeros((_NUMBERS, size), dtype=np.int64),
+        reals=np.zeros((2, size), dtype=np.float64),
+        history=history,
+        jobs=np.zeros((2, size), dtype=np.int64),
+    )

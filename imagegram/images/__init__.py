@@ -1,0 +1,1 @@
+"""The image modality: decoding, resampling, thumbnails, near-duplicates, grids."""

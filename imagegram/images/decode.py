@@ -1,0 +1,217 @@
+"""Encoded bytes to RGB pixels: every colour model that a web corpus holds, and stable refusals.
+
+A picture that cannot be read whole is refused with a short reason that the tokenize stage counts;
+it is never padded, guessed or replaced.
+
+>>> decode_image(b"")
+Traceback (most recent call last):
+    ...
+imagegram.images.decode.UnreadableImage: empty_file
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from imagegram.errors import ImagegramError
+from imagegram.images.jpeg import decode_plain, plain_size, scale_for
+from imagegram.records import Images
+
+#: Most pixels that are decoded, by the header, before a byte of the picture is: a third of 2**29
+#: (0.5 GB of RGB), where Pillow itself begins to call a file a decompression bomb.
+MAX_PIXELS: Final = 178_956_970
+
+THUMBNAIL_SIZE: Final = 16
+_FORMATS: Final = ("JPEG", "PNG", "WEBP")
+_EXIF_ORIENTATION: Final = 0x0112
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ON_ITS_SIDE: Final = tuple(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
+# What Pillow's readers raise for damaged bytes; anything else is a defect that must be seen.
+_DAMAGE: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    struct.error,
+    zlib.error,
+    OverflowError,
+    TypeError,
+)
+
+
+class UnreadableImage(ImagegramError):  # noqa: N818 - a verdict on a picture, not a mistake
+    """An image that cannot be decoded whole.
+
+    Attributes:
+        reason: ``empty_file``, ``unsupported_format`` (neither JPEG, PNG nor WebP), ``truncated``
+            (the file ends early), ``corrupt`` or ``too_large`` (by its header).
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Decoded pixels, upright.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, smaller than the file says where a draft was allowed.
+        height, width: of the file, in pixels, upright.
+    """
+
+    pixels: Images
+    height: int
+    width: int
+
+
+def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Images:
+    """RGB pixels of a JPEG, PNG or WebP file, upright as a viewer would show it.
+
+    EXIF orientation is applied. Transparency is composed on white. CMYK, palette, grey and
+    black-and-white pictures become RGB. 16-bit samples keep their high byte (scaled, not clipped).
+    Of an animation the first frame is taken. Colour profiles are ignored.
+
+    Args:
+        data: the encoded file.
+        max_pixels: pictures with more pixels are refused from their header.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        UnreadableImage: with its reason; see the class.
+    """
+    with quiet():
+        return read_picture(data, max_pixels=max_pixels).pixels
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Pillow's warnings from the console: it warns at half of its limit; ours is strict.
+
+    Warnings belong to the whole process, so this is no business of single threads: the thread that
+    starts the others enters it for all of them.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def read_picture(
+    data: bytes, *, at_least: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Picture:
+    """What :func:`decode_image` does, for loops and threads that are :func:`quiet`.
+
+    Args:
+        data: the encoded file.
+        at_least: a draft will do: JPEG files may be decoded to 1/2, 1/4 or 1/8 of their size while
+            both sides keep this many pixels. None: exact pixels.
+        max_pixels: as for ``decode_image``.
+
+    Raises:
+        UnreadableImage: with its reason; see the class.
+    """
+    size = plain_size(data)
+    if size is not None:
+        if size[0] * size[1] > max_pixels:
+            raise UnreadableImage("too_large")
+        pixels = decode_plain(data, size, scale=scale_for(size, at_least))
+        if pixels is not None:
+            return Picture(pixels, *size)
+    if not data:
+        raise UnreadableImage("empty_file")
+    return _read_with_pillow(data, at_least, max_pixels)
+
+
+def _read_with_pillow(data: bytes, at_least: int | None, max_pixels: int) -> Picture:
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+            width, height = picture.size
+            if width * height > max_pixels:
+                raise UnreadableImage("too_large")
+            scale = scale_for((height, width), at_least)
+            if scale > 1:  # a file that is no JPEG pays no heed
+                picture.draft(None, (width // scale, height // scale))
+            picture.load()
+            turn = _UPRIGHT.get(_orientation(picture))
+            if turn in _ON_ITS_SIDE:
+                height, width = width, height
+            pixels = np.asarray(_to_rgb(picture if turn is None else picture.transpose(turn)))
+    except Image.DecompressionBombError:
+        raise UnreadableImage("too_large") from None
+    except UnidentifiedImageError:
+        known = _is_known_format(data)
+        raise UnreadableImage(_damage(data, "") if known else "unsupported_format") from None
+    except _DAMAGE as error:
+        raise UnreadableImage(_damage(data, str(error))) from None
+    if not pixels.size:
+        raise UnreadableImage("corrupt")
+    return Picture(pixels, height, width)
+
+
+def thumbnail(image: Images) -> Images:
+    """(16, 16, 3) uint8: the bilinear thumbnail that near-duplicates are found by.
+
+    Args:
+        image: (H, W, 3) uint8.
+    """
+    from imagegram.images.resampling import resize
+
+    return resize(image, THUMBNAIL_SIZE)
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    except _DAMAGE:  # a damaged note about the picture, not a damaged picture
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return picture
+    if picture.mode.startswith("I"):  # 16-bit grey; convert() would clip at 255
+        high_byte = np.asarray(picture).astype(np.int32) >> 8
+        return Image.fromarray(high_byte.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        layered = picture.convert("RGBA")
+        white = Image.new("RGBA", layered.size, "white")
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _is_known_format(data: bytes) -> bool:
+    webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    return webp or data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
+
+
+def _damage(data: bytes, message: str) -> str:
+    """``truncated`` when the file says that it should be longer, else ``corrupt``."""
+    if data[:4] == b"RIFF" and len(data) >= 8:
+        return "truncated" if int.from_bytes(data[4:8], "little") + 8 > len(data) else "corrupt"
+    if data.startswith(b"\x89PNG") and b"IEND" not in data[-32:]:
+        return "truncated"
+    return "truncated" if "truncated" in message else "corrupt"

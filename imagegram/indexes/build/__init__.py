@@ -1,0 +1,1 @@
+"""Building an index: suffix sorting, side files, coarse ids, labels."""

@@ -1,0 +1,82 @@
+"""Coarse: an index shard of the most significant digits of its tokens, for contexts.
+
+``context.make(BuildCoarse(shard=shard, divisor=25))`` opens it, made first when it is missing. The
+stream has the documents of the shard with ids divided by ``divisor`` (``TokenLayout.coarse``), so a
+place of one is the place of the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from imagegram.errors import CapacityError
+from imagegram.indexes.build.sort import build_table, sort_bytes
+from imagegram.indexes.format import IndexShard
+from imagegram.records import EOS_TOKEN_ID
+from imagegram.store.manifest import Artifact
+from imagegram.store.parts import link_or_copy
+from imagegram.store.stage import Context
+
+#: Tokens that pass at a time.
+_BLOCK: Final = 1 << 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildCoarse:
+    """The stage that sorts the suffixes of an index shard by coarse ids.
+
+    Attributes:
+        shard: an artifact of the store.
+        divisor: product of the values of the digits that are left out, at least 2.
+    """
+
+    kind: ClassVar[str] = "coarse_index"
+    VERSION: ClassVar[int] = 1
+
+    shard: IndexShard
+    divisor: int
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Write the coarse stream and its table.
+
+        Raises:
+            CapacityError: when there is not enough memory.
+        """
+        need, budget = sort_bytes(self.shard.num_tokens, EOS_TOKEN_ID + 1), context.memory_bytes
+        if need > budget:
+            raise CapacityError(
+                f"sorting the {self.shard.num_tokens:,} coarse tokens of {self.shard.name} needs "
+                f"up to {need / 1e9:.2f} GB of memory, and {budget / 1e9:.2f} GB may be spent; "
+                "build smaller index shards, generator.shard_tokens="
+                f"{self.shard.num_tokens * budget // need}, or allow more: "
+                f"runtime.memory_gb={need / 1e9 + 0.01:.2f}"
+            )
+        task = context.progress.start("sort coarse suffixes", 1, "shards")
+        coarse = write_coarse(self.shard, self.divisor, out)
+        context.progress.advance(task)
+        context.progress.finish(task)
+        return {
+            "num_documents": coarse.num_documents,
+            "num_tokens": coarse.num_tokens,
+            "table_bytes": int(coarse.table.size),
+        }
+
+    def load(self, artifact: Artifact) -> IndexShard:
+        """The opened shard."""
+        return IndexShard.open(artifact.path, artifact=artifact)
+
+
+def write_coarse(shard: IndexShard, divisor: int, out: Path) -> IndexShard:
+    """An index folder of the coarse ids of a shard, opened."""
+    with (out / "tokenized.0").open("wb") as stream:
+        for start in range(0, shard.num_tokens, _BLOCK):
+            ids = np.asarray(shard.tokens[start : start + _BLOCK])
+            coarse = np.where(ids == EOS_TOKEN_ID, EOS_TOKEN_ID, ids // divisor)
+            coarse.astype("<u2").tofile(stream)
+    link_or_copy(shard.file("offset"), out / "offset.0")
+    build_table(out / "tokenized.0", out / "table.0")
+    return IndexShard.open(out)

@@ -1,0 +1,107 @@
+"""Labels of the documents of one index shard, for ``sampler.label``, read from their metadata.
+
+``context.make(ReadLabels(shard=shard, key="label"))`` opens them, read first when they are missing.
+``labels.npy`` holds (N,) int32, the place of each document's label in ``names.json``, -1 for none.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from imagegram.errors import IndexFormatError
+from imagegram.generators.ngram.conditions import ANY, Labels
+from imagegram.indexes.format import REBUILD, IndexShard
+from imagegram.store.manifest import Artifact
+from imagegram.store.stage import Context
+
+CAPTION: Final = "caption"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadLabels:
+    """The stage that collects one key of the metadata of all documents of an index shard.
+
+    Attributes:
+        shard: an artifact of the store.
+        key: of the JSON beside an image, or ``caption``.
+    """
+
+    kind: ClassVar[str] = "labels"
+    VERSION: ClassVar[int] = 1
+
+    shard: IndexShard
+    key: str
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Read every line of metadata once; takes 4 bytes a document, and the names."""
+        task = context.progress.start("read labels", 1, "shards")
+        labels = read_labels(self.shard, self.key)
+        np.save(out / "labels.npy", labels.by_document)
+        names = {"names": labels.names, "keys": labels.keys}
+        (out / "names.json").write_text(json.dumps(names) + "\n")
+        context.progress.advance(task)
+        context.progress.finish(task)
+        return {
+            "num_documents": len(labels.by_document),
+            "num_labels": len(labels.names),
+            "num_unlabelled": int((labels.by_document == ANY).sum()),
+        }
+
+    def load(self, artifact: Artifact) -> Labels:
+        """The opened labels."""
+        names = json.loads((artifact.path / "names.json").read_text())
+        by_document = np.load(artifact.path / "labels.npy")
+        return Labels(
+            names=tuple(names["names"]), by_document=by_document, keys=tuple(names["keys"])
+        )
+
+
+def read_labels(shard: IndexShard, key: str) -> Labels:
+    """Labels of all documents of a shard; words and whole numbers are labels, nothing else.
+
+    Raises:
+        IndexFormatError: when the metadata is not one JSON object a document.
+    """
+    number: dict[str, int] = {}
+    keys: set[str] = set()
+    ids = np.full(shard.num_documents, ANY, dtype=np.int32)
+    path, lines = shard.file("metadata"), 0
+    if path.exists():
+        with path.open("rb") as stream:
+            for lines, line in enumerate(stream, 1):
+                if lines > shard.num_documents:
+                    break
+                metadata = _parse(line, path, lines)
+                keys.update(metadata.get("info") or {})
+                if (label := _label(metadata, key)) is not None:
+                    ids[lines - 1] = number.setdefault(label, len(number))
+        if lines != shard.num_documents:
+            raise IndexFormatError(
+                f"{path} does not hold one line for each of {shard.num_documents} documents; "
+                f"{REBUILD}"
+            )
+    part = Labels(names=tuple(number), by_document=ids, keys=tuple(keys))
+    return Labels.join([part])  # in sorted order
+
+
+def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        return dict(json.loads(line))
+    except (ValueError, TypeError) as error:
+        raise IndexFormatError(
+            f"{path}: line {number} is no JSON object ({error}); {REBUILD}"
+        ) from error
+
+
+def _label(metadata: dict[str, Any], key: str) -> str | None:
+    value = (metadata.get("info") or {}).get(key)
+    if value is None and key == CAPTION:
+        value = metadata.get(CAPTION)
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        return None
+    return str(value)

@@ -1,0 +1,259 @@
+"""Index: suffix arrays over the token shards, the trained state of the n-gram generator.
+
+One search in a large shard costs hardly more than one in a small shard, so consecutive token
+shards are joined to one index shard until it holds ``shard_tokens`` tokens. An index shard opens
+without this package: ``fastgram.GramEngine(folder, ...)``. The collection only lists them; a larger
+corpus shares the full index shards of a smaller one.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+
+from imagegram.errors import ArtifactError, CapacityError
+from imagegram.indexes.build.sort import SHARD_TOKENS, check_shard_tokens, sort_bytes
+from imagegram.indexes.format import IndexShard
+from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
+from imagegram.store.artifacts import removal
+from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.manifest import Artifact
+from imagegram.store.parts import link_or_copy, open_parts, write_parts
+from imagegram.store.stage import Context
+
+if TYPE_CHECKING:
+    from imagegram.generators.ngram.model import FittedNgram
+    from imagegram.stages.tokens import TokenSet, TokenShard
+
+#: Files of a token shard that an index shard shares.
+TOKEN_FILES: Final = ("tokenized.0", "offset.0", "metadata.0", "metaoff.0")
+#: Interpreter, compiled code and blocks of one worker.
+_PROCESS_BYTES: Final = 250_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildIndexShard:
+    """The stage that sorts the suffixes of consecutive token shards, joined to one stream.
+
+    Attributes:
+        tokens: at least one, of one tokenizer.
+        build_device: where suffixes are sorted; the table is the same.
+    """
+
+    kind: ClassVar[str] = "index_shard"
+    VERSION: ClassVar[int] = 2
+
+    tokens: tuple[TokenShard, ...]
+    build_device: str = field(default="cpu", metadata=NOT_IDENTITY)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the stream, separators included."""
+        return sum(map(_body, self.tokens)) + 1
+
+    @property
+    def memory_bytes(self) -> int:
+        """Most bytes of this machine's memory that :meth:`run` takes."""
+        if self.build_device != "cpu":
+            return _PROCESS_BYTES
+        distinct = max(shard.vocab_size for shard in self.tokens) + 1  # and the separator
+        return _PROCESS_BYTES + sort_bytes(self.num_tokens, distinct)
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Link the token files, or join those of several shards, and write ``table.0``.
+
+        Raises:
+            ArtifactError: when the token files do not hold what their manifests say.
+            StageError: when the sort does not fit into memory.
+        """
+        from imagegram.indexes.build.sort import build_table
+
+        for shard in self.tokens:
+            _check_tokens(shard)
+        if len(self.tokens) == 1:
+            for name in TOKEN_FILES:
+                link_or_copy(self.tokens[0].artifact.path / name, out / name)
+        else:
+            _join(self.tokens, out)
+        task = context.progress.start("sort suffixes", 1, "shards")
+        build_table(out / "tokenized.0", out / "table.0", device=self.build_device)
+        context.progress.advance(task)
+        context.progress.finish(task)
+        index = IndexShard.open(out)
+        return {
+            "num_documents": index.num_documents,
+            "num_tokens": index.num_tokens,
+            "pointer_width": index.pointer_width,
+            "table_bytes": int(index.table.size),
+        }
+
+    def load(self, artifact: Artifact) -> IndexShard:
+        """The opened shard."""
+        return IndexShard.open(artifact.path, artifact=artifact)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildIndex:
+    """The stage that indexes a token set; fitting an n-gram generator is nothing else.
+
+    Attributes:
+        tokens: what to index.
+        shard_tokens: join token shards up to so many tokens, separators included; a token shard
+            that is larger becomes an index shard of its own.
+        engine: who answers the queries; all engines give the same answers.
+        device: where engine torch does.
+        build_device: where suffixes are sorted: ``cpu``, ``cuda``, ``cuda:1`` ...
+    """
+
+    kind: ClassVar[str] = "index"
+    VERSION: ClassVar[int] = 2
+    PARTS: ClassVar[tuple[type, ...]] = (BuildIndexShard,)
+
+    tokens: TokenSet
+    shard_tokens: int = SHARD_TOKENS
+    engine: str = field(default="native", metadata=NOT_IDENTITY)
+    device: str | None = field(default=None, metadata=NOT_IDENTITY)
+    build_device: str = field(default="cpu", metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        check_shard_tokens(self.shard_tokens)
+
+    def parts(self) -> tuple[BuildIndexShard, ...]:
+        """The index shards, in the order of their documents: as few as possible, from the left."""
+        groups: list[list[TokenShard]] = []
+        filled = 0
+        for shard in self.tokens.shards:
+            if groups and filled + _body(shard) <= self.shard_tokens:
+                groups[-1].append(shard)
+                filled += _body(shard)
+            else:
+                groups.append([shard])
+                filled = 1 + _body(shard)
+        return tuple(
+            BuildIndexShard(tokens=tuple(group), build_device=self.build_device) for group in groups
+        )
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Build the missing shards, as many at a time as memory holds; write ``shards.json``.
+
+        Raises:
+            CapacityError: when one shard alone needs more memory than may be spent.
+            ArtifactError: when shards and token set disagree in their counts.
+        """
+        parts = self.parts()
+        at_once = None
+        if missing := context.missing(parts):
+            at_once = sorts_at_once(missing, context.memory_bytes)
+        shards = context.make_all(parts, description="index", at_once=at_once)
+        artifacts = [shard.artifact for shard in shards if shard.artifact is not None]
+        write_parts(out, kind=BuildIndexShard.kind, parts=artifacts)
+        facts = [artifact.facts for artifact in artifacts]
+        totals = {
+            name: sum(int(fact[name]) for fact in facts)
+            for name in ("num_documents", "num_tokens", "table_bytes")
+        }
+        if totals["num_documents"] != self.tokens.num_documents:
+            raise ArtifactError(
+                f"{self.tokens.artifact.path} promises {self.tokens.num_documents} documents, but "
+                f"its index shards hold {totals['num_documents']}. Remove it with: "
+                f"{removal(self.tokens.artifact.path)} and run again"
+            )
+        widths = [int(fact["pointer_width"]) for fact in facts]
+        return {**totals, "pointer_width": max(widths, default=0), "num_shards": len(facts)}
+
+    def load(self, artifact: Artifact) -> FittedNgram:
+        """The fitted generator over the opened shards.
+
+        Raises:
+            ArtifactError: when a shard was removed or damaged.
+            IndexFormatError: when a shard breaks the format.
+        """
+        from imagegram.generators.ngram.model import FittedNgram
+
+        shards = tuple(IndexShard.open(part.path, artifact=part) for part in open_parts(artifact))
+        return FittedNgram(artifact=artifact, shards=shards, engine=self.engine, device=self.device)
+
+
+def sorts_at_once(parts: Sequence[BuildIndexShard], budget: int) -> int:
+    """How many of ``parts`` can be made at a time, at least 1, within ``budget`` bytes of memory.
+
+    Raises:
+        CapacityError: when the largest alone needs more.
+    """
+    largest = max(parts, key=lambda part: part.memory_bytes)
+    if largest.memory_bytes > budget:
+        raise _too_large(largest, budget)
+    if largest.build_device != "cpu":
+        return 1  # the device has one memory for all
+    return budget // largest.memory_bytes
+
+
+def _too_large(part: BuildIndexShard, budget: int) -> CapacityError:
+    """Names the most tokens of a shard that fit, unless one token shard alone is too large."""
+    need = part.memory_bytes
+    fitting = part.num_tokens * (budget - _PROCESS_BYTES) // max(need - _PROCESS_BYTES, 1)
+    advice = "make the shards of the corpus smaller"
+    if fitting > max(map(_body, part.tokens)):
+        advice = f"build smaller index shards: generator.shard_tokens={fitting}"
+    return CapacityError(
+        f"sorting an index shard of {part.num_tokens:,} tokens needs about {need / 1e9:.2f} GB of "
+        f"memory, and {budget / 1e9:.2f} GB may be spent; {advice}, or allow more: "
+        f"runtime.memory_gb={need / 1e9 + 0.01:.2f}"
+    )
+
+
+def _body(shard: TokenShard) -> int:
+    """Tokens of a stream without its final separator."""
+    return shard.num_documents * (shard.num_tokens + 1)
+
+
+def _check_tokens(shard: TokenShard) -> None:
+    """Every count of a token shard's manifest must be found again in its files."""
+    folder = shard.artifact.path
+    documents, length = shard.num_documents, shard.num_tokens
+    expected = (documents, _body(shard) + 1)
+    found = (
+        (folder / "offset.0").stat().st_size // 8,
+        (folder / "tokenized.0").stat().st_size // TOKEN_BYTES,
+    )
+    again = f"Remove it with: {removal(folder)} and run again"
+    if found != expected:
+        raise ArtifactError(
+            f"{folder}: its manifest promises {documents} documents of {length} tokens "
+            f"({expected[1]} with separators), but the files hold {found[0]} documents and "
+            f"{found[1]} tokens. {again}"
+        )
+    separators = np.arange(documents, dtype=np.uint64) * np.uint64(TOKEN_BYTES * (length + 1))
+    if not np.array_equal(shard.offsets, separators):
+        raise ArtifactError(
+            f"{folder / 'offset.0'}: its documents are not all {length} tokens long. {again}"
+        )
+    if (shard.stream[:: length + 1] != EOS_TOKEN_ID).any():
+        raise ArtifactError(
+            f"{folder / 'tokenized.0'}: there is no separator {EOS_TOKEN_ID} where a document "
+            f"begins. {again}"
+        )
+
+
+def _join(shards: Sequence[TokenShard], out: Path) -> None:
+    """Write the files of one shard with the documents of all, in their order.
+
+    The final separator of a stream is the one before the first document of the next.
+    """
+    with ExitStack() as stack:
+        stream, offsets, lines, positions = (
+            stack.enter_context((out / name).open("wb")) for name in TOKEN_FILES
+        )
+        for shard in shards:
+            (shard.offsets + np.uint64(stream.tell())).astype("<u8").tofile(offsets)
+            shard.stream[:-1].tofile(stream)
+            (shard.metadata_offsets + np.uint64(lines.tell())).astype("<u8").tofile(positions)
+            with (shard.artifact.path / "metadata.0").open("rb") as metadata:
+                shutil.copyfileobj(metadata, lines)
+        np.array([EOS_TOKEN_ID], "<u2").tofile(stream)

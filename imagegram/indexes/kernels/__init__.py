@@ -1,0 +1,1 @@
+"""Compiled searches over an index shard."""

@@ -1,0 +1,342 @@
+"""Compiled suffix-array searches over many shards: what every fast path is built from.
+
+Kernels receive a :class:`ShardViews` and a shard number ``s``. They read the memory maps through
+raw addresses: no reference counts inside parallel loops, and any number of shards of any pointer
+width in one call. Whoever holds a :class:`ShardViews` must keep its shards alive.
+
+Suffixes are in memcmp order of their little-endian bytes, so tokens compare by their swapped
+bytes (:func:`sort_key`), and a suffix that ends sorts before all that continue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.compiled import njit
+from imagegram.errors import IndexFormatError
+from imagegram.indexes.format import IndexShard
+from imagegram.indexes.kernels.memory import load_packed, load_u16, load_u64
+
+#: First tokens that have a bucket: every uint16, in sort order.
+_KEYS: Final = 65536
+#: Classes of a byte-valued stream (0 ... 255 and the separator), in sort order.
+_CLASSES: Final = 257
+_EOS: Final = 65535
+
+#: Integers inside kernels: compiled as int64, int or np.int64 to a type checker.
+Int: TypeAlias = Any
+
+
+class ShardViews(NamedTuple):
+    """S shards as plain arrays; made by :func:`shard_views`.
+
+    Attributes:
+        token_address: (S,) uint64 address of the uint16 stream.
+        table_address: (S,) uint64 address of the packed pointers.
+        num_tokens: (S,) int64, separators included.
+        pointer_width: (S,) int64 bytes.
+        offset_address: (S,) uint64 address of the byte offsets of the documents.
+        first_document: (S,) int64 global id of the first document.
+        num_documents: (S,) int64.
+        firsts: (S, 65537) int64: ranks ``firsts[s, k] ... firsts[s, k + 1]`` hold the suffixes
+            whose first token has sort key ``k``.
+        pairs: (S, 257 * 257) int64 first rank of each pair of classes, or (S, 0) when a shard has
+            ids between 256 and 65534.
+    """
+
+    token_address: NDArray[np.uint64]
+    table_address: NDArray[np.uint64]
+    num_tokens: NDArray[np.int64]
+    pointer_width: NDArray[np.int64]
+    offset_address: NDArray[np.uint64]
+    first_document: NDArray[np.int64]
+    num_documents: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+
+
+def shard_views(shards: Sequence[IndexShard]) -> ShardViews:
+    """Collect addresses and sizes, and compute the prefix buckets (0.1 s a shard).
+
+    Raises:
+        IndexFormatError: when there is no shard at all.
+    """
+    if not shards:
+        raise IndexFormatError("an index needs at least one shard; none was given")
+    documents = np.array([shard.num_documents for shard in shards], dtype=np.int64)
+    views = ShardViews(
+        token_address=np.array([s.tokens.ctypes.data for s in shards], dtype=np.uint64),
+        table_address=np.array([s.table.ctypes.data for s in shards], dtype=np.uint64),
+        num_tokens=np.array([s.num_tokens for s in shards], dtype=np.int64),
+        pointer_width=np.array([s.pointer_width for s in shards], dtype=np.int64),
+        offset_address=np.array([s.offsets.ctypes.data for s in shards], dtype=np.uint64),
+        first_document=np.cumsum(documents) - documents,
+        num_documents=documents,
+        firsts=np.zeros((len(shards), _KEYS + 1), dtype=np.int64),
+        pairs=np.zeros((len(shards), 0), dtype=np.int64),
+    )
+    numbers = range(len(shards))
+    with ThreadPoolExecutor() as pool:
+        byte_valued = all(list(pool.map(lambda s: bool(_fill_firsts(views, s)), numbers)))
+        if byte_valued:
+            pairs = np.zeros((len(shards), _CLASSES * _CLASSES), dtype=np.int64)
+            views = views._replace(pairs=pairs)
+            list(pool.map(lambda s: _fill_pairs(views, s), numbers))
+    return views
+
+
+# ------------------------------------------------------------------------------------ raw memory
+
+
+@njit(inline="always", cache=True)
+def token_at(views: ShardViews, s: Int, i: Int) -> Int:
+    """Token ``i`` of the stream of shard ``s``."""
+    return np.int64(load_u16(views.token_address[s] + np.uint64(2 * i)))
+
+
+@njit(inline="always", cache=True)
+def pointer_at(views: ShardViews, s: Int, rank: Int) -> Int:
+    """Stream position, in tokens, of the suffix of a rank."""
+    table, width = views.table_address[s], views.pointer_width[s]
+    return load_packed(table, width, views.num_tokens[s], rank) >> 1
+
+
+@njit(cache=True, nogil=True)
+def locate(views: ShardViews, s: Int, i: Int) -> tuple[Int, Int]:
+    """Global document and position inside it of token ``i``; -1 for the separator before it.
+
+    The final separator is the last document's position ``len(document)``; -1, -1 without documents.
+    """
+    address = views.offset_address[s]
+    lo: Int = 0
+    hi: Int = views.num_documents[s]
+    while lo < hi:
+        mid = (lo + hi) >> 1
+        if np.int64(load_u64(address + np.uint64(8 * mid)) >> np.uint64(1)) <= i:
+            lo = mid + 1
+        else:
+            hi = mid
+    if lo == 0:
+        return np.int64(-1), np.int64(-1)
+    separator = np.int64(load_u64(address + np.uint64(8 * (lo - 1))) >> np.uint64(1))
+    return views.first_document[s] + lo - 1, i - separator - 1
+
+
+# --------------------------------------------------------------------------------------- searches
+
+
+@njit(inline="always", cache=True)
+def sort_key(token: Int) -> Int:
+    """Place of a token in the order of the table: its two bytes swapped."""
+    return ((token & 255) << 8) | (token >> 8)
+
+
+@njit(inline="always", cache=True)
+def key_at(views: ShardViews, s: Int, i: Int) -> Int:
+    """Sort key of token ``i`` of the stream; -1 at its end."""
+    if i >= views.num_tokens[s]:
+        return -1
+    return sort_key(token_at(views, s, i))
+
+
+@njit(cache=True, nogil=True)
+def upper_bound(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int, key: Int) -> Int:
+    """First rank of [lo, hi) whose key at ``depth`` exceeds ``key``; hi when none does."""
+    while lo < hi:
+        mid = (lo + hi) >> 1
+        if key_at(views, s, pointer_at(views, s, mid) + depth) <= key:
+            lo = mid + 1
+        else:
+            hi = mid
+    return lo
+
+
+@njit(cache=True, nogil=True)
+def group_end(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int, key: Int) -> Int:
+    """Like :func:`upper_bound`, galloping from ``lo``: cheap when the group is small."""
+    step = 1
+    while lo + step < hi and key_at(views, s, pointer_at(views, s, lo + step) + depth) <= key:
+        lo += step
+        step <<= 1
+    return upper_bound(views, s, lo, min(lo + step, hi), depth, key)
+
+
+@njit(cache=True, nogil=True)
+def narrow(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int, token: Int) -> tuple[Int, Int]:
+    """The part of an interval that goes on with ``token``.
+
+    Args:
+        views: the shards.
+        s: shard.
+        lo: first rank; all suffixes of [lo, hi) share their first ``depth`` tokens.
+        hi: end of the interval.
+        depth: tokens that they share.
+        token: wanted next token.
+
+    Returns:
+        Ranks [lo, hi) of the suffixes whose token at ``depth`` is ``token``; empty when lo == hi.
+    """
+    key = sort_key(token)
+    lo = upper_bound(views, s, lo, hi, depth, key - 1)
+    if lo < hi and key_at(views, s, pointer_at(views, s, lo) + depth) == key:
+        return lo, group_end(views, s, lo, hi, depth, key)
+    return lo, lo
+
+
+@njit(inline="always", cache=True)
+def token_class(token: Int) -> Int:
+    """Class of a token in a byte-valued stream, or -1: then no shard holds it."""
+    if token < 256:
+        return token
+    return 256 if token == _EOS else -1
+
+
+@njit(cache=True, nogil=True)
+def prefix_bucket(
+    views: ShardViews, s: Int, ids: NDArray[np.uint16], start: Int, end: Int
+) -> tuple[Int, Int, Int]:
+    """Interval of ``ids[start:end]``'s first one or two tokens, by table look-up.
+
+    Returns:
+        lo, hi and how many tokens they share: 0 (empty query), 1 or 2.
+    """
+    if start >= end:
+        return 0, views.num_tokens[s], 0
+    key = sort_key(np.int64(ids[start]))
+    lo, hi = views.firsts[s, key], views.firsts[s, key + 1]
+    if end - start == 1 or lo == hi or views.pairs.shape[1] == 0:
+        return lo, hi, 1
+    a, b = token_class(np.int64(ids[start])), token_class(np.int64(ids[start + 1]))
+    if b < 0:
+        return lo, lo, 2
+    cell = a * _CLASSES + b
+    return views.pairs[s, cell], views.pairs[s, cell + 1] if b < _CLASSES - 1 else hi, 2
+
+
+@njit(cache=True, nogil=True)
+def common_length(
+    views: ShardViews, s: Int, position: Int, ids: NDArray[np.uint16], start: Int, end: Int
+) -> Int:
+    """Tokens that ``ids[start:end]`` shares with the stream from ``position`` on."""
+    most = min(end - start, views.num_tokens[s] - position)
+    address = views.token_address[s] + np.uint64(2 * position)
+    length = 0
+    while length < most and load_u16(address + np.uint64(2 * length)) == ids[start + length]:
+        length += 1
+    return length
+
+
+@njit(cache=True, nogil=True)
+def find(
+    views: ShardViews, s: Int, ids: NDArray[np.uint16], start: Int, end: Int
+) -> tuple[Int, Int]:
+    """Ranks [lo, hi) of all suffixes of shard ``s`` that begin with ``ids[start:end]``.
+
+    The empty query is found at every rank. What the first and the last suffix of the interval
+    share with the query is shared by all between, so equal runs are compared, not searched.
+    """
+    lo, hi, depth = prefix_bucket(views, s, ids, start, end)
+    length = end - start
+    while lo < hi and depth < length:
+        first = pointer_at(views, s, lo) + depth
+        shared = common_length(views, s, first, ids, start + depth, end)
+        if hi - lo > 1:
+            last = pointer_at(views, s, hi - 1) + depth
+            shared = min(shared, common_length(views, s, last, ids, start + depth, end))
+        depth += shared
+        if depth < length:
+            lo, hi = narrow(views, s, lo, hi, depth, np.int64(ids[start + depth]))
+            depth += 1
+    return lo, hi
+
+
+@njit(cache=True, nogil=True)
+def continued(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int) -> Int:
+    """First rank of an interval of shared ``depth`` that has a next token: ``lo`` or ``lo + 1``.
+
+    Only one suffix ends exactly there, and it sorts first.
+    """
+    if lo < hi and pointer_at(views, s, lo) + depth >= views.num_tokens[s]:
+        return lo + 1
+    return lo
+
+
+@njit(cache=True, nogil=True)
+def next_groups(
+    views: ShardViews,
+    s: Int,
+    lo: Int,
+    hi: Int,
+    depth: Int,
+    tokens: NDArray[np.uint16],
+    counts: NDArray[np.uint64],
+) -> Int:
+    """Write every distinct token at ``depth`` and how often it occurs, in sort-key order.
+
+    Args:
+        views: the shards.
+        s: shard.
+        lo: first rank of an interval of suffixes that share ``depth`` tokens.
+        hi: its end.
+        depth: shared tokens.
+        tokens: (min(hi - lo, 65536),) written.
+        counts: like ``tokens``, written.
+
+    Returns:
+        Number of groups written; a suffix that ends at ``depth`` is in none.
+    """
+    number = 0
+    rank = continued(views, s, lo, hi, depth)
+    while rank < hi:
+        token = token_at(views, s, pointer_at(views, s, rank) + depth)
+        end = group_end(views, s, rank, hi, depth, sort_key(token))
+        tokens[number] = token
+        counts[number] = end - rank
+        number += 1
+        rank = end
+    return number
+
+
+# ---------------------------------------------------------------------------------------- buckets
+
+
+@njit(cache=True, nogil=True)
+def _fill_firsts(views: ShardViews, s: Int) -> Int:
+    """Fill ``views.firsts[s]``; returns 1 when all ids are below 256 or the separator, else 0."""
+    byte_valued, num_tokens = 1, views.num_tokens[s]
+    rank: Int = 0
+    key: Int = 0
+    while rank < num_tokens:
+        token = token_at(views, s, pointer_at(views, s, rank))
+        if token_class(token) < 0:
+            byte_valued = 0
+        for k in range(key, sort_key(token) + 1):
+            views.firsts[s, k] = rank
+        key = sort_key(token) + 1
+        rank = upper_bound(views, s, rank, num_tokens, 0, sort_key(token))
+    for k in range(key, _KEYS + 1):
+        views.firsts[s, k] = num_tokens
+    return byte_valued
+
+
+@njit(cache=True, nogil=True)
+def _fill_pairs(views: ShardViews, s: Int) -> None:
+    """Fill ``views.pairs[s]`` by walking over the groups of every first token."""
+    for a in range(_CLASSES):
+        key = sort_key(_EOS if a == _CLASSES - 1 else a)
+        lo, hi = views.firsts[s, key], views.firsts[s, key + 1]
+        rank = continued(views, s, lo, hi, 1)
+        b: Int = 0
+        while rank < hi:
+            second = token_at(views, s, pointer_at(views, s, rank) + 1)
+            for k in range(b, token_class(second) + 1):
+                views.pairs[s, a * _CLASSES + k] = rank
+            b = token_class(second) + 1
+            rank = group_end(views, s, rank, hi, 1, sort_key(second))
+        for k in range(b, _CLASSES):
+            views.pairs[s, a * _CLASSES + k] = hi

@@ -1,0 +1,266 @@
+"""Sorting the suffixes of token rows, compiled: queries in the order in which a shard answers them.
+
+All suffixes of many rows are first grouped by their first two tokens, then every group (it fits
+into the processor's cache) is sorted by four tokens at a time. Suffixes end with their row; one
+that ends sorts before those that go on, as in the shards.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from imagegram.compiled import njit
+from imagegram.indexes.kernels.search import Int, sort_key
+
+#: Tokens that are compared at a time: eight bytes.
+STEP: Final = 4
+#: Tokens up to which suffixes are sorted and compared: two of the group and 16 steps.
+DEPTH: Final = 2 + 16 * STEP
+#: Up to as many suffixes are compared one with another.
+_FEW: Final = 12
+_KEYS: Final = 65536
+
+
+# ------------------------------------------------------------------------------------ four tokens
+
+
+def _load_swapped(bits: int) -> Any:
+    """An intrinsic: the number at an unaligned address whose *first* byte counts most."""
+
+    def load(typingctx: Any, address: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pointer = builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
+            value = builder.bswap(builder.load(pointer, align=1))
+            return value if bits == 64 else builder.zext(value, ir.IntType(64))
+
+        return types.uint64(types.uint64), codegen
+
+    return intrinsic(load)
+
+
+_load_one, _load_four = _load_swapped(16), _load_swapped(64)
+
+
+def _count_leading_zeros(typingctx: Any, value: Any) -> Any:
+    """Zero bits before the first one; 64 of zero."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), codegen
+
+
+def _ask_for_line(typingctx: Any, address: Any) -> Any:
+    """Ask for the cache line at an address, without waiting for it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch", [pointer], ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+        )
+        hints = [ir.Constant(flag, hint) for hint in (0, 3, 1)]  # to read, keep near, data
+        builder.call(function, [builder.inttoptr(arguments[0], pointer), *hints])
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), codegen
+
+
+_leading_zeros: Any = intrinsic(_count_leading_zeros)
+#: Ask for the cache line at an address, without waiting for it.
+prefetch: Any = intrinsic(_ask_for_line)
+
+
+@njit(inline="always", cache=True)
+def four_tokens(address: Int, available: Int) -> Int:
+    """Up to four tokens as one number that sorts like their bytes; zeros where there are none."""
+    if available >= STEP:
+        return _load_four(address)
+    value = np.uint64(0)
+    for k in range(available):
+        value |= _load_one(address + np.uint64(2 * k)) << np.uint64(48 - 16 * k)
+    return value
+
+
+@njit(inline="always", cache=True)
+def equal_tokens(a: Int, b: Int) -> Int:
+    """First tokens, 0 ... 4, in which two numbers of :func:`four_tokens` agree."""
+    return np.int64(_leading_zeros(a ^ b) >> np.uint64(4))
+
+
+@njit(inline="always", cache=True)
+def tokens_left(position: Int, num_tokens: Int) -> Int:
+    """Tokens from a flat position in rows of ``num_tokens`` to the end of its row."""
+    return num_tokens - np.int64(np.uint32(position) % np.uint32(num_tokens))
+
+
+# ---------------------------------------------------------------------------------------- sorting
+
+
+@njit(inline="always", cache=True)
+def _second_key(flat: NDArray[np.uint16], i: Int, num_tokens: Int) -> Int:
+    """Place of the token after ``i`` in the order of all tokens; 0 at the end of a row."""
+    if tokens_left(i, num_tokens) == 1:
+        return np.int64(0)
+    return 1 + sort_key(np.int64(flat[i + 1]))
+
+
+@njit(cache=True, nogil=True)
+def sort_by_pair(rows: NDArray[np.uint16], order: NDArray[np.uint32]) -> None:
+    """Sort all suffixes of all rows by their first two tokens; takes 4 bytes a token besides.
+
+    Args:
+        rows: (B, T) tokens, fewer than 2**32 of them.
+        order: (B * T,) written: flat positions; a suffix of one token comes before longer ones.
+    """
+    flat, num_tokens = rows.ravel(), rows.shape[1]
+    by_second = np.empty_like(order)
+    counts = np.zeros((2, _KEYS + 2), dtype=np.int64)
+    for i in range(flat.size):
+        counts[0, 1 + _second_key(flat, i, num_tokens)] += 1
+        counts[1, 1 + sort_key(np.int64(flat[i]))] += 1
+    seconds, firsts = np.cumsum(counts[0]), np.cumsum(counts[1])
+    for i in range(flat.size):
+        key = _second_key(flat, i, num_tokens)
+        by_second[seconds[key]] = i
+        seconds[key] += 1
+    for i in by_second:
+        key = sort_key(np.int64(flat[i]))
+        order[firsts[key]] = i
+        firsts[key] += 1
+
+
+@njit(cache=True, nogil=True)
+def sort_group(
+    text: Int,
+    num_tokens: Int,
+    order: NDArray[np.uint32],
+    keys: NDArray[np.uint64],
+    shared: NDArray[np.int16],
+) -> None:
+    """Sort suffixes that share their first two tokens, up to :data:`DEPTH` tokens.
+
+    Args:
+        text: address of the rows.
+        num_tokens: T.
+        order: (n,) flat positions, sorted in place.
+        keys: (n,) scratch.
+        shared: (n,) written: tokens shared with the suffix before it, at most DEPTH; 2 first.
+    """
+    shared[0] = 2
+    todo = [(np.int64(0), np.int64(order.size), np.int64(2))]
+    while todo:
+        lo, hi, depth = todo.pop()
+        if hi - lo <= _FEW:
+            _sort_few(text, num_tokens, order[lo:hi], shared[lo:hi], depth)
+            continue
+        differ = False
+        for j in range(lo, hi):
+            address = text + np.uint64(2 * (np.int64(order[j]) + depth))
+            keys[j] = four_tokens(address, tokens_left(order[j], num_tokens) - depth)
+            differ |= keys[j] != keys[lo]
+        if differ:
+            ranks = np.argsort(keys[lo:hi])
+            keys[lo:hi] = keys[lo:hi][ranks]
+            order[lo:hi] = order[lo:hi][ranks]
+        end = lo
+        while end < hi:
+            start, end = end, end + 1
+            while end < hi and keys[end] == keys[start]:
+                end += 1
+            full = start
+            if end - start > 1:
+                full = _short_first(order[start:end], num_tokens, depth) + start
+            if start > lo:
+                short = min(
+                    tokens_left(order[start - 1], num_tokens), tokens_left(order[start], num_tokens)
+                )
+                agree = equal_tokens(keys[start - 1], keys[start])
+                shared[start] = min(depth + agree, short)
+            for j in range(start + 1, min(full + 1, end)):  # after one that ends there
+                shared[j] = tokens_left(order[j - 1], num_tokens)
+            if depth + STEP < DEPTH:
+                if end - full > 1:
+                    todo.append((full, end, depth + STEP))
+            else:
+                shared[full + 1 : end] = DEPTH
+
+
+@njit(cache=True, nogil=True)
+def compare_texts(
+    a: Int, left_a: Int, b: Int, left_b: Int, depth: Int, most: Int
+) -> tuple[Int, Int]:
+    """Two runs of tokens that share their first ``depth``, compared up to ``most`` tokens.
+
+    Args:
+        a: address of one.
+        left_a: its tokens.
+        b: address of the other.
+        left_b: its tokens.
+        depth: tokens that they are known to share.
+        most: tokens from which on they are as good as equal.
+
+    Returns:
+        Shared tokens, and 1 when the second sorts before the first, else 0.
+    """
+    while depth < most:
+        offset = np.uint64(2 * depth)
+        first, second = (
+            four_tokens(a + offset, left_a - depth),
+            four_tokens(b + offset, left_b - depth),
+        )
+        agree = min(depth + equal_tokens(first, second), left_a, left_b)
+        if agree < depth + STEP:
+            if agree in (left_a, left_b):
+                return agree, np.int64(left_b < left_a)
+            return agree, np.int64(second < first)
+        depth += STEP
+    return np.int64(most), np.int64(0)
+
+
+@njit(cache=True, nogil=True)
+def _sort_few(
+    text: Int, num_tokens: Int, order: NDArray[np.uint32], shared: NDArray[np.int16], depth: Int
+) -> None:
+    """Insertion sort of suffixes that share ``depth`` tokens; ``shared[0]`` is left as it is."""
+    for j in range(1, order.size):
+        new, k = order[j], j
+        left, address = tokens_left(new, num_tokens), text + np.uint64(2 * np.int64(new))
+        while k > 0:
+            old = text + np.uint64(2 * np.int64(order[k - 1]))
+            left_old = tokens_left(order[k - 1], num_tokens)
+            if not compare_texts(old, left_old, address, left, depth, DEPTH)[1]:
+                break
+            order[k] = order[k - 1]
+            k -= 1
+        order[k] = new
+    for j in range(1, order.size):
+        first, second = np.int64(order[j - 1]), np.int64(order[j])
+        shared[j] = compare_texts(
+            text + np.uint64(2 * first),
+            tokens_left(first, num_tokens),
+            text + np.uint64(2 * second),
+            tokens_left(second, num_tokens),
+            depth,
+            DEPTH,
+        )[0]
+
+
+@njit(cache=True, nogil=True)
+def _short_first(order: NDArray[np.uint32], num_tokens: Int, depth: Int) -> Int:
+    """Move suffixes that end before ``depth + STEP`` to the front, by length; their number."""
+    short = 0
+    for position in order:
+        short += tokens_left(position, num_tokens) < depth + STEP
+    front = 0
+    for left in range(depth, depth + STEP if short else depth):
+        for j in range(front, order.size):
+            if tokens_left(order[j], num_tokens) == left:
+                order[front], order[j] = order[j], order[front]
+                front += 1
+    return front

@@ -1,0 +1,102 @@
+"""Figures of ordered tokens: what every position says, and what a prefix shows of its image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.report.charts import line_chart
+from imagegram.stages.evaluate import Curves
+
+Array = NDArray[np.float64]
+#: Keys of a legend: CSS class and words.
+SAMPLES_AND_HELD_OUT: Final = (("generated", "samples"), ("floor", "held-out"))
+ALL_SETS: Final = (*SAMPLES_AND_HELD_OUT, ("ceiling", "training"))
+#: Curve, its label, and whether it is a share; by the metrics that draw them.
+_POSITIONS: Final = (
+    ("source_share_by_position", "from the image's largest source", True),
+    ("copied_prefix_by_position", "in a copied prefix", True),
+    ("forced_by_position", "forced steps", True),
+    ("suffix_len_by_position", "context that decided, tokens", False),
+    ("entropy_level0", "choice of the sampler, bits", False),
+    ("code_length", "cost under the n-gram, bits", False),
+    ("id_entropy", "entropy of the ids, bits", False),
+)
+
+
+def ordered_sections(curves: Curves) -> list[dict[str, Any]]:
+    """By position, and by length of the prefix; without charts where nobody measured them."""
+    return [_positions(curves), _prefixes(curves)]
+
+
+def _positions(curves: Curves) -> dict[str, Any]:
+    charts = []
+    for name, label, is_share in _POSITIONS:
+        if lines := named(curves, name):
+            ends = None if is_share else (0.0, _highest(lines) or 1.0)
+            title = f"By prefix position: {label}"
+            charts.append({"label": label, "svg": line_chart(lines, title=title, ends=ends)})
+    text = (
+        "What the first tokens are like, and what the last: shares of images and means over them. "
+        "The first tokens say what a picture shows, so a prefix that is copied is a layout that is "
+        "copied."
+    )
+    if any("id_entropy" in of for of in curves.values()):
+        text += (
+            " The entropy of the ids is that of their frequencies in the set, so at most the "
+            "logarithm of its number of images."
+        )
+    keys = ALL_SETS
+    return {
+        "title": "By prefix position",
+        "text": text,
+        "x": "position",
+        "charts": charts,
+        "keys": keys,
+    }
+
+
+def _prefixes(curves: Curves) -> dict[str, Any]:
+    lines = named(curves, "prefix_psnr")
+    charts, keys = [], [*ALL_SETS[1:]]
+    if lines:
+        which = "floor" if "floor" in lines else next(iter(lines))
+        lines["jpeg"] = curves[which]["prefix_jpeg_psnr"]
+        labels = [f"{length:,.0f}" for length in curves[which]["prefix_lengths"]]
+        svg = line_chart(lines, title="Prefixes", labels=labels, ends=_around(lines.values()))
+        charts.append({"label": "peak signal to noise, dB", "svg": svg})
+        keys.append(("jpeg", "JPEG of as many bits"))
+    return {
+        "title": "Reconstruction by prefix length",
+        "text": "Real images decoded from their first k tokens, beside their originals. Dotted: "
+        "the best JPEG files of the same originals whose scans have no more bits; their headers "
+        "and tables are not counted, in their favour.",
+        "x": "k",
+        "charts": charts,
+        "keys": keys,
+    }
+
+
+def named(curves: Curves, name: str) -> dict[str, Array]:
+    """The curve of that name of samples and real images; planted sets are in no chart."""
+    return {
+        which: curves[which][name]
+        for which in ("generated", "floor", "ceiling")
+        if name in curves.get(which, {})
+    }
+
+
+def _highest(lines: dict[str, Array]) -> float:
+    return max(float(np.nanmax(line)) for line in lines.values())
+
+
+def _around(lines: Iterable[Array]) -> tuple[float, float]:
+    """Whole decibels below and above all values."""
+    values = np.concatenate(list(lines))
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return 0.0, 1.0
+    return float(np.floor(known.min())), float(np.floor(known.max()) + 1)

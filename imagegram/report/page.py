@@ -1,0 +1,108 @@
+"""The report: one HTML file with everything in it, readable without a network.
+
+Pictures are base64 PNG, charts are inline SVG, there is no script and no link to elsewhere. The
+samples that copy most come first, each coloured by the training images that it was made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from imagegram.protocols import ImageSet, Tokenizer
+from imagegram.report.copies import copy_cards, data_url, drawn_share, small_url
+from imagegram.report.figures import chart_sections, heat_sections
+from imagegram.report.pairs import Pair
+from imagegram.report.provenance import TracedSample
+from imagegram.report.tables import (
+    Intervals,
+    Values,
+    calibration_table,
+    score_groups,
+    stage_rows,
+)
+from imagegram.stages.evaluate import Curves, Score
+from imagegram.store.manifest import Artifact
+
+REPORT: Final = "report.html"
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+_SHOWN_SAMPLES: Final = 64
+#: Worst copies that are not folded away.
+_OPEN_COPIES: Final = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInputs:
+    """All that the report shows.
+
+    Attributes:
+        title: of the page.
+        config_yaml: the whole configuration.
+        facts: (label, value) pairs for the line under the title: corpus, tokenizer, sampler ...
+        scores: by score name.
+        curves: image set -> curve name -> array, as :class:`Evaluation` has them.
+        generated: the samples.
+        pairs: the samples that copy most beside training images.
+        tokenizer: names the levels.
+        stages: by stage name, the record of a run: ``hit``, ``digest`` and ``path``.
+        artifacts: what was made for the report alone.
+        traced: the first of the pairs, with the source of every token.
+        values, intervals: score name -> image set -> value or (low, high), planted sets included.
+        notes: by score name, why a part of it is missing.
+        recipes: by score name, what numbers must share to be comparable.
+    """
+
+    title: str
+    config_yaml: str
+    facts: Sequence[tuple[str, str]]
+    scores: Mapping[str, Score]
+    curves: Curves
+    generated: ImageSet
+    pairs: Sequence[Pair]
+    tokenizer: Tokenizer
+    stages: Mapping[str, Mapping[str, Any]]
+    artifacts: Sequence[Artifact] = ()
+    traced: Sequence[TracedSample] = ()
+    values: Values = field(default_factory=dict)
+    intervals: Intervals = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    recipes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def write_report(folder: Path, inputs: ReportInputs) -> Path:
+    """Write ``report.html`` into ``folder``; returns its path."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"png": data_url, "small_png": small_url}
+    layout = inputs.tokenizer.layout
+    cards = copy_cards(inputs.traced, inputs.pairs, generated=inputs.generated, layout=layout)
+    page = environment.get_template("report.html.j2").render(
+        inputs=inputs,
+        css=Markup((_TEMPLATES / "report.css").read_text()),
+        is_ordered=layout.is_ordered,
+        samples=inputs.generated.images[:_SHOWN_SAMPLES],
+        num_samples=inputs.generated.num_images,
+        cards=cards,
+        drawn_share=drawn_share(inputs.traced),
+        pairs=inputs.pairs[len(cards) :],
+        num_open=_OPEN_COPIES,
+        groups=score_groups(inputs.scores, inputs.notes, inputs.recipes),
+        calibration=calibration_table(inputs.scores, inputs.values, inputs.intervals),
+        charts=chart_sections(inputs.curves, layout),
+        heat=heat_sections(inputs.curves, layout),
+        stages=stage_rows(inputs.stages, inputs.artifacts),
+    )
+    path = folder / REPORT
+    path.write_text(page, encoding="utf-8")
+    return path

@@ -1,0 +1,197 @@
+"""Pairs: the samples that copy most, each beside the training image that it is nearest to.
+
+Searched once and kept as an artifact, because every run writes its report anew and the search reads
+the thumbnails of the whole corpus:
+
+    pairs = context.make(FindPairs(evaluation=evaluation, generated=samples, tokens=tokens,
+                                   tokenizer=tokenizer)).pairs
+
+``pairs.json`` lists them, ``pictures.npy`` (M, S, S, 3) uint8 holds their training images.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.protocols import ImageSet, Tokenizer
+from imagegram.report.neighbours import Neighbour, compare, nearest_documents
+from imagegram.stages.evaluate import Evaluation
+from imagegram.stages.tokens import TokenSet
+from imagegram.store.manifest import Artifact
+from imagegram.store.stage import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A sample beside training images.
+
+    Attributes:
+        sample: number of the sample.
+        exact: all its tokens are those of one training document.
+        share: of its tokens that come from one document; None when nobody measured it.
+        nearest: the training image that looks most like it.
+        source: the document that most of its tokens come from, where that is another one.
+    """
+
+    sample: int
+    exact: bool
+    share: float | None
+    nearest: Neighbour
+    source: Neighbour | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindPairs:
+    """The stage that looks for them.
+
+    Attributes:
+        evaluation: knows how much each sample copies.
+        generated: the samples.
+        tokens, tokenizer: the training documents, and what decodes them.
+        max_pairs: how many samples, those that copy most.
+    """
+
+    kind: ClassVar[str] = "pairs"
+    VERSION: ClassVar[int] = 1
+    evaluation: Evaluation
+    generated: ImageSet
+    tokens: TokenSet
+    tokenizer: Tokenizer
+    max_pairs: int = 64
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Search, then write the list and the pictures."""
+        task = context.progress.start("nearest training images", 1, "searches")
+        pairs = find_pairs(
+            self.evaluation.curves.get("generated", {}),
+            generated=self.generated,
+            tokens=self.tokens,
+            tokenizer=self.tokenizer,
+            max_pairs=self.max_pairs,
+            workers=context.workers,
+        )
+        context.progress.advance(task)
+        context.progress.finish(task)
+        facts = write_pairs(out, pairs)
+        return {"num_documents": self.tokens.num_documents, **facts}
+
+    def load(self, artifact: Artifact) -> PairList:
+        """Open the list."""
+        return PairList(artifact=artifact)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairList:
+    """What was found."""
+
+    artifact: Artifact
+
+    def identity(self) -> str:
+        """kind/digest of the artifact."""
+        return self.artifact.identity()
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The sample that copies most comes first."""
+        return read_pairs(self.artifact.path)
+
+
+def find_pairs(
+    curves: Mapping[str, NDArray[np.float64]],
+    *,
+    generated: ImageSet,
+    tokens: TokenSet,
+    tokenizer: Tokenizer,
+    max_pairs: int,
+    workers: int = 1,
+) -> tuple[Pair, ...]:
+    """The samples that copy most, each with its nearest training image and its largest source.
+
+    Args:
+        curves: of the generated images: ``source_share``, ``source_document`` and ``exact_copy``,
+            (B,) each, as far as they were measured.
+        generated: B samples.
+        tokens: the training documents.
+        tokenizer: decodes them.
+        max_pairs: at most so many.
+        workers: threads of the search.
+    """
+    count = generated.num_images
+    shares, sources = curves.get("source_share"), curves.get("source_document")
+    exact = curves.get("exact_copy", np.zeros(count))
+    worst = np.arange(count) if shares is None else np.argsort(-shares, kind="stable")
+    shown = worst[:max_pairs]
+    images = np.asarray(generated.images[np.sort(shown)])
+    images = images[np.argsort(np.argsort(shown))]  # a memory map is read forwards
+    suspects = [None if sources is None or sources[i] < 0 else int(sources[i]) for i in shown]
+    nearest = nearest_documents(
+        images, suspects=suspects, tokens=tokens, tokenizer=tokenizer, workers=workers
+    )
+    pairs = []
+    for sample, image, suspect, near in zip(shown, images, suspects, nearest, strict=True):
+        source = None
+        if suspect is not None and suspect != near.document:
+            source = compare(image, suspect, tokens=tokens, tokenizer=tokenizer)
+        share = None if shares is None else float(shares[sample])
+        pair = Pair(
+            sample=int(sample), exact=bool(exact[sample]), share=share, nearest=near, source=source
+        )
+        pairs.append(pair)
+    return tuple(pairs)
+
+
+def write_pairs(out: Path, pairs: tuple[Pair, ...]) -> dict[str, Any]:
+    """Write ``pairs.json`` and ``pictures.npy``; returns the facts."""
+    pictures: list[NDArray[np.uint8]] = []
+
+    def place(neighbour: Neighbour | None) -> dict[str, Any] | None:
+        if neighbour is None:
+            return None
+        pictures.append(neighbour.image)
+        return {
+            "document": neighbour.document,
+            "rms": neighbour.rms,
+            "metadata": neighbour.metadata,
+            "picture": len(pictures) - 1,
+        }
+
+    listing = [
+        {
+            "sample": pair.sample,
+            "exact": pair.exact,
+            "share": pair.share,
+            "nearest": place(pair.nearest),
+            "source": place(pair.source),
+        }
+        for pair in pairs
+    ]
+    (out / "pairs.json").write_text(json.dumps(listing, indent=1, allow_nan=False) + "\n")
+    np.save(out / "pictures.npy", np.stack(pictures))
+    return {"num_pairs": len(pairs), "num_pictures": len(pictures)}
+
+
+def read_pairs(folder: Path) -> tuple[Pair, ...]:
+    """What :func:`write_pairs` wrote."""
+    pictures = np.load(folder / "pictures.npy")
+
+    def neighbour(entry: dict[str, Any]) -> Neighbour:
+        return Neighbour(image=pictures[entry.pop("picture")], **entry)
+
+    return tuple(
+        Pair(
+            sample=entry["sample"],
+            exact=entry["exact"],
+            share=entry["share"],
+            nearest=neighbour(entry["nearest"]),
+            source=None if entry["source"] is None else neighbour(entry["source"]),
+        )
+        for entry in json.loads((folder / "pairs.json").read_text())
+    )

@@ -1,0 +1,299 @@
+"""Provenance: for the samples that copy most, the training image that every token is credited to.
+
+The parse of ``metrics/sources.py``, kept as an artifact for the report's overlays and ribbons:
+
+    traced = context.make(TraceProvenance(pairs=pairs, generated=samples, tokens=tokens, ...))
+    traced.samples[0].documents     # (T,) of the sample that copies most
+
+``documents.npy``, ``clusters.npy``, ``positions.npy`` and ``spans.npy`` are (M, T) int32;
+``sources.json`` lists the largest sources of each sample, ``pictures.npy`` (P, S, S, 3) uint8 holds
+pictures of the first few of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.metrics.sources import check_candidates, token_sources
+from imagegram.protocols import FittedGenerator, ImageSet, Index, Tokenizer
+from imagegram.records import Images
+from imagegram.report.pairs import PairList
+from imagegram.stages.cluster import Cluster
+from imagegram.stages.tokens import TokenSet
+from imagegram.store.manifest import Artifact
+from imagegram.store.stage import Context
+
+#: Sources of a sample that are named, and how many of these with a picture.
+NAMED_SOURCES: Final = 5
+_PICTURES: Final = 3
+_ARRAYS: Final = ("documents", "clusters", "positions", "spans")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A picture of the training corpus that a sample was made of.
+
+    Attributes:
+        cluster: of near-duplicates; they count as one source.
+        document: of that cluster, the one that most tokens are credited to.
+        num_tokens: tokens of the sample that are credited to the cluster.
+        share: the same, of all its tokens.
+        metadata: of the document: source key, shard, caption.
+        image: (S, S, 3) uint8, decoded from the document's tokens; None beyond the largest.
+    """
+
+    cluster: int
+    document: int
+    num_tokens: int
+    share: float
+    metadata: dict[str, Any]
+    image: Images | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TracedSample:
+    """Where the tokens of one sample are from.
+
+    Attributes:
+        sample: its number.
+        num_sources: clusters that at least one token is credited to.
+        drawn_share: of the tokens that are credited and that the sampler took from a document,
+            those it took from the same cluster; None where there are none.
+        sources: the largest, most tokens first.
+        documents: (T,) int32 training document of every token; -1: no document holds it.
+        clusters: (T,) int32 near-duplicate cluster of that document; -1: none.
+        positions: (T,) int32 position inside that document; -1: none.
+        spans: (T,) int32 length of the phrase that the token lies in; 0: none.
+    """
+
+    sample: int
+    num_sources: int
+    drawn_share: float | None
+    sources: tuple[Source, ...]
+    documents: NDArray[np.int32]
+    clusters: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    spans: NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceProvenance:
+    """The stage that parses them.
+
+    Attributes:
+        pairs: the samples, those that copy most first.
+        generated: all samples.
+        model: a fitted generator that has an index.
+        tokens, tokenizer: the training documents, and what decodes them.
+        near_duplicate_rms: of training images that count as one source.
+        max_samples: how many samples are traced.
+        max_candidates: occurrences of a phrase among which its source is chosen.
+    """
+
+    kind: ClassVar[str] = "provenance"
+    VERSION: ClassVar[int] = 1
+    PARTS: ClassVar[tuple[type, ...]] = (Cluster,)
+    pairs: PairList
+    generated: ImageSet
+    model: FittedGenerator
+    tokens: TokenSet
+    tokenizer: Tokenizer
+    near_duplicate_rms: float
+    max_samples: int = 24
+    max_candidates: int = 64
+
+    def __post_init__(self) -> None:
+        check_candidates(self.kind, self.max_candidates)
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Parse, then write arrays, list and pictures."""
+        clusters = context.make(
+            Cluster(documents=self.tokens, near_duplicate_rms=self.near_duplicate_rms)
+        )
+        task = context.progress.start("sources of the worst copies", 1, "parses")
+        traced = trace_samples(
+            [pair.sample for pair in self.pairs.pairs[: self.max_samples]],
+            generated=self.generated,
+            index=self.model.index,
+            clusters=clusters.labels,
+            tokens=self.tokens,
+            tokenizer=self.tokenizer,
+            max_candidates=self.max_candidates,
+            workers=context.workers,
+        )
+        context.progress.advance(task)
+        context.progress.finish(task)
+        return write_provenance(out, traced)
+
+    def load(self, artifact: Artifact) -> Provenance:
+        """Open what was found."""
+        return Provenance(artifact=artifact)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What was found."""
+
+    artifact: Artifact
+
+    def identity(self) -> str:
+        """kind/digest of the artifact."""
+        return self.artifact.identity()
+
+    @cached_property
+    def samples(self) -> tuple[TracedSample, ...]:
+        """The sample that copies most comes first."""
+        return read_provenance(self.artifact.path)
+
+
+def trace_samples(
+    samples: Sequence[int],
+    *,
+    generated: ImageSet,
+    index: Index,
+    clusters: NDArray[np.int64],
+    tokens: TokenSet,
+    tokenizer: Tokenizer,
+    max_candidates: int = 64,
+    workers: int = 1,
+) -> tuple[TracedSample, ...]:
+    """Parse M samples, and look up their largest sources.
+
+    Args:
+        samples: their numbers.
+        generated: all samples.
+        index: over the N training documents.
+        clusters: (N,) near-duplicate cluster of every training document.
+        tokens: the training documents.
+        tokenizer: decodes them.
+        max_candidates: occurrences of a phrase among which its source is chosen.
+        workers: threads.
+    """
+    rows = np.asarray(samples, dtype=np.int64)
+    tokens_MT = np.asarray(generated.tokens[rows])
+    found = token_sources(
+        index,
+        tokens_MT,
+        index.match_lengths(tokens_MT, workers=workers),
+        clusters=clusters,
+        max_candidates=max_candidates,
+        workers=workers,
+    )
+    drawn_MT = np.asarray(generated.trace.source_document[rows])
+    side = int(generated.images.shape[1])
+    traced = []
+    for row, documents_T in enumerate(found.documents):
+        seen = documents_T >= 0
+        clusters_T = np.where(seen, clusters[documents_T], -1)
+        known = seen & (drawn_MT[row] >= 0)
+        same = clusters_T[known] == clusters[drawn_MT[row][known]]
+        traced.append(
+            TracedSample(
+                sample=int(rows[row]),
+                num_sources=len(np.unique(clusters_T[seen])),
+                drawn_share=float(same.mean()) if known.any() else None,
+                sources=_largest(documents_T, clusters_T, tokens, tokenizer, side),
+                documents=documents_T.astype(np.int32),
+                clusters=clusters_T.astype(np.int32),
+                positions=found.positions[row].astype(np.int32),
+                spans=found.span_lengths[row].astype(np.int32),
+            )
+        )
+    return tuple(traced)
+
+
+def _largest(
+    documents_T: NDArray[np.int64],
+    clusters_T: NDArray[np.int64],
+    tokens: TokenSet,
+    tokenizer: Tokenizer,
+    side: int,
+) -> tuple[Source, ...]:
+    """The sources with most tokens; ties to the smallest cluster."""
+    ids, counts = np.unique(clusters_T[clusters_T >= 0], return_counts=True)
+    sources = []
+    for rank, place in enumerate(np.argsort(-counts, kind="stable")[:NAMED_SOURCES]):
+        members, tokens_of = np.unique(documents_T[clusters_T == ids[place]], return_counts=True)
+        document = int(members[np.argmax(tokens_of)])
+        image = None
+        if rank < _PICTURES:
+            image = tokenizer.decode(tokens.gather([document]), output_size=side)[0]
+        sources.append(
+            Source(
+                cluster=int(ids[place]),
+                document=document,
+                num_tokens=int(counts[place]),
+                share=float(counts[place] / len(documents_T)),
+                metadata=tokens.metadata(document),
+                image=image,
+            )
+        )
+    return tuple(sources)
+
+
+def write_provenance(out: Path, traced: Sequence[TracedSample]) -> dict[str, Any]:
+    """Write arrays, list and pictures; returns the facts."""
+    pictures: list[Images] = []
+
+    def entry(source: Source) -> dict[str, Any]:
+        values = {
+            field.name: getattr(source, field.name)
+            for field in dataclasses.fields(source)
+            if field.name != "image"
+        }
+        if source.image is not None:
+            pictures.append(source.image)
+        return {**values, "picture": None if source.image is None else len(pictures) - 1}
+
+    listing = [
+        {
+            "sample": one.sample,
+            "num_sources": one.num_sources,
+            "drawn_share": one.drawn_share,
+            "sources": [entry(source) for source in one.sources],
+        }
+        for one in traced
+    ]
+    (out / "sources.json").write_text(json.dumps(listing, indent=1, allow_nan=False) + "\n")
+    for name in _ARRAYS:
+        np.save(out / f"{name}.npy", np.stack([getattr(one, name) for one in traced]))
+    if pictures:
+        np.save(out / "pictures.npy", np.stack(pictures))
+    return {
+        "num_samples": len(traced),
+        "num_tokens": len(traced[0].documents),
+        "num_pictures": len(pictures),
+    }
+
+
+def read_provenance(folder: Path) -> tuple[TracedSample, ...]:
+    """What :func:`write_provenance` wrote; arrays are memory maps."""
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+    place = folder / "pictures.npy"
+    pictures = np.load(place) if place.exists() else None  # none of the tokens is credited
+
+    def source(entry: dict[str, Any]) -> Source:
+        picture = entry.pop("picture")
+        return Source(
+            **entry, image=None if pictures is None or picture is None else pictures[picture]
+        )
+
+    return tuple(
+        TracedSample(
+            sample=entry["sample"],
+            num_sources=entry["num_sources"],
+            drawn_share=entry["drawn_share"],
+            sources=tuple(source(one) for one in entry["sources"]),
+            **{name: np.asarray(array[row]) for name, array in arrays.items()},
+        )
+        for row, entry in enumerate(json.loads((folder / "sources.json").read_text()))
+    )

@@ -1,0 +1,231 @@
+"""Tables of the report: scores, what they make of planted copies, and what each stage cost."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any, Final
+
+from imagegram.report.charts import scale_chart
+from imagegram.report.explanations import GROUPS, Explanation, explain
+from imagegram.stages.evaluate import Score
+from imagegram.store.manifest import PARTS_FILE, Artifact, Manifest, read_parts
+
+Values = Mapping[str, Mapping[str, float | None]]
+Intervals = Mapping[str, Mapping[str, tuple[float | None, float | None]]]
+
+#: A longer note is folded.
+_LONG_NOTE: Final = 120
+#: What counts images in the facts of a stage.
+_COUNTS: Final = ("num_images", "num_documents", "num_scanned")
+
+
+# ------------------------------------------------------------------------------------------ scores
+
+
+def score_groups(
+    scores: Mapping[str, Score], notes: Mapping[str, str], recipes: Mapping[str, Mapping[str, str]]
+) -> list[dict[str, Any]]:
+    """Rows of the score table, grouped by question.
+
+    What all numbers of a group share of their recipes is the group's, the rest is told above the
+    first of those that share it.
+    """
+    groups = []
+    for title in GROUPS:
+        names = [name for name in scores if explain(name).group == title]
+        told = [set(recipes.get(name, {}).items()) for name in names]
+        common = set.intersection(*told) if told else set()
+        rows = [
+            _score_row(name, scores[name], notes.get(name, ""), own - common, recipes)
+            for name, own in zip(names, told, strict=True)
+        ]
+        for above, row in itertools.pairwise(rows):
+            row["is_new"] = row["recipe"] != above["recipe"]
+        if rows:
+            recipe = _in_words(recipes.get(names[0], {}), common)
+            groups.append({"title": title, "rows": rows, "recipe": recipe})
+    return groups
+
+
+def _score_row(
+    name: str,
+    score: Score,
+    note: str,
+    own: Set[tuple[str, str]],
+    recipes: Mapping[str, Mapping[str, str]],
+) -> dict[str, Any]:
+    explanation = explain(name)
+    return {
+        "name": name,
+        "meaning": explanation.meaning,
+        "value": explanation.show(score.value),
+        "interval": _interval(explanation, score.low, score.high),
+        "floor": explanation.show(score.floor),
+        "ceiling": explanation.show(score.ceiling),
+        "scale": _scale(explanation, score),
+        "recipe": _in_words(recipes.get(name, {}), own),
+        "is_new": True,
+        "note": note,
+        "is_long": len(note) > _LONG_NOTE,
+    }
+
+
+def _in_words(recipe: Mapping[str, str], items: Set[tuple[str, str]]) -> str:
+    """Some items of a recipe, in its order."""
+    return ", ".join(f"{key} {value}" for key, value in recipe.items() if (key, value) in items)
+
+
+def _interval(explanation: Explanation, low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return ""
+    return f"{explanation.show(low)} – {explanation.show(high)}"  # noqa: RUF001 - an en dash
+
+
+def _scale(explanation: Explanation, score: Score) -> Any:
+    """A strip from held-out to training images; None where that is no scale.
+
+    Between two sets of real images there is no scale of quality: both are as good.
+    """
+    ends = (score.value, score.floor, score.ceiling)
+    if not explanation.has_scale or None in ends or score.floor == score.ceiling:
+        return None
+    return scale_chart(*ends, (score.low, score.high))  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------- calibration
+
+
+def calibration_table(
+    scores: Mapping[str, Score], values: Values, intervals: Intervals
+) -> dict[str, Any] | None:
+    """What every score reads on every image set; None when no set was planted.
+
+    A cell is ``apart`` when its 95 % interval and that of the held-out images do not meet, ``like``
+    when they do, and neither where no interval is known.
+    """
+    planted = [
+        which
+        for which in dict.fromkeys(which for sets in values.values() for which in sets)
+        if which not in ("generated", "floor", "ceiling")
+    ]
+    if not planted:
+        return None
+    groups = []
+    told = dict.fromkeys(planted, 0)
+    for title in GROUPS:
+        rows = []
+        for name, sets in values.items():
+            explanation = explain(name)
+            if explanation.group != title:
+                continue
+            own = intervals.get(name, {})
+            cells = [_cell(explanation, which, sets, own) for which in planted]
+            for cell in cells:
+                told[cell["set"]] += cell["kind"] == "apart"
+            position = scores[name].normalized
+            row = {
+                "name": name,
+                "generated": _cell(explanation, "generated", sets, own),
+                "floor": _cell(explanation, "floor", sets, own),
+                "planted": cells,
+                "ceiling": _cell(explanation, "ceiling", sets, own),
+                "normalized": "" if position is None else f"{position:.2f}",
+            }
+            rows.append(row)
+        if rows:
+            groups.append({"title": title, "rows": rows})
+    labels = {which: _planted_label(which) for which in planted}
+    return {"groups": groups, "labels": labels, "told": told, "num_scores": len(values)}
+
+
+def _cell(
+    explanation: Explanation,
+    which: str,
+    sets: Mapping[str, float | None],
+    intervals: Mapping[str, tuple[float | None, float | None]],
+) -> dict[str, Any]:
+    low, high = intervals.get(which, (None, None))
+    return {
+        "set": which,
+        "text": explanation.show(sets.get(which)),
+        "interval": _interval(explanation, low, high),
+        "kind": "" if which == "floor" else _kind(which, sets, intervals),
+    }
+
+
+def _kind(
+    which: str,
+    sets: Mapping[str, float | None],
+    intervals: Mapping[str, tuple[float | None, float | None]],
+) -> str:
+    """``apart``, ``like`` or nothing; a number without an interval, as of equal images, is one."""
+    ends: list[tuple[float, float]] = []
+    exact = 0
+    for name in (which, "floor"):
+        low, high = intervals.get(name, (None, None))
+        if low is None or high is None:
+            low = high = sets.get(name)
+            exact += 1
+        if low is None or high is None:
+            return ""
+        ends.append((low, high))
+    if exact == len(ends):
+        return ""
+    (low, high), (first, last) = ends
+    return "apart" if low > last or high < first else "like"
+
+
+def _planted_label(which: str) -> str:
+    """A planted set in words.
+
+    >>> _planted_label("copies_5"), _planted_label("collages")
+    ('5 % copies', 'collages')
+    """
+    name, _, percent = which.partition("_")
+    return f"{percent} % {name}" if percent.isdigit() else which.replace("_", " ")
+
+
+# ------------------------------------------------------------------------------------------- costs
+
+
+def stage_rows(
+    records: Mapping[str, Mapping[str, Any]], artifacts: Sequence[Artifact]
+) -> list[dict[str, Any]]:
+    """What the artifacts of a run cost when they were made.
+
+    Args:
+        records: by stage name: ``hit`` and ``path`` of the artifact.
+        artifacts: others, which are no stage of the run; nobody knows whether they were there.
+    """
+    rows = []
+    for name, record in records.items():
+        folder = Path(record["path"])
+        artifact = Artifact(path=folder, manifest=Manifest.read(folder))
+        rows.append(_stage_row(name, artifact, record["hit"]))
+    return rows + [_stage_row(artifact.kind, artifact, None) for artifact in artifacts]
+
+
+def _stage_row(name: str, artifact: Artifact, hit: bool | None) -> dict[str, Any]:
+    count = next((artifact.facts[key] for key in _COUNTS if key in artifact.facts), None)
+    seconds = artifact.manifest.duration_s
+    return {
+        "name": name,
+        "hit": hit,
+        "digest": artifact.digest,
+        "path": artifact.path,
+        "seconds": seconds,
+        "images_per_second": count / seconds if count and seconds else None,
+        "size_bytes": _size(artifact.path, artifact.manifest),
+    }
+
+
+def _size(folder: Path, manifest: Manifest) -> int:
+    """Bytes of an artifact and of the parts that it lists."""
+    total = sum(entry.size_bytes for entry in manifest.files.values())
+    if PARTS_FILE in manifest.files:
+        kind, digests = read_parts(folder)
+        parts = [folder.parent.parent / kind / digest for digest in digests]
+        total += sum(_size(part, Manifest.read(part)) for part in parts)
+    return total

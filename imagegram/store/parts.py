@@ -1,0 +1,53 @@
+"""Collections: an artifact that only lists the artifacts of its parts.
+
+``shards.json`` = ``{"kind": kind of the parts, "digests": [...]}``. The parts lie beside the
+collection, in ``<root>/<kind>/<digest>``; so collections of all sizes of a corpus share them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from imagegram.errors import ArtifactError
+from imagegram.store.artifacts import check_sizes, removal
+from imagegram.store.manifest import PARTS_FILE, Artifact, Manifest, read_parts
+
+
+def write_parts(out: Path, *, kind: str, parts: Sequence[Artifact]) -> None:
+    """List ``parts``, all of one ``kind``, in the folder of a new collection."""
+    listing = {"kind": kind, "digests": [part.digest for part in parts]}
+    (out / PARTS_FILE).write_text(json.dumps(listing, indent=1) + "\n")
+
+
+def open_parts(collection: Artifact) -> tuple[Artifact, ...]:
+    """The parts of a finished collection, in order.
+
+    Raises:
+        ArtifactError: when one was removed or damaged since.
+    """
+    kind, digests = read_parts(collection.path)
+    siblings = collection.path.parent.parent / kind
+    parts = []
+    for digest in digests:
+        folder = siblings / digest
+        if not folder.is_dir():
+            raise ArtifactError(
+                f"{folder} was removed, but {collection.path} lists it; remove the list too, with: "
+                f"{removal(collection.path)} and run again"
+            )
+        part = Artifact(path=folder, manifest=Manifest.read(folder))
+        check_sizes(part)
+        parts.append(part)
+    return tuple(parts)
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Share a file of an artifact: a hard link, or a copy where there are none (other device)."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,1 @@
+"""FlexTok: ordered tokens of the published package and weights."""

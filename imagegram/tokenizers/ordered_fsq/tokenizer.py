@@ -1,0 +1,355 @@
+"""A small ordered tokenizer that is trained here: coarse tokens first, every prefix a picture.
+
+    python -m imagegram.run tokenizer=ordered_fsq_tiny
+    python -m imagegram.run tokenizer=ordered_fsq corpus=tiny_imagenet_20 paths.data=DATA
+    python -m imagegram.run tokenizer=ordered_fsq tokenizer.checkpoint=FOLDER/model.safetensors
+
+Without a checkpoint it is a recipe: :meth:`OrderedFsqTokenizer.fit` trains its network on the
+corpus of the experiment, or on its ``train_corpus``, and gives the tokenizer with the weights.
+The network is ``model.py``, its loss ``objective.py``.
+
+Images are squashed to a square with Pillow's bilinear filter, as the pyramid does. The network runs
+in float32, on chunks of a fixed shape that are padded where images are missing; so what a row
+becomes depends neither on the rows beside it nor on the batch size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import threading
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.errors import ConfigError, TokenError, did_you_mean
+from imagegram.layout import TokenLayout
+from imagegram.protocols import Corpus
+from imagegram.records import EOS_TOKEN_ID, Images, Tokens
+from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.hashing import file_stamp
+from imagegram.tokenizers.checks import require_ids, require_image
+from imagegram.tokenizers.weights import weights_sha256
+from imagegram.training.optimization import Hardware, Optimization, same_named
+
+if TYPE_CHECKING:
+    from imagegram.tokenizers.ordered_fsq.model import OrderedFsq
+    from imagegram.training.fit import TrainTokenizer
+
+#: Key of the sizes of the network in the metadata of a weights file.
+METADATA: Final = "ordered_fsq"
+_KEEP: Final = ("pow2", "uniform")
+_DTYPES: Final = ("float32", "bfloat16")
+#: Images that the network sees at a time: with more, one core is no quicker.
+_CHUNK: Final = 16
+_LOADING: Final = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Sizes of the network; they are written beside its weights.
+
+    Attributes:
+        image_size: side of the images in pixels.
+        patch_size: side of a patch in pixels; divides ``image_size``.
+        num_registers: tokens of an image.
+        levels: values of every digit of an id, the least significant first.
+        width: features of a position.
+        encoder_depth, decoder_depth: blocks.
+        num_heads: divides ``width``.
+    """
+
+    image_size: int
+    patch_size: int
+    num_registers: int
+    levels: tuple[int, ...]
+    width: int
+    encoder_depth: int
+    decoder_depth: int
+    num_heads: int
+
+    def check(self) -> None:
+        """Refuse sizes that no network can have.
+
+        Raises:
+            ConfigError: with the field and what is allowed.
+        """
+        sizes = {k: v for k, v in dataclasses.asdict(self).items() if k != "levels"}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ConfigError(f"tokenizer.{name}={value} must be at least 1")
+        for name, divisor in (("image_size", "patch_size"), ("width", "num_heads")):
+            if sizes[name] % sizes[divisor]:
+                raise ConfigError(
+                    f"tokenizer.{divisor}={sizes[divisor]} must divide "
+                    f"tokenizer.{name}={sizes[name]}"
+                )
+        vocab_size = math.prod(self.levels)
+        if not self.levels or min(self.levels) < 2 or vocab_size > EOS_TOKEN_ID:
+            raise ConfigError(
+                f"tokenizer.levels={list(self.levels)} must be numbers from 2 on whose product, the"
+                f" vocabulary, is at most {EOS_TOKEN_ID:,}, got {vocab_size:,}; type for example "
+                "tokenizer.levels=[8,5,5,5]"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderedFsqTokenizer:
+    """Registers of a transformer, rounded to ids; see the module.
+
+    Attributes:
+        name: what tables and reports call it.
+        image_size, patch_size, num_registers, levels, width, encoder_depth, decoder_depth,
+            num_heads: as in :class:`Architecture`; a checkpoint brings its own, which count.
+        keep: how nested dropout draws lengths: ``pow2`` (1, 2, 4, ...) or ``uniform``.
+        flips: mirror half of the training images.
+        steps, train_batch_size, learning_rate, warmup_steps, weight_decay, ema_decay, precision,
+            train_seed: as in ``training/optimization.py``.
+        num_tokens: how many of the first tokens are kept; None: all.
+        checkpoint: safetensors file of a trained network; None: it is trained.
+        device: where torch runs (``cpu``, ``cuda``).
+        devices: processes that share the training, on as many GPUs or on one CPU.
+        segment_steps: steps after which training writes a state that it can continue from.
+        batch_size: images that are encoded at a time.
+        dtype: of encoding and decoding; ``bfloat16`` is faster on a GPU, and changes some ids.
+        compile: let ``torch.compile`` make it faster on a GPU, after a minute; changes last bits.
+        hash_cache: folder that remembers the checkpoint's sha256.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    name: str = field(default="ordered_fsq", metadata=NOT_IDENTITY)
+    image_size: int = 64
+    patch_size: int = 8
+    num_registers: int = 32
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+    width: int = 128
+    encoder_depth: int = 3
+    decoder_depth: int = 3
+    num_heads: int = 2
+    keep: str = "pow2"
+    flips: bool = True
+    steps: int = 6000
+    train_batch_size: int = 16
+    learning_rate: float = 1e-3
+    warmup_steps: int = 200
+    weight_decay: float = 0.05
+    ema_decay: float = 0.998
+    precision: str = "bf16-mixed"
+    train_seed: int = 0
+    num_tokens: int | None = None
+    checkpoint: str | None = field(default=None, metadata=NOT_IDENTITY)
+    device: str = field(default="cpu", metadata=NOT_IDENTITY)
+    devices: int = field(default=1, metadata=NOT_IDENTITY)
+    segment_steps: int = field(default=500, metadata=NOT_IDENTITY)
+    batch_size: int = field(default=64, metadata=NOT_IDENTITY)
+    dtype: str = field(default="float32", metadata=NOT_IDENTITY)
+    compile: bool = field(default=False, metadata=NOT_IDENTITY)
+    hash_cache: str | None = field(default=None, metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        """Take the sizes of a checkpoint; refuse what cannot be."""
+        if self.checkpoint is not None:
+            for name, value in read_architecture(self.checkpoint).items():
+                object.__setattr__(self, name, value)
+        object.__setattr__(self, "levels", tuple(self.levels))
+        self.architecture.check()
+        self.optimization.check(prefix="tokenizer.")
+        self.hardware.check(self.optimization, prefix="tokenizer.")
+        for value, allowed, name in (
+            (self.keep, _KEEP, "keep"),
+            (self.dtype, _DTYPES, "dtype"),
+        ):
+            if value not in allowed:
+                hint = did_you_mean(value, allowed)
+                raise ConfigError(f"tokenizer.{name}={value} is unknown; {hint}")
+        for name in ("batch_size", "segment_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"tokenizer.{name}={getattr(self, name)} must be at least 1")
+        if self.num_tokens is None:
+            object.__setattr__(self, "num_tokens", self.num_registers)
+        if not 1 <= cast(int, self.num_tokens) <= self.num_registers:
+            raise ConfigError(
+                f"tokenizer.num_tokens={self.num_tokens} must lie in 1 ... {self.num_registers}, "
+                "the tokens of a whole image; type tokenizer.num_tokens=null for all"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """Content of the weights, or the recipe that they are made by, and how many tokens."""
+        kind = {"class": type(self).__name__, "version": self.VERSION}
+        kind["num_tokens"] = self._length
+        if self.checkpoint is None:
+            return kind | {"recipe": self.recipe()}
+        weights = weights_sha256(self.checkpoint, memory=self.hash_cache)
+        return kind | {"weights": weights, "resize": "bilinear, squashed"}
+
+    def recipe(self) -> dict[str, Any]:
+        """Everything that decides the weights but the images."""
+        optimization = dataclasses.asdict(self.optimization)
+        architecture = dataclasses.asdict(self.architecture) | {"levels": list(self.levels)}
+        return architecture | optimization | {"keep": self.keep, "flips": self.flips}
+
+    @property
+    def architecture(self) -> Architecture:
+        """Sizes of the network."""
+        found: Architecture = same_named(Architecture, self)
+        return found
+
+    @property
+    def optimization(self) -> Optimization:
+        """How the network is trained."""
+        found: Optimization = same_named(
+            Optimization, self, batch_size=self.train_batch_size, seed=self.train_seed
+        )
+        return found
+
+    @property
+    def hardware(self) -> Hardware:
+        """Where it is trained."""
+        found: Hardware = same_named(Hardware, self)
+        return found
+
+    @property
+    def _length(self) -> int:
+        return cast(int, self.num_tokens)
+
+    @property
+    def layout(self) -> TokenLayout:
+        """An ordered sequence of ids whose digits are those of the quantizer."""
+        return TokenLayout.sequence(self._length, digits=self.levels)
+
+    @property
+    def vocab_size(self) -> int:
+        """The product of the levels."""
+        return math.prod(self.levels)
+
+    @property
+    def draft_size(self) -> None:
+        """Files are decoded to their exact pixels."""
+        return
+
+    @property
+    def encoder(self) -> OrderedFsqTokenizer:
+        """The same with all tokens."""
+        return replace(self, num_tokens=self.num_registers)
+
+    def fit(self, corpus: Corpus) -> TrainTokenizer | None:
+        """The stage that trains the network; None: there is a checkpoint."""
+        if self.checkpoint is not None:
+            return None
+        from imagegram.training.fit import TrainTokenizer
+
+        return TrainTokenizer(tokenizer=self, corpus=corpus)
+
+    def prepare(self, image: Images) -> Images:
+        """(H, W, 3) uint8, any size, to (S, S, 3) uint8.
+
+        Raises:
+            TokenError: when ``image`` has another shape or dtype.
+        """
+        from imagegram.images.resampling import resize
+
+        require_image(image)
+        return resize(image, self.image_size)
+
+    def encode(self, image: Images) -> tuple[Tokens, int]:
+        """(T,) uint16 ids of one image, and 0: nothing is clipped."""
+        return self.encode_batch(self.prepare(image)[None])[0], 0
+
+    def encode_batch(self, prepared_B: NDArray[Any]) -> Tokens:
+        """(B, S, S, 3) uint8 to (B, T) uint16 ids.
+
+        Raises:
+            ConfigError: when there are no weights yet.
+        """
+        from imagegram.tokenizers.ordered_fsq.network import encode
+
+        ids = encode(self._network(), prepared_B, chunk=_CHUNK, dtype=self.dtype)
+        return ids[:, : self._length]
+
+    def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
+        """Images of rows of ids, or of their first ids.
+
+        Args:
+            tokens_BT: (B, K) ids of any integer dtype, K in 1 ... ``num_tokens``.
+            output_size: side in pixels that pictures are resized to; None: ``image_size``.
+
+        Returns:
+            (B, S, S, 3) uint8.
+
+        Raises:
+            TokenError: for another shape, or an id outside the vocabulary; ids are never wrapped.
+            ConfigError: when ``output_size`` is not positive, or there are no weights yet.
+        """
+        from imagegram.images.resampling import resize
+        from imagegram.tokenizers.ordered_fsq.network import decode
+
+        tokens = np.asarray(tokens_BT)
+        self._check(tokens)
+        if output_size is not None and output_size < 1:
+            raise ConfigError(f"output_size must be at least 1 pixel, got {output_size}")
+        painted = decode(self._network(), tokens, chunk=_CHUNK, dtype=self.dtype)
+        if output_size in (None, self.image_size):
+            return painted
+        images = np.empty((len(tokens), output_size, output_size, 3), dtype=np.uint8)
+        for image, pixels in zip(images, painted, strict=True):
+            image[:] = resize(pixels, output_size)
+        return images
+
+    def _check(self, tokens: NDArray[Any]) -> None:
+        whole = tokens.ndim == 2 and tokens.dtype.kind in "iu"
+        if not whole or not 1 <= tokens.shape[1] <= self._length:
+            raise TokenError(
+                f"decode needs (B, K) integer ids with K in 1 ... {self._length}, got "
+                f"{tokens.shape} {tokens.dtype}"
+            )
+        require_ids(tokens, self.vocab_size)
+
+    def _network(self) -> OrderedFsq:
+        """The network with its weights, once a process; never part of the dataclass."""
+        if self.checkpoint is None:
+            raise ConfigError(
+                f"tokenizer {self.name} has no weights yet: a run trains them first; from Python, "
+                "make the stage that tokenizer.fit(corpus) gives, or type "
+                "tokenizer.checkpoint=FOLDER/model.safetensors"
+            )
+        path = Path(self.checkpoint)
+        with _LOADING:
+            return _load(path, file_stamp(path), self.architecture, self.device, self.compile)
+
+
+def read_architecture(checkpoint: str | Path) -> dict[str, Any]:
+    """Sizes of the network in a weights file; reads only its header.
+
+    Raises:
+        ConfigError: when there is no such file, or it is of something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(checkpoint)
+    try:
+        with safe_open(path, framework="np") as file:
+            sizes = json.loads((file.metadata() or {})[METADATA])
+        return dataclasses.asdict(Architecture(**{**sizes, "levels": tuple(sizes["levels"])}))
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        found = "holds no weights of this tokenizer" if path.is_file() else "is no file"
+        raise ConfigError(
+            f"tokenizer.checkpoint={checkpoint} {found} ({error}); type "
+            "tokenizer.checkpoint=FOLDER/model.safetensors, a file that a training wrote, or "
+            "tokenizer.checkpoint=null to train"
+        ) from error
+
+
+@functools.lru_cache(maxsize=2)
+def _load(
+    path: Path, stamp: str, architecture: Architecture, device: str, compiled: bool
+) -> OrderedFsq:
+    """Read the weights; ``stamp`` makes a file that was written anew another one."""
+    from imagegram.tokenizers.ordered_fsq.network import load
+
+    return load(path, dataclasses.asdict(architecture), device=device, compiled=compiled)

@@ -1,0 +1,123 @@
+"""The pyramid's recursion, compiled: all levels of an image from one transposed copy of it.
+
+What it computes is defined by :func:`imagegram.tokenizers.pyramid.encode_reference` and by the
+decoding of ``PyramidTokenizer``; here it is done without a copy an array and a pass a step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from imagegram.compiled import njit
+from imagegram.images.resampling import (
+    Taps,
+    columns_first,
+    resize_turned,
+    resize_upright,
+    transpose,
+)
+
+#: Residual 0, as ``pyramid.ZERO_RESIDUAL``.
+_ZERO = 128
+
+
+@njit(cache=True, nogil=True)
+def encode_image(matrix: Any, rows: Taps, columns: Taps, doubling: Taps, tokens: Any) -> Any:
+    """Tokens of one image.
+
+    Args:
+        matrix: (H, W * 3) uint8, contiguous.
+        rows: taps from H to every level.
+        columns: taps from W to every level.
+        doubling: taps from every level to the next.
+        tokens: (T,) uint16, written.
+
+    Returns:
+        Clipped residuals of the finest level.
+    """
+    side = rows.sizes[-1]
+    turned = np.empty((matrix.shape[1], matrix.shape[0]), dtype=np.uint8)
+    transpose(matrix, turned)
+    sums = np.empty(max(3 * matrix.shape[0], matrix.shape[1], 3 * side), dtype=np.int32)
+    target = np.empty(side * side * 3, dtype=np.uint8)
+    above, recon = np.empty_like(target), np.empty_like(target)
+    done = at = at_doubling = clipped = 0
+    for level in range(len(rows.sizes)):
+        size = rows.sizes[level]
+        n = size * size * 3
+        square = target[:n].reshape(size, size * 3)
+        if columns_first(matrix.shape[0], matrix.shape[1] // 3, size, size):
+            resize_upright(matrix, rows, columns, level, at, sums, square)
+        else:
+            resize_turned(turned, rows, columns, level, at, sums, square)
+        if level == 0:
+            for j in range(n):
+                recon[j] = target[j]
+                tokens[j] = target[j]
+        else:
+            _enlarge(recon, rows.sizes[level - 1], doubling, at_doubling, level - 1, sums, above)
+            clipped = _residuals(target[:n], above, tokens[done : done + n], recon)
+            at_doubling += size
+        done += n
+        at += size
+    return clipped
+
+
+@njit(cache=True, nogil=True)
+def decode_images(tokens: Any, base: Any, doubling: Taps, images: Any) -> None:
+    """Images of token sequences.
+
+    Args:
+        tokens: (B, T) uint16 below 256.
+        base: side of the coarsest level.
+        doubling: taps from every level to the next.
+        images: (B, S, S, 3) uint8, written.
+    """
+    side = images.shape[1]
+    sums = np.empty(3 * side, dtype=np.int32)
+    above, recon = np.empty(side * side * 3, np.uint8), np.empty(side * side * 3, np.uint8)
+    for b in range(len(tokens)):
+        row = tokens[b]
+        size, done = base, base * base * 3
+        for j in range(done):
+            recon[j] = row[j]
+        at = 0
+        for level in range(len(doubling.sizes)):
+            _enlarge(recon, size, doubling, at, level, sums, above)
+            size = doubling.sizes[level]
+            n = size * size * 3
+            residuals = row[done : done + n]
+            for j in range(n):
+                value = np.int32(above[j]) + np.int32(residuals[j]) - _ZERO
+                recon[j] = min(max(value, 0), 255)
+            done += n
+            at += size
+        images[b].reshape(side * side * 3)[:] = recon
+
+
+@njit(cache=True, nogil=True)
+def _enlarge(
+    recon: Any, size: Any, doubling: Taps, at: Any, level: Any, sums: Any, out: Any
+) -> None:
+    """A reconstruction at the size of the next level, into the first bytes of ``out``."""
+    matrix = recon[: size * size * 3].reshape(size, size * 3)
+    turned = np.empty((size * 3, size), dtype=np.uint8)
+    transpose(matrix, turned)
+    next_size = doubling.sizes[level]
+    square = out[: next_size * next_size * 3].reshape(next_size, next_size * 3)
+    resize_turned(turned, doubling, doubling, level, at, sums, square)  # a square: never upright
+
+
+@njit(cache=True, nogil=True)
+def _residuals(target: Any, above: Any, tokens: Any, recon: Any) -> Any:
+    """Write one level's tokens and what they decode to; returns how many were clipped."""
+    clipped = 0
+    for j in range(len(target)):
+        wanted: Any = np.int32(target[j]) - np.int32(above[j]) + _ZERO
+        token: Any = min(max(wanted, 0), 255)
+        clipped += token != wanted
+        tokens[j] = token
+        recon[j] = min(max(np.int32(above[j]) + token - _ZERO, 0), 255)
+    return clipped
