@@ -55,6 +55,7 @@ FLOOR = {room: floor for floor, room in enumerate(ROOMS)}
 STILL_UP = {
     ("imagegram.indexes.build.label_stage", "imagegram.generators.ngram.conditions"),
     ("imagegram.indexes.build.stage", "imagegram.generators.ngram.model"),
+    ("imagegram.tokenizers.ordered_fsq.objective", "imagegram.tokenizers.ordered_fsq.tokenizer"),
     ("imagegram.training.fit", "imagegram.tokenizers.ordered_fsq.objective"),
     ("imagegram.training.fit", "imagegram.tokenizers.ordered_fsq.tokenizer"),
 }
