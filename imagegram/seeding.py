@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imagegram.errors import ConfigError
 
 _M0: Final = 0xD2511F53
@@ -41,19 +44,59 @@ def philox4x32(
     return c0, c1, c2, c3
 
 
-def uniforms(*, seed: int, sample: int, position: int) -> tuple[float, float]:
+def uniforms(*, seed: int, sample: int, position: int, step: int = 0) -> tuple[float, float]:
     """Two independent uniforms in [0, 1) of 53 bits: to choose the token, and its source.
 
     Args:
         seed: 0 ... 2**64 - 1.
         sample: index of the sample, 0 ... 2**64 - 1.
         position: position of the token, 0 ... 2**32 - 1.
+        step: pass over the same positions, 0 ... 2**32 - 1.
     """
     words = philox4x32(
-        (position & _MASK, sample & _MASK, sample >> 32, 0), (seed & _MASK, seed >> 32)
+        (position & _MASK, sample & _MASK, sample >> 32, step), (seed & _MASK, seed >> 32)
     )
     first, second = words[0] << 32 | words[1], words[2] << 32 | words[3]
     return (first >> 11) * 2.0**-53, (second >> 11) * 2.0**-53
+
+
+def uniform_rows(
+    *, seed: int, samples_B: NDArray[np.uint64], num_tokens: int, step: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The same two uniforms for whole rows, each (B, T).
+
+    Args:
+        seed: 0 ... 2**64 - 1.
+        samples_B: (B,) indices of the samples.
+        num_tokens: positions 0 ... T - 1.
+        step: pass over the same positions.
+
+    >>> first, second = uniform_rows(
+    ...     seed=1, samples_B=np.array([2], np.uint64), num_tokens=4, step=5
+    ... )
+    >>> (first[0, 3], second[0, 3]) == uniforms(seed=1, sample=2, position=3, step=5)
+    True
+    """
+    mask, half = np.uint64(_MASK), np.uint64(32)
+    shape = (len(samples_B), num_tokens)
+    c0 = np.broadcast_to(np.arange(num_tokens, dtype=np.uint64), shape)
+    c1 = np.broadcast_to((samples_B & mask)[:, None], shape)
+    c2 = np.broadcast_to((samples_B >> half)[:, None], shape)
+    c3 = np.full(shape, step, dtype=np.uint64)
+    k0, k1 = seed & _MASK, seed >> 32
+    for _ in range(10):
+        p0, p1 = np.uint64(_M0) * c0, np.uint64(_M1) * c2
+        c0, c2 = (p1 >> half) ^ c1 ^ np.uint64(k0), (p0 >> half) ^ c3 ^ np.uint64(k1)
+        c1, c3 = p1 & mask, p0 & mask
+        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    first, second = c0 << half | c1, c2 << half | c3
+    return _to_unit(first), _to_unit(second)
+
+
+def _to_unit(words: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """The upper 53 of 64 bits as a number in [0, 1)."""
+    upper: NDArray[np.float64] = (words >> np.uint64(11)).astype(np.float64)
+    return upper * 2.0**-53
 
 
 def check_counts(num_images: int, seed: int) -> None:

@@ -1,0 +1,43 @@
+"""The network of MaskGIT: tokens with some of them masked, to logits of what is masked.
+
+Array names: ``B`` samples, ``T`` positions, ``V`` ids, ``W`` features of a position. The id ``V``
+is the mask.
+
+>>> network = MaskGit(vocab_size=5, num_tokens=3, width=8, depth=1, num_heads=2)
+>>> tuple(network(torch.tensor([[0, 5, 5]])).shape)
+(1, 3, 5)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from imagegram.models.transformer import Head, Transformer
+
+
+class MaskGit(nn.Module):
+    """A bidirectional transformer: every position sees all others.
+
+    Args:
+        vocab_size: ids of a token, V.
+        num_tokens: positions, T.
+        width: features of a position, W.
+        depth: blocks.
+        num_heads: divides ``width``.
+    """
+
+    def __init__(
+        self, *, vocab_size: int, num_tokens: int, width: int, depth: int, num_heads: int
+    ) -> None:
+        super().__init__()
+        self.vocab_size, self.num_tokens = vocab_size, num_tokens
+        self.ids = nn.Parameter(torch.empty(vocab_size + 1, width))  # the last one is the mask
+        self.positions = nn.Parameter(torch.empty(num_tokens, width))
+        self.transformer = Transformer(width=width, depth=depth, num_heads=num_heads)
+        self.to_logits = Head(width, vocab_size)
+
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        """(B, T) ids, V where a token is masked, to (B, T, V) logits."""
+        logits: Tensor = self.to_logits(self.transformer(self.ids[ids_BT] + self.positions))
+        return logits
