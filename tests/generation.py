@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from imagegram.generators.ngram.conditions import Labels
 from imagegram.generators.ngram.model import FittedNgram
 from imagegram.indexes.build.orders import build_order
 from imagegram.indexes.format import IndexShard
+from imagegram.indexes.labels import Labels
 from imagegram.indexes.order import Order
 from imagegram.records import Tokens, Trace
 from imagegram.samplers.categorical import CategoricalSampler

@@ -32,13 +32,12 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
 from imagegram.executors.tiles import row_tiles
-from imagegram.generators.ngram.reference import matching_classes
 from imagegram.layout import TokenLayout
 from imagegram.metrics.features import undefined
 from imagegram.metrics.intervals import mean_over_images
 from imagegram.protocols import ImageSet, Index, Reference
 from imagegram.records import EOS_TOKEN_ID, Measurement, Tokens
-from imagegram.samplers.categorical import MATCHING, CategoricalSampler
+from imagegram.samplers.categorical import MATCHING, CategoricalSampler, matching_classes
 
 Array = NDArray[np.float64]
 #: Tokens that are asked for at a time, with 24 bytes of trace and 50 of counts each.

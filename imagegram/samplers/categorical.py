@@ -171,6 +171,17 @@ class CategoricalSampler:
         )
 
 
+def matching_classes(matching: str, layout: TokenLayout) -> NDArray[np.int32]:
+    """(T,) class of every position; candidates must be of the class of the new token."""
+    if matching == "channel":
+        return layout.channel
+    if matching == "level":
+        return layout.level
+    if matching == "position":
+        return np.arange(layout.num_tokens, dtype=np.int32)
+    return np.zeros(layout.num_tokens, dtype=np.int32)
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**31
 

@@ -13,12 +13,12 @@ import scipy.stats
 
 from imagegram.errors import CapacityError, ConfigError, IndexFormatError, UnsupportedError
 from imagegram.executors.context import RunContext
-from imagegram.generators.ngram.conditions import Labels
 from imagegram.generators.ngram.model import FittedNgram
 from imagegram.generators.ngram.native import wanted_order
 from imagegram.indexes.build.coarse_stage import BuildCoarse
 from imagegram.indexes.build.label_stage import ReadLabels
 from imagegram.indexes.format import IndexShard
+from imagegram.indexes.labels import Labels
 from imagegram.layout import TokenLayout
 from imagegram.store.manifest import Artifact
 from imagegram.tools import gc

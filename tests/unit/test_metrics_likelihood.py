@@ -14,12 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagegram.errors import ConfigError, UnsupportedError
-from imagegram.generators.ngram.reference import matching_classes
 from imagegram.generators.ngram.trace import empty_trace
 from imagegram.layout import TokenLayout
 from imagegram.metrics.likelihood import LikelihoodMetric, absent_token, interpolate, pack_pairs
 from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
-from imagegram.samplers.categorical import MATCHING, CategoricalSampler
+from imagegram.samplers.categorical import MATCHING, CategoricalSampler, matching_classes
 from tests.generation import fit
 from tests.image_sets import LAYOUT, MemoryImages, MemoryReference, MemoryTokens, random_tokens
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from imagegram.errors import UnsupportedError
-from imagegram.generators.ngram.conditions import ANY, Labels, refuse_conditions
+from imagegram.generators.ngram.conditions import refuse_conditions
 from imagegram.generators.ngram.reference import Candidates, Place, StreamCorpus
 from imagegram.indexes import Index
+from imagegram.indexes.labels import ANY, Labels
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Sampler
 from imagegram.records import EOS_TOKEN_ID

@@ -7,6 +7,7 @@ share nothing but read-only maps, and each worker has its own scratch memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -14,10 +15,16 @@ from numba.extending import register_jitable
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
+from imagegram.indexes.format import IndexShard
 from imagegram.indexes.kernels.search import Int
+from imagegram.layout import TokenLayout
+from imagegram.protocols import Sampler
+from imagegram.records import TOKEN_BYTES
 from imagegram.samplers import categorical
+from imagegram.samplers.categorical import matching_classes
 
 _VOCABULARY: Final = 65536
+_NO_STARTS: Final = np.empty(0, dtype=np.int64)
 
 #: What the functions below call, which compiled code would not know otherwise.
 _PARTS: Final = (
@@ -111,6 +118,42 @@ class Work(NamedTuple):
     longest: NDArray[np.int64]
     stamps: NDArray[np.int64]
     clock: NDArray[np.int64]
+
+
+def find_documents(shards: Sequence[IndexShard]) -> Documents:
+    """Where the documents of shards begin."""
+    uneven = [shard.document_length is None for shard in shards]
+    starts = [
+        np.asarray(shard.offsets).astype(np.int64) // TOKEN_BYTES if differs else _NO_STARTS
+        for shard, differs in zip(shards, uneven, strict=True)
+    ]
+    sizes = np.array([len(at) for at in starts], dtype=np.int64)
+    return Documents(
+        stride=np.array([(s.document_length or -1) + 1 for s in shards], dtype=np.int64),
+        first_start=np.cumsum(sizes) - sizes,
+        starts=np.concatenate(starts),
+    )
+
+
+def make_knobs(
+    shards: Sequence[IndexShard], sampler: Sampler, layout: TokenLayout, *, aligned: bool
+) -> Knobs:
+    """The sampler as numbers, for tables that are ``aligned`` or not."""
+    needed = min(sampler.min_count, sum(shard.num_documents for shard in shards))
+    return Knobs(
+        temperature=float(sampler.temperature),
+        top_k=sampler.top_k or 0,
+        top_p=float(sampler.top_p),
+        min_p=float(sampler.min_p),
+        needed=needed,
+        # Aligned places are one a document, and one place is one document.
+        count_documents=sampler.count_documents and not aligned and needed > 1,
+        filtered=sampler.matching != "free" and not aligned,
+        shifts=sampler.matching != "level",
+        aligned=aligned,
+        limits=sampler.max_context_per_position(layout),
+        classes=matching_classes(sampler.matching, layout),
+    )
 
 
 def make_work(num_shards: int, num_documents: int) -> Work:

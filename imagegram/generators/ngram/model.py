@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
-from imagegram.generators.ngram.conditions import Labels, divisor_of, is_conditioned
+from imagegram.generators.ngram.conditions import divisor_of, is_conditioned
 from imagegram.generators.ngram.reference import (
     Lookup,
     ReferenceLookup,
@@ -28,6 +28,7 @@ from imagegram.generators.ngram.reference import (
 )
 from imagegram.generators.ngram.trace import check_rows
 from imagegram.indexes.build.sort import SHARD_TOKENS, check_shard_tokens
+from imagegram.indexes.labels import Labels
 from imagegram.indexes.open import ENGINES
 from imagegram.layout import TokenLayout
 from imagegram.protocols import FittedGenerator, Sampler

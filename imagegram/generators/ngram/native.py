@@ -1,26 +1,28 @@
 """Runs the compiled generators over many images, on threads.
 
-Threads and not processes: kernels release Python's lock, and the memory maps are shared as they
-are. A block of images is one job; which thread takes it changes nothing.
-
 An index of one shard with side files (``indexes/order.py``) is walked; everything else is searched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from queue import SimpleQueue
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.generators.ngram.blocks import Write, lend, write_blocks
 from imagegram.generators.ngram.conditions import is_conditioned
-from imagegram.generators.ngram.kernels import Documents, Knobs, Rows, make_work
-from imagegram.generators.ngram.reference import matching_classes
+from imagegram.generators.ngram.kernels import (
+    Documents,
+    Knobs,
+    Rows,
+    find_documents,
+    make_knobs,
+    make_work,
+)
 from imagegram.generators.ngram.search.intervals import write_row
 from imagegram.generators.ngram.search.memo import FREQUENT, MAX_ENTRIES, make_memo
 from imagegram.generators.ngram.trace import empty_trace
@@ -33,15 +35,13 @@ from imagegram.indexes.kernels.search import ShardViews, shard_views
 from imagegram.indexes.order import Order
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Sampler
-from imagegram.records import TOKEN_BYTES, Tokens, Trace
+from imagegram.records import Tokens, Trace
+from imagegram.samplers.categorical import matching_classes
 
-_NO_STARTS: Final = np.empty(0, dtype=np.int64)
 #: Images that a thread takes through each step together: enough for their misses to overlap.
 BLOCK: Final = 32
 #: Side files tell shorter contexts from longer ones below this.
 _LONGEST: Final = 65535
-
-Write = Callable[[int, int], None]
 
 
 def wanted_order(sampler: Sampler, num_shards: int) -> str | None:
@@ -182,68 +182,3 @@ def over_aligned(views: ShardViews, orders: Sequence[Order]) -> ShardViews:
     """Views whose tables are those of aligned orders."""
     tables = [order.table.ctypes.data for order in orders]
     return views._replace(table_address=np.array(tables, dtype=np.uint64))
-
-
-def find_documents(shards: Sequence[IndexShard]) -> Documents:
-    """Where the documents of shards begin."""
-    uneven = [shard.document_length is None for shard in shards]
-    starts = [
-        np.asarray(shard.offsets).astype(np.int64) // TOKEN_BYTES if differs else _NO_STARTS
-        for shard, differs in zip(shards, uneven, strict=True)
-    ]
-    sizes = np.array([len(at) for at in starts], dtype=np.int64)
-    return Documents(
-        stride=np.array([(s.document_length or -1) + 1 for s in shards], dtype=np.int64),
-        first_start=np.cumsum(sizes) - sizes,
-        starts=np.concatenate(starts),
-    )
-
-
-def make_knobs(
-    shards: Sequence[IndexShard], sampler: Sampler, layout: TokenLayout, *, aligned: bool
-) -> Knobs:
-    """The sampler as numbers, for tables that are ``aligned`` or not."""
-    needed = min(sampler.min_count, sum(shard.num_documents for shard in shards))
-    return Knobs(
-        temperature=float(sampler.temperature),
-        top_k=sampler.top_k or 0,
-        top_p=float(sampler.top_p),
-        min_p=float(sampler.min_p),
-        needed=needed,
-        # Aligned places are one a document, and one place is one document.
-        count_documents=sampler.count_documents and not aligned and needed > 1,
-        filtered=sampler.matching != "free" and not aligned,
-        shifts=sampler.matching != "level",
-        aligned=aligned,
-        limits=sampler.max_context_per_position(layout),
-        classes=matching_classes(sampler.matching, layout),
-    )
-
-
-def write_blocks(
-    write: Write, count: int, block: int, threads: int, advance: Callable[[int], None]
-) -> None:
-    """Write ``count`` images in blocks on threads; ``advance`` hears of the images done."""
-    starts = range(0, count, block)
-    sizes = [min(block, count - start) for start in starts]
-    with ThreadPoolExecutor(threads) as pool:
-        for size, _ in zip(sizes, pool.map(write, starts, sizes), strict=True):
-            advance(size)
-
-
-def lend(
-    scratches: list[tuple[Any, ...]], write: Callable[[tuple[Any, ...], int, int], None]
-) -> Write:
-    """``write`` with scratch memory that no other thread uses meanwhile."""
-    idle: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
-    for scratch in scratches:
-        idle.put(scratch)
-
-    def lent(start: int, size: int) -> None:
-        scratch = idle.get()
-        try:
-            write(scratch, start, size)
-        finally:  # else the other images would wait for it
-            idle.put(scratch)
-
-    return lent

@@ -38,12 +38,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import UnsupportedError
-from imagegram.generators.ngram.conditions import ANY, Labels, row_labels
+from imagegram.generators.ngram.conditions import row_labels
 from imagegram.generators.ngram.trace import empty_trace
+from imagegram.indexes.labels import ANY, Labels
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Sampler
 from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
-from imagegram.samplers.categorical import distribution, draw, entropy_bits
+from imagegram.samplers.categorical import distribution, draw, entropy_bits, matching_classes
 from imagegram.seeding import uniforms
 
 
@@ -241,17 +242,6 @@ class ReferenceLookup:
 def _tokens_at(stream: Tokens, index: NDArray[np.int64]) -> NDArray[np.int64]:
     """Tokens of the stream; -1 before its beginning."""
     return np.where(index >= 0, np.asarray(stream)[np.maximum(index, 0)].astype(np.int64), -1)
-
-
-def matching_classes(matching: str, layout: TokenLayout) -> NDArray[np.int32]:
-    """(T,) class of every position; candidates must be of the class of the new token."""
-    if matching == "channel":
-        return layout.channel
-    if matching == "level":
-        return layout.level
-    if matching == "position":
-        return np.arange(layout.num_tokens, dtype=np.int32)
-    return np.zeros(layout.num_tokens, dtype=np.int32)
 
 
 def require_aligned(lengths: Sequence[int | None], sampler: Sampler, layout: TokenLayout) -> None:

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from imagegram.errors import IndexFormatError
-from imagegram.generators.ngram.conditions import ANY, Labels
 from imagegram.indexes.format import REBUILD, IndexShard
+from imagegram.indexes.labels import ANY, Labels
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context
 

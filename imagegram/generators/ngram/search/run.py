@@ -14,26 +14,28 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.generators.ngram.conditions import ANY, Labels, row_labels
-from imagegram.generators.ngram.kernels import Documents, Rows, make_work
-from imagegram.generators.ngram.native import (
+from imagegram.generators.ngram.blocks import lend, write_blocks
+from imagegram.generators.ngram.conditions import row_labels
+from imagegram.generators.ngram.kernels import (
+    Documents,
+    Rows,
     find_documents,
-    lend,
     make_knobs,
-    over_aligned,
-    write_blocks,
+    make_work,
 )
-from imagegram.generators.ngram.reference import matching_classes
+from imagegram.generators.ngram.native import over_aligned
 from imagegram.generators.ngram.search.few import Rules, make_few
 from imagegram.generators.ngram.search.kernel import write_row
 from imagegram.generators.ngram.search.memo import FREQUENT, MAX_ENTRIES, make_memo
 from imagegram.generators.ngram.trace import empty_trace
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.kernels.search import ShardViews, shard_views
+from imagegram.indexes.labels import ANY, Labels
 from imagegram.indexes.order import Order
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Sampler
 from imagegram.records import Tokens, Trace
+from imagegram.samplers.categorical import matching_classes
 
 #: A search costs about as much as a look at so many places.
 MANY: Final = 32
