@@ -29,6 +29,7 @@ ROOMS = (
     "loggers",
     "schema",
     "images",
+    "texts",
     "corpora",
     "models",
     "samplers",

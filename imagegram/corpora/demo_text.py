@@ -1,0 +1,186 @@
+"""DemoTextCorpus: the prose of docstrings of packages that pip installed, a document a module.
+
+    python -m imagegram.run corpus=demo_text tokenizer=bpe
+
+Written on first use as JSON lines, without a network: the sources are parsed, never imported. The
+text follows the installed versions, which are part of the folder's name; what a run computes
+follows the text itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Final
+
+from imagegram.corpora.docstrings import paragraphs
+from imagegram.corpora.jsonl import JsonlShard
+from imagegram.errors import ConfigError, CorpusError, MissingDependencyError, did_you_mean
+from imagegram.store.fingerprint import NOT_IDENTITY, digest
+
+#: Import name -> name on PyPI.
+PACKAGES: Final = {
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "skimage": "scikit-image",
+    "sympy": "sympy",
+    "networkx": "networkx",
+    "torch": "torch",
+}
+#: Folders of a package that hold no documentation of it.
+_SKIPPED: Final = ("tests", "testing", "_vendor", "externals", "vendored")
+#: Less prose in a module is no document.
+_MIN_CHARACTERS: Final = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoTextCorpus:
+    """Documentation of installed packages.
+
+    Attributes:
+        name: what tables and reports call it.
+        path: folder that the JSON lines are written below.
+        packages: import names, of those in ``PACKAGES``; a paragraph that several have counts once.
+        documents_per_shard: documents of one shard.
+        num_shards: only the first N shards; None: all.
+        holdout_fraction: share of clusters of near-duplicates to hold out.
+        near_duplicate_similarity: share of common phrases, 0 ... 1, from which on two documents
+            are near-duplicates.
+        max_failed_fraction: share of unreadable documents in a shard above which its tokenization
+            fails.
+        hash_cache: folder that remembers content hashes; None: hash at every run.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    name: str = field(default="demo_text", metadata=NOT_IDENTITY)
+    path: str = field(default="outputs/corpora", metadata=NOT_IDENTITY)
+    packages: tuple[str, ...] = ("numpy", "scipy", "sklearn", "skimage", "sympy", "networkx")
+    documents_per_shard: int = 250
+    num_shards: int | None = None
+    holdout_fraction: float = 0.1
+    near_duplicate_similarity: float = 0.8
+    max_failed_fraction: float = 0.05
+    hash_cache: str | None = field(default=None, metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        """Accept a YAML list and check the values."""
+        object.__setattr__(self, "packages", tuple(self.packages))
+        for package in self.packages:
+            if package not in PACKAGES:
+                raise ConfigError(
+                    f"corpus.packages: {package!r}; {did_you_mean(package, PACKAGES)}"
+                )
+        if not self.packages:
+            raise ConfigError("corpus.packages is empty; type for example corpus.packages=[numpy]")
+        for name in ("documents_per_shard", "num_shards"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(
+                    f"corpus.{name} must be at least 1, got {value}; type corpus.{name}=NUMBER"
+                )
+
+    @property
+    def folder(self) -> Path:
+        """Where the documents of these packages, in these versions, lie."""
+        versions = {package: _version(package) for package in self.packages}
+        return Path(self.path) / f"demo_text-{digest([self.VERSION, self._size, versions])}"
+
+    @property
+    def _size(self) -> int:
+        return self.documents_per_shard
+
+    @property
+    def shards(self) -> tuple[JsonlShard, ...]:
+        """The documents, written first where they are missing.
+
+        Raises:
+            CorpusError: when they cannot be written.
+            MissingDependencyError: when a package is not installed.
+        """
+        folder = self.folder
+        if not folder.is_dir():
+            self._write(folder)
+        paths = sorted(folder.glob("*.jsonl"))[: self.num_shards]
+        return tuple(
+            JsonlShard(name=path.stem, path=path, hash_cache=self.hash_cache) for path in paths
+        )
+
+    @property
+    def holdout_shards(self) -> tuple[JsonlShard, ...]:
+        """None: documents are held out by content hash."""
+        return ()
+
+    def _write(self, folder: Path) -> None:
+        """Write all shards, or none: the folder appears when they are complete."""
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        try:
+            partial.mkdir(parents=True, exist_ok=True)
+            # Modules of all packages in every shard, in an order that installs agree on.
+            documents = sorted(
+                self._documents(), key=lambda one: hashlib.sha256(one[0].encode()).digest()
+            )
+            for start in range(0, len(documents), self._size):
+                lines = [
+                    json.dumps({"key": key, "text": text}, ensure_ascii=False) + "\n"
+                    for key, text in documents[start : start + self._size]
+                ]
+                path = partial / f"{start // self._size:05d}.jsonl"
+                path.write_text("".join(lines), encoding="utf-8", newline="\n")
+            if not folder.is_dir():  # another process wrote the same
+                partial.rename(folder)
+        except OSError as error:
+            if folder.is_dir():
+                return
+            raise CorpusError(
+                f"corpus {self.name} could not be written to {folder.absolute()}: "
+                f"{error.strerror or error}; give another folder with paths.outputs=FOLDER"
+            ) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _documents(self) -> Iterator[tuple[str, str]]:
+        """Key and text of every module with enough prose."""
+        seen: set[str] = set()
+        for package in self.packages:
+            root = _root(package)
+            for path in sorted(root.rglob("*.py")):
+                parts = path.relative_to(root).parts
+                if any(part in _SKIPPED for part in parts):
+                    continue
+                try:
+                    found = list(dict.fromkeys(paragraphs(path.read_bytes())))
+                except (SyntaxError, ValueError):  # of another Python: no module here
+                    continue
+                fresh = [paragraph for paragraph in found if paragraph not in seen]
+                seen.update(fresh)
+                text = "\n\n".join(fresh)
+                if len(text) >= _MIN_CHARACTERS:
+                    yield ".".join((package, *parts)).removesuffix(".py"), text
+
+
+def _root(package: str) -> Path:
+    spec = importlib.util.find_spec(package)  # finds the folder without importing the package
+    if spec is None or spec.origin is None:
+        raise MissingDependencyError(
+            f"corpus=demo_text reads the documentation of {PACKAGES[package]}, which is not "
+            f"installed; type: pip install {PACKAGES[package]}, or name the packages that are: "
+            "corpus.packages=[numpy]"
+        )
+    return Path(spec.origin).parent
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(PACKAGES[package])
+    except importlib.metadata.PackageNotFoundError:
+        _ = _root(package)  # raises for what is not there at all
+        return "unknown"

@@ -1,0 +1,118 @@
+"""JsonlShard: documents of text as JSON lines, read with its own accounting of what is damaged.
+
+One object a line, its text under ``text``; ``key`` or ``id`` names it, else the number of its line.
+What else the object holds becomes its metadata. Every line is a record or a record with the reason
+of its failure, and every document can be read again by the offset of its line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imagegram.errors import CorpusError
+from imagegram.records import Locator, Record
+from imagegram.store.hashing import (
+    changed_while_read,
+    file_stamp,
+    recalled_sha256,
+    remembered_sha256,
+)
+from imagegram.store.manifest import file_sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonlShard:
+    """A shard over the lines of one file.
+
+    Attributes:
+        name: unique in its corpus.
+        path: the file.
+        hash_cache: folder that remembers content hashes; None: hash at every call.
+    """
+
+    name: str
+    path: Path
+    hash_cache: str | None = None
+
+    def identity(self) -> str:
+        """sha256 over the bytes of the file."""
+        return remembered_sha256(
+            what=self.path,
+            key=str(self.path.absolute()),
+            stamp=lambda: file_stamp(self.path),
+            compute=lambda: file_sha256(self.path),
+            memory=self.hash_cache,
+        )
+
+    def known_identity(self) -> str | None:
+        """The identity, if it is remembered; the file is not read."""
+        return recalled_sha256(
+            key=str(self.path.absolute()),
+            stamp=lambda: file_stamp(self.path),
+            memory=self.hash_cache,
+        )
+
+    def __len__(self) -> int:
+        """Lines, damaged ones included."""
+        with self.path.open("rb") as lines:
+            return sum(1 for _ in lines)
+
+    def __iter__(self) -> Iterator[Record]:
+        """One record a line; failures: ``malformed_json``, ``no_text``, ``duplicate_key``.
+
+        Raises:
+            CorpusError: when the file changes meanwhile.
+        """
+        stamp = file_stamp(self.path)
+        offset, seen = 0, set()
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines):
+                locator = Locator(member=self.path.name, offset=offset, size=len(line))
+                record = _record(line, number, locator)
+                if record.failure is None and record.key in seen:
+                    record = Record(key=record.key, locator=locator, failure="duplicate_key")
+                seen.add(record.key)
+                yield record
+                offset += len(line)
+        if file_stamp(self.path) != stamp:
+            raise changed_while_read(self.path)
+
+    def read(self, locator: Locator) -> bytes:
+        """The text of one document, as UTF-8.
+
+        Raises:
+            CorpusError: when the file is gone, or another line stands there.
+        """
+        try:
+            with self.path.open("rb") as stream:
+                stream.seek(locator.offset)
+                record = _record(stream.read(locator.size), 0, locator)
+        except FileNotFoundError:
+            raise CorpusError(
+                f"{self.path} is gone, so its documents cannot be shown; put the file back"
+            ) from None
+        if record.failure is not None:
+            raise changed_while_read(self.path)
+        return record.data
+
+
+def _record(line: bytes, number: int, locator: Locator) -> Record:
+    nameless = f"line {number + 1}"
+    try:
+        values = json.loads(line, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return Record(key=nameless, locator=locator, failure="malformed_json")
+    text = values.get("text") if isinstance(values, dict) else None
+    if not isinstance(text, str):
+        return Record(key=nameless, locator=locator, failure="no_text")
+    key = str(values.get("key", values.get("id", nameless)))
+    info: dict[str, Any] = {
+        name: value for name, value in values.items() if name not in ("text", "key", "id")
+    }
+    # Half a character of UTF-16, which JSON can write, is refused by whoever reads the text.
+    data = text.encode("utf-8", "surrogatepass")
+    return Record(key=key, locator=locator, data=data, info=info or None)

@@ -1,0 +1,1 @@
+"""The text modality: reading, near-duplicates, samples as JSON lines, highlighted sources."""

@@ -1,0 +1,139 @@
+"""Corpora of documents: JSON lines, docstrings of installed packages."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from imagegram.corpora.demo_text import DemoTextCorpus
+from imagegram.corpora.docstrings import paragraphs
+from imagegram.corpora.jsonl import JsonlShard
+from imagegram.errors import ConfigError, CorpusError, MissingDependencyError
+
+LINES = [
+    b'{"key": "a", "text": "first", "year": 1999, "score": NaN}',
+    b'{"text": "two\\nlines", "id": 7}',
+    b'{"text": "cut',
+    b'["no object"]',
+    b'{"body": "another field"}',
+    b'{"text": 5}',
+    b'{"key": "a", "text": "again"}',
+    '{"text": "h\u00e9 \\u2028 \\ud83d"}'.encode(),
+    b"",
+]
+
+
+def test_every_line_is_a_record_or_has_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / "documents.jsonl"
+    path.write_bytes(b"\n".join(LINES) + b"\n")
+    shard = JsonlShard(name="0", path=path)
+    records = list(shard)
+    assert len(shard) == len(records) == len(LINES)
+    assert [record.failure for record in records] == [
+        *(None, None, "malformed_json", "no_text", "no_text", "no_text", "duplicate_key"),
+        *(None, "malformed_json"),
+    ]
+    assert [record.key for record in records[:3]] == ["a", "7", "line 3"]
+    assert records[0].info == {"year": 1999, "score": None}
+    assert records[1].data == b"two\nlines"
+    for record in records:
+        if record.failure is None:
+            assert shard.read(record.locator) == record.data
+    with pytest.raises(CorpusError, match="changed"):
+        shard.read(records[2].locator)
+
+
+def test_identity_is_content(tmp_path: Path) -> None:
+    shards = []
+    for name in ("a", "b"):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_bytes(LINES[0])
+        shards.append(JsonlShard(name=name, path=path))
+    assert shards[0].identity() == shards[1].identity()
+    shards[1].path.write_bytes(LINES[1])
+    assert shards[0].identity() != shards[1].identity()
+
+
+SOURCE = '''
+"""A module about circles, which are the sets of all points at one distance from a centre.
+
+Notes
+-----
+- lists are no prose, although they may be as long as a sentence is, and end like one.
+
+=====  =======================================================================
+table  neither are tables, with words or without, as everybody knows by now.
+=====  =======================================================================
+"""
+if True:
+    class Circle:
+        """Area and circumference, computed as in :func:`~shapes.area` and `Ring <ring>` [1]_ by
+        a formula that is older than the language it is written in::
+
+            area = pi * radius ** 2
+        """
+        async def area(self):
+            r"""Short."""
+            def inner():
+                """A function within a function may have something to say as well, so it may."""
+'''
+
+
+def test_sentences_are_kept_and_everything_else_is_not() -> None:
+    assert list(paragraphs(SOURCE)) == [
+        "A module about circles, which are the sets of all points at one distance from a centre.",
+        "Area and circumference, computed as in shapes.area and Ring by a formula that is older "
+        "than the language it is written in:",
+        "A function within a function may have something to say as well, so it may.",
+    ]
+
+
+def test_documents_of_a_package_are_written_once_and_nothing_is_imported(tmp_path: Path) -> None:
+    corpus = DemoTextCorpus(path=str(tmp_path), packages=("skimage",), documents_per_shard=40)
+    shards = corpus.shards
+    records = [record for shard in shards for record in shard]
+    assert [len(shard) for shard in shards[:-1]] == [40] * (len(shards) - 1)
+    assert len({record.key for record in records}) == len(records) > 40
+    written = [block for record in records for block in record.data.decode().split("\n\n")]
+    assert len(set(written)) == len(written)
+    before = [shard.path.stat().st_mtime_ns for shard in shards]
+    assert [shard.path.stat().st_mtime_ns for shard in corpus.shards] == before
+    first = DemoTextCorpus(
+        path=str(tmp_path), packages=("skimage",), documents_per_shard=40, num_shards=1
+    )
+    assert [shard.identity() for shard in first.shards] == [shards[0].identity()]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_paragraphs_of_two_packages_count_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    sentences = [
+        f"Sentence number {n} of a text that is long enough to be kept, and ends." for n in range(9)
+    ]
+    for name, some in (("numpy", sentences[:7]), ("scipy", sentences[2:])):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text('"""' + "\n\n".join(some) + '"""')
+        (tmp_path / name / "broken.py").write_text("def (:")
+    corpus = DemoTextCorpus(path=str(tmp_path / "out"), packages=("numpy", "scipy"))
+    (shard,) = corpus.shards
+    texts = {record.key: record.data.decode() for record in shard}
+    assert texts == {"numpy.__init__": "\n\n".join(sentences[:7])}  # too little is left of scipy
+    assert json.loads(shard.path.read_text())["key"] == "numpy.__init__"
+
+
+def test_what_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'sympy'"):
+        DemoTextCorpus(packages=("simpy",))
+    with pytest.raises(ConfigError, match="is empty"):
+        DemoTextCorpus(packages=())
+    with pytest.raises(ConfigError, match="documents_per_shard"):
+        DemoTextCorpus(documents_per_shard=0)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="pip install scikit-image"):
+        _ = DemoTextCorpus(path=str(tmp_path), packages=("skimage",)).shards
