@@ -30,7 +30,7 @@ class Experiment:
         planted: image sets whose copying is known, measured beside them.
         seed: 0 ... 2**64 - 1.
         output_size: side of decoded images in pixels; None: the tokenizer's finest level.
-        stages: which of the four to run.
+        stages: which groups of stages to run.
         callbacks: hooks around the stages.
     """
 
@@ -46,6 +46,16 @@ class Experiment:
     stages: tuple[str, ...]
     callbacks: tuple[Callback, ...]
     train_corpus: Corpus | None = None
+
+    def ends_before(self, group: str) -> bool:
+        """Whether a group of stages comes after the last one that is asked for.
+
+        Raises:
+            ConfigError: for a group that the flow does not have.
+        """
+        if group not in STAGES:
+            raise ConfigError(f"a stage says group {group!r}; {did_you_mean(group, STAGES)}")
+        return STAGES.index(group) > max(map(STAGES.index, self.stages))
 
 
 def build(cfg: DictConfig) -> Experiment:

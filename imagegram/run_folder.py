@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -43,19 +43,6 @@ from imagegram.store.parts import link_or_copy
 from imagegram.store.stage import Stage
 
 T = TypeVar("T")
-
-#: Which of the four stages an artifact belongs to.
-STAGE_OF_KIND: Final = {
-    "split": "tokenize",
-    "weights": "tokenize",
-    "tokenizer": "tokenize",
-    "tokens": "tokenize",
-    "index": "index",
-    "samples": "generate",
-    "replay": "evaluate",
-    "images": "evaluate",
-    "evaluation": "evaluate",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +85,6 @@ class Run:
         self.console = Console(stderr=True, highlight=False)
         self._jsonl = JsonlLogger(folder / "metrics.jsonl")
         self._progress = RichProgress() if cfg.runtime.progress else SilentProgress()
-        self._last_stage = max(STAGES.index(stage) for stage in exp.stages)
         self._outputs = Path(cfg.paths.outputs).absolute()
         self.context = RunContext(
             store=ArtifactStore(root=self._outputs / "artifacts"),
@@ -148,8 +134,8 @@ class Run:
         Raises:
             ImagegramError: when the stage was left out of ``stages`` and is not cached.
         """
-        group = STAGE_OF_KIND[stage.kind]
-        if STAGES.index(group) > self._last_stage:
+        group = stage.group
+        if self.exp.ends_before(group):
             raise _EnoughStagesError
         for callback in self.exp.callbacks:
             callback.on_stage_start(self, name)

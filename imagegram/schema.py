@@ -21,7 +21,8 @@ from omegaconf import MISSING, OmegaConf
 from imagegram.errors import ConfigError, did_you_mean
 
 CONF: Final = Path(__file__).resolve().parents[1] / "conf"
-STAGES: Final = ("tokenize", "index", "generate", "evaluate")
+#: Groups of stages, in the order of the flow.
+STAGES: Final = ("tokenize", "index", "fit", "generate", "evaluate")
 _TARGET: Final = re.compile(r"^_target_: (imagegram\.[\w.]+)$", re.MULTILINE)
 _SCALARS: Final = (int, float, bool, str)
 

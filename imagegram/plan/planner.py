@@ -27,8 +27,6 @@ from imagegram.plan.forecast import Forecast, StageForecast
 from imagegram.plan.rates import Rates
 from imagegram.protocols import Corpus
 from imagegram.report.pairs import FindPairs
-from imagegram.run_folder import STAGE_OF_KIND
-from imagegram.schema import STAGES
 from imagegram.stages.evaluate import Evaluate
 from imagegram.stages.prefix import Prefix
 from imagegram.stages.tokenize import Tokenize
@@ -156,13 +154,12 @@ class Planner:
     def __init__(self, exp: Experiment, at: Surroundings) -> None:
         self.stages: list[StageForecast] = []
         self._at = at
-        self._tokenizer = exp.tokenizer
+        self._exp = exp
         self._engine = getattr(exp.generator, "engine", None)
-        self._last_stage = max(STAGES.index(stage) for stage in exp.stages)
 
     def __call__(self, name: str, stage: Stage[Any]) -> Any:
         """Foresee one stage; returns what stands for its handle."""
-        if STAGES.index(STAGE_OF_KIND[stage.kind]) > self._last_stage:
+        if self._exp.ends_before(stage.group):
             raise _EndOfPlanError
         if (artifact := self._at.find(stage)) is not None:
             self._record(name, artifact, _found(stage, artifact))
@@ -200,7 +197,7 @@ class Planner:
 
     def adopt(self, exp: Experiment) -> None:
         """Go on with the tokenizer that was fitted."""
-        self._tokenizer = exp.tokenizer
+        self._exp = exp
 
     def config(self, values: Any) -> None:
         """Nothing is logged."""
@@ -214,7 +211,7 @@ class Planner:
     def report(self, scores: Any, *, generated: Any, tokens: Any) -> None:
         """Foresee the run folder."""
         pairs = FindPairs(
-            evaluation=scores, generated=generated, tokens=tokens, tokenizer=self._tokenizer
+            evaluation=scores, generated=generated, tokens=tokens, tokenizer=self._exp.tokenizer
         )
         self._record("report", None, evaluation.report_cost(pairs, self._at))
 

@@ -60,6 +60,7 @@ class FindPairs:
     """
 
     kind: ClassVar[str] = "pairs"
+    group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
     evaluation: Evaluation
     generated: ImageSet

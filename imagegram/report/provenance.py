@@ -100,6 +100,7 @@ class TraceProvenance:
     """
 
     kind: ClassVar[str] = "provenance"
+    group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
     PARTS: ClassVar[tuple[type, ...]] = (Cluster,)
     pairs: PairList

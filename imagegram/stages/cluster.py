@@ -45,6 +45,7 @@ class Cluster:
     """
 
     kind: ClassVar[str] = "clusters"
+    group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
     documents: Documents
     near_duplicate_rms: float

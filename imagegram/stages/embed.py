@@ -55,6 +55,7 @@ class Embed:
     """
 
     kind: ClassVar[str] = "features"
+    group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
     encoder: Encoder
     images: ImageSet
@@ -97,6 +98,7 @@ class EmbedReference:
     """
 
     kind: ClassVar[str] = "reference_features"
+    group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
     encoder: Encoder
     tokens: TokenSet

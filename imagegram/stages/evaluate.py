@@ -131,6 +131,7 @@ class Evaluate:
     """
 
     kind: ClassVar[str] = "evaluation"
+    group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 4
     PARTS: ClassVar[tuple[type, ...]] = (Measure,)
     metrics: tuple[Metric, ...]

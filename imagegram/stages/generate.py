@@ -120,6 +120,7 @@ class Generate:
     """
 
     kind: ClassVar[str] = "samples"
+    group: ClassVar[str] = "generate"
     VERSION: ClassVar[int] = 2
     model: FittedGenerator
     sampler: Sampler
@@ -172,6 +173,7 @@ class Replay:
     """
 
     kind: ClassVar[str] = "replay"
+    group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 2
     model: FittedGenerator
     sampler: Sampler
@@ -224,6 +226,7 @@ class Decode:
     """
 
     kind: ClassVar[str] = "images"
+    group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
     documents: DocumentSource
     tokenizer: Tokenizer

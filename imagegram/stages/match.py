@@ -51,6 +51,7 @@ class Match:
     """
 
     kind: ClassVar[str] = "matches"
+    group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
     model: FittedGenerator
     images: ImageSet

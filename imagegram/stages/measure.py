@@ -218,6 +218,7 @@ class Measure:
     """
 
     kind: ClassVar[str] = "measurement"
+    group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
     PARTS: ClassVar[tuple[type, ...]] = (Cluster, Embed, EmbedReference, Match)
     metric: Metric

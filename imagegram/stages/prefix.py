@@ -40,6 +40,7 @@ class PrefixShard:
     """
 
     kind: ClassVar[str] = "token_shard"
+    group: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 1
 
     shard: TokenShard
@@ -83,6 +84,7 @@ class Prefix:
     """
 
     kind: ClassVar[str] = "tokens"
+    group: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 1
     PARTS: ClassVar[tuple[type, ...]] = (PrefixShard,)
 

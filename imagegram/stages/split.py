@@ -44,6 +44,7 @@ class Split:
     """The stage that chooses the held-out images of a corpus."""
 
     kind: ClassVar[str] = "split"
+    group: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 1
 
     corpus: Corpus

@@ -64,6 +64,7 @@ class TokenizeShard:
     """The stage that tokenizes one part of one shard, in one pass and bounded memory."""
 
     kind: ClassVar[str] = "token_shard"
+    group: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 1
 
     images: SplitShard
@@ -281,6 +282,7 @@ class Tokenize:
     """
 
     kind: ClassVar[str] = "tokens"
+    group: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 1
     PARTS: ClassVar[tuple[type, ...]] = (TokenizeShard,)
 

@@ -82,11 +82,13 @@ class Context(Protocol):
 class Stage(Protocol[T_co]):
     """One step of an experiment: a frozen dataclass whose fields are its identity.
 
-    ``kind`` names the folder of its artifacts, ``VERSION`` is bumped when its results change. A
-    stage that makes other stages names their classes in ``PARTS``.
+    ``kind`` names the folder of its artifacts, ``group`` the part of the flow that it belongs to
+    (an entry of ``stages=[...]``); ``VERSION`` is bumped when its results change. A stage that
+    makes other stages names their classes in ``PARTS``.
     """
 
     kind: ClassVar[str]
+    group: ClassVar[str]
     VERSION: ClassVar[int]
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:

@@ -60,6 +60,7 @@ class FetchWeights(Generic[T]):
     """
 
     kind: ClassVar[str] = "weights"
+    group: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 1
 
     repo: str

@@ -45,6 +45,7 @@ class TrainTokenizer:
     """
 
     kind: ClassVar[str] = "tokenizer"
+    group: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 1
     PARTS: ClassVar[tuple[type, ...]] = (Split, PackPixels, TrainSegment)
 

@@ -47,6 +47,7 @@ class PackShard:
     """
 
     kind: ClassVar[str] = "pixel_shard"
+    group: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 1
 
     images: SplitShard
@@ -117,6 +118,7 @@ class PackPixels:
     """
 
     kind: ClassVar[str] = "pixels"
+    group: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 1
     PARTS: ClassVar[tuple[type, ...]] = (PackShard,)
 

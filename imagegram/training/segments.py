@@ -71,6 +71,7 @@ class TrainSegment:
     """
 
     kind: ClassVar[str] = "training_state"
+    group: ClassVar[str] = "fit"
     VERSION: ClassVar[int] = 1
 
     objective: Objective

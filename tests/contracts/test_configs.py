@@ -15,7 +15,6 @@ from hydra.utils import instantiate
 
 from imagegram import schema
 from imagegram.experiment import build
-from imagegram.run_folder import STAGE_OF_KIND
 from imagegram.store.fingerprint import identity
 from tests.conftest import compose
 
@@ -109,10 +108,6 @@ def test_unquoted_braces_get_a_hint(
     result = command("imagegram.run", words)
     assert result.returncode == 1
     assert """'corpus.tars="tars/{00..09}.tar"'""" in result.stderr
-
-
-def test_every_kind_of_artifact_of_the_flow_belongs_to_a_stage() -> None:
-    assert set(STAGE_OF_KIND.values()) == set(schema.STAGES)
 
 
 def test_an_unexpanded_home_gets_a_hint() -> None:

@@ -42,6 +42,7 @@ class Shard:
     """An index shard of documents with metadata."""
 
     kind: ClassVar[str] = "index_shard"
+    group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 1
 
     first: int

@@ -42,6 +42,7 @@ class FakeTokenShard:
     """Writes the files of a token shard; ``claimed`` is what its manifest says it holds."""
 
     kind: ClassVar[str] = "token_shard"
+    group: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 1
 
     rows: tuple[tuple[int, ...], ...]
@@ -60,6 +61,7 @@ class FakeTokenShard:
 @dataclass(frozen=True, kw_only=True)
 class FakeTokens:
     kind: ClassVar[str] = "tokens"
+    group: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 1
 
     parts: tuple[FakeTokenShard, ...]

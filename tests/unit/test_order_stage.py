@@ -26,6 +26,7 @@ class SmallShard:
     """An index shard of a few documents."""
 
     kind: ClassVar[str] = "index_shard"
+    group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 1
 
     rows: tuple[tuple[int, ...], ...]

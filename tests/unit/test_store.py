@@ -35,6 +35,7 @@ class Write:
     """Writes its text; counts how often it ran in a file beside the store."""
 
     kind: ClassVar[str] = "toy"
+    group: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 1
     text: str
     repeat: int = 1
@@ -60,6 +61,7 @@ class Upper:
     """Depends on another artifact."""
 
     kind: ClassVar[str] = "upper"
+    group: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 1
     source: Artifact
 

@@ -164,6 +164,7 @@ def test_parts_share_the_workers(tmp_path: Path) -> None:
     class Part:
         number: int
         kind: ClassVar[str] = "part"
+        group: ClassVar[str] = "tokenize"
         VERSION: ClassVar[int] = 1
 
         def run(self, out: Path, context: Any) -> dict[str, Any]:

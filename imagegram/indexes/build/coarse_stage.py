@@ -35,6 +35,7 @@ class BuildCoarse:
     """
 
     kind: ClassVar[str] = "coarse_index"
+    group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 1
 
     shard: IndexShard

@@ -32,6 +32,7 @@ class ReadLabels:
     """
 
     kind: ClassVar[str] = "labels"
+    group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 1
 
     shard: IndexShard

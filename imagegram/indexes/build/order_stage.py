@@ -28,6 +28,7 @@ class BuildOrder:
     """
 
     kind: ClassVar[str] = "order"
+    group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 1
 
     shard: IndexShard

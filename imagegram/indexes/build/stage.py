@@ -47,6 +47,7 @@ class BuildIndexShard:
     """
 
     kind: ClassVar[str] = "index_shard"
+    group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 2
 
     tokens: tuple[TokenShard, ...]
@@ -112,6 +113,7 @@ class BuildIndex:
     """
 
     kind: ClassVar[str] = "index"
+    group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 2
     PARTS: ClassVar[tuple[type, ...]] = (BuildIndexShard,)
 
