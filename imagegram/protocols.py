@@ -30,6 +30,7 @@ from imagegram.records import (
     NextTokenDist,
     Phrases,
     Record,
+    ScoreInfo,
     Span,
     Tokens,
     Trace,
@@ -332,12 +333,20 @@ class ImageSet(Protocol):
 class Metric(Protocol):
     """A question asked in the same way of generated, held-out, training and planted images.
 
-    A metric that does not look at traces says so with ``READS_TRACE = False``: real images are then
-    measured once, whatever sampler replayed them.
+    ``NEEDS`` says what the metric looks at; where a set or a model cannot give it, the metric is
+    left out, and that is said (``stages/needs.py``):
+
+    * ``ids``, ``images``, ``text`` of the measured set; ``trace.<name>``, an array of its trace.
+      Real images are measured once, whatever sampler replayed them, by metrics without a trace;
+    * ``scores``: a model that tells the probabilities of given tokens;
+    * ``matches`` and ``training_features``: of the training corpus, always there, at a cost.
+
+    ``SCORES`` describes every score that the metric writes.
     """
 
     name: str
-    READS_TRACE: ClassVar[bool]
+    NEEDS: ClassVar[frozenset[str]]
+    SCORES: ClassVar[tuple[ScoreInfo, ...]]
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one image set against the training corpus."""

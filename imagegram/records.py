@@ -5,8 +5,12 @@ Array names carry shape suffixes; the legend is in ``protocols.py``.
 
 from __future__ import annotations
 
+import dataclasses
+import re
+import string
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -223,3 +227,96 @@ class Measurement:
     scalars: dict[str, Measured]
     curves: dict[str, NDArray[np.float64]]
     recipe: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreInfo:
+    """What tables, figures and dashboards know of a score, told by the metric that writes it.
+
+    A part of the name that varies stands in braces, ``kd_{encoder}`` for a word and
+    ``novelty_n{n:d}`` for a number; the words may repeat it: "runs of {n} tokens".
+
+    Attributes:
+        name: of the score.
+        words: what it means, in one or two sentences.
+        unit: ``%`` for shares of 1, with what they are shares of (``% of samples``); else bits,
+            tokens, dB ...; empty for plain numbers.
+        better: the direction that is better at equal values of everything else; None where neither
+            is: the score describes, or is to be as that of held-out items.
+        group: of a table: ``copying``, ``quality`` ...
+        moves_with_n: sets of different sizes are not comparable.
+        rank: place among those of its group that are drawn when nobody chose; 0: not drawn.
+        short: name on dashboards, which stays whatever the encoder is called; empty: none.
+        short_of: what has the short name: the value, its floor, or the value less the floor.
+        needs: of the metric; known once a score is written.
+    """
+
+    name: str
+    words: str = ""
+    unit: str = ""
+    better: Literal["lower", "higher"] | None = None
+    group: str = "other"
+    moves_with_n: bool = False
+    rank: int = 0
+    short: str = ""
+    short_of: Literal["value", "floor", "gap"] = "value"
+    needs: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> ScoreInfo:
+        """Read what :func:`dataclasses.asdict` made, of this version or another."""
+        known = {f.name: stored[f.name] for f in dataclasses.fields(cls) if f.name in stored}
+        return cls(**known | {"needs": tuple(stored.get("needs", ()))})
+
+    @property
+    def is_share(self) -> bool:
+        """Whether values are shares of 1, shown in per cent."""
+        return self.unit.startswith("%")
+
+    @property
+    def reads_trace(self) -> bool:
+        """Whether the score tells of a model's trace and not of what it wrote."""
+        return any(need.startswith("trace.") for need in self.needs)
+
+    def named(self, score: str) -> ScoreInfo | None:
+        """This info with the varying parts of one score filled in; None for another score.
+
+        >>> ScoreInfo(name="n{n:d}", words="Runs of {n} tokens").named("n8").words
+        'Runs of 8 tokens'
+        """
+        kinds = {"d": r"\d+", "": r"\w+"}
+        pattern = "".join(
+            re.escape(text) + (f"(?P<{part}>{kinds[kind or '']})" if part else "")
+            for text, part, kind, _ in string.Formatter().parse(self.name)
+        )
+        found = re.fullmatch(pattern, score)
+        if found is None:
+            return None
+        parts = {part: text.replace("_", " ") for part, text in found.groupdict().items()}
+        return dataclasses.replace(self, name=score, words=self.words.format(**parts))
+
+    def show(self, value: float | None) -> str:
+        """Write a value; a dash where there is none.
+
+        >>> ScoreInfo(name="x", unit="% of samples").show(0.5), ScoreInfo(name="x").show(12345.6)
+        ('50.0 %', '12,345.6')
+        """
+        if value is None:
+            return "—"
+        if self.is_share:
+            percent = 100 * value
+            return f"{percent:.1f} %" if percent == 0 or abs(percent) >= 1 else f"{percent:.2g} %"
+        return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def find_info(infos: Iterable[ScoreInfo], score: str) -> ScoreInfo:
+    """The info of a score; without one it is shown by its name alone, in no direction.
+
+    >>> find_info([ScoreInfo(name="kd_{encoder}", better="lower")], "kd_pixels").better
+    'lower'
+    >>> find_info([], "my_own")
+    ScoreInfo(name='my_own', words='', unit='', better=None, group='other', moves_with_n=False, \
+rank=0, short='', short_of='value', needs=())
+    """
+    found = (info.named(score) for info in infos)
+    return next((info for info in found if info is not None), ScoreInfo(name=score))

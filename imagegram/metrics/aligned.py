@@ -19,7 +19,7 @@ from imagegram.layout import TokenLayout
 from imagegram.metrics.functional import length_counts, length_edges
 from imagegram.metrics.intervals import clopper_pearson, mean_over_images
 from imagegram.protocols import ImageSet, Reference
-from imagegram.records import Measured, Measurement, Tokens
+from imagegram.records import Measured, Measurement, ScoreInfo, Tokens
 
 #: Tokens of images that are laid over the corpus at a time.
 _TOKENS: Final = 1 << 25
@@ -50,7 +50,64 @@ class AlignedMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    READS_TRACE: ClassVar[bool] = False
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "matches"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
+        ScoreInfo(
+            name="near_exact_rate",
+            words="Samples that share nearly all of their tokens, each at its place, with one "
+            "training document. Higher: more copying.",
+            unit="% of samples",
+            better="lower",
+            group="copying",
+        ),
+        ScoreInfo(
+            name="aligned_agreement",
+            words="Tokens equal to those of the training document that agrees best, at the same "
+            "places. Higher: more copying.",
+            unit="% of tokens",
+            better="lower",
+            group="copying",
+        ),
+        ScoreInfo(
+            name="mean_aligned_match",
+            words="Tokens of the longest run up to a token that a training document holds at the "
+            "same places. Longer: more copying.",
+            unit="tokens",
+            better="lower",
+            group="copying",
+        ),
+        ScoreInfo(
+            name="mean_free_match",
+            words="The same run, wherever in a training document. Hardly longer than in place: a "
+            "part was copied; much longer: what is common to many.",
+            unit="tokens",
+            group="copying",
+        ),
+        ScoreInfo(
+            name="copied_prefix_share",
+            words="Share of the longest beginning, coarse tokens first, that is a training "
+            "document's. Higher: its layout was copied.",
+            unit="% of tokens",
+            better="lower",
+            group="copying",
+        ),
+        ScoreInfo(
+            name="copied_through_level{level:d}_rate",
+            words="Samples that are one training document's up to the end of level {level}. "
+            "Higher: more copying.",
+            unit="% of samples",
+            better="lower",
+            group="copying",
+        ),
+        ScoreInfo(
+            name="copied_through_k{k:d}_rate",
+            words="Samples whose prefix of length {k} is a training document's. Higher: more "
+            "copying.",
+            unit="% of samples",
+            better="lower",
+            group="copying",
+        ),
+    )
 
     name: str = "aligned"
     near_exact_share: float = 0.9

@@ -28,7 +28,7 @@ from imagegram.images.grids import grid
 from imagegram.metrics.features import undefined
 from imagegram.metrics.intervals import mean_over_images
 from imagegram.protocols import ImageSet, Reference
-from imagegram.records import Images, Measured, Measurement
+from imagegram.records import Images, Measured, Measurement, ScoreInfo
 
 #: Pixels of a contact sheet: enough to make its header nothing, and few enough for many threads.
 _SHEET_PIXELS: Final = 1 << 20
@@ -82,7 +82,24 @@ class CodecMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    READS_TRACE: ClassVar[bool] = False
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"images"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = tuple(
+        ScoreInfo(
+            name=f"{codec}{kind}_bits_per_dim",
+            words=words.format(codec=codec),
+            unit="bits",
+            group="likelihood",
+        )
+        for kind, words in (
+            (
+                "",
+                "Every sample as a lossless file of its own, format {codec}: what a codec needs "
+                "that knows pictures but not the corpus.",
+            ),
+            ("_sheet", "The same, all samples side by side on contact sheets, format {codec}."),
+        )
+        for codec in CODECS
+    )
 
     name: str = "codecs"
 

@@ -14,7 +14,7 @@ from imagegram.metrics.functional import length_counts, length_edges
 from imagegram.metrics.intervals import clopper_pearson, mean_over_images, quantile_over_images
 from imagegram.metrics.sources import check_candidates, parse_images
 from imagegram.protocols import ImageSet, Reference
-from imagegram.records import Measured, Measurement, Sources
+from imagegram.records import Measured, Measurement, ScoreInfo, Sources
 
 _HIGH_QUANTILE: Final = 0.95
 
@@ -40,7 +40,70 @@ class CopyingMetric:
     """
 
     VERSION: ClassVar[int] = 2
-    READS_TRACE: ClassVar[bool] = False
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "matches"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
+        ScoreInfo(
+            name="exact_copy_rate",
+            words="Samples whose tokens are those of a training document. Higher: more copying.",
+            unit="% of samples",
+            better="lower",
+            group="copying",
+            rank=2,
+            short="exact_copy_rate",
+        ),
+        ScoreInfo(
+            name="largest_source_share",
+            words="Mean share of a sample that one training document explains. Higher: more "
+            "copying.",
+            unit="% of tokens",
+            better="lower",
+            group="copying",
+            rank=1,
+        ),
+        ScoreInfo(
+            name="max_source_share_p95",
+            words="That share at its 95th percentile over the samples: how bad the worst are.",
+            unit="% of tokens",
+            better="lower",
+            group="copying",
+            short="max_source_share_p95",
+        ),
+        ScoreInfo(
+            name="num_phrases",
+            words="Fewest cut-and-paste operations that make a sample of training documents. "
+            "Fewer: more copying.",
+            unit="phrases",
+            better="higher",
+            group="copying",
+        ),
+        ScoreInfo(
+            name="num_effective_sources",
+            words="Training documents that a sample is made of, by entropy. 1 is a copy, a few are "
+            "a collage.",
+            unit="sources",
+            group="copying",
+        ),
+        ScoreInfo(
+            name="mean_copied_span",
+            words="Tokens in the copied phrase that a token lies in. Longer: more copying.",
+            unit="tokens",
+            better="lower",
+            group="copying",
+        ),
+        ScoreInfo(
+            name="source_coverage",
+            words="Training documents that any sample took a phrase from. Low: few are used.",
+            unit="% of sources",
+            group="copying",
+            moves_with_n=True,
+        ),
+        ScoreInfo(
+            name="source_gini",
+            words="How unevenly training documents are used: 0 all alike, 1 a single one.",
+            group="copying",
+            moves_with_n=True,
+        ),
+    )
 
     name: str = "copying"
     max_candidates: int = 64

@@ -17,7 +17,7 @@ from imagegram.errors import ConfigError
 from imagegram.metrics.intervals import clopper_pearson
 from imagegram.metrics.sources import check_candidates, parse_images
 from imagegram.protocols import ImageSet, Reference
-from imagegram.records import Measured, Measurement
+from imagegram.records import Measured, Measurement, ScoreInfo
 
 #: Smallest size of the clusters of each bucket, its name in scores, and in words.
 BUCKETS: Final = (
@@ -51,7 +51,20 @@ class DuplicationMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    READS_TRACE: ClassVar[bool] = False
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "matches"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = tuple(
+        ScoreInfo(
+            name=f"copies_per_{unit}_multiplicity_{label}",
+            words=f"How often pictures that the corpus holds {words} are copied, {counted}",
+            unit="times their share",
+            group="copying",
+        )
+        for unit, counted in (
+            ("image", "by the number of their images. 1: as often as any image."),
+            ("cluster", "near-duplicates counted once. 1: copies in the corpus do not matter."),
+        )
+        for _, label, words in BUCKETS
+    )
 
     name: str = "duplication"
     copied_share: float = 0.5

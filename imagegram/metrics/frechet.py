@@ -15,7 +15,7 @@ from imagegram.metrics.features import compared_features, score_suffix, undefine
 from imagegram.metrics.functional import FrechetPair
 from imagegram.metrics.intervals import check_blocks, delete_block_jackknife
 from imagegram.protocols import Encoder, ImageSet, Reference
-from imagegram.records import Measurement
+from imagegram.records import Measurement, ScoreInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,20 @@ class FrechetMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    READS_TRACE: ClassVar[bool] = False
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"images"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
+        ScoreInfo(
+            name="fd_{encoder}",
+            words="Fréchet distance of {encoder} features to training images, mostly bias where "
+            "images are few. Lower is closer.",
+            better="lower",
+            group="quality",
+            moves_with_n=True,
+            rank=2,
+            short="fd_minus_floor",
+            short_of="gap",
+        ),
+    )
 
     name: str = "frechet"
     encoder: Encoder

@@ -11,7 +11,7 @@ from imagegram.metrics.features import compared_features, score_suffix, undefine
 from imagegram.metrics.functional import kernel_distance
 from imagegram.metrics.intervals import MIN_IMAGES
 from imagegram.protocols import Encoder, ImageSet, Reference
-from imagegram.records import Measured, Measurement
+from imagegram.records import Measured, Measurement, ScoreInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,18 @@ class KernelMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    READS_TRACE: ClassVar[bool] = False
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"images"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
+        ScoreInfo(
+            name="kd_{encoder}",
+            words="Kernel distance of {encoder} features to training images. Lower is closer; "
+            "unbiased.",
+            better="lower",
+            group="quality",
+            rank=1,
+            short="kid",
+        ),
+    )
 
     name: str = "kernel"
     encoder: Encoder

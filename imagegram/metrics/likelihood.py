@@ -36,7 +36,7 @@ from imagegram.layout import TokenLayout
 from imagegram.metrics.features import undefined
 from imagegram.metrics.intervals import mean_over_images
 from imagegram.protocols import ImageSet, Index, Reference
-from imagegram.records import EOS_TOKEN_ID, Measurement, Tokens
+from imagegram.records import EOS_TOKEN_ID, Measurement, ScoreInfo, Tokens
 from imagegram.samplers.categorical import MATCHING, CategoricalSampler, matching_classes
 
 Array = NDArray[np.float64]
@@ -76,7 +76,32 @@ class LikelihoodMetric:
     """
 
     VERSION: ClassVar[int] = 2
-    READS_TRACE: ClassVar[bool] = False
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "scores"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
+        ScoreInfo(
+            name="bits_per_token",
+            words="Code length under a smoothed n-gram of the corpus. Fewer: the corpus foretells "
+            "it.",
+            unit="bits",
+            group="likelihood",
+            rank=2,
+            short="heldout_bits_per_token",
+            short_of="floor",
+        ),
+        ScoreInfo(
+            name="bits_per_dim",
+            words="The same by colour value of the picture; read it beside the lossless files.",
+            unit="bits",
+            group="likelihood",
+            rank=1,
+        ),
+        ScoreInfo(
+            name="bits_per_token_level{level:d}",
+            words="Code length of a token of level {level}.",
+            unit="bits",
+            group="likelihood",
+        ),
+    )
 
     name: str = "likelihood"
     max_context: int = 2
@@ -109,7 +134,8 @@ class LikelihoodMetric:
             "discount": str(self.discount),
             "matching": self.matching,
         }
-        if layout.is_ordered:
+        dims = num_dims(layout, generated)
+        if layout.is_ordered and dims:
             recipe["pixels"] = "x".join(map(str, generated.images.shape[1:]))
         task = reference.progress.start("code lengths", num_images, "images")
         for rows in row_tiles(num_images, max(_TOKENS // layout.num_tokens, 1)):
@@ -128,13 +154,15 @@ class LikelihoodMetric:
             reference.progress.advance(task, len(bits_BT))
         reference.progress.finish(task)
         bits_B = levels_BL.sum(axis=1)
-        values = [bits_B / layout.num_tokens, bits_B / num_dims(layout, generated)]
+        values = [bits_B / layout.num_tokens, bits_B / max(dims, 1)]
         if not layout.is_ordered:  # one level says what all tokens do
             values += list((levels_BL / layout.level_sizes).T)
         scalars = {
             name: mean_over_images(value_B, seed=reference.seed)
             for name, value_B in zip(score_names(layout), values, strict=True)
         }
+        if not dims:
+            scalars["bits_per_dim"] = undefined("these items are no pictures: they have no colours")
         return Measurement(
             scalars=scalars, curves={"code_length": bits_T / num_images}, recipe=recipe
         )
@@ -268,10 +296,14 @@ def absent_token(index: Index) -> int:
 
 
 def num_dims(layout: TokenLayout, images: ImageSet) -> int:
-    """Colour values of one image: of the finest level, or of the pictures without such a level."""
+    """Colour values of one image: of the finest level, or of the pictures without such a level.
+
+    0 where items are no pictures.
+    """
     if layout.num_channels == 3:
         return 3 * layout.heights[-1] * layout.widths[-1]
-    return int(np.prod(images.images.shape[1:]))
+    pictures = getattr(images, "images", None)
+    return 0 if pictures is None else int(np.prod(pictures.shape[1:]))
 
 
 def score_names(layout: TokenLayout) -> list[str]:

@@ -18,7 +18,7 @@ from imagegram.metrics.features import feature_recipe, undefined
 from imagegram.metrics.intervals import check_blocks, clopper_pearson, delete_block_jackknife
 from imagegram.metrics.nearest import nearest_rows
 from imagegram.protocols import Encoder, ImageSet, Reference
-from imagegram.records import Features, Measured, Measurement
+from imagegram.records import Features, Measured, Measurement, ScoreInfo
 
 #: Principal components, cells, and images that a cell must exceed, as published.
 _DIMENSIONS: Final = 64
@@ -46,7 +46,23 @@ class MemorizationMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    READS_TRACE: ClassVar[bool] = False
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"images", "training_features"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
+        ScoreInfo(
+            name="authpct",
+            words="Per cent of samples farther from their nearest training image than that one is "
+            "from its own. Lower: more copying; blind to collages.",
+            unit="per cent",
+            better="higher",
+            group="copying",
+        ),
+        ScoreInfo(
+            name="ct",
+            words="Are samples nearer to training images than held-out ones are? Far below 0: "
+            "copying; far above: farther away.",
+            group="copying",
+        ),
+    )
 
     name: str = "memorization"
     encoder: Encoder

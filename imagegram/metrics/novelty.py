@@ -19,7 +19,7 @@ from imagegram.indexes.base import suffix_lengths
 from imagegram.metrics.functional import novelty_curve
 from imagegram.metrics.intervals import mean_over_images
 from imagegram.protocols import ImageSet, Reference
-from imagegram.records import Measured, Measurement
+from imagegram.records import Measured, Measurement, ScoreInfo
 
 #: Tokens that are looked at at a time.
 _TOKENS: Final = 1 << 22
@@ -39,7 +39,26 @@ class NoveltyMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    READS_TRACE: ClassVar[bool] = False
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "matches"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
+        ScoreInfo(
+            name="novelty_n{n:d}",
+            words="Runs of {n} tokens that no training document holds. Lower repeats the corpus; "
+            "above held-out is noise.",
+            unit="% of runs",
+            better="higher",
+            group="novelty and choice",
+        ),
+        ScoreInfo(
+            name="novelty_auc",
+            words="Mean of the novelty curve. Lower repeats the corpus; above held-out is noise.",
+            unit="% of runs",
+            better="higher",
+            group="novelty and choice",
+            short="novelty_auc_gap",
+            short_of="gap",
+        ),
+    )
 
     name: str = "novelty"
     max_n: int = 64

@@ -11,7 +11,7 @@ from imagegram.executors.tiles import row_tiles
 from imagegram.metrics.functional import length_counts, length_edges
 from imagegram.metrics.intervals import mean_over_images
 from imagegram.protocols import ImageSet, Reference
-from imagegram.records import Measured, Measurement
+from imagegram.records import Measured, Measurement, ScoreInfo
 
 _UNIT_BINS: Final = 32
 #: Tokens that are looked at at a time.
@@ -38,7 +38,53 @@ class OrderMetric:
     """
 
     VERSION: ClassVar[int] = 2
-    READS_TRACE: ClassVar[bool] = True
+    NEEDS: ClassVar[frozenset[str]] = frozenset(
+        f"trace.{name}"
+        for name in (
+            "suffix_len",
+            "num_contexts",
+            "num_distinct",
+            "probability",
+            "entropy",
+            "source_document",
+        )
+    )
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
+        ScoreInfo(
+            name="forced_copy_rate",
+            words="Steps at which the corpus left one single next token. Higher: more copying.",
+            unit="% of steps",
+            better="lower",
+            group="copying",
+            rank=3,
+            short="forced_copy_rate",
+        ),
+        ScoreInfo(
+            name="mean_suffix_len",
+            words="Tokens of context that decided a token. Longer leaves less choice.",
+            unit="tokens",
+            group="novelty and choice",
+        ),
+        ScoreInfo(
+            name="single_context_rate",
+            words="Steps that one place of the corpus decided alone. Higher: more copying.",
+            unit="% of steps",
+            better="lower",
+            group="novelty and choice",
+        ),
+        ScoreInfo(
+            name="impossible_step_rate",
+            words="Tokens that the sampler could not have written; 0 for its own samples.",
+            unit="% of steps",
+            group="novelty and choice",
+        ),
+        ScoreInfo(
+            name="choice_bits_per_image",
+            words="Bits that tell which tokens were drawn. Fewer bits, closer to a replay.",
+            unit="bits",
+            group="novelty and choice",
+        ),
+    )
 
     name: str = "order"
 

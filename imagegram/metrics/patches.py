@@ -21,7 +21,7 @@ from imagegram.metrics.intervals import ratio_over_images
 from imagegram.metrics.nearest_tiles import TileDistances, search_tiles
 from imagegram.metrics.thresholds import NO_CALIBRATION, allowed, never_flags, threshold_of
 from imagegram.protocols import ImageSet, Reference
-from imagegram.records import Images, Measured, Measurement
+from imagegram.records import Images, Measured, Measurement, ScoreInfo
 
 #: Smallest side of a tile that is made from a level's cells: smaller ones look alike by chance.
 _MIN_SIDE: Final = 4
@@ -48,7 +48,56 @@ class PatchMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    READS_TRACE: ClassVar[bool] = False
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"images"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
+        ScoreInfo(
+            name="patch_copy_rate",
+            words="Textured tiles nearer to a training tile at the same place than 99 % of "
+            "held-out ones. Sees collages.",
+            unit="% of tiles",
+            better="lower",
+            group="copying",
+            short="patch_copy_gap",
+            short_of="gap",
+        ),
+        ScoreInfo(
+            name="patch_copy_rate_{size:d}px",
+            words="The same, tiles of {size} pixels only.",
+            unit="% of tiles",
+            better="lower",
+            group="copying",
+        ),
+        ScoreInfo(
+            name="exact_patch_rate",
+            words="Textured tiles of pixels that equal a training tile. Sees collages.",
+            unit="% of tiles",
+            better="lower",
+            group="copying",
+        ),
+        ScoreInfo(
+            name="patch_copy_rate_anywhere",
+            words="Textured tiles nearer to a training tile at any place than 99 % of held-out "
+            "ones. Sees collages.",
+            unit="% of tiles",
+            better="lower",
+            group="copying",
+        ),
+        ScoreInfo(
+            name="patch_copy_rate_anywhere_{size:d}px",
+            words="The same, tiles of {size} pixels only.",
+            unit="% of tiles",
+            better="lower",
+            group="copying",
+        ),
+        ScoreInfo(
+            name="exact_patch_rate_anywhere",
+            words="Textured tiles of pixels that equal a training tile at any place. Sees collages."
+            "Textured tiles of pixels that equal a training tile at any place. Sees collages.",
+            unit="% of tiles",
+            better="lower",
+            group="copying",
+        ),
+    )
 
     name: str = "patches"
     tile_sizes: tuple[int, ...] | None = None

@@ -19,7 +19,7 @@ from imagegram.metrics.hashes import DifferenceHash, nearest_hash
 from imagegram.metrics.nearest import nearest_rows
 from imagegram.metrics.thresholds import calibration_recipe, flagged_rate
 from imagegram.protocols import Encoder, ImageSet, Reference
-from imagegram.records import Features, Measurement
+from imagegram.records import Features, Measurement, ScoreInfo
 
 #: Neighbours and scale of the adaptive distance, as published (Carlini et al. 2023).
 _NEIGHBOURS: Final = 50
@@ -49,7 +49,34 @@ class PerceptualMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    READS_TRACE: ClassVar[bool] = False
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"images", "training_features"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
+        ScoreInfo(
+            name="near_dup_rate_fpr1pct",
+            words="Samples nearer to a training image than 99 % of held-out ones, by difference "
+            "hashes. Blind to collages.",
+            unit="% of samples",
+            better="lower",
+            group="copying",
+            short="near_dup_rate_fpr1pct",
+        ),
+        ScoreInfo(
+            name="near_dup_features_rate_fpr1pct",
+            words="Samples nearer to a training image than 99 % of held-out ones, by features. "
+            "Blind to collages.",
+            unit="% of samples",
+            better="lower",
+            group="copying",
+        ),
+        ScoreInfo(
+            name="carlini_rate_fpr1pct",
+            words="Samples nearer to a training image, compared with 50 neighbours, than 99 % of "
+            "held-out ones. Blind to collages and to what the corpus holds 50 times.",
+            unit="% of samples",
+            better="lower",
+            group="copying",
+        ),
+    )
 
     name: str = "perceptual"
     encoder: Encoder

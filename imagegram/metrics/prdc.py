@@ -16,7 +16,7 @@ from imagegram.metrics.features import compared_features, undefined
 from imagegram.metrics.intervals import check_blocks, delete_block_jackknife
 from imagegram.metrics.manifolds import PRDC, ManifoldPair
 from imagegram.protocols import Encoder, ImageSet, Reference
-from imagegram.records import Measured, Measurement
+from imagegram.records import Measured, Measurement, ScoreInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,41 @@ class PrdcMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    READS_TRACE: ClassVar[bool] = False
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"images"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
+        ScoreInfo(
+            name="precision",
+            words="Samples that lie among training images. Higher is more faithful.",
+            unit="% of samples",
+            better="higher",
+            group="quality",
+            moves_with_n=True,
+        ),
+        ScoreInfo(
+            name="recall",
+            words="Training images that lie among samples. Higher is more diverse.",
+            unit="% of training images",
+            better="higher",
+            group="quality",
+            moves_with_n=True,
+        ),
+        ScoreInfo(
+            name="density",
+            words="How densely training images surround the samples; about 1 for real ones.",
+            better="higher",
+            group="quality",
+            moves_with_n=True,
+        ),
+        ScoreInfo(
+            name="coverage",
+            words="Training images with a sample nearby. Higher is more diverse.",
+            unit="% of training images",
+            better="higher",
+            group="quality",
+            moves_with_n=True,
+            short="coverage",
+        ),
+    )
 
     name: str = "prdc"
     encoder: Encoder

@@ -24,7 +24,7 @@ from imagegram.metrics.intervals import mean_over_images
 from imagegram.metrics.jpeg_budget import best_errors
 from imagegram.metrics.reconstruction import entropy_bits, peak_signal_to_noise, squared_errors
 from imagegram.protocols import ImageSet, Reference
-from imagegram.records import Images, Measured, Measurement, Tokens
+from imagegram.records import Images, Measured, Measurement, ScoreInfo, Tokens
 
 Array = NDArray[np.float64]
 #: Images that are decoded at a time.
@@ -51,7 +51,24 @@ class PrefixMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    READS_TRACE: ClassVar[bool] = False
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "images"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
+        ScoreInfo(
+            name="prefix_psnr_k{k:d}",
+            words="Images decoded from their prefix of length {k} beside their original files. "
+            "Higher is closer.",
+            unit="dB",
+            better="higher",
+            group="tokenizer",
+        ),
+        ScoreInfo(
+            name="prefix_jpeg_psnr_k{k:d}",
+            words="JPEG of as many bits as a prefix of length {k} beside the same originals; its "
+            "headers and tables are not counted.",
+            unit="dB",
+            group="tokenizer",
+        ),
+    )
 
     name: str = "prefix"
     max_images: int = 100

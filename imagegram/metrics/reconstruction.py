@@ -20,7 +20,7 @@ from imagegram.metrics.features import FeaturePair, feature_recipe, score_suffix
 from imagegram.metrics.functional import frechet_distance
 from imagegram.metrics.intervals import clopper_pearson, mean_over_images
 from imagegram.protocols import Encoder, ImageSet, Reference
-from imagegram.records import Features, Images, Measured, Measurement, Tokens
+from imagegram.records import Features, Images, Measured, Measurement, ScoreInfo, Tokens
 
 #: Images that are compared or embedded at a time.
 _IMAGES: Final = 64
@@ -48,7 +48,45 @@ class ReconstructionMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    READS_TRACE: ClassVar[bool] = False
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "images"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
+        ScoreInfo(
+            name="psnr",
+            words="Decoded images beside their original files. Higher is closer; what no sample "
+            "can exceed.",
+            unit="dB",
+            better="higher",
+            group="tokenizer",
+        ),
+        ScoreInfo(
+            name="exact_reconstruction_rate",
+            words="Images that are decoded to their original, byte for byte.",
+            unit="% of images",
+            better="higher",
+            group="tokenizer",
+        ),
+        ScoreInfo(
+            name="rfd_{encoder}",
+            words="Fréchet distance of {encoder} features between decoded images and their "
+            "original files. Lower is closer.",
+            better="lower",
+            group="tokenizer",
+        ),
+        ScoreInfo(
+            name="codebook_usage",
+            words="Share of the vocabulary that occurs in the set; grows with its size.",
+            unit="% of ids",
+            group="tokenizer",
+            moves_with_n=True,
+        ),
+        ScoreInfo(
+            name="codebook_entropy",
+            words="Bits of a token by the frequency of its id alone.",
+            unit="bits",
+            group="tokenizer",
+            moves_with_n=True,
+        ),
+    )
 
     name: str = "reconstruction"
     encoder: Encoder

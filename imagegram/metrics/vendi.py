@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from imagegram.metrics.features import feature_recipe, score_suffix, undefined
 from imagegram.metrics.intervals import check_blocks, delete_block_jackknife
 from imagegram.protocols import Encoder, ImageSet, Reference
-from imagegram.records import Measurement
+from imagegram.records import Measurement, ScoreInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,18 @@ class VendiMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    READS_TRACE: ClassVar[bool] = False
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"images"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
+        ScoreInfo(
+            name="vendi_{encoder}",
+            words="How many different pictures the samples are, by {encoder} features. Says "
+            "nothing of copying.",
+            unit="pictures",
+            better="higher",
+            group="quality",
+            moves_with_n=True,
+        ),
+    )
 
     name: str = "vendi"
     encoder: Encoder

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
 from imagegram.protocols import FittedGenerator, ImageSet, Metric, Tokenizer
-from imagegram.records import Measured, Measurement
+from imagegram.records import Measured, Measurement, ScoreInfo, find_info
 from imagegram.stages.measure import FinishedMeasurement, Measure, finite
+from imagegram.stages.needs import lacking
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.manifest import Artifact
 from imagegram.store.parts import write_parts
@@ -69,7 +70,7 @@ class Evaluation:
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """``scores.json``: scores, values, intervals, notes and recipes, each by score name."""
+        """``scores.json``: scores, what is known of each, and which metrics were left out."""
         record: dict[str, Any] = json.loads((self.artifact.path / "scores.json").read_text())
         return record
 
@@ -102,6 +103,16 @@ class Evaluation:
         return dict(self.record["recipes"])
 
     @cached_property
+    def infos(self) -> dict[str, ScoreInfo]:
+        """Score name -> words, unit, direction ..."""
+        return {name: ScoreInfo.of(info) for name, info in self.record["infos"].items()}
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Metric name -> why it was left out."""
+        return dict(self.record["skipped"])
+
+    @cached_property
     def curves(self) -> Curves:
         """Image set -> curve name -> array; NaN where a curve is not defined."""
         curves: Curves = {}
@@ -132,7 +143,7 @@ class Evaluate:
 
     kind: ClassVar[str] = "evaluation"
     group: ClassVar[str] = "evaluate"
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
     PARTS: ClassVar[tuple[type, ...]] = (Measure,)
     metrics: tuple[Metric, ...]
     generated: ImageSet
@@ -171,6 +182,11 @@ class Evaluate:
             for name, images in self.sets.items()
         }
 
+    def lacks(self, metric: Metric) -> dict[str, str]:
+        """Image sets that a metric cannot be asked of, and why."""
+        found = {name: lacking(metric, images, self.model) for name, images in self.sets.items()}
+        return {name: reason for name, reason in found.items() if reason}
+
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Make every measurement, then put them into one record."""
         record = empty_record()
@@ -178,18 +194,24 @@ class Evaluate:
         made: list[FinishedMeasurement] = []
         task = context.progress.start("evaluate", len(self.metrics) * len(self.sets), "measures")
         for metric in self.metrics:
+            lacks = self.lacks(metric)
+            if "generated" in lacks:
+                record["skipped"][metric.name] = lacks["generated"]
+                context.progress.advance(task, len(self.sets))
+                continue
             measured: dict[str, Measurement] = {}
             for which, stage in self.parts(metric).items():
-                made.append(context.make(stage))
-                measured[which] = made[-1].measurement
-                curves.setdefault(which, {}).update(measured[which].curves)
+                if which not in lacks:
+                    made.append(context.make(stage))
+                    measured[which] = made[-1].measurement
+                    curves.setdefault(which, {}).update(measured[which].curves)
                 context.progress.advance(task)
             for score in measured["generated"].scalars.keys() & record["scores"].keys():
                 raise ConfigError(
                     f"two metrics write the score {score!r}; give their encoders different names, "
                     f"for example metric.{metric.name}.encoder.name=..."
                 )
-            for section, entries in combine(measured).items():
+            for section, entries in combine(measured, metric=metric, lacks=lacks).items():
                 record[section].update(entries)
         context.progress.finish(task)
         write_parts(out, kind=Measure.kind, parts=[part.artifact for part in made])
@@ -207,16 +229,24 @@ class Evaluate:
 
 def empty_record() -> dict[str, Any]:
     """``scores.json`` without a score."""
-    return {"scores": {}, "values": {}, "intervals": {}, "notes": {}, "recipes": {}}
+    sections = ("scores", "infos", "values", "intervals", "notes", "recipes", "skipped")
+    return {section: {} for section in sections}
 
 
-def combine(measured: Mapping[str, Measurement]) -> dict[str, Any]:
-    """The JSON record of one metric from its measurements by image set.
+def combine(
+    measured: Mapping[str, Measurement], *, metric: Metric, lacks: Mapping[str, str]
+) -> dict[str, Any]:
+    """The JSON record of one metric from its measurements.
+
+    Args:
+        measured: by image set.
+        metric: describes its scores.
+        lacks: image sets that it could not be asked of, and why.
 
     Returns:
-        ``scores``, ``values``, ``intervals``, ``notes`` and ``recipes``, each by score name.
+        As :func:`empty_record`, by score name.
     """
-    record = empty_record()
+    record, needs = empty_record(), tuple(sorted(metric.NEEDS))
     for name in measured["generated"].scalars:
         parts = {which: one.scalars[name] for which, one in measured.items()}
         own = parts["generated"]
@@ -229,12 +259,14 @@ def combine(measured: Mapping[str, Measurement]) -> dict[str, Any]:
             high=finite(own.high),
             normalized=normalized(parts),
         )
+        info = dataclasses.replace(find_info(metric.SCORES, name), needs=needs)
         record["scores"][name] = dataclasses.asdict(score)
+        record["infos"][name] = dataclasses.asdict(info)
         record["values"][name] = values
         record["intervals"][name] = {
             which: [finite(part.low), finite(part.high)] for which, part in parts.items()
         }
-        if reasons := _reasons(measured, parts):
+        if reasons := _reasons(measured, parts, lacks):
             record["notes"][name] = "; ".join(reasons)
         record["recipes"][name] = measured["generated"].recipe
     return record
@@ -268,9 +300,13 @@ def normalized(parts: Mapping[str, Measured]) -> float | None:
     return round((value - zero) / (one - zero), 12)
 
 
-def _reasons(measured: Mapping[str, Measurement], parts: Mapping[str, Measured]) -> list[str]:
+def _reasons(
+    measured: Mapping[str, Measurement], parts: Mapping[str, Measured], lacks: Mapping[str, str]
+) -> list[str]:
     """Why parts of a score are missing, or not comparable."""
     missing: dict[str, list[str]] = {}
+    for which, reason in lacks.items():
+        missing.setdefault(reason, []).append(which)
     for which, part in parts.items():
         if finite(part.value) is None:
             missing.setdefault(part.note or "not a finite number", []).append(which)
@@ -281,7 +317,7 @@ def _reasons(measured: Mapping[str, Measurement], parts: Mapping[str, Measured])
         for which, measurement in measured.items()
         if which in SETS and measurement.recipe.get("N") != size
     ]
-    if "floor" not in parts:
+    if not {"floor"} & (parts.keys() | lacks.keys()):
         reasons.append("floor: the corpus has no held-out images")
     return reasons
 

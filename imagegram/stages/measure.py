@@ -1,8 +1,7 @@
 """Measure: one metric asked of one image set, an artifact of its own.
 
 So one more metric, or one more image set, costs only itself. Real images under another sampler
-have another trace but the same tokens: a metric that reads no trace (``READS_TRACE``) measures them
-once.
+have another trace but the same tokens: a metric that reads no trace measures them once.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from imagegram.records import Features, Images, Measured, Measurement, Tokens, T
 from imagegram.stages.cluster import Cluster
 from imagegram.stages.embed import Embed, EmbedReference, content_sha256
 from imagegram.stages.match import Match
+from imagegram.stages.needs import reads_trace
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import identity
 from imagegram.store.manifest import Artifact
@@ -51,7 +51,7 @@ class TrainingReference:
         documents, tokenizer: the training documents, and what decodes them.
         calibration: held-out images that thresholds are set on; None: too few are held out.
         seed: of subsets and resampling.
-        image_size: side of the measured images in pixels.
+        image_size: side of the measured images in pixels; 0: they are no pictures.
         num_skipped: documents that the ceiling took, see :class:`EmbedReference`.
         max_images: reference images.
         near_duplicate_rms: of one cluster's thumbnails, see :class:`Cluster`.
@@ -180,7 +180,10 @@ class Untraced:
     @property
     def trace(self) -> Trace:
         """Refused: the measurement would be believed for another trace too."""
-        raise ConfigError("a metric with READS_TRACE = False asked for a trace; set it to True")
+        raise ConfigError(
+            "a metric asked for a trace that it does not need; name the array in its NEEDS, for "
+            "example trace.entropy"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +238,7 @@ class Measure:
     def identity(self) -> dict[str, Any]:
         """All fields; image sets by their content where the metric reads no trace."""
         fields = {f.name: identity(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        if not self.metric.READS_TRACE:
+        if not reads_trace(self.metric):
             fields["images"] = _content(self.images)
         if self.calibration is not None:
             fields["calibration"] = _content(self.calibration)
@@ -249,13 +252,13 @@ class Measure:
             tokenizer=self.tokenizer,
             calibration=self.calibration,
             seed=self.seed,
-            image_size=int(self.images.images.shape[1]),
+            image_size=image_size(self.images),
             num_skipped=self.num_skipped,
             max_images=self.max_images,
             near_duplicate_rms=self.near_duplicate_rms,
             context=context,
         )
-        images = self.images if self.metric.READS_TRACE else Untraced(inner=self.images)
+        images = self.images if reads_trace(self.metric) else Untraced(inner=self.images)
         measurement = self.metric.measure(generated=images, reference=reference)
         record = {
             "scalars": {name: _plain(measured) for name, measured in measurement.scalars.items()},
@@ -277,11 +280,17 @@ class Measure:
         return FinishedMeasurement(artifact=artifact)
 
 
+def image_size(images: ImageSet) -> int:
+    """Side of a set's pictures in pixels; 0: its items are no pictures."""
+    pictures = getattr(images, "images", None)
+    return 0 if pictures is None else int(pictures.shape[1])
+
+
 def _content(images: ImageSet) -> dict[str, Any]:
     """What a set is to a metric that reads no trace: tokens, size, and whether it has originals."""
     return {
         "tokens": content_sha256(images.tokens),
-        "image_size": int(images.images.shape[1]),
+        "image_size": image_size(images),
         "originals": getattr(images, "originals_identity", None),
     }
 

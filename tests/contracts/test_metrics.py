@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
+from typing import Any
 
 import numpy as np
 import pytest
 from hydra.utils import instantiate
 
 from imagegram import schema
+from imagegram.layout import TokenLayout
 from imagegram.protocols import Metric
-from imagegram.records import Measurement, Trace
+from imagegram.records import Images, Measurement, ScoreInfo, Tokens, Trace
+from imagegram.stages.needs import NEEDS
 from tests.conftest import compose
-from tests.image_sets import MemoryImages, MemoryReference, MemoryTokens, random_tokens
+from tests.image_sets import TOKENIZER, MemoryImages, MemoryReference, MemoryTokens, random_tokens
 
 NAMES = sorted(path.stem for path in schema.CONF.glob("metric/*.yaml"))
 CORPUS = MemoryTokens(shards=[random_tokens(40, seed=0, vocabulary=40)])
@@ -22,6 +26,19 @@ REFERENCE = MemoryReference(CORPUS)
 SAMPLES = MemoryImages.of(
     np.concatenate([CORPUS.all[:8], random_tokens(42, seed=1, vocabulary=40)])
 )
+
+
+#: Knobs that decide which scores are written.
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "patches": [{}, {"tile_sizes": (2, 4)}, {"tile_sizes": (2, 4), "anywhere": True}]
+}
+
+
+class LargeReference(MemoryReference):
+    """Training images of 8 pixels, in which tiles have room."""
+
+    def decode(self, tokens_BT: Tokens) -> Images:
+        return TOKENIZER.decode(tokens_BT, output_size=8)
 
 
 def metric_of(name: str) -> Metric:
@@ -86,3 +103,54 @@ def test_one_image_and_a_corpus_of_one_image_raise_nothing(name: str) -> None:
     measurement = metric_of(name).measure(generated=images, reference=MemoryReference(corpus))
     for measured in measurement.scalars.values():
         assert measured.value is not None or measured.note
+
+
+@functools.cache
+def scores_of(name: str) -> frozenset[str]:
+    """All scores that a metric writes, of places of a picture and of an ordered sequence."""
+    images = dataclasses.replace(SAMPLES, images=TOKENIZER.decode(SAMPLES.tokens, output_size=8))
+    found: set[str] = set()
+    for layout in (REFERENCE.layout, TokenLayout.sequence(REFERENCE.layout.num_tokens)):
+        reference = LargeReference(CORPUS, layout=layout)
+        for knobs in VARIANTS.get(name, [{}]):
+            metric: Any = metric_of(name)
+            measurement = dataclasses.replace(metric, **knobs).measure(
+                generated=images, reference=reference
+            )
+            found |= measurement.scalars.keys()
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_score_is_described_once_and_every_description_is_of_a_score(name: str) -> None:
+    infos = metric_of(name).SCORES
+    used: set[str] = set()
+    for score in scores_of(name):
+        (info,) = (info for info in infos if info.named(score) is not None)
+        used.add(info.name)
+    assert used == {info.name for info in infos}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_descriptions_can_be_shown(name: str) -> None:
+    for score in scores_of(name):
+        (info,) = (one for info in metric_of(name).SCORES if (one := info.named(score)))
+        assert info.name == score
+        assert info.words.endswith(".")
+        assert "{" not in info.words
+        assert info.group not in ("", ScoreInfo.group)
+        assert info.better in ("lower", "higher", None)
+        assert info.short_of in ("value", "floor", "gap")
+        assert re.fullmatch(r"[a-z0-9_]*", info.short)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_needs_exist(name: str) -> None:
+    arrays = {f"trace.{field.name}" for field in dataclasses.fields(Trace)}
+    assert metric_of(name).NEEDS
+    assert {*NEEDS, *arrays} >= metric_of(name).NEEDS
+
+
+def test_short_names_are_of_one_score() -> None:
+    shorts = [info.short for name in NAMES for info in metric_of(name).SCORES if info.short]
+    assert len(shorts) == len(set(shorts))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from imagegram.metrics.kernel import KernelMetric
 from imagegram.metrics.novelty import NoveltyMetric
 from imagegram.metrics.order import OrderMetric
 from imagegram.metrics.prdc import PrdcMetric
-from imagegram.records import Features, Images, Measured, Measurement
+from imagegram.records import Features, Images, Measured, Measurement, ScoreInfo
 from imagegram.stages.embed import Embed, EmbedReference
 from imagegram.stages.evaluate import Evaluate, Evaluation, Score, combine, normalized
 from imagegram.stages.generate import select_documents
@@ -202,7 +203,8 @@ def test_two_metrics_may_not_write_one_score(context: RunContext) -> None:
 def test_what_is_not_a_number_becomes_null() -> None:
     bad = Measurement(scalars={"x": Measured(value=float("nan"), low=float("inf"))}, curves={})
     good = Measurement(scalars={"x": Measured(value=2.0, low=1.0, high=3.0)}, curves={})
-    record = combine({"generated": bad, "floor": good, "ceiling": good})
+    sets = {"generated": bad, "floor": good, "ceiling": good}
+    record = combine(sets, metric=CopyingMetric(), lacks={})
     assert Score(**record["scores"]["x"]) == Score(value=None, floor=2.0, ceiling=2.0)
     assert record["notes"]["x"] == "generated: not a finite number"
     assert record["intervals"]["x"]["floor"] == [1.0, 3.0]
@@ -241,15 +243,45 @@ def test_a_metric_that_reads_no_trace_measures_real_images_once(context: RunCont
 def test_a_metric_that_promised_not_to_read_a_trace_may_not(context: RunContext) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Liar:
-        READS_TRACE: ClassVar[bool] = False
+        NEEDS: ClassVar[frozenset[str]] = frozenset({"ids"})
+        SCORES: ClassVar[tuple[ScoreInfo, ...]] = ()
         name: str = "liar"
 
         def measure(self, *, generated: Any, reference: Any) -> Measurement:
             value = float(generated.trace.entropy.mean())
             return Measurement(scalars={"lie": Measured(value=value)}, curves={})
 
-    with pytest.raises(ConfigError, match="READS_TRACE"):
+    with pytest.raises(ConfigError, match="name the array in its NEEDS"):
         evaluate(context, Liar())
+
+
+def test_what_is_known_of_a_score_lies_beside_it(context: RunContext) -> None:
+    evaluation = evaluate(context, OrderMetric(), FrechetMetric(encoder=PixelEncoder(resolution=2)))
+    assert evaluation.infos.keys() == evaluation.scores.keys()
+    forced, distance = evaluation.infos["forced_copy_rate"], evaluation.infos["fd_pixels"]
+    assert (forced.better, forced.reads_trace, forced.moves_with_n) == ("lower", True, False)
+    assert (distance.better, distance.reads_trace, distance.moves_with_n) == ("lower", False, True)
+    assert "of pixels features" in distance.words
+    assert evaluation.skipped == {}
+
+
+def test_a_metric_that_cannot_be_asked_is_left_out_and_said(context: RunContext) -> None:
+    def without(images: MemoryImages) -> Any:
+        return dataclasses.replace(images, trace={})
+
+    sets = {"generated": SAMPLES, "floor": FLOOR, "ceiling": CEILING}
+    bare = {name: without(images) for name, images in sets.items()}
+    evaluation = evaluate(context, OrderMetric(), CopyingMetric(), **bare)
+    assert set(evaluation.skipped) == {"order"}
+    assert evaluation.skipped["order"].startswith("metric order needs trace.entropy")
+    assert "forced_copy_rate" not in evaluation.scores
+    assert evaluation.scores["exact_copy_rate"].value == 0.2
+
+    evaluation = evaluate(context, OrderMetric(), floor=bare["floor"])
+    score = evaluation.scores["forced_copy_rate"]
+    assert (score.value, score.floor, score.ceiling) == (0.0, None, 0.0)
+    assert evaluation.notes["forced_copy_rate"].startswith("floor: metric order needs trace.")
+    assert set(evaluation.values["forced_copy_rate"]) == {"generated", "ceiling"}
 
 
 @pytest.mark.parametrize(
