@@ -18,11 +18,8 @@ from imagegram.store.stage import Stage
 
 #: What torch adds to a process.
 _TORCH_BYTES: Final = 700_000_000
-#: What a search for the longest matches takes at most, and the metrics that ask for them.
+#: What a search for the longest matches takes at most.
 _MATCH_BYTES: Final = 600_000_000
-_MATCHING: Final = ("AlignedMetric", "CopyingMetric", "DuplicationMetric", "NoveltyMetric")
-#: Metrics that ask for the features of every training image.
-_ALL_TRAINING: Final = ("MemorizationMetric", "PerceptualMetric")
 #: Numbers of a feature, when no artifact tells: those of EfficientNet-lite0.
 _NUM_FEATURES: Final = 1280
 
@@ -46,8 +43,8 @@ def evaluation_cost(stage: Evaluate, at: Surroundings) -> Cost:
     ]
     total = sum(num_images(images) for images in stage.sets.values())
     rows = (total + stage.max_reference_images) * len(encoders)
-    asks_index = any(type(metric).__name__ in _MATCHING for metric in metrics.values())
-    asks_all = any(type(metric).__name__ in _ALL_TRAINING for metric in metrics.values())
+    asks_index = any("matches" in metric.NEEDS for metric in metrics.values())
+    asks_all = any("training_features" in metric.NEEDS for metric in metrics.values())
     parts = len(stage.metrics) * len(stage.sets)
     return Cost(
         facts={},
