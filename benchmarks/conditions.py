@@ -31,7 +31,7 @@ def rows(flags: Flags) -> Iterator[Row]:
     bench = open_bench(flags)
     model = bench.model()
     images = flags.images or IMAGES
-    tokens = images * bench.exp.tokenizer.num_tokens
+    tokens = images * bench.exp.tokenizer.spec.length
     name = f"{bench.exp.corpus.name}, {bench.exp.tokenizer.name}"
     for matching in MATCHINGS:
         plain = CategoricalSampler(name="plain", matching=matching, max_context=2)

@@ -130,9 +130,9 @@ class Bench:
     ) -> Callable[[], object]:
         """What writes ``images`` images with the side files that the sampler wants."""
         return partial(
-            model.prepared(sampler, self.context, self.exp.tokenizer.layout).generate,
+            model.prepared(sampler, self.context, self.exp.tokenizer.spec.layout).generate,
             sampler=sampler,
-            layout=self.exp.tokenizer.layout,
+            layout=self.exp.tokenizer.spec.layout,
             samples=np.arange(images, dtype=np.uint64),
             seed=0,
             workers=workers,
@@ -141,9 +141,9 @@ class Bench:
     def row(self, what: str, sampler: CategoricalSampler, model: FittedNgram, **labels: str) -> Row:
         """Ours beside the peer."""
         images = self.flags.images or 256
-        tokens = images * self.exp.tokenizer.layout.num_tokens
+        tokens = images * self.exp.tokenizer.spec.length
         peer = peer_of(model)
-        longest = int(sampler.max_context_per_position(self.exp.tokenizer.layout).max())
+        longest = int(sampler.max_context_per_position(self.exp.tokenizer.spec.layout).max())
         seeds = count()
         turns = compare(
             self.writer(model, sampler, images=images),
@@ -198,7 +198,7 @@ def rows(flags: Flags) -> Iterator[Row]:
 
 
 def _one_image(bench: Bench, model: FittedNgram, table: str) -> Row:
-    num_tokens, peer = bench.exp.tokenizer.layout.num_tokens, peer_of(model)
+    num_tokens, peer = bench.exp.tokenizer.spec.length, peer_of(model)
     turns = compare(
         bench.writer(model, INFINIGRAM, images=1, workers=1),
         lambda: fast_gram_loop(peer, INFINIGRAM, 32, num_tokens, 0),
@@ -236,7 +236,7 @@ def _whole_stage(bench: Bench, model: FittedNgram, table: str) -> Row:
             lambda: fast_gram_loop(peer, INFINIGRAM, 32, PEER_TOKENS, 0),
             repeats=bench.flags.repeats,
         )
-    tokens = images * bench.exp.tokenizer.layout.num_tokens
+    tokens = images * bench.exp.tokenizer.spec.length
     return Row(
         what=f"the whole generate stage, {images} images, infinigram",
         ours=rate(tokens, turns.seconds, "tokens/s"),
@@ -285,11 +285,13 @@ def _growth_of_image(bench: Bench) -> Iterator[Row]:
         tokens = bench.context.make(Tokenize(images=images, tokenizer=tokenizer))
         stage = replace(bench.stage, tokens=tokens)
         one = replace(bench, exp=replace(bench.exp, tokenizer=tokenizer))
-        one = replace(one, flags=replace(bench.flags, images=max(2**20 // tokenizer.num_tokens, 2)))
+        one = replace(
+            one, flags=replace(bench.flags, images=max(2**20 // tokenizer.spec.length, 2))
+        )
         model = bench.context.make(stage)
         assert isinstance(model, FittedNgram)
         yield one.row(
-            f"{name}, {tokenizer.num_tokens:,} tokens an image: infinigram",
+            f"{name}, {tokenizer.spec.length:,} tokens an image: infinigram",
             INFINIGRAM,
             model,
             table="growth with the image, one token shard",

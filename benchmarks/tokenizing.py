@@ -116,7 +116,7 @@ def encoding(
     turns = compare(ours, theirs, repeats=repeats)
     work, unit = len(files.data), "images/s"
     if tokens:
-        work, unit = work * tokenizer.num_tokens, "tokens/s"
+        work, unit = work * tokenizer.spec.length, "tokens/s"
     return Row(
         what=f"{files.name}, {tokenizer.name}",
         ours=rate(work, turns.seconds, unit),

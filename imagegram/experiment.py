@@ -79,7 +79,9 @@ def build(cfg: DictConfig) -> Experiment:
         parse_recipe(recipe)
     _check_outputs_outside(cfg)
     tokenizer, sampler = _component(cfg.tokenizer), _component(cfg.sampler)
-    sampler.max_context_per_position(tokenizer.layout)  # refused now, not after hours of indexing
+    sampler.max_context_per_position(
+        tokenizer.spec.layout
+    )  # refused now, not after hours of indexing
     return Experiment(
         corpus=_component(cfg.corpus),
         train_corpus=None if cfg.train_corpus is None else _component(cfg.train_corpus),

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.layout import TokenLayout
+from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.records import (
     Features,
     Images,
@@ -106,16 +106,8 @@ class Tokenizer(Protocol):
     name: str
 
     @property
-    def layout(self) -> TokenLayout:
-        """What every position stands for, and what digits an id has."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of one image, T."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Ids lie in 0 ... vocab_size - 1; at most 65535."""
+    def spec(self) -> TokenSpec:
+        """How many ids there are, how many make a sample, what every position stands for."""
 
     @property
     def image_size(self) -> int:
@@ -129,7 +121,7 @@ class Tokenizer(Protocol):
     def encoder(self) -> Tokenizer:
         """The tokenizer that decides token files: of whole sequences, decoding at its defaults.
 
-        Its first ``num_tokens`` ids are those of this one, so that token files of every length are
+        Its first ``spec.length`` ids are those of this one, so that token files of every length are
         cut from one tokenization, and other options of decoding find them too.
         """
 

@@ -96,8 +96,8 @@ def index_corpus(exp: Experiment, run: Any) -> tuple[TokenSet, TokenSet, FittedG
     tokens = tokenize(run, "tokenize", images=split.train, tokenizer=tokenizer)
     holdout = tokenize(run, "tokenize_holdout", images=split.holdout, tokenizer=tokenizer)
     run.config({"corpus.num_images": tokens.num_documents})
-    run.config({"tokenizer.num_levels": tokenizer.layout.num_levels})
-    run.config({"index.num_tokens": tokens.num_documents * tokenizer.num_tokens})
+    run.config({"tokenizer.num_levels": tokenizer.spec.layout.num_levels})
+    run.config({"index.num_tokens": tokens.num_tokens})
 
     model = run("index", exp.generator.fit(tokens))
     return tokens, holdout, model

@@ -328,7 +328,7 @@ def _facts(exp: Experiment, tokens: TokenSet) -> list[tuple[str, str]]:
     skipped = tokens.artifact.facts["skipped"]
     return [
         ("corpus", f"{exp.corpus.name}, {tokens.num_documents:,} training images"),
-        ("tokenizer", f"{exp.tokenizer.name}, {exp.tokenizer.num_tokens:,} tokens an image"),
+        ("tokenizer", f"{exp.tokenizer.name}, {exp.tokenizer.spec.length:,} tokens an image"),
         ("skipped", ", ".join(f"{n} {why}" for why, n in skipped.items()) or "none"),
         ("sampler", exp.sampler.name),
         ("samples", f"{exp.num_samples:,}"),

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from imagegram.errors import TokenError
-from imagegram.layout import TokenLayout
+from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.records import Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY
 from tests.conftest import compose
@@ -63,12 +63,9 @@ class OrderedTokenizer:
         object.__setattr__(self, "digits", tuple(self.digits))
 
     @property
-    def layout(self) -> TokenLayout:
-        return TokenLayout.sequence(self.num_tokens, digits=self.digits)
-
-    @property
-    def vocab_size(self) -> int:
-        return math.prod(self.digits)
+    def spec(self) -> TokenSpec:
+        layout = TokenLayout.sequence(self.num_tokens, digits=self.digits)
+        return TokenSpec(vocab_size=math.prod(self.digits), layout=layout)
 
     @property
     def draft_size(self) -> None:
@@ -100,8 +97,9 @@ class OrderedTokenizer:
         tokens = np.asarray(tokens_BT)
         if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= self.num_tokens:
             raise TokenError(f"decode needs (B, 1 ... {self.num_tokens}) ids, got {tokens.shape}")
-        if tokens.size and int(tokens.max()) >= self.vocab_size:
-            raise TokenError(f"ids lie in 0 ... {self.vocab_size - 1}, got {int(tokens.max())}")
+        vocab_size = self.spec.vocab_size
+        if tokens.size and int(tokens.max()) >= vocab_size:
+            raise TokenError(f"ids lie in 0 ... {vocab_size - 1}, got {int(tokens.max())}")
         weights = np.cumprod([1, *self.digits[:-1]])
         digits = tokens.astype(np.int64)[..., None] // weights % np.array(self.digits)
         limit, size = np.array(self.digits) // 2, tokens.shape[1]

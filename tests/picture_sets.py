@@ -90,7 +90,7 @@ class PictureTokens(MemoryTokens):
 class PictureReference(MemoryReference):
     """A Reference of pictures; all training images are reference images."""
 
-    layout: TokenLayout = PICTURES.layout
+    layout: TokenLayout = PICTURES.spec.layout
 
     @classmethod
     def of(

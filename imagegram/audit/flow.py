@@ -246,7 +246,7 @@ def _agreement(exp: Experiment, tokens: TokenSet, sets: Mapping[str, Any]) -> di
     """What training images keep of their tokens, by the way they went."""
     return {
         which: token_agreement(
-            tokens, sets[which].tokens, _drawn(sets[which]), exp.tokenizer.layout
+            tokens, sets[which].tokens, _drawn(sets[which]), exp.tokenizer.spec.layout
         )
         for which in ("ceiling", "recoded", "recoded_jpeg")
         if which in sets
@@ -254,8 +254,8 @@ def _agreement(exp: Experiment, tokens: TokenSet, sets: Mapping[str, Any]) -> di
 
 
 def _level_names(exp: Experiment) -> list[str]:
-    layout = exp.tokenizer.layout
-    if layout.is_ordered:
+    layout = exp.tokenizer.spec.layout
+    if not layout.is_picture:
         return [f"{layout.num_tokens} tokens"]
     return [f"{h}x{w}" for h, w in zip(layout.heights, layout.widths, strict=True)]
 

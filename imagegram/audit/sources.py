@@ -138,9 +138,9 @@ def open_tokens(where: str, tokenizer: Tokenizer) -> TokenFile:
         ConfigError: naming what the file holds and what it should hold.
     """
     path = Path(where).expanduser()
+    spec = tokenizer.spec
     expected = (
-        f"tokenizer {tokenizer.name} writes (N, {tokenizer.num_tokens}) ids 0 ... "
-        f"{tokenizer.vocab_size - 1}"
+        f"tokenizer {tokenizer.name} writes (N, {spec.length}) ids 0 ... {spec.vocab_size - 1}"
     )
     advice = "name the tokenizer that wrote the file: tokenizer=NAME"
     try:
@@ -153,13 +153,13 @@ def open_tokens(where: str, tokenizer: Tokenizer) -> TokenFile:
     if not isinstance(tokens, np.ndarray) or tokens.dtype.kind not in "iu":
         held = tokens.dtype if isinstance(tokens, np.ndarray) else "several arrays"
         raise ConfigError(f"tokens={where}: it holds {held}, but {expected}; save whole numbers")
-    if tokens.ndim != 2 or tokens.shape[1] != tokenizer.num_tokens or not len(tokens):
+    if tokens.ndim != 2 or tokens.shape[1] != spec.length or not len(tokens):
         raise ConfigError(
             f"tokens={where}: its shape is {tokens.shape}, but {expected}, N at least 1; {advice}"
         )
     for rows in row_tiles(len(tokens), _ROWS):
         block = np.asarray(tokens[rows])
-        outside = (block < 0) | (block >= tokenizer.vocab_size)
+        outside = (block < 0) | (block >= spec.vocab_size)
         if outside.any():
             row, position = np.argwhere(outside)[0].tolist()
             raise ConfigError(

@@ -152,7 +152,7 @@ class AlignedMetric:
         }
         for through, end in prefix_ends(layout).items():
             scalars[f"copied_through_{through}_rate"] = _rate(prefixes_B >= end)
-        if layout.is_ordered:
+        if not layout.is_picture:
             positions = np.arange(layout.num_tokens)
             reached = [float((prefixes_B > position).mean()) for position in positions]
             curves["copied_prefix_by_position"] = np.array(reached)
@@ -170,7 +170,7 @@ def prefix_ends(layout: TokenLayout) -> dict[str, int]:
     >>> prefix_ends(TokenLayout.sequence(16))
     {'k4': 4, 'k8': 8, 'k16': 16}
     """
-    if not layout.is_ordered:
+    if layout.is_picture:
         return {f"level{level}": part.stop for level, part in enumerate(layout.level_slices)}
     lengths = {max(layout.num_tokens // parts, 1) for parts in (4, 2, 1)}
     return {f"k{length}": length for length in sorted(lengths)}

@@ -146,7 +146,7 @@ class CopyingMetric:
             curves[f"copied_span_level{level}"] = counts / max(1, counts.sum())
             name = f"source_share_level{level}"
             curves[name] = images[name].mean(keepdims=True)
-        if layout.is_ordered:
+        if not layout.is_picture:
             curves["source_share_by_position"] = own_T / generated.num_images
         return Measurement(
             scalars={

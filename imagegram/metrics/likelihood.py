@@ -135,7 +135,7 @@ class LikelihoodMetric:
             "matching": self.matching,
         }
         dims = num_dims(layout, generated)
-        if layout.is_ordered and dims:
+        if not layout.is_picture and dims:
             recipe["pixels"] = "x".join(map(str, generated.images.shape[1:]))
         task = reference.progress.start("code lengths", num_images, "images")
         for rows in row_tiles(num_images, max(_TOKENS // layout.num_tokens, 1)):
@@ -155,7 +155,7 @@ class LikelihoodMetric:
         reference.progress.finish(task)
         bits_B = levels_BL.sum(axis=1)
         values = [bits_B / layout.num_tokens, bits_B / max(dims, 1)]
-        if not layout.is_ordered:  # one level says what all tokens do
+        if layout.is_picture:  # one level says what all tokens do
             values += list((levels_BL / layout.level_sizes).T)
         scalars = {
             name: mean_over_images(value_B, seed=reference.seed)
@@ -309,6 +309,6 @@ def num_dims(layout: TokenLayout, images: ImageSet) -> int:
 def score_names(layout: TokenLayout) -> list[str]:
     """The scores, in their order."""
     overall = ["bits_per_token", "bits_per_dim"]
-    if layout.is_ordered:
+    if not layout.is_picture:
         return overall
     return overall + [f"bits_per_token_level{level}" for level in range(layout.num_levels)]

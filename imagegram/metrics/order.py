@@ -116,7 +116,7 @@ class OrderMetric:
         for level, positions in enumerate(layout.level_slices):
             curves[f"order_level{level}"] = histograms[level] / max(1, histograms[level].sum())
             curves[f"entropy_level{level}"] = entropy_T[positions] / num_images
-        if layout.is_ordered:
+        if not layout.is_picture:
             curves["forced_by_position"] = forced_T / num_images
             curves["suffix_len_by_position"] = orders_T / num_images
         scalars = {

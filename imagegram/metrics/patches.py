@@ -161,7 +161,7 @@ class PatchMetric:
         """Sides of tiles in pixels, ascending."""
         if self.tile_sizes is not None:
             return [size for size in sorted(self.tile_sizes) if size <= side]
-        rows = (8, 4) if layout.is_ordered else layout.heights
+        rows = layout.heights if layout.is_picture else (8, 4)
         cells = {side // height for height in rows if side % height == 0}
         return sorted(cell for cell in cells if _MIN_SIDE <= cell < side)
 

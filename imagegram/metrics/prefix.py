@@ -80,7 +80,7 @@ class PrefixMetric:
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Decode prefixes of one image set, where there are originals to compare them with."""
         layout = reference.layout
-        if not layout.is_ordered:
+        if not layout.is_ranked:
             names = score_names([layout.num_tokens])
             reason = "positions of these tokens are places of a picture: no prefix is a picture"
             return Measurement(scalars=dict.fromkeys(names, undefined(reason)), curves={})

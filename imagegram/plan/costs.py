@@ -18,7 +18,7 @@ from imagegram.plan import sizes
 from imagegram.plan.rates import Rate, Rates
 from imagegram.protocols import Corpus, Tokenizer
 from imagegram.stages.generate import Decode, Generate, Replay
-from imagegram.stages.prefix import Prefix
+from imagegram.stages.prefix import Prefix, prefix_facts
 from imagegram.stages.split import MIN_CLUSTERS, Split, SplitShard
 from imagegram.stages.tokenize import Tokenize, TokenizeShard
 from imagegram.stages.tokens import TokenShard
@@ -34,6 +34,8 @@ PROCESS_BYTES: Final = 250_000_000
 _WORKER_BYTES: Final = 200_000_000
 #: Of a document that is cut: far less than anything else.
 _PREFIX_SECONDS: Final = 1e-6
+#: Facts of a token set that are sums of those of its shards.
+_COUNTS: Final = ("num_documents", "num_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +138,7 @@ def prefix_shards(stage: Prefix, at: Surroundings) -> tuple[TokenShard, ...]:
     """The parts of a missing prefix, found or expected."""
     shards = []
     for part in stage.parts:
-        facts = part.shard.artifact.facts | {"num_tokens": stage.num_tokens}
+        facts = part.shard.artifact.facts | prefix_facts(part.shard, stage.length)
         if "metadata_bytes" not in facts:
             facts["metadata_bytes"] = _metadata_bytes(part.shard.artifact)
         shards.append(TokenShard(artifact=at.find(part) or at.expect(part, facts)))
@@ -148,13 +150,13 @@ def prefix_cost(stage: Prefix, shards: Sequence[TokenShard], at: Surroundings) -
     missing = [shard for shard in shards if not is_made(shard.artifact)]
     documents = sum(shard.num_documents for shard in shards)
     return Cost(
-        facts={"num_documents": documents, "num_tokens": stage.num_tokens, "skipped": {}},
+        facts=set_facts(shards, stage.length),
         cached=len(shards) - len(missing),
         parts=len(shards),
         images=documents,
-        tokens=documents * (stage.num_tokens + 1) + len(shards),
+        tokens=sum(shard.stream_tokens for shard in shards),
         disk_bytes=sum(
-            sizes.prefix_shard_bytes(documents=shard.num_documents, num_tokens=stage.num_tokens)
+            sizes.prefix_shard_bytes(documents=shard.num_documents, num_tokens=shard.num_tokens)
             for shard in missing
         ),
         memory_bytes=PROCESS_BYTES + _WORKER_BYTES,
@@ -165,7 +167,7 @@ def prefix_cost(stage: Prefix, shards: Sequence[TokenShard], at: Surroundings) -
 
 def token_shards(stage: Tokenize, at: Surroundings) -> tuple[TokenShard, ...]:
     """The parts of a missing token set, found or expected."""
-    shards = []
+    spec, shards = stage.tokenizer.spec, []
     for images in stage.images:
         part = TokenizeShard(images=images, tokenizer=stage.tokenizer)
         artifact = at.find(part)
@@ -173,8 +175,9 @@ def token_shards(stage: Tokenize, at: Surroundings) -> tuple[TokenShard, ...]:
             documents = _documents(images)
             facts = {
                 "num_documents": documents,
-                "num_tokens": stage.tokenizer.num_tokens,
-                "vocab_size": stage.tokenizer.vocab_size,
+                "num_tokens": documents * spec.length,
+                "document_length": spec.document_length,
+                "vocab_size": spec.vocab_size,
                 "metadata_bytes": documents * images.shard.metadata_bytes,  # type: ignore[attr-defined]
             }
             artifact = at.expect(part, facts)
@@ -194,28 +197,33 @@ def _documents(images: SplitShard) -> int:
 
 def tokens_cost(stage: Tokenize, shards: Sequence[TokenShard], at: Surroundings) -> Cost:
     """Processes side by side, one a shard."""
-    length = stage.tokenizer.num_tokens
     missing = [shard for shard in shards if not is_made(shard.artifact)]
     documents = sum(shard.num_documents for shard in shards)
     rate = at.rates.of(TokenizeShard.kind, identity(stage.tokenizer))
     return Cost(
-        facts={"num_documents": documents, "num_tokens": length, "skipped": {}},
+        facts=set_facts(shards, stage.tokenizer.spec.document_length),
         cached=len(shards) - len(missing),
         parts=len(shards),
         images=documents,
-        tokens=documents * (length + 1) + len(shards),
+        tokens=sum(shard.stream_tokens for shard in shards),
         disk_bytes=sum(
             sizes.token_shard_bytes(
                 documents=shard.num_documents,
-                num_tokens=length,
+                num_tokens=shard.num_tokens,
                 metadata_bytes=_metadata_bytes(shard.artifact),
             )
             for shard in missing
         ),
         memory_bytes=PROCESS_BYTES + min(at.workers, len(missing)) * _WORKER_BYTES,
-        seconds=at.parts_seconds(rate, [shard.num_documents * length for shard in missing]),
+        seconds=at.parts_seconds(rate, [shard.num_tokens for shard in missing]),
         source=rate.source,
     )
+
+
+def set_facts(shards: Sequence[TokenShard], document_length: int | None) -> dict[str, Any]:
+    """Facts of a token set, of those of its shards."""
+    totals = {name: sum(int(shard.artifact.facts[name]) for shard in shards) for name in _COUNTS}
+    return {**totals, "document_length": document_length, "skipped": {}}
 
 
 def fit_cost(stage: Stage[Any], at: Surroundings) -> Cost:
@@ -330,7 +338,7 @@ def _metadata_bytes(shard: Artifact) -> int:
 
 def images_cost(stage: Generate | Replay | Decode, at: Surroundings) -> Cost:
     """Threads share the images; decoded ones have no trace, and no sampler."""
-    length = stage.tokenizer.num_tokens
+    length = stage.tokenizer.spec.length
     like, size = None, sizes.decoded_bytes
     if isinstance(stage, Generate):
         count = stage.num_samples

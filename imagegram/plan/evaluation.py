@@ -88,7 +88,7 @@ def _missing_images(
 def _matches_bytes(stage: Evaluate, at: Surroundings) -> int:
     """Longest matches of the image sets in the index."""
     missing = _missing_images(stage, lambda images: Match(model=stage.model, images=images), at)
-    length = stage.tokenizer.num_tokens
+    length = stage.tokenizer.spec.length
     return sum(sizes.matches_bytes(num_images=count, num_tokens=length) for count in missing)
 
 

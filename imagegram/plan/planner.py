@@ -255,8 +255,8 @@ def _found(stage: Stage[Any], artifact: Artifact) -> Cost:
     if stage.kind == "split":
         images = facts["num_scanned"]
     elif stage.kind == "tokens":
-        images, tokens = facts["num_documents"], facts["num_documents"] * (facts["num_tokens"] + 1)
-        tokens += facts["num_shards"]
+        images = facts["num_documents"]
+        tokens = facts["num_tokens"] + images + facts["num_shards"]
     elif stage.kind == "index":
         images, tokens = facts["num_documents"], facts["num_tokens"]
     elif stage.kind in _IMAGES:

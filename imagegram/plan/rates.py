@@ -78,7 +78,7 @@ _KINDS: Final = {
     kind.stage.kind: kind
     for kind in (
         _Kind(Split, ("num_scanned",), None, {"all": 1.9e-4}),
-        _Kind(TokenizeShard, ("num_documents", "num_tokens"), "tokenizer", {"all": 8.0e-8}),
+        _Kind(TokenizeShard, ("num_tokens",), "tokenizer", {"all": 8.0e-8}),
         _Kind(BuildIndexShard, ("num_tokens",), None, {"all": 6.5e-8}),
         _Kind(BuildOrder, ("num_tokens",), None, {"all": 1.1e-7}),
         _Kind(Generate, ("num_images", "num_tokens"), "sampler", {"all": 1.4e-6}),

@@ -1,6 +1,6 @@
 """Bytes on disk and in memory of what a stage makes: the formulas of docs/formats.md.
 
->>> round(token_shard_bytes(documents=1000, num_tokens=4032, metadata_bytes=436_000) / 1e6, 2)
+>>> round(token_shard_bytes(documents=1000, num_tokens=4_032_000, metadata_bytes=436_000) / 1e6, 2)
 9.29
 >>> round(order_bytes(num_tokens=4_033_001, aligned=True) / 4_033_001, 2)  # bytes a token
 10.06
@@ -37,8 +37,8 @@ _REPORT_PICTURES: Final = 240
 
 
 def stream_tokens(documents: int, num_tokens: int) -> int:
-    """Tokens of a stream: one separator before every document and one at the end."""
-    return documents * (num_tokens + 1) + 1
+    """Tokens of a stream: those of all documents, a separator before each and one at the end."""
+    return num_tokens + documents + 1
 
 
 def token_shard_bytes(*, documents: int, num_tokens: int, metadata_bytes: int) -> int:

@@ -82,7 +82,7 @@ def drawn_share(traced: Sequence[TracedSample]) -> float | None:
 def _is_picture(layout: TokenLayout, level: int) -> bool:
     """Whether the level has places in the picture: an ordered sequence has none."""
     is_strip = layout.heights[level] == 1 and layout.widths[level] > 1
-    return not (layout.is_ordered or is_strip)
+    return layout.is_picture and not is_strip
 
 
 def _named_share(one: TracedSample) -> float:

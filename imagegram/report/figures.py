@@ -23,7 +23,7 @@ def chart_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
 
     Ordered tokens, which have one level, are told by position too.
     """
-    part = "a piece of one picture" if layout.is_ordered else "a region of a picture"
+    part = "a region of a picture" if layout.is_picture else "a piece of one picture"
     sections = [
         _histograms(
             curves,
@@ -50,7 +50,7 @@ def chart_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
             "places in the corpus and leave little choice.",
         ),
         _novelty(curves, layout),
-        *(ordered_sections(curves) if layout.is_ordered else []),
+        *([] if layout.is_picture else ordered_sections(curves)),
     ]
     return [section for section in sections if section["charts"]]
 
@@ -75,7 +75,7 @@ def _novelty(curves: Curves, layout: TokenLayout) -> dict[str, Any]:
     names = [
         (level_label(layout, level), f"novelty_level{level}") for level in range(layout.num_levels)
     ]
-    if not layout.is_ordered:
+    if layout.is_picture:
         names.insert(0, ("all levels", "novelty"))
     charts = []
     for label, name in names:
@@ -100,7 +100,7 @@ def heat_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
 
     Ordered tokens have no places: their positions are told by curves.
     """
-    if layout.is_ordered:
+    if not layout.is_picture:
         return []
     sections = [
         _maps(
@@ -161,6 +161,6 @@ def level_label(layout: TokenLayout, level: int) -> str:
     >>> level_label(TokenLayout.sequence(64), 0)
     '64 tokens'
     """
-    if layout.is_ordered:
+    if not layout.is_picture:
         return f"{layout.widths[level]} tokens"
     return f"level {level}, {layout.heights[level]} × {layout.widths[level]}"  # noqa: RUF001

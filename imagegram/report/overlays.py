@@ -112,7 +112,7 @@ class ProvenancePainter:
         The height is that of the logarithm of the phrase's length, full for a whole image.
         """
         part = self.layout.level_slices[level]
-        along = "the tokens in their order" if self.layout.is_ordered else f"level {level}"
+        along = f"level {level}" if self.layout.is_picture else "the tokens in their order"
         per_bin = math.ceil((part.stop - part.start) / _MAX_BINS)
         bins = np.arange(part.stop - part.start) // per_bin
         chosen = self._chosen(part, bins, int(bins[-1]) + 1)[None]
@@ -214,7 +214,7 @@ class ProvenancePainter:
     def _place(self, token: int) -> str:
         """Row and column in the source, or rank, and how far they were moved."""
         source, layout = int(self.traced.positions[token]), self.layout
-        if layout.is_ordered:
+        if not layout.is_picture:
             moved = "same place" if source == token else f"moved by {token - source:+d}"
             return f"token {source + 1}, {moved}"
         row, column = int(layout.row[source]), int(layout.column[source])

@@ -85,12 +85,12 @@ def write_report(folder: Path, inputs: ReportInputs) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {"png": data_url, "small_png": small_url}
-    layout = inputs.tokenizer.layout
+    layout = inputs.tokenizer.spec.layout
     cards = copy_cards(inputs.traced, inputs.pairs, generated=inputs.generated, layout=layout)
     page = environment.get_template("report.html.j2").render(
         inputs=inputs,
         css=Markup((_TEMPLATES / "report.css").read_text()),
-        is_ordered=layout.is_ordered,
+        is_picture=layout.is_picture,
         samples=inputs.generated.images[:_SHOWN_SAMPLES],
         num_samples=inputs.generated.num_images,
         cards=cards,

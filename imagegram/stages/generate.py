@@ -134,13 +134,13 @@ class Generate:
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Sample, decode, write."""
-        model = self.model.prepared(self.sampler, context, self.tokenizer.layout)
+        model = self.model.prepared(self.sampler, context, self.tokenizer.spec.layout)
         samples = np.arange(self.num_samples, dtype=np.uint64)
 
         def make(start: int, stop: int) -> tuple[Tokens, Trace]:
             return model.generate(
                 sampler=self.sampler,
-                layout=self.tokenizer.layout,
+                layout=self.tokenizer.spec.layout,
                 samples=samples[start:stop],
                 seed=self.seed,
                 progress=context.progress,
@@ -188,7 +188,7 @@ class Replay:
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Choose documents, replay, decode, write."""
-        model = self.model.prepared(self.sampler, context, self.tokenizer.layout)
+        model = self.model.prepared(self.sampler, context, self.tokenizer.spec.layout)
         chosen = select_documents(self.documents.num_documents, self.seed)[: self.num_images]
         np.save(out / "documents.npy", chosen)
 
@@ -196,7 +196,7 @@ class Replay:
             return model.replay(
                 tokens_BT,
                 sampler=self.sampler,
-                layout=self.tokenizer.layout,
+                layout=self.tokenizer.spec.layout,
                 seed=self.seed,
                 samples=np.arange(start, start + len(tokens_BT), dtype=np.uint64),
                 progress=context.progress,
@@ -262,7 +262,7 @@ def select_documents(num_documents: int, seed: int) -> NDArray[np.int64]:
 
 def _batches(count: int, tokenizer: Tokenizer) -> Iterator[tuple[int, int]]:
     """First and end of each batch of rows."""
-    size = max(_BATCH_TOKENS // tokenizer.num_tokens, 1)
+    size = max(_BATCH_TOKENS // tokenizer.spec.length, 1)
     for start in range(0, count, size):
         yield start, min(start + size, count)
 
@@ -319,7 +319,7 @@ class ImageWriter(ExitStack):
     def facts(self) -> dict[str, Any]:
         """Write the grid; what was counted."""
         grids.save_png(self.folder / "grid.png", grids.grid(np.concatenate(self.shown)))
-        num_tokens = self.tokenizer.num_tokens
+        num_tokens = self.tokenizer.spec.length
         counts = {
             "num_images": self.count,
             "num_tokens": num_tokens,

@@ -77,12 +77,12 @@ class TrainingReference:
     @property
     def layout(self) -> TokenLayout:
         """Of the tokenizer."""
-        return self.tokenizer.layout
+        return self.tokenizer.spec.layout
 
     @property
     def vocab_size(self) -> int:
         """Of the tokenizer."""
-        return self.tokenizer.vocab_size
+        return self.tokenizer.spec.vocab_size
 
     @property
     def workers(self) -> int:

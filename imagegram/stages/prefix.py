@@ -7,7 +7,7 @@ beside the tokens (metadata, thumbnails, skips) is shared by hard links.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -36,15 +36,15 @@ class PrefixShard:
 
     Attributes:
         shard: with whole documents.
-        num_tokens: first tokens to keep, 1 ... ``shard.num_tokens``.
+        length: first tokens to keep, 1 ... ``shard.document_length``.
     """
 
     kind: ClassVar[str] = "token_shard"
     group: ClassVar[str] = "tokenize"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     shard: TokenShard
-    num_tokens: int
+    length: int
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Write the six files of a token shard."""
@@ -52,20 +52,20 @@ class PrefixShard:
             for block in self._blocks():
                 block.tofile(stream)
             np.array([EOS_TOKEN_ID], dtype="<u2").tofile(stream)
-        width = (self.num_tokens + 1) * TOKEN_BYTES
+        width = (self.length + 1) * TOKEN_BYTES
         offsets = np.arange(self.shard.num_documents, dtype="<u8") * width
         offsets.tofile(out / "offset.0")
         for name in _SHARED:
             link_or_copy(self.shard.artifact.path / name, out / name)
-        return self.shard.artifact.facts | {"num_tokens": self.num_tokens}
+        return self.shard.artifact.facts | prefix_facts(self.shard, self.length)
 
     def _blocks(self) -> Iterator[NDArray[np.uint16]]:
-        """(N, 1 + num_tokens) rows of separator and tokens, some documents at a time."""
+        """(N, 1 + length) rows of separator and tokens, some documents at a time."""
         tokens = self.shard.tokens
-        size = max(_BLOCK_TOKENS // (self.num_tokens + 1), 1)
+        size = max(_BLOCK_TOKENS // (self.length + 1), 1)
         for start in range(0, len(tokens), size):
-            some = tokens[start : start + size, : self.num_tokens]
-            block = np.empty((len(some), self.num_tokens + 1), dtype="<u2")
+            some = tokens[start : start + size, : self.length]
+            block = np.empty((len(some), self.length + 1), dtype="<u2")
             block[:, 0], block[:, 1:] = EOS_TOKEN_ID, some
             yield block
 
@@ -80,33 +80,36 @@ class Prefix:
 
     Attributes:
         tokens: with whole documents.
-        num_tokens: first tokens of each to keep, 1 ... ``tokens.num_tokens``.
+        length: first tokens of each to keep, 1 ... ``tokens.document_length``.
     """
 
     kind: ClassVar[str] = "tokens"
     group: ClassVar[str] = "tokenize"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     PARTS: ClassVar[tuple[type, ...]] = (PrefixShard,)
 
     tokens: TokenSet
-    num_tokens: int
+    length: int
 
     @property
     def parts(self) -> tuple[PrefixShard, ...]:
         """One a shard."""
-        return tuple(
-            PrefixShard(shard=shard, num_tokens=self.num_tokens) for shard in self.tokens.shards
-        )
+        return tuple(PrefixShard(shard=shard, length=self.length) for shard in self.tokens.shards)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Cut all shards; write ``shards.json``."""
         shards = [context.make(part) for part in self.parts]
         write_parts(out, kind=PrefixShard.kind, parts=[shard.artifact for shard in shards])
-        return self.tokens.artifact.facts | {"num_tokens": self.num_tokens}
+        return self.tokens.artifact.facts | prefix_facts(self.tokens, self.length)
 
     def load(self, artifact: Artifact) -> TokenSet:
         """The handle of a finished token set."""
         return TokenSet(artifact=artifact, images=self.tokens.images)
+
+
+def prefix_facts(tokens: TokenShard | TokenSet, length: int) -> dict[str, int]:
+    """What is other in the first tokens of all documents."""
+    return {"document_length": length, "num_tokens": tokens.num_documents * length}
 
 
 def tokenize(
@@ -114,6 +117,8 @@ def tokenize(
 ) -> TokenSet:
     """The token set of a tokenizer: all its tokens, or the first ones of its encoder's."""
     tokens: TokenSet = run(name, Tokenize(images=images, tokenizer=tokenizer.encoder))
-    if tokenizer.num_tokens < tokenizer.encoder.num_tokens:
-        tokens = run(f"{name}_prefix", Prefix(tokens=tokens, num_tokens=tokenizer.num_tokens))
-    return tokens
+    length = tokenizer.spec.document_length
+    if length != tokens.document_length:
+        assert length is not None
+        tokens = run(f"{name}_prefix", Prefix(tokens=tokens, length=length))
+    return replace(tokens, window=tokenizer.spec.length)

@@ -54,7 +54,7 @@ def reference_sets(
             recipe=recipe,
             train=tokens,
             holdout=holdout,
-            layout=shared["tokenizer"].layout,
+            layout=shared["tokenizer"].spec.layout,
             num_documents=count,
             seed=shared["seed"],
         )

@@ -65,7 +65,7 @@ class TokenizeShard:
 
     kind: ClassVar[str] = "token_shard"
     group: ClassVar[str] = "tokenize"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     images: SplitShard
     tokenizer: Tokenizer
@@ -91,11 +91,12 @@ class TokenizeShard:
             )
         facts = {
             "num_documents": num_documents,
-            "num_tokens": self.tokenizer.num_tokens,
+            "num_tokens": writer.num_tokens,
+            "document_length": self.tokenizer.spec.document_length,
             "num_records": num_records,
             "skipped": skipped,
             "num_clipped": writer.num_clipped,
-            "vocab_size": self.tokenizer.vocab_size,
+            "vocab_size": self.tokenizer.spec.vocab_size,
             "tokenizer": self.tokenizer.name,
             "shard": shard.name,
         }
@@ -175,12 +176,13 @@ class TokenizeShard:
         yield encoded()
 
     def _check_tokens(self, tokens: Tokens) -> None:
-        expected = self.tokenizer.num_tokens
-        if tokens.shape != (expected,) or int(tokens.max()) >= self.tokenizer.vocab_size:
+        spec = self.tokenizer.spec
+        is_document = tokens.ndim == 1 and spec.document_length in (None, len(tokens))
+        if not is_document or int(tokens.max(initial=0)) >= spec.vocab_size:
+            count = "any number of" if spec.ragged else spec.length
             raise TokenError(
                 f"tokenizer {self.tokenizer.name} gave {tokens.shape} ids up to "
-                f"{int(tokens.max(initial=0))}; it declares {expected} ids below "
-                f"{self.tokenizer.vocab_size}"
+                f"{int(tokens.max(initial=0))}; it declares {count} ids below {spec.vocab_size}"
             )
 
     def _metadata(self, record: Record, picture: Picture) -> dict[str, Any]:
@@ -246,7 +248,7 @@ class _Writer:
         self.metadata_offsets = create("metaoff.0")
         self.skips = create(SKIPPED)
         self.thumbnails: list[Images] = []
-        self.num_clipped = 0
+        self.num_clipped = self.num_tokens = 0
         self.skipped: Counter[str] = Counter()
 
     def add(self, document: _Document) -> None:
@@ -258,6 +260,7 @@ class _Writer:
         self.metadata.write(document.metadata)
         self.thumbnails.append(document.thumbnail)
         self.num_clipped += document.num_clipped
+        self.num_tokens += len(document.tokens)
 
     def skip(self, record: Record, reason: str) -> None:
         """Count and list a record that is no document."""
@@ -283,7 +286,7 @@ class Tokenize:
 
     kind: ClassVar[str] = "tokens"
     group: ClassVar[str] = "tokenize"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     PARTS: ClassVar[tuple[type, ...]] = (TokenizeShard,)
 
     images: tuple[SplitShard, ...]
@@ -305,7 +308,7 @@ class Tokenize:
         skipped = sum((Counter(fact["skipped"]) for fact in facts), Counter[str]())
         totals = {
             name: sum(int(fact[name]) for fact in facts)
-            for name in ("num_documents", "num_records", "num_clipped")
+            for name in ("num_documents", "num_tokens", "num_records", "num_clipped")
         }
         is_train = any(shard.part == "train" for shard in self.images)
         if is_train and not totals["num_documents"]:
@@ -316,9 +319,9 @@ class Tokenize:
             )
         return {
             **totals,
-            "num_tokens": self.tokenizer.num_tokens,
+            "document_length": self.tokenizer.spec.document_length,
             "skipped": dict(sorted(skipped.items())),
-            "vocab_size": self.tokenizer.vocab_size,
+            "vocab_size": self.tokenizer.spec.vocab_size,
             "tokenizer": self.tokenizer.name,
             "num_shards": len(shards),
         }

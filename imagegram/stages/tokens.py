@@ -2,6 +2,7 @@
 
 tokens = context.make(Tokenize(images=split.train, tokenizer=tokenizer))
 tokens.gather([0, 17])          # (2, T) uint16
+tokens.document(17)             # all its tokens, also where documents differ in length
 tokens.metadata(17)["caption"]  # what was beside the image
 tokens.original(17)             # its encoded bytes, checked
 """
@@ -13,13 +14,14 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.errors import CorpusError
-from imagegram.records import Images, Locator, Tokens
+from imagegram.errors import ConfigError, CorpusError
+from imagegram.protocols import DocumentSource
+from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES, Images, Locator, Tokens
 from imagegram.store.parts import open_parts
 
 if TYPE_CHECKING:
@@ -52,8 +54,18 @@ class TokenShard:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of one document, T."""
+        """Tokens of all documents, separators not counted."""
         return int(self.artifact.facts["num_tokens"])
+
+    @property
+    def stream_tokens(self) -> int:
+        """Tokens of the stream: a separator before every document and one at the end."""
+        return self.num_tokens + self.num_documents + 1
+
+    @property
+    def document_length(self) -> int | None:
+        """Tokens of every document, T; None: they differ."""
+        return _document_length(self.artifact)
 
     @property
     def vocab_size(self) -> int:
@@ -62,18 +74,61 @@ class TokenShard:
 
     @cached_property
     def stream(self) -> NDArray[np.uint16]:
-        """(N * (T + 1) + 1,) uint16: the whole file, separators included."""
+        """(stream_tokens,) uint16: the whole file, separators included."""
         return np.memmap(self.artifact.path / "tokenized.0", dtype="<u2", mode="r")
 
     @property
     def tokens(self) -> Tokens:
-        """(N, T) uint16 view of the stream, without separators."""
-        return self.stream[:-1].reshape(self.num_documents, self.num_tokens + 1)[:, 1:]
+        """(N, T) uint16 view of the stream, without separators; of equally long documents."""
+        assert self.document_length is not None, f"{self.artifact.path}: documents differ in length"
+        return self.stream[:-1].reshape(self.num_documents, self.document_length + 1)[:, 1:]
 
     @cached_property
     def offsets(self) -> NDArray[np.uint64]:
         """(N,) byte positions of the separators before the documents."""
         return self._positions("offset.0")
+
+    @cached_property
+    def separators(self) -> NDArray[np.int64]:
+        """(N + 1,) positions of all separators in the stream."""
+        places = np.asarray(self.offsets) // np.uint64(TOKEN_BYTES)
+        return np.append(places.astype(np.int64), self.stream_tokens - 1)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) tokens of every document."""
+        if self.document_length is not None:
+            return np.full(self.num_documents, self.document_length, dtype=np.int64)
+        return np.diff(self.separators) - 1
+
+    def document(self, document: int) -> Tokens:
+        """(L,) uint16 tokens of document 0 ... N - 1, without separators; a view.
+
+        Raises:
+            IndexError: for another document.
+        """
+        _check_document(document, self.num_documents)
+        start, end = self.separators[document : document + 2].tolist()
+        return self.stream[start + 1 : end]
+
+    def gather(
+        self, documents: NDArray[np.int64], starts: NDArray[np.int64], length: int
+    ) -> Tokens:
+        """(B, length) uint16: windows of documents, padded with the separator behind an early end.
+
+        Args:
+            documents: (B,) 0 ... N - 1.
+            starts: (B,) first token of each window inside its document.
+            length: tokens of a window.
+        """
+        if length == self.document_length and not starts.any():  # whole rows, which is faster
+            return self.tokens[documents]
+        first = self.separators[documents] + 1 + starts
+        left = self.separators[documents + 1] - first
+        steps = np.arange(length)
+        places_BT = np.minimum(first[:, None] + steps, self.separators[-1])
+        ended_BT = steps >= left[:, None]
+        return np.where(ended_BT, np.uint16(EOS_TOKEN_ID), self.stream[places_BT])
 
     @cached_property
     def thumbnails(self) -> Images:
@@ -113,14 +168,16 @@ class TokenSet:
     Attributes:
         artifact: on disk.
         images: what was tokenized, shard by shard: any original can be shown again.
+        window: tokens of a gathered row where documents differ in length.
     """
 
     artifact: Artifact
     images: tuple[SplitShard, ...]
+    window: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel without the opened shards."""
-        return {"artifact": self.artifact, "images": self.images}
+        return {"artifact": self.artifact, "images": self.images, "window": self.window}
 
     def identity(self) -> str:
         """``tokens/digest``."""
@@ -142,8 +199,40 @@ class TokenSet:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of one document, T."""
+        """Tokens of all documents, separators not counted."""
         return int(self.artifact.facts["num_tokens"])
+
+    @property
+    def document_length(self) -> int | None:
+        """Tokens of every document; None: they differ."""
+        return _document_length(self.artifact)
+
+    @property
+    def length(self) -> int:
+        """Tokens of a gathered row, T.
+
+        Raises:
+            ConfigError: when documents differ in length and no window is given.
+        """
+        length = self.document_length or self.window
+        if length is None:
+            raise ConfigError(
+                f"{self.artifact.path}: its documents differ in length; say how many tokens a row "
+                "has: dataclasses.replace(tokens, window=T)"
+            )
+        return length
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) tokens of every document."""
+        return np.concatenate([np.empty(0, np.int64), *(shard.lengths for shard in self.shards)])
+
+    def windows(self) -> DocumentSource:
+        """What samples are compared with: rows of T tokens, none over another.
+
+        Itself where a document is a sample; elsewhere the windows of its documents.
+        """
+        return self if self.document_length is not None else Windows(tokens=self)
 
     @cached_property
     def first_documents(self) -> NDArray[np.int64]:
@@ -161,21 +250,34 @@ class TokenSet:
         shard = int(np.searchsorted(self.first_documents, document, side="right")) - 1
         return shard, document - int(self.first_documents[shard])
 
-    def gather(self, document_ids: Sequence[int] | NDArray[np.integer]) -> Tokens:
+    def document(self, document: int) -> Tokens:
+        """(L,) uint16 tokens of one document, a view; see :meth:`TokenShard.document`."""
+        shard, place = self.locate(document)
+        return self.shards[shard].document(place)
+
+    def gather(
+        self,
+        document_ids: Sequence[int] | NDArray[np.integer],
+        starts: Sequence[int] | NDArray[np.integer] | None = None,
+    ) -> Tokens:
         """(B, T) uint16 tokens of the documents with the given ids, in the given order.
+
+        A row begins at the given token of its document (None: the first), and is padded with the
+        separator where the document ends early.
 
         Raises:
             IndexError: when there is no such document.
         """
         documents = np.asarray(document_ids, dtype=np.int64)
+        begins = np.zeros_like(documents) if starts is None else np.asarray(starts, dtype=np.int64)
         for document in documents[(documents < 0) | (documents >= self.num_documents)]:
             _check_document(int(document), self.num_documents)
-        tokens = np.empty((len(documents), self.num_tokens), np.uint16)
+        tokens = np.empty((len(documents), self.length), np.uint16)
         shard_of = np.searchsorted(self.first_documents, documents, side="right") - 1
         for shard in np.unique(shard_of).tolist():  # a view of the map costs more than its rows
             rows = np.flatnonzero(shard_of == shard)
             places = documents[rows] - self.first_documents[shard]
-            tokens[rows] = self.shards[shard].tokens[places]
+            tokens[rows] = self.shards[shard].gather(places, begins[rows], self.length)
         return tokens
 
     def metadata(self, document: int) -> dict[str, Any]:
@@ -204,6 +306,57 @@ class TokenSet:
                 "tokenized; put the old shard back, or run again to tokenize the new one"
             )
         return data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """A DocumentSource: documents of any length cut into rows of T tokens, the last one padded.
+
+    Attributes:
+        tokens: the documents; an empty one has no window.
+    """
+
+    VERSION: ClassVar[int] = 1
+    tokens: TokenSet
+
+    def identity(self) -> dict[str, Any]:
+        """The documents and T."""
+        tokens = {"tokens": self.tokens.identity(), "length": self.tokens.length}
+        return {"class": type(self).__name__, "version": self.VERSION, **tokens}
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """(N,) windows up to the end of each document."""
+        return np.cumsum(-(-self.tokens.lengths // self.tokens.length))
+
+    @property
+    def num_documents(self) -> int:
+        """Windows."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def locate(
+        self, windows: Sequence[int] | NDArray[np.integer]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Documents of windows, and where in them they begin.
+
+        Raises:
+            IndexError: when there is no such window.
+        """
+        numbers = np.asarray(windows, dtype=np.int64)
+        for number in numbers[(numbers < 0) | (numbers >= self.num_documents)]:
+            _check_document(int(number), self.num_documents)
+        documents = np.searchsorted(self._ends, numbers, side="right")
+        before = np.append(0, self._ends)[documents]
+        return documents, (numbers - before) * self.tokens.length
+
+    def gather(self, document_ids: Sequence[int] | NDArray[np.integer]) -> Tokens:
+        """(B, T) uint16 tokens of the given windows, in the given order."""
+        return self.tokens.gather(*self.locate(document_ids))
+
+
+def _document_length(artifact: Artifact) -> int | None:
+    length = artifact.facts["document_length"]
+    return None if length is None else int(length)
 
 
 def _check_document(document: int, num_documents: int) -> None:

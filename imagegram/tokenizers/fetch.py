@@ -25,7 +25,7 @@ from imagegram.store.parts import link_or_copy
 from imagegram.store.stage import Context
 
 if TYPE_CHECKING:
-    from imagegram.layout import TokenLayout
+    from imagegram.layout import TokenSpec
     from imagegram.store.manifest import Artifact
 
 WEIGHTS: Final = "model.safetensors"
@@ -36,7 +36,7 @@ class FromHub(Protocol):
     """A frozen dataclass with a field ``checkpoint``, the path of its weights."""
 
     @property
-    def layout(self) -> TokenLayout:
+    def spec(self) -> TokenSpec:
         """Raises ConfigError when the checkpoint is not its own."""
 
     def linked_configs(self) -> dict[str, str]:
@@ -92,7 +92,7 @@ class FetchWeights(Generic[T]):
             _Page(repo, "main", kept).fetch(CONFIG, out / name)
             for name, repo in fetched.linked_configs().items()
         ]
-        _ = fetched.layout  # what this tokenizer cannot read is not kept
+        _ = fetched.spec  # what this tokenizer cannot read is not kept
         shutil.rmtree(kept, ignore_errors=True)
         files = [file for file in (config, weights, *links) if file is not None]
         return {"repo": self.repo, "revision": self.revision, "files": files}

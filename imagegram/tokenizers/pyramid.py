@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imagegram.errors import ConfigError, TokenError, did_you_mean
-from imagegram.layout import TokenLayout
+from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Corpus
 from imagegram.records import Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
@@ -78,19 +78,9 @@ class PyramidTokenizer:
             )
 
     @cached_property
-    def layout(self) -> TokenLayout:
-        """Level, row, column and channel of every position."""
-        return TokenLayout.pyramid(self.sizes)
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of one image, T: three a pixel of every level."""
-        return self.layout.num_tokens
-
-    @property
-    def vocab_size(self) -> int:
-        """256: a byte."""
-        return _VOCAB_SIZE
+    def spec(self) -> TokenSpec:
+        """Bytes, three a pixel of every level."""
+        return TokenSpec(vocab_size=_VOCAB_SIZE, layout=TokenLayout.pyramid(self.sizes))
 
     @property
     def image_size(self) -> int:
@@ -129,7 +119,7 @@ class PyramidTokenizer:
 
         height, width, _ = image.shape
         rows, columns = (taps(tuple((n, s) for s in self.sizes)) for n in (height, width))
-        tokens = np.empty(self.num_tokens, dtype=np.uint16)
+        tokens = np.empty(self.spec.length, dtype=np.uint16)
         num_clipped = encode_image(as_matrix(image), rows, columns, taps(self._doublings), tokens)
         return tokens, int(num_clipped)
 
@@ -172,12 +162,13 @@ class PyramidTokenizer:
         return tuple(itertools.pairwise(self.sizes))
 
     def _check(self, tokens: NDArray[np.integer]) -> None:
-        if tokens.ndim != 2 or tokens.shape[1] != self.num_tokens or tokens.dtype.kind not in "iu":
+        length = self.spec.length
+        if tokens.ndim != 2 or tokens.shape[1] != length or tokens.dtype.kind not in "iu":
             raise TokenError(
-                f"decode needs (B, {self.num_tokens}) integer ids for sizes {list(self.sizes)}, "
+                f"decode needs (B, {length}) integer ids for sizes {list(self.sizes)}, "
                 f"got {tokens.shape} {tokens.dtype}"
             )
-        require_ids(tokens, _VOCAB_SIZE, self.layout.describe)
+        require_ids(tokens, _VOCAB_SIZE, self.spec.layout.describe)
 
 
 def encode_reference(image: Images, sizes: tuple[int, ...]) -> tuple[Tokens, int]:

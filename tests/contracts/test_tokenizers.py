@@ -53,13 +53,12 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def test_ids_have_the_declared_shape_and_range(tokenizer: Tokenizer) -> None:
-    assert tokenizer.layout.num_tokens == tokenizer.num_tokens
-    assert tokenizer.vocab_size <= EOS_TOKEN_ID
+    assert tokenizer.spec.vocab_size <= EOS_TOKEN_ID
     for image in IMAGES:
         tokens, num_clipped = tokenizer.encode(image)
-        assert tokens.shape == (tokenizer.num_tokens,)
+        assert tokens.shape == (tokenizer.spec.length,)
         assert tokens.dtype == np.uint16
-        assert int(tokens.max()) < tokenizer.vocab_size  # so never the separator
+        assert int(tokens.max()) < tokenizer.spec.vocab_size  # so never the separator
         assert num_clipped >= 0
 
 
@@ -93,10 +92,10 @@ def test_batches_and_single_images_get_the_same_ids(tokenizer: Tokenizer) -> Non
 
 def test_a_shorter_one_writes_the_first_tokens_of_its_encoder(tokenizer: Tokenizer) -> None:
     assert tokenizer.encoder.encoder == tokenizer.encoder
-    if not tokenizer.layout.is_ordered:
+    if not tokenizer.spec.layout.is_ranked:
         pytest.skip("it has one length")
     short = replace(tokenizer, num_tokens=3)  # type: ignore[type-var]
-    assert short.num_tokens == short.layout.num_tokens == 3
+    assert short.spec.length == 3
     assert identity(short.encoder) == identity(tokenizer.encoder)
     for image in IMAGES:
         whole = tokenizer.encoder.encode(image)[0]
@@ -108,14 +107,14 @@ def test_a_shorter_one_writes_the_first_tokens_of_its_encoder(tokenizer: Tokeniz
 
 def test_ids_outside_the_vocabulary_are_never_wrapped(tokenizer: Tokenizer) -> None:
     tokens = tokenizer.encode(IMAGES[0])[0][None].copy()
-    for wrong in (tokenizer.vocab_size, EOS_TOKEN_ID):
+    for wrong in (tokenizer.spec.vocab_size, EOS_TOKEN_ID):
         tokens[0, 1] = wrong
         with pytest.raises(TokenError, match=f"id {wrong} of image 0"):
             tokenizer.decode(tokens)
 
 
 def test_decode_of_encode_is_exact_where_nothing_clips(tokenizer: Tokenizer) -> None:
-    if tokenizer.layout.is_ordered:
+    if tokenizer.spec.layout.is_ranked:
         pytest.skip("it keeps what matters most, not everything")
     for image in IMAGES:
         tokens, num_clipped = tokenizer.encode(image)

@@ -204,7 +204,7 @@ def test_token_agreement_by_level(seed: int, kept: float) -> None:
     before = random_tokens(30, seed=seed)
     drawn = rng.integers(30, size=17)
     after = np.where(rng.random((17, 15)) < kept, before[drawn], before[drawn] ^ 1)
-    found = token_agreement(MemoryTokens(shards=[before]), after, drawn, TOKENIZER.layout)
+    found = token_agreement(MemoryTokens(shards=[before]), after, drawn, TOKENIZER.spec.layout)
     levels = [[], []]  # type: list[list[bool]]
     for row, document in zip(after.tolist(), drawn.tolist(), strict=True):
         for position, token in enumerate(row):

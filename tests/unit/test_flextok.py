@@ -55,10 +55,10 @@ def test_configurations_need_no_weights_to_be_planned(name: str, tmp_path: Path)
     tokenizer = instantiate(node, _convert_="all")
     assert isinstance(tokenizer, BatchTokenizer)
     assert tokenizer.hub_repo == f"EPFL-VILAB/{name}"
-    assert tokenizer.vocab_size == 64_000
-    assert tokenizer.layout.num_tokens == tokenizer.num_tokens == 256
-    assert tokenizer.layout.digits == (8, 8, 8, 5, 5, 5)
-    assert tokenizer.layout.is_ordered
+    assert tokenizer.spec.vocab_size == 64_000
+    assert tokenizer.spec.length == tokenizer.num_tokens == 256
+    assert tokenizer.spec.layout.digits == (8, 8, 8, 5, 5, 5)
+    assert tokenizer.spec.layout.is_ranked
     assert identity(tokenizer)["weights"] == f"EPFL-VILAB/{name}@main"
     assert tokenizer.fit(None) is not None
     assert pickle.loads(pickle.dumps(tokenizer)) == tokenizer
@@ -138,7 +138,7 @@ def test_token_files_serve_every_prefix_and_every_way_of_painting(tmp_path: Path
     short = dataclasses.replace(
         whole, num_tokens=2, timesteps=3, guidance_scale=1.0, norm_guidance=False, decode_seed=5
     )
-    assert short.layout.num_tokens == 2
+    assert short.spec.length == 2
     assert short.encoder == whole.encoder == whole
     assert small(tmp_path, posterior="sample").encoder != whole.encoder
     assert FlexTokTokenizer(num_tokens=8).encoder.num_tokens == PUBLISHED.num_registers
@@ -146,15 +146,15 @@ def test_token_files_serve_every_prefix_and_every_way_of_painting(tmp_path: Path
 
 def test_numbers_come_from_the_checkpoint(tmp_path: Path) -> None:
     tokenizer = small(tmp_path)
-    assert (tokenizer.vocab_size, tokenizer.layout.digits) == (200, (8, 5, 5))
+    assert (tokenizer.spec.vocab_size, tokenizer.spec.layout.digits) == (200, (8, 5, 5))
     longer = dataclasses.replace(tokenizer, num_tokens=17)
     with pytest.raises(ConfigError, match=r"type tokenizer\.num_tokens=16"):
-        _ = longer.layout
+        _ = longer.spec
     config = flextok_models.config()
     config["regularizer"]["levels"] = [256, 256]
     path = checkpoint(tmp_path, config, name="other.safetensors")
     with pytest.raises(ConfigError, match=r"65536 ids .* do not fit"):
-        _ = dataclasses.replace(tokenizer, checkpoint=str(path)).layout
+        _ = dataclasses.replace(tokenizer, checkpoint=str(path)).spec
 
 
 @pytest.mark.parametrize("levels", [[], [8, 0], [8, "5"], [8, 5.0]])
@@ -163,7 +163,7 @@ def test_levels_that_are_no_code(tmp_path: Path, levels: list[Any]) -> None:
     config["regularizer"]["levels"] = levels
     path = checkpoint(tmp_path, config)
     with pytest.raises(ConfigError, match="FSQ"):
-        _ = FlexTokTokenizer(checkpoint=str(path), num_tokens=16).vocab_size
+        _ = FlexTokTokenizer(checkpoint=str(path), num_tokens=16).spec
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a pickle", b"\xff" * 64])
@@ -171,15 +171,15 @@ def test_a_file_that_is_no_safetensors(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="is no safetensors file"):
-        _ = FlexTokTokenizer(checkpoint=str(path)).layout
+        _ = FlexTokTokenizer(checkpoint=str(path)).spec
     with pytest.raises(ConfigError, match="there is no such file"):
-        _ = FlexTokTokenizer(checkpoint=str(tmp_path / "none.safetensors")).layout
+        _ = FlexTokTokenizer(checkpoint=str(tmp_path / "none.safetensors")).spec
 
 
 def test_a_checkpoint_without_configuration(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, {"format": "pt"})
     with pytest.raises(ConfigError, match=r"neither its header nor .*config\.json"):
-        _ = FlexTokTokenizer(checkpoint=str(path)).layout
+        _ = FlexTokTokenizer(checkpoint=str(path)).spec
 
 
 # -------------------------------------------------------------------------------- what may be run

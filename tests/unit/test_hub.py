@@ -78,7 +78,7 @@ def test_weights_become_an_artifact_once(hub: Hub, tmp_path: Path, redirects: bo
     made = make(tmp_path)
     assert made == dataclasses.replace(tokenizer(), checkpoint=made.checkpoint)
     assert made.fit(None) is None  # type: ignore[arg-type]
-    assert made.layout.digits == flextok_models.LEVELS
+    assert made.spec.layout.digits == flextok_models.LEVELS
     files = {path.name for path in folder_of(made).iterdir()}
     assert files == {"config.json", "model.safetensors", "manifest.json"}  # and no pickle
     data = hub.pages[REPO]["model.safetensors"]
@@ -158,7 +158,7 @@ def test_offline_the_cache_is_all(
     for file in ("config.json", "model.safetensors"):
         hf_hub_download(REPO, file, endpoint=hub.url, cache_dir=tmp_path / "cache")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody answers there
-    assert make(tmp_path).vocab_size == 200
+    assert make(tmp_path).spec.vocab_size == 200
     with pytest.raises(StageError, match=r"cannot be reached .*HF_HUB_OFFLINE"):
         make(tmp_path, hub_repo="EPFL-VILAB/other")
 
@@ -166,7 +166,7 @@ def test_offline_the_cache_is_all(
 def test_the_configuration_may_be_in_the_header(hub: Hub, tmp_path: Path) -> None:
     del hub.pages[REPO]["config.json"]
     hub.pages[REPO]["model.safetensors"] = weights(flextok_models.config())
-    assert make(tmp_path).vocab_size == 200
+    assert make(tmp_path).spec.vocab_size == 200
 
 
 def test_a_vae_of_another_page_gives_its_numbers_alone(hub: Hub, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_vae_of_another_page_gives_its_numbers_alone(hub: Hub, tmp_path: Path)
     config["vae"] = {**config["vae"], "hf_hub_path": VAE, "scaling_factor": None}
     hub.pages[REPO]["config.json"] = json.dumps(config).encode()
     made = make(tmp_path)
-    assert made.vocab_size == 200
+    assert made.spec.vocab_size == 200
     assert json.loads((folder_of(made) / "vae_config.json").read_text())["scaling_factor"] == 0.25
 
 

@@ -42,7 +42,7 @@ def ordered_set(images: Images) -> MemoryImages:
 
 @dataclass(frozen=True)
 class OrderedReference(MemoryReference):
-    vocab_size = TOKENIZER.vocab_size
+    vocab_size = TOKENIZER.spec.vocab_size
 
     def decode(self, tokens_BT: Tokens) -> Images:
         return TOKENIZER.decode(tokens_BT)
@@ -50,7 +50,7 @@ class OrderedReference(MemoryReference):
 
 TRAINING = ordered_set(pictures(30, seed=100))
 IMAGES = ordered_set(pictures(20, seed=0))
-REFERENCE = OrderedReference(MemoryTokens(shards=[TRAINING.tokens]), layout=TOKENIZER.layout)
+REFERENCE = OrderedReference(MemoryTokens(shards=[TRAINING.tokens]), layout=TOKENIZER.spec.layout)
 
 
 def measure(images: MemoryImages = IMAGES, **fields: int) -> Measurement:
@@ -194,6 +194,6 @@ def test_bits_are_those_of_the_measured_pictures_and_tiles_parts_of_them() -> No
     assert bits is not None
     assert dims == pytest.approx(bits * 12 / (3 * 16 * 16))
     assert found.recipe["pixels"] == "16x16x3"
-    assert PatchMetric().tiles_of(TOKENIZER.layout, 32) == [4, 8]
-    assert PatchMetric().tiles_of(TOKENIZER.layout, 256) == [32, 64]
-    assert PatchMetric().tiles_of(TOKENIZER.layout, 16) == [4]
+    assert PatchMetric().tiles_of(TOKENIZER.spec.layout, 32) == [4, 8]
+    assert PatchMetric().tiles_of(TOKENIZER.spec.layout, 256) == [32, 64]
+    assert PatchMetric().tiles_of(TOKENIZER.spec.layout, 16) == [4]

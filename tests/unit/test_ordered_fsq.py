@@ -73,9 +73,9 @@ def test_a_checkpoint_brings_its_sizes(tokenizer: OrderedFsqTokenizer) -> None:
     assert isinstance(tokenizer, BatchTokenizer)
     assert dataclasses.asdict(tokenizer.architecture) == SIZES
     assert tokenizer.num_tokens == 4
-    assert tokenizer.vocab_size == 60
-    assert tokenizer.layout.digits == (5, 4, 3)
-    assert tokenizer.layout.is_ordered
+    assert tokenizer.spec.vocab_size == 60
+    assert tokenizer.spec.layout.digits == (5, 4, 3)
+    assert tokenizer.spec.layout.is_ranked
     assert tokenizer.fit(None) is None  # type: ignore[arg-type]
 
 
@@ -369,7 +369,7 @@ def test_another_corpus_to_train_on_is_composed(tmp_path: Path) -> None:
 def test_the_real_size_is_composed() -> None:
     built = instantiate(compose("tokenizer=ordered_fsq_256").tokenizer, _convert_="all")
     assert built.num_tokens == 256
-    assert built.vocab_size == 64_000
+    assert built.spec.vocab_size == 64_000
     with torch.device("meta"):
         network = OrderedFsq(**dataclasses.asdict(built.architecture))
     assert sum(p.numel() for p in network.parameters()) > 160e6

@@ -354,7 +354,7 @@ def test_rates_come_from_what_is_most_alike(tmp_path: Path) -> None:
     three = {"class": "PyramidTokenizer", "sizes": [8, 16, 32]}
     two = {"class": "PyramidTokenizer", "sizes": [8, 16]}
     for digest, tokenizer, seconds in (("a1", three, 4.0), ("b2", three, 8.0), ("c3", two, 1.0)):
-        facts = {"num_documents": 10, "num_tokens": 2}
+        facts = {"num_documents": 10, "num_tokens": 20}
         payload = {"tokenizer": tokenizer, "version": TokenizeShard.VERSION}
         write_manifest(tmp_path, "token_shard", digest, seconds, facts=facts, payload=payload)
     for version, counted in ((0, facts), (TokenizeShard.VERSION, {})):  # of older programs

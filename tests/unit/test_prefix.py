@@ -15,7 +15,7 @@ from imagegram.errors import TokenError
 from imagegram.generators.ngram.model import NgramGenerator
 from imagegram.images.decode import decode_image
 from imagegram.images.resampling import resize
-from imagegram.layout import TokenLayout
+from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import BatchTokenizer
 from imagegram.records import Images, Tokens
 from imagegram.stages.prefix import Prefix, PrefixShard, tokenize
@@ -41,8 +41,9 @@ class Network:
     image_size: int = 4
 
     @property
-    def layout(self) -> TokenLayout:
-        return TokenLayout.sequence(self.num_tokens)
+    def spec(self) -> TokenSpec:
+        layout = TokenLayout.sequence(self.num_tokens)
+        return TokenSpec(vocab_size=self.vocab_size, layout=layout)
 
     @property
     def encoder(self) -> Network:
@@ -145,6 +146,6 @@ def test_prefixes_share_shards_with_larger_corpora(
     for which in (small, corpus):
         images = at.make(Split(corpus=which)).train
         tokens = at.make(Tokenize(images=images, tokenizer=Network()))
-        at.make(Prefix(tokens=tokens, num_tokens=2))
+        at.make(Prefix(tokens=tokens, length=2))
     kinds = [artifact.kind for artifact in at.store]
     assert kinds.count(PrefixShard.kind) == 4  # two whole ones, two cut ones

@@ -82,7 +82,7 @@ def test_any_bytes_decode_and_batches_do_not_matter(
     seed: int, batch: int, output_size: int | None, dtype: type
 ) -> None:
     tokenizer = PyramidTokenizer(sizes=(2, 4, 16))
-    tokens = np.random.default_rng(seed).integers(0, 256, (batch, tokenizer.num_tokens))
+    tokens = np.random.default_rng(seed).integers(0, 256, (batch, tokenizer.spec.length))
     images = tokenizer.decode(tokens.astype(dtype), output_size=output_size)
     side = output_size or 16
     assert images.shape == (batch, side, side, 3)
@@ -94,9 +94,9 @@ def test_any_bytes_decode_and_batches_do_not_matter(
 @pytest.mark.parametrize(("sizes", "total"), SEEDS_TOTALS.items())
 def test_totals_of_the_seeds(sizes: tuple[int, ...], total: int) -> None:
     tokenizer = PyramidTokenizer(sizes=sizes)
-    assert tokenizer.num_tokens == tokenizer.layout.num_tokens == total
-    assert tokenizer.layout.num_levels == len(sizes)
-    assert tokenizer.vocab_size == 256
+    assert tokenizer.spec.length == total
+    assert tokenizer.spec.layout.num_levels == len(sizes)
+    assert tokenizer.spec.vocab_size == 256
 
 
 def test_clipping_is_counted_at_the_finest_level() -> None:

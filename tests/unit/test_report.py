@@ -262,7 +262,9 @@ def test_without_a_trace_the_pairs_stand_alone(tmp_path: Path) -> None:
 
 
 def test_an_ordered_sequence_has_no_places_in_the_picture(tmp_path: Path) -> None:
-    tokenizer = SimpleNamespace(layout=TokenLayout.sequence(LAYOUT.num_tokens))
+    tokenizer = SimpleNamespace(
+        spec=SimpleNamespace(layout=TokenLayout.sequence(LAYOUT.num_tokens))
+    )
     html = write_report(tmp_path, inputs(tokenizer=tokenizer, curves={})).read_text()
     cards = re.findall(r'<article class="copy[^"]*">.*?</article>', html, re.DOTALL)
     assert [card.count('class="ribbon"') for card in cards] == [1] * 4

@@ -19,7 +19,7 @@ from imagegram.errors import ArtifactError, CorpusError, StageError, TokenError
 from imagegram.executors.process import ProcessExecutor
 from imagegram.executors.serial import SerialExecutor
 from imagegram.images.decode import thumbnail
-from imagegram.layout import TokenLayout
+from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Corpus, Tokenizer
 from imagegram.records import Images, Tokens
 from imagegram.stages.split import Split, SplitHandle
@@ -88,7 +88,7 @@ def test_the_four_files_byte_by_byte(tmp_path: Path, corpus: WebDatasetCorpus) -
 
 def test_a_token_set_joins_its_shards(tmp_path: Path, corpus: WebDatasetCorpus) -> None:
     tokens = tokenize(tmp_path, corpus)
-    assert (tokens.num_documents, tokens.num_tokens) == (5, 15)
+    assert (tokens.num_documents, tokens.num_tokens, tokens.length) == (5, 75, 15)
     assert tokens.first_documents.tolist() == [0, 3, 5]
     expected = np.stack([TOY.encode(noise(seed))[0] for seed in (5, 1, 3, 5)])
     gathered = tokens.gather([4, 0, 2, 4])
@@ -328,10 +328,8 @@ class MeddlingTokenizer:
 
     name: str = "meddling"
     path: str = ""
-    num_tokens: ClassVar[int] = 3
-    vocab_size: ClassVar[int] = 256
+    spec: ClassVar[TokenSpec] = TokenSpec(vocab_size=256, layout=TokenLayout.pyramid((1,)))
     draft_size: ClassVar[int | None] = None
-    layout: ClassVar[TokenLayout] = TokenLayout.pyramid((1,))
 
     def encode(self, image: Images) -> tuple[Tokens, int]:
         write_samples(Path(self.path), [7, 8, 9])
@@ -356,10 +354,8 @@ class LyingTokenizer:
 
     name: str = "lying"
     ids: tuple[int, ...] = ()
-    num_tokens: ClassVar[int] = 3
-    vocab_size: ClassVar[int] = 256
+    spec: ClassVar[TokenSpec] = TokenSpec(vocab_size=256, layout=TokenLayout.pyramid((1,)))
     draft_size: ClassVar[int | None] = None
-    layout: ClassVar[TokenLayout] = TokenLayout.pyramid((1,))
 
     def encode(self, image: Images) -> tuple[Tokens, int]:
         return np.array(self.ids, np.uint16), 0

@@ -56,7 +56,7 @@ class BuildIndexShard:
     @property
     def num_tokens(self) -> int:
         """Tokens of the stream, separators included."""
-        return sum(map(_body, self.tokens)) + 1
+        return sum(shard.stream_tokens - 1 for shard in self.tokens) + 1
 
     @property
     def memory_bytes(self) -> int:
@@ -131,12 +131,12 @@ class BuildIndex:
         groups: list[list[TokenShard]] = []
         filled = 0
         for shard in self.tokens.shards:
-            if groups and filled + _body(shard) <= self.shard_tokens:
+            if groups and filled + shard.stream_tokens - 1 <= self.shard_tokens:
                 groups[-1].append(shard)
-                filled += _body(shard)
+                filled += shard.stream_tokens - 1  # the last separator is the next one's first
             else:
                 groups.append([shard])
-                filled = 1 + _body(shard)
+                filled = shard.stream_tokens
         return tuple(
             BuildIndexShard(tokens=tuple(group), build_device=self.build_device) for group in groups
         )
@@ -201,7 +201,7 @@ def _too_large(part: BuildIndexShard, budget: int) -> CapacityError:
     need = part.memory_bytes
     fitting = part.num_tokens * (budget - _PROCESS_BYTES) // max(need - _PROCESS_BYTES, 1)
     advice = "make the shards of the corpus smaller"
-    if fitting > max(map(_body, part.tokens)):
+    if fitting >= max(shard.stream_tokens for shard in part.tokens):
         advice = f"build smaller index shards: generator.shard_tokens={fitting}"
     return CapacityError(
         f"sorting an index shard of {part.num_tokens:,} tokens needs about {need / 1e9:.2f} GB of "
@@ -210,16 +210,10 @@ def _too_large(part: BuildIndexShard, budget: int) -> CapacityError:
     )
 
 
-def _body(shard: TokenShard) -> int:
-    """Tokens of a stream without its final separator."""
-    return shard.num_documents * (shard.num_tokens + 1)
-
-
 def _check_tokens(shard: TokenShard) -> None:
     """Every count of a token shard's manifest must be found again in its files."""
     folder = shard.artifact.path
-    documents, length = shard.num_documents, shard.num_tokens
-    expected = (documents, _body(shard) + 1)
+    expected = (shard.num_documents, shard.stream_tokens)
     found = (
         (folder / "offset.0").stat().st_size // 8,
         (folder / "tokenized.0").stat().st_size // TOKEN_BYTES,
@@ -227,16 +221,17 @@ def _check_tokens(shard: TokenShard) -> None:
     again = f"Remove it with: {removal(folder)} and run again"
     if found != expected:
         raise ArtifactError(
-            f"{folder}: its manifest promises {documents} documents of {length} tokens "
-            f"({expected[1]} with separators), but the files hold {found[0]} documents and "
-            f"{found[1]} tokens. {again}"
+            f"{folder}: its manifest promises {expected[0]} documents ({expected[1]} tokens with "
+            f"separators), but the files hold {found[0]} documents and {found[1]} tokens. {again}"
         )
-    separators = np.arange(documents, dtype=np.uint64) * np.uint64(TOKEN_BYTES * (length + 1))
-    if not np.array_equal(shard.offsets, separators):
+    lengths, length = np.diff(shard.separators) - 1, shard.document_length
+    if length is not None and (lengths != length).any():
         raise ArtifactError(
             f"{folder / 'offset.0'}: its documents are not all {length} tokens long. {again}"
         )
-    if (shard.stream[:: length + 1] != EOS_TOKEN_ID).any():
+    if (lengths < 0).any() or shard.separators[0]:
+        raise ArtifactError(f"{folder / 'offset.0'}: its entries do not ascend from 0. {again}")
+    if (shard.stream[shard.separators] != EOS_TOKEN_ID).any():
         raise ArtifactError(
             f"{folder / 'tokenized.0'}: there is no separator {EOS_TOKEN_ID} where a document "
             f"begins. {again}"

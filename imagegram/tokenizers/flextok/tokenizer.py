@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imagegram.errors import ConfigError, TokenError
-from imagegram.layout import TokenLayout
+from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Corpus
 from imagegram.records import Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY, digest
@@ -149,14 +149,11 @@ class FlexTokTokenizer:
         }
 
     @property
-    def layout(self) -> TokenLayout:
-        """An ordered sequence; one digit of an id a dimension of the FSQ code."""
-        return TokenLayout.sequence(self._length, digits=self._numbers.levels)
-
-    @property
-    def vocab_size(self) -> int:
-        """64,000 for the published models."""
-        return self._numbers.vocab_size
+    def spec(self) -> TokenSpec:
+        """A ranked sequence; one digit of an id a dimension of the FSQ code."""
+        numbers = self._numbers
+        layout = TokenLayout.sequence(self._length, digits=numbers.levels)
+        return TokenSpec(vocab_size=numbers.vocab_size, layout=layout)
 
     @property
     def draft_size(self) -> None:
@@ -286,7 +283,7 @@ class FlexTokTokenizer:
             raise TokenError(
                 f"decode needs (B, 1 ... {longest}) integer ids, got {tokens.shape} {tokens.dtype}"
             )
-        require_ids(tokens, self.vocab_size)
+        require_ids(tokens, self._numbers.vocab_size)
 
 
 def shorter_side(image: Images, size: int, resample: Image.Resampling) -> Images:

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, TokenError, did_you_mean
-from imagegram.layout import TokenLayout
+from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Corpus
 from imagegram.records import EOS_TOKEN_ID, Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY
@@ -219,14 +219,10 @@ class OrderedFsqTokenizer:
         return cast(int, self.num_tokens)
 
     @property
-    def layout(self) -> TokenLayout:
-        """An ordered sequence of ids whose digits are those of the quantizer."""
-        return TokenLayout.sequence(self._length, digits=self.levels)
-
-    @property
-    def vocab_size(self) -> int:
-        """The product of the levels."""
-        return math.prod(self.levels)
+    def spec(self) -> TokenSpec:
+        """A ranked sequence of ids whose digits are those of the quantizer."""
+        layout = TokenLayout.sequence(self._length, digits=self.levels)
+        return TokenSpec(vocab_size=math.prod(self.levels), layout=layout)
 
     @property
     def draft_size(self) -> None:
@@ -308,7 +304,7 @@ class OrderedFsqTokenizer:
                 f"decode needs (B, K) integer ids with K in 1 ... {self._length}, got "
                 f"{tokens.shape} {tokens.dtype}"
             )
-        require_ids(tokens, self.vocab_size)
+        require_ids(tokens, self.spec.vocab_size)
 
     def _network(self) -> OrderedFsq:
         """The network with its weights, once a process; never part of the dataclass."""

@@ -1,0 +1,109 @@
+"""Token sets of documents that differ in length, against plain lists."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imagegram.indexes import open_index
+from imagegram.indexes.build.stage import BuildIndex
+from imagegram.stages.tokens import TokenSet, Windows
+from tests.index_folders import EOS, write_index
+from tests.pictures import context
+from tests.token_shards import FakeTokens, FakeTokenShard, Rows
+
+TOKEN = st.integers(0, 5)
+DOCUMENT = st.lists(TOKEN, max_size=9).map(tuple)
+SHARDS = st.lists(st.lists(DOCUMENT, max_size=4).map(tuple), min_size=1, max_size=4)
+relaxed = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+
+
+@contextmanager
+def made(shards: list[Rows], length: int | None = None) -> Iterator[tuple[Path, TokenSet]]:
+    with tempfile.TemporaryDirectory() as root:
+        parts = tuple(FakeTokenShard(rows=rows, length=length) for rows in shards)
+        yield Path(root), context(Path(root)).make(FakeTokens(parts=parts))
+
+
+def padded(document: tuple[int, ...], start: int, length: int) -> list[int]:
+    row = list(document[start : start + length])
+    return row + [EOS] * (length - len(row))
+
+
+@given(shards=SHARDS, window=st.integers(1, 12), data=st.data())
+@relaxed
+def test_documents_and_rows_of_them(shards: list[Rows], window: int, data: st.DataObject) -> None:
+    documents = [document for shard in shards for document in shard]
+    with made(shards) as (_, tokens):
+        tokens = replace(tokens, window=window)
+        assert tokens.num_tokens == sum(map(len, documents))
+        assert tokens.lengths.tolist() == list(map(len, documents))
+        assert [tuple(tokens.document(i).tolist()) for i in range(len(documents))] == documents
+        number = st.integers(0, len(documents) - 1)
+        drawn = data.draw(st.lists(number, max_size=6)) if documents else []
+        starts = [data.draw(st.integers(0, len(documents[i]))) for i in drawn]
+        rows = tokens.gather(drawn, starts)
+        assert rows.dtype == np.uint16
+        assert rows.shape == (len(drawn), window)
+        assert rows.tolist() == [
+            padded(documents[i], at, window) for i, at in zip(drawn, starts, strict=True)
+        ]
+        assert tokens.gather(drawn).tolist() == [padded(documents[i], 0, window) for i in drawn]
+
+
+@given(shards=SHARDS, window=st.integers(1, 12))
+@relaxed
+def test_windows_hold_every_token_once(shards: list[Rows], window: int) -> None:
+    expected = [
+        (number, at, padded(document, at, window))
+        for number, document in enumerate(document for shard in shards for document in shard)
+        for at in range(0, len(document), window)
+    ]
+    with made(shards) as (_, tokens):
+        windows = replace(tokens, window=window).windows()
+        assert isinstance(windows, Windows)
+        assert windows.num_documents == len(expected)
+        everyone = np.arange(len(expected))
+        documents, starts = windows.locate(everyone)
+        rows = windows.gather(everyone)
+        found = zip(documents.tolist(), starts.tolist(), rows.tolist(), strict=True)
+        assert list(found) == expected
+        assert windows.gather(everyone[::-1]).tolist() == rows.tolist()[::-1]
+
+
+@given(shards=SHARDS, limit=st.sampled_from([1, 12, 2**30]))
+@relaxed
+def test_an_index_holds_the_documents_whole(shards: list[Rows], limit: int) -> None:
+    with made(shards) as (root, tokens):
+        model = context(root).make(BuildIndex(tokens=tokens, shard_tokens=limit))
+        whole = write_index(root / "whole", [row for shard in shards for row in shard])
+        if limit == 2**30:
+            for name in ("tokenized.0", "offset.0", "table.0"):
+                built = (model.shards[0].path / name).read_bytes()
+                assert built == (whole / name).read_bytes()
+        index = open_index(model.artifact.path, engine="naive")
+        for number in range(tokens.num_documents):
+            np.testing.assert_array_equal(index.document(number), tokens.document(number))
+            assert index.metadata(number) == tokens.metadata(number)
+
+
+@given(rows=st.lists(st.tuples(TOKEN, TOKEN, TOKEN), max_size=5).map(tuple), data=st.data())
+@relaxed
+def test_equal_lengths_read_the_same_either_way(rows: Rows, data: st.DataObject) -> None:
+    drawn = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=4)) if rows else []
+    with made([rows], length=3) as (_, equal), made([rows]) as (_, ragged):
+        assert equal.windows() is equal
+        sliced = replace(ragged, window=3)
+        np.testing.assert_array_equal(equal.gather(drawn), sliced.gather(drawn))
+        np.testing.assert_array_equal(equal.gather(drawn), sliced.windows().gather(drawn))
+        np.testing.assert_array_equal(
+            equal.gather(drawn, [1] * len(drawn)), sliced.gather(drawn, [1] * len(drawn))
+        )
+        assert equal.lengths.tolist() == ragged.lengths.tolist()

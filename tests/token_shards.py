@@ -1,0 +1,79 @@
+"""Token shards of given documents, as if a tokenizer had made them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from imagegram.stages.tokens import TokenSet, TokenShard
+from imagegram.store.manifest import Artifact
+from imagegram.store.parts import write_parts
+from tests.index_folders import write_index
+
+Rows = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeTokenShard:
+    """Writes the files of a token shard.
+
+    Attributes:
+        rows: the documents.
+        claimed: how many documents the manifest says that it holds.
+        length: tokens of a document by the manifest; None: they differ.
+    """
+
+    kind: ClassVar[str] = "token_shard"
+    group: ClassVar[str] = "tokenize"
+    VERSION: ClassVar[int] = 1
+
+    rows: Rows
+    claimed: int | None = None
+    length: int | None = 3
+
+    def run(self, out: Path, context: Any) -> dict[str, Any]:
+        write_index(out, self.rows, metadata=True)
+        (out / "table.0").unlink()
+        missing = 0 if self.claimed is None else self.claimed - len(self.rows)
+        return {
+            "num_documents": len(self.rows) + missing,
+            "num_tokens": sum(map(len, self.rows)) + 3 * missing,
+            "document_length": self.length,
+            "vocab_size": 256,
+        }
+
+    def load(self, artifact: Artifact) -> TokenShard:
+        return TokenShard(artifact=artifact)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeTokens:
+    """A token set of such shards; ``claimed`` is the number of documents by its manifest."""
+
+    kind: ClassVar[str] = "tokens"
+    group: ClassVar[str] = "tokenize"
+    VERSION: ClassVar[int] = 1
+
+    parts: tuple[FakeTokenShard, ...]
+    claimed: int | None = None
+
+    def run(self, out: Path, context: Any) -> dict[str, Any]:
+        made = [context.make(part).artifact for part in self.parts]
+        write_parts(out, kind="token_shard", parts=made)
+        totals = {
+            name: sum(artifact.facts[name] for artifact in made)
+            for name in ("num_documents", "num_tokens")
+        }
+        if self.claimed is not None:
+            totals["num_documents"] = self.claimed
+        return {
+            **totals,
+            "document_length": self.parts[0].length,
+            "vocab_size": 256,
+            "tokenizer": "tiny",
+            "skipped": {"corrupt": 2, "held_out": 5},
+        }
+
+    def load(self, artifact: Artifact) -> TokenSet:
+        return TokenSet(artifact=artifact, images=())
