@@ -58,6 +58,7 @@ class Config:
 
     corpus: Any = MISSING
     train_corpus: Any = None
+    trainer: Any = MISSING
     tokenizer: Any = MISSING
     generator: Any = MISSING
     sampler: Any = MISSING
@@ -78,23 +79,42 @@ class Config:
 def derive_schema(cls: type) -> type:
     """A structured-config class with the fields of a component, plus its ``_target_``.
 
-    Tuples become lists, paths strings; what OmegaConf cannot type (one number or a list, nested
-    components) stays ``Any`` and is checked by the component itself.
+    Tuples become lists, paths strings, dataclasses in fields schemas of their own; what OmegaConf
+    cannot type (one number or a list, what is a group of its own) stays ``Any`` and is checked by
+    the component itself.
     """
+    return _derived(cls, None)
+
+
+@functools.cache
+def _derived(cls: type, like: Any) -> type:
+    """The schema of a dataclass; defaults are those of an instance where one is given."""
     hints = typing.get_type_hints(cls)
     fields: list[Any] = [("_target_", str, f"{cls.__module__}.{cls.__qualname__}")]
     for item in dataclasses.fields(cls):
-        default: Any = MISSING
-        if item.default is not dataclasses.MISSING:
-            default = _plain(item.default)
+        hint, default = hints[item.name], MISSING
+        if dataclasses.is_dataclass(hint) and (CONF / item.name).is_dir():
+            # A group of its own: the YAML interpolates it.
+            fields.append((item.name, Any, dataclasses.field(default=MISSING)))
+            continue
+        if like is not None:
+            default = getattr(like, item.name)
+        elif item.default is not dataclasses.MISSING:
+            default = item.default
         elif item.default_factory is not dataclasses.MISSING:
-            default = _plain(item.default_factory())
-        if isinstance(default, list | dict):
-            spec = dataclasses.field(default_factory=functools.partial(_copy, default))
-        else:
-            spec = dataclasses.field(default=default)
-        fields.append((item.name, _config_type(hints[item.name]), spec))
+            default = item.default_factory()
+        if dataclasses.is_dataclass(hint):
+            nested = _derived(typing.cast(type, hint), None if default is MISSING else default)
+            fields.append((item.name, nested, dataclasses.field(default_factory=nested)))
+            continue
+        fields.append((item.name, _config_type(hint), _default(_plain(default))))
     return dataclasses.make_dataclass(f"{cls.__name__}Schema", fields)
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return dataclasses.field(default_factory=functools.partial(_copy, value))
+    return dataclasses.field(default=value)
 
 
 def _copy(value: Any) -> Any:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.tokenizers.ordered_fsq.tokenizer import Architecture
-from imagegram.training.optimization import Hardware, Optimization
+from imagegram.tokenizers.ordered_fsq.objective import OrderedReconstruction
+from imagegram.tokenizers.ordered_fsq.sizes import Architecture
+from imagegram.training.optimization import Optimization
+from imagegram.training.options import TrainerOptions
 from imagegram.training.segments import TrainSegment
 
 ARCHITECTURE = Architecture(
@@ -40,6 +42,9 @@ class Quarters:
     def __len__(self) -> int:
         return self.count
 
+    def identity(self) -> Any:
+        return {"count": self.count, "first": self.first}
+
     def gather(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         return np.stack([quarters(self.first + row) for row in rows.tolist()])
 
@@ -60,14 +65,15 @@ def optimization(**changes: Any) -> Optimization:
         "weight_decay": 0.05,
         "ema_decay": 0.8,
         "precision": "32-true",
+        "gradient_clip_val": 0.1,
     }
     return Optimization(**(values | changes))
 
 
-def segment(*, keep: str = "pow2", devices: int = 1, **changes: Any) -> TrainSegment:
+def segment(
+    *, keep: str = "pow2", trainer: dict[str, Any] | None = None, **changes: Any
+) -> TrainSegment:
     """A whole training as one segment."""
-    from imagegram.tokenizers.ordered_fsq.objective import OrderedReconstruction
-
     how = optimization(**changes)
     return TrainSegment(
         objective=OrderedReconstruction(architecture=ARCHITECTURE, keep=keep, flips=True),
@@ -75,7 +81,7 @@ def segment(*, keep: str = "pow2", devices: int = 1, **changes: Any) -> TrainSeg
         items=Quarters(),
         validation=Quarters(first=1000, count=40),
         last_step=how.steps,
-        hardware=Hardware(devices=devices),
+        trainer=TrainerOptions(**({"accelerator": "cpu", "segment_steps": 12} | (trainer or {}))),
     )
 
 

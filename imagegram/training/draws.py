@@ -13,17 +13,22 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.layout import prefix_lengths
-
 #: Which random numbers these are; none of them shares a stream with another.
 ORDER: Final = 0
 BATCH: Final = 1
+WEIGHTS: Final = 2
+DROPOUT: Final = 3
 
 
 def generator(*, seed: int, purpose: int, number: int) -> np.random.Generator:
     """The random numbers of one step (or one epoch) for one purpose."""
     bits = np.random.Philox(key=[seed, purpose], counter=[0, 0, 0, number])
     return np.random.Generator(bits)
+
+
+def torch_seed(*, seed: int, purpose: int, number: int) -> int:
+    """A seed of torch's own random numbers, 0 ... 2**63 - 1."""
+    return int(generator(seed=seed, purpose=purpose, number=number).integers(2**63))
 
 
 def batch_rows(*, seed: int, step: int, batch_size: int, num_items: int) -> NDArray[np.int64]:
@@ -43,19 +48,3 @@ def batch_rows(*, seed: int, step: int, batch_size: int, num_items: int) -> NDAr
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, num_items: int) -> NDArray[np.int64]:
     return generator(seed=seed, purpose=ORDER, number=epoch).permutation(num_items)
-
-
-def keep_lengths(
-    rng: np.random.Generator, *, how: str, batch_size: int, num_registers: int
-) -> NDArray[np.int64]:
-    """(batch_size,) how many registers nested dropout keeps of each image, 1 ... R.
-
-    Args:
-        rng: draws them.
-        how: ``uniform``: every number; ``pow2``: 1, 2, 4, ... and R.
-        batch_size: images.
-        num_registers: R.
-    """
-    if how == "uniform":
-        return rng.integers(1, num_registers + 1, batch_size)
-    return rng.choice(np.array(prefix_lengths(num_registers)), batch_size)

@@ -1,141 +1,157 @@
-"""TrainTokenizer: a recipe and a corpus to a tokenizer with weights.
+"""Train: a component and data to the component with weights, as one cached stage.
 
-model.safetensors       averaged weights, float32; the sizes of the network in its metadata
-history.jsonl           loss, learning rate and validation error, one JSON object a line
-reconstructions.png     validation images, then their pictures from 1, 2, 4, ... tokens
+A component that learns is a frozen dataclass with ``optimization`` and ``trainer`` among its
+fields; see :class:`Trainable`. The stage prepares the data, trains in cached segments, and lets the
+component write what it keeps of the last state, beside ``history.jsonl``: the curves.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-import numpy as np
-
-from imagegram.images import grids
-from imagegram.layout import prefix_lengths
 from imagegram.protocols import Corpus
-from imagegram.stages.split import Split
 from imagegram.store.fingerprint import identity
 from imagegram.store.stage import Context
-from imagegram.training.pixels import PackPixels, PixelSet
-from imagegram.training.segments import HISTORY, TrainSegment, train_in_segments
+from imagegram.training.course import HISTORY
+from imagegram.training.objective import Data, Items, Objective
+from imagegram.training.optimization import Optimization
+from imagegram.training.options import TrainerOptions
+from imagegram.training.pixels import CorpusPixels
+from imagegram.training.segments import TrainSegment, train_in_segments
+from imagegram.training.tokens import TokenData
 
 if TYPE_CHECKING:
     from imagegram.store.manifest import Artifact
-    from imagegram.tokenizers.ordered_fsq.tokenizer import OrderedFsqTokenizer
+    from imagegram.training.state import TrainingState
 
-MODEL: Final = "model.safetensors"
-PICTURE: Final = "reconstructions.png"
-_NUM_SHOWN: Final = 12
+T_co = TypeVar("T_co", covariant=True)
+D = TypeVar("D", bound=Data)
+
+
+class Trainable(Protocol[T_co]):
+    """A component that learns.
+
+    Its ``__post_init__`` lets the group ``trainer`` have its say, and checks both::
+
+        prefix = "generator.optimization."
+        effective = self.trainer.applied_to(self.optimization, prefix=prefix)
+        object.__setattr__(self, "optimization", effective)
+    """
+
+    @property
+    def name(self) -> str:
+        """What tables and bars call it."""
+
+    @property
+    def optimization(self) -> Optimization:
+        """What decides the weights besides objective and data."""
+
+    @property
+    def trainer(self) -> TrainerOptions:
+        """Where it is trained; no identity."""
+
+    def objective(self) -> Objective:
+        """What is learned; its identity stands for the component's."""
+
+    def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
+        """Write the weights that :meth:`trained` reads, and pictures, into the artifact's folder.
+
+        Args:
+            out: the folder.
+            state: the last one.
+            validation: what was validated on.
+        """
+
+    def trained(self, folder: Path) -> T_co:
+        """The component with the weights of a folder; reads no bulk data."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainTokenizer:
-    """The stage that packs the images of a corpus, trains, and keeps the averaged weights.
+class Train(Generic[T_co, D]):
+    """The stage that prepares data, trains a component and keeps its weights.
 
     Attributes:
-        tokenizer: the recipe.
-        corpus: to train on; its held-out images validate, or, when none are held out, some of its
-            training images.
+        component: is trained.
+        data: on this.
     """
 
-    kind: ClassVar[str] = "tokenizer"
-    group: ClassVar[str] = "tokenize"
-    VERSION: ClassVar[int] = 1
-    PARTS: ClassVar[tuple[type, ...]] = (Split, PackPixels, TrainSegment)
+    kind: ClassVar[str]
+    group: ClassVar[str]
+    VERSION: ClassVar[int]
+    PARTS: ClassVar[tuple[type, ...]]
 
-    tokenizer: OrderedFsqTokenizer
-    corpus: Corpus
+    component: Trainable[T_co]
+    data: D
 
     def identity(self) -> dict[str, Any]:
-        """The recipe, the content of the shards and how some images are held out."""
+        """Objective, optimization and data; not the component, whose other fields come later."""
         return {
             "class": type(self).__name__,
             "version": self.VERSION,
-            "tokenizer": {
-                "class": type(self.tokenizer).__name__,
-                "version": self.tokenizer.VERSION,
-                **self.tokenizer.recipe(),
-            },
-            "split": identity(Split(corpus=self.corpus)),
-            "shards": [shard.identity() for shard in self.corpus.shards],
+            "objective": identity(self.component.objective()),
+            "optimization": identity(self.component.optimization),
+            "data": self.data.identity(),
         }
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Write the three files; see the module."""
-        from imagegram.tokenizers.ordered_fsq.objective import OrderedReconstruction
+        """Write what the component keeps, and ``history.jsonl``."""
+        from imagegram.training.state import TrainingState
 
-        size = self.tokenizer.image_size
-        split = context.make(Split(corpus=self.corpus))
-        items = context.make(PackPixels(images=split.train, image_size=size))
-        validation, part = items, "train"
-        if split.holdout:
-            validation, part = (
-                context.make(PackPixels(images=split.holdout, image_size=size)),
-                "holdout",
-            )
-        optimization = self.tokenizer.optimization
+        prepared, optimization = self.data.prepare(context), self.component.optimization
         whole = TrainSegment(
-            objective=OrderedReconstruction(
-                architecture=self.tokenizer.architecture,
-                keep=self.tokenizer.keep,
-                flips=self.tokenizer.flips,
-            ),
+            objective=self.component.objective(),
             optimization=optimization,
-            items=items,
-            validation=validation,
+            items=prepared.items,
+            validation=prepared.validation,
             last_step=optimization.steps,
-            hardware=self.tokenizer.hardware,
+            trainer=self.component.trainer,
         )
-        last = train_in_segments(
-            context,
-            whole,
-            segment_steps=self.tokenizer.segment_steps,
-            description=f"train {self.tokenizer.name}",
-        )
-        self._write_model(last.state, out / MODEL)
+        last = train_in_segments(context, whole, description=f"train {self.component.name}")
         shutil.copyfile(last.artifact.path / HISTORY, out / HISTORY)
-        self._write_picture(out, validation)
+        state = TrainingState.read(last.state)
+        self.component.write_trained(out, state, prepared.validation)
         scores = {k: v for k, v in last.history[-1].items() if k.startswith("val/")}
         return {
-            "tokenizer": self.tokenizer.name,
+            "name": self.component.name,
             "steps": optimization.steps,
-            "num_images": len(items),
-            "validated_on": part,
+            "num_items": len(prepared.items),
+            "validated_on": prepared.validated_on,
             **scores,
         }
 
-    def _write_model(self, state: Path, path: Path) -> None:
-        """The averaged weights, with the sizes of the network and the recipe beside them."""
-        from safetensors.torch import save_file
+    def load(self, artifact: Artifact) -> T_co:
+        """The component with its weights."""
+        return self.component.trained(artifact.path)
 
-        from imagegram.tokenizers.ordered_fsq.tokenizer import METADATA
-        from imagegram.training.state import TrainingState
 
-        sizes = dataclasses.asdict(self.tokenizer.architecture)
-        metadata = {METADATA: json.dumps(sizes), "recipe": json.dumps(self.tokenizer.recipe())}
-        save_file(TrainingState.read(state).average, path, metadata=metadata)
+@dataclass(frozen=True, kw_only=True)
+class TrainTokenizer(Train[T_co, CorpusPixels]):
+    """The stage that trains a tokenizer on the images of a corpus."""
 
-    def _write_picture(self, out: Path, validation: PixelSet) -> None:
-        """Validation images in the first row, their pictures from more and more tokens below."""
-        count = min(_NUM_SHOWN, len(validation))
-        originals = validation.gather(np.arange(count) * len(validation) // count)
-        trained = self._with_weights(out).encoder
-        tokens = trained.encode_batch(originals)
-        lengths = prefix_lengths(trained.num_registers)
-        rows = [originals, *(trained.decode(tokens[:, :length]) for length in lengths)]
-        scale = grids.scale_for(self.tokenizer.image_size, target=64)
-        sheet = grids.grid(np.concatenate(rows), columns=count, scale=scale)
-        grids.save_png(out / PICTURE, sheet)
+    kind: ClassVar[str] = "tokenizer"
+    group: ClassVar[str] = "tokenize"
+    VERSION: ClassVar[int] = 2
+    PARTS: ClassVar[tuple[type, ...]] = (*CorpusPixels.PARTS, TrainSegment)
 
-    def _with_weights(self, folder: Path) -> OrderedFsqTokenizer:
-        return replace(self.tokenizer, checkpoint=str(folder / MODEL))
+    @property
+    def tokenizer(self) -> Trainable[T_co]:
+        """The tokenizer without weights, which a plan goes on with."""
+        return self.component
 
-    def load(self, artifact: Artifact) -> OrderedFsqTokenizer:
-        """The tokenizer with its weights."""
-        return self._with_weights(artifact.path)
+    @property
+    def corpus(self) -> Corpus:
+        """What it is trained on."""
+        return self.data.corpus
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGenerator(Train[T_co, TokenData]):
+    """The stage that trains a generator on the tokens of a corpus."""
+
+    kind: ClassVar[str] = "generator"
+    group: ClassVar[str] = "fit"
+    VERSION: ClassVar[int] = 1
+    PARTS: ClassVar[tuple[type, ...]] = (*TokenData.PARTS, TrainSegment)

@@ -24,12 +24,15 @@ from numpy.typing import NDArray
 from imagegram.errors import CorpusError
 from imagegram.executors.threads import chunks, map_in_order
 from imagegram.images.decode import quiet
+from imagegram.protocols import Corpus
 from imagegram.records import Images, Record
-from imagegram.stages.split import PartFilter, SplitShard
+from imagegram.stages.split import PartFilter, Split, SplitShard
 from imagegram.stages.tokenize import SKIPPED, read_image, refuse_failures
+from imagegram.store.fingerprint import identity
 from imagegram.store.hashing import changed_while_read
 from imagegram.store.parts import open_parts, write_parts
 from imagegram.store.stage import Context
+from imagegram.training.objective import Prepared
 
 if TYPE_CHECKING:
     from imagegram.store.manifest import Artifact
@@ -199,3 +202,35 @@ def _mapped(path: Path) -> Images:
     """Mapped once in every process, so that the handles stay light."""
     mapped: Images = np.load(path, mmap_mode="r")
     return mapped
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusPixels:
+    """The images of a corpus as what is trained on; its held-out images validate.
+
+    Attributes:
+        corpus: where none of its images are held out, some of the training images validate.
+        image_size: side in pixels.
+    """
+
+    PARTS: ClassVar[tuple[type, ...]] = (Split, PackPixels)
+
+    corpus: Corpus
+    image_size: int
+
+    def identity(self) -> dict[str, Any]:
+        """The content of the shards, how some images are held out, and the size."""
+        return {
+            "split": identity(Split(corpus=self.corpus)),
+            "shards": [shard.identity() for shard in self.corpus.shards],
+            "image_size": self.image_size,
+        }
+
+    def prepare(self, context: Context) -> Prepared:
+        """Split the corpus and pack both parts."""
+        split = context.make(Split(corpus=self.corpus))
+        items = context.make(PackPixels(images=split.train, image_size=self.image_size))
+        if not split.holdout:
+            return Prepared(items=items, validation=items, validated_on="train")
+        held_out = context.make(PackPixels(images=split.holdout, image_size=self.image_size))
+        return Prepared(items=items, validation=held_out, validated_on="holdout")

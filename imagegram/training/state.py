@@ -1,55 +1,118 @@
 """States of training on disk: tensors in safetensors, never pickle.
 
-``network.NAME`` and ``average.NAME`` are weights and their moving average, ``first.NAME`` and
-``second.NAME`` the moments of AdamW; the number of steps is in the file's metadata.
+    network.NAME.KEY            weights and buffers of a network
+    average.NAME.KEY            their moving average
+    optimizer.NAME.FIELD.KEY    what an optimizer knows of a parameter: exp_avg, exp_avg_sq, step
+
+The number of steps is in the file's metadata. What has no such numbers, a frozen part or a
+parameter that no loss has reached, has no entry.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+
+Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """Everything that the next step needs, by parameter name.
+    """Everything that the next step needs, by names.
 
     Attributes:
         step: optimizer steps behind it.
-        network: weights.
-        average: their moving average.
-        first, second: AdamW's moments.
+        networks: weights and buffers of each network.
+        averages: moving averages of the networks that have one.
+        optimizers: of each optimizer, by field, by the name of the parameter.
     """
 
     step: int
-    network: dict[str, Tensor]
-    average: dict[str, Tensor]
-    first: dict[str, Tensor]
-    second: dict[str, Tensor]
+    networks: dict[str, Tensors] = field(default_factory=dict)
+    averages: dict[str, Tensors] = field(default_factory=dict)
+    optimizers: dict[str, dict[str, Tensors]] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write a safetensors file."""
-        tensors = {
-            f"{group}.{name}": tensor.detach().cpu().contiguous()
-            for group in _GROUPS
-            for name, tensor in getattr(self, group).items()
-        }
-        save_file(tensors, path, metadata={"step": str(self.step)})
+        save_file(dict(_apart(self._flat())), path, metadata={"step": str(self.step)})
+
+    def _flat(self) -> Iterator[tuple[str, Tensor]]:
+        for group, networks in (("network", self.networks), ("average", self.averages)):
+            for name, tensors in networks.items():
+                for key, tensor in tensors.items():
+                    yield f"{group}.{name}.{key}", tensor
+        for name, fields in self.optimizers.items():
+            for what, tensors in fields.items():
+                for key, tensor in tensors.items():
+                    yield f"optimizer.{name}.{what}.{key}", tensor
 
     @classmethod
     def read(cls, path: Path) -> TrainingState:
         """Read what :meth:`write` wrote."""
-        groups: dict[str, dict[str, Tensor]] = {group: {} for group in _GROUPS}
+        groups: dict[str, dict[str, Any]] = {"network": {}, "average": {}, "optimizer": {}}
         with safe_open(path, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118 - it is no dictionary
-                group, _, name = key.partition(".")
-                groups[group][name] = file.get_tensor(key)
+            for full in file.keys():  # noqa: SIM118 - it is no dictionary
+                group, name, key = full.split(".", 2)
+                entries = groups[group].setdefault(name, {})
+                if group == "optimizer":
+                    what, _, key = key.partition(".")
+                    entries = entries.setdefault(what, {})
+                entries[key] = file.get_tensor(full)
             step = int(file.metadata()["step"])
-        return cls(step=step, **groups)
+        return cls(
+            step=step,
+            networks=groups["network"],
+            averages=groups["average"],
+            optimizers=groups["optimizer"],
+        )
 
 
-_GROUPS = ("network", "average", "first", "second")
+def _apart(tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Tensors on the CPU, none sharing memory with another: a file holds tied weights twice."""
+    seen: set[int] = set()
+    for name, tensor in tensors:
+        plain = tensor.detach().cpu().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        yield name, plain.clone() if place in seen else plain
+        seen.add(place)
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write the weights of one network as a safetensors file with metadata."""
+    save_file(dict(_apart(iter(weights.items()))), path, metadata=metadata)
+
+
+def parameter_names(networks: nn.ModuleDict) -> dict[int, str]:
+    """Names of all parameters, ``network.key``, by the id of the parameter."""
+    return {id(parameter): name for name, parameter in networks.named_parameters()}
+
+
+def read_moments(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> dict[str, Tensors]:
+    """What an optimizer knows of its parameters, by field, by name."""
+    fields: dict[str, Tensors] = {}
+    for parameter, known in optimizer.state.items():
+        for what, value in known.items():
+            if value is not None:
+                fields.setdefault(what, {})[names[id(parameter)]] = torch.as_tensor(value)
+    return fields
+
+
+def restore_moments(
+    optimizer: torch.optim.Optimizer, names: dict[int, str], fields: dict[str, Tensors]
+) -> None:
+    """Give a fresh optimizer what :func:`read_moments` found; it moves it to its devices."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, Tensors] = {}
+    for number, parameter in enumerate(parameters):
+        name = names[id(parameter)]
+        known = {what: tensors[name] for what, tensors in fields.items() if name in tensors}
+        if known:
+            state[number] = known
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

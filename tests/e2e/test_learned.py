@@ -90,6 +90,6 @@ def test_a_plan_knows_what_is_trained_and_what_is_not(outputs: Path, run_here: R
         name: stage["digest"] for name, stage in stages(folder).items()
     }
     assert all(stage.cached == stage.parts for name, stage in known.items() if stage.digest)
-    other = look("tokenizer.steps=151", "tokenizer.num_tokens=2")
+    other = look("tokenizer.optimization.steps=151", "tokenizer.num_tokens=2")
     assert other["fit_tokenizer"].cached == other["tokenize"].cached == 0
     assert other["split"].cached == 1

@@ -29,8 +29,11 @@ from imagegram.stages.split import Split
 from imagegram.store.artifacts import fingerprint
 from imagegram.store.fingerprint import identity
 from imagegram.tokenizers.ordered_fsq.model import OrderedFsq
-from imagegram.tokenizers.ordered_fsq.tokenizer import METADATA, Architecture, OrderedFsqTokenizer
+from imagegram.tokenizers.ordered_fsq.sizes import METADATA, Architecture
+from imagegram.tokenizers.ordered_fsq.tokenizer import OrderedFsqTokenizer
 from imagegram.tokenizers.weights import weights_sha256
+from imagegram.training.optimization import Optimization
+from imagegram.training.options import TrainerOptions
 from imagegram.training.pixels import PackPixels, PixelSet
 from tests.conftest import compose
 from tests.pictures import context, encode, noise, write_samples, write_tar
@@ -45,9 +48,9 @@ SIZES: dict[str, Any] = {
     "decoder_depth": 2,
     "num_heads": 2,
 }
-RECIPE = OrderedFsqTokenizer(
-    **SIZES, steps=4, train_batch_size=8, warmup_steps=1, segment_steps=2, precision="32-true"
-)
+OPTIMIZATION = Optimization(steps=4, batch_size=8, learning_rate=1e-3, warmup_steps=1)
+TRAINER = TrainerOptions(accelerator="cpu", segment_steps=2)
+RECIPE = OrderedFsqTokenizer(**SIZES, optimization=OPTIMIZATION, trainer=TRAINER)
 
 
 def write_weights(path: Path, *, seed: int = 0, **changes: Any) -> Path:
@@ -182,8 +185,7 @@ def test_weights_written_anew_are_read_anew(tmp_path: Path) -> None:
 def test_what_decides_a_recipe() -> None:
     for speed in (
         {"device": "cuda"},
-        {"devices": 2},
-        {"segment_steps": 9},
+        {"trainer": TrainerOptions(devices=2, segment_steps=9)},
         {"batch_size": 5},
         {"dtype": "bfloat16"},
         {"compile": True},
@@ -191,7 +193,12 @@ def test_what_decides_a_recipe() -> None:
         {"name": "y"},
     ):
         assert identity(replace(RECIPE, **speed)) == identity(RECIPE)  # type: ignore[arg-type]
-    for result in ({"steps": 5}, {"keep": "uniform"}, {"width": 64}, {"train_seed": 1}):
+    for result in (
+        {"optimization": replace(OPTIMIZATION, seed=1)},
+        {"trainer": replace(TRAINER, max_steps=3)},
+        {"keep": "uniform"},
+        {"width": 64},
+    ):
         assert identity(replace(RECIPE, **result)) != identity(RECIPE)  # type: ignore[arg-type]
 
 
@@ -218,9 +225,9 @@ def test_it_travels_without_its_network(tokenizer: OrderedFsqTokenizer) -> None:
         ({"num_tokens": 0}, "type tokenizer.num_tokens=null"),
         ({"keep": "pow3"}, "did you mean 'pow2'"),
         ({"dtype": "float16"}, "tokenizer.dtype=float16"),
-        ({"segment_steps": 0}, "tokenizer.segment_steps=0"),
-        ({"steps": 0}, "tokenizer.steps=0"),
-        ({"devices": 3}, "tokenizer.devices=3"),
+        ({"trainer": TrainerOptions(segment_steps=0)}, "trainer.segment_steps=0"),
+        ({"trainer": TrainerOptions(devices=3)}, "tokenizer.optimization.batch_size=8"),
+        ({"optimization": replace(OPTIMIZATION, steps=0)}, "tokenizer.optimization.steps=0"),
         ({"checkpoint": "nowhere.safetensors"}, "nowhere.safetensors is no file"),
     ],
 )
@@ -319,7 +326,7 @@ def test_fit_trains_a_tokenizer(tmp_path: Path, corpus: WebDatasetCorpus) -> Non
     artifact = ctx.store.find(stage)
     assert artifact is not None
     assert artifact.facts["validated_on"] == "holdout"
-    assert artifact.facts["num_images"] == 20
+    assert artifact.facts["num_items"] == 20
     assert trained.fit(corpus) is None
     assert trained.encode_batch(pictures(3)).shape == (3, 4)
     assert ctx.make(stage) == trained
@@ -342,8 +349,8 @@ def test_what_decides_a_training(corpus: WebDatasetCorpus) -> None:
         return fingerprint(stage)[0]
 
     known = digest(RECIPE)
-    assert digest(replace(RECIPE, num_tokens=2, segment_steps=1, name="z")) == known
-    assert digest(replace(RECIPE, steps=5)) != known
+    assert digest(replace(RECIPE, num_tokens=2, trainer=TrainerOptions(), name="z")) == known
+    assert digest(replace(RECIPE, optimization=replace(OPTIMIZATION, steps=5))) != known
     assert digest(RECIPE, replace(corpus, num_shards=1)) != known
 
 

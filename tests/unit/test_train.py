@@ -1,4 +1,4 @@
-"""Training in segments: any cut, kill or number of cores gives the same weights, to the bit."""
+"""Training in segments: any cut or kill gives the same weights, to the bit."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from imagegram.errors import ConfigError, StageError
 from imagegram.executors.context import RunContext
 from imagegram.layout import prefix_lengths
 from imagegram.store.artifacts import fingerprint
-from imagegram.training.draws import batch_rows, generator, keep_lengths
-from imagegram.training.optimization import Hardware
+from imagegram.tokenizers.ordered_fsq.objective import keep_lengths
+from imagegram.training.draws import batch_rows, generator
+from imagegram.training.options import TrainerOptions
 from imagegram.training.segments import SegmentHandle, train_in_segments
 from imagegram.training.state import TrainingState
 from tests.conftest import REPOSITORY
@@ -33,9 +34,8 @@ from tests.toy_training import Quarters, bytes_of, optimization, segment
 
 
 def train(root: Path, *, segment_steps: int = 12, **changes: Any) -> SegmentHandle:
-    return train_in_segments(
-        context(root), segment(**changes), segment_steps=segment_steps, description="toy"
-    )
+    whole = segment(trainer={"segment_steps": segment_steps}, **changes)
+    return train_in_segments(context(root), whole, description="toy")
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +58,6 @@ def test_segments_compose_in_half_precision_too(precision: str, tmp_path: Path) 
         train(tmp_path / f"{steps}", segment_steps=steps, precision=precision) for steps in (12, 4)
     )
     assert bytes_of(one.artifact.path) == bytes_of(three.artifact.path)
-
-
-def test_the_number_of_cores_changes_no_bit(whole: SegmentHandle, tmp_path: Path) -> None:
-    threads = torch.get_num_threads()
-    try:
-        for cores in (1, 3):
-            torch.set_num_threads(cores)
-            again = train(tmp_path / f"{cores}")
-            assert bytes_of(again.artifact.path) == bytes_of(whole.artifact.path)
-            assert torch.get_num_threads() == cores
-    finally:
-        torch.set_num_threads(threads)
 
 
 PROGRAM = """
@@ -125,15 +113,16 @@ def test_a_failing_step_leaves_the_segments_before_it(
 def test_removed_states_before_the_last_are_not_missed(
     whole: SegmentHandle, tmp_path: Path
 ) -> None:
-    half = dataclasses.replace(segment(), last_step=8)
+    options = {"segment_steps": 4}
+    half = dataclasses.replace(segment(trainer=options), last_step=8)
     told: list[int] = []
     ctx = dataclasses.replace(context(tmp_path), curves=lambda _, step: told.append(step))
-    train_in_segments(ctx, half, segment_steps=4, description="toy")
+    train_in_segments(ctx, half, description="toy")
     assert told == [4, 4, 8, 8]
     (first,) = [a for a in ctx.store if a.facts["last_step"] == 4]
     shutil.rmtree(first.path)
     told.clear()
-    finished = train_in_segments(ctx, segment(), segment_steps=4, description="toy")
+    finished = train_in_segments(ctx, segment(trainer=options), description="toy")
     assert bytes_of(finished.artifact.path) == bytes_of(whole.artifact.path)
     assert told == [4, 4, 8, 8, 12, 12]  # the whole curve, also after a resume
     assert not first.path.exists()
@@ -142,7 +131,7 @@ def test_removed_states_before_the_last_are_not_missed(
 def test_what_decides_a_state(tmp_path: Path) -> None:
     plain = segment()
     digest = fingerprint(plain)[0]
-    same = dataclasses.replace(plain, hardware=Hardware(devices=2, compile=True), bar=3)
+    same = dataclasses.replace(plain, trainer=TrainerOptions(devices=2, compile=True))
     assert fingerprint(same)[0] == digest
     for other in (
         segment(learning_rate=1e-3),
@@ -161,9 +150,11 @@ def test_states_hold_tensors_and_nothing_that_runs(whole: SegmentHandle) -> None
         assert start[:2] not in (b"\x80\x02", b"\x80\x04", b"PK")
     state = TrainingState.read(whole.state)
     assert state.step == 12
-    named = set(state.first)
-    assert named == set(state.second)
-    assert named == set(state.network) == set(state.average)
+    (network,), (average,) = state.networks.values(), state.averages.values()
+    named = {f"autoencoder.{name}" for name in network}
+    assert set(network) == set(average)
+    assert set(state.optimizers["main"]) == {"exp_avg", "exp_avg_sq", "step"}
+    assert all(set(moments) == named for moments in state.optimizers["main"].values())
 
 
 def test_the_average_is_that_of_the_weights_of_every_step(tmp_path: Path) -> None:
@@ -174,11 +165,11 @@ def test_the_average_is_that_of_the_weights_of_every_step(tmp_path: Path) -> Non
         stage = dataclasses.replace(segment(), last_step=step, previous=previous)
         previous = ctx.make(stage)
         handles.append(TrainingState.read(previous.state))
-    for name in handles[0].network:
-        expected = handles[0].network[name]
-        for state in handles[1:]:
-            expected = expected * 0.8 + state.network[name] * 0.2
-        torch.testing.assert_close(handles[-1].average[name], expected)
+    networks = [state.networks["autoencoder"] for state in handles]
+    for name, expected in networks[0].items():
+        for network in networks[1:]:
+            expected = expected * 0.8 + network[name] * 0.2
+        torch.testing.assert_close(handles[-1].averages["autoencoder"][name], expected)
 
 
 def test_training_learns_and_more_tokens_say_more(tmp_path: Path) -> None:
@@ -191,7 +182,7 @@ def test_training_learns_and_more_tokens_say_more(tmp_path: Path) -> None:
 
 
 def test_a_diverging_training_says_so(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match=r"diverged.*tokenizer\.learning_rate"):
+    with pytest.raises(StageError, match=r"diverged.*optimization\.learning_rate"):
         train(tmp_path, learning_rate=1e30, steps=4, warmup_steps=0)
 
 
@@ -214,7 +205,7 @@ def test_progress_moves_one_bar(tmp_path: Path) -> None:
     def run() -> list[tuple[str, int]]:
         bars = Bars()
         ctx: RunContext = dataclasses.replace(context(tmp_path), progress=bars)
-        train_in_segments(ctx, segment(steps=4), segment_steps=2, description="toy")
+        train_in_segments(ctx, segment(steps=4, trainer={"segment_steps": 2}), description="toy")
         return bars.events
 
     assert run() == [("toy", 4), *[("advance", 1)] * 4, ("finish", 7)]
@@ -277,8 +268,11 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
         ({"steps": 0}, "tokenizer.steps=0"),
         ({"ema_decay": 1.5}, "tokenizer.ema_decay=1.5"),
         ({"warmup_steps": 13}, "tokenizer.warmup_steps=13"),
-        ({"batch_size": 0}, "tokenizer.train_batch_size=0"),
+        ({"batch_size": 0}, "tokenizer.batch_size=0"),
         ({"precision": "bf16-mix"}, "did you mean 'bf16-mixed'"),
+        ({"final_learning_rate": 1.0}, "tokenizer.final_learning_rate=1.0"),
+        ({"betas": [0.9]}, "tokenizer.betas=[0.9]"),
+        ({"gradient_clip_val": 0.0}, "tokenizer.gradient_clip_val=null"),
     ],
 )
 def test_numbers_that_no_training_can_have(changes: dict[str, Any], word: str) -> None:
@@ -287,13 +281,32 @@ def test_numbers_that_no_training_can_have(changes: dict[str, Any], word: str) -
     assert word in str(error.value)
 
 
-def test_devices_divide_a_batch() -> None:
-    Hardware(devices=4).check(optimization(), prefix="tokenizer.")
-    for hardware in (Hardware(devices=3), Hardware(devices=0)):
-        with pytest.raises(ConfigError, match=r"type tokenizer\.devices=1"):
-            hardware.check(optimization(), prefix="tokenizer.")
-    with pytest.raises(ConfigError, match="did you mean 'cuda'"):
-        Hardware(device="cud").check(optimization(), prefix="tokenizer.")
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"devices": 3}, "type trainer.devices=1"),
+        ({"devices": 0}, "trainer.devices=0"),
+        ({"devices": 4, "accumulate_grad_batches": 8}, "must divide x.batch_size=16"),
+        ({"accelerator": "gpus"}, "did you mean 'gpu'"),
+        ({"strategy": "dpp"}, "did you mean 'ddp'"),
+        ({"segment_steps": 0}, "trainer.segment_steps=0"),
+        ({"precision": "16"}, "x.precision=16"),
+        ({"max_steps": 0}, "x.steps=0"),
+    ],
+)
+def test_what_no_trainer_can_do(options: dict[str, Any], word: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        TrainerOptions(**options).applied_to(optimization(), prefix="x.")
+    assert word in str(error.value)
+
+
+def test_a_trainer_has_its_say() -> None:
+    how = optimization()
+    assert TrainerOptions(devices=4).applied_to(how, prefix="") == how
+    said = TrainerOptions(precision="bf16-mixed", gradient_clip_val=2.0, max_steps=2)
+    expected = {"precision": "bf16-mixed", "gradient_clip_val": 2.0, "steps": 2, "warmup_steps": 2}
+    assert said.applied_to(how, prefix="") == dataclasses.replace(how, **expected)
+    assert TrainerOptions(max_steps=99).applied_to(how, prefix="") == how
 
 
 def test_a_stage_travels_light(whole: SegmentHandle) -> None:

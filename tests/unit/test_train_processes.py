@@ -14,14 +14,17 @@ from tests.toy_training import segment
 
 def test_processes_share_a_training(tmp_path: Path) -> None:
     alone, together = (
-        context(tmp_path / f"{devices}").make(segment(devices=devices)) for devices in (1, 2)
+        context(tmp_path / f"{devices}").make(segment(trainer={"devices": devices}))
+        for devices in (1, 2)
     )
     assert together.artifact.digest == alone.artifact.digest
     ours, theirs = (TrainingState.read(handle.state) for handle in (alone, together))
     assert theirs.step == 12
-    for name, weights in ours.network.items():
+    for name, weights in ours.networks["autoencoder"].items():
         # Sums are added in another order, and rounding to codes makes a little of it a little more.
-        torch.testing.assert_close(theirs.network[name], weights, rtol=1e-3, atol=2e-3)
+        torch.testing.assert_close(
+            theirs.networks["autoencoder"][name], weights, rtol=1e-3, atol=2e-3
+        )
     losses = [handle.history[0]["train/loss"] for handle in (alone, together)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert not list(tmp_path.rglob("*.ckpt"))

@@ -148,3 +148,8 @@ def encoder_mask(num_patches: int, num_registers: int) -> Tensor:
     mask = torch.ones(length, length, dtype=torch.bool).tril()
     mask[:num_patches, :num_patches] = True
     return mask
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Bytes 0 ... 255 to float32 in -1 ... 1."""
+    return images.float() / 127.5 - 1

@@ -15,8 +15,7 @@ from torch import Tensor
 from imagegram.encoders.preprocessing import require_device
 from imagegram.models.cores import map_on_cores
 from imagegram.records import Images, Tokens
-from imagegram.tokenizers.ordered_fsq.model import OrderedFsq
-from imagegram.tokenizers.ordered_fsq.objective import to_float
+from imagegram.tokenizers.ordered_fsq.model import OrderedFsq, to_float
 
 
 def load(path: Path, sizes: dict[str, Any], *, device: str, compiled: bool) -> OrderedFsq:

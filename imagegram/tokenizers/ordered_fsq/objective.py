@@ -1,37 +1,28 @@
-"""How the ordered autoencoder is trained: squared error of pixels, under nested dropout.
+"""What the ordered autoencoder learns: to paint an image from any number of its first codes.
 
 The loss of an image is the mean squared error of its pixels in 0 ... 1, painted from the first k
-codes, k drawn anew for every image and step; nothing else is added. Validation paints held-out
-images from 1, 2, 4, ... codes, so the curves tell what each length costs.
+codes, k drawn anew for every image and step (nested dropout); nothing else is added. The networks
+and the loss are in ``training.py``.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from imagegram.layout import prefix_lengths
-from imagegram.models.cores import map_on_cores
-from imagegram.models.transformer import build
-from imagegram.tokenizers.ordered_fsq.model import OrderedFsq
-from imagegram.tokenizers.ordered_fsq.tokenizer import Architecture
-from imagegram.training.draws import keep_lengths
-from imagegram.training.objective import Items
+from imagegram.tokenizers.ordered_fsq.sizes import Architecture
 
-#: Images that validation looks at.
-NUM_VALIDATION: Final = 512
-_CHUNK: Final = 32
+if TYPE_CHECKING:
+    from imagegram.tokenizers.ordered_fsq.training import ReconstructionModule
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderedReconstruction:
-    """The objective of :class:`OrderedFsq`.
+    """The objective of the ordered autoencoder.
 
     Attributes:
         architecture: sizes of the network.
@@ -39,15 +30,17 @@ class OrderedReconstruction:
         flips: mirror half of the images.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     architecture: Architecture
     keep: str
     flips: bool
 
-    def network(self, seed: int) -> nn.Module:
-        """Fresh weights."""
-        return build(OrderedFsq, seed=seed, **dataclasses.asdict(self.architecture))
+    def module(self) -> ReconstructionModule:
+        """Network and loss."""
+        from imagegram.tokenizers.ordered_fsq.training import ReconstructionModule
+
+        return ReconstructionModule(self)
 
     def batch(
         self, items: NDArray[Any], rng: np.random.Generator
@@ -64,41 +57,18 @@ class OrderedReconstruction:
             items[mirrored] = items[mirrored, :, ::-1]
         return items, keep_B
 
-    def loss(self, network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-        """Mean squared error of pixels in 0 ... 1."""
-        images, keep_B = batch
-        target = to_float(images)
-        return squared_error(network(target, keep_B), target).mean()
 
-    def validate(self, network: nn.Module, items: Items, device: Any) -> dict[str, float]:
-        """``val/mse_k1``, ``_k2``, ...: mean squared error of pixels in 0 ... 1, clipped."""
-        num_images = min(NUM_VALIDATION, len(items))
-        rows = np.arange(num_images) * len(items) // num_images
-        lengths = prefix_lengths(self.architecture.num_registers)
+def keep_lengths(
+    rng: np.random.Generator, *, how: str, batch_size: int, num_registers: int
+) -> NDArray[np.int64]:
+    """(batch_size,) how many registers nested dropout keeps of each image, 1 ... R.
 
-        def errors(first: int) -> list[float]:
-            pixels = torch.from_numpy(items.gather(rows[first : first + _CHUNK]))
-            images = to_float(pixels.to(device))
-            with torch.inference_mode():
-                codes = network.encode(images)  # type: ignore[operator]
-                painted = (network.decode(codes, _all(k, codes)) for k in lengths)  # type: ignore[operator]
-                return [float(squared_error(p.clamp(-1, 1), images).sum()) for p in painted]
-
-        firsts = range(0, num_images, _CHUNK)
-        totals = np.sum(list(map_on_cores(errors, firsts, device=device)), axis=0) / num_images
-        return {f"val/mse_k{k}": float(mse) for k, mse in zip(lengths, totals, strict=True)}
-
-
-def _all(length: int, codes: Tensor) -> Tensor:
-    """(B,) the same length for every image."""
-    return torch.full((len(codes),), length, device=codes.device)
-
-
-def to_float(images: Tensor) -> Tensor:
-    """Bytes 0 ... 255 to float32 in -1 ... 1."""
-    return images.float() / 127.5 - 1
-
-
-def squared_error(painted: Tensor, images: Tensor) -> Tensor:
-    """(B,) mean squared error of each image, in units of pixels in 0 ... 1; float32."""
-    return ((painted.float() - images) / 2).square().flatten(1).mean(dim=1)
+    Args:
+        rng: draws them.
+        how: ``uniform``: every number; ``pow2``: 1, 2, 4, ... and R.
+        batch_size: images.
+        num_registers: R.
+    """
+    if how == "uniform":
+        return rng.integers(1, num_registers + 1, batch_size)
+    return rng.choice(np.array(prefix_lengths(num_registers)), batch_size)

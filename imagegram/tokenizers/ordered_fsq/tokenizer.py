@@ -6,7 +6,7 @@
 
 Without a checkpoint it is a recipe: :meth:`OrderedFsqTokenizer.fit` trains its network on the
 corpus of the experiment, or on its ``train_corpus``, and gives the tokenizer with the weights.
-The network is ``model.py``, its loss ``objective.py``.
+The network is ``model.py``, what it learns ``objective.py``, how ``training.py``.
 
 Images are squashed to a square with Pillow's bilinear filter, as the pyramid does. The network runs
 in float32, on chunks of a fixed shape that are padded where images are missing; so what a row
@@ -30,72 +30,46 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError, TokenError, did_you_mean
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Corpus
-from imagegram.records import EOS_TOKEN_ID, Images, Tokens
-from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.records import Images, Tokens
+from imagegram.store.fingerprint import NOT_IDENTITY, identity
 from imagegram.store.hashing import file_stamp
 from imagegram.tokenizers.checks import require_ids, require_image
+from imagegram.tokenizers.ordered_fsq.objective import OrderedReconstruction
+from imagegram.tokenizers.ordered_fsq.sizes import (
+    METADATA,
+    NETWORK,
+    Architecture,
+    read_architecture,
+)
 from imagegram.tokenizers.weights import weights_sha256
-from imagegram.training.optimization import Hardware, Optimization, same_named
+from imagegram.training.fit import TrainTokenizer
+from imagegram.training.objective import Items
+from imagegram.training.optimization import Optimization
+from imagegram.training.options import TrainerOptions
+from imagegram.training.pixels import CorpusPixels
 
 if TYPE_CHECKING:
     from imagegram.tokenizers.ordered_fsq.model import OrderedFsq
-    from imagegram.training.fit import TrainTokenizer
+    from imagegram.training.state import TrainingState
 
-#: Key of the sizes of the network in the metadata of a weights file.
-METADATA: Final = "ordered_fsq"
+#: Files of a trained tokenizer.
+MODEL: Final = "model.safetensors"
+PICTURE: Final = "reconstructions.png"
+_OPTIMIZATION: Final = Optimization(
+    steps=6000,
+    batch_size=16,
+    learning_rate=1e-3,
+    warmup_steps=200,
+    weight_decay=0.05,
+    ema_decay=0.998,
+    precision="bf16-mixed",
+    gradient_clip_val=0.1,
+)
 _KEEP: Final = ("pow2", "uniform")
 _DTYPES: Final = ("float32", "bfloat16")
 #: Images that the network sees at a time: with more, one core is no quicker.
 _CHUNK: Final = 16
 _LOADING: Final = threading.Lock()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """Sizes of the network; they are written beside its weights.
-
-    Attributes:
-        image_size: side of the images in pixels.
-        patch_size: side of a patch in pixels; divides ``image_size``.
-        num_registers: tokens of an image.
-        levels: values of every digit of an id, the least significant first.
-        width: features of a position.
-        encoder_depth, decoder_depth: blocks.
-        num_heads: divides ``width``.
-    """
-
-    image_size: int
-    patch_size: int
-    num_registers: int
-    levels: tuple[int, ...]
-    width: int
-    encoder_depth: int
-    decoder_depth: int
-    num_heads: int
-
-    def check(self) -> None:
-        """Refuse sizes that no network can have.
-
-        Raises:
-            ConfigError: with the field and what is allowed.
-        """
-        sizes = {k: v for k, v in dataclasses.asdict(self).items() if k != "levels"}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ConfigError(f"tokenizer.{name}={value} must be at least 1")
-        for name, divisor in (("image_size", "patch_size"), ("width", "num_heads")):
-            if sizes[name] % sizes[divisor]:
-                raise ConfigError(
-                    f"tokenizer.{divisor}={sizes[divisor]} must divide "
-                    f"tokenizer.{name}={sizes[name]}"
-                )
-        vocab_size = math.prod(self.levels)
-        if not self.levels or min(self.levels) < 2 or vocab_size > EOS_TOKEN_ID:
-            raise ConfigError(
-                f"tokenizer.levels={list(self.levels)} must be numbers from 2 on whose product, the"
-                f" vocabulary, is at most {EOS_TOKEN_ID:,}, got {vocab_size:,}; type for example "
-                "tokenizer.levels=[8,5,5,5]"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,20 +82,18 @@ class OrderedFsqTokenizer:
             num_heads: as in :class:`Architecture`; a checkpoint brings its own, which count.
         keep: how nested dropout draws lengths: ``pow2`` (1, 2, 4, ...) or ``uniform``.
         flips: mirror half of the training images.
-        steps, train_batch_size, learning_rate, warmup_steps, weight_decay, ema_decay, precision,
-            train_seed: as in ``training/optimization.py``.
+        optimization: steps, rates, seed of its training.
+        trainer: where it is trained.
         num_tokens: how many of the first tokens are kept; None: all.
         checkpoint: safetensors file of a trained network; None: it is trained.
-        device: where torch runs (``cpu``, ``cuda``).
-        devices: processes that share the training, on as many GPUs or on one CPU.
-        segment_steps: steps after which training writes a state that it can continue from.
+        device: where it encodes and decodes (``cpu``, ``cuda``).
         batch_size: images that are encoded at a time.
         dtype: of encoding and decoding; ``bfloat16`` is faster on a GPU, and changes some ids.
-        compile: let ``torch.compile`` make it faster on a GPU, after a minute; changes last bits.
+        compile: let ``torch.compile`` make that faster on a GPU, after a minute; changes last bits.
         hash_cache: folder that remembers the checkpoint's sha256.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     name: str = field(default="ordered_fsq", metadata=NOT_IDENTITY)
     image_size: int = 64
@@ -134,19 +106,11 @@ class OrderedFsqTokenizer:
     num_heads: int = 2
     keep: str = "pow2"
     flips: bool = True
-    steps: int = 6000
-    train_batch_size: int = 16
-    learning_rate: float = 1e-3
-    warmup_steps: int = 200
-    weight_decay: float = 0.05
-    ema_decay: float = 0.998
-    precision: str = "bf16-mixed"
-    train_seed: int = 0
+    optimization: Optimization = _OPTIMIZATION
+    trainer: TrainerOptions = field(default_factory=TrainerOptions, metadata=NOT_IDENTITY)
     num_tokens: int | None = None
     checkpoint: str | None = field(default=None, metadata=NOT_IDENTITY)
     device: str = field(default="cpu", metadata=NOT_IDENTITY)
-    devices: int = field(default=1, metadata=NOT_IDENTITY)
-    segment_steps: int = field(default=500, metadata=NOT_IDENTITY)
     batch_size: int = field(default=64, metadata=NOT_IDENTITY)
     dtype: str = field(default="float32", metadata=NOT_IDENTITY)
     compile: bool = field(default=False, metadata=NOT_IDENTITY)
@@ -159,8 +123,8 @@ class OrderedFsqTokenizer:
                 object.__setattr__(self, name, value)
         object.__setattr__(self, "levels", tuple(self.levels))
         self.architecture.check()
-        self.optimization.check(prefix="tokenizer.")
-        self.hardware.check(self.optimization, prefix="tokenizer.")
+        effective = self.trainer.applied_to(self.optimization, prefix="tokenizer.optimization.")
+        object.__setattr__(self, "optimization", effective)
         for value, allowed, name in (
             (self.keep, _KEEP, "keep"),
             (self.dtype, _DTYPES, "dtype"),
@@ -168,9 +132,8 @@ class OrderedFsqTokenizer:
             if value not in allowed:
                 hint = did_you_mean(value, allowed)
                 raise ConfigError(f"tokenizer.{name}={value} is unknown; {hint}")
-        for name in ("batch_size", "segment_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"tokenizer.{name}={getattr(self, name)} must be at least 1")
+        if self.batch_size < 1:
+            raise ConfigError(f"tokenizer.batch_size={self.batch_size} must be at least 1")
         if self.num_tokens is None:
             object.__setattr__(self, "num_tokens", self.num_registers)
         if not 1 <= cast(int, self.num_tokens) <= self.num_registers:
@@ -184,35 +147,22 @@ class OrderedFsqTokenizer:
         kind = {"class": type(self).__name__, "version": self.VERSION}
         kind["num_tokens"] = self._length
         if self.checkpoint is None:
-            return kind | {"recipe": self.recipe()}
+            recipe = (self.objective(), self.optimization)
+            return kind | {"recipe": [identity(part) for part in recipe]}
         weights = weights_sha256(self.checkpoint, memory=self.hash_cache)
         return kind | {"weights": weights, "resize": "bilinear, squashed"}
 
-    def recipe(self) -> dict[str, Any]:
-        """Everything that decides the weights but the images."""
-        optimization = dataclasses.asdict(self.optimization)
-        architecture = dataclasses.asdict(self.architecture) | {"levels": list(self.levels)}
-        return architecture | optimization | {"keep": self.keep, "flips": self.flips}
+    def objective(self) -> OrderedReconstruction:
+        """What its network learns."""
+        return OrderedReconstruction(
+            architecture=self.architecture, keep=self.keep, flips=self.flips
+        )
 
     @property
     def architecture(self) -> Architecture:
         """Sizes of the network."""
-        found: Architecture = same_named(Architecture, self)
-        return found
-
-    @property
-    def optimization(self) -> Optimization:
-        """How the network is trained."""
-        found: Optimization = same_named(
-            Optimization, self, batch_size=self.train_batch_size, seed=self.train_seed
-        )
-        return found
-
-    @property
-    def hardware(self) -> Hardware:
-        """Where it is trained."""
-        found: Hardware = same_named(Hardware, self)
-        return found
+        sizes = {item.name: getattr(self, item.name) for item in dataclasses.fields(Architecture)}
+        return Architecture(**sizes)
 
     @property
     def _length(self) -> int:
@@ -234,13 +184,31 @@ class OrderedFsqTokenizer:
         """The same with all tokens."""
         return replace(self, num_tokens=self.num_registers)
 
-    def fit(self, corpus: Corpus) -> TrainTokenizer | None:
+    def fit(self, corpus: Corpus) -> TrainTokenizer[OrderedFsqTokenizer] | None:
         """The stage that trains the network; None: there is a checkpoint."""
         if self.checkpoint is not None:
             return None
-        from imagegram.training.fit import TrainTokenizer
+        data = CorpusPixels(corpus=corpus, image_size=self.image_size)
+        return TrainTokenizer(component=self, data=data)
 
-        return TrainTokenizer(tokenizer=self, corpus=corpus)
+    def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
+        """Write the averaged weights, and a sheet of pictures from more and more tokens."""
+        from imagegram.tokenizers.ordered_fsq.training import write_reconstructions
+        from imagegram.training.state import write_weights
+
+        metadata = {
+            METADATA: json.dumps(dataclasses.asdict(self.architecture)),
+            "recipe": json.dumps(dataclasses.asdict(self.optimization)),
+        }
+        write_weights(out / MODEL, state.averages[NETWORK], metadata)
+        trained = self.trained(out).encoder
+        write_reconstructions(
+            out / PICTURE, validation, encode=trained.encode_batch, decode=trained.decode
+        )
+
+    def trained(self, folder: Path) -> OrderedFsqTokenizer:
+        """The tokenizer with the weights that a training left in a folder."""
+        return replace(self, checkpoint=str(folder / MODEL))
 
     def prepare(self, image: Images) -> Images:
         """(H, W, 3) uint8, any size, to (S, S, 3) uint8.
@@ -317,28 +285,6 @@ class OrderedFsqTokenizer:
         path = Path(self.checkpoint)
         with _LOADING:
             return _load(path, file_stamp(path), self.architecture, self.device, self.compile)
-
-
-def read_architecture(checkpoint: str | Path) -> dict[str, Any]:
-    """Sizes of the network in a weights file; reads only its header.
-
-    Raises:
-        ConfigError: when there is no such file, or it is of something else.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(checkpoint)
-    try:
-        with safe_open(path, framework="np") as file:
-            sizes = json.loads((file.metadata() or {})[METADATA])
-        return dataclasses.asdict(Architecture(**{**sizes, "levels": tuple(sizes["levels"])}))
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        found = "holds no weights of this tokenizer" if path.is_file() else "is no file"
-        raise ConfigError(
-            f"tokenizer.checkpoint={checkpoint} {found} ({error}); type "
-            "tokenizer.checkpoint=FOLDER/model.safetensors, a file that a training wrote, or "
-            "tokenizer.checkpoint=null to train"
-        ) from error
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,0 +1,122 @@
+"""What happens around every step: seeds and rates before it, averages, curves and bars after it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from imagegram.errors import StageError
+from imagegram.training.course import HISTORY, STATE
+from imagegram.training.draws import DROPOUT, torch_seed
+from imagegram.training.module import TrainingModule
+
+#: Steps that one point of a curve is the mean of.
+POINT_STEPS: Final = 20
+
+Point = Callable[[int, dict[str, float]], None]
+
+
+class StepNumbers(Callback):
+    """Makes a step a function of its number: its rates, and what dropout draws in it."""
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Set the rates; seed torch by (seed, batch, rank)."""
+        course = pl_module.course
+        pl_module.set_rates()
+        batch_number = course.first_step * course.batches_per_step + pl_module.batches_done
+        number = batch_number * trainer.world_size + trainer.global_rank
+        torch.manual_seed(torch_seed(seed=course.optimization.seed, purpose=DROPOUT, number=number))
+
+
+class Averages(Callback):
+    """Counts batches; after the last batch of a step, averages the networks."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        """One batch further."""
+        module: TrainingModule = pl_module
+        module.batches_done += 1
+        if module.batches_done % module.course.batches_per_step == 0:
+            module.after_step()
+            module.update_averages()
+
+
+class Curves(Callback):
+    """Draws what the module logs, as means of some steps; at the end, writes state and history.
+
+    Args:
+        point: told of every point at once; None in a process of its own, which leaves it to its
+            parent to read the history.
+    """
+
+    def __init__(self, point: Point | None) -> None:
+        self.point = point
+        self.history: list[dict[str, float]] = []
+        self._noted: list[dict[str, Tensor]] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        """Note what was logged; draw a point now and then."""
+        module: TrainingModule = pl_module
+        self._noted.append({k: v.detach().float() for k, v in trainer.callback_metrics.items()})
+        if module.batches_done % module.course.batches_per_step:
+            return
+        step = module.steps_done
+        if step % POINT_STEPS == 0 or step == module.course.last_step:
+            self._draw(step, self._means(trainer, step) | module.rates())
+
+    def _means(self, trainer: Trainer, step: int) -> dict[str, float]:
+        """Means since the last point, of all devices.
+
+        Raises:
+            StageError: when one is no number.
+        """
+        names = sorted({name for noted in self._noted for name in noted})
+        if not names:
+            return {}
+        means = [torch.stack([n[k] for n in self._noted if k in n]).mean() for k in names]
+        self._noted.clear()
+        reduced: Any = trainer.strategy.reduce(torch.stack(means))
+        values = dict(zip(names, reduced.tolist(), strict=True))
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise StageError(
+                    f"training diverged: {name} is {value} before step {step}; type a smaller "
+                    "optimization.learning_rate or more optimization.warmup_steps"
+                )
+        return values
+
+    def _draw(self, step: int, values: dict[str, float]) -> None:
+        self.history.append({"step": step, **values})
+        if self.point is not None:
+            self.point(step, values)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Validate; write state and history; rank 0 does, where there are several."""
+        module: TrainingModule = pl_module
+        if trainer.global_rank or module.steps_done < module.course.last_step:
+            return  # interrupted: what is missing is noticed by the stage
+        if scores := module.scores():
+            self._draw(module.steps_done, scores)
+        folder = module.course.folder
+        module.state().write(folder / STATE)
+        lines = "".join(json.dumps(line) + "\n" for line in self.history)
+        (folder / HISTORY).write_text(lines)
+
+
+class MoveBar(Callback):
+    """Tells somebody of every step."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self.advance = advance
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        """One step further, when its last batch is done."""
+        if pl_module.batches_done % pl_module.course.batches_per_step == 0:
+            self.advance(1)

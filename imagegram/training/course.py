@@ -1,0 +1,84 @@
+"""A course: what is trained, on what, and which of its steps; its batches by their number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from imagegram.executors.threads import map_in_order
+from imagegram.training.draws import BATCH, batch_rows, generator
+from imagegram.training.objective import Items, Objective
+from imagegram.training.optimization import Optimization
+from imagegram.training.options import TrainerOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Files that the end of a course writes.
+STATE: Final = "state.safetensors"
+HISTORY: Final = "history.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What is trained, on what, and which of its steps; light enough to travel to processes.
+
+    Attributes:
+        objective: networks, batches, losses.
+        optimization: steps, rates, seed.
+        trainer: where.
+        items: to train on.
+        validation: to validate on, at the end.
+        start: state to begin from; None: fresh weights.
+        first_step, last_step: steps ``first_step`` ... ``last_step - 1`` are taken.
+        folder: where state and history are written.
+    """
+
+    objective: Objective
+    optimization: Optimization
+    trainer: TrainerOptions
+    items: Items
+    validation: Items
+    start: Path | None
+    first_step: int
+    last_step: int
+    folder: Path
+
+    @property
+    def batches_per_step(self) -> int:
+        """Batches whose gradients make one step."""
+        return self.trainer.accumulate_grad_batches
+
+
+class Batches:
+    """The batches of a course, in order, each device its share; read ahead on threads."""
+
+    def __init__(self, course: Course, *, rank: int, world: int) -> None:
+        self.course, self.rank, self.world = course, rank, world
+
+    def __len__(self) -> int:
+        """Batches."""
+        return (self.course.last_step - self.course.first_step) * self.course.batches_per_step
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        """Batches of tensors on the CPU."""
+        steps = range(self.course.first_step, self.course.last_step)
+        for batches in map_in_order(self.step, steps, workers=2):
+            yield from batches
+
+    def step(self, step: int) -> list[tuple[Tensor, ...]]:
+        """The batches of one step, a function of its number."""
+        import torch
+
+        how, items = self.course.optimization, self.course.items
+        rows = batch_rows(seed=how.seed, step=step, batch_size=how.batch_size, num_items=len(items))
+        rng = generator(seed=how.seed, purpose=BATCH, number=step)
+        arrays = self.course.objective.batch(items.gather(rows), rng)
+        count = self.course.batches_per_step
+        shares = [
+            slice(number * self.world + self.rank, None, count * self.world)
+            for number in range(count)
+        ]
+        return [tuple(torch.from_numpy(a[share].copy()) for a in arrays) for share in shares]

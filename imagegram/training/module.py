@@ -1,0 +1,241 @@
+"""TrainingModule: the LightningModule that every family extends.
+
+    class Denoising(TrainingModule):
+        def make_networks(self):
+            return {"main": Network(width=self.objective.width)}
+
+        def training_step(self, batch, batch_idx):
+            clean, noisy = batch
+            loss = (self.networks["main"](noisy) - clean).square().mean()
+            self.log("train/loss", loss)
+            return loss
+
+That is all where one AdamW trains everything. A module with several optimizers names them in
+:meth:`make_optimizers`, sets ``automatic_optimization = False`` and steps with :meth:`descend`.
+Lightning's hooks are free to use, ``self.log`` draws curves. What happens around each step, rates,
+seeds, averages, is in ``callbacks.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from imagegram.training.course import Batches, Course
+from imagegram.training.draws import WEIGHTS, torch_seed
+from imagegram.training.objective import Items
+from imagegram.training.optimization import Optimization
+from imagegram.training.state import (
+    TrainingState,
+    parameter_names,
+    read_moments,
+    restore_moments,
+)
+
+#: Devices for which torch has an AdamW in one kernel.
+_FUSED: Final = ("cpu", "cuda")
+
+
+class TrainingModule(LightningModule):
+    """Named networks and named optimizers that continue from a state.
+
+    Args:
+        objective: what is learned; the fields that networks and losses need.
+
+    Attributes:
+        course: what is trained on and which steps; set before Lightning starts.
+        networks: by name, on the device; their weights and buffers are the state.
+        averages: moving averages of those that :attr:`averaged` names.
+        batches_done: batches of this course, whatever optimizers did with them.
+    """
+
+    #: Networks whose moving average is kept; None: all.
+    averaged: tuple[str, ...] | None = None
+
+    def __init__(self, objective: Any) -> None:
+        super().__init__()
+        self.objective = objective
+        self.course: Course
+        self.networks: nn.ModuleDict
+        self.averages: Any
+        self.batches_done = 0
+
+    # -------------------------------------------------------------------- what a family implements
+
+    def make_networks(self) -> dict[str, nn.Module]:
+        """Networks with fresh weights, on the CPU; torch's random numbers are seeded."""
+        raise NotImplementedError
+
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Optimizers by name; one AdamW of all networks where there is nothing to say."""
+        return {"main": self.adamw(*self.networks.values())}
+
+    def learning_rate(self, optimizer: str, step: int) -> float:
+        """The learning rate of a named optimizer in a step."""
+        return self.optimization.rate(step)
+
+    def after_step(self) -> None:
+        """Change networks between a step and their average, for example to revive dead codes."""
+
+    def validate(self, networks: Mapping[str, nn.Module], items: Items) -> dict[str, float]:
+        """Scores ``val/name`` at the end of a segment, in evaluation mode, without gradients.
+
+        Args:
+            networks: the averages, and the others as they are.
+            items: to validate on.
+        """
+        return {}
+
+    # ------------------------------------------------------------------------- what it may rely on
+
+    @property
+    def optimization(self) -> Optimization:
+        """Steps, rates and seed."""
+        return self.course.optimization
+
+    @property
+    def steps_done(self) -> int:
+        """Whole steps behind the weights, those of earlier segments included."""
+        return self.course.first_step + self.batches_done // self.course.batches_per_step
+
+    def adamw(self, *networks: nn.Module, learning_rate: float | None = None) -> torch.optim.AdamW:
+        """AdamW of what is not frozen in some networks; only matrices decay."""
+        found = [
+            (name, parameter)
+            for network in networks
+            for name, parameter in network.named_parameters()
+            if parameter.requires_grad
+        ]
+        matrices = [p for name, p in found if name.endswith("weight") and p.ndim > 1]
+        chosen = {id(parameter) for parameter in matrices}
+        others = [p for _, p in found if id(p) not in chosen]
+        decay = self.optimization.weight_decay
+        return torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}],
+            lr=learning_rate or self.optimization.learning_rate,
+            betas=self.optimization.betas,
+            fused=all(p.device.type in _FUSED for _, p in found),
+        )
+
+    def descend(self, optimizer: str, loss: Tensor) -> None:
+        """Take one step of a named optimizer, where ``automatic_optimization`` is off."""
+        numbers = list(self._named)
+        found: Any = self.optimizers()
+        chosen = found[numbers.index(optimizer)] if len(numbers) > 1 else found
+        chosen.zero_grad()
+        self.manual_backward(loss)
+        self.configure_gradient_clipping(chosen.optimizer, self.optimization.gradient_clip_val)
+        chosen.step()
+
+    # --------------------------------------------------------------------- what Lightning asks for
+
+    def configure_model(self) -> None:
+        """Networks are made where they are trained: averages would not travel to a process."""
+        if hasattr(self, "networks"):
+            return
+        course, how = self.course, self.optimization
+        state = None if course.start is None else TrainingState.read(course.start)
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):  # Lightning moves them
+            torch.default_generator.manual_seed(
+                torch_seed(seed=how.seed, purpose=WEIGHTS, number=0)
+            )
+            self.networks = nn.ModuleDict(self.make_networks())
+            chosen = tuple(self.networks) if self.averaged is None else self.averaged
+            mean = get_ema_multi_avg_fn(how.ema_decay)  # type: ignore[no-untyped-call]
+            self.averages = nn.ModuleDict(
+                {name: AveragedModel(self.networks[name], multi_avg_fn=mean) for name in chosen}
+            )
+        self.averages.requires_grad_(requires_grad=False)
+        if state is not None:
+            for name, network in self.networks.items():
+                network.load_state_dict(state.networks[name])
+            for name, average in self.averages.items():
+                average.module.load_state_dict(state.averages[name])
+                average.n_averaged.fill_(state.step)
+        self._moments = {} if state is None else state.optimizers
+        if course.trainer.compile and self.trainer.strategy.root_device.type != "cpu":
+            for network in self.networks.values():
+                network.compile()
+
+    def train_dataloader(self) -> Batches:
+        """The batches of this device."""
+        return Batches(self.course, rank=self.trainer.global_rank, world=self.trainer.world_size)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The named optimizers, with the moments of the state."""
+        self._named = self.make_optimizers()
+        names = parameter_names(self.networks)
+        for name, fields in self._moments.items():
+            restore_moments(self._named[name], names, fields)
+        self._moments = {}
+        return list(self._named.values())
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Scale down gradients whose norm is too large; draw the curve of their norm."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        limit = math.inf if gradient_clip_val is None else gradient_clip_val
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        self.log(self._curve("train/gradient_norm", optimizer), norm)
+
+    def _curve(self, name: str, optimizer: torch.optim.Optimizer) -> str:
+        """The name of a curve, with that of its optimizer where there are several."""
+        if len(self._named) == 1:
+            return name
+        (which,) = [key for key, known in self._named.items() if known is optimizer]
+        return f"{name}_{which}"
+
+    # ----------------------------------------------------------------------- what callbacks ask for
+
+    def set_rates(self) -> None:
+        """Give every optimizer the learning rate of the coming step."""
+        for name, optimizer in self._named.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate(name, self.steps_done)
+
+    def rates(self) -> dict[str, float]:
+        """Learning rates of the last step, as points of curves."""
+        return {
+            self._curve("train/learning_rate", optimizer): float(optimizer.param_groups[0]["lr"])
+            for optimizer in self._named.values()
+        }
+
+    def update_averages(self) -> None:
+        """Average the networks as they are after a step."""
+        for name, average in self.averages.items():
+            average.update_parameters(self.networks[name])
+
+    def state(self) -> TrainingState:
+        """Everything that the next step needs."""
+        names = parameter_names(self.networks)
+        return TrainingState(
+            step=self.steps_done,
+            networks={name: network.state_dict() for name, network in self.networks.items()},
+            averages={name: average.module.state_dict() for name, average in self.averages.items()},
+            optimizers={
+                name: read_moments(optimizer, names) for name, optimizer in self._named.items()
+            },
+        )
+
+    def scores(self) -> dict[str, float]:
+        """What :meth:`validate` finds."""
+        averages = {name: average.module for name, average in self.averages.items()}
+        networks: dict[str, Any] = {**dict(self.networks.items()), **averages}
+        training = {name: network.training for name, network in networks.items()}
+        for network in networks.values():
+            network.eval()
+        with torch.no_grad():
+            scores = self.validate(networks, self.course.validation)
+        for name, network in networks.items():
+            network.train(training[name])
+        return scores

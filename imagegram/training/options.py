@@ -1,0 +1,103 @@
+"""Group ``trainer``: where training runs, in the words of Lightning's Trainer.
+
+Results do not depend on it, but for rounding and for what dropout draws. Three fields, null in
+``conf/trainer/``, stand for the same ones of every ``optimization:`` when they are set, and so do
+enter the identity: ``precision``, ``gradient_clip_val`` and ``max_steps``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from imagegram.errors import ConfigError, did_you_mean
+from imagegram.training.optimization import Optimization
+
+ACCELERATORS: Final = ("auto", "cpu", "gpu", "mps")
+STRATEGIES: Final = ("auto", "ddp", "ddp_find_unused_parameters_true")
+#: Segments of a training, and the fewest steps of one, where no number is given.
+_NUM_SEGMENTS: Final = 20
+_LEAST_STEPS: Final = 75
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerOptions:
+    """Fields of Lightning's Trainer, and two of ours: ``compile`` and ``segment_steps``.
+
+    Attributes:
+        accelerator: ``cpu``, ``gpu``, ``mps``, or ``auto``: what is there.
+        devices: how many; more than one are processes that share each batch.
+        strategy: of several devices: ``ddp``, or ``ddp_find_unused_parameters_true`` where a step
+            does not use all parameters; ``auto``: ``ddp``.
+        accumulate_grad_batches: pieces that each device cuts its share of a batch into, where
+            memory is short.
+        deterministic: refuse operations that do not compute the same twice.
+        compile: let ``torch.compile`` make it faster on a GPU, after a minute.
+        segment_steps: steps between states that a killed training continues from; None: a
+            twentieth of all, at least 75.
+        precision, gradient_clip_val: in place of the component's own; None: those.
+        max_steps: at most so many steps, for a quick try; None: those of the component.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    accumulate_grad_batches: int = 1
+    deterministic: bool = False
+    compile: bool = False
+    segment_steps: int | None = None
+    precision: str | None = None
+    gradient_clip_val: float | None = None
+    max_steps: int | None = None
+
+    def applied_to(self, optimization: Optimization, *, prefix: str) -> Optimization:
+        """What a component is trained by: its own numbers and those that stand here; checked.
+
+        Args:
+            optimization: of the component.
+            prefix: how its fields are written on the command line: ``tokenizer.optimization.``.
+
+        Raises:
+            ConfigError: for what no training can have, with what to type instead.
+        """
+        changes: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("precision", "gradient_clip_val")
+            if getattr(self, name) is not None
+        }
+        if self.max_steps is not None:
+            steps = min(optimization.steps, self.max_steps)
+            changes |= {"steps": steps, "warmup_steps": min(optimization.warmup_steps, steps)}
+        effective = replace(optimization, **changes)
+        effective.check(prefix=prefix)
+        self._check(effective, prefix=prefix)
+        return effective
+
+    def _check(self, optimization: Optimization, *, prefix: str) -> None:
+        for name, allowed in (("accelerator", ACCELERATORS), ("strategy", STRATEGIES)):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ConfigError(f"trainer.{name}={value}: {did_you_mean(value, allowed)}")
+        for name in ("devices", "accumulate_grad_batches", "segment_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"trainer.{name}={value} must be at least 1")
+        pieces = self.devices * self.accumulate_grad_batches
+        if optimization.batch_size % pieces:
+            raise ConfigError(
+                f"trainer.devices={self.devices} times trainer.accumulate_grad_batches="
+                f"{self.accumulate_grad_batches} must divide {prefix}batch_size="
+                f"{optimization.batch_size}; type trainer.devices=1 "
+                "trainer.accumulate_grad_batches=1"
+            )
+
+    def segment_ends(self, steps: int) -> list[int]:
+        """Steps after which a state is written, the last of all included.
+
+        >>> TrainerOptions(segment_steps=5).segment_ends(12)
+        [5, 10, 12]
+        >>> TrainerOptions().segment_ends(150), len(TrainerOptions().segment_ends(200_000))
+        ([75, 150], 20)
+        """
+        length = self.segment_steps or max(_LEAST_STEPS, -(-steps // _NUM_SEGMENTS))
+        return [*range(length, steps, length), steps]
