@@ -114,10 +114,6 @@ class Tokenizer(Protocol):
         """Side of decoded images in pixels, unless another is asked for."""
 
     @property
-    def draft_size(self) -> int | None:
-        """JPEG files may be decoded to no less than this side; None: to their exact pixels."""
-
-    @property
     def encoder(self) -> Tokenizer:
         """The tokenizer that decides token files: of whole sequences, decoding at its defaults.
 

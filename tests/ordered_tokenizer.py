@@ -68,10 +68,6 @@ class OrderedTokenizer:
         return TokenSpec(vocab_size=math.prod(self.digits), layout=layout)
 
     @property
-    def draft_size(self) -> None:
-        return None
-
-    @property
     def encoder(self) -> OrderedTokenizer:
         return OrderedTokenizer(num_tokens=SIDE**2, digits=self.digits)
 

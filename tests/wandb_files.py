@@ -33,14 +33,15 @@ def records(path: Path) -> Iterator[Any]:
             parts = b""
 
 
-def read_offline_run(folder: Path) -> dict[str, Any]:
-    """What one ``offline-run-*`` folder says.
+def read_live_run(run_folder: Path) -> dict[str, Any]:
+    """What the logger of a run wrote into its run folder.
 
     Returns:
         ``id``, ``name``, ``group``, ``tags``, ``sweep``; ``config``, ``history`` and ``summary``
         by key; ``globs``, the patterns of define_metric; ``media``, (key, caption) of each picture
         in order; ``files``, their names on disk.
     """
+    (folder,) = run_folder.glob("wandb/offline-run-*")
     (path,) = folder.glob("*.wandb")
     run: dict[str, Any] = {"config": {}, "history": {}, "summary": {}, "globs": [], "media": []}
     for record in records(path):
@@ -65,12 +66,6 @@ def read_offline_run(folder: Path) -> dict[str, Any]:
                 assert (folder / "files" / name).is_file()
     run["files"] = sorted(file.name for file in folder.glob("files/media/images/**/*.png"))
     return run
-
-
-def read_live_run(run_folder: Path) -> dict[str, Any]:
-    """What the logger of a run wrote into its run folder."""
-    (folder,) = run_folder.glob("wandb/offline-run-*")
-    return read_offline_run(folder)
 
 
 def _update(target: dict[str, Any], items: Any) -> None:

@@ -109,13 +109,13 @@ class Reencoded:
         if self.decoded or not isinstance(self.inner, TokenSet):
             decoded_BHWC = self.tokenizer.decode(tokens_T[None], output_size=self.side)
             return np.asarray(decoded_BHWC[0])
-        return shrink(read_picture(self.inner.original(document)).pixels, self.side)
+        return shrink(read_picture(self.inner.original(document)), self.side)
 
     def encode(self, pixels: Images) -> Tokens:
         """(T,) tokens of an (H, W, 3) uint8 picture that is saved and read again."""
         if self.jpeg_quality is not None:
             data = jpeg_bytes(pixels, self.jpeg_quality)
-            pixels = read_picture(data, at_least=self.tokenizer.draft_size).pixels
+            pixels = read_picture(data)
         tokens_T, _ = self.tokenizer.encode(pixels)
         return tokens_T
 

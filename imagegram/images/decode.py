@@ -17,14 +17,13 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from imagegram.errors import ImagegramError
-from imagegram.images.jpeg import decode_plain, plain_size, scale_for
+from imagegram.images.jpeg import decode_plain, plain_size
 from imagegram.records import Images
 
 #: Most pixels that are decoded, by the header, before a byte of the picture is: a third of 2**29
@@ -43,7 +42,6 @@ _UPRIGHT: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ON_ITS_SIDE: Final = tuple(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
 # What Pillow's readers raise for damaged bytes; anything else is a defect that must be seen.
 _DAMAGE: Final = (
     OSError,
@@ -72,20 +70,6 @@ class UnreadableImage(ImagegramError):  # noqa: N818 - a verdict on a picture, n
         self.reason = reason
 
 
-@dataclass(frozen=True)
-class Picture:
-    """Decoded pixels, upright.
-
-    Attributes:
-        pixels: (H, W, 3) uint8, smaller than the file says where a draft was allowed.
-        height, width: of the file, in pixels, upright.
-    """
-
-    pixels: Images
-    height: int
-    width: int
-
-
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Images:
     """RGB pixels of a JPEG, PNG or WebP file, upright as a viewer would show it.
 
@@ -104,7 +88,7 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Images:
         UnreadableImage: with its reason; see the class.
     """
     with quiet():
-        return read_picture(data, max_pixels=max_pixels).pixels
+        return read_picture(data, max_pixels=max_pixels)
 
 
 @contextmanager
@@ -119,45 +103,28 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def read_picture(
-    data: bytes, *, at_least: int | None = None, max_pixels: int = MAX_PIXELS
-) -> Picture:
-    """What :func:`decode_image` does, for loops and threads that are :func:`quiet`.
-
-    Args:
-        data: the encoded file.
-        at_least: a draft will do: JPEG files may be decoded to 1/2, 1/4 or 1/8 of their size while
-            both sides keep this many pixels. None: exact pixels.
-        max_pixels: as for ``decode_image``.
-
-    Raises:
-        UnreadableImage: with its reason; see the class.
-    """
+def read_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Images:
+    """Decode as :func:`decode_image` does, in loops and threads that are :func:`quiet`."""
     size = plain_size(data)
     if size is not None:
         if size[0] * size[1] > max_pixels:
             raise UnreadableImage("too_large")
-        pixels = decode_plain(data, size, scale=scale_for(size, at_least))
+        pixels = decode_plain(data, size)
         if pixels is not None:
-            return Picture(pixels, *size)
+            return pixels
     if not data:
         raise UnreadableImage("empty_file")
-    return _read_with_pillow(data, at_least, max_pixels)
+    return _read_with_pillow(data, max_pixels)
 
 
-def _read_with_pillow(data: bytes, at_least: int | None, max_pixels: int) -> Picture:
+def _read_with_pillow(data: bytes, max_pixels: int) -> Images:
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
             width, height = picture.size
             if width * height > max_pixels:
                 raise UnreadableImage("too_large")
-            scale = scale_for((height, width), at_least)
-            if scale > 1:  # a file that is no JPEG pays no heed
-                picture.draft(None, (width // scale, height // scale))
             picture.load()
             turn = _UPRIGHT.get(_orientation(picture))
-            if turn in _ON_ITS_SIDE:
-                height, width = width, height
             pixels = np.asarray(_to_rgb(picture if turn is None else picture.transpose(turn)))
     except Image.DecompressionBombError:
         raise UnreadableImage("too_large") from None
@@ -168,7 +135,7 @@ def _read_with_pillow(data: bytes, at_least: int | None, max_pixels: int) -> Pic
         raise UnreadableImage(_damage(data, str(error))) from None
     if not pixels.size:
         raise UnreadableImage("corrupt")
-    return Picture(pixels, height, width)
+    return pixels
 
 
 def thumbnail(image: Images) -> Images:

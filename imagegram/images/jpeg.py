@@ -11,7 +11,7 @@ damaged files stays the only one.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -21,9 +21,6 @@ try:
     from simplejpeg import decode_jpeg
 except ImportError:  # no wheel for this machine: Pillow decodes, the pixels are the same
     decode_jpeg = None
-
-#: Sizes that libjpeg scales to while it decodes, as denominators.
-SCALES: Final = (8, 4, 2)
 
 _START, _SCAN = b"\xff\xd8", 0xDA
 _FRAMES: Final = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
@@ -65,52 +62,20 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def decode_plain(data: bytes, size: tuple[int, int], *, scale: int = 1) -> Images | None:
+def decode_plain(data: bytes, size: tuple[int, int]) -> Images | None:
     """Pixels of a file that :func:`plain_size` knows; None when the decoder complains.
 
     Args:
         data: the encoded file.
         size: what ``plain_size`` said.
-        scale: 1, or one of :data:`SCALES` to decode to 1/8, 1/4 or 1/2 of the size, rounded up.
 
     Returns:
         (H, W, 3) uint8, the pixels that Pillow decodes.
     """
     if decode_jpeg is None:
         return None
-    height, width = (-(-side // scale) for side in size)
-    options: dict[str, Any] = {}
-    if scale > 1:
-        if _is_ambiguous(size, scale):
-            return None
-        options = {"min_height": height, "min_width": width, "min_factor": 1}
     try:
-        pixels: Images = decode_jpeg(data, "RGB", **options)
+        pixels: Images = decode_jpeg(data, "RGB")
     except ValueError:  # also for what Pillow reads all the same
         return None
-    return pixels if pixels.shape == (height, width, 3) and pixels.dtype == np.uint8 else None
-
-
-def _is_ambiguous(size: tuple[int, int], scale: int) -> bool:
-    """Whether decoding at another number of eighths gives as many pixels: of tiny pictures.
-
-    The decoder is told a size, not a scale; Pillow is told a scale.
-
-    >>> _is_ambiguous((5, 5), 4), _is_ambiguous((256, 5), 4)  # 2/8 and 3/8 of 5 are 2 pixels
-    (True, False)
-    """
-    wanted = [-(-side // scale) for side in size]
-    others = (eighths for eighths in range(1, 17) if eighths * scale != 8)
-    return any([-(-side * eighths // 8) for side in size] == wanted for eighths in others)
-
-
-def scale_for(size: tuple[int, int], at_least: int | None) -> int:
-    """The denominator, 1 ... 8, that leaves both sides of ``size`` at ``at_least`` pixels or more.
-
-    >>> scale_for((256, 300), 128), scale_for((256, 127), 128), scale_for((9000, 9000), 128)
-    (2, 1, 8)
-    """
-    if at_least is None:
-        return 1
-    room = min(size) // at_least
-    return next((scale for scale in SCALES if room >= scale), 1)
+    return pixels if pixels.shape == (*size, 3) and pixels.dtype == np.uint8 else None

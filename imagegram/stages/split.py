@@ -258,9 +258,9 @@ def _look(records: Sequence[Record]) -> list[tuple[Record, tuple[str, Images] | 
         if record.failure is not None:
             return None
         try:
-            picture = read_picture(record.data)
+            pixels = read_picture(record.data)
         except UnreadableImage:  # counted, with its reason, when the shard is tokenized
             return None
-        return hashlib.sha256(record.data).hexdigest(), thumbnail(picture.pixels)
+        return hashlib.sha256(record.data).hexdigest(), thumbnail(pixels)
 
     return [(record, look(record)) for record in records]

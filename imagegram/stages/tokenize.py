@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from imagegram.errors import CorpusError, StageError, TokenError
 from imagegram.executors.threads import chunks, map_in_order
-from imagegram.images.decode import Picture, UnreadableImage, quiet, read_picture, thumbnail
+from imagegram.images.decode import UnreadableImage, quiet, read_picture, thumbnail
 from imagegram.protocols import BatchTokenizer, Tokenizer
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES, Images, Record, Tokens
 from imagegram.stages.split import PartFilter, SplitShard
@@ -137,14 +137,14 @@ class TokenizeShard:
 
     def _read(self, record: Record, part: PartFilter) -> _Document | str:
         """The document of a record, its tokens only prepared for a network; or why it is none."""
-        found = read_image(record, part, at_least=self.tokenizer.draft_size)
+        found = read_image(record, part)
         if isinstance(found, str):
             return found
-        picture, small = found
-        metadata = json.dumps(self._metadata(record, picture)).encode() + b"\n"
+        pixels, small = found
+        metadata = json.dumps(self._metadata(record, pixels)).encode() + b"\n"
         if self._network is not None:
-            return _Document(self._network.prepare(picture.pixels), 0, small, metadata)
-        tokens, num_clipped = self.tokenizer.encode(picture.pixels)
+            return _Document(self._network.prepare(pixels), 0, small, metadata)
+        tokens, num_clipped = self.tokenizer.encode(pixels)
         self._check_tokens(tokens)
         return _Document(tokens, num_clipped, small, metadata)
 
@@ -185,13 +185,13 @@ class TokenizeShard:
                 f"{int(tokens.max(initial=0))}; it declares {count} ids below {spec.vocab_size}"
             )
 
-    def _metadata(self, record: Record, picture: Picture) -> dict[str, Any]:
+    def _metadata(self, record: Record, pixels: Images) -> dict[str, Any]:
         return {
             "key": record.key,
             "shard": self.images.shard.name,
             "sha256": hashlib.sha256(record.data).hexdigest(),
-            "width": picture.width,
-            "height": picture.height,
+            "width": pixels.shape[1],
+            "height": pixels.shape[0],
             "caption": record.caption,
             "info": record.info,
             "locator": {
@@ -350,28 +350,20 @@ class Tokenize:
         return tokens
 
 
-def read_image(
-    record: Record, part: PartFilter, *, at_least: int | None = None
-) -> tuple[Picture, Images] | str:
-    """The picture of a record and its thumbnail, or the reason why it is none of this part.
-
-    Args:
-        record: of a shard.
-        part: what belongs to it.
-        at_least: JPEG files may be decoded to no less than this side; None: to their exact pixels.
-    """
+def read_image(record: Record, part: PartFilter) -> tuple[Images, Images] | str:
+    """Decode a record: its pixels and its thumbnail, or the reason why it is not of this part."""
     if record.failure is not None:
         return record.failure
     if (reason := part.skip_key(record.key)) is not None:
         return reason
     try:
-        picture = read_picture(record.data, at_least=at_least)
+        pixels = read_picture(record.data)
     except UnreadableImage as refusal:
         return refusal.reason
-    small = thumbnail(picture.pixels)
+    small = thumbnail(pixels)
     if (reason := part.skip_thumbnail(small)) is not None:
         return reason
-    return picture, small
+    return pixels, small
 
 
 def refuse_failures(

@@ -30,17 +30,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imagegram.errors import ConfigError, TokenError, did_you_mean
+from imagegram.errors import ConfigError, TokenError
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Corpus
 from imagegram.records import Images, Tokens
-from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
+from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.tokenizers.checks import require_ids, require_image
 
 #: Residual 0 is written as this token.
 ZERO_RESIDUAL: Final = 128
 _VOCAB_SIZE: Final = 256
-_JPEG: Final = ("exact", "draft")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +49,12 @@ class PyramidTokenizer:
     Attributes:
         name: what tables and reports call it; two names of the same sizes share all artifacts.
         sizes: side lengths of the levels in pixels, strictly ascending (``(8, 16, 32)``).
-        jpeg: ``exact`` pixels, or a ``draft``: JPEG files are decoded to 1/2, 1/4 or 1/8 of their
-            size while that still covers the finest level. Faster, and other tokens: see
-            ``docs/corpora.md``.
     """
 
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="pyramid", metadata=NOT_IDENTITY)
     sizes: tuple[int, ...] = (8, 16, 32)
-    jpeg: str = field(default="exact", metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         """Accept a YAML list and refuse sizes that are no pyramid."""
@@ -70,11 +65,6 @@ class PyramidTokenizer:
             raise ConfigError(
                 f"tokenizer.sizes must be positive whole numbers in strictly ascending order, "
                 f"got {list(sizes)}; type for example tokenizer.sizes=[8,16,32]"
-            )
-        if self.jpeg not in _JPEG:
-            raise ConfigError(
-                f"tokenizer.jpeg={self.jpeg} is unknown; {did_you_mean(self.jpeg, _JPEG)}; "
-                "type tokenizer.jpeg=exact for all pixels of a file"
             )
 
     @cached_property
@@ -94,11 +84,6 @@ class PyramidTokenizer:
 
     def fit(self, corpus: Corpus) -> None:
         """Nothing is to be learned."""
-
-    @property
-    def draft_size(self) -> int | None:
-        """The finest level's side when drafts are allowed."""
-        return self.sizes[-1] if self.jpeg == "draft" else None
 
     def encode(self, image: Images) -> tuple[Tokens, int]:
         """Tokens of one image.

@@ -4,8 +4,8 @@ python -m imagegram.tools.wandb_workspace entity=ME                saves it, pri
 python -m imagegram.tools.wandb_workspace entity=ME project=NAME
 python -m imagegram.tools.wandb_workspace entity=ME --print        the view as JSON, no network
 
-Panels hold on to the short names of ``headline.py``, so they show every sweep of the project, the
-live ones and those of ``tools.sync_wandb``. Needs ``pip install 'imagegram[workspace]'``.
+Panels hold on to the short names of ``headline.py``, so they show every sweep of the project.
+Needs ``pip install 'imagegram[workspace]'``.
 """
 
 from __future__ import annotations

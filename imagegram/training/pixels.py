@@ -98,7 +98,7 @@ class PackShard:
         from imagegram.images.resampling import resize
 
         found = read_image(record, part)
-        return found if isinstance(found, str) else resize(found[0].pixels, self.image_size)
+        return found if isinstance(found, str) else resize(found[0], self.image_size)
 
     def _write_header(self, stream: BinaryIO, num_images: int) -> None:
         """The header of the array: numpy leaves room in it for any number of rows."""

@@ -50,9 +50,9 @@ def test_speed_and_place_are_no_identity() -> None:
 
 
 def test_a_later_knob_is_no_identity_at_its_default() -> None:
-    exact, plain, draft = (
-        identity(instantiate(compose("tokenizer=pyramid3", *words).tokenizer, _convert_="all"))
-        for words in (["tokenizer.jpeg=exact"], [], ["tokenizer.jpeg=draft"])
+    zero, plain, anchored = (
+        identity(instantiate(compose("sampler=balanced", *words).sampler, _convert_="all"))
+        for words in (["sampler.anchor=0"], [], ["sampler.anchor=4"])
     )
-    assert exact == plain == {k: v for k, v in draft.items() if k != "jpeg"}
-    assert draft["jpeg"] == "draft"
+    assert zero == plain == {k: v for k, v in anchored.items() if k != "anchor"}
+    assert anchored["anchor"] == 4

@@ -14,7 +14,6 @@ from PIL import Image
 from imagegram.images import decode as images
 from imagegram.images import jpeg
 from imagegram.images.decode import UnreadableImage, decode_image, read_picture
-from imagegram.tokenizers.pyramid import PyramidTokenizer
 from tests.pictures import encode, noise
 
 sides = st.integers(1, 70)
@@ -29,20 +28,16 @@ def picture(height: int, width: int, seed: int, *, grey: bool = False) -> np.nda
     return pixels[:, :, 0] if grey else pixels
 
 
-def by_pillow(data: bytes, scale: int = 1) -> np.ndarray:
-    opened = Image.open(io.BytesIO(data))
-    if scale > 1:
-        opened.draft(None, (opened.width // scale, opened.height // scale))
-    return np.asarray(opened.convert("RGB"))
+def by_pillow(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-@example(height=5, width=5, seed=0, grey=False, scale=4, options={"quality": 5, "subsampling": 0})
+@example(height=5, width=5, seed=0, grey=False, options={"quality": 5, "subsampling": 0})
 @given(
     height=sides,
     width=sides,
     seed=st.integers(0, 2**16),
     grey=st.booleans(),
-    scale=st.sampled_from([1, 1, 2, 4, 8]),
     options=st.fixed_dictionaries(
         {
             "quality": st.integers(1, 100),
@@ -56,18 +51,11 @@ def by_pillow(data: bytes, scale: int = 1) -> np.ndarray:
 )
 @settings(max_examples=150)
 def test_plain_files_have_pillows_pixels(
-    height: int, width: int, seed: int, grey: bool, scale: int, options: dict[str, Any]
+    height: int, width: int, seed: int, grey: bool, options: dict[str, Any]
 ) -> None:
     data = encode(picture(height, width, seed, grey=grey), "JPEG", **options)
     assert jpeg.plain_size(data) == (height, width)
-    if min(height, width) < scale:
-        return
-    pixels = jpeg.decode_plain(data, (height, width), scale=scale)
-    if pixels is None:  # left to Pillow
-        assert scale > 1
-        assert min(height, width) <= 8
-        return
-    np.testing.assert_array_equal(pixels, by_pillow(data, scale))
+    np.testing.assert_array_equal(jpeg.decode_plain(data, (height, width)), by_pillow(data))
 
 
 def with_orientation(orientation: int) -> bytes:
@@ -109,7 +97,7 @@ def test_damage_is_judged_by_pillow_alone(seed: int, place: float, junk: bytes, 
     def outcome(pillow: bool) -> Any:
         try:
             if pillow and damaged:
-                return images._read_with_pillow(damaged, None, images.MAX_PIXELS).pixels.tolist()
+                return images._read_with_pillow(damaged, images.MAX_PIXELS).tolist()
             return decode_image(damaged).tolist()
         except UnreadableImage as refusal:
             return refusal.reason
@@ -120,36 +108,9 @@ def test_damage_is_judged_by_pillow_alone(seed: int, place: float, junk: bytes, 
 
 def test_without_the_decoder_pillow_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encode(picture(90, 130, 3), "JPEG")
-    exact, draft = read_picture(data), read_picture(data, at_least=40)
+    exact = read_picture(data)
     monkeypatch.setattr(jpeg, "decode_jpeg", None)
-    np.testing.assert_array_equal(read_picture(data).pixels, exact.pixels)
-    np.testing.assert_array_equal(read_picture(data, at_least=40).pixels, draft.pixels)
-
-
-@pytest.mark.parametrize(
-    ("shape", "at_least", "expected"),
-    [
-        ((256, 300), 128, (128, 150)),
-        ((255, 300), 128, (255, 300)),
-        ((300, 1200), 32, (38, 150)),
-        ((64, 64), 65, (64, 64)),
-        ((800, 801), 4, (100, 101)),
-    ],
-)
-def test_a_draft_covers_what_is_wanted_and_remembers_the_size(
-    shape: tuple[int, int], at_least: int, expected: tuple[int, int]
-) -> None:
-    read = read_picture(encode(picture(*shape, 0), "JPEG"), at_least=at_least)
-    assert read.pixels.shape == (*expected, 3)
-    assert (read.height, read.width) == shape
-    lossless = read_picture(encode(picture(*shape, 0)), at_least=at_least)
-    assert lossless.pixels.shape == (*shape, 3)
-
-
-def test_a_draft_on_its_side_is_turned() -> None:
-    read = read_picture(with_orientation(6), at_least=20)
-    assert read.pixels.shape == (36, 20, 3)
-    assert (read.height, read.width) == (72, 40)
+    np.testing.assert_array_equal(read_picture(data), exact)
 
 
 def test_a_huge_file_is_refused_by_its_header() -> None:
@@ -157,27 +118,3 @@ def test_a_huge_file_is_refused_by_its_header() -> None:
     assert decode_image(data, max_pixels=1200).shape == (30, 40, 3)
     with pytest.raises(UnreadableImage, match="too_large"):
         decode_image(data, max_pixels=1199)
-
-
-def test_how_far_a_draft_is_off() -> None:
-    """Other tokens, nearly the same picture; nothing else than JPEG is touched."""
-    exact = PyramidTokenizer(sizes=(8, 16, 32))
-    draft = PyramidTokenizer(sizes=(8, 16, 32), jpeg="draft")
-    assert (exact.draft_size, draft.draft_size) == (None, 32)
-    differences, shares = [], []
-    for seed in range(12):
-        rng = np.random.default_rng(seed)
-        coarse = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
-        smooth = np.asarray(Image.fromarray(coarse).resize((128, 128), Image.Resampling.BICUBIC))
-        for kind in ("JPEG", "PNG"):
-            data = encode(smooth, kind)
-            one = exact.encode(read_picture(data, at_least=exact.draft_size).pixels)[0]
-            other = draft.encode(read_picture(data, at_least=draft.draft_size).pixels)[0]
-            if kind == "PNG":
-                np.testing.assert_array_equal(one, other)
-                continue
-            shares.append(float((one != other).mean()))
-            decoded = exact.decode(np.stack([one, other])).astype(np.int64)
-            differences.append(float(np.abs(decoded[0] - decoded[1]).mean()))
-    assert 0.05 < np.mean(shares) < 0.95
-    assert 0.05 < np.mean(differences) < 3.0

@@ -37,7 +37,6 @@ class Network:
     num_tokens: int = 16
     vocab_size: int = 256
     batch_size: int = field(default=4, metadata=NOT_IDENTITY)
-    draft_size: None = None
     image_size: int = 4
 
     @property

@@ -145,11 +145,6 @@ def test_sizes_that_are_no_pyramid(sizes: tuple[int, ...]) -> None:
         PyramidTokenizer(sizes=sizes)
 
 
-def test_a_way_to_read_jpeg_that_is_none() -> None:
-    with pytest.raises(ConfigError, match=r"jpeg=drafts is unknown; did you mean 'draft'"):
-        PyramidTokenizer(jpeg="drafts")
-
-
 def test_the_readable_reference_is_the_definition() -> None:
     for seed, sizes in enumerate([(1, 2), (3, 7, 8), (8, 16, 32), (5,)]):
         image = np.random.default_rng(seed).integers(0, 256, (40 - seed, 9 + seed, 3), np.uint8)

@@ -329,7 +329,6 @@ class MeddlingTokenizer:
     name: str = "meddling"
     path: str = ""
     spec: ClassVar[TokenSpec] = TokenSpec(vocab_size=256, layout=TokenLayout.pyramid((1,)))
-    draft_size: ClassVar[int | None] = None
 
     def encode(self, image: Images) -> tuple[Tokens, int]:
         write_samples(Path(self.path), [7, 8, 9])
@@ -355,7 +354,6 @@ class LyingTokenizer:
     name: str = "lying"
     ids: tuple[int, ...] = ()
     spec: ClassVar[TokenSpec] = TokenSpec(vocab_size=256, layout=TokenLayout.pyramid((1,)))
-    draft_size: ClassVar[int | None] = None
 
     def encode(self, image: Images) -> tuple[Tokens, int]:
         return np.array(self.ids, np.uint16), 0

@@ -156,10 +156,6 @@ class FlexTokTokenizer:
         return TokenSpec(vocab_size=numbers.vocab_size, layout=layout)
 
     @property
-    def draft_size(self) -> None:
-        """Files are decoded to their exact pixels."""
-
-    @property
     def encoder(self) -> FlexTokTokenizer:
         """Whole sequences, whatever is kept of them and however they are painted."""
         return replace(

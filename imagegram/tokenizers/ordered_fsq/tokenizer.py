@@ -175,11 +175,6 @@ class OrderedFsqTokenizer:
         return TokenSpec(vocab_size=math.prod(self.levels), layout=layout)
 
     @property
-    def draft_size(self) -> None:
-        """Files are decoded to their exact pixels."""
-        return
-
-    @property
     def encoder(self) -> OrderedFsqTokenizer:
         """The same with all tokens."""
         return replace(self, num_tokens=self.num_registers)
