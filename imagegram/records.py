@@ -29,6 +29,37 @@ TOKEN_BYTES: Final = 2
 MAX_SUFFIX_LEN: Final = 65535
 
 
+def row_sizes(tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """(B,) tokens of every row before its first separator: what follows it is padding.
+
+    >>> row_sizes(np.array([[7, 65535, 65535], [7, 8, 9]])).tolist()
+    [1, 3]
+    """
+    ended_BT = np.asarray(tokens_BT) == EOS_TOKEN_ID
+    first_B = ended_BT.argmax(axis=1) if ended_BT.shape[1] else np.zeros(len(ended_BT), np.int64)
+    return np.where(ended_BT.any(axis=1), first_B, ended_BT.shape[1]).astype(np.int64)
+
+
+def lengths_inside(
+    lengths_BT: NDArray[np.integer[Any]], tokens_BT: NDArray[np.integer[Any]]
+) -> NDArray[np.integer[Any]]:
+    """Longest matches that begin at every position, cut where the padding of their row begins.
+
+    Args:
+        lengths_BT: matches of whole rows, separators included.
+        tokens_BT: the rows.
+
+    >>> rows = np.array([[7, 8, 65535, 65535]])
+    >>> lengths_inside(np.array([[3, 2, 1, 1]]), rows).tolist()
+    [[2, 1, 0, 0]]
+    """
+    sizes_B, width = row_sizes(tokens_BT), lengths_BT.shape[1]
+    if (sizes_B == width).all():
+        return lengths_BT
+    left_BT = np.maximum(sizes_B[:, None] - np.arange(width), 0)
+    return np.asarray(np.minimum(lengths_BT, left_BT), dtype=lengths_BT.dtype)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Locator:
     """Where the bytes of one image lie, for O(1) access.

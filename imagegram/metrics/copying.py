@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from imagegram.layout import TokenLayout
 from imagegram.metrics.coverage import usage_scores
-from imagegram.metrics.functional import length_counts, length_edges
+from imagegram.metrics.functional import length_edges, mean_of_written, written_counts
 from imagegram.metrics.intervals import clopper_pearson, mean_over_images, quantile_over_images
 from imagegram.metrics.sources import check_candidates, parse_images
 from imagegram.protocols import ImageSet, Reference
-from imagegram.records import Measured, Measurement, ScoreInfo, Sources
+from imagegram.records import Measured, Measurement, ScoreInfo, Sources, row_sizes
 
 _HIGH_QUANTILE: Final = 0.95
 
@@ -23,7 +23,8 @@ _HIGH_QUANTILE: Final = 0.95
 class CopyingMetric:
     """Copies, measured against the index; sources as in ``metrics/sources.py``.
 
-    ``exact_copy_rate``: images whose tokens are those of a training document.
+    ``exact_copy_rate``: images that are one phrase of one training document: of documents that all
+    have the length of an image, those whose tokens are a document's.
     ``largest_source_share``: share of an image's tokens that is credited to one cluster of
     near-duplicates, mean over images; ``max_source_share_p95``: its 95th percentile.
     ``num_phrases``: fewest cut-and-paste operations that make an image, mean over images.
@@ -113,7 +114,7 @@ class CopyingMetric:
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one image set against the index; takes up to 0.4 GB."""
-        layout, index, clusters = reference.layout, reference.index, reference.clusters()
+        layout, clusters = reference.layout, reference.clusters()
         edges = length_edges(layout.num_tokens)
         histograms = np.zeros((layout.num_levels, len(edges)), dtype=np.int64)
         credited_N = np.zeros(len(clusters), dtype=np.int64)
@@ -121,24 +122,27 @@ class CopyingMetric:
         parts = []
         parses = parse_images(generated, reference, max_candidates=self.max_candidates)
         for tokens_BT, sources in parses:
-            equal_B = index.documents_equal(tokens_BT, workers=reference.workers) > 0
+            sizes_B = row_sizes(tokens_BT)
             own_BT = _is_largest(sources, clusters)
+            exact_B = (sources.num_phrases == 1) & (sources.documents >= 0)
             parts.append(
                 {
-                    "exact_copy": equal_B.astype(np.float64),
+                    "exact_copy": exact_B.astype(np.float64),
                     "source_share": sources.shares,
                     "source_document": sources.documents.astype(np.float64),
                     "num_phrases": sources.num_phrases.astype(np.float64),
                     "num_effective": sources.num_effective,
-                    "copied_span": sources.span_lengths.mean(axis=1),
-                    **_level_shares(own_BT, layout),
+                    "copied_span": mean_of_written(sources.span_lengths, sizes_B),
+                    **_level_shares(own_BT, sizes_B, layout),
                 }
             )
             own_T += own_BT.sum(axis=0)
             seen = sources.token_documents[sources.token_documents >= 0]
             credited_N += np.bincount(clusters[seen], minlength=len(clusters))
             for level, positions in enumerate(layout.level_slices):
-                histograms[level] += length_counts(sources.span_lengths[:, positions], edges)
+                histograms[level] += written_counts(
+                    sources.span_lengths, sizes_B, edges, positions=positions
+                )
         images = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         curves = {name: images[name] for name in ("source_share", "source_document", "exact_copy")}
         curves["copied_span_edges"] = edges.astype(np.float64)
@@ -174,10 +178,12 @@ def _scores(images: dict[str, NDArray[np.float64]], *, seed: int) -> dict[str, M
     }
 
 
-def _level_shares(own_BT: NDArray[np.bool_], layout: TokenLayout) -> dict[str, NDArray[Any]]:
+def _level_shares(
+    own_BT: NDArray[np.bool_], sizes_B: NDArray[np.int64], layout: TokenLayout
+) -> dict[str, NDArray[Any]]:
     """(B,) share of each level's tokens that are credited to the image's largest source."""
     return {
-        f"source_share_level{level}": own_BT[:, positions].mean(axis=1)
+        f"source_share_level{level}": mean_of_written(own_BT, sizes_B, positions=positions)
         for level, positions in enumerate(layout.level_slices)
     }
 

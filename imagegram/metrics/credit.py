@@ -12,12 +12,15 @@ from imagegram.indexes.kernels.search import Int
 from imagegram.records import Phrases, Sources, Tokens
 
 
-def credit(phrases: Phrases, *, clusters: NDArray[np.int64], num_tokens: int) -> Sources:
+def credit(
+    phrases: Phrases, *, clusters: NDArray[np.int64], sizes: NDArray[np.int64], num_tokens: int
+) -> Sources:
     """What the phrases of B rows of T tokens say of their sources.
 
     Args:
         phrases: of B rows.
         clusters: (N,) cluster of each document: the lowest document id in it.
+        sizes: (B,) tokens of each row without its padding.
         num_tokens: T.
     """
     batch = len(phrases.ends)
@@ -48,7 +51,7 @@ def credit(phrases: Phrases, *, clusters: NDArray[np.int64], num_tokens: int) ->
         num_phrases=np.diff(phrases.ends, prepend=0),
         clusters=clusters_B,
         documents=documents_B,
-        shares=tokens_B / max(num_tokens, 1),
+        shares=tokens_B / np.maximum(sizes, 1),
         num_effective=effective_B,
     )
 

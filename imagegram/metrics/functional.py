@@ -221,7 +221,11 @@ def _kernel_sums(features: NDArray[Any], workers: int, advance: Advance) -> Arra
 
 
 def novelty_curve(
-    suffix_lengths_BT: NDArray[Any], *, max_n: int, positions: NDArray[Any] | None = None
+    suffix_lengths_BT: NDArray[Any],
+    *,
+    max_n: int,
+    positions: NDArray[Any] | None = None,
+    sizes_B: NDArray[np.int64] | None = None,
 ) -> Array:
     """(B, max_n): share of every image's n-grams that the training corpus does not hold.
 
@@ -234,12 +238,22 @@ def novelty_curve(
         suffix_lengths_BT: NSL of every position.
         max_n: largest n.
         positions: positions at which an n-gram may end (those of one level); default: all.
+        sizes_B: written positions of every row, from the left; None: all are.
 
     Returns:
         Column n - 1 holds n; NaN where no n-gram can end.
     """
     lengths = np.asarray(suffix_lengths_BT)
     ends = np.arange(lengths.shape[1]) if positions is None else np.asarray(positions)
+    if sizes_B is not None and (sizes_B < lengths.shape[1]).any():
+        rows = zip(lengths, sizes_B, strict=True)
+        curves = [_novelty(row[None], ends[ends < size], max_n) for row, size in rows]
+        return np.concatenate(curves) if curves else np.empty((0, max_n))
+    return _novelty(lengths, ends, max_n)
+
+
+def _novelty(lengths: NDArray[Any], ends: NDArray[Any], max_n: int) -> Array:
+    """(B, max_n) :func:`novelty_curve` of n-grams that end at the same positions in all rows."""
     # Of n-grams that end at the first positions there are fewer: those are counted one by one.
     early, late = ends[ends < max_n], ends[ends >= max_n]
     shorter = np.zeros((len(lengths), max_n), dtype=np.int64)
@@ -286,4 +300,57 @@ def length_counts(lengths: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int6
     for row in np.atleast_2d(lengths):  # row by row: memory stays flat
         bins = np.searchsorted(edges, row, side="right") - 1
         counts += np.bincount(bins, minlength=len(edges))
+    return counts
+
+
+def mean_of_defined(values: NDArray[Any], *, axis: int) -> Array:
+    """Mean along an axis of all but the NaNs; NaN where there is nothing else.
+
+    >>> mean_of_defined(np.array([[1.0, np.nan], [3.0, np.nan]]), axis=0).tolist()
+    [2.0, nan]
+    """
+    defined = ~np.isnan(values)
+    if defined.all():
+        return np.asarray(values.mean(axis=axis))
+    sums, counts = np.where(defined, values, 0.0).sum(axis=axis), defined.sum(axis=axis)
+    return np.asarray(np.where(counts > 0, sums / np.maximum(counts, 1), np.nan))
+
+
+def mean_of_written(
+    values_BT: NDArray[Any], sizes_B: NDArray[np.int64], *, positions: slice = slice(None)
+) -> Array:
+    """(B,) mean over the written positions of every row, 0 where there is none.
+
+    Args:
+        values_BT: of every position.
+        sizes_B: written positions of each row, from the left; the others are padding.
+        positions: those to look at.
+
+    >>> mean_of_written(np.array([[1, 3, 8], [4, 2, 9]]), np.array([2, 3])).tolist()
+    [2.0, 5.0]
+    """
+    at_T = np.arange(values_BT.shape[1])[positions]
+    written_BT = at_T < sizes_B[:, None]
+    sums_B = np.where(written_BT, values_BT[:, positions], 0).sum(axis=1, dtype=np.float64)
+    return np.asarray(sums_B / np.maximum(written_BT.sum(axis=1), 1))
+
+
+def written_counts(
+    lengths_BT: NDArray[Any],
+    sizes_B: NDArray[np.int64],
+    edges: NDArray[Any],
+    *,
+    positions: slice,
+) -> NDArray[np.int64]:
+    """(len(edges),) how many lengths at written positions lie in each bin.
+
+    Args:
+        lengths_BT: of every position; 0 where nothing is written.
+        sizes_B: written positions of each row, from the left.
+        edges: of the bins, the first is 0.
+        positions: those to look at.
+    """
+    counts = length_counts(lengths_BT[:, positions], edges)
+    at_T = np.arange(lengths_BT.shape[1])[positions]
+    counts[0] -= int((at_T >= sizes_B[:, None]).sum())
     return counts

@@ -8,7 +8,7 @@ quality.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.executors.tiles import row_tiles
 from imagegram.indexes.base import suffix_lengths
-from imagegram.metrics.functional import novelty_curve
+from imagegram.metrics.functional import mean_of_defined, novelty_curve
 from imagegram.metrics.intervals import mean_over_images
 from imagegram.protocols import ImageSet, Reference
-from imagegram.records import Measured, Measurement, ScoreInfo
+from imagegram.records import Measured, Measurement, ScoreInfo, row_sizes
 
 #: Tokens that are looked at at a time.
 _TOKENS: Final = 1 << 22
@@ -81,26 +81,35 @@ class NoveltyMetric:
         of_levels = np.empty((len(levels), num_images, self.max_n))
         for rows in row_tiles(num_images, max(_TOKENS // max(num_tokens, 1), 1)):
             lengths_BT = suffix_lengths(matches_BT[rows])
-            overall[rows] = novelty_curve(lengths_BT, max_n=self.max_n)
+            curve: dict[str, Any] = {
+                "max_n": self.max_n,
+                "sizes_B": row_sizes(np.asarray(generated.tokens[rows])),
+            }
+            overall[rows] = novelty_curve(lengths_BT, **curve)
             for level, ends in enumerate(levels):
-                of_levels[level, rows] = novelty_curve(lengths_BT, max_n=self.max_n, positions=ends)
-        curves = {"novelty": overall.mean(axis=0)}
+                of_levels[level, rows] = novelty_curve(lengths_BT, **curve, positions=ends)
+        # Nothing is defined for an image without tokens, long n-grams not for a short one.
+        written = ~np.isnan(overall[:, 0])
+        if not written.any():
+            nothing = Measured(value=None, note="nothing was written")
+            names = [*(f"novelty_n{n}" for n in self.shown_n), "novelty_auc"]
+            return Measurement(scalars=dict.fromkeys(names, nothing), curves={})
+        if not written.all():
+            overall, of_levels = overall[written], of_levels[:, written]
+        curves = {"novelty": mean_of_defined(overall, axis=0)}
         for level, of_level in enumerate(of_levels):
-            curves[f"novelty_level{level}"] = of_level.mean(axis=0)
-        scalars = {
-            f"novelty_n{n}": _mean(
-                overall[:, n - 1], f"images are shorter than {n} tokens", reference
-            )
-            for n in self.shown_n
-        }
+            curves[f"novelty_level{level}"] = mean_of_defined(of_level, axis=0)
+        scalars = {f"novelty_n{n}": _mean(overall[:, n - 1], n, reference) for n in self.shown_n}
         defined = ~np.isnan(overall).all(axis=0)
         scalars["novelty_auc"] = mean_over_images(
-            overall[:, defined].mean(axis=1), seed=reference.seed
+            mean_of_defined(overall[:, defined], axis=1), seed=reference.seed
         )
         return Measurement(scalars=scalars, curves=curves)
 
 
-def _mean(values_B: NDArray[np.float64], reason: str, reference: Reference) -> Measured:
-    if np.isnan(values_B).any():
-        return Measured(value=None, note=reason)
-    return mean_over_images(values_B, seed=reference.seed)
+def _mean(values_B: NDArray[np.float64], n: int, reference: Reference) -> Measured:
+    """Mean over the images that have n-grams."""
+    long_enough = ~np.isnan(values_B)
+    if not long_enough.any():
+        return Measured(value=None, note=f"all images are shorter than {n} tokens")
+    return mean_over_images(values_B[long_enough], seed=reference.seed)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imagegram.executors.tiles import row_tiles
-from imagegram.metrics.functional import length_counts, length_edges
+from imagegram.metrics.functional import length_edges, mean_of_written, written_counts
 from imagegram.metrics.intervals import mean_over_images
 from imagegram.protocols import ImageSet, Reference
-from imagegram.records import Measured, Measurement, ScoreInfo
+from imagegram.records import Measured, Measurement, ScoreInfo, Tokens, row_sizes
 
 _UNIT_BINS: Final = 32
 #: Tokens that are looked at at a time.
@@ -29,6 +30,8 @@ class OrderMetric:
     to be told; few bits, little choice.
     ``impossible_step_rate``: share of steps whose token the sampler could not have written; above 0
     only in replayed images, whose bits are then not defined.
+
+    A step writes a token, or the separator that ends an image early; padding is none.
 
     Curves: lengths of contexts and entropies by level; of ordered tokens also the share of forced
     steps and the mean context of every position.
@@ -96,29 +99,32 @@ class OrderMetric:
         edges = np.concatenate([np.arange(_UNIT_BINS), far[far >= _UNIT_BINS]])
         curves = {"order_edges": edges.astype(np.float64)}
         orders_B, single_B, forced_B, impossible_B, bits_B = np.empty((5, num_images))
-        entropy_T, forced_T, orders_T = np.zeros((3, layout.num_tokens))
+        entropy_T, forced_T, orders_T, steps_T = np.zeros((4, layout.num_tokens))
         histograms = np.zeros((layout.num_levels, len(edges)), dtype=np.int64)
         for rows in row_tiles(num_images, max(_TOKENS // layout.num_tokens, 1)):
+            steps_B = num_steps(np.asarray(generated.tokens[rows]))
             orders_BT = np.asarray(trace.suffix_len[rows])
             probability_BT = np.asarray(trace.probability[rows], dtype=np.float64)
-            orders_B[rows] = orders_BT.mean(axis=1)
-            single_B[rows] = (trace.num_contexts[rows] == 1).mean(axis=1)
+            orders_B[rows] = mean_of_written(orders_BT, steps_B)
+            single_B[rows] = mean_of_written(trace.num_contexts[rows] == 1, steps_B)
             forced = (trace.num_distinct[rows] == 1) & (trace.source_document[rows] >= 0)
-            forced_B[rows] = forced.mean(axis=1)
-            impossible_B[rows] = (probability_BT <= 0).mean(axis=1)
+            forced_B[rows] = mean_of_written(forced, steps_B)
+            impossible_B[rows] = mean_of_written(probability_BT <= 0, steps_B)
             # What is impossible has no bits; they are shown only where nothing is.
             bits_B[rows] = -np.log2(np.where(probability_BT > 0, probability_BT, 1.0)).sum(axis=1)
             entropy_T += np.asarray(trace.entropy[rows], dtype=np.float64).sum(axis=0)
             forced_T += forced.sum(axis=0)
             orders_T += orders_BT.sum(axis=0, dtype=np.int64)
+            steps_T += (np.arange(layout.num_tokens) < steps_B[:, None]).sum(axis=0)
             for level, positions in enumerate(layout.level_slices):
-                histograms[level] += length_counts(orders_BT[:, positions], edges)
+                histograms[level] += written_counts(orders_BT, steps_B, edges, positions=positions)
+        steps_T = np.maximum(steps_T, 1)
         for level, positions in enumerate(layout.level_slices):
             curves[f"order_level{level}"] = histograms[level] / max(1, histograms[level].sum())
-            curves[f"entropy_level{level}"] = entropy_T[positions] / num_images
+            curves[f"entropy_level{level}"] = entropy_T[positions] / steps_T[positions]
         if not layout.is_picture:
-            curves["forced_by_position"] = forced_T / num_images
-            curves["suffix_len_by_position"] = orders_T / num_images
+            curves["forced_by_position"] = forced_T / steps_T
+            curves["suffix_len_by_position"] = orders_T / steps_T
         scalars = {
             "forced_copy_rate": mean_over_images(forced_B, seed=reference.seed),
             "mean_suffix_len": mean_over_images(orders_B, seed=reference.seed),
@@ -134,3 +140,8 @@ class OrderMetric:
         else:
             scalars["choice_bits_per_image"] = mean_over_images(bits_B, seed=reference.seed)
         return Measurement(scalars=scalars, curves=curves)
+
+
+def num_steps(tokens_BT: Tokens) -> NDArray[np.int64]:
+    """(B,) steps that wrote a row: its tokens, and the separator where it ends early."""
+    return np.minimum(row_sizes(tokens_BT) + 1, tokens_BT.shape[1])

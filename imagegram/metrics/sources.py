@@ -13,11 +13,15 @@ document id. A token that the corpus does not hold is a phrase of its own and cr
 a training image is one phrase of one source. A frequent phrase may have its true source beyond the
 candidates, the sooner the more copies the corpus holds: shares are lower bounds, for all image sets
 alike.
+
+A row that ends early is padded with separators. They are no part of it: no phrase reaches into
+them, and shares are of the tokens before them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -26,7 +30,7 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.executors.tiles import row_tiles
 from imagegram.protocols import ImageSet, Index, Reference
-from imagegram.records import Sources, Tokens
+from imagegram.records import Phrases, Sources, Tokens, lengths_inside, row_sizes
 
 #: Tokens that are parsed at a time.
 _TOKENS: Final = 1 << 22
@@ -65,7 +69,7 @@ def parse_sources(
     max_candidates: int = 64,
     workers: int | None = None,
 ) -> Sources:
-    """Parse every row and credit its phrases.
+    """Parse every row up to its padding and credit its phrases.
 
     Args:
         index: over the N training documents.
@@ -78,10 +82,32 @@ def parse_sources(
     from imagegram.metrics.credit import credit
 
     phrases = index.parse_rows(
-        tokens_BT, lengths_BT, max_occurrences=max_candidates, workers=workers
+        tokens_BT,
+        lengths_inside(lengths_BT, tokens_BT),
+        max_occurrences=max_candidates,
+        workers=workers,
     )
+    sizes_B = row_sizes(tokens_BT)
     return credit(
-        phrases, clusters=np.asarray(clusters, dtype=np.int64), num_tokens=tokens_BT.shape[1]
+        _written(phrases, sizes_B),
+        clusters=np.asarray(clusters, dtype=np.int64),
+        sizes=sizes_B,
+        num_tokens=tokens_BT.shape[1],
+    )
+
+
+def _written(phrases: Phrases, sizes_B: NDArray[np.int64]) -> Phrases:
+    """The phrases of rows without those of their padding, each a token of length 0."""
+    rows_P = np.repeat(np.arange(len(sizes_B)), np.diff(phrases.ends, prepend=0))
+    written_P = phrases.starts < sizes_B[rows_P]
+    if written_P.all():
+        return phrases
+    return replace(
+        phrases,
+        ends=np.cumsum(np.bincount(rows_P[written_P], minlength=len(sizes_B))),
+        starts=phrases.starts[written_P],
+        lengths=phrases.lengths[written_P],
+        places=phrases.places[written_P],
     )
 
 

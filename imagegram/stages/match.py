@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.protocols import FittedGenerator, ImageSet
+from imagegram.records import lengths_inside
 from imagegram.stages.embed import content_sha256
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context
@@ -78,11 +79,13 @@ class Match:
         )
         size = max(_TOKENS // max(num_tokens, 1), 1)
         for first in range(0, count, size):
-            lengths_BT[first : first + size] = self.model.index.match_lengths(
-                np.asarray(tokens_BT[first : first + size]),
+            rows_BT = np.asarray(tokens_BT[first : first + size])
+            found_BT = self.model.index.match_lengths(
+                rows_BT,
                 workers=context.workers,
                 advance=lambda images: context.progress.advance(task, images),
             )
+            lengths_BT[first : first + size] = lengths_inside(found_BT, rows_BT)
         lengths_BT.flush()
         context.progress.finish(task)
         return {"num_images": count, "mean_length": float(lengths_BT.mean())}

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.layout import TokenLayout
 from imagegram.protocols import DocumentSource
-from imagegram.records import Tokens
+from imagegram.records import EOS_TOKEN_ID, Tokens
 from imagegram.stages.generate import select_documents
 
 RECIPES: Final = ("shuffled", "copies_1", "copies_5", "copies_20", "collages")
@@ -106,7 +106,7 @@ class Planted:
     def _collages(self, train: NDArray[np.int64], rows: NDArray[np.int64]) -> Tokens:
         quarter_T = quarters(self.layout)
         parts = [self.train.gather(train[(rows + quarter) % len(train)]) for quarter in range(4)]
-        return np.choose(quarter_T, parts).astype(np.uint16)
+        return _closed(np.choose(quarter_T, parts).astype(np.uint16))
 
     def _shuffled(self, tokens_T: Tokens, row: np.int64) -> Tokens:
         rng = np.random.Generator(np.random.Philox(key=[self.seed, int(row)]))
@@ -114,8 +114,19 @@ class Planted:
         for level in range(self.layout.num_levels):
             for channel in range(self.layout.num_channels):
                 where = (self.layout.level == level) & (self.layout.channel == channel)
+                where &= tokens_T != EOS_TOKEN_ID  # padding stays behind the end
                 shuffled[where] = rng.permutation(tokens_T[where])
         return shuffled
+
+
+def _closed(tokens_BT: Tokens) -> Tokens:
+    """Rows with their tokens at the left and their padding behind them.
+
+    >>> _closed(np.array([[1, 65535, 2, 3]], dtype=np.uint16)).tolist()
+    [[1, 2, 3, 65535]]
+    """
+    order_BT = np.argsort(tokens_BT == EOS_TOKEN_ID, axis=1, kind="stable")
+    return np.take_along_axis(tokens_BT, order_BT, axis=1)
 
 
 def quarters(layout: TokenLayout) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Weights of tokenizers: safetensors files, known by their content."""
+"""Files of tokenizers, weights mostly: known by their content."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from imagegram.errors import ConfigError
 from imagegram.store.hashing import file_stamp, remembered_sha256
 
 
-def weights_sha256(path: str | Path, *, memory: str | None = None) -> str:
+def weights_sha256(
+    path: str | Path, *, suffix: str = ".safetensors", memory: str | None = None
+) -> str:
     """sha256 of a weights file, in hex; large files are read once while they do not change.
 
     Args:
-        path: a safetensors file.
+        path: the file.
+        suffix: that its name must have.
         memory: folder that remembers hashes (``tokenizer.hash_cache``); None remembers nothing.
 
     Raises:
@@ -21,10 +24,10 @@ def weights_sha256(path: str | Path, *, memory: str | None = None) -> str:
         CorpusError: when it cannot be read, or changes meanwhile.
     """
     file = Path(path)
-    if not file.is_file() or file.suffix != ".safetensors":
+    if not file.is_file() or file.suffix != suffix:
         raise ConfigError(
-            f"tokenizer.checkpoint={path}: this is no safetensors file; give one that exists: "
-            "tokenizer.checkpoint=FOLDER/model.safetensors"
+            f"tokenizer.checkpoint={path}: this is no {suffix[1:]} file; give one that exists: "
+            f"tokenizer.checkpoint=FOLDER/NAME{suffix}"
         )
 
     def compute() -> str:

@@ -1,0 +1,250 @@
+"""Byte-pair encoding, trained by the run: any text to ids and back, byte for byte.
+
+    python -m imagegram.run corpus=demo_text tokenizer=bpe
+
+The ids are pieces of UTF-8 (Sennrich et al., "Neural machine translation of rare words with subword
+units", ACL 2016; on bytes: Radford et al., "Language models are unsupervised multitask learners",
+2019), so nothing is unknown. The `tokenizers` package trains and encodes; decoding is ours, because
+it needs the piece of every token, to say where in the text it stands.
+
+Documents keep their length; a sample is a window of ``window`` tokens, padded with the separator
+where it ends early.
+"""
+
+from __future__ import annotations
+
+import codecs
+import functools
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.errors import ConfigError, TokenError
+from imagegram.layout import TokenLayout, TokenSpec
+from imagegram.records import EOS_TOKEN_ID, Tokens, row_sizes
+from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.hashing import file_stamp
+from imagegram.tokenizers.checks import require_ids
+from imagegram.tokenizers.weights import weights_sha256
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Merges
+
+_NUM_BYTES: Final = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class BpeTokenizer:
+    """Pieces of bytes that were merged where they stood beside each other most often.
+
+    Attributes:
+        name: what tables and reports call it.
+        vocab_size: ids, the 256 bytes among them; fewer when the corpus has no more pairs. A
+            checkpoint brings its own.
+        window: tokens of a sample.
+        checkpoint: a ``tokenizer.json`` of byte-level BPE; None: it is trained.
+        hash_cache: folder that remembers the checkpoint's sha256.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    name: str = field(default="bpe", metadata=NOT_IDENTITY)
+    vocab_size: int = 4096
+    window: int = 128
+    checkpoint: str | None = field(default=None, metadata=NOT_IDENTITY)
+    hash_cache: str | None = field(default=None, metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        """Take the vocabulary of a checkpoint; refuse what cannot be."""
+        if self.checkpoint is not None:
+            object.__setattr__(self, "vocab_size", len(self._pieces))
+        if not _NUM_BYTES <= self.vocab_size <= EOS_TOKEN_ID:
+            raise ConfigError(
+                f"tokenizer.vocab_size={self.vocab_size} must lie in {_NUM_BYTES} (a piece a byte) "
+                f"... {EOS_TOKEN_ID}; type for example tokenizer.vocab_size=4096"
+            )
+        if self.window < 1:
+            raise ConfigError(
+                f"tokenizer.window={self.window} must be at least 1; type for example "
+                "tokenizer.window=128"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """Content of the merges, or the recipe that they are made by, and the window."""
+        kind = {"class": type(self).__name__, "version": self.VERSION, "window": self.window}
+        if self.checkpoint is None:
+            return kind | {"recipe": self.recipe()}
+        return kind | {"merges": self._sha256()}
+
+    def _sha256(self) -> str:
+        return weights_sha256(str(self.checkpoint), suffix=".json", memory=self.hash_cache)
+
+    def recipe(self) -> dict[str, Any]:
+        """Everything that decides the merges but the texts."""
+        return {"vocab_size": self.vocab_size}
+
+    @property
+    def spec(self) -> TokenSpec:
+        """A sequence of any length; a sample is a window of it."""
+        layout = TokenLayout.sequence(self.window, order="raster")
+        return TokenSpec(vocab_size=self.vocab_size, layout=layout, ragged=True)
+
+    @property
+    def encoder(self) -> BpeTokenizer:
+        """The same at one window: token files hold whole documents."""
+        return replace(self, window=1)
+
+    def encode(self, text: str) -> tuple[Tokens, int]:
+        """(L,) uint16 ids of one text, and 0: nothing is clipped.
+
+        Raises:
+            TokenError: for half a character of UTF-16, which has no bytes.
+            ConfigError: when there are no merges yet.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            code = f"U+{ord(text[error.start]):04X}"
+            raise TokenError(
+                f"character {error.start} of a text is {code}, half a character of UTF-16, which "
+                "has no bytes; repair it where it was written: "
+                "text.encode('utf-16', 'surrogatepass').decode('utf-16')"
+            ) from error
+        ids = self._merges.encode(text, add_special_tokens=False).ids
+        return np.array(ids, dtype=np.uint16), 0
+
+    def decode(self, tokens_BT: Tokens) -> list[str]:
+        """Texts of rows of ids, up to their first separator.
+
+        Bytes that are no character, which a generator may put side by side, become U+FFFD.
+
+        Args:
+            tokens_BT: (B, K) ids of any integer dtype, padded with separators or not.
+
+        Raises:
+            TokenError: for another shape, or an id outside the vocabulary; ids are never wrapped.
+            ConfigError: when there are no merges yet.
+        """
+        tokens = np.asarray(tokens_BT)
+        if tokens.ndim != 2 or tokens.dtype.kind not in "iu":
+            raise TokenError(f"decode needs (B, K) integer ids, got {tokens.shape} {tokens.dtype}")
+        sizes = row_sizes(tokens)
+        written = np.arange(tokens.shape[1]) < sizes[:, None]
+        require_ids(np.where(written, tokens, 0), self.vocab_size)
+        pieces = self._pieces
+        texts = (
+            b"".join(pieces[token] for token in row[:size].tolist())
+            for row, size in zip(tokens, sizes, strict=True)
+        )
+        return [text.decode("utf-8", "replace") for text in texts]
+
+    def offsets(self, tokens_T: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """(T + 1,) characters of the decoded text before every token, then all of them.
+
+        A character belongs to the token that completes it; those from the separator on have none.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        row, pieces = np.asarray(tokens_T), self._pieces
+        size = int(row_sizes(row[None])[0])
+        counts = [len(decoder.decode(pieces[token])) for token in row[:size].tolist()]
+        if counts:
+            counts[-1] += len(decoder.decode(b"", final=True))
+        counts += [0] * (len(row) - size)
+        return np.cumsum([0, *counts], dtype=np.int64)
+
+    @property
+    def _merges(self) -> Merges:
+        """The trained merges, once a process; never part of the dataclass."""
+        path = self._path
+        return _load(path, file_stamp(path))
+
+    @property
+    def _pieces(self) -> tuple[bytes, ...]:
+        """The bytes of every id."""
+        path = self._path
+        try:
+            return _read_pieces(path, file_stamp(path))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            found = "holds no byte-level BPE" if path.is_file() else "is no file"
+            raise ConfigError(
+                f"tokenizer.checkpoint={path} {found} ({error}); type "
+                "tokenizer.checkpoint=FOLDER/tokenizer.json, or tokenizer.checkpoint=null to train"
+            ) from error
+
+    @property
+    def _path(self) -> Path:
+        if self.checkpoint is None:
+            raise ConfigError(
+                f"tokenizer {self.name} has no merges yet: a run trains them first; from Python, "
+                "make the stage that tokenizer.fit(corpus) gives, or type "
+                "tokenizer.checkpoint=FOLDER/tokenizer.json"
+            )
+        return Path(self.checkpoint)
+
+
+def train(texts: Any, *, vocab_size: int, path: Path) -> None:
+    """Merge the pairs that stand beside each other most often, and write them.
+
+    The file depends on the texts alone, not on the number of threads.
+
+    Args:
+        texts: an iterable of texts.
+        vocab_size: ids, the 256 bytes among them.
+        path: of the ``tokenizer.json`` to write.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    merges = Tokenizer(models.BPE())
+    merges.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    merges.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    merges.train_from_iterator(texts, trainer)
+    merges.save(str(path))
+
+
+@functools.lru_cache(maxsize=2)
+def _load(path: Path, stamp: str) -> Merges:
+    """Read the merges; ``stamp`` makes a file that was written anew another one."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(path))
+
+
+@functools.lru_cache(maxsize=2)
+def _read_pieces(path: Path, stamp: str) -> tuple[bytes, ...]:
+    """The bytes of every id of a ``tokenizer.json``.
+
+    Raises:
+        ValueError: when it is not of bytes, or its ids have gaps.
+    """
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record["model"]["type"] != "BPE" or record.get("added_tokens"):
+        raise ValueError("it is another model, or it has special tokens")
+    by_id = {int(number): piece for piece, number in record["model"]["vocab"].items()}
+    if sorted(by_id) != list(range(len(by_id))):
+        raise ValueError("its ids have gaps")
+    byte_of = byte_letters()
+    return tuple(bytes(byte_of[letter] for letter in by_id[n]) for n in range(len(by_id)))
+
+
+@functools.cache
+def byte_letters() -> dict[str, int]:
+    """The letter that stands for each byte in a file of byte-level BPE.
+
+    Visible Latin-1 characters stand for themselves, other bytes for U+0100 and what follows.
+
+    >>> byte_letters()["A"], byte_letters()["Ġ"]
+    (65, 32)
+    """
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(_NUM_BYTES) if byte not in visible]
+    letters = {chr(byte): byte for byte in visible}
+    return letters | {chr(0x100 + place): byte for place, byte in enumerate(hidden)}
