@@ -22,6 +22,18 @@ class CorpusError(ImagegramError):
     """A corpus is missing, empty, changed under us, or fails more often than allowed."""
 
 
+class Unreadable(ImagegramError):  # noqa: N818 - a verdict on an item, not a mistake
+    """An item of a corpus that cannot be read whole; it is skipped and counted.
+
+    Attributes:
+        reason: why, in one word that is counted: ``empty_file``, ``truncated`` ...
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class TokenError(ImagegramError):
     """Token ids outside the vocabulary, or a token stream that breaks its format."""
 

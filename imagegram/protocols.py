@@ -15,6 +15,7 @@ identity; weights and memory maps are loaded lazily. Array names carry shape suf
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -25,17 +26,86 @@ from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.records import (
     Features,
     Images,
+    Item,
     Locator,
     Measurement,
     NextTokenDist,
     Phrases,
     Record,
     ScoreInfo,
+    Sketches,
     Span,
     Tokens,
     Trace,
 )
 from imagegram.store.stage import Context, Progress, Stage
+
+# ---------------------------------------------------------------------------------------- modality
+
+
+class ItemWriter(Protocol):
+    """Files of items that are added batch by batch."""
+
+    def __enter__(self) -> ItemWriter:
+        """Begin."""
+
+    def __exit__(self, *error: object) -> None:
+        """Close the files."""
+
+    def add(self, items: Sequence[Item]) -> None:
+        """Append items."""
+
+    def facts(self) -> dict[str, Any]:
+        """What was counted; called once, when all items are there."""
+
+
+class Modality(Protocol):
+    """What kind of items a corpus holds: images or texts. Nobody else knows what an item is.
+
+    Near-duplicates are found by *sketches*, one array an item, all of one shape and dtype.
+    """
+
+    #: One item and several, in words.
+    noun: ClassVar[str]
+    nouns: ClassVar[str]
+    #: File of the sketches of a token shard.
+    SKETCHES: ClassVar[str]
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Surroundings of :meth:`read` for a process; entered by the thread that starts others."""
+
+    def read(self, data: bytes) -> Item:
+        """An item from the bytes of its file.
+
+        Raises:
+            Unreadable: with a reason that is counted.
+        """
+
+    def facts(self, item: Item) -> dict[str, Any]:
+        """Size of an item, for its metadata."""
+
+    def sketch(self, item: Item) -> Sketches:
+        """What near-duplicates of an item are found by."""
+
+    def stack(self, sketches: Sequence[Sketches]) -> Sketches:
+        """(N, ...) sketches of N items, N >= 0."""
+
+    def search(
+        self, sketches: Sketches, *, limit: float
+    ) -> Callable[[Sketches], NDArray[np.int64]]:
+        """Prepare a search: from a sketch to the indices of its near-duplicates, ascending.
+
+        Args:
+            sketches: (N, ...) to search among.
+            limit: where near-duplicates begin, see ``Corpus.near_duplicate_limit``.
+        """
+
+    def cluster(self, sketches: Sketches, *, limit: float) -> NDArray[np.integer[Any]]:
+        """(N,) lowest index among those that a chain of near-duplicates leads to."""
+
+    def writer(self, folder: Path, count: int) -> ItemWriter:
+        """Files in a folder for so many items."""
+
 
 # ------------------------------------------------------------------------------------------ corpus
 

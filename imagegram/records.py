@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 Tokens = NDArray[np.uint16]
 Images = NDArray[np.uint8]
 Features = NDArray[np.float32]
+#: What a modality finds near-duplicates by: thumbnails or MinHash values.
+Sketches = NDArray[Any]
+#: One image, (H, W, 3) uint8, or one text.
+Item = NDArray[np.uint8] | str
 
 #: The separator before and after every document; never a token of an image.
 EOS_TOKEN_ID: Final = 65535

@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from imagegram.errors import ImagegramError
+from imagegram.errors import Unreadable
 from imagegram.images.jpeg import decode_plain, plain_size
 from imagegram.records import Images
 
@@ -57,17 +57,12 @@ _DAMAGE: Final = (
 )
 
 
-class UnreadableImage(ImagegramError):  # noqa: N818 - a verdict on a picture, not a mistake
+class UnreadableImage(Unreadable):
     """An image that cannot be decoded whole.
 
-    Attributes:
-        reason: ``empty_file``, ``unsupported_format`` (neither JPEG, PNG nor WebP), ``truncated``
-            (the file ends early), ``corrupt`` or ``too_large`` (by its header).
+    Reasons are ``empty_file``, ``unsupported_format`` (neither JPEG, PNG nor WebP), ``truncated``
+    (the file ends early), ``corrupt`` and ``too_large`` (by its header).
     """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Images:

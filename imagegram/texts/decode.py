@@ -17,7 +17,7 @@ import codecs
 import re
 from typing import Final
 
-from imagegram.errors import ImagegramError
+from imagegram.errors import Unreadable
 
 #: Most bytes of one document: a book has one million, so what is larger is no document.
 MAX_BYTES: Final = 1 << 28
@@ -26,17 +26,12 @@ _SURROGATES: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-class UnreadableText(ImagegramError):  # noqa: N818 - a verdict on a document, not a mistake
+class UnreadableText(Unreadable):
     """A document that is no text.
 
-    Attributes:
-        reason: ``empty_file``, ``blank`` (nothing but white space), ``too_large``, ``binary`` (it
-            holds a NUL), ``lone_surrogate`` (half a character of UTF-16) or ``not_utf8``.
+    Reasons are ``empty_file``, ``blank`` (nothing but white space), ``too_large``, ``binary`` (it
+    holds a NUL), ``lone_surrogate`` (half a character of UTF-16) and ``not_utf8``.
     """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 def decode_text(data: bytes, *, max_bytes: int = MAX_BYTES) -> str:
