@@ -58,6 +58,10 @@ class CapacityError(ImagegramError):
     """A run needs more disk or memory than there is; said before it begins."""
 
 
+class UnforeseenError(ImagegramError, AttributeError):
+    """A plan was asked for what only the finished artifact tells."""
+
+
 class MissingDependencyError(ImagegramError):
     """An optional package is needed; the message holds the ``pip install`` line."""
 

@@ -17,6 +17,7 @@ refused at once. ``indexes/verify.py`` reads the rest.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -145,6 +146,39 @@ class IndexShard(DocumentStream):
                 f"{path}: line of document {document} is not JSON ({error}); {REBUILD}"
             ) from error
         return dict(parsed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExpectedShard(IndexShard):
+    """A shard in a plan, found or still to be made: its counts are known and no file is read.
+
+    Attributes:
+        facts: of its artifact.
+        length: tokens of every document; None: they differ.
+    """
+
+    facts: Mapping[str, Any]
+    length: int | None
+
+    @classmethod
+    def of(cls, artifact: Artifact, *, length: int | None) -> ExpectedShard:
+        """Return what stands for the shard of an artifact."""
+        return cls(path=artifact.path, artifact=artifact, facts=artifact.facts, length=length)
+
+    @property
+    def num_documents(self) -> int:
+        """Documents."""
+        return int(self.facts["num_documents"])
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the stream, separators included."""
+        return int(self.facts["num_tokens"])
+
+    @property
+    def document_length(self) -> int | None:
+        """Tokens of every document."""
+        return self.length
 
 
 def open_shards(path: Path) -> tuple[IndexShard, ...]:

@@ -31,6 +31,7 @@ class FrechetMetric:
     """
 
     VERSION: ClassVar[int] = 1
+    SECONDS: ClassVar[float] = 3.0e-2
     NEEDS: ClassVar[frozenset[str]] = frozenset({"images"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(

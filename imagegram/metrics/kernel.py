@@ -26,6 +26,7 @@ class KernelMetric:
     """
 
     VERSION: ClassVar[int] = 1
+    SECONDS: ClassVar[float] = 1.0e-3
     NEEDS: ClassVar[frozenset[str]] = frozenset({"images"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(

@@ -39,6 +39,7 @@ class NoveltyMetric:
     """
 
     VERSION: ClassVar[int] = 1
+    SECONDS: ClassVar[float] = 5.0e-4
     NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "matches"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(

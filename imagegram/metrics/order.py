@@ -41,6 +41,7 @@ class OrderMetric:
     """
 
     VERSION: ClassVar[int] = 2
+    SECONDS: ClassVar[float] = 4.0e-4
     NEEDS: ClassVar[frozenset[str]] = frozenset(
         f"trace.{name}"
         for name in (

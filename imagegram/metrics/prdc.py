@@ -31,6 +31,7 @@ class PrdcMetric:
     """
 
     VERSION: ClassVar[int] = 1
+    SECONDS: ClassVar[float] = 1.5e-3
     NEEDS: ClassVar[frozenset[str]] = frozenset({"images"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(

@@ -4,34 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from imagegram.store.cost import Amounts
+
 
 @dataclass(frozen=True, kw_only=True)
-class StageForecast:
+class StageForecast(Amounts):
     """What one stage will cost.
 
     Attributes:
         name: of the stage in the run.
-        digest: of its artifact, which is known before it is made; empty for the report.
-        cached, parts: how many of its artifacts are there already, of how many.
-        images, tokens: of its result; tokens with separators where there are any.
-        disk_bytes: still to be written.
-        memory_bytes: at its peak, all workers together; 0 when nothing is to do.
-        seconds: still to be spent.
-        source: where the rate behind the seconds comes from.
-        refusal: why this machine cannot do it, and what to type; empty when it can.
+        digest: of its artifact, which is known before it is made; empty where there is none.
     """
 
     name: str
     digest: str
-    cached: int
-    parts: int
-    images: int
-    tokens: int = 0
-    disk_bytes: int = 0
-    memory_bytes: int = 0
-    seconds: float = 0.0
-    source: str = ""
-    refusal: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +28,18 @@ class Forecast:
         stages: in their order.
         num_estimated: shards whose records were estimated from their sizes.
         num_unknown: shards that were never hashed, so that they count as not cached.
+        is_whole: whether the flow could be walked to its end.
     """
 
     stages: tuple[StageForecast, ...]
     num_estimated: int
     num_unknown: int
+    is_whole: bool = True
+
+    @property
+    def unforeseen(self) -> tuple[str, ...]:
+        """Stages that do not say what they cost: the sums go without them."""
+        return tuple(stage.name for stage in self.stages if not stage.known)
 
     @property
     def refusals(self) -> tuple[str, ...]:

@@ -5,52 +5,31 @@
 
 The flow of ``run.py`` is called with a :class:`Planner` in place of the run. Digests follow from
 what was asked for and not from results, so the planner knows of every stage whether it is cached,
-up to the last one; for those that are not it foresees counts, bytes and seconds (``costs.py``).
+up to the last one; what the others cost each says itself (``Stage.forecast``).
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Final, cast
+from typing import Any, cast
 
+from imagegram.errors import UnforeseenError
+from imagegram.executors.foresight import foresee_stage
 from imagegram.experiment import Experiment
-from imagegram.generators.ngram.model import ENGINES_WITH_ORDERS
-from imagegram.indexes.build.stage import BuildIndex
-from imagegram.plan import costs, evaluation
 from imagegram.plan.corpus import PlannedCorpus
-from imagegram.plan.costs import Cost, Surroundings
 from imagegram.plan.forecast import Forecast, StageForecast
 from imagegram.plan.rates import Rates
 from imagegram.protocols import Corpus
-from imagegram.report.pairs import FindPairs
-from imagegram.stages.evaluate import Evaluate
-from imagegram.stages.prefix import Prefix
-from imagegram.stages.tokenize import Tokenize
-from imagegram.stages.tokens import TokenSet, TokenShard
-from imagegram.store.artifacts import ArtifactStore
-from imagegram.store.manifest import Artifact
-from imagegram.store.parts import open_parts
+from imagegram.report.cost import report_cost
+from imagegram.store.artifacts import ArtifactStore, fingerprint
+from imagegram.store.cost import Amounts, Cost, Rate
+from imagegram.store.fingerprint import identity
+from imagegram.store.manifest import Artifact, Manifest
 from imagegram.store.stage import Stage
 
-#: Kinds of image sets.
-_IMAGES: Final = ("samples", "replay", "images")
-#: Kinds of tokenizers that got their weights.
-_FITTED: Final = ("tokenizer", "weights")
 Flow = Callable[[Experiment, Any], None]
-
-#: Tokens are counted with the tokenizer at hand, so that cost and handle come together.
-_COSTS: Mapping[str, Callable[[Any, Surroundings], Cost]] = {
-    "split": costs.split_cost,
-    "index": costs.index_cost,
-    "samples": costs.images_cost,
-    "replay": costs.images_cost,
-    "images": costs.images_cost,
-    "evaluation": evaluation.evaluation_cost,
-}
 
 
 def foresee(
@@ -83,65 +62,86 @@ def foresee(
     corpus = PlannedCorpus.of(exp.corpus, max_counted=max_counted, hashes=hashes)
     # A frozen dataclass has no settable name, which the protocol's own name would be.
     exp = dataclasses.replace(exp, corpus=cast(Corpus, corpus))
-    at = Surroundings(
-        store=store,
-        rates=rates or Rates(store),
-        workers=workers,
-        memory_bytes=memory_bytes,
-        image_size=exp.output_size or exp.tokenizer.image_size,
+    at = StoreSurroundings(
+        store=store, rates=rates or Rates(store), workers=workers, memory_bytes=memory_bytes
     )
     planner = Planner(exp, at)
-    with contextlib.suppress(_EndOfPlanError):
+    is_whole = True
+    try:
         flow(exp, planner)
+    except _EndOfPlanError:
+        pass
+    except UnforeseenError:  # the flow itself asked for what an unforeseen stage will tell
+        is_whole = False
     return Forecast(
         stages=tuple(planner.stages),
         num_estimated=corpus.num_estimated,
         num_unknown=corpus.num_unknown,
+        is_whole=is_whole,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreSurroundings:
+    """The Surroundings of a plan.
+
+    Attributes:
+        store: what is there.
+        rates: seconds a unit.
+        workers: processes or threads.
+        memory_bytes: that may be spent.
+    """
+
+    store: ArtifactStore
+    rates: Rates
+    workers: int
+    memory_bytes: int
+
+    def find(self, stage: Stage[Any]) -> Artifact | None:
+        """Return the finished artifact of a stage, or None."""
+        try:
+            return self.store.find(stage)
+        except UnforeseenError:  # its name follows from content that is still to be made
+            return None
+
+    def expect(
+        self, stage: Stage[Any], facts: Mapping[str, Any] | None, parts: Sequence[Artifact] = ()
+    ) -> Artifact:
+        """Return the artifact of a missing stage, as it will be named."""
+        digest, payload = fingerprint(stage)
+        manifest = Manifest(
+            kind=stage.kind,
+            digest=digest,
+            payload=payload,
+            files={},
+            facts=_Facts(facts or {}),
+            created_at="",
+            duration_s=0.0,
+            made_by={},
+        )
+        path = self.store.root / stage.kind / digest
+        return Artifact(path=path, manifest=manifest, expected_parts=tuple(parts))
+
+    def rate(self, stage: Stage[Any], *, builtin: float | None = None) -> Rate:
+        """Return how long a unit of a stage with a ``RATE`` takes."""
+        cls: Any = type(stage)
+        like = cls.RATE.like and identity(getattr(stage, cls.RATE.like))
+        return self.rates.of(cls, like, builtin=builtin)
+
+    def newest(self, kind: str) -> Sequence[Manifest]:
+        """Return the manifests of the newest artifacts of a kind, newest first."""
+        return self.rates.newest(kind)
+
+
+class _Facts(dict[str, Any]):
+    """Facts of an artifact that is still to be made: what nobody foresees is refused."""
+
+    def __missing__(self, name: str) -> Any:
+        raise UnforeseenError(f"{name} is known only when the stage is made")
 
 
 class _EndOfPlanError(Exception):
     """Raised at the first stage after the last requested one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Expected:
-    """Stands for the handle of a model, of images or of scores: only their identity is asked.
-
-    Attributes:
-        artifact: found or expected.
-        scores: none, as nothing was measured.
-        shards: of a model that is not there yet: its index shards.
-    """
-
-    artifact: Artifact
-    shards: tuple[Artifact, ...] = ()
-    scores: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def num_images(self) -> int:
-        """Of an image set."""
-        return int(self.artifact.facts["num_images"])
-
-    def identity(self) -> str:
-        """kind/digest of the artifact."""
-        return self.artifact.identity()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExpectedTokens(TokenSet):
-    """A token set that is not there yet, though some of its shards may be.
-
-    Attributes:
-        expected: its shards.
-    """
-
-    expected: tuple[TokenShard, ...]
-
-    @cached_property
-    def shards(self) -> tuple[TokenShard, ...]:
-        """Found or expected."""
-        return self.expected
 
 
 class Planner:
@@ -151,49 +151,21 @@ class Planner:
         stages: what was foreseen so far.
     """
 
-    def __init__(self, exp: Experiment, at: Surroundings) -> None:
+    def __init__(self, exp: Experiment, at: StoreSurroundings) -> None:
         self.stages: list[StageForecast] = []
-        self._at = at
         self._exp = exp
-        self._engine = getattr(exp.generator, "engine", None)
+        self._at = at
 
     def __call__(self, name: str, stage: Stage[Any]) -> Any:
         """Foresee one stage; returns what stands for its handle."""
         if self._exp.ends_before(stage.group):
             raise _EndOfPlanError
-        if (artifact := self._at.find(stage)) is not None:
-            self._record(name, artifact, _found(stage, artifact))
-        elif isinstance(stage, Tokenize | Prefix):
-            return self._tokens(name, stage)
-        elif stage.kind in _FITTED:
-            # Until it has its weights, a tokenizer is known by its recipe: nothing after it is
-            # cached, as nothing could be.
-            cost = costs.fit_cost(stage, self._at)
-            self._record(name, self._at.expect(stage, cost.facts), cost)
-            return stage.tokenizer  # type: ignore[attr-defined]
-        else:
-            self._orders(stage)
-            cost = _COSTS[stage.kind](stage, self._at)
-            artifact = self._record(name, self._at.expect(stage, cost.facts), cost)
-            if isinstance(stage, BuildIndex):
-                return Expected(artifact=artifact, shards=costs.index_parts(stage, self._at))
-        # Loading an index would open every shard, loading tokens would judge their failures.
-        if isinstance(stage, Tokenize):
-            return TokenSet(artifact=artifact, images=stage.images)
-        if costs.is_made(artifact) and stage.kind in (*_IMAGES, *_FITTED, "tokens"):
-            return stage.load(artifact)
-        return stage.load(artifact) if stage.kind == "split" else Expected(artifact=artifact)
-
-    def _tokens(self, name: str, stage: Tokenize | Prefix) -> ExpectedTokens:
-        """Foresee a token set."""
-        if isinstance(stage, Tokenize):
-            images, shards = stage.images, costs.token_shards(stage, self._at)
-            cost = costs.tokens_cost(stage, shards, self._at)
-        else:
-            images, shards = stage.tokens.images, costs.prefix_shards(stage, self._at)
-            cost = costs.prefix_cost(stage, shards, self._at)
-        artifact = self._record(name, self._at.expect(stage, cost.facts), cost)
-        return ExpectedTokens(artifact=artifact, images=images, expected=shards)
+        cost = foresee_stage(stage, self._at)
+        for side, its in cost.sides.items():
+            if its.cached < its.parts and side not in {row.name for row in self.stages}:
+                self._record(side, its)
+        self._record(name, cost)
+        return cost.handle
 
     def adopt(self, exp: Experiment) -> None:
         """Go on with the tokenizer that was fitted."""
@@ -210,57 +182,10 @@ class Planner:
 
     def report(self, scores: Any, *, generated: Any, tokens: Any) -> None:
         """Foresee the run folder."""
-        pairs = FindPairs(
-            evaluation=scores, generated=generated, tokens=tokens, tokenizer=self._exp.tokenizer
-        )
-        self._record("report", None, evaluation.report_cost(pairs, self._at))
+        sets = {"generated": generated, "tokens": tokens, "tokenizer": self._exp.tokenizer}
+        self._record("report", report_cost(self._at, evaluation=scores, **sets))
 
-    def _orders(self, stage: Any) -> None:
-        """Side files that a missing set of images will ask for, unless they are foreseen already.
-
-        As ``FittedNgram.prepared`` does it.
-        """
-        if stage.kind not in ("samples", "replay") or self._engine not in ENGINES_WITH_ORDERS:
-            return
-        from imagegram.generators.ngram.native import wanted_order  # numba, as what it is asked for
-
-        model = stage.model
-        shards = open_parts(model.artifact) if costs.is_made(model.artifact) else model.shards
-        filled = [shard for shard in shards if shard.facts["num_documents"]]
-        wanted = wanted_order(stage.sampler, len(filled))
-        if wanted is None or f"{wanted} orders" in {row.name for row in self.stages}:
-            return
-        cost = costs.orders_cost(filled, wanted == "aligned", self._at)
-        if cost.cached < cost.parts:
-            self._record(f"{wanted} orders", None, cost)
-
-    def _record(self, name: str, artifact: Artifact | None, cost: Cost) -> Any:
-        values = {
-            field.name: getattr(cost, field.name)
-            for field in dataclasses.fields(cost)
-            if field.name != "facts"
-        }
-        digest = "" if artifact is None else artifact.digest
-        self.stages.append(StageForecast(name=name, digest=digest, **values))
-        return artifact
-
-
-def _found(stage: Stage[Any], artifact: Artifact) -> Cost:
-    """A cached stage: counts, and nothing to pay."""
-    facts = artifact.facts
-    parts = facts.get("num_shards", 1)
-    if isinstance(stage, Evaluate):
-        parts = len(stage.metrics) * len(stage.sets)
-    images, tokens = 0, 0
-    if stage.kind == "split":
-        images = facts["num_scanned"]
-    elif stage.kind == "tokens":
-        images = facts["num_documents"]
-        tokens = facts["num_tokens"] + images + facts["num_shards"]
-    elif stage.kind == "index":
-        images, tokens = facts["num_documents"], facts["num_tokens"]
-    elif stage.kind in _IMAGES:
-        images, tokens = facts["num_images"], facts["num_images"] * facts["num_tokens"]
-    elif isinstance(stage, Evaluate):
-        images = sum(costs.num_images(images) for images in stage.sets.values())
-    return Cost(facts=facts, cached=parts, parts=parts, images=images, tokens=tokens)
+    def _record(self, name: str, cost: Cost) -> None:
+        amounts = {field.name: getattr(cost, field.name) for field in dataclasses.fields(Amounts)}
+        digest = "" if cost.artifact is None else cost.artifact.digest
+        self.stages.append(StageForecast(name=name, digest=digest, **amounts))

@@ -25,8 +25,9 @@ from imagegram.protocols import ImageSet, Tokenizer
 from imagegram.report.neighbours import Neighbour, compare, nearest_documents
 from imagegram.stages.evaluate import Evaluation
 from imagegram.stages.tokens import TokenSet
+from imagegram.store.cost import PROCESS_BYTES, Cost, PerUnit
 from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Surroundings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,7 @@ class FindPairs:
     kind: ClassVar[str] = "pairs"
     group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
+    RATE: ClassVar[PerUnit] = PerUnit("num_documents", seconds=1.0e-5)
     evaluation: Evaluation
     generated: ImageSet
     tokens: TokenSet
@@ -87,6 +89,20 @@ class FindPairs:
     def load(self, artifact: Artifact) -> PairList:
         """Open the list."""
         return PairList(artifact=artifact)
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee a search through all thumbnails, and at most two training images a pair."""
+        if found := at.find(self):
+            return Cost.found(found)
+        side = self.generated.artifact.facts["image_size"]  # type: ignore[attr-defined]
+        rate = at.rate(self)
+        return Cost(
+            artifact=at.expect(self, {}),
+            disk_bytes=2 * self.max_pairs * (3 * side**2 + 1_000),
+            memory_bytes=PROCESS_BYTES,
+            seconds=rate.seconds * self.tokens.num_documents,
+            source=rate.source,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

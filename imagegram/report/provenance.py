@@ -30,7 +30,7 @@ from imagegram.report.pairs import PairList
 from imagegram.stages.cluster import Cluster
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Stage
 
 #: Sources of a sample that are named, and how many of these with a picture.
 NAMED_SOURCES: Final = 5
@@ -86,7 +86,7 @@ class TracedSample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TraceProvenance:
+class TraceProvenance(Stage["Provenance"]):
     """The stage that parses them.
 
     Attributes:

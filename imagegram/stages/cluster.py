@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from imagegram.images.near_duplicates import cluster_labels
 from imagegram.protocols import Documents
 from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class ClusterSet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cluster:
+class Cluster(Stage[ClusterSet]):
     """Documents whose 16x16 thumbnails are near each other; takes 1.7 kB of memory a document.
 
     Attributes:

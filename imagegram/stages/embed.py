@@ -22,11 +22,16 @@ from imagegram.protocols import Encoder, ImageSet, Tokenizer
 from imagegram.records import Features, Images
 from imagegram.stages.generate import select_documents
 from imagegram.stages.tokens import TokenSet
+from imagegram.store.cost import NPY_HEADER, Cost
 from imagegram.store.fingerprint import identity
 from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Surroundings
 
 _BATCH: Final = 64
+#: What torch adds to a process.
+TORCH_BYTES: Final = 700_000_000
+#: Numbers of a feature, when no artifact tells: those of EfficientNet-lite0.
+NUM_FEATURES: Final = 1280
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,10 @@ class Embed:
         """Open the features."""
         return FeatureSet(artifact=artifact)
 
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee features; their seconds are part of those of the metric that asks for them."""
+        return _cost(self, at, self.images.num_images)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedReference:
@@ -111,9 +120,7 @@ class EmbedReference:
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Decode and embed batch by batch."""
         order = select_documents(self.tokens.num_documents, self.seed)
-        if len(order) >= 2 * self.num_skipped:
-            order = order[self.num_skipped :]
-        order = order[: self.max_images]
+        order = order[self._first :][: self.max_images]
         np.save(out / "documents.npy", order)
 
         def decode(rows: slice) -> Images:
@@ -122,9 +129,43 @@ class EmbedReference:
 
         return _write(out, self.encoder, decode, len(order), context)
 
+    @property
+    def _first(self) -> int:
+        """Place of the first document that is taken."""
+        return self.num_skipped if self.tokens.num_documents >= 2 * self.num_skipped else 0
+
     def load(self, artifact: Artifact) -> FeatureSet:
         """Open the features."""
         return FeatureSet(artifact=artifact)
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee features; their seconds are part of those of the metric that asks for them."""
+        return _cost(self, at, min(self.tokens.num_documents - self._first, self.max_images))
+
+
+def _cost(stage: Embed | EmbedReference, at: Surroundings, count: int) -> Cost:
+    """Cost of the features of so many images."""
+    if found := at.find(stage):
+        return Cost.found(found)
+    return Cost(
+        images=count,
+        disk_bytes=features_bytes(count, _num_features(stage.encoder, at)),
+        memory_bytes=TORCH_BYTES,
+    )
+
+
+def features_bytes(num_images: int, num_features: int = NUM_FEATURES) -> int:
+    """Bytes of (N, D) float32, and of the document ids of a reference."""
+    return num_images * (num_features * 4 + 8) + 2 * NPY_HEADER
+
+
+def _num_features(encoder: Encoder, at: Surroundings) -> int:
+    """Numbers of a feature, if the encoder was used in this store."""
+    for kind in (EmbedReference.kind, Embed.kind):
+        for manifest in at.newest(kind):
+            if manifest.payload.get("encoder") == identity(encoder):
+                return int(manifest.facts["num_features"])
+    return NUM_FEATURES
 
 
 def content_sha256(array: NDArray[Any]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -21,15 +21,22 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.protocols import FittedGenerator, ImageSet, Metric, Tokenizer
 from imagegram.records import Measured, Measurement, ScoreInfo, find_info
+from imagegram.stages.embed import TORCH_BYTES, features_bytes
+from imagegram.stages.match import MATCH_BYTES, Match
 from imagegram.stages.measure import FinishedMeasurement, Measure, finite
 from imagegram.stages.needs import lacking
 from imagegram.stages.tokens import TokenSet
+from imagegram.store.cost import PROCESS_BYTES, Cost
+from imagegram.store.fingerprint import identity
 from imagegram.store.manifest import Artifact
 from imagegram.store.parts import write_parts
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Surroundings
 
 #: Names of the first image sets in ``curves.npz`` and ``scores.json``; planted ones follow.
 SETS: Final = ("generated", "floor", "ceiling")
+#: scores.json and curves.npz of all metrics: fixed part, and the part of each measured image.
+_SCORES_BYTES: Final = 400_000
+_SCORES_BYTES_AN_IMAGE: Final = 1_000
 Curves = dict[str, dict[str, NDArray[np.float64]]]
 
 
@@ -225,6 +232,42 @@ class Evaluate:
     def load(self, artifact: Artifact) -> Evaluation:
         """Open the scores."""
         return Evaluation(artifact=artifact)
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee metric after metric, and once what the missing measurements share."""
+        counts = [images.num_images for images in self.sets.values()]
+        if found := at.find(self):
+            measured = len(self.metrics) * len(counts)
+            return Cost.found(found, images=sum(counts), parts=measured)
+        parts = [part for metric in self.metrics for part in self.parts(metric).values()]
+        costs = [part.forecast(at) for part in parts]
+        missing = [part for part, cost in zip(parts, costs, strict=True) if not cost.cached]
+        shared = {name: stage for part in missing for name, stage in part.shared().items()}
+        asked = [stage.forecast(at) for stage in shared.values()]
+        encoders = {
+            repr(identity(part.metric.encoder))
+            for part in missing
+            if hasattr(part.metric, "encoder")
+        }
+        rows = (sum(counts) + self.max_reference_images) * len(encoders)
+        artifact = at.expect(self, {})
+        return replace(
+            Cost.together(costs, at_once=1),
+            artifact=artifact,
+            handle=self.load(artifact),
+            images=sum(counts),
+            disk_bytes=scores_bytes(sum(cost.images for cost in costs))
+            + sum(cost.disk_bytes for cost in asked),
+            memory_bytes=PROCESS_BYTES
+            + (MATCH_BYTES if any(isinstance(stage, Match) for stage in shared.values()) else 0)
+            + (TORCH_BYTES if encoders else 0)
+            + features_bytes(rows),
+        )
+
+
+def scores_bytes(num_images: int) -> int:
+    """Bytes of scores and curves of all metrics, once by metric and once together."""
+    return _SCORES_BYTES + _SCORES_BYTES_AN_IMAGE * num_images
 
 
 def empty_record() -> dict[str, Any]:

@@ -19,21 +19,21 @@ from typing import Any, BinaryIO, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.errors import UnforeseenError
 from imagegram.images import grids
 from imagegram.images.decode import decode_image
 from imagegram.protocols import BatchTokenizer, DocumentSource, FittedGenerator, Sampler, Tokenizer
 from imagegram.records import Images, Tokens, Trace
 from imagegram.seeding import check_counts
+from imagegram.stages.image_costs import BATCH_TOKENS, GRID_IMAGES, images_cost
 from imagegram.stages.tokens import TokenSet
+from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Surroundings
 
 _DECODE_BATCH: Final = 64
-_GRID_IMAGES: Final = 64
 #: Folder of the trace, one file a field.
 TRACE: Final = "trace"
-#: Tokens that are held at a time, with 24 bytes of trace each: 0.4 GB.
-_BATCH_TOKENS: Final = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +57,22 @@ class SampleSet:
     @property
     def num_images(self) -> int:
         """B."""
-        return int(self.tokens.shape[0])
+        return int(self.artifact.facts["num_images"])
 
     @cached_property
     def tokens(self) -> Tokens:
         """(B, T) uint16, memory-mapped."""
-        return np.load(self.artifact.path / "tokens.npy", mmap_mode="r")  # type: ignore[no-any-return]
+        return self._mapped("tokens.npy")
 
     @cached_property
     def images(self) -> Images:
         """(B, S, S, 3) uint8, memory-mapped."""
-        return np.load(self.artifact.path / "images.npy", mmap_mode="r")  # type: ignore[no-any-return]
+        return self._mapped("images.npy")
+
+    def _mapped(self, name: str) -> NDArray[Any]:
+        if not self.artifact.is_made:
+            raise UnforeseenError(f"{name} of {self.identity()} is known only when it is made")
+        return np.load(self.artifact.path / name, mmap_mode="r")  # type: ignore[no-any-return]
 
     @property
     def originals_identity(self) -> Any:
@@ -122,6 +127,7 @@ class Generate:
     kind: ClassVar[str] = "samples"
     group: ClassVar[str] = "generate"
     VERSION: ClassVar[int] = 2
+    RATE: ClassVar[PerUnit] = PerUnit("num_images", "num_tokens", like="sampler", seconds=1.4e-6)
     model: FittedGenerator
     sampler: Sampler
     tokenizer: Tokenizer
@@ -158,6 +164,10 @@ class Generate:
         """Open the samples."""
         return SampleSet(artifact=artifact)
 
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee threads that share the images."""
+        return images_cost(self, at, self.num_samples)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
@@ -175,6 +185,7 @@ class Replay:
     kind: ClassVar[str] = "replay"
     group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 2
+    RATE: ClassVar[PerUnit] = PerUnit("num_images", "num_tokens", like="sampler", seconds=7.0e-6)
     model: FittedGenerator
     sampler: Sampler
     tokenizer: Tokenizer
@@ -213,6 +224,10 @@ class Replay:
         """Open the replayed documents."""
         return SampleSet(artifact=artifact, documents=self.documents, tokenizer=self.tokenizer)
 
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee threads that share the images."""
+        return images_cost(self, at, min(self.num_images, self.documents.num_documents))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decode:
@@ -228,6 +243,7 @@ class Decode:
     kind: ClassVar[str] = "images"
     group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
+    RATE: ClassVar[PerUnit] = PerUnit("num_images", "num_tokens", seconds=5.0e-8)
     documents: DocumentSource
     tokenizer: Tokenizer
     num_skipped: int
@@ -249,6 +265,11 @@ class Decode:
         """Open the images."""
         return SampleSet(artifact=artifact, documents=self.documents, tokenizer=self.tokenizer)
 
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee threads that share the images; there is neither a trace nor a sampler."""
+        left = self.documents.num_documents - self.num_skipped
+        return images_cost(self, at, min(self.num_images, left))
+
 
 def select_documents(num_documents: int, seed: int) -> NDArray[np.int64]:
     """All document ids in the order in which evaluation draws them: a seeded permutation.
@@ -262,7 +283,7 @@ def select_documents(num_documents: int, seed: int) -> NDArray[np.int64]:
 
 def _batches(count: int, tokenizer: Tokenizer) -> Iterator[tuple[int, int]]:
     """First and end of each batch of rows."""
-    size = max(_BATCH_TOKENS // tokenizer.spec.length, 1)
+    size = max(BATCH_TOKENS // tokenizer.spec.length, 1)
     for start in range(0, count, size):
         yield start, min(start + size, count)
 
@@ -301,7 +322,7 @@ class ImageWriter(ExitStack):
                 starts,
             ):
                 self._append("images", images)
-                missing = _GRID_IMAGES - sum(map(len, self.shown))
+                missing = GRID_IMAGES - sum(map(len, self.shown))
                 if missing > 0:
                     self.shown.append(images[:missing])
                 self.context.progress.advance(task, len(images))

@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from imagegram.protocols import FittedGenerator, ImageSet
 from imagegram.records import lengths_inside
 from imagegram.stages.embed import content_sha256
+from imagegram.store.cost import NPY_HEADER, Cost
 from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Surroundings
 
+#: What a search takes of memory at most.
+MATCH_BYTES: Final = 600_000_000
 #: Tokens that the index is asked for at a time.
 _TOKENS: Final = 1 << 25
 
@@ -93,3 +96,16 @@ class Match:
     def load(self, artifact: Artifact) -> MatchSet:
         """Open the lengths."""
         return MatchSet(artifact=artifact)
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee one search; its seconds are part of those of the metric that asks for it."""
+        if found := at.find(self):
+            return Cost.found(found)
+        facts = self.images.artifact.facts  # type: ignore[attr-defined]
+        count, num_tokens = int(facts["num_images"]), int(facts["num_tokens"])
+        width = np.min_scalar_type(num_tokens).itemsize
+        return Cost(
+            images=count,
+            disk_bytes=count * num_tokens * width + NPY_HEADER,
+            memory_bytes=MATCH_BYTES,
+        )

@@ -33,9 +33,10 @@ from imagegram.stages.embed import Embed, EmbedReference, content_sha256
 from imagegram.stages.match import Match
 from imagegram.stages.needs import reads_trace
 from imagegram.stages.tokens import TokenSet
+from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.fingerprint import identity
 from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Context, Progress
+from imagegram.store.stage import Context, Progress, Surroundings
 
 Curves = dict[str, NDArray[np.float64]]
 MEASUREMENT: Final = "measurement.json"
@@ -224,6 +225,7 @@ class Measure:
     group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
     PARTS: ClassVar[tuple[type, ...]] = (Cluster, Embed, EmbedReference, Match)
+    RATE: ClassVar[PerUnit] = PerUnit("num_images", like="metric", seconds=1.0e-2)
     metric: Metric
     images: ImageSet
     calibration: ImageSet | None
@@ -278,6 +280,40 @@ class Measure:
     def load(self, artifact: Artifact) -> FinishedMeasurement:
         """Open what was said."""
         return FinishedMeasurement(artifact=artifact)
+
+    def shared(self) -> dict[str, Match | Embed | EmbedReference]:
+        """Return what the metric asks for and others find again, each under a name of its own."""
+        images, metric = self.images.identity(), self.metric
+        shared: dict[str, Match | Embed | EmbedReference] = {}
+        if "matches" in metric.NEEDS:
+            shared[f"matches {images}"] = Match(model=self.model, images=self.images)
+        if not hasattr(metric, "encoder"):
+            return shared
+        encoder, side = metric.encoder, self.images.artifact.facts["image_size"]  # type: ignore[attr-defined]
+        name = repr(identity(encoder))
+        shared[f"{name} {images}"] = Embed(encoder=encoder, images=self.images)
+        taken = [(self.num_skipped, self.max_images)]
+        if "training_features" in metric.NEEDS:
+            taken.append((0, self.documents.num_documents))
+        for num_skipped, max_images in taken:
+            shared[f"{name} {num_skipped} {max_images}"] = EmbedReference(
+                encoder=encoder,
+                tokens=self.documents,
+                tokenizer=self.tokenizer,
+                image_size=side,
+                num_skipped=num_skipped,
+                max_images=max_images,
+                seed=self.seed,
+            )
+        return shared
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee the seconds, those of features and matches included."""
+        if found := at.find(self):
+            return Cost.found(found)
+        rate = at.rate(self, builtin=getattr(self.metric, "SECONDS", None))
+        seconds = rate.seconds * self.images.num_images
+        return Cost(images=self.images.num_images, seconds=seconds, source=rate.source)
 
 
 def image_size(images: ImageSet) -> int:

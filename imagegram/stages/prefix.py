@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from imagegram.protocols import Tokenizer
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
+from imagegram.stages.token_costs import prefix_shard_bytes, set_cost, shard_counts
 from imagegram.stages.tokenize import SKIPPED, Tokenize
 from imagegram.stages.tokens import TokenSet, TokenShard
+from imagegram.store.cost import WORKER_BYTES, Cost
 from imagegram.store.parts import link_or_copy, write_parts
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Surroundings
 
 if TYPE_CHECKING:
     from imagegram.stages.split import SplitShard
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 _SHARED: Final = ("metadata.0", "metaoff.0", "thumbnails.npy", SKIPPED)
 #: Tokens that are held at a time: 32 MB.
 _BLOCK_TOKENS: Final = 1 << 24
+#: Of a document that is cut: far less than anything else.
+_SECONDS: Final = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,21 @@ class PrefixShard:
         """The handle of a finished token shard."""
         return TokenShard(artifact=artifact)
 
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee a copy of the stream; what lies beside the tokens is shared by hard links."""
+        if found := at.find(self):
+            return shard_counts(found)
+        facts = self.shard.artifact.facts | prefix_facts(self.shard, self.length)
+        artifact = at.expect(self, facts | {"metadata_bytes": self.shard.metadata_bytes})
+        documents = self.shard.num_documents
+        return replace(
+            shard_counts(artifact),
+            disk_bytes=prefix_shard_bytes(documents, num_tokens=facts["num_tokens"]),
+            memory_bytes=WORKER_BYTES,
+            seconds=_SECONDS * documents,
+            source="built in",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prefix:
@@ -105,6 +124,11 @@ class Prefix:
     def load(self, artifact: Artifact) -> TokenSet:
         """The handle of a finished token set."""
         return TokenSet(artifact=artifact, images=self.tokens.images)
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee one shard after the other."""
+        images, length = self.tokens.images, self.length
+        return set_cost(self, self.parts, at, images=images, document_length=length, at_once=1)
 
 
 def prefix_facts(tokens: TokenShard | TokenSet, length: int) -> dict[str, int]:

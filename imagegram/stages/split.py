@@ -26,8 +26,9 @@ from imagegram.images.decode import UnreadableImage, quiet, read_picture, thumbn
 from imagegram.images.near_duplicates import ThumbnailSearch, cluster_labels
 from imagegram.protocols import Corpus, ImageShard
 from imagegram.records import Images, Record
+from imagegram.store.cost import NPY_HEADER, PROCESS_BYTES, THUMBNAIL_BYTES, Cost, PerUnit
 from imagegram.store.fingerprint import identity
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Surroundings
 
 if TYPE_CHECKING:
     from imagegram.store.manifest import Artifact
@@ -46,6 +47,7 @@ class Split:
     kind: ClassVar[str] = "split"
     group: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 1
+    RATE: ClassVar[PerUnit] = PerUnit("num_scanned", seconds=1.9e-4)
 
     corpus: Corpus
 
@@ -109,6 +111,32 @@ class Split:
         """The handle of a finished split."""
         return SplitHandle(artifact=artifact, corpus=self.corpus)
 
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee that one process decodes the scanned shards."""
+        if found := at.find(self):
+            return Cost.found(found, images=int(found.facts["num_scanned"]))
+        scanned = sum(map(len, self._scanned))
+        held = scanned if self._whole else round(scanned * self.corpus.holdout_fraction)
+        if not self._whole and scanned < MIN_CLUSTERS:
+            held = 0
+        rate = at.rate(self)
+        facts = {"num_holdout": held, "num_scanned": scanned, "whole_shards": self._whole}
+        artifact = at.expect(self, facts)
+        return Cost(
+            artifact=artifact,
+            handle=self.load(artifact),
+            images=scanned,
+            disk_bytes=_split_bytes(held),
+            memory_bytes=PROCESS_BYTES + _split_bytes(scanned),
+            seconds=rate.seconds * scanned,
+            source=rate.source,
+        )
+
+
+def _split_bytes(num_holdout: int) -> int:
+    """Keys and thumbnails of the held-out images."""
+    return num_holdout * (THUMBNAIL_BYTES + 24) + NPY_HEADER
+
 
 @dataclass(frozen=True, kw_only=True)
 class SplitHandle:
@@ -162,6 +190,17 @@ class SplitShard:
     def identity(self) -> list[Any]:
         """Content of the shard, split and part."""
         return [self.shard.identity(), identity(self.split), self.part]
+
+    @property
+    def expected_documents(self) -> int:
+        """Images of this part before any is refused; what a plan counts."""
+        records, facts = len(self.shard), self.split.artifact.facts
+        if facts["whole_shards"]:
+            return records
+        if self.part == "holdout":
+            return min(self.split.num_holdout, records)
+        is_scanned = self.shard.name == self.split.corpus.shards[0].name
+        return records - self.split.num_holdout if is_scanned else records
 
     def open(self) -> PartFilter:
         """What decides, image by image, whether it belongs to this part."""

@@ -41,10 +41,12 @@ from imagegram.images.decode import UnreadableImage, quiet, read_picture, thumbn
 from imagegram.protocols import BatchTokenizer, Tokenizer
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES, Images, Record, Tokens
 from imagegram.stages.split import PartFilter, SplitShard
+from imagegram.stages.token_costs import set_cost, shard_cost
 from imagegram.stages.tokens import TokenSet, TokenShard
+from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.hashing import changed_while_read
 from imagegram.store.parts import write_parts
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Surroundings
 
 if TYPE_CHECKING:
     from imagegram.store.manifest import Artifact
@@ -66,6 +68,7 @@ class TokenizeShard:
     kind: ClassVar[str] = "token_shard"
     group: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 2
+    RATE: ClassVar[PerUnit] = PerUnit("num_tokens", like="tokenizer", seconds=8.0e-8)
 
     images: SplitShard
     tokenizer: Tokenizer
@@ -102,6 +105,11 @@ class TokenizeShard:
         }
         self.check_failures(out, facts)
         return facts
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee that one core takes the images of this part, none of which is refused."""
+        bytes_each = getattr(self.images.shard, "metadata_bytes", 0)
+        return shard_cost(self, at, self.images.expected_documents, metadata_bytes=bytes_each)
 
     @cached_property
     def _network(self) -> BatchTokenizer | None:
@@ -348,6 +356,17 @@ class Tokenize:
                 part = TokenizeShard(images=images, tokenizer=self.tokenizer)
                 part.check_failures(shard.artifact.path, shard.artifact.facts)
         return tokens
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee processes side by side, one a shard."""
+        return set_cost(
+            self,
+            [TokenizeShard(images=shard, tokenizer=self.tokenizer) for shard in self.images],
+            at,
+            images=self.images,
+            document_length=self.tokenizer.spec.document_length,
+            at_once=at.workers,
+        )
 
 
 def read_image(record: Record, part: PartFilter) -> tuple[Images, Images] | str:

@@ -72,6 +72,13 @@ class TokenShard:
         """Ids lie in 0 ... vocab_size - 1."""
         return int(self.artifact.facts["vocab_size"])
 
+    @property
+    def metadata_bytes(self) -> int:
+        """Bytes of ``metadata.0``, in a plan about as many."""
+        if self.artifact.is_made:
+            return self.artifact.manifest.files["metadata.0"].size_bytes
+        return int(self.artifact.facts["metadata_bytes"])
+
     @cached_property
     def stream(self) -> NDArray[np.uint16]:
         """(stream_tokens,) uint16: the whole file, separators included."""

@@ -73,10 +73,22 @@ class Manifest:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """A finished artifact on disk; its identity is its digest."""
+    """A finished artifact on disk, or, in a plan, one still to be made; its identity is its digest.
+
+    Attributes:
+        path: the folder.
+        manifest: what it says of itself; of an artifact still to be made, its identity.
+        expected_parts: of an artifact still to be made, those that it will list; None: it is made.
+    """
 
     path: Path
     manifest: Manifest
+    expected_parts: tuple[Artifact, ...] | None = None
+
+    @property
+    def is_made(self) -> bool:
+        """Whether it lies on disk."""
+        return self.expected_parts is None
 
     @property
     def kind(self) -> str:

@@ -24,11 +24,13 @@ def write_parts(out: Path, *, kind: str, parts: Sequence[Artifact]) -> None:
 
 
 def open_parts(collection: Artifact) -> tuple[Artifact, ...]:
-    """The parts of a finished collection, in order.
+    """The parts of a collection, in order; in a plan, those of one still to be made.
 
     Raises:
         ArtifactError: when one was removed or damaged since.
     """
+    if collection.expected_parts is not None:
+        return collection.expected_parts
     kind, digests = read_parts(collection.path)
     siblings = collection.path.parent.parent / kind
     parts = []

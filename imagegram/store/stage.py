@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from imagegram.store.manifest import Artifact
+from imagegram.store.cost import Cost, Rate
+from imagegram.store.manifest import Artifact, Manifest
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -79,12 +80,54 @@ class Context(Protocol):
         """Handles of independent stages, made through the executor; order kept."""
 
 
+class Surroundings(Protocol):
+    """What the cost of a stage depends on besides its own fields."""
+
+    @property
+    def workers(self) -> int:
+        """Processes or threads of the run."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of memory that the run may spend."""
+
+    def find(self, stage: Stage[Any]) -> Artifact | None:
+        """Return the finished artifact of a stage, or None."""
+
+    def expect(
+        self,
+        stage: Stage[Any],
+        facts: Mapping[str, Any] | None,
+        parts: Sequence[Artifact] = (),
+    ) -> Artifact:
+        """Return the artifact of a missing stage, as it will be named.
+
+        Args:
+            stage: of which no artifact is there.
+            facts: of its manifest, as far as later stages ask; None: unknown.
+            parts: found or expected, of a stage that writes a collection.
+        """
+
+    def rate(self, stage: Stage[Any], *, builtin: float | None = None) -> Rate:
+        """Return how long a unit of a stage with a ``RATE`` takes.
+
+        Args:
+            stage: what is going to be made.
+            builtin: seconds of a unit where no artifact tells; None: those of ``RATE``.
+        """
+
+    def newest(self, kind: str) -> Sequence[Manifest]:
+        """Return the manifests of the newest artifacts of a kind, newest first."""
+
+
 class Stage(Protocol[T_co]):
     """One step of an experiment: a frozen dataclass whose fields are its identity.
 
     ``kind`` names the folder of its artifacts, ``group`` the part of the flow that it belongs to
     (an entry of ``stages=[...]``); ``VERSION`` is bumped when its results change. A stage that
-    makes other stages names their classes in ``PARTS``.
+    makes other stages names their classes in ``PARTS``; one that is made again and again says in
+    ``RATE`` what its seconds are counted by. A stage that derives from this class is unforeseen
+    until it has a ``forecast`` of its own.
     """
 
     kind: ClassVar[str]
@@ -96,3 +139,10 @@ class Stage(Protocol[T_co]):
 
     def load(self, artifact: Artifact) -> T_co:
         """The typed handle of a finished artifact; opens memory maps, reads no bulk data."""
+
+    def forecast(self, at: Surroundings) -> Cost | None:
+        """Return what the stage costs, or the counts of its artifact where that is found.
+
+        Called before anything is made. None: unknown, which plans say.
+        """
+        return None

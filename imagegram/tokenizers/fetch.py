@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeV
 
 from imagegram.errors import ConfigError, StageError
 from imagegram.store import hub
+from imagegram.store.cost import Cost
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import file_sha256
 from imagegram.store.parts import link_or_copy
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Surroundings
 
 if TYPE_CHECKING:
     from imagegram.layout import TokenSpec
@@ -100,6 +101,12 @@ class FetchWeights(Generic[T]):
     def load(self, artifact: Artifact) -> T:
         """The tokenizer, with its weights."""
         return self._at(artifact.path / WEIGHTS)
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee nothing but the tokenizer: only the hub knows how large its weights are."""
+        if found := at.find(self):
+            return Cost.found(found)
+        return Cost(artifact=at.expect(self, {}), handle=self.tokenizer, source="not foreseen")
 
     def _at(self, checkpoint: Path) -> T:
         tokenizer: Any = self.tokenizer

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.json:
         print(json.dumps(describe(forecast, free), indent=1))
     else:
-        _show(forecast, free, outputs)
+        show(forecast, free, outputs)
     return 0 if forecast.disk_bytes <= free and not forecast.refusals else 1
 
 
@@ -66,6 +66,7 @@ def describe(forecast: Forecast, free: int) -> dict[str, Any]:
         "free_bytes": free,
         "memory_bytes": forecast.memory_bytes,
         "seconds": forecast.seconds,
+        "is_whole": forecast.is_whole,
         "num_estimated_shards": forecast.num_estimated,
         "num_unhashed_shards": forecast.num_unknown,
     }
@@ -110,13 +111,17 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-def _show(forecast: Forecast, free: int, outputs: Path) -> None:
+def show(forecast: Forecast, free: int, outputs: Path) -> None:
+    """Print the table of a plan and the sums below it."""
     table = Table(box=None)
     table.add_column("stage", no_wrap=True)
     for heading in ("cached", "images", "tokens", "to write", "memory", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("rate", no_wrap=True)
     for stage in forecast.stages:
+        if not stage.known:
+            table.add_row(stage.name, "unknown", *[""] * 5, "not foreseen")
+            continue
         done = stage.cached == stage.parts
         table.add_row(
             stage.name,
@@ -139,6 +144,10 @@ def _show(forecast: Forecast, free: int, outputs: Path) -> None:
     )
     for refusal in forecast.refusals:
         print(f"REFUSED: {refusal}")
+    if forecast.unforeseen:
+        print(f"not foreseen, so without a share in these sums: {', '.join(forecast.unforeseen)}")
+    if not forecast.is_whole:
+        print("the stages after them depend on what they make, and are not foreseen either")
     if forecast.num_estimated:
         print(f"images of {forecast.num_estimated} tars are estimated from their sizes")
     if forecast.num_unknown:

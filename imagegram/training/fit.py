@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-from imagegram.protocols import Corpus
+from imagegram.store.cost import NPY_HEADER, Cost
 from imagegram.store.fingerprint import identity
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Stage, Surroundings
 from imagegram.training.course import HISTORY
 from imagegram.training.objective import Data, Items, Objective
 from imagegram.training.optimization import Optimization
@@ -70,7 +70,7 @@ class Trainable(Protocol[T_co]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Generic[T_co, D]):
+class Train(Stage[T_co], Generic[T_co, D]):
     """The stage that prepares data, trains a component and keeps its weights.
 
     Attributes:
@@ -78,9 +78,6 @@ class Train(Generic[T_co, D]):
         data: on this.
     """
 
-    kind: ClassVar[str]
-    group: ClassVar[str]
-    VERSION: ClassVar[int]
     PARTS: ClassVar[tuple[type, ...]]
 
     component: Trainable[T_co]
@@ -136,15 +133,22 @@ class TrainTokenizer(Train[T_co, CorpusPixels]):
     VERSION: ClassVar[int] = 2
     PARTS: ClassVar[tuple[type, ...]] = (*CorpusPixels.PARTS, TrainSegment)
 
-    @property
-    def tokenizer(self) -> Trainable[T_co]:
-        """The tokenizer without weights, which a plan goes on with."""
-        return self.component
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee room for the pixels: no number of images tells how long a training takes.
 
-    @property
-    def corpus(self) -> Corpus:
-        """What it is trained on."""
-        return self.data.corpus
+        Until it has its weights, a tokenizer is known by its recipe: nothing after it is cached,
+        as nothing could be.
+        """
+        if found := at.find(self):
+            return Cost.found(found)
+        images = sum(map(len, self.data.corpus.shards))
+        return Cost(
+            artifact=at.expect(self, {}),
+            handle=self.component,
+            images=images,
+            disk_bytes=images * 3 * self.data.image_size**2 + NPY_HEADER,
+            source="time not foreseen",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ from imagegram.stages.tokenize import SKIPPED, read_image, refuse_failures
 from imagegram.store.fingerprint import identity
 from imagegram.store.hashing import changed_while_read
 from imagegram.store.parts import open_parts, write_parts
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Stage
 from imagegram.training.objective import Prepared
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ PIXELS: Final = "pixels.npy"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PackShard:
+class PackShard(Stage["Artifact"]):
     """The stage that packs one part of one shard, in one pass and bounded memory.
 
     Attributes:
@@ -112,7 +112,7 @@ class PackShard:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PackPixels:
+class PackPixels(Stage["PixelSet"]):
     """The stage that packs one part of a corpus, shard by shard.
 
     Attributes:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from imagegram.errors import StageError
 from imagegram.store.fingerprint import NOT_IDENTITY
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Stage
 from imagegram.training.course import HISTORY, STATE, Course
 from imagegram.training.objective import Items, Objective
 from imagegram.training.optimization import Optimization
@@ -85,7 +85,7 @@ class Watcher:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSegment:
+class TrainSegment(Stage[SegmentHandle]):
     """The stage that trains from one state to the next.
 
     Attributes:

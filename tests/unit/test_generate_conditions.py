@@ -13,13 +13,15 @@ import scipy.stats
 
 from imagegram.errors import CapacityError, ConfigError, IndexFormatError, UnsupportedError
 from imagegram.executors.context import RunContext
+from imagegram.executors.foresight import Foresight
 from imagegram.generators.ngram.model import FittedNgram
-from imagegram.generators.ngram.native import wanted_order
 from imagegram.indexes.build.coarse_stage import BuildCoarse
 from imagegram.indexes.build.label_stage import ReadLabels
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.labels import Labels
 from imagegram.layout import TokenLayout
+from imagegram.plan.planner import StoreSurroundings
+from imagegram.plan.rates import Rates
 from imagegram.store.manifest import Artifact
 from imagegram.tools import gc
 from tests.generation import assert_same, first_samples, fit, labelled, sampler
@@ -256,9 +258,37 @@ def test_what_a_sampler_asks_for_is_kept_with_its_shard(
     assert kinds == ["coarse_index", "index_shard", "labels", "order"]
 
 
-def test_planned_orders_are_those_that_are_made() -> None:
-    assert wanted_order(sampler(anchor=1), 1) is None
-    assert wanted_order(sampler(anchor=1, matching="position"), 3) == "aligned"
-    assert wanted_order(sampler(label="*"), 1) is None
-    assert wanted_order(sampler(context_digits=1, matching="position"), 1) is None
-    assert wanted_order(sampler(), 1) == "suffix"
+@pytest.mark.parametrize(
+    ("knobs", "sides"),
+    [
+        ({}, set()),  # several shards are searched
+        ({"matching": "position"}, {"aligned orders"}),
+        ({"anchor": 1, "matching": "position"}, {"aligned orders"}),
+        ({"anchor": 1, "label": "*"}, {"labels"}),
+        ({"context_digits": 2}, {"coarse index"}),
+        ({"context_digits": 2, "matching": "position"}, {"coarse index", "aligned orders"}),
+    ],
+)
+def test_side_files_are_foreseen_as_they_are_made(
+    context: RunContext, knobs: dict[str, Any], sides: set[str]
+) -> None:
+    model, wanted = model_of(context), sampler(**knobs)
+    at = StoreSurroundings(store=context.store, rates=Rates(None), workers=1, memory_bytes=10**10)
+    before = Foresight(at)
+    model.prepared(wanted, before, LAYOUT)
+    assert set(before.costs) == sides
+    model.prepared(wanted, context, LAYOUT)
+    made = [artifact for artifact in context.store if artifact.kind != "index_shard"]
+    assert sum(cost.parts for cost in before.costs.values()) == len(made)
+    assert all(cost.known and not cost.cached for cost in before.costs.values())
+    beside = ("offset.0", "names.json")  # a hard link, and words that nobody counts
+    sizes = [
+        entry.size_bytes
+        for artifact in made
+        for name, entry in artifact.manifest.files.items()
+        if name not in beside
+    ]
+    assert sum(cost.disk_bytes for cost in before.costs.values()) == sum(sizes)
+    after = Foresight(at)
+    model.prepared(wanted, after, LAYOUT)
+    assert all(cost.cached == cost.parts for cost in after.costs.values())

@@ -22,12 +22,15 @@ from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import CapacityError
 from imagegram.experiment import build
 from imagegram.generators.ngram.trace import empty_trace
-from imagegram.plan import check, sizes
+from imagegram.indexes.build.order_stage import BuildOrder
+from imagegram.plan import check
 from imagegram.plan.corpus import PlannedCorpus, RecordCounter
 from imagegram.plan.forecast import Forecast
 from imagegram.plan.planner import foresee
 from imagegram.plan.rates import Rates
 from imagegram.run import flow, run_experiment
+from imagegram.stages.evaluate import scores_bytes
+from imagegram.stages.image_costs import samples_bytes
 from imagegram.stages.tokenize import TokenizeShard
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.manifest import Manifest
@@ -119,7 +122,7 @@ def test_bytes_are_those_of_the_run(planned: dict[str, Any]) -> None:
     images = sum(before[name].disk_bytes for name in sets)
     assert images == pytest.approx(made_bytes(outputs, "samples", "replay", "images"), rel=0.02)
     kinds = ("features", "reference_features", "matches", "clusters", "measurement", "evaluation")
-    slack = sizes.scores_bytes(MEASURED)  # of which curves take most with many tokens
+    slack = scores_bytes(MEASURED)  # of which curves take most with many tokens
     assert 0 <= before["evaluate"].disk_bytes - made_bytes(outputs, *kinds) < slack + 1e6
 
 
@@ -190,7 +193,7 @@ def test_one_more_metric_costs_only_itself(planned: dict[str, Any]) -> None:
     )
     sets = 3 + len(PLANTED)
     assert (more["evaluate"].cached, more["evaluate"].parts) == (3 * sets, 4 * sets)
-    assert more["evaluate"].disk_bytes == sizes.scores_bytes(MEASURED)  # no features, no matches
+    assert more["evaluate"].disk_bytes == scores_bytes(MEASURED)  # no features, no matches
 
 
 def test_stages_that_are_not_asked_for_are_not_planned(planned: dict[str, Any]) -> None:
@@ -329,9 +332,7 @@ def test_a_sample_set_is_as_large_as_its_arrays(
         stream = io.BytesIO()
         np.save(stream, array)
         total += len(stream.getvalue())
-    planned = sizes.samples_bytes(
-        num_images=documents, num_tokens=num_tokens, image_size=image_size
-    )
+    planned = samples_bytes(documents, num_tokens=num_tokens, image_size=image_size, traced=True)
     assert planned == total + pictures.nbytes  # the grid
 
 
@@ -361,15 +362,15 @@ def test_rates_come_from_what_is_most_alike(tmp_path: Path) -> None:
         payload = {"tokenizer": three, "version": version}
         write_manifest(tmp_path, "token_shard", f"d{version}", 99, facts=counted, payload=payload)
     rates = Rates(ArtifactStore(root=tmp_path))
-    assert rates.of("token_shard", three).seconds == pytest.approx(12 / 40)
-    assert rates.of("token_shard", two).seconds == pytest.approx(1 / 20)
-    other = rates.of("token_shard", {"class": "PyramidTokenizer", "sizes": [4]})
+    assert rates.of(TokenizeShard, three).seconds == pytest.approx(12 / 40)
+    assert rates.of(TokenizeShard, two).seconds == pytest.approx(1 / 20)
+    other = rates.of(TokenizeShard, {"class": "PyramidTokenizer", "sizes": [4]})
     assert other.seconds == pytest.approx(4 / 20)  # the median
     assert not other.per_core
-    strange = rates.of("token_shard", {"class": "Other"})
+    strange = rates.of(TokenizeShard, {"class": "Other"})
     assert strange.source == "built in"
     assert strange.per_core
-    assert rates.of("order").source == "built in"
+    assert rates.of(BuildOrder).source == "built in"
 
 
 # ---------------------------------------------------------------------------------------- the tool

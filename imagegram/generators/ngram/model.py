@@ -191,8 +191,9 @@ class FittedNgram:
 
         if aligned and any(shard.document_length is None for shard in shards):
             return self  # generate refuses it, with a message
+        kind = "aligned" if aligned else "suffix"
         stages = [BuildOrder(shard=shard, aligned=aligned) for shard in shards]
-        return replace(self, orders=tuple(context.make_all(stages, description="order")))
+        return replace(self, orders=tuple(context.make_all(stages, description=f"{kind} orders")))
 
     @cached_property
     def _torch(self) -> TorchGenerator:

@@ -15,11 +15,12 @@ import numpy as np
 
 from imagegram.errors import CapacityError
 from imagegram.indexes.build.sort import build_table, sort_bytes
-from imagegram.indexes.format import IndexShard
-from imagegram.records import EOS_TOKEN_ID
+from imagegram.indexes.format import ExpectedShard, IndexShard, pointer_width
+from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
+from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.manifest import Artifact
 from imagegram.store.parts import link_or_copy
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Surroundings
 
 #: Tokens that pass at a time.
 _BLOCK: Final = 1 << 22
@@ -37,6 +38,7 @@ class BuildCoarse:
     kind: ClassVar[str] = "coarse_index"
     group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 1
+    RATE: ClassVar[PerUnit] = PerUnit("num_tokens", seconds=6.5e-8)
 
     shard: IndexShard
     divisor: int
@@ -47,15 +49,7 @@ class BuildCoarse:
         Raises:
             CapacityError: when there is not enough memory.
         """
-        need, budget = sort_bytes(self.shard.num_tokens, EOS_TOKEN_ID + 1), context.memory_bytes
-        if need > budget:
-            raise CapacityError(
-                f"sorting the {self.shard.num_tokens:,} coarse tokens of {self.shard.name} needs "
-                f"up to {need / 1e9:.2f} GB of memory, and {budget / 1e9:.2f} GB may be spent; "
-                "build smaller index shards, generator.shard_tokens="
-                f"{self.shard.num_tokens * budget // need}, or allow more: "
-                f"runtime.memory_gb={need / 1e9 + 0.01:.2f}"
-            )
+        self._check_memory(context.memory_bytes)
         task = context.progress.start("sort coarse suffixes", 1, "shards")
         coarse = write_coarse(self.shard, self.divisor, out)
         context.progress.advance(task)
@@ -69,6 +63,42 @@ class BuildCoarse:
     def load(self, artifact: Artifact) -> IndexShard:
         """The opened shard."""
         return IndexShard.open(artifact.path, artifact=artifact)
+
+    def _check_memory(self, budget: int) -> int:
+        """Bytes of memory of the sort; raises CapacityError when there are fewer."""
+        need = sort_bytes(self.shard.num_tokens, EOS_TOKEN_ID + 1)
+        if need > budget:
+            raise CapacityError(
+                f"sorting the {self.shard.num_tokens:,} coarse tokens of {self.shard.name} needs "
+                f"up to {need / 1e9:.2f} GB of memory, and {budget / 1e9:.2f} GB may be spent; "
+                "build smaller index shards, generator.shard_tokens="
+                f"{self.shard.num_tokens * budget // need}, or allow more: "
+                f"runtime.memory_gb={need / 1e9 + 0.01:.2f}"
+            )
+        return need
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee stream and table, sorted on one core; the offsets are a hard link."""
+        count, length = self.shard.num_tokens, self.shard.document_length
+        if found := at.find(self):
+            return Cost.found(found, tokens=count, handle=ExpectedShard.of(found, length=length))
+        memory, refusal, rate = 0, "", at.rate(self)
+        try:
+            memory = self._check_memory(at.memory_bytes)
+        except CapacityError as error:
+            refusal = str(error)
+        facts = {"num_documents": self.shard.num_documents, "num_tokens": count}
+        artifact = at.expect(self, facts)
+        return Cost(
+            artifact=artifact,
+            handle=ExpectedShard.of(artifact, length=length),
+            tokens=count,
+            disk_bytes=count * (TOKEN_BYTES + pointer_width(count)),
+            memory_bytes=memory,
+            seconds=rate.seconds * count,
+            source=rate.source,
+            refusal=refusal,
+        )
 
 
 def write_coarse(shard: IndexShard, divisor: int, out: Path) -> IndexShard:

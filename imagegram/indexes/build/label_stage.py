@@ -16,8 +16,9 @@ import numpy as np
 from imagegram.errors import IndexFormatError
 from imagegram.indexes.format import REBUILD, IndexShard
 from imagegram.indexes.labels import ANY, Labels
+from imagegram.store.cost import NPY_HEADER, Cost, PerUnit
 from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Surroundings
 
 CAPTION: Final = "caption"
 
@@ -34,6 +35,7 @@ class ReadLabels:
     kind: ClassVar[str] = "labels"
     group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 1
+    RATE: ClassVar[PerUnit] = PerUnit("num_documents", seconds=5.0e-6)
 
     shard: IndexShard
     key: str
@@ -59,6 +61,21 @@ class ReadLabels:
         by_document = np.load(artifact.path / "labels.npy")
         return Labels(
             names=tuple(names["names"]), by_document=by_document, keys=tuple(names["keys"])
+        )
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee that one core reads all metadata; the names take next to nothing."""
+        unread = Labels(names=(), by_document=np.empty(0, dtype=np.int32))
+        if found := at.find(self):
+            return Cost.found(found, handle=unread)
+        rate, documents = at.rate(self), self.shard.num_documents
+        return Cost(
+            artifact=at.expect(self, {}),
+            handle=unread,
+            disk_bytes=4 * documents + NPY_HEADER,
+            memory_bytes=4 * documents,
+            seconds=rate.seconds * documents,
+            source=rate.source,
         )
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from imagegram.errors import CapacityError
-from imagegram.indexes.format import IndexShard
-from imagegram.indexes.order import Order
+from imagegram.executors.foresight import Expected
+from imagegram.indexes.format import IndexShard, pointer_width
+from imagegram.indexes.order import INVERSE_PADDING, Order, inverse_width, minima_sizes
+from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Surroundings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,7 @@ class BuildOrder:
     kind: ClassVar[str] = "order"
     group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 1
+    RATE: ClassVar[PerUnit] = PerUnit("num_tokens", seconds=1.1e-7)
 
     shard: IndexShard
     aligned: bool
@@ -62,6 +65,38 @@ class BuildOrder:
     def load(self, artifact: Artifact) -> Order:
         """The opened order."""
         return Order.open(artifact.path, shard=self.shard, aligned=self.aligned, artifact=artifact)
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee threads that share the shard."""
+        count = self.shard.num_tokens
+        if found := at.find(self):
+            return Cost.found(found, tokens=count, handle=Expected(found))
+        memory, refusal, rate = 0, "", at.rate(self)
+        try:
+            memory = check_order_memory(count, self.shard.name, at.memory_bytes)
+        except CapacityError as error:
+            refusal = str(error)
+        return Cost(
+            artifact=at.expect(self, {}),
+            tokens=count,
+            disk_bytes=order_bytes(num_tokens=count, aligned=self.aligned),
+            memory_bytes=memory,
+            seconds=rate.shared(count, at.workers),
+            source=rate.source,
+            refusal=refusal,
+            threaded=True,
+        )
+
+
+def order_bytes(*, num_tokens: int, aligned: bool) -> int:
+    """Bytes of inverse, shared lengths, repeats and minima; an aligned order has its own table.
+
+    >>> round(order_bytes(num_tokens=4_033_001, aligned=True) / 4_033_001, 2)  # a token
+    10.06
+    """
+    table = num_tokens * pointer_width(num_tokens) if aligned else 0
+    ranks = num_tokens * inverse_width(num_tokens) + INVERSE_PADDING
+    return table + ranks + 2 * (2 * num_tokens + sum(minima_sizes(num_tokens)))
 
 
 def check_order_memory(num_tokens: int, name: str, budget: int) -> int:

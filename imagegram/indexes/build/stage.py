@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -19,13 +19,14 @@ import numpy as np
 
 from imagegram.errors import ArtifactError, CapacityError
 from imagegram.indexes.build.sort import SHARD_TOKENS, check_shard_tokens, sort_bytes
-from imagegram.indexes.format import IndexShard
+from imagegram.indexes.format import ExpectedShard, IndexShard, pointer_width
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
 from imagegram.store.artifacts import removal
+from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
 from imagegram.store.parts import link_or_copy, open_parts, write_parts
-from imagegram.store.stage import Context
+from imagegram.store.stage import Context, Surroundings
 
 if TYPE_CHECKING:
     from imagegram.generators.ngram.model import FittedNgram
@@ -49,6 +50,7 @@ class BuildIndexShard:
     kind: ClassVar[str] = "index_shard"
     group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 2
+    RATE: ClassVar[PerUnit] = PerUnit("num_tokens", seconds=6.5e-8)
 
     tokens: tuple[TokenShard, ...]
     build_device: str = field(default="cpu", metadata=NOT_IDENTITY)
@@ -97,6 +99,27 @@ class BuildIndexShard:
     def load(self, artifact: Artifact) -> IndexShard:
         """The opened shard."""
         return IndexShard.open(artifact.path, artifact=artifact)
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee a sort on one core; token files are hard links, unless several are joined."""
+        if found := at.find(self):
+            counts = {"images": found.facts["num_documents"], "tokens": found.facts["num_tokens"]}
+            return Cost.found(found, **counts)
+        documents = sum(shard.num_documents for shard in self.tokens)
+        disk = self.num_tokens * pointer_width(self.num_tokens)
+        if len(self.tokens) > 1:
+            disk += TOKEN_BYTES * self.num_tokens + documents * (8 + 8)
+            disk += sum(shard.metadata_bytes for shard in self.tokens)
+        rate = at.rate(self)
+        return Cost(
+            artifact=at.expect(self, {"num_documents": documents, "num_tokens": self.num_tokens}),
+            images=documents,
+            tokens=self.num_tokens,
+            disk_bytes=disk,
+            memory_bytes=self.memory_bytes,
+            seconds=rate.seconds * self.num_tokens,
+            source=rate.source,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +202,34 @@ class BuildIndex:
         from imagegram.generators.ngram.model import FittedNgram
 
         shards = tuple(IndexShard.open(part.path, artifact=part) for part in open_parts(artifact))
+        return FittedNgram(artifact=artifact, shards=shards, engine=self.engine, device=self.device)
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee as many sorts side by side as workers and memory allow."""
+        if found := at.find(self):
+            counts = {"images": found.facts["num_documents"], "tokens": found.facts["num_tokens"]}
+            return Cost.found(found, handle=self._expected(found), **counts)
+        parts = self.parts()
+        costs = [part.forecast(at) for part in parts]
+        missing = [part for part, cost in zip(parts, costs, strict=True) if not cost.cached]
+        at_once, refusal = at.workers, ""
+        try:
+            if missing:
+                at_once = min(at_once, sorts_at_once(missing, at.memory_bytes))
+        except CapacityError as error:
+            at_once, refusal = 1, str(error)
+        whole = Cost.together(costs, at_once=at_once)
+        facts = {"num_documents": whole.images, "num_tokens": whole.tokens}
+        artifact = at.expect(self, facts, [cost.artifact for cost in costs if cost.artifact])
+        handle = self._expected(artifact)
+        return replace(whole, artifact=artifact, handle=handle, refusal=refusal)
+
+    def _expected(self, artifact: Artifact) -> FittedNgram:
+        """The fitted generator in a plan: no shard is opened."""
+        from imagegram.generators.ngram.model import FittedNgram
+
+        length = self.tokens.document_length
+        shards = tuple(ExpectedShard.of(part, length=length) for part in open_parts(artifact))
         return FittedNgram(artifact=artifact, shards=shards, engine=self.engine, device=self.device)
 
 

@@ -1,0 +1,43 @@
+"""What a report costs: the run folder, written anew by every run, and the search for its pairs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from imagegram.report.pairs import FindPairs
+from imagegram.store.cost import PROCESS_BYTES, Cost
+from imagegram.store.stage import Surroundings
+
+#: report.html shows a bounded number of pictures; loggers and Hydra write beside it.
+_RUN_FOLDER_BYTES: Final = 1_000_000
+_PICTURES: Final = 240
+_SECONDS: Final = 0.5
+
+
+def report_cost(at: Surroundings, **fields: Any) -> Cost:
+    """Return the cost of a report; its files are no artifact.
+
+    Args:
+        at: what costs depend on.
+        fields: of :class:`~imagegram.report.pairs.FindPairs`.
+    """
+    pairs, generated = FindPairs(**fields), fields["generated"]
+    folder = run_folder_bytes(int(generated.artifact.facts["image_size"]))
+    search = pairs.forecast(at)
+    return replace(
+        search,
+        artifact=None,
+        cached=0,
+        images=generated.num_images,
+        disk_bytes=folder + search.disk_bytes,
+        memory_bytes=PROCESS_BYTES,
+        seconds=_SECONDS + search.seconds,
+    )
+
+
+def run_folder_bytes(image_size: int) -> int:
+    """Bytes of the page with its pictures as base64 PNG; samples are hard links."""
+    side = max(image_size, 64 // image_size * image_size)
+    picture = min(3 * image_size**2 + side**2 // 8 + 300, 60_000)
+    return _RUN_FOLDER_BYTES + _PICTURES * picture * 4 // 3

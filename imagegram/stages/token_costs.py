@@ -1,0 +1,109 @@
+"""What token sets cost: ``forecast`` of ``Tokenize``, ``Prefix`` and their shards.
+
+>>> round(token_shard_bytes(1000, num_tokens=4_032_000, metadata_bytes=436_000) / 1e6, 2)
+9.29
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from imagegram.records import TOKEN_BYTES
+from imagegram.stages.tokens import TokenSet, TokenShard
+from imagegram.store.cost import NPY_HEADER, THUMBNAIL_BYTES, WORKER_BYTES, Cost
+from imagegram.store.manifest import Artifact
+from imagegram.store.stage import Stage, Surroundings
+
+if TYPE_CHECKING:
+    from imagegram.stages.split import SplitShard
+
+
+def prefix_shard_bytes(documents: int, *, num_tokens: int) -> int:
+    """Bytes of stream, with its separators, and offsets; the other files are hard links."""
+    return TOKEN_BYTES * (num_tokens + documents + 1) + 8 * documents
+
+
+def token_shard_bytes(documents: int, *, num_tokens: int, metadata_bytes: int) -> int:
+    """Bytes of stream and offsets, metadata with its offsets, thumbnails."""
+    beside = documents * (8 + THUMBNAIL_BYTES) + metadata_bytes + NPY_HEADER
+    return prefix_shard_bytes(documents, num_tokens=num_tokens) + beside
+
+
+def shard_counts(artifact: Artifact) -> Cost:
+    """Counts of a token shard that is found or expected; bytes and seconds are still to be said."""
+    shard = TokenShard(artifact=artifact)
+    return Cost(
+        artifact=artifact,
+        cached=int(artifact.is_made),
+        images=shard.num_documents,
+        tokens=shard.stream_tokens,
+    )
+
+
+def shard_cost(stage: Any, at: Surroundings, documents: int, *, metadata_bytes: int) -> Cost:
+    """Cost of tokenizing a shard on one core, if no image of it is refused.
+
+    Args:
+        stage: with a tokenizer.
+        at: what costs depend on.
+        documents: images to tokenize.
+        metadata_bytes: of the metadata of one.
+    """
+    if found := at.find(stage):
+        return shard_counts(found)
+    spec, rate = stage.tokenizer.spec, at.rate(stage)
+    facts = {
+        "num_documents": documents,
+        "num_tokens": documents * spec.length,
+        "document_length": spec.document_length,
+        "vocab_size": spec.vocab_size,
+        "metadata_bytes": documents * metadata_bytes,
+    }
+    names = ("num_tokens", "metadata_bytes")
+    return replace(
+        shard_counts(at.expect(stage, facts)),
+        disk_bytes=token_shard_bytes(documents, **{name: facts[name] for name in names}),
+        memory_bytes=WORKER_BYTES,
+        seconds=rate.seconds * facts["num_tokens"],
+        source=rate.source,
+    )
+
+
+def set_cost(
+    stage: Stage[TokenSet],
+    parts: Sequence[Stage[TokenShard]],
+    at: Surroundings,
+    *,
+    images: tuple[SplitShard, ...],
+    document_length: int | None,
+    at_once: int,
+) -> Cost:
+    """Cost of a token set.
+
+    The handle is not that of ``Tokenize.load``, which judges the failures of a finished set.
+
+    Args:
+        stage: that lists the parts.
+        parts: its shards.
+        at: what costs depend on.
+        images: of the handle.
+        document_length: tokens of every document; None: they differ.
+        at_once: parts that are made at a time.
+    """
+    if found := at.find(stage):
+        handle = TokenSet(artifact=found, images=images)
+        tokens = handle.num_tokens + handle.num_documents + int(found.facts["num_shards"])
+        return Cost.found(found, images=handle.num_documents, tokens=tokens, handle=handle)
+    costs = [cost for part in parts if (cost := part.forecast(at)) is not None]
+    whole = Cost.together(costs, at_once=at_once)
+    facts: dict[str, Any] = {
+        "num_documents": whole.images,
+        "num_tokens": whole.tokens - whole.images - len(costs),
+        "document_length": document_length,
+        "skipped": {},
+    }
+    shards = [cost.artifact for cost in costs if cost.artifact is not None]
+    artifact = at.expect(stage, facts, shards)
+    return replace(whole, artifact=artifact, handle=TokenSet(artifact=artifact, images=images))

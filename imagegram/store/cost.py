@@ -1,0 +1,145 @@
+"""Costs: what a stage needs, said by the stage itself before it is made; ``plan/`` adds them up.
+
+>>> halves = [Cost(parts=1, disk_bytes=5, seconds=3.0), Cost(parts=1, disk_bytes=7, seconds=4.0)]
+>>> whole = Cost.together(halves, at_once=1)
+>>> whole.parts, whole.disk_bytes, whole.seconds
+(2, 12, 7.0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from imagegram.store.manifest import Artifact
+
+#: Resident: the interpreter with the kernels; what a worker process adds.
+PROCESS_BYTES: Final = 250_000_000
+WORKER_BYTES: Final = 200_000_000
+#: Header of a ``.npy`` file; a 16 x 16 thumbnail.
+NPY_HEADER: Final = 128
+THUMBNAIL_BYTES: Final = 16 * 16 * 3
+#: Starting worker processes, which import what they need.
+_POOL_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """How long a unit of work takes.
+
+    Attributes:
+        seconds: of one unit (an image or a token), by as many workers as worked.
+        source: where the number comes from, for the table.
+        per_core: of one core alone, to be divided by the workers.
+    """
+
+    seconds: float
+    source: str
+    per_core: bool
+
+    def shared(self, units: int, workers: int) -> float:
+        """Return the seconds of one stage whose threads share the work."""
+        return self.seconds * units / (workers if self.per_core else 1)
+
+
+class PerUnit:
+    """What the seconds of a stage are counted by: its class attribute ``RATE``.
+
+    Attributes:
+        units: facts of its artifacts whose product is the number of units.
+        like: field of the stage that makes two of its artifacts alike; None: all are.
+        seconds: built in, of a unit on one core.
+        stages: every stage class that has a rate and was imported.
+    """
+
+    stages: Final[list[type[Any]]] = []
+
+    def __init__(self, *units: str, seconds: float, like: str | None = None) -> None:
+        self.units, self.seconds, self.like = units, seconds, like
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self.stages.append(owner)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amounts:
+    """What a plan says of a stage.
+
+    Attributes:
+        cached, parts: how many of its artifacts are there already, of how many.
+        images, tokens: of its result; tokens with separators where there are any.
+        disk_bytes: still to be written.
+        memory_bytes: at its peak, all workers together; 0 when nothing is to do.
+        seconds: still to be spent.
+        source: where the rate behind the seconds comes from.
+        refusal: why this machine cannot do it, and what to type; empty when it can.
+        known: whether the stage foresees its cost; otherwise all numbers are 0.
+    """
+
+    cached: int = 0
+    parts: int = 1
+    images: int = 0
+    tokens: int = 0
+    disk_bytes: int = 0
+    memory_bytes: int = 0
+    seconds: float = 0.0
+    source: str = ""
+    refusal: str = ""
+    known: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost(Amounts):
+    """What a stage costs, and what the stages after it go on with.
+
+    Attributes:
+        artifact: found, or expected (``Surroundings.expect``); None: its name cannot be known yet.
+        handle: what stands for the result; None: what ``load`` makes of a found artifact, and the
+            identity alone of an expected one.
+        sides: by name, what it makes on its way that later stages find again.
+        threaded: of a part: it spends all workers alone, so that parts wait for each other.
+    """
+
+    artifact: Artifact | None = None
+    handle: Any = None
+    sides: Mapping[str, Cost] = field(default_factory=dict)
+    threaded: bool = False
+
+    @classmethod
+    def found(cls, artifact: Artifact, *, parts: int | None = None, **counts: Any) -> Self:
+        """Return the cost of a finished artifact: its counts, and nothing to pay."""
+        parts = artifact.facts.get("num_shards", 1) if parts is None else parts
+        return cls(artifact=artifact, cached=parts, parts=parts, **counts)
+
+    @classmethod
+    def together(cls, costs: Sequence[Cost], *, at_once: int) -> Self:
+        """Return the cost of parts that are made side by side.
+
+        Args:
+            costs: of all parts, those that are found as well.
+            at_once: how many are made at a time.
+        """
+        missing = [cost for cost in costs if not cost.cached]
+        memory = sorted((cost.memory_bytes for cost in missing), reverse=True)[:at_once]
+        return cls(
+            cached=len(costs) - len(missing),
+            parts=len(costs),
+            images=sum(cost.images for cost in costs),
+            tokens=sum(cost.tokens for cost in costs),
+            disk_bytes=sum(cost.disk_bytes for cost in missing),
+            memory_bytes=PROCESS_BYTES + sum(memory),
+            seconds=_side_by_side(missing, at_once),
+            source=next((cost.source for cost in costs if cost.source), ""),
+            refusal=next((cost.refusal for cost in costs if cost.refusal), ""),
+            known=all(cost.known for cost in costs),
+        )
+
+
+def _side_by_side(missing: Sequence[Cost], at_once: int) -> float:
+    """Seconds of parts: at least those of the longest, and of all shared among the workers."""
+    seconds = [cost.seconds for cost in missing]
+    used = min(at_once, len(seconds))
+    if not seconds or used == 1 or any(cost.threaded for cost in missing):
+        return sum(seconds)
+    return _POOL_SECONDS + max(max(seconds), sum(seconds) / used)
