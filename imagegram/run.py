@@ -36,13 +36,13 @@ from imagegram.stages.tokens import TokenSet
 from imagegram.sweeps.objective import check_search, objective_value
 
 
-def run_experiment(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """Run the experiment of a composed configuration in ``folder``; returns its scores."""
+def run_experiment(cfg: DictConfig, folder: Path) -> Run:
+    """Run the experiment of a composed configuration in ``folder``; returns the finished run."""
     exp = build(cfg)
     refuse_what_cannot_fit(cfg, exp, flow)
     with Run(cfg, exp, folder) as run:
         flow(exp, run)
-    return run.scores
+    return run
 
 
 def flow(exp: Experiment, run: Any) -> None:
@@ -112,8 +112,10 @@ def task(cfg: DictConfig) -> Any:
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         check_search(HydraConfig.get(), cfg.objective)
-        scores = run_experiment(cfg, folder)
-        result = objective_value(scores, cfg.objective) if cfg.objective.minimize else scores
+        run, objective = run_experiment(cfg, folder), cfg.objective
+        result: Any = run.scores
+        if objective.minimize:
+            result = objective_value(run.scores, run.infos, objective)
     except (ImagegramError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in _DISK_ERRORS:
             raise  # a defect of ours, which wants its traceback

@@ -32,11 +32,12 @@ from imagegram.loggers.jsonl import JsonlLogger
 from imagegram.loggers.mirror import Mirror
 from imagegram.loggers.names import running_names
 from imagegram.protocols import ImageSet
+from imagegram.records import ScoreInfo
 from imagegram.report.page import ReportInputs, write_report
 from imagegram.report.pairs import FindPairs, PairList
 from imagegram.report.provenance import TraceProvenance
 from imagegram.schema import STAGES
-from imagegram.stages.evaluate import Evaluation
+from imagegram.stages.evaluate import SCORES, Evaluation
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.parts import link_or_copy
@@ -67,7 +68,7 @@ class Run:
         exp: the experiment, and ``cfg``, the configuration it was built from.
         context: what stages may use: store, executor, progress.
         records: by stage name, in order.
-        scores: by score name, filled by :meth:`score`.
+        scores: by score name, and ``infos``, what is known of them; filled by :meth:`score`.
         counted: what the run learned of its configuration, filled by :meth:`config`.
         status, error: as in ``summary.json``.
         mirror: the configured loggers; there once the run is entered.
@@ -79,6 +80,7 @@ class Run:
         self.folder = folder
         self.records: dict[str, StageRecord] = {}
         self.scores: dict[str, Any] = {}
+        self.infos: dict[str, ScoreInfo] = {}
         self.counted: dict[str, Any] = {}
         self.status = "running"
         self.error: str | None = None
@@ -193,15 +195,23 @@ class Run:
     def score(self, evaluation: Evaluation) -> None:
         """Record the scores: summary.json, metrics.jsonl and every logger hold the same numbers.
 
-        ``scores.csv`` has those of the planted sets too.
+        ``scores.csv`` and ``scores.json`` have those of the planted sets too.
         """
         for name, score in evaluation.scores.items():
             values = dataclasses.asdict(score)
             self.scores[name] = values
             self._jsonl.log("score", name=name, **values)
         _write_scores(self.folder / "scores.csv", evaluation)
+        (self.folder / SCORES).unlink(missing_ok=True)  # never written through: it is a link
+        link_or_copy(evaluation.artifact.path / SCORES, self.folder / SCORES)
+        for reason in evaluation.skipped.values():
+            self.console.print(f"left out: {reason}", soft_wrap=True)
+        self.infos = evaluation.infos
         numbers = dashboard(
-            self.scores, recipes=evaluation.recipes, intervals=evaluation.record["intervals"]
+            self.scores,
+            infos=self.infos,
+            recipes=evaluation.recipes,
+            intervals=evaluation.record["intervals"],
         )
         self.mirror.scalars(numbers)
 
@@ -251,7 +261,9 @@ class Run:
             tokenizer=exp.tokenizer,
             stages={name: dataclasses.asdict(record) for name, record in self.records.items()},
             artifacts=(pairs.artifact, provenance.artifact),
+            infos=evaluation.infos,
             notes=evaluation.notes,
+            skipped=evaluation.skipped,
             recipes=evaluation.recipes,
         )
         write_report(self.folder, inputs)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from imagegram.report.explanations import explain
+from imagegram.records import ScoreInfo
 from imagegram.stages.evaluate import Evaluation
 
 #: Places of an image set on a score.
@@ -21,32 +21,10 @@ AWAY: Final = "away from training"
 UNLIKE: Final = "unlike held-out"
 UNKNOWN: Final = ""
 
-#: Scores of whole images or tokens that are equal to a training image's.
-TOKEN_SCORES: Final = (
-    "exact_copy_rate",
-    "near_exact_rate",
-    "largest_source_share",
-    "aligned_agreement",
-)
-#: Scores of the sampler's trace, which only imagegram's own samples have.
-TRACE_SCORES: Final = (
-    "forced_copy_rate",
-    "mean_suffix_len",
-    "single_context_rate",
-    "choice_bits_per_image",
-    "impossible_step_rate",
-)
-#: Beginnings of scores that move with the number of images.
-_BY_NUMBER: Final = (
-    "fd_",
-    "vendi_",
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-    "source_coverage",
-    "source_gini",
-)
+#: What a score may look at that other pixels of the same picture change.
+_EQUAL_TOKENS: Final = frozenset({"ids", "matches"})
+#: Unit of a share of images, each of which counts or does not.
+_OF_IMAGES: Final = "% of samples"
 
 Sets = Mapping[str, tuple[float | None, float | None]]
 
@@ -56,7 +34,7 @@ class Reading:
     """One score of an audit.
 
     Attributes:
-        score: its name.
+        info: which it is.
         values: by image set; ``generated`` is the audited one.
         low, high: 95 % interval of the audited value.
         places: by image set, where its interval lies; ``""`` where that is not known.
@@ -64,7 +42,7 @@ class Reading:
         comparable: image sets of which that is known.
     """
 
-    score: str
+    info: ScoreInfo
     values: Mapping[str, float | None]
     low: float | None
     high: float | None
@@ -72,16 +50,26 @@ class Reading:
     alike: frozenset[str] = frozenset()
     comparable: frozenset[str] = frozenset()
 
+    @property
+    def score(self) -> str:
+        """Its name."""
+        return self.info.name
+
+    @property
+    def is_lower_bound(self) -> bool:
+        """Whether the score counts equal tokens, fewer of which are left in other pixels."""
+        counts = self.info.group == "copying" and self.info.better == "lower"
+        return counts and self.info.is_share and _EQUAL_TOKENS.issuperset(self.info.needs)
+
     def show(self, which: str) -> str:
         """The value of one image set as text."""
-        return explain(self.score).show(self.values.get(which))
+        return self.info.show(self.values.get(which))
 
     def interval(self) -> str:
         """That of the audited images; empty without one."""
         if self.low is None or self.high is None:
             return ""
-        show = explain(self.score).show
-        return f"[{show(self.low)}, {show(self.high)}]"
+        return f"[{self.info.show(self.low)}, {self.info.show(self.high)}]"
 
 
 def read_scores(evaluation: Evaluation, sizes: Mapping[str, int]) -> list[Reading]:
@@ -92,16 +80,16 @@ def read_scores(evaluation: Evaluation, sizes: Mapping[str, int]) -> list[Readin
         sizes: images by image set.
     """
     readings = []
-    for score in evaluation.scores:
+    for score, info in evaluation.infos.items():
         values, intervals = evaluation.values[score], evaluation.intervals[score]
-        ranges = {which: _range(score, which, values, intervals, sizes) for which in values}
+        ranges = {which: _range(info, which, values, intervals, sizes) for which in values}
         own = ranges["generated"]
         others = {which: ends for which, ends in ranges.items() if ends and which != "generated"}
         alike = {which for which, ends in others.items() if own and _meet(own, ends)}
         low, high = intervals["generated"]
         readings.append(
             Reading(
-                score=score,
+                info=info,
                 values=values,
                 low=low,
                 high=high,
@@ -136,7 +124,7 @@ def places(ranges: Mapping[str, tuple[float, float] | None]) -> dict[str, str]:
 
 
 def _range(
-    score: str,
+    info: ScoreInfo,
     which: str,
     values: Mapping[str, float | None],
     intervals: Sets,
@@ -150,7 +138,7 @@ def _range(
     """
     value, (low, high) = values[which], intervals[which]
     other_size = sizes[which] != sizes.get("floor", sizes[which])
-    if value is None or (other_size and score.startswith(_BY_NUMBER)):
+    if value is None or (other_size and info.moves_with_n):
         return None
     if low is not None and high is not None:
         return low, high
@@ -214,7 +202,7 @@ def what_it_tells(
         said.append(("pictures", f"{_list(pictures)} {text}: a detail that it loses is not seen"))
     for recipe, what in (("copies_5", "5 % copies"), ("collages", "collages")):
         said += _sight_said(readings, recipe, what, at)
-    traced = [reading.score for reading in readings if reading.score in TRACE_SCORES]
+    traced = [reading.score for reading in readings if reading.info.reads_trace]
     if traced:
         text = f"of what the sampler {at.sampler} would have had to do to write these images"
         said.append(("replay", f"{_list(traced)} are those of a replay, {text}"))
@@ -273,13 +261,15 @@ def _tokens_said(readings: Sequence[Reading], at: Circumstances) -> list[tuple[s
     said.append(
         ("kept tokens", f"share of their tokens that training images keep: {'; '.join(kept)}")
     )
-    for reading in readings:
-        if reading.score in TOKEN_SCORES:
-            read = [
-                f"{way} {reading.show(which)}" for which, way in ways.items() if which in at.sizes
-            ]
-            text = "a lower bound of copying: training images themselves read"
-            said.append((reading.score, f"{text} {'; '.join(read)}"))
+    bounds = [reading for reading in readings if reading.is_lower_bound]
+    if bounds:
+        there = {which: way for which, way in ways.items() if which in at.sizes}
+        read = [
+            f"{reading.score} {' / '.join(reading.show(which) for which in there)}"
+            for reading in bounds
+        ]
+        text = f"training images themselves read, {' / '.join(there.values())}"
+        said.append(("lower bounds of copying", f"{text}: {'; '.join(read)}"))
     return said
 
 
@@ -305,8 +295,9 @@ def _results_said(readings: Sequence[Reading], at: Circumstances) -> list[tuple[
         if found:
             said.append((place, f"the audited images are, by {_list(found)}"))
     for reading in readings:
-        if reading.score in TOKEN_SCORES[:2] and reading.values["generated"] == 0 and reading.high:
-            most = explain(reading.score).show(reading.high)
+        is_rate = reading.is_lower_bound and reading.info.unit == _OF_IMAGES
+        if is_rate and reading.values["generated"] == 0 and reading.high:
+            most = reading.info.show(reading.high)
             text = f"0 of {at.sizes['generated']:,} images; with 95 % confidence at most {most}"
             said.append((reading.score, text))
     return said

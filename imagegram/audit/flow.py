@@ -285,6 +285,7 @@ def _finish(
     """Put into words what was measured; write ``audit.json``, ``images.jsonl`` and the report."""
     readings = read_scores(evaluation, at.sizes)
     findings = what_it_tells(readings, at, evaluation.recipes)
+    findings += [("left out", reason) for reason in evaluation.skipped.values()]
     found = run.report(
         evaluation,
         generated=evaluate.generated,

@@ -1,11 +1,11 @@
 """The few numbers of a run that dashboards, sweeps and searches hold on to, under names that stay.
 
-    from imagegram.loggers.headline import dashboard, headline
-    headline(summary["scores"])["kid"].value
+    from imagegram.loggers.headline import headline
+    headline(evaluation.record["scores"], evaluation.infos)["kid"].value
 
-Scores are named after their encoder and grow in number; these short names do not. They are aliases:
-two runs may be compared by them only where N, encoder, resize and codec are the same, which
-:func:`full_name` writes into a name of its own.
+Scores are named after their encoder and grow in number; the short names that metrics give do not.
+They are aliases: two runs may be compared by them only where N, encoder, resize and codec are the
+same, which :func:`full_name` writes into a name of its own.
 
 Everywhere here ``scores`` are as ``summary.json`` has them: score name -> ``value``, ``floor``,
 ``ceiling``, ``low``, ``high`` ..., each a number or None.
@@ -14,63 +14,56 @@ Everywhere here ``scores`` are as ``summary.json`` has them: score name -> ``val
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
-from typing import Final, Literal
+from typing import Final
 
-from imagegram.records import Measured
+from imagegram.records import Measured, ScoreInfo
 
 Scores = Mapping[str, Mapping[str, float | None]]
+#: Score name -> what its metric says of it.
+Infos = Mapping[str, ScoreInfo]
 #: Score name -> image set -> its 95 % interval, as ``scores.json`` has them.
 Intervals = Mapping[str, Mapping[str, Sequence[float | None]]]
 Recipes = Mapping[str, Mapping[str, str]]
 
-#: Short name -> the score it is made of, and what of it: the value, its held-out floor, or the
-#: value less the floor. A pattern must match exactly one score: two encoders have no common name.
-HEADLINE: Final[Mapping[str, tuple[str, Literal["value", "floor", "gap"]]]] = {
-    "forced_copy_rate": ("forced_copy_rate", "value"),
-    "exact_copy_rate": ("exact_copy_rate", "value"),
-    "near_dup_rate_fpr1pct": ("near_dup_rate_fpr1pct", "value"),
-    "patch_copy_gap": ("patch_copy_rate", "gap"),
-    "max_source_share_p95": ("max_source_share_p95", "value"),
-    "novelty_auc_gap": ("novelty_auc", "gap"),
-    "heldout_bits_per_token": ("bits_per_token", "floor"),
-    "kid": ("kd_*", "value"),
-    "fd_minus_floor": ("fd_*", "gap"),
-    "coverage": ("coverage", "value"),
-}
 #: What dashboards put these names below.
 SECTION: Final = "eval/"
 
 
-def headline(scores: Scores, intervals: Intervals | None = None) -> dict[str, Measured]:
+def headline(
+    scores: Scores, infos: Infos, intervals: Intervals | None = None
+) -> dict[str, Measured]:
     """The short list of one run; what was not measured is absent.
+
+    Two scores of one short name have none: two encoders have no common number.
 
     Args:
         scores: of the run.
+        infos: say which score has a short name, and what of it: the value, its held-out floor, or
+            the value less the floor.
         intervals: of the image sets; without them a floor has no interval.
 
     Returns:
         Short name -> value with its 95 % interval. Of a difference the interval is that of the
         value, shifted by the floor: the noise of the floor is not in it.
 
-    >>> headline({"kd_pixels": {"value": 0.5}, "novelty_auc": {"value": 0.25, "floor": 0.75}})
-    {'novelty_auc_gap': Measured(value=-0.5, low=None, high=None, note=''), \
-'kid': Measured(value=0.5, low=None, high=None, note='')}
+    >>> infos = {"kd_pixels": ScoreInfo(name="kd_pixels", short="kid")}
+    >>> headline({"kd_pixels": {"value": 0.5}}, infos)
+    {'kid': Measured(value=0.5, low=None, high=None, note='')}
     """
+    named = [infos[name] for name in scores if name in infos and infos[name].short]
+    count = Counter(info.short for info in named)
     found: dict[str, Measured] = {}
-    for short, (pattern, what) in HEADLINE.items():
-        names = [name for name in scores if fnmatchcase(name, pattern)]
-        if len(names) != 1:
-            continue
-        score = scores[names[0]]
+    for info in named:
+        score = scores[info.name]
         value, low, high, floor = (score.get(part) for part in ("value", "low", "high", "floor"))
-        if what == "floor":
+        if info.short_of == "floor":
             value = floor
-            low, high = (intervals or {}).get(names[0], {}).get("floor", (None, None))
-        shift = floor if what == "gap" else 0.0
-        if value is not None and shift is not None:
-            found[short] = Measured(
+            low, high = (intervals or {}).get(info.name, {}).get("floor", (None, None))
+        shift = floor if info.short_of == "gap" else 0.0
+        if value is not None and shift is not None and count[info.short] == 1:
+            found[info.short] = Measured(
                 value=value - shift,
                 low=None if low is None else low - shift,
                 high=None if high is None else high - shift,
@@ -108,7 +101,11 @@ def full_name(score: str, recipe: Mapping[str, str]) -> str:
 
 
 def dashboard(
-    scores: Scores, *, recipes: Recipes | None = None, intervals: Intervals | None = None
+    scores: Scores,
+    *,
+    infos: Infos,
+    recipes: Recipes | None = None,
+    intervals: Intervals | None = None,
 ) -> dict[str, float]:
     """Every number that a logger shows for one run, by its key; what is not defined is absent.
 
@@ -118,6 +115,7 @@ def dashboard(
 
     Args:
         scores: of the run.
+        infos: by score name.
         recipes: by score name.
         intervals: by score name and image set.
     """
@@ -129,7 +127,7 @@ def dashboard(
         if name in scores and (full := full_name(name, recipe)) != name:
             numbers[full] = scores[name].get("value")
             numbers[f"{full}_floor"] = scores[name].get("floor")
-    for short, measured in headline(scores, intervals).items():
+    for short, measured in headline(scores, infos, intervals).items():
         ends = {f"{short}_lo": measured.low, f"{short}_hi": measured.high}
         numbers |= {short: measured.value, **ends}
     return {f"{SECTION}{key}": number for key, number in numbers.items() if number is not None}

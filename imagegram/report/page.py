@@ -19,6 +19,7 @@ from imagegram.report.figures import chart_sections, heat_sections
 from imagegram.report.pairs import Pair
 from imagegram.report.provenance import TracedSample
 from imagegram.report.tables import (
+    Infos,
     Intervals,
     Values,
     calibration_table,
@@ -52,7 +53,9 @@ class ReportInputs:
         artifacts: what was made for the report alone.
         traced: the first of the pairs, with the source of every token.
         values, intervals: score name -> image set -> value or (low, high), planted sets included.
+        infos: by score name, words, unit and direction.
         notes: by score name, why a part of it is missing.
+        skipped: by the name of a metric that was left out, why.
         recipes: by score name, what numbers must share to be comparable.
     """
 
@@ -69,7 +72,9 @@ class ReportInputs:
     traced: Sequence[TracedSample] = ()
     values: Values = field(default_factory=dict)
     intervals: Intervals = field(default_factory=dict)
+    infos: Infos = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
     recipes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -97,8 +102,8 @@ def write_report(folder: Path, inputs: ReportInputs) -> Path:
         drawn_share=drawn_share(inputs.traced),
         pairs=inputs.pairs[len(cards) :],
         num_open=_OPEN_COPIES,
-        groups=score_groups(inputs.scores, inputs.notes, inputs.recipes),
-        calibration=calibration_table(inputs.scores, inputs.values, inputs.intervals),
+        groups=score_groups(inputs.scores, inputs.infos, inputs.notes, inputs.recipes),
+        calibration=calibration_table(inputs.scores, inputs.infos, inputs.values, inputs.intervals),
         charts=chart_sections(inputs.curves, layout),
         heat=heat_sections(inputs.curves, layout),
         stages=stage_rows(inputs.stages, inputs.artifacts),

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Final
 
+from imagegram.records import ScoreInfo
 from imagegram.report.charts import scale_chart
-from imagegram.report.explanations import GROUPS, Explanation, explain
 from imagegram.stages.evaluate import Score
 from imagegram.store.manifest import PARTS_FILE, Artifact, Manifest, read_parts
 
 Values = Mapping[str, Mapping[str, float | None]]
 Intervals = Mapping[str, Mapping[str, tuple[float | None, float | None]]]
+Infos = Mapping[str, ScoreInfo]
 
+#: Groups in their order; others follow as they come.
+GROUPS: Final = ("copying", "novelty and choice", "likelihood", "quality", "tokenizer")
+#: Groups in which held-out and training items are the ends of a scale; elsewhere both are as good.
+_SCALES: Final = ("copying", "novelty and choice")
 #: A longer note is folded.
 _LONG_NOTE: Final = 120
 #: What counts images in the facts of a stage.
@@ -24,8 +29,20 @@ _COUNTS: Final = ("num_images", "num_documents", "num_scanned")
 # ------------------------------------------------------------------------------------------ scores
 
 
+def by_group(scores: Iterable[str], infos: Infos) -> dict[str, list[ScoreInfo]]:
+    """Sort scores into the groups of a table, each in the order in which they came."""
+    groups: dict[str, list[ScoreInfo]] = {group: [] for group in GROUPS}
+    for score in scores:
+        info = infos.get(score, ScoreInfo(name=score))
+        groups.setdefault(info.group, []).append(info)
+    return {group: members for group, members in groups.items() if members}
+
+
 def score_groups(
-    scores: Mapping[str, Score], notes: Mapping[str, str], recipes: Mapping[str, Mapping[str, str]]
+    scores: Mapping[str, Score],
+    infos: Infos,
+    notes: Mapping[str, str],
+    recipes: Mapping[str, Mapping[str, str]],
 ) -> list[dict[str, Any]]:
     """Rows of the score table, grouped by question.
 
@@ -33,39 +50,37 @@ def score_groups(
     first of those that share it.
     """
     groups = []
-    for title in GROUPS:
-        names = [name for name in scores if explain(name).group == title]
-        told = [set(recipes.get(name, {}).items()) for name in names]
-        common = set.intersection(*told) if told else set()
+    for title, members in by_group(scores, infos).items():
+        told = [set(recipes.get(info.name, {}).items()) for info in members]
+        common = set.intersection(*told)
         rows = [
-            _score_row(name, scores[name], notes.get(name, ""), own - common, recipes)
-            for name, own in zip(names, told, strict=True)
+            _score_row(info, scores[info.name], notes.get(info.name, ""), own - common, recipes)
+            for info, own in zip(members, told, strict=True)
         ]
         for above, row in itertools.pairwise(rows):
             row["is_new"] = row["recipe"] != above["recipe"]
-        if rows:
-            recipe = _in_words(recipes.get(names[0], {}), common)
-            groups.append({"title": title, "rows": rows, "recipe": recipe})
+        recipe = _in_words(recipes.get(members[0].name, {}), common)
+        groups.append({"title": title.capitalize(), "rows": rows, "recipe": recipe})
     return groups
 
 
 def _score_row(
-    name: str,
+    info: ScoreInfo,
     score: Score,
     note: str,
     own: Set[tuple[str, str]],
     recipes: Mapping[str, Mapping[str, str]],
 ) -> dict[str, Any]:
-    explanation = explain(name)
     return {
-        "name": name,
-        "meaning": explanation.meaning,
-        "value": explanation.show(score.value),
-        "interval": _interval(explanation, score.low, score.high),
-        "floor": explanation.show(score.floor),
-        "ceiling": explanation.show(score.ceiling),
-        "scale": _scale(explanation, score),
-        "recipe": _in_words(recipes.get(name, {}), own),
+        "name": info.name,
+        "meaning": info.words,
+        "unit": info.unit,
+        "value": info.show(score.value),
+        "interval": _interval(info, score.low, score.high),
+        "floor": info.show(score.floor),
+        "ceiling": info.show(score.ceiling),
+        "scale": _scale(info, score),
+        "recipe": _in_words(recipes.get(info.name, {}), own),
         "is_new": True,
         "note": note,
         "is_long": len(note) > _LONG_NOTE,
@@ -77,19 +92,19 @@ def _in_words(recipe: Mapping[str, str], items: Set[tuple[str, str]]) -> str:
     return ", ".join(f"{key} {value}" for key, value in recipe.items() if (key, value) in items)
 
 
-def _interval(explanation: Explanation, low: float | None, high: float | None) -> str:
+def _interval(info: ScoreInfo, low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return ""
-    return f"{explanation.show(low)} – {explanation.show(high)}"  # noqa: RUF001 - an en dash
+    return f"{info.show(low)} – {info.show(high)}"  # noqa: RUF001 - an en dash
 
 
-def _scale(explanation: Explanation, score: Score) -> Any:
+def _scale(info: ScoreInfo, score: Score) -> Any:
     """A strip from held-out to training images; None where that is no scale.
 
     Between two sets of real images there is no scale of quality: both are as good.
     """
     ends = (score.value, score.floor, score.ceiling)
-    if not explanation.has_scale or None in ends or score.floor == score.ceiling:
+    if info.group not in _SCALES or None in ends or score.floor == score.ceiling:
         return None
     return scale_chart(*ends, (score.low, score.high))  # type: ignore[arg-type]
 
@@ -98,7 +113,7 @@ def _scale(explanation: Explanation, score: Score) -> Any:
 
 
 def calibration_table(
-    scores: Mapping[str, Score], values: Values, intervals: Intervals
+    scores: Mapping[str, Score], infos: Infos, values: Values, intervals: Intervals
 ) -> dict[str, Any] | None:
     """What every score reads on every image set; None when no set was planted.
 
@@ -114,34 +129,30 @@ def calibration_table(
         return None
     groups = []
     told = dict.fromkeys(planted, 0)
-    for title in GROUPS:
+    for title, members in by_group(values, infos).items():
         rows = []
-        for name, sets in values.items():
-            explanation = explain(name)
-            if explanation.group != title:
-                continue
-            own = intervals.get(name, {})
-            cells = [_cell(explanation, which, sets, own) for which in planted]
+        for info in members:
+            sets, own = values[info.name], intervals.get(info.name, {})
+            cells = [_cell(info, which, sets, own) for which in planted]
             for cell in cells:
                 told[cell["set"]] += cell["kind"] == "apart"
-            position = scores[name].normalized
+            position = scores[info.name].normalized
             row = {
-                "name": name,
-                "generated": _cell(explanation, "generated", sets, own),
-                "floor": _cell(explanation, "floor", sets, own),
+                "name": info.name,
+                "generated": _cell(info, "generated", sets, own),
+                "floor": _cell(info, "floor", sets, own),
                 "planted": cells,
-                "ceiling": _cell(explanation, "ceiling", sets, own),
+                "ceiling": _cell(info, "ceiling", sets, own),
                 "normalized": "" if position is None else f"{position:.2f}",
             }
             rows.append(row)
-        if rows:
-            groups.append({"title": title, "rows": rows})
+        groups.append({"title": title.capitalize(), "rows": rows})
     labels = {which: _planted_label(which) for which in planted}
     return {"groups": groups, "labels": labels, "told": told, "num_scores": len(values)}
 
 
 def _cell(
-    explanation: Explanation,
+    info: ScoreInfo,
     which: str,
     sets: Mapping[str, float | None],
     intervals: Mapping[str, tuple[float | None, float | None]],
@@ -149,8 +160,8 @@ def _cell(
     low, high = intervals.get(which, (None, None))
     return {
         "set": which,
-        "text": explanation.show(sets.get(which)),
-        "interval": _interval(explanation, low, high),
+        "text": info.show(sets.get(which)),
+        "interval": _interval(info, low, high),
         "kind": "" if which == "floor" else _kind(which, sets, intervals),
     }
 

@@ -37,6 +37,8 @@ SETS: Final = ("generated", "floor", "ceiling")
 #: scores.json and curves.npz of all metrics: fixed part, and the part of each measured image.
 _SCORES_BYTES: Final = 400_000
 _SCORES_BYTES_AN_IMAGE: Final = 1_000
+#: Everything but the curves.
+SCORES: Final = "scores.json"
 Curves = dict[str, dict[str, NDArray[np.float64]]]
 
 
@@ -78,7 +80,7 @@ class Evaluation:
     @cached_property
     def record(self) -> dict[str, Any]:
         """``scores.json``: scores, what is known of each, and which metrics were left out."""
-        record: dict[str, Any] = json.loads((self.artifact.path / "scores.json").read_text())
+        record: dict[str, Any] = json.loads((self.artifact.path / SCORES).read_text())
         return record
 
     @cached_property
@@ -367,7 +369,7 @@ def _reasons(
 
 def write_record(out: Path, record: dict[str, Any], curves: Curves) -> None:
     """Write ``scores.json`` and ``curves.npz`` (keys ``<set>/<curve>``)."""
-    (out / "scores.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    (out / SCORES).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
     arrays = {
         f"{which}/{name}": array for which, named in curves.items() for name, array in named.items()
     }

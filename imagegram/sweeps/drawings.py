@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from imagegram.errors import ConfigError, did_you_mean
+from imagegram.records import ScoreInfo
 from imagegram.sweeps.aggregate import Configuration, Estimate, configurations, estimate, pareto
 from imagegram.sweeps.axes import Axis
 from imagegram.sweeps.jobs import Job, Scalar
@@ -19,12 +19,10 @@ from imagegram.sweeps.recipes import RecipeGroup, split_by_recipe
 from imagegram.sweeps.scales import Scale
 from imagegram.sweeps.styles import Styles
 
-#: What is drawn when nobody asked: the first that is there; a prefix ends in an underscore.
-COPYING: Final = ("largest_source_share", "exact_copy_rate", "forced_copy_rate")
-QUALITY: Final = ("kd_", "fd_")
-#: Drawn as curves beside the others; the held-out floor is the likelihood to read.
-LIKELIHOOD: Final = ("bits_per_dim", "bits_per_token")
-_HIGHER_IS_BETTER: Final = re.compile(r"precision|recall|density|coverage|novelty|vendi|authpct")
+#: Groups whose ranked scores are drawn when nobody asked; of the first two a frontier is made.
+COPYING: Final = "copying"
+QUALITY: Final = "quality"
+LIKELIHOOD: Final = "likelihood"
 _DIGITS: Final = 6
 
 
@@ -35,7 +33,8 @@ class Mark:
     Attributes:
         configuration: what it is.
         x, y: its two scores.
-        is_optimal: no other mark of the frontier is better in one and as good in the other.
+        is_optimal: no other mark of the frontier is better in one and as good in the other; none
+            is where a score has no direction.
     """
 
     configuration: Configuration
@@ -49,7 +48,7 @@ class Frontier:
     """One score over another, of jobs whose numbers may meet.
 
     Attributes:
-        x, y: names of the scores.
+        x, y: the scores.
         axes: of the sweep.
         marks: configurations.
         paths: marks that differ along :func:`path_axis` only, in its order.
@@ -57,8 +56,8 @@ class Frontier:
         recipe: what tells these jobs from others that could not be drawn with them, or nothing.
     """
 
-    x: str
-    y: str
+    x: ScoreInfo
+    y: ScoreInfo
     axes: tuple[Axis, ...]
     marks: tuple[Mark, ...]
     paths: tuple[tuple[Mark, ...], ...]
@@ -92,13 +91,13 @@ class Panel:
     """The curves of one score, and those of held-out and training images, the same drawn once.
 
     Attributes:
-        score: its name.
+        score: which it is.
         curves: one for every combination of the other axes.
         floors, ceilings: each (xs, ys).
         recipe: as in :class:`Frontier`.
     """
 
-    score: str
+    score: ScoreInfo
     curves: tuple[Curve, ...]
     floors: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
     ceilings: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
@@ -132,45 +131,62 @@ def scores_of(jobs: Sequence[Job]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(score for job in jobs for score in job.scores))
 
 
-def choose(asked: str, option: str, defaults: Sequence[str], scores: Sequence[str]) -> str | None:
-    """The score that was asked for, else the first default that is there; None without one.
+def infos_of(jobs: Sequence[Job]) -> dict[str, ScoreInfo]:
+    """What is known of all scores, in the order in which jobs have them; later jobs know better."""
+    known = {name: info for job in jobs for name, info in job.infos.items()}
+    return {score: known.get(score, ScoreInfo(name=score)) for score in scores_of(jobs)}
+
+
+def choose(asked: str, option: str, group: str, infos: Mapping[str, ScoreInfo]) -> ScoreInfo | None:
+    """The score that was asked for, else the first in rank of a group; None without one.
 
     Raises:
         ConfigError: nobody has the score that was asked for.
     """
     if asked:
-        if asked not in scores:
+        if asked not in infos:
             raise ConfigError(
-                f"{option}: no job has a score {asked!r}; {did_you_mean(asked, scores)}"
+                f"{option}: no job has a score {asked!r}; {did_you_mean(asked, infos)}"
             )
-        return asked
-    return next(iter(_present(defaults, scores)), None)
+        return infos[asked]
+    return next(iter(_ranked(group, infos)), None)
 
 
-def headline_scores(scores: Sequence[str], *chosen: str | None) -> tuple[str, ...]:
-    """The scores that curves are drawn of: the chosen ones, then the defaults that are there."""
-    asked = [score for score in chosen if score is not None]
-    return tuple(dict.fromkeys([*asked, *_present(COPYING + QUALITY + LIKELIHOOD, scores)]))
+def headline_scores(
+    infos: Mapping[str, ScoreInfo], *chosen: ScoreInfo | None
+) -> tuple[ScoreInfo, ...]:
+    """The scores that curves are drawn of: the chosen ones, then all that have a rank."""
+    asked = [info for info in chosen if info is not None]
+    ranked = [info for group in (COPYING, QUALITY, LIKELIHOOD) for info in _ranked(group, infos)]
+    return tuple(dict.fromkeys([*asked, *ranked]))
 
 
-def lower_is_better(score: str) -> bool:
-    """The direction of a score; what is not known as a quality to be high is better low."""
-    return _HIGHER_IS_BETTER.search(score) is None
+def axis_title(info: ScoreInfo) -> str:
+    """A score with its unit and the direction that is better.
+
+    >>> axis_title(ScoreInfo(name="psnr", unit="dB", better="higher"))
+    'psnr (dB, higher is better)'
+    """
+    told = [info.unit, f"{info.better} is better" if info.better else ""]
+    text = ", ".join(filter(None, told))
+    return f"{info.name} ({text})" if text else info.name
 
 
-def frontiers(jobs: Sequence[Job], axes: Sequence[Axis], x: str, y: str) -> tuple[Frontier, ...]:
+def frontiers(
+    jobs: Sequence[Job], axes: Sequence[Axis], x: ScoreInfo, y: ScoreInfo
+) -> tuple[Frontier, ...]:
     """One frontier a recipe, that of the most jobs first."""
-    return tuple(_frontier(group, axes, x, y) for group in split_by_recipe(jobs, [x, y]))
+    groups = split_by_recipe(jobs, [x.name, y.name])
+    return tuple(_frontier(group, axes, x, y) for group in groups)
 
 
-def _frontier(group: RecipeGroup, axes: Sequence[Axis], x: str, y: str) -> Frontier:
+def _frontier(group: RecipeGroup, axes: Sequence[Axis], x: ScoreInfo, y: ScoreInfo) -> Frontier:
     found = configurations(group.jobs, axes)
-    pairs = [(estimate(c.jobs, x), estimate(c.jobs, y)) for c in found]
-    signs = [1 if lower_is_better(score) else -1 for score in (x, y)]
-    points = [(signs[0] * a.value, signs[1] * b.value) for a, b in pairs if a and b]
+    pairs = [(estimate(c.jobs, x.name), estimate(c.jobs, y.name)) for c in found]
+    optimal = _optimal([(a.value, b.value) for a, b in pairs if a and b], x, y)
     marks = tuple(
-        Mark(configuration=c, x=a, y=b, is_optimal=optimal)
-        for c, (a, b), optimal in zip(found, pairs, pareto(points), strict=True)
+        Mark(configuration=c, x=a, y=b, is_optimal=is_optimal)
+        for c, (a, b), is_optimal in zip(found, pairs, optimal, strict=True)
         if a and b
     )
     return Frontier(
@@ -183,6 +199,14 @@ def _frontier(group: RecipeGroup, axes: Sequence[Axis], x: str, y: str) -> Front
         ceilings=_distinct([(mark.x.ceiling, mark.y.ceiling) for mark in marks]),
         recipe=group.text,
     )
+
+
+def _optimal(points: Sequence[tuple[float, float]], x: ScoreInfo, y: ScoreInfo) -> Sequence[bool]:
+    """Which points no other beats, in the directions of both scores."""
+    if x.better is None or y.better is None:
+        return [False] * len(points)
+    signs = {"lower": 1, "higher": -1}
+    return pareto([(signs[x.better] * a, signs[y.better] * b) for a, b in points])
 
 
 def _paths(marks: Sequence[Mark], axes: Sequence[Axis]) -> tuple[tuple[Mark, ...], ...]:
@@ -212,12 +236,14 @@ def _elsewhere(configuration: Configuration, along: Axis) -> tuple[Scalar, ...]:
     return tuple(value for key, value in configuration.at.items() if key != along.key)
 
 
-def knob(jobs: Sequence[Job], axes: Sequence[Axis], scale: Scale, scores: Sequence[str]) -> Knob:
+def knob(
+    jobs: Sequence[Job], axes: Sequence[Axis], scale: Scale, scores: Sequence[ScoreInfo]
+) -> Knob:
     """Curves of some scores over one axis."""
     panels: list[Panel] = []
     refusals: list[str] = []
     for score in scores:
-        groups = split_by_recipe(jobs, [score])
+        groups = split_by_recipe(jobs, [score.name])
         drawn = [_panel(group, axes, scale, score) for group in groups]
         panels += [panel for panel in drawn if panel.curves]
         left_out = [
@@ -225,18 +251,18 @@ def knob(jobs: Sequence[Job], axes: Sequence[Axis], scale: Scale, scores: Sequen
         ]
         if left_out and len(groups) > 1:
             refusals.append(
-                f"{score} is not drawn over {scale.axis.label} for {'; '.join(left_out)}: numbers "
-                "of different recipes are not comparable."
+                f"{score.name} is not drawn over {scale.axis.label} for {'; '.join(left_out)}: "
+                "numbers of different recipes are not comparable."
             )
     return Knob(scale=scale, axes=tuple(axes), panels=tuple(panels), refusals=tuple(refusals))
 
 
-def _panel(group: RecipeGroup, axes: Sequence[Axis], scale: Scale, score: str) -> Panel:
+def _panel(group: RecipeGroup, axes: Sequence[Axis], scale: Scale, score: ScoreInfo) -> Panel:
     lines: dict[tuple[Scalar, ...], list[Configuration]] = {}
     for found in configurations(group.jobs, axes):
         family = scale.families.get(found.at[scale.axis.key], "")
         lines.setdefault((family, *_elsewhere(found, scale.axis)), []).append(found)
-    curves = [_curve(line, scale, score) for line in lines.values()]
+    curves = [_curve(line, scale, score.name) for line in lines.values()]
     if len({x for curve in curves for x in curve.xs}) < 2:
         curves = []
     return Panel(
@@ -255,13 +281,10 @@ def _curve(line: Sequence[Configuration], scale: Scale, score: str) -> Curve:
     return Curve(configurations=where, xs=xs, estimates=estimates)
 
 
-def _present(defaults: Sequence[str], scores: Sequence[str]) -> list[str]:
-    return [
-        score
-        for default in defaults
-        for score in scores
-        if score == default or (default.endswith("_") and score.startswith(default))
-    ]
+def _ranked(group: str, infos: Mapping[str, ScoreInfo]) -> list[ScoreInfo]:
+    """Scores of a group that are drawn when nobody asked, by their rank."""
+    ranked = [info for info in infos.values() if info.group == group and info.rank]
+    return sorted(ranked, key=lambda info: info.rank)
 
 
 def _distinct(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
 from markupsafe import Markup
 
-from imagegram.report.explanations import GROUPS, explain
+from imagegram.records import ScoreInfo
+from imagegram.report.tables import by_group
 from imagegram.sweeps.aggregate import Configuration, Estimate, configurations, estimate
 from imagegram.sweeps.axes import Axis, show
 from imagegram.sweeps.jobs import Job, Scalar
@@ -67,7 +69,7 @@ class Grid:
 
 def jobs_grid(sweep: Sweep) -> Grid:
     """One row a job: where it lies, its scores, its seconds."""
-    scores = _by_group(sweep.scores)
+    scores = _in_groups(sweep)
     recipes = _recipe_texts(sweep)
     has_status = bool(sweep.unfinished or sweep.repeated)
     lead = [_column("job"), *map(_axis_column, sweep.all_axes), _column("seed")]
@@ -97,7 +99,7 @@ def means_grid(sweep: Sweep) -> Grid | None:
     """One row a configuration and recipe; None where every configuration has one seed."""
     if all(len(found.jobs) < 2 for found in sweep.configurations):
         return None
-    scores = _by_group(sweep.scores)
+    scores = _in_groups(sweep)
     recipes = _recipe_texts(sweep)
     lead = [_axis_column(axis) for axis in sweep.axes] or [_column("configuration")]
     lead += [_column("recipe", is_text=True)] * bool(recipes) + [_column("seeds")]
@@ -109,7 +111,7 @@ def means_grid(sweep: Sweep) -> Grid | None:
             text = recipes.get(found.jobs[0].name, "")
             cells += [Cell(text=text, sort=text, is_text=True)] * bool(recipes)
             cells.append(_seeds_cell(found))
-            cells += [_estimate_cell(estimate(found.jobs, score), score) for score in scores]
+            cells += [_estimate_cell(estimate(found.jobs, score.name), score) for score in scores]
             rows.append(Row(cells=tuple(cells)))
     return Grid(
         groups=_groups(len(lead), scores, tail=0),
@@ -119,17 +121,16 @@ def means_grid(sweep: Sweep) -> Grid | None:
     )
 
 
-def _by_group(scores: Sequence[str]) -> list[str]:
+def _in_groups(sweep: Sweep) -> list[ScoreInfo]:
     """Scores in the order of the report's groups; within one as they came."""
-    return sorted(scores, key=lambda score: GROUPS.index(explain(score).group))
+    groups = by_group(sweep.scores, sweep.infos)
+    return [info for members in groups.values() for info in members]
 
 
-def _groups(lead: int, scores: Sequence[str], *, tail: int) -> tuple[Group, ...]:
-    widths = dict.fromkeys((explain(score).group for score in scores), 0)
-    for score in scores:
-        widths[explain(score).group] += 1
+def _groups(lead: int, scores: Sequence[ScoreInfo], *, tail: int) -> tuple[Group, ...]:
+    widths = Counter(info.group for info in scores)
     groups = [Group(title="", width=lead)]
-    groups += [Group(title=title, width=width) for title, width in widths.items()]
+    groups += [Group(title=group.capitalize(), width=width) for group, width in widths.items()]
     return tuple(groups + [Group(title="", width=tail)] * bool(tail))
 
 
@@ -153,17 +154,18 @@ def _same_recipes(sweep: Sweep) -> list[list[Job]]:
 
 
 def _real_rows(
-    jobs: Sequence[Job], scores: Sequence[str], lead: int, *, tail: int
+    jobs: Sequence[Job], scores: Sequence[ScoreInfo], lead: int, *, tail: int
 ) -> tuple[Row, ...]:
     """What held-out and training images read, from the lowest to the highest of all jobs."""
     rows = []
     for title, part in (("held-out images", "floor"), ("training images", "ceiling")):
         cells = [Cell(text=title, span=lead)]
         for score in scores:
-            found = [getattr(job.scores[score], part) for job in jobs if score in job.scores]
+            of_jobs = [job.scores[score.name] for job in jobs if score.name in job.scores]
+            found = [getattr(one, part) for one in of_jobs]
             known = [value for value in found if value is not None]
             ends = (min(known), max(known)) if known else (None,)
-            shown = dict.fromkeys(explain(score).show(value) for value in ends)
+            shown = dict.fromkeys(score.show(value) for value in ends)
             cells.append(Cell(text=" to ".join(shown)))
         rows.append(Row(cells=tuple(cells + [Cell(text="")] * tail), mark="real"))
     return tuple(rows)
@@ -180,8 +182,8 @@ def _axis_column(axis: Axis) -> Column:
     return _column(axis.label, meaning=meaning, is_text=not axis.has_numbers)
 
 
-def _score_column(score: str) -> Column:
-    return _column(score, meaning=explain(score).meaning)
+def _score_column(score: ScoreInfo) -> Column:
+    return _column(score.name, meaning=f"{score.words} {score.unit}".strip())
 
 
 def _value_cell(value: Scalar, axis: Axis | None = None) -> Cell:
@@ -189,27 +191,26 @@ def _value_cell(value: Scalar, axis: Axis | None = None) -> Cell:
     return Cell(text=show(value), sort=show(value), is_text=is_text)
 
 
-def _score_cell(job: Job, score: str) -> Cell:
-    if score not in job.scores:
+def _score_cell(job: Job, score: ScoreInfo) -> Cell:
+    if score.name not in job.scores:
         return Cell(text="")
-    parts, words = job.scores[score], explain(score)
-    title = f"held-out {words.show(parts.floor)}, training {words.show(parts.ceiling)}"
+    parts = job.scores[score.name]
+    title = f"held-out {score.show(parts.floor)}, training {score.show(parts.ceiling)}"
     sort = "" if parts.value is None else repr(parts.value)
     return Cell(
-        text=words.show(parts.value),
+        text=score.show(parts.value),
         sort=sort,
         small=_interval(parts.low, parts.high, score),
         title=title,
     )
 
 
-def _estimate_cell(found: Estimate | None, score: str) -> Cell:
+def _estimate_cell(found: Estimate | None, score: ScoreInfo) -> Cell:
     if found is None:
-        return Cell(text=explain(score).show(None))
-    words = explain(score)
-    title = f"held-out {words.show(found.floor)}, training {words.show(found.ceiling)}"
+        return Cell(text=score.show(None))
+    title = f"held-out {score.show(found.floor)}, training {score.show(found.ceiling)}"
     return Cell(
-        text=words.show(found.value),
+        text=score.show(found.value),
         sort=repr(found.value),
         small=_interval(found.low, found.high, score),
         title=f"{title}; {found.num_seeds} seeds",
@@ -221,11 +222,11 @@ def _seeds_cell(found: Configuration) -> Cell:
     return Cell(text=str(len(found.jobs)), sort=str(len(found.jobs)), title=f"seeds {seeds}")
 
 
-def _interval(low: float | None, high: float | None, score: str) -> str:
+def _interval(low: float | None, high: float | None, score: ScoreInfo) -> str:
     """Both ends, without repeating the sign of per cent."""
     if low is None or high is None:
         return ""
-    first, last = (explain(score).show(end) for end in (low, high))
+    first, last = (score.show(end) for end in (low, high))
     return f"{first.removesuffix(' %')} to {last}"
 
 

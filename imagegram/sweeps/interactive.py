@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
-from imagegram.report.explanations import explain
+from imagegram.records import ScoreInfo
 from imagegram.sweeps.aggregate import Estimate
 from imagegram.sweeps.axes import describe
-from imagegram.sweeps.drawings import Curve, Frontier, Knob, Mark, Panel, lower_is_better
+from imagegram.sweeps.drawings import Curve, Frontier, Knob, Mark, Panel, axis_title
 from imagegram.sweeps.ranges import axis_range
 from imagegram.sweeps.styles import DASHES, SHAPES, palette
 
@@ -74,8 +74,8 @@ def frontier_figure(frontier: Frontier) -> go.Figure:
     figure.update_layout(_layout(height=480, margin={"l": 68, "r": 18, "t": 12, "b": 58}))
     figure.update_xaxes(_axis(frontier.x, [m.x for m in marks], [x for x, _ in crosses]))
     figure.update_yaxes(_axis(frontier.y, [m.y for m in marks], [y for _, y in crosses]))
-    figure.update_xaxes(title=_title(frontier.x))
-    figure.update_yaxes(title=_title(frontier.y))
+    figure.update_xaxes(title={"text": escape(axis_title(frontier.x)), "standoff": 10})
+    figure.update_yaxes(title={"text": escape(axis_title(frontier.y)), "standoff": 10})
     return figure
 
 
@@ -92,7 +92,7 @@ def panel_figure(panel: Panel, knob: Knob) -> go.Figure:
                 y=ys,
                 mode="lines",
                 line={"color": color, "width": 1.5, "dash": dash},
-                customdata=[f"<b>{name}</b><br>{explain(panel.score).show(y)}" for y in ys],
+                customdata=[f"<b>{name}</b><br>{panel.score.show(y)}" for y in ys],
                 hovertemplate=_HOVER,
             )
     for curve in panel.curves:
@@ -201,20 +201,19 @@ def _bars(estimates: Sequence[Estimate], color: str) -> dict[str, Any]:
     }
 
 
-def _tell(score: str, estimate: Estimate) -> str:
-    explanation = explain(score)
-    text = f"{escape(score)} <b>{explanation.show(estimate.value)}</b>"
+def _tell(score: ScoreInfo, estimate: Estimate) -> str:
+    text = f"{escape(score.name)} <b>{score.show(estimate.value)}</b>"
     if estimate.low is not None:
-        text += f" [{explanation.show(estimate.low)}, {explanation.show(estimate.high)}]"
+        text += f" [{score.show(estimate.low)}, {score.show(estimate.high)}]"
     seeds = "1 seed" if estimate.num_seeds == 1 else f"mean of {estimate.num_seeds} seeds"
-    real = f"held-out {explanation.show(estimate.floor)}"
-    return f"{text}<br>{seeds}; {real}, training {explanation.show(estimate.ceiling)}"
+    real = f"held-out {score.show(estimate.floor)}"
+    return f"{text}<br>{seeds}; {real}, training {score.show(estimate.ceiling)}"
 
 
 def _tell_cross(name: str, frontier: Frontier, point: tuple[float, float]) -> str:
     scores = zip((frontier.x, frontier.y), point, strict=True)
     return f"<b>{name}</b>" + "".join(
-        f"<br>{escape(score)} <b>{explain(score).show(value)}</b>" for score, value in scores
+        f"<br>{escape(score.name)} <b>{score.show(value)}</b>" for score, value in scores
     )
 
 
@@ -222,15 +221,11 @@ def _words(text: str) -> str:
     return escape(text).replace(", ", "<br>")
 
 
-def _title(score: str) -> dict[str, Any]:
-    better = "lower" if lower_is_better(score) else "higher"
-    return {"text": f"{escape(score)} ({better} is better)", "standoff": 10}
-
-
-def _axis(score: str, estimates: Sequence[Estimate], others: Sequence[float]) -> dict[str, Any]:
-    is_share = explain(score).unit == "percent"
-    ends = axis_range(estimates, others, is_share=is_share)
-    return _look() | {"range": list(ends), "tickformat": ".0%" if is_share else ",.4~r"}
+def _axis(
+    score: ScoreInfo, estimates: Sequence[Estimate], others: Sequence[float]
+) -> dict[str, Any]:
+    ends = axis_range(estimates, others, is_share=score.is_share)
+    return _look() | {"range": list(ends), "tickformat": ".0%" if score.is_share else ",.4~r"}
 
 
 def _look() -> dict[str, Any]:

@@ -20,7 +20,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from imagegram.errors import ConfigError
-from imagegram.stages.evaluate import Score
+from imagegram.metrics.shipped import recorded_infos
+from imagegram.records import ScoreInfo
+from imagegram.stages.evaluate import SCORES, Score
 
 #: Of every score in ``summary.json``, in the order of the tables.
 PARTS: Final = ("value", "floor", "ceiling", "low", "high", "normalized")
@@ -40,6 +42,7 @@ class Job:
         scores: by name.
         recipes: by score name, what numbers must share to be comparable; None when the artifact
             that tells is gone.
+        infos: by score name, what its metric says of it.
         stages: by name, ``hit``, ``digest``, ``duration_s`` and ``path``.
         num_images: training images, if the artifact that tells is still there.
     """
@@ -51,6 +54,7 @@ class Job:
     config: Mapping[str, Scalar] = field(default_factory=dict)
     scores: Mapping[str, Score] = field(default_factory=dict)
     recipes: Mapping[str, Mapping[str, str]] | None = None
+    infos: Mapping[str, ScoreInfo] = field(default_factory=dict)
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     num_images: int | None = None
 
@@ -141,7 +145,7 @@ def read_job(folder: Path, name: str) -> Job:
             score: Score(**{part: parts.get(part) for part in PARTS})
             for score, parts in summary["scores"].items()
         }
-        evaluation = _find_artifact(folder, summary["stages"].get("evaluate"), "scores.json")
+        record = _read_record(folder, summary["stages"].get("evaluate"))
         tokens = _find_artifact(folder, summary["stages"].get("tokenize"), "manifest.json")
         return Job(
             folder=folder,
@@ -150,7 +154,8 @@ def read_job(folder: Path, name: str) -> Job:
             error=summary["error"],
             config=config,
             scores=scores,
-            recipes=json.loads(evaluation.read_text())["recipes"] if evaluation else None,
+            recipes=record.get("recipes"),
+            infos=recorded_infos(record, scores),
             stages=summary["stages"],
             num_images=json.loads(tokens.read_text())["facts"]["num_documents"] if tokens else None,
         )
@@ -182,6 +187,14 @@ def planned_jobs(sweep: Path) -> int | None:
         if item.is_sweep_override():
             count *= len(list(item.sweep_string_iterator()))
     return count
+
+
+def _read_record(folder: Path, stage: Mapping[str, Any] | None) -> dict[str, Any]:
+    """``scores.json`` of a run, which older run folders lack but their artifact has; or nothing."""
+    own = folder / SCORES
+    path = own if own.is_file() else _find_artifact(folder, stage, SCORES)
+    record: dict[str, Any] = json.loads(path.read_text()) if path else {}
+    return record
 
 
 def _find_artifact(folder: Path, stage: Mapping[str, Any] | None, file: str) -> Path | None:

@@ -52,8 +52,9 @@ def frontier_legend(frontier: Frontier) -> list[Legend]:
     shared = [
         Entry(sign=_sign("plus"), text="held-out images"),
         Entry(sign=_sign("times"), text="training images"),
-        Entry(sign=_sign("ring"), text="no other point is better in both"),
     ]
+    if any(mark.is_optimal for mark in frontier.marks):
+        shared.append(Entry(sign=_sign("ring"), text="no other point is better in both"))
     return [*_axes(frontier.styles), Legend(title="", entries=tuple(shared))]
 
 

@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from imagegram.errors import ConfigError, did_you_mean
-from imagegram.loggers.headline import HEADLINE, Scores, headline
+from imagegram.loggers.headline import Infos, Scores, headline
+from imagegram.metrics.shipped import shipped_scores
 
 #: Above every score that a run within its limits can have.
 BEYOND_LIMITS: Final = 1e9
 
 
-def objective_value(scores: Scores, objective: Mapping[str, Any]) -> float:
+def objective_value(scores: Scores, infos: Infos, objective: Mapping[str, Any]) -> float:
     """The number to minimise; smaller is better, always finite.
 
     Within all limits it is the score itself. Beyond one it is ``BEYOND_LIMITS`` plus the sum of the
@@ -31,21 +32,22 @@ def objective_value(scores: Scores, objective: Mapping[str, Any]) -> float:
 
     Args:
         scores: of the run, as ``summary.json`` has them.
+        infos: by score name; they say which have a short name too.
         objective: ``minimize``, a name; ``limit``, name -> largest value that is allowed.
 
     Raises:
         ConfigError: for a name that the run did not measure.
 
     >>> scores = {"kd": {"value": 0.2}, "share": {"value": 0.10}}
-    >>> objective_value(scores, {"minimize": "kd", "limit": {"share": 0.10}})
+    >>> objective_value(scores, {}, {"minimize": "kd", "limit": {"share": 0.10}})
     0.2
-    >>> objective_value(scores, {"minimize": "kd", "limit": {"share": 0.08}}) - 1e9
+    >>> objective_value(scores, {}, {"minimize": "kd", "limit": {"share": 0.08}}) - 1e9
     0.25
     """
     limits = objective.get("limit") or {}
     values = {name: score.get("value") for name, score in scores.items()}
     # A score's own name wins: the short one of the same spelling is the same number or unmeasured.
-    values = {name: measured.value for name, measured in headline(scores).items()} | values
+    values = {name: measured.value for name, measured in headline(scores, infos).items()} | values
     numbers = {}
     for name in (objective["minimize"], *limits):
         if name not in values:
@@ -82,9 +84,10 @@ def check_search(hydra: Any, objective: Mapping[str, Any]) -> None:
     if hydra.runtime.choices.get("hydra/sweeper") != "optuna":
         return
     if objective["minimize"] is None:
+        shorts = ", ".join(info.short for info in shipped_scores() if info.short)
         raise ConfigError(
             "hydra/sweeper=optuna needs a number to minimise; give one, for example "
-            f"objective.minimize=kid (any score, or one of {', '.join(HEADLINE)})"
+            f"objective.minimize=kid (any score, or one of {shorts})"
         )
     direction = hydra.sweeper.direction
     if str(getattr(direction, "name", direction)) != "minimize":

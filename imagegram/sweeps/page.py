@@ -19,7 +19,6 @@ from omegaconf import OmegaConf
 
 from imagegram.images import grids
 from imagegram.records import Images
-from imagegram.report.explanations import explain
 from imagegram.sweeps.axes import show
 from imagegram.sweeps.drawings import Frontier, Knob, path_axis
 from imagegram.sweeps.grids import jobs_grid, means_grid
@@ -115,8 +114,6 @@ def _texts(sweep: Sweep) -> dict[str, Any]:
         "warnings": warnings_of(sweep),
         "x": sweep.x,
         "y": sweep.y,
-        "x_meaning": explain(sweep.x or "").meaning,
-        "y_meaning": explain(sweep.y or "").meaning,
         "interval": "over seeds where there are several" if several else "of the job's own images",
         "path": joined.label if joined else "",
         "has_axes": bool(sweep.axes),
@@ -222,7 +219,6 @@ def _knob(knob: Knob) -> dict[str, Any]:
             {
                 "score": panel.score,
                 "recipe": panel.recipe,
-                "meaning": explain(panel.score).meaning,
                 "figure": _json(panel_figure(panel, knob).to_plotly_json()),
             }
             for panel in knob.panels

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from imagegram.errors import MissingDependencyError
 from imagegram.images import grids
-from imagegram.report.explanations import explain
+from imagegram.records import ScoreInfo
 from imagegram.sweeps.aggregate import Estimate
 from imagegram.sweeps.axes import describe, show
-from imagegram.sweeps.drawings import Frontier, Knob, Panel, lower_is_better
+from imagegram.sweeps.drawings import Frontier, Knob, Panel, axis_title
 from imagegram.sweeps.ranges import axis_range
 from imagegram.sweeps.samples import first_samples
 from imagegram.sweeps.styles import Styles, palette
@@ -127,15 +127,17 @@ def _frontier(frontier: Frontier) -> Figure:
     crosses = frontier.floors + frontier.ceilings
     _scale(axes.xaxis, frontier.x, [m.x for m in frontier.marks], [x for x, _ in crosses])
     _scale(axes.yaxis, frontier.y, [m.y for m in frontier.marks], [y for _, y in crosses])
-    axes.set_xlabel(_better(frontier.x))
-    axes.set_ylabel(_better(frontier.y))
+    axes.set_xlabel(axis_title(frontier.x))
+    axes.set_ylabel(axis_title(frontier.y))
     axes.set_title(frontier.recipe, fontsize=9, loc="left")
     handles = _handles(styles, is_lines=False)
     handles += [
         _handle("held-out images", marker="+", color=colors["ink"]),
         _handle("training images", marker="x", color=colors["ink"]),
-        _handle("none is better in both", marker="o", color=colors["ink"], mfc="none", ms=9),
     ]
+    if any(mark.is_optimal for mark in frontier.marks):
+        ring = {"marker": "o", "color": colors["ink"], "mfc": "none", "ms": 9}
+        handles.append(_handle("none is better in both", **ring))
     figure.legend(handles=handles, loc="outside right upper", fontsize=8)
     return figure
 
@@ -190,7 +192,7 @@ def _panel(axes: Axes, panel: Panel, knob: Knob) -> None:
     axes.set_xticks([], minor=True)
     axes.grid(visible=False, axis="x")
     axes.set_xlabel(knob.scale.label, fontsize=8)
-    title = f"{panel.score}, {panel.recipe}" if panel.recipe else panel.score
+    title = f"{panel.score.name}, {panel.recipe}" if panel.recipe else panel.score.name
     axes.set_title(title, fontsize=9, loc="left")
 
 
@@ -220,13 +222,14 @@ def _bars(estimates: Sequence[Estimate]) -> list[list[float]]:
     ]
 
 
-def _scale(axis: Any, score: str, estimates: Sequence[Estimate], others: Sequence[float]) -> None:
+def _scale(
+    axis: Any, score: ScoreInfo, estimates: Sequence[Estimate], others: Sequence[float]
+) -> None:
     from matplotlib.ticker import PercentFormatter
 
-    is_share = explain(score).unit == "percent"
-    ends = axis_range(estimates, others, is_share=is_share)
+    ends = axis_range(estimates, others, is_share=score.is_share)
     axis.set_view_interval(*ends, ignore=True)
-    if is_share:
+    if score.is_share:
         axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
@@ -250,7 +253,3 @@ def _handle(label: str, **look: Any) -> Any:
     from matplotlib.lines import Line2D
 
     return Line2D([], [], label=label, **({"linestyle": "none"} | look))
-
-
-def _better(score: str) -> str:
-    return f"{score} ({'lower' if lower_is_better(score) else 'higher'} is better)"

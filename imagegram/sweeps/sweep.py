@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from imagegram.records import ScoreInfo
 from imagegram.sweeps.aggregate import Configuration, configurations, one_job_a_seed
 from imagegram.sweeps.axes import Axis, find_axes
 from imagegram.sweeps.drawings import (
@@ -17,8 +18,8 @@ from imagegram.sweeps.drawings import (
     choose,
     frontiers,
     headline_scores,
+    infos_of,
     knob,
-    scores_of,
 )
 from imagegram.sweeps.jobs import Job, read_jobs
 from imagegram.sweeps.recipes import RecipeGroup, split_by_recipe
@@ -38,8 +39,8 @@ class Sweep:
 
     paths: tuple[Path, ...]
     jobs: tuple[Job, ...]
-    x: str | None
-    y: str | None
+    x: ScoreInfo | None
+    y: ScoreInfo | None
 
     @cached_property
     def all_axes(self) -> tuple[Axis, ...]:
@@ -72,9 +73,14 @@ class Sweep:
         return configurations(self.counted, self.axes)
 
     @cached_property
+    def infos(self) -> dict[str, ScoreInfo]:
+        """What is known of all scores, by name."""
+        return infos_of(self.jobs)
+
+    @property
     def scores(self) -> tuple[str, ...]:
         """Names of all scores."""
-        return scores_of(self.jobs)
+        return tuple(self.infos)
 
     @cached_property
     def frontiers(self) -> tuple[Frontier, ...]:
@@ -86,7 +92,7 @@ class Sweep:
     @cached_property
     def knobs(self) -> tuple[Knob, ...]:
         """Curves over every axis of numbers."""
-        scores = headline_scores(self.scores, self.x, self.y)
+        scores = headline_scores(self.infos, self.x, self.y)
         scales = find_scales(self.axes, self.counted)
         found = (knob(self.counted, self.axes, scale, scores) for scale in scales)
         return tuple(each for each in found if each.panels or each.refusals)
@@ -103,8 +109,8 @@ def read_sweep(paths: Sequence[Path], *, x: str = "", y: str = "") -> Sweep:
 
     Args:
         paths: folders of multiruns, single run folders, or results.csv files.
-        x: a score; empty for the first of ``COPYING`` that is there.
-        y: a score; empty for the first of ``QUALITY`` that is there.
+        x: a score; empty for the first in rank of the copying scores that are there.
+        y: a score; empty for the first in rank of the quality scores.
 
     Raises:
         ConfigError: a folder without jobs, or a score that no job has; says what there is.
@@ -112,10 +118,10 @@ def read_sweep(paths: Sequence[Path], *, x: str = "", y: str = "") -> Sweep:
     files = [path for path in paths if path.is_file()]
     jobs = read_jobs([path for path in paths if path not in files])
     jobs += tuple(job for path in files for job in read_results(path))
-    scores = scores_of(jobs)
+    infos = infos_of(jobs)
     return Sweep(
         paths=tuple(paths),
         jobs=jobs,
-        x=choose(x, "x", COPYING, scores),
-        y=choose(y, "y", QUALITY, scores),
+        x=choose(x, "x", COPYING, infos),
+        y=choose(y, "y", QUALITY, infos),
     )

@@ -2,20 +2,24 @@
 
 Columns: ``job``, ``status``, ``seed``, the axes, then for every score ``NAME.value``, ``.floor``,
 ``.ceiling``, ``.low``, ``.high``, ``.normalized`` and, where a score has one, ``.recipe`` as JSON:
-numbers of different recipes are not comparable. A ``results.csv`` can be read in the place of the
-job folders that it was made of: all is there but the samples.
+numbers of different recipes are not comparable. ``scores.json`` beside them says what each score
+is. A ``results.csv`` can be read in the place of the job folders that it was made of: all is there
+but the samples.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from imagegram.errors import ConfigError
-from imagegram.stages.evaluate import Score
+from imagegram.metrics.shipped import recorded_infos
+from imagegram.records import ScoreInfo
+from imagegram.stages.evaluate import SCORES, Score
 from imagegram.sweeps.axes import Axis, is_number, show
 from imagegram.sweeps.jobs import PARTS, Job, Scalar
 from imagegram.sweeps.recipes import recipe_of
@@ -48,10 +52,12 @@ def columns_of(jobs: Sequence[Job], axes: Sequence[Axis], scores: Sequence[str])
 
 
 def write_tables(
-    folder: Path, jobs: Sequence[Job], axes: Sequence[Axis], scores: Sequence[str]
+    folder: Path, jobs: Sequence[Job], axes: Sequence[Axis], infos: Mapping[str, ScoreInfo]
 ) -> None:
-    """Write both files; they hold the same."""
-    columns = columns_of(jobs, axes, scores)
+    """Write both files, which hold the same, and what their scores are."""
+    columns = columns_of(jobs, axes, tuple(infos))
+    stored = {name: dataclasses.asdict(info) for name, info in infos.items()}
+    (folder / SCORES).write_text(json.dumps({"infos": stored}, indent=1) + "\n")
     with (folder / CSV).open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
@@ -71,7 +77,9 @@ def read_results(path: Path) -> tuple[Job, ...]:
     try:
         with path.open(newline="") as stream:
             rows = list(csv.DictReader(stream))
-        jobs = tuple(_job(path.absolute(), number, row) for number, row in enumerate(rows))
+        beside = path.with_name(SCORES)
+        record = json.loads(beside.read_text()) if beside.is_file() else {}
+        jobs = tuple(_job(path.absolute(), number, row, record) for number, row in enumerate(rows))
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"sweep: {path} is no results.csv of a sweep ({error})") from error
     if not jobs or not any(job.scores for job in jobs):
@@ -79,7 +87,7 @@ def read_results(path: Path) -> tuple[Job, ...]:
     return jobs
 
 
-def _job(path: Path, number: int, row: Mapping[str, str]) -> Job:
+def _job(path: Path, number: int, row: Mapping[str, str], record: Mapping[str, Any]) -> Job:
     config: dict[str, Scalar] = {}
     scores: dict[str, dict[str, float | None]] = {}
     recipes: dict[str, dict[str, str]] = {}
@@ -102,6 +110,7 @@ def _job(path: Path, number: int, row: Mapping[str, str]) -> Job:
             if any(value is not None for value in parts.values())
         },
         recipes=recipes or None,
+        infos=recorded_infos(record, scores),
     )
 
 

@@ -13,7 +13,7 @@ from imagegram.sweeps.tables import write_tables
 def write_report(
     paths: Sequence[Path], *, out: Path, x: str = "", y: str = "", with_figures: bool = False
 ) -> Path:
-    """Read sweeps and write ``report.html``, ``results.csv`` and ``results.parquet``.
+    """Write a sweep's ``report.html``, ``results.csv``, ``results.parquet`` and ``scores.json``.
 
     Args:
         paths: folders of multiruns, single run folders, or results.csv files.
@@ -31,7 +31,7 @@ def write_report(
     sweep = read_sweep(paths, x=x, y=y)
     out.mkdir(parents=True, exist_ok=True)
     if not any(path.is_file() for path in paths):  # a table is not written from itself
-        write_tables(out, sweep.jobs, sweep.all_axes, sweep.scores)
+        write_tables(out, sweep.jobs, sweep.all_axes, sweep.infos)
     if with_figures:
         from imagegram.sweeps.static import write_figures
 

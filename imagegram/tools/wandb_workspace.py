@@ -4,14 +4,15 @@ python -m imagegram.tools.wandb_workspace entity=ME                saves it, pri
 python -m imagegram.tools.wandb_workspace entity=ME project=NAME
 python -m imagegram.tools.wandb_workspace entity=ME --print        the view as JSON, no network
 
-Panels hold on to the short names of ``headline.py``, so they show every sweep of the project.
-Needs ``pip install 'imagegram[workspace]'``.
+Panels hold on to the short names that metrics give to scores, so they show every sweep of the
+project. Needs ``pip install 'imagegram[workspace]'``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -19,6 +20,7 @@ from typing import Any, Final
 from imagegram.errors import ConfigError, MissingDependencyError
 from imagegram.loggers.headline import SECTION
 from imagegram.loggers.wandb import has_key
+from imagegram.metrics.shipped import shipped_scores
 from imagegram.tools.arguments import exit_cleanly, parse
 
 NAME: Final = "imagegram: create or copy"
@@ -33,25 +35,6 @@ AXES: Final = {
 #: Number of tokens that an ordered tokenizer keeps. No knob of all runs: in a plot of all knobs a
 #: run without one of them is not shown.
 PREFIX: Final = "tokenizer.num_tokens"
-#: (how much is copied, how far from real images): a frontier each.
-FRONTIERS: Final = (
-    ("max_source_share_p95", "kid"),
-    ("max_source_share_p95", "fd_minus_floor"),
-    ("patch_copy_gap", "kid"),
-    ("novelty_auc_gap", "kid"),
-    ("max_source_share_p95", "coverage"),
-)
-#: What is drawn over the size of the corpus, the depth of the pyramid and the length of prefixes.
-CURVES: Final = (
-    "heldout_bits_per_token",
-    "forced_copy_rate",
-    "kid",
-    "max_source_share_p95",
-    "exact_copy_rate",
-    "near_dup_rate_fpr1pct",
-)
-#: Columns of the parallel coordinates, after the axes.
-OUTCOMES: Final = ("max_source_share_p95", "patch_copy_gap", "novelty_auc_gap", "coverage", "kid")
 PICTURES: Final = ("generate/grid", "copies/worst")
 _LOGARITHMIC: Final = ("images", "tokens")
 #: Of a sweep that a panel shows; W&B's own limit is 10.
@@ -99,10 +82,19 @@ def _score(wr: Any, name: str) -> Any:
     return wr.SummaryMetric(f"{SECTION}{name}")
 
 
-def _frontiers(wr: Any) -> list[Any]:
-    return [
-        wr.ScatterPlot(title=f"{y} by {x}", x=_score(wr, x), y=_score(wr, y)) for x, y in FRONTIERS
+def _shorts(*groups: str) -> list[str]:
+    """Short names that shipped metrics give to scores of some groups, or of all; ranked first."""
+    shown = [
+        info for info in shipped_scores() if info.short and (info.group in groups or not groups)
     ]
+    return [info.short for info in sorted(shown, key=lambda info: info.rank or math.inf)]
+
+
+def _frontiers(wr: Any) -> list[Any]:
+    """The first number of quality over all that is copied or new, the others over the first."""
+    copies, (first, *others) = _shorts("copying", "novelty and choice"), _shorts("quality")
+    pairs = [(x, first) for x in copies] + [(copies[0], y) for y in others]
+    return [wr.ScatterPlot(title=f"{y} by {x}", x=_score(wr, x), y=_score(wr, y)) for x, y in pairs]
 
 
 def _curves(wr: Any, axis: str, key: str) -> list[Any]:
@@ -115,20 +107,20 @@ def _curves(wr: Any, axis: str, key: str) -> list[Any]:
             log_x=axis in _LOGARITHMIC,
             running_ymean=True,
         )
-        for name in CURVES
+        for name in _shorts()
     ]
 
 
 def _knobs(wr: Any) -> list[Any]:
     metrics = {axis: wr.Config(key) for axis, key in AXES.items()}
-    metrics |= {name: _score(wr, name) for name in OUTCOMES}
+    metrics |= {name: _score(wr, name) for name in _shorts()}
     columns = [
         wr.ParallelCoordinatesPlotColumn(metric=metric, display_name=name, log=name in _LOGARITHMIC)
         for name, metric in metrics.items()
     ]
     return [
         wr.ParallelCoordinatesPlot(title="knobs and what they lead to", columns=columns),
-        wr.ParameterImportancePlot(with_respect_to=f"{SECTION}kid"),
+        wr.ParameterImportancePlot(with_respect_to=f"{SECTION}{_shorts('quality')[0]}"),
     ]
 
 

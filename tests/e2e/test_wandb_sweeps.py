@@ -17,7 +17,7 @@ from wandb import wandb_agent
 
 from imagegram import schema
 from imagegram.experiment import build
-from imagegram.loggers.headline import HEADLINE
+from imagegram.metrics.shipped import shipped_scores
 from tests.conftest import REPOSITORY, clean_environment, compose
 from tests.wandb_files import read_live_run
 
@@ -89,7 +89,8 @@ def test_a_sweep_is_one_that_wandb_takes(path: Path) -> None:
     assert f"wandb sweep sweeps/{path.name}" in path.read_text()
     assert sweep["name"] == path.stem
     assert (REPOSITORY / sweep["program"]).exists()
-    assert sweep["metric"]["name"].removeprefix("eval/") in HEADLINE
+    shorts = {info.short for info in shipped_scores()}
+    assert sweep["metric"]["name"].removeprefix("eval/") in shorts
     assert sweep["command"][-1] == "${args_no_hyphens}"
     for spec in sweep["parameters"].values():
         assert set(spec) in ({"values"}, {"min", "max"})

@@ -40,6 +40,7 @@ from imagegram.audit.sources import AuditedCorpus, open_images, open_tokens
 from imagegram.corpora.folder import FolderCorpus
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.images.decode import decode_image
+from imagegram.metrics.shipped import recorded_infos
 from imagegram.records import Images, Tokens
 from imagegram.stages.generate import select_documents
 from imagegram.stages.split import Split
@@ -353,7 +354,7 @@ class Evaluated:
     """An evaluation by its numbers."""
 
     def __init__(self, **scores: Mapping[str, tuple[float | None, ...]]) -> None:
-        self.scores = scores
+        self.infos = recorded_infos({}, scores)
         self.values = {n: {s: v[0] for s, v in sets.items()} for n, sets in scores.items()}
         self.intervals = {n: {s: v[1:] for s, v in sets.items()} for n, sets in scores.items()}
 
@@ -444,9 +445,9 @@ def test_the_words_hold_the_numbers() -> None:
     assert "median 64; 25% are JPEG" in text["pixels"]
     assert "gives them back 50.0% (4x4: 25.0%, 8x8: 75.0%)" in text["kept tokens"]
     assert ("exact_copy_rate", "0 of 50 images; with 95 % confidence at most 7.0 %") in said
-    bound = [line for label, line in said if label == "exact_copy_rate"][-1]
-    assert "gives them back 50.0 %" in bound
-    assert "as JPEG of quality 60 0.0 %" in bound
+    bounds = text["lower bounds of copying"]
+    assert "gives them back / as JPEG of quality 60: exact_copy_rate 100.0 % / 50.0 %" in bounds
+    assert "forced" not in bounds
     assert text["sees 5 % copies"].endswith("exact_copy_rate")
     assert text["blind to 5 % copies"].endswith("by forced_copy_rate")
     assert text["blind to collages"].endswith("by exact_copy_rate, forced_copy_rate")

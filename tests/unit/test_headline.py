@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagegram.loggers.headline import HEADLINE, dashboard, full_name, headline
+from imagegram.loggers.headline import dashboard, full_name, headline
+from imagegram.metrics.shipped import recorded_infos
 from imagegram.records import Measured
 
 RECIPE = {"N": "500", "N_ref": "2000", "D": "1280", "encoder": "efficientnet_lite0"} | {
@@ -23,10 +24,11 @@ SCORES: dict[str, dict[str, float | None]] = {
     "bits_per_token": {"value": 3.0, "floor": 5.0, "low": 2.5, "high": 3.5},
     "coverage": {"value": None, "floor": 0.5, "low": None, "high": None},
 }
+INFOS = recorded_infos({}, SCORES)
 
 
 def test_values_floors_and_gaps() -> None:
-    found = headline(SCORES)
+    found = headline(SCORES, INFOS)
     assert found == {
         "exact_copy_rate": Measured(value=0.1, low=0.05, high=0.2),
         "kid": Measured(value=0.5, low=0.4, high=0.6),
@@ -37,28 +39,27 @@ def test_values_floors_and_gaps() -> None:
     }
 
 
-def test_the_order_is_that_of_the_list() -> None:
-    names = list(headline(SCORES))
-    assert names == [name for name in HEADLINE if name in names]
-
-
 def test_a_floor_has_the_interval_of_the_floor_and_never_that_of_the_value() -> None:
     intervals = {"bits_per_token": {"generated": [2.5, 3.5], "floor": [4.5, 5.5]}}
-    assert headline(SCORES, intervals)["heldout_bits_per_token"] == Measured(
+    assert headline(SCORES, INFOS, intervals)["heldout_bits_per_token"] == Measured(
         value=5.0, low=4.5, high=5.5
     )
 
 
 def test_a_gap_without_a_floor_is_absent() -> None:
     score: dict[str, float | None] = {"value": 1.0, "floor": None, "low": 0.5, "high": 2.0}
-    assert headline({"fd_pixels": score, "novelty_auc": score}) == {}
+    scores = {"fd_pixels": score, "novelty_auc": score}
+    assert headline(scores, recorded_infos({}, scores)) == {}
 
 
 def test_two_encoders_have_no_common_short_name() -> None:
     score: dict[str, float | None] = {"value": 1.0, "floor": 0.5}
-    assert set(headline({"kd_pixels": score, "kd_other": score, "fd_other": score})) == {
-        "fd_minus_floor"
-    }
+    scores = {"kd_pixels": score, "kd_other": score, "fd_other": score}
+    assert set(headline(scores, recorded_infos({}, scores))) == {"fd_minus_floor"}
+
+
+def test_only_a_metric_gives_a_short_name() -> None:
+    assert headline({"kid": {"value": 1.0}, "kd_mine": {"value": 1.0}}, {}) == {}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,7 @@ def test_a_full_name_differs_where_the_recipe_does() -> None:
 def test_the_dashboard_has_every_part_every_full_name_and_the_short_list() -> None:
     numbers = dashboard(
         SCORES,
+        infos=INFOS,
         recipes={"kd_efficientnet_lite0": RECIPE, "exact_copy_rate": {}, "unknown": RECIPE},
         intervals={"bits_per_token": {"floor": [4.5, 5.5]}},
     )

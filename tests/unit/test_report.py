@@ -9,19 +9,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hydra.utils import instantiate
 from PIL import Image
 
-from imagegram import schema
 from imagegram.layout import TokenLayout
 from imagegram.metrics.aligned import AlignedMetric
 from imagegram.metrics.copying import CopyingMetric
 from imagegram.metrics.novelty import NoveltyMetric
 from imagegram.metrics.order import OrderMetric
-from imagegram.records import Measurement
+from imagegram.records import Measurement, ScoreInfo
 from imagegram.report.charts import HEAT, heat_map, histogram_chart, line_chart, scale_chart
 from imagegram.report.copies import small_url
-from imagegram.report.explanations import explain
 from imagegram.report.figures import chart_sections, heat_sections
 from imagegram.report.neighbours import nearest_documents
 from imagegram.report.page import ReportInputs, write_report
@@ -30,7 +27,6 @@ from imagegram.report.provenance import trace_samples
 from imagegram.report.tables import calibration_table, score_groups, stage_rows
 from imagegram.stages.evaluate import Score
 from imagegram.store.manifest import Artifact, FileEntry, Manifest
-from tests.conftest import compose
 from tests.image_sets import (
     LAYOUT,
     TOKENIZER,
@@ -88,6 +84,7 @@ def inputs(**changes: object) -> ReportInputs:
             "fd_pixels": Score(value=None, floor=1234.5, ceiling=None),
             "my_own_score": Score(value=0.25, floor=0.25, ceiling=0.25),
         },
+        "infos": {"exact_copy_rate": ScoreInfo(name="exact_copy_rate", unit="% of samples")},
         "curves": curves,
         "generated": SAMPLES,
         "tokenizer": TOKENIZER,
@@ -284,15 +281,20 @@ def test_pictures_of_all_sizes_are_shown_at_a_like_size(side: int, shown: int) -
 # ----------------------------------------------------------------------------------------- scores
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in schema.CONF.glob("metric/*.yaml")))
-def test_every_score_is_told_in_words(name: str) -> None:
-    node = compose(f"metric=[{name}]", "encoder=pixels", "encoder.resolution=2").metric[name]
-    metric = instantiate(node, _convert_="all")
-    scalars = metric.measure(generated=SAMPLES, reference=MemoryReference(CORPUS)).scalars
-    unknown = [score for score in scalars if explain(score).group == "Other"]
-    assert scalars
-    assert not unknown
-    assert all("{" not in explain(score).meaning for score in scalars)
+def test_a_score_has_its_words_unit_and_group_and_an_unknown_one_its_name(tmp_path: Path) -> None:
+    infos = {"fd_pixels": ScoreInfo(name="fd_pixels", words="How far.", unit="m", group="quality")}
+    html = write_report(tmp_path, inputs(infos=infos)).read_text()
+    tables = re.findall(r'<table class="scores">.*?</table>', html, re.DOTALL)
+    quality, other = (Page(table).text for table in tables)
+    assert "Quality" in quality
+    assert re.search(r"fd_pixels\s+m\s*How far\.", quality)
+    assert "Other" in other
+    assert "my_own_score" in other
+
+
+def test_metrics_that_were_left_out_are_said(tmp_path: Path) -> None:
+    html = write_report(tmp_path, inputs(skipped={"order": "order needs <a trace>"})).read_text()
+    assert "Left out: order needs <a trace>." in Page(html).text
 
 
 def test_what_a_group_shares_of_its_recipes_is_told_once() -> None:
@@ -300,10 +302,12 @@ def test_what_a_group_shares_of_its_recipes_is_told_once() -> None:
     names = ("fd_pixels", "precision", "recall")
     common = {"N": "64", "resize": "8 px"}
     recipes = {"fd_pixels": common, "precision": common | {"k": "5"}, "recall": common}
-    (group,) = score_groups(dict.fromkeys(names, score), {}, recipes)
+    scores = dict.fromkeys(names, score)
+    infos = {name: ScoreInfo(name=name, group="quality") for name in names}
+    (group,) = score_groups(scores, infos, {}, recipes)
     assert group["recipe"] == "N 64, resize 8 px"
     assert [row["recipe"] for row in group["rows"]] == ["", "k 5", ""]
-    (group,) = score_groups(dict.fromkeys(names, score), {}, {"fd_pixels": common})
+    (group,) = score_groups(scores, infos, {}, {"fd_pixels": common})
     assert group["recipe"] == ""
     assert group["rows"][0]["recipe"] == "N 64, resize 8 px"
 
@@ -319,7 +323,7 @@ def test_the_calibration_tells_apart_what_intervals_tell_apart() -> None:
         "copies_5": (0.17, 0.2),
     }
     score = Score(value=0.2, floor=0.1, ceiling=None, normalized=0.25)
-    table = calibration_table({name: score}, {name: values}, {name: intervals})
+    table = calibration_table({name: score}, {}, {name: values}, {name: intervals})
     assert table is not None
     assert table["labels"] == {
         "shuffled": "shuffled",
@@ -333,13 +337,15 @@ def test_the_calibration_tells_apart_what_intervals_tell_apart() -> None:
     assert row["ceiling"]["text"] == "—"
     assert row["normalized"] == "0.25"
     assert table["told"] == {"shuffled": 0, "collages": 1, "copies_5": 1}
-    assert calibration_table({name: score}, {name: {"generated": 0.2, "floor": 0.1}}, {}) is None
+    assert (
+        calibration_table({name: score}, {}, {name: {"generated": 0.2, "floor": 0.1}}, {}) is None
+    )
 
 
 def test_numbers_without_any_interval_are_not_told_apart() -> None:
     values = {"source_gini": {"generated": 0.2, "floor": 0.1, "collages": 0.9}}
     score = Score(value=0.2, floor=0.1, ceiling=None)
-    table = calibration_table({"source_gini": score}, values, {})
+    table = calibration_table({"source_gini": score}, {}, values, {})
     assert table is not None
     assert table["groups"][0]["rows"][0]["planted"][0]["kind"] == ""
 

@@ -15,10 +15,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from imagegram.errors import ConfigError
+from imagegram.records import ScoreInfo
 from imagegram.stages.evaluate import Score
 from imagegram.sweeps.aggregate import configurations, estimate, pareto
 from imagegram.sweeps.axes import Axis, find_axes
+from imagegram.sweeps.drawings import axis_title
+from imagegram.sweeps.interactive import frontier_figure
 from imagegram.sweeps.jobs import PARTS, Job, planned_jobs, read_jobs
+from imagegram.sweeps.legends import frontier_legend
 from imagegram.sweeps.ranges import axis_range
 from imagegram.sweeps.recipes import split_by_recipe
 from imagegram.sweeps.samples import sample_tables
@@ -249,7 +253,7 @@ def test_recipes_are_never_mixed(tmp_path: Path) -> None:
     assert [frontier.recipe for frontier in sweep.frontiers] == ["N = 16", "N = 64"]
     assert [len(frontier.marks) for frontier in sweep.frontiers] == [1, 1]
     (over_context,) = sweep.knobs
-    assert [panel.score for panel in over_context.panels] == [SHARE]
+    assert [panel.score.name for panel in over_context.panels] == [SHARE]
     (refusal,) = over_context.refusals
     assert "kd_pixels is not drawn over max_context for N = 16; N = 64" in refusal
 
@@ -292,7 +296,7 @@ def test_failed_unfinished_and_unreadable_jobs_are_kept(tmp_path: Path) -> None:
     sweep = read_sweep([tmp_path])
     assert len(sweep.counted) == 1
     assert len(sweep.unfinished) == 5
-    write_tables(tmp_path, jobs, sweep.axes, sweep.scores)
+    write_tables(tmp_path, jobs, sweep.axes, sweep.infos)
     with (tmp_path / "results.csv").open(newline="") as stream:
         assert [row["status"] for row in csv.DictReader(stream)] == expected
 
@@ -302,7 +306,7 @@ def test_csv_parquet_and_summaries_hold_the_same_numbers(tmp_path: Path) -> None
     awkward = {SHARE: parts(0.1 + 0.2, low=1e-300, high=math.pi), "only": parts(None, floor=3.0)}
     folders.append(make_job(tmp_path, 8, config={"sampler.top_k": None}, scores=awkward))
     sweep = read_sweep([tmp_path])
-    write_tables(tmp_path, sweep.jobs, sweep.axes, sweep.scores)
+    write_tables(tmp_path, sweep.jobs, sweep.axes, sweep.infos)
     table = pq.read_table(tmp_path / "results.parquet").to_pylist()
     with (tmp_path / "results.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -331,7 +335,7 @@ def test_a_table_is_read_back_as_the_jobs_that_it_was_written_from(tmp_path: Pat
     two_by_two(tmp_path)
     make_job(tmp_path, 8, status="failed", config={"sampler.top_k": None, "num_samples": 7})
     sweep = read_sweep([tmp_path])
-    write_tables(tmp_path, sweep.jobs, sweep.all_axes, sweep.scores)
+    write_tables(tmp_path, sweep.jobs, sweep.all_axes, sweep.infos)
     again = read_sweep([tmp_path / "results.csv"])
     assert [(j.name, j.status, j.seed) for j in again.jobs] == [
         (j.name, j.status, j.seed) for j in sweep.jobs
@@ -376,10 +380,68 @@ def test_a_score_that_is_better_high_turns_the_frontier(tmp_path: Path) -> None:
     assert [mark.is_optimal for mark in frontier.marks] == [True, False, False]
 
 
+#: Once drawn as "lower is better", all of them.
+DIRECTIONS = {
+    "psnr": "psnr (dB, higher is better)",
+    "prefix_psnr_k8": "prefix_psnr_k8 (dB, higher is better)",
+    "exact_reconstruction_rate": "exact_reconstruction_rate (% of images, higher is better)",
+    "num_phrases": "num_phrases (phrases, higher is better)",
+    "num_effective_sources": "num_effective_sources (sources)",
+    "bits_per_dim": "bits_per_dim (bits)",
+    "kd_pixels": "kd_pixels (lower is better)",
+}
+
+
+@pytest.mark.parametrize("score", DIRECTIONS)
+def test_a_figure_says_the_direction_that_the_metric_says(tmp_path: Path, score: str) -> None:
+    for number in range(3):
+        scores = {SHARE: parts(0.1 * number), score: parts(1.0 + number)}
+        config = {"sampler.max_context": number}
+        make_job(tmp_path, number, config=config, scores=scores, recipes={})
+    (frontier,) = read_sweep([tmp_path], y=score).frontiers
+    figure = frontier_figure(frontier)
+    assert figure.layout.yaxis.title.text == DIRECTIONS[score]
+    optimal = [mark.is_optimal for mark in frontier.marks]
+    if "higher" in DIRECTIONS[score]:
+        assert optimal == [True, True, True]  # more copying, a better score: no one wins
+    elif "lower" in DIRECTIONS[score]:
+        assert optimal == [True, False, False]
+    else:
+        assert optimal == [False] * 3
+        assert "ring" not in str(frontier_legend(frontier))
+
+
+def test_what_a_run_says_of_its_scores_is_believed_and_kept_in_tables(tmp_path: Path) -> None:
+    infos = {"mine": {"name": "mine", "words": "My own.", "unit": "m", "better": "higher"}}
+    infos["mine"] |= {"group": "quality", "rank": 1, "of a later version": True}  # type: ignore[dict-item]
+    for number in range(2):
+        scores = {SHARE: parts(0.1 * number), "mine": parts(0.5)}
+        config = {"sampler.max_context": number}
+        folder = make_job(tmp_path, number, config=config, scores=scores)
+        record = {"recipes": {}, "infos": infos}
+        (folder / "scores.json").write_text(json.dumps(record))
+    sweep = read_sweep([tmp_path])
+    assert (sweep.x, sweep.y and sweep.y.name) == (None, "mine")
+    mine = sweep.infos["mine"]
+    assert (mine.words, mine.unit, mine.better) == ("My own.", "m", "higher")
+    assert sweep.infos[SHARE] == ScoreInfo(name=SHARE)  # the run describes its scores, not this
+    write_tables(tmp_path, sweep.jobs, sweep.all_axes, sweep.infos)
+    assert read_sweep([tmp_path / "results.csv"]).infos == sweep.infos
+
+
+def test_runs_without_infos_are_read_and_unknown_scores_have_no_direction(tmp_path: Path) -> None:
+    scores = {SHARE: parts(0.1), DISTANCE: parts(1.0), "mine": parts(1.0)}
+    make_job(tmp_path, 0, scores=scores, recipes=RECIPE)
+    sweep = read_sweep([tmp_path])
+    assert (sweep.x and sweep.x.name, sweep.y and sweep.y.name) == (SHARE, DISTANCE)
+    assert sweep.infos["mine"] == ScoreInfo(name="mine")
+    assert axis_title(sweep.infos["mine"]) == "mine"
+
+
 def test_frontiers_join_what_differs_in_the_longest_axis_of_numbers(tmp_path: Path) -> None:
     two_by_two(tmp_path)
     (frontier,) = read_sweep([tmp_path]).frontiers
-    assert (frontier.x, frontier.y) == (SHARE, DISTANCE)
+    assert (frontier.x.name, frontier.y.name) == (SHARE, DISTANCE)
     joined = [[tuple(m.configuration.at.values()) for m in path] for path in frontier.paths]
     assert joined == [
         [(3, "free"), (12, "free")],

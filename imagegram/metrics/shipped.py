@@ -1,0 +1,33 @@
+"""What the metrics of ``conf/metric/`` say of their scores, without a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from imagegram.records import ScoreInfo, find_info
+from imagegram.schema import component_classes
+
+
+@cache
+def shipped_scores() -> tuple[ScoreInfo, ...]:
+    """Every score that a shipped metric can write, in the order of their files."""
+    metrics: Any = [cls for (group, _), cls in component_classes().items() if group == "metric"]
+    return tuple(
+        replace(info, needs=tuple(sorted(metric.NEEDS)))
+        for metric in metrics
+        for info in metric.SCORES
+    )
+
+
+def recorded_infos(record: Mapping[str, Any], scores: Iterable[str]) -> dict[str, ScoreInfo]:
+    """What ``scores.json`` says of scores, by name.
+
+    Records before version 5 of the evaluation say nothing: shipped metrics are then asked, and
+    scores of others are in no direction.
+    """
+    if (stored := record.get("infos")) is not None:
+        return {name: ScoreInfo.of(info) for name, info in stored.items()}
+    return {name: find_info(shipped_scores(), name) for name in scores}
