@@ -219,7 +219,7 @@ def _whole_stage(bench: Bench, model: FittedNgram, table: str) -> Row:
     with tempfile.TemporaryDirectory(dir=bench.context.store.root.parent) as folder:
         store = ArtifactStore(root=Path(folder))
         context = replace(bench.context, store=store)
-        prepared = model.prepared(INFINIGRAM, bench.context)
+        prepared = model.prepared(INFINIGRAM, bench.context, bench.exp.tokenizer.spec.layout)
 
         def whole_stage() -> None:
             stage = Generate(

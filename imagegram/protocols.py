@@ -309,9 +309,7 @@ class FittedGenerator(Protocol):
     def identity(self) -> Any:
         """What it is: kind and digest."""
 
-    def prepared(
-        self, sampler: Sampler, context: Context, layout: TokenLayout | None = None
-    ) -> FittedGenerator:
+    def prepared(self, sampler: Sampler, context: Context, layout: TokenLayout) -> FittedGenerator:
         """The same model with what makes it fast for a sampler; made and cached when missing."""
 
     def generate(

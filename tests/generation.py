@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imagegram.generators.ngram.engine import Engine, Files
 from imagegram.generators.ngram.model import FittedNgram
 from imagegram.indexes.build.orders import build_order
 from imagegram.indexes.format import IndexShard
@@ -47,13 +48,26 @@ def fit(
 
 def with_orders(model: FittedNgram, root: Path, *, aligned: bool) -> FittedNgram:
     """The model with side files of its shards, below ``root``."""
+    orders = make_orders(model.shards, root, aligned=aligned)
+    return replace(model, files=Files(shards=model.shards, orders=orders))
+
+
+def make_orders(shards: Sequence[IndexShard], root: Path, *, aligned: bool) -> tuple[Order, ...]:
+    """Side files of shards, below ``root``."""
     orders = []
-    for s, shard in enumerate(model.shards):
+    for s, shard in enumerate(shards):
         folder = root / f"order{s}{aligned}"
         folder.mkdir()
         build_order(shard, folder, aligned=aligned, workers=1)
         orders.append(Order.open(folder, shard=shard, aligned=aligned))
-    return replace(model, orders=tuple(orders))
+    return tuple(orders)
+
+
+def with_engine(model: FittedNgram, engine: type[Engine], **memory: int) -> FittedNgram:
+    """The model, with this engine opened for as much memory."""
+    files = model.files or Files(shards=model.shards)
+    vars(model)["_opened"] = {engine: engine(files=files, **memory)}
+    return model
 
 
 def sampler(**knobs: object) -> CategoricalSampler:

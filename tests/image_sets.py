@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.executors.progress import SilentProgress
+from imagegram.generators.ngram.engine import Job
 from imagegram.generators.ngram.reference import ReferenceLookup, StreamCorpus, trace_rows
 from imagegram.images.decode import thumbnail
 from imagegram.indexes.naive import NaiveIndex
@@ -154,11 +155,14 @@ class MemoryReference:
         streams = tuple(
             np.array(stream_of(shard.tolist()), dtype=np.uint16) for shard in self.tokens.shards
         )
-        lookup = ReferenceLookup(
-            corpus=StreamCorpus(streams=streams), sampler=sampler, layout=self.layout
+        job = Job(
+            sampler=sampler,
+            layout=self.layout,
+            samples=np.arange(len(tokens_BT), dtype=np.uint64),
+            seed=0,
+            forced=tokens_BT,
         )
-        samples = np.arange(len(tokens_BT), dtype=np.uint64)
-        return trace_rows(lookup, samples=samples, seed=0, forced_BT=tokens_BT)[1]
+        return trace_rows(ReferenceLookup(corpus=StreamCorpus(streams=streams), job=job), job)[1]
 
     def features(self, encoder: Encoder, images: ImageSet) -> Features:
         return encoder.encode(images.images)

@@ -134,7 +134,7 @@ class TrainingReference:
 
     def replay(self, tokens_BT: Tokens, sampler: Sampler) -> Trace:
         """The trace of given rows under another sampler."""
-        return self.model.prepared(sampler, self.context).replay(
+        return self.model.prepared(sampler, self.context, self.layout).replay(
             tokens_BT,
             sampler=sampler,
             layout=self.layout,

@@ -10,14 +10,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagegram.generators.ngram.conditions import is_conditioned
+from imagegram.generators.ngram.engine import Files
 from imagegram.generators.ngram.model import FittedNgram
-from imagegram.generators.ngram.search.run import ConditionedGenerator
+from imagegram.generators.ngram.search.engine import SearchEngine
 from imagegram.indexes.build.coarse_stage import write_coarse
 from imagegram.indexes.format import IndexShard
 from imagegram.layout import TokenLayout
 from imagegram.samplers.categorical import MATCHING, CategoricalSampler
-from tests.generation import assert_same, fit, labelled, with_orders
+from tests.generation import assert_same, fit, labelled, make_orders, with_engine
 
 DIGITS = (4, 8, 8, 250)
 LAYOUTS = (
@@ -48,23 +48,14 @@ class Case:
     ) -> FittedNgram:
         """The compiled engine, with what ``prepared`` would make and a memo of a given size."""
         model = replace(naive, engine="native")
-        contexts, divisor = model.shards, 1
+        coarse, divisor = (), 1
         if self.sampler.context_digits is not None:
             divisor = int(np.prod(DIGITS[: len(DIGITS) - self.sampler.context_digits]))
         if divisor > 1:
-            contexts = tuple(_coarse(model.shards, divisor, Path(root)))
-        orders = with_orders(replace(model, shards=contexts), Path(root), aligned=True).orders
-        made = ConditionedGenerator(
-            shards=model.shards,
-            contexts=contexts,
-            divisor=divisor,
-            orders=orders if ordered else (),
-            labels=model.labels,
-            **memory,
-        )
-        label = None if self.sampler.label is None else "label"
-        vars(model)["_conditioned_made"] = {(divisor, label): made}
-        return model
+            coarse = tuple(_coarse(model.shards, divisor, Path(root)))
+        orders = make_orders(coarse or model.shards, Path(root), aligned=True) if ordered else ()
+        files = Files(shards=model.shards, coarse=coarse, divisor=divisor, orders=orders)
+        return with_engine(replace(model, files=files), SearchEngine, **memory)
 
     def generate(self, model: FittedNgram, **overrides):
         given = {"sampler": self.sampler, "layout": self.layout, "samples": self.samples}
@@ -105,7 +96,7 @@ def cases(draw: st.DrawFn) -> Case:
         label_tokens=draw(st.sampled_from([1, 2, size + 1])),
         context_digits=draw(st.sampled_from([None, None, 1, 2, 3, 4])),
     )
-    if not is_conditioned(sampler):
+    if (sampler.anchor, sampler.label, sampler.context_digits) == (0, None, None):
         sampler = replace(sampler, anchor=1)
     samples = np.array(draw(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=3)), "u8")
     row = draw(st.lists(st.one_of(token, st.just(9)), min_size=size, max_size=size))

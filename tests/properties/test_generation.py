@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagegram.generators.ngram.native import NativeGenerator
+from imagegram.generators.ngram.search.engine import SearchEngine
+from imagegram.generators.ngram.walk.engine import WalkEngine
 from imagegram.layout import TokenLayout
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.samplers.categorical import MATCHING, CategoricalSampler
-from tests.generation import assert_same, fit, with_orders
+from tests.generation import assert_same, fit, with_engine, with_orders
 from tests.index_folders import BruteForce, stream_of
 
 LAYOUT = TokenLayout.pyramid((1, 2))
@@ -72,11 +73,9 @@ def run(model, case: Case, **overrides):
 def test_native_is_the_reference(case: Case, frequent: int, memo_entries: int) -> None:
     with tempfile.TemporaryDirectory() as root:
         naive = fit(Path(root), case.shards, engine="naive")
-        native = replace(naive, engine="native")
         # A memo that remembers everything, or forgets at once, changes nothing.
-        vars(native)["_native"] = NativeGenerator(
-            shards=native.shards, frequent=frequent, memo_entries=memo_entries
-        )
+        memory = {"frequent": frequent, "memo_entries": memo_entries}
+        native = with_engine(replace(naive, engine="native"), SearchEngine, **memory)
         assert_same(run(naive, case), run(native, case))
         rows_BT = np.array([case.row, case.shards[0][0]], dtype=np.uint16)
         forced = {"sampler": case.sampler, "layout": LAYOUT, "seed": case.seed}
@@ -95,9 +94,8 @@ def test_walking_is_the_reference(case: Case, one: bool, frequent: int, entries:
         naive = fit(Path(root), shards, engine="naive")
         aligned = case.sampler.matching == "position"
         native = with_orders(replace(naive, engine="native"), Path(root), aligned=aligned)
-        vars(native)["_native"] = NativeGenerator(
-            shards=native.shards, orders=native.orders, frequent=frequent, memo_entries=entries
-        )
+        engine = WalkEngine if len(shards) == 1 else SearchEngine
+        native = with_engine(native, engine, frequent=frequent, memo_entries=entries)
         assert_same(run(naive, case), run(native, case, workers=2))
         rows_BT = np.array([case.row, shards[0][0], shards[-1][-1]], dtype=np.uint16)
         forced = {"sampler": case.sampler, "layout": LAYOUT, "seed": case.seed}
@@ -115,9 +113,7 @@ def test_walking_through_long_runs(tmp_path: Path, matching: str, frequent: int)
     corpus += random.integers(0, 7, (100, T)).tolist()
     naive = fit(tmp_path, [corpus], engine="naive")
     native = with_orders(replace(naive, engine="native"), tmp_path, aligned=False)
-    vars(native)["_native"] = NativeGenerator(
-        shards=native.shards, orders=native.orders, frequent=frequent, memo_entries=40
-    )
+    native = with_engine(native, WalkEngine, frequent=frequent, memo_entries=40)
     for max_context, min_count in ((1, 1), (2, 200), ((6, 4), 30), (T, 3), (T, 1)):
         sampler = CategoricalSampler(
             name="long",

@@ -10,8 +10,9 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from imagegram.generators.ngram.lockstep.engine import TorchGenerator
-from imagegram.generators.ngram.reference import ReferenceLookup, StreamCorpus, trace_rows
+from imagegram.generators.ngram.engine import Files, Job
+from imagegram.generators.ngram.lockstep.engine import LockstepEngine
+from imagegram.generators.ngram.reference import ReferenceEngine
 from imagegram.indexes.build.orders import build_order
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.order import Order
@@ -38,21 +39,27 @@ def compare(case: Case, *, final_separator: bool = True, **fields: object) -> No
         if case.seed % 2:
             build_order(shard, folder, aligned=aligned)
             orders = (Order.open(folder, shard=shard, aligned=aligned),)
-        engine = TorchGenerator(shards=(shard,), orders=orders, device="cpu", **fields)
-        lookup = ReferenceLookup(
-            corpus=StreamCorpus(streams=(shard.tokens,)), sampler=case.sampler, layout=LAYOUT
-        )
+        files = Files(shards=(shard,), orders=orders)
+        engine, reference = LockstepEngine(files=files, **fields), ReferenceEngine(files=files)
         documents = [document for document in case.shards[0] if len(document) == T]
         rows_BT = np.array([case.row, *documents[:2]], dtype=np.uint16)
         for samples, forced_BT in (
             (case.samples, None),
             (np.arange(len(rows_BT), dtype=np.uint64), rows_BT),
         ):
-            given_ = {"samples": samples, "seed": case.seed, "forced_BT": forced_BT}
             done: list[int] = []
-            found = engine.rows(sampler=case.sampler, layout=LAYOUT, advance=done.append, **given_)
-            assert_same(trace_rows(lookup, **given_), found)
+            job = Job(
+                sampler=case.sampler,
+                layout=LAYOUT,
+                samples=samples,
+                seed=case.seed,
+                forced=forced_BT,
+                advance=done.append,
+                device="cpu",
+            )
+            found = engine.rows(job)
             assert sum(done) == len(samples) * T
+            assert_same(reference.rows(job), found)
 
 
 @given(cases(), st.booleans(), st.sampled_from([1, 5, 128]), st.sampled_from([1, 2, 100]))

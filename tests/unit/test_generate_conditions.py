@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from imagegram.errors import CapacityError, ConfigError, IndexFormatError, UnsupportedError
+from imagegram.errors import CapacityError, ConfigError, IndexFormatError
 from imagegram.executors.context import RunContext
 from imagegram.executors.foresight import Foresight
 from imagegram.generators.ngram.model import FittedNgram
@@ -222,15 +222,6 @@ def test_refusals(tmp_path: Path, context: RunContext) -> None:
         generate(model, context_digits=7)
     with pytest.raises(ConfigError, match="tokens have no digits"):
         sampler(context_digits=1).max_context_per_position(TokenLayout.sequence(3))
-    for knobs in ({"anchor": 1}, {"label": "cat"}, {"context_digits": 1}):
-        with pytest.raises(UnsupportedError, match=r"fastgram.*generator\.engine=native"):
-            generate(model_of(context, "fastgram"), **knobs)
-
-
-def test_torch_refuses_conditions(context: RunContext) -> None:
-    pytest.importorskip("torch")
-    with pytest.raises(UnsupportedError, match=r"torch cannot do sampler\.anchor=2.*native"):
-        generate(model_of(context, "torch"), anchor=2)
 
 
 def test_a_coarse_index_beyond_the_memory_is_refused(context: RunContext) -> None:

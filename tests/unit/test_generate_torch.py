@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from imagegram import seeding
 from imagegram.errors import ConfigError, UnsupportedError
+from imagegram.generators.ngram.engine import Files, Job
 from imagegram.generators.ngram.lockstep import order as torch_order
 from imagegram.generators.ngram.lockstep import philox as torch_philox
 from imagegram.generators.ngram.lockstep import shape as torch_shape
-from imagegram.generators.ngram.lockstep.engine import TorchGenerator
+from imagegram.generators.ngram.lockstep.engine import LockstepEngine
 from imagegram.generators.ngram.lockstep.order import MAX_CONTEXT, OrderTensors
 from imagegram.generators.ngram.lockstep.shape import SIDE, Shaper
 from imagegram.generators.ngram.lockstep.votes import Votes
@@ -253,14 +254,13 @@ def test_a_device_that_is_not_there(name: str) -> None:
 
 def test_a_missing_order_is_made(tmp_path: Path) -> None:
     order = order_of(tmp_path, documents(20), aligned=True)
-    wanted = {
-        "sampler": sampler(matching="position", max_context=3),
-        "layout": LAYOUT,
-        "samples": first_samples(9),
-        "seed": 2,
-        "forced_BT": None,
-        "advance": lambda tokens: None,
-    }
-    given_ = TorchGenerator(shards=(order.shard,), orders=(order,), device="cpu")
-    without = TorchGenerator(shards=(order.shard,), device="cpu")
-    assert_same(given_.rows(**wanted), without.rows(**wanted))
+    job = Job(
+        sampler=sampler(matching="position", max_context=3),
+        layout=LAYOUT,
+        samples=first_samples(9),
+        seed=2,
+        device="cpu",
+    )
+    given_ = LockstepEngine(files=Files(shards=(order.shard,), orders=(order,)))
+    without = LockstepEngine(files=Files(shards=(order.shard,)))
+    assert_same(given_.rows(job), without.rows(job))

@@ -1,7 +1,7 @@
-"""Blocks of images on threads, each with scratch memory of its own.
+"""Blocks of rows on threads, each with scratch memory of its own.
 
 Threads and not processes: kernels release Python's lock, and the memory maps are shared as they
-are. A block of images is one job; which thread takes it changes nothing.
+are. A block of rows is one task; which thread takes it changes nothing.
 """
 
 from __future__ import annotations
@@ -9,35 +9,44 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any
+from typing import TypeVar
 
-Write = Callable[[int, int], None]
+from imagegram.generators.ngram.engine import Job
+
+Scratch = TypeVar("Scratch")
 
 
 def write_blocks(
-    write: Write, count: int, block: int, threads: int, advance: Callable[[int], None]
+    job: Job,
+    *,
+    most: int,
+    make_scratch: Callable[[int], Scratch],
+    write: Callable[[Scratch, int, int], None],
 ) -> None:
-    """Write ``count`` images in blocks on threads; ``advance`` hears of the images done."""
-    starts = range(0, count, block)
-    sizes = [min(block, count - start) for start in starts]
-    with ThreadPoolExecutor(threads) as pool:
-        for size, _ in zip(sizes, pool.map(write, starts, sizes), strict=True):
-            advance(size)
+    """Write the rows of a job in blocks of ``most`` at most, on up to ``job.workers`` threads.
 
-
-def lend(
-    scratches: list[tuple[Any, ...]], write: Callable[[tuple[Any, ...], int, int], None]
-) -> Write:
-    """``write`` with scratch memory that no other thread uses meanwhile."""
-    idle: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
-    for scratch in scratches:
-        idle.put(scratch)
+    Args:
+        job: what is written; it hears of finished tokens.
+        most: rows of a block, unless threads would go idle.
+        make_scratch: memory of one thread, for blocks of a given size.
+        write: rows ``start ... start + size - 1``, from scratch memory, start and size.
+    """
+    num_rows, num_tokens = job.shape
+    threads = max(1, min(job.workers, num_rows))
+    block = min(most, -(-num_rows // threads))
+    idle: SimpleQueue[Scratch] = SimpleQueue()
+    for _ in range(threads):
+        idle.put(make_scratch(block))
 
     def lent(start: int, size: int) -> None:
         scratch = idle.get()
         try:
             write(scratch, start, size)
-        finally:  # else the other images would wait for it
+        finally:  # else the other blocks would wait for it
             idle.put(scratch)
 
-    return lent
+    starts = range(0, num_rows, block)
+    sizes = [min(block, num_rows - start) for start in starts]
+    with ThreadPoolExecutor(threads) as pool:
+        for size, _ in zip(sizes, pool.map(lent, starts, sizes), strict=True):
+            job.advance(size * num_tokens)

@@ -9,47 +9,78 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from imagegram.errors import UnsupportedError
-from imagegram.generators.ngram.conditions import refuse_conditions
-from imagegram.generators.ngram.reference import Candidates, Place, StreamCorpus
-from imagegram.indexes import Index
-from imagegram.indexes.labels import ANY, Labels
-from imagegram.layout import TokenLayout
-from imagegram.protocols import Sampler
-from imagegram.records import EOS_TOKEN_ID
+from imagegram.generators.ngram.engine import Job, Request
+from imagegram.generators.ngram.reference import (
+    Candidates,
+    Place,
+    ReferenceEngine,
+    StreamCorpus,
+    trace_rows,
+)
+from imagegram.indexes.base import Index
+from imagegram.indexes.labels import ANY
+from imagegram.indexes.open import make_engine
+from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FastgramEngine(ReferenceEngine):
+    """The definition, with counts by the package fast-gram."""
+
+    @staticmethod
+    def refuses(request: Request) -> str | None:
+        """What needs positions or documents of a context."""
+        sampler = request.sampler
+        if request.conditions:
+            return (
+                f"generator.engine=fastgram cannot do {request.conditions[0]}; use "
+                "generator.engine=native, or leave that knob at its default"
+            )
+        if sampler.matching != "free" or sampler.count_documents:
+            return (
+                f"generator.engine=fastgram cannot do sampler.matching={sampler.matching} with "
+                f"sampler.count_documents={sampler.count_documents}: it knows neither positions "
+                "nor documents of a context; use generator.engine=native, or sampler.matching=free "
+                "sampler.count_documents=false"
+            )
+        return None
+
+    def rows(self, job: Job) -> tuple[Tokens, Trace]:
+        """(B, T) tokens and their trace."""
+        needed = min(job.sampler.min_count, self.corpus.num_documents)
+        return trace_rows(FastgramLookup(index=self.index, corpus=self.corpus, needed=needed), job)
+
+    @cached_property
+    def index(self) -> Index:
+        """The shards, opened by the package."""
+        return make_engine(self.files.shards, engine="fastgram")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FastgramLookup:
-    """Candidates by ``Index.next_token``."""
+    """Candidates by ``Index.next_token``.
+
+    Attributes:
+        index: of the package.
+        corpus: the same streams.
+        needed: candidates that a context needs.
+    """
 
     index: Index
     corpus: StreamCorpus
-    sampler: Sampler
-    layout: TokenLayout
-    labels: Labels | None = None
-
-    def __post_init__(self) -> None:
-        refuse_conditions(self.sampler, "fastgram")
-        if self.sampler.matching != "free" or self.sampler.count_documents:
-            raise UnsupportedError(
-                f"engine fastgram cannot do sampler.matching={self.sampler.matching} with "
-                f"sampler.count_documents={self.sampler.count_documents}: it knows neither "
-                "positions nor documents of a context. Use generator.engine=native, or "
-                "sampler.matching=free sampler.count_documents=false"
-            )
+    needed: int
 
     def candidates(self, history: Sequence[int], limit: int, label: int = ANY) -> Candidates:
         """Candidates of the longest suffix that enough tokens of images follow."""
-        needed = min(self.sampler.min_count, self.corpus.num_documents)
         while True:
-            found = self.index.next_token(history, max_context=limit, min_count=needed)
+            found = self.index.next_token(history, max_context=limit, min_count=self.needed)
             inside = found.tokens != EOS_TOKEN_ID
             tokens, counts = found.tokens[inside], found.counts[inside].astype(np.int64)
-            if found.suffix_len == 0 or int(counts.sum()) >= needed:
+            if found.suffix_len == 0 or int(counts.sum()) >= self.needed:
                 break
             limit = found.suffix_len - 1
         suffix = list(history[len(history) - found.suffix_len :])

@@ -7,26 +7,20 @@ instead of the compiled kernels; tokens and trace are the same.
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
-from imagegram.generators.ngram.conditions import divisor_of, is_conditioned
-from imagegram.generators.ngram.reference import (
-    Lookup,
-    ReferenceLookup,
-    StreamCorpus,
-    require_aligned,
-    trace_rows,
-)
+from imagegram.generators.ngram.engine import Engine, Files, Job, Needs, Request, RowLabels
+from imagegram.generators.ngram.engines import choose, make_files, needs_of
 from imagegram.generators.ngram.trace import check_rows
+from imagegram.indexes.build.label_stage import ReadLabels, read_labels
 from imagegram.indexes.build.sort import SHARD_TOKENS, check_shard_tokens
 from imagegram.indexes.labels import Labels
 from imagegram.indexes.open import ENGINES
@@ -39,15 +33,8 @@ from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context, Progress, Stage
 
 if TYPE_CHECKING:
-    from imagegram.generators.ngram.lockstep.engine import TorchGenerator
-    from imagegram.generators.ngram.native import NativeGenerator
-    from imagegram.generators.ngram.search.run import ConditionedGenerator
     from imagegram.indexes import Index
     from imagegram.indexes.format import IndexShard
-    from imagegram.indexes.order import Order
-
-#: Engines that read the side files of an index.
-ENGINES_WITH_ORDERS: Final = ("native", "torch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +93,8 @@ class FittedNgram:
         shards: of the index, in the order of their document ids.
         engine: see :class:`NgramGenerator`.
         device: see there.
-        orders: side files of the shards, which spare the searches; see :meth:`prepared`.
-        coarse: shards of coarse ids beside those with documents; their side files are then
-            ``orders``.
-        divisor: of whole ids, to those of ``coarse``; 1: there are none.
-        labels: of the documents, under ``label_key``.
+        files: the shards with side files for a sampler, see :meth:`prepared`; None: without.
+        labels: of the documents, under ``label_key``; None: they are read when a sampler asks.
         label_key: where they were read.
     """
 
@@ -118,9 +102,7 @@ class FittedNgram:
     shards: tuple[IndexShard, ...]
     engine: str = "native"
     device: str | None = None
-    orders: tuple[Order, ...] = ()
-    coarse: tuple[IndexShard, ...] = ()
-    divisor: int = 1
+    files: Files | None = None
     labels: Labels | None = None
     label_key: str = ""
 
@@ -143,63 +125,22 @@ class FittedNgram:
         engine = "native" if self.engine == "torch" else self.engine
         return make_engine(self.shards, engine=engine)
 
-    @cached_property
-    def _native(self) -> NativeGenerator:
-        from imagegram.generators.ngram.native import NativeGenerator
-
-        return NativeGenerator(shards=self._filled, orders=self.orders)
-
-    @property
-    def _filled(self) -> tuple[IndexShard, ...]:
-        """Shards without documents change no document id and lead nowhere."""
-        return tuple(shard for shard in self.shards if shard.num_documents)
-
-    def prepared(
-        self, sampler: Sampler, context: Context, layout: TokenLayout | None = None
-    ) -> FittedNgram:
+    def prepared(self, sampler: Sampler, context: Context, layout: TokenLayout) -> FittedNgram:
         """The same model with what makes this sampler fast, made when missing.
 
-        That is side files, labels and, with the layout of the tokens, shards of coarse ids. A
-        sampler or an engine that has no use for any gets the model as it is.
+        That is side files of the index shards, as the engine needs them, and labels.
+
+        Raises:
+            ConfigError: when the sampler does not fit the layout.
+            UnsupportedError: when no engine can do what the sampler asks of this index.
         """
-        from imagegram.generators.ngram.native import wanted_order
-        from imagegram.indexes.build.coarse_stage import BuildCoarse
-        from imagegram.indexes.build.label_stage import ReadLabels
-
-        model = self
-        if sampler.label is not None:
-            stages = [ReadLabels(shard=shard, key=sampler.label_key) for shard in self._filled]
-            labels = Labels.join(context.make_all(stages, description="labels"))
-            model = replace(model, labels=labels, label_key=sampler.label_key)
-        divisor = 1 if layout is None else divisor_of(sampler, layout)
-        if divisor > 1 and self.engine == "native":
-            parts = [BuildCoarse(shard=shard, divisor=divisor) for shard in self._filled]
-            shards = tuple(context.make_all(parts, description="coarse index"))
-            model = replace(model, coarse=shards, divisor=divisor)
-            if sampler.matching == "position":
-                return model._ordered(shards, aligned=True, context=context)
-        wanted = wanted_order(sampler, len(self._filled))
-        if wanted is None or self.engine not in ENGINES_WITH_ORDERS:
+        needs = needs_of(self.engine, self._request(sampler, layout))
+        model = replace(self, files=make_files(needs, self._filled, context))
+        if sampler.label is None:
             return model
-        return model._ordered(self._filled, aligned=wanted == "aligned", context=context)
-
-    def _ordered(
-        self, shards: Sequence[IndexShard], *, aligned: bool, context: Context
-    ) -> FittedNgram:
-        """The same model with side files of these shards."""
-        from imagegram.indexes.build.order_stage import BuildOrder
-
-        if aligned and any(shard.document_length is None for shard in shards):
-            return self  # generate refuses it, with a message
-        kind = "aligned" if aligned else "suffix"
-        stages = [BuildOrder(shard=shard, aligned=aligned) for shard in shards]
-        return replace(self, orders=tuple(context.make_all(stages, description=f"{kind} orders")))
-
-    @cached_property
-    def _torch(self) -> TorchGenerator:
-        from imagegram.generators.ngram.lockstep.engine import TorchGenerator
-
-        return TorchGenerator(shards=self.shards, orders=self.orders, device=self.device)
+        stages = [ReadLabels(shard=shard, key=sampler.label_key) for shard in self._filled]
+        labels = Labels.join(context.make_all(stages, description="labels"))
+        return replace(model, labels=labels, label_key=sampler.label_key)
 
     def generate(
         self,
@@ -281,96 +222,69 @@ class FittedNgram:
         workers: int,
     ) -> tuple[Tokens, Trace]:
         check_counts(len(samples), seed)
-        lengths = [shard.document_length for shard in self.shards if shard.num_documents]
-        require_aligned(lengths, sampler, layout)
         self._require_tokens()
-        task = 0
-        if progress is not None:
-            verb = "generate" if forced_BT is None else "replay"
-            task = progress.start(verb, len(samples) * layout.num_tokens, "tokens")
-
-        def advance(steps: int) -> None:
-            if progress is not None:
-                progress.advance(task, steps)
-
-        rows = self._engine(sampler, layout, workers)(
-            samples=samples.astype(np.uint64), seed=seed, forced_BT=forced_BT, advance=advance
-        )
-        if progress is not None:
-            progress.finish(task)
-        return rows
-
-    def _engine(
-        self, sampler: Sampler, layout: TokenLayout, workers: int
-    ) -> Callable[..., tuple[Tokens, Trace]]:
-        if self.engine == "native" and is_conditioned(sampler):
-            return partial(
-                self._conditioned(sampler, layout).rows,
-                sampler=sampler,
-                layout=layout,
-                workers=workers,
+        request = self._request(sampler, layout, made=self._files.made)
+        engine = self._open(choose(self.engine, request))
+        labels = self._row_labels(sampler, samples)
+        verb = "generate" if forced_BT is None else "replay"
+        with _advancing(progress, verb, len(samples) * layout.num_tokens) as advance:
+            return engine.rows(
+                Job(
+                    sampler=sampler,
+                    layout=layout,
+                    samples=samples.astype(np.uint64),
+                    seed=seed,
+                    forced=forced_BT,
+                    labels=labels,
+                    advance=advance,
+                    workers=workers,
+                    device=self.device,
+                )
             )
-        if self.engine == "native":
-            return partial(self._native.rows, sampler=sampler, layout=layout, workers=workers)
-        if self.engine == "torch":
-            return partial(self._torch.rows, sampler=sampler, layout=layout, workers=workers)
-        return partial(trace_rows, self._lookup(sampler, layout))
 
-    def _conditioned(self, sampler: Sampler, layout: TokenLayout) -> ConditionedGenerator:
-        """The generator of a sampler with conditions; what was not prepared is made here."""
-        from imagegram.generators.ngram.search.run import ConditionedGenerator
-        from imagegram.indexes.build.coarse_stage import write_coarse
-
-        divisor, shards = divisor_of(sampler, layout), self._filled
-        key = (divisor, sampler.label_key if sampler.label is not None else None)
-        if key not in self._conditioned_made:
-            contexts = shards
-            if divisor > 1 and divisor == self.divisor:
-                contexts = self.coarse
-            elif divisor > 1:
-                with tempfile.TemporaryDirectory(prefix="imagegram-coarse-") as root:
-                    folders = [Path(root) / f"{s}" for s in range(len(shards))]
-                    for folder in folders:
-                        folder.mkdir()
-                    contexts = tuple(
-                        write_coarse(shard, divisor, folder)
-                        for shard, folder in zip(shards, folders, strict=True)
-                    )
-                    for shard in contexts:  # a map outlives its file
-                        _ = shard.tokens, shard.table, shard.offsets
-            mine = [order.shard.path for order in self.orders] == [s.path for s in contexts]
-            self._conditioned_made[key] = ConditionedGenerator(
-                shards=shards,
-                contexts=contexts,
-                divisor=divisor,
-                orders=self.orders if mine and self.orders[0].aligned else (),
-                labels=self._labels(sampler),
-            )
-        return self._conditioned_made[key]
+    @property
+    def _filled(self) -> tuple[IndexShard, ...]:
+        """Shards without documents change no document id and lead nowhere."""
+        return tuple(shard for shard in self.shards if shard.num_documents)
 
     @cached_property
-    def _conditioned_made(self) -> dict[tuple[int, str | None], ConditionedGenerator]:
+    def _files(self) -> Files:
+        return self.files or Files(shards=self._filled)
+
+    def _request(self, sampler: Sampler, layout: TokenLayout, made: Needs | None = None) -> Request:
+        return Request(
+            sampler=sampler,
+            layout=layout,
+            lengths=tuple(shard.document_length for shard in self._filled),
+            labelled=sampler.label is not None,
+            made=made,
+        )
+
+    def _open(self, engine: type[Engine]) -> Engine:
+        """The engine over these files; what it opened stays open."""
+        if engine not in self._opened:
+            self._opened[engine] = engine(files=self._files)
+        return self._opened[engine]
+
+    @cached_property
+    def _opened(self) -> dict[type[Engine], Engine]:
         return {}
 
-    def _labels(self, sampler: Sampler) -> Labels | None:
-        """Labels of the documents; read anew when others were prepared."""
-        from imagegram.indexes.build.label_stage import read_labels
+    def _row_labels(self, sampler: Sampler, samples: NDArray[np.uint64]) -> RowLabels | None:
+        """The label of every document and every sample; None: the sampler asks for none.
 
+        Raises:
+            ConfigError: when there is no such label, or none at all.
+        """
         if sampler.label is None:
             return None
-        if self.labels is not None and self.label_key == sampler.label_key:
-            return self.labels
-        return Labels.join([read_labels(shard, sampler.label_key) for shard in self._filled])
-
-    def _lookup(self, sampler: Sampler, layout: TokenLayout) -> Lookup:
-        corpus = StreamCorpus(streams=tuple(shard.tokens for shard in self.shards))
-        if self.engine == "naive":
-            return ReferenceLookup(
-                corpus=corpus, sampler=sampler, layout=layout, labels=self._labels(sampler)
-            )
-        from imagegram.generators.ngram.fastgram import FastgramLookup
-
-        return FastgramLookup(index=self.index, corpus=corpus, sampler=sampler, layout=layout)
+        labels = self.labels
+        if labels is None or self.label_key != sampler.label_key:
+            labels = Labels.join([read_labels(shard, sampler.label_key) for shard in self._filled])
+        by_row = labels.of_samples(sampler.label, samples, key=sampler.label_key)
+        return RowLabels(
+            by_document=labels.by_document, by_row=by_row, num_tokens=sampler.label_tokens
+        )
 
     def _require_tokens(self) -> None:
         documents = sum(shard.num_documents for shard in self.shards)
@@ -380,3 +294,14 @@ class FittedNgram:
                 f"the index of {documents} documents holds no token, so nothing can be generated; "
                 "tokenize images first"
             )
+
+
+@contextmanager
+def _advancing(progress: Progress | None, verb: str, total: int) -> Iterator[Callable[[int], None]]:
+    """What hears of finished tokens while a task of so many is shown."""
+    if progress is None:
+        yield lambda steps: None
+        return
+    task = progress.start(verb, total, "tokens")
+    yield lambda steps: progress.advance(task, steps)
+    progress.finish(task)

@@ -19,10 +19,9 @@ the table of what is compared: whole tokens, or their digits.
 >>> corpus = StreamCorpus(streams=(np.array([65535, 7, 8, 9, 65535], dtype=np.uint16),))
 >>> from imagegram.samplers.categorical import CategoricalSampler
 >>> from imagegram.layout import TokenLayout
->>> tokens, trace = trace_rows(
-...     ReferenceLookup(corpus=corpus, sampler=CategoricalSampler(name="s"),
-...                     layout=TokenLayout.sequence(3)),
-...     samples=np.arange(1, dtype=np.uint64), seed=0)
+>>> job = Job(sampler=CategoricalSampler(name="s"), layout=TokenLayout.sequence(3),
+...           samples=np.arange(1, dtype=np.uint64), seed=0)
+>>> tokens, trace = trace_rows(ReferenceLookup(corpus=corpus, job=job), job)
 >>> tokens.tolist(), trace.suffix_len.tolist(), trace.source_position.tolist()
 ([[7, 8, 9]], [[1, 2, 3]], [[0, 1, 2]])
 """
@@ -37,11 +36,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.errors import UnsupportedError
-from imagegram.generators.ngram.conditions import row_labels
-from imagegram.generators.ngram.trace import empty_trace
-from imagegram.indexes.labels import ANY, Labels
-from imagegram.layout import TokenLayout
+from imagegram.generators.ngram.engine import Engine, Job, Needs, Request
+from imagegram.indexes.labels import ANY
 from imagegram.protocols import Sampler
 from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
 from imagegram.samplers.categorical import distribution, draw, entropy_bits, matching_classes
@@ -129,18 +125,6 @@ class Lookup(Protocol):
     def corpus(self) -> StreamCorpus:
         """The streams that places refer to."""
 
-    @property
-    def sampler(self) -> Sampler:
-        """The knobs."""
-
-    @property
-    def layout(self) -> TokenLayout:
-        """Of the documents."""
-
-    @property
-    def labels(self) -> Labels | None:
-        """Of the documents, where the sampler has a label."""
-
     def candidates(self, history: Sequence[int], limit: int, label: int) -> Candidates:
         """Candidates for the token after ``history``, from its last ``limit`` tokens.
 
@@ -153,9 +137,7 @@ class ReferenceLookup:
     """Candidates by scanning the streams."""
 
     corpus: StreamCorpus
-    sampler: Sampler
-    layout: TokenLayout
-    labels: Labels | None = None
+    job: Job
 
     @cached_property
     def contexts(self) -> tuple[Tokens, ...]:
@@ -171,8 +153,8 @@ class ReferenceLookup:
         """Lengthen first the anchor, then the suffix, while enough candidates are left."""
         compared = self._compared(np.array(history, dtype=np.uint16)).tolist()
         position = len(history) - 1
-        needed = min(self.sampler.min_count, self._num_documents(label))
-        for anchor in range(min(self.sampler.anchor, position), -1, -1):
+        needed = min(self.job.sampler.min_count, self._num_documents(label))
+        for anchor in range(min(self.job.sampler.anchor, position), -1, -1):
             places = self._places(position, compared[1 : anchor + 1], label)
             if self._support(places) >= needed:
                 break
@@ -203,26 +185,27 @@ class ReferenceLookup:
         return Candidates(length, tokens_K, counts_K, choose, contains)
 
     def _compared(self, tokens: Tokens) -> Tokens:
-        digits = self.sampler.context_digits
-        return tokens if digits is None else self.layout.coarse(tokens, digits)
+        digits = self.job.sampler.context_digits
+        return tokens if digits is None else self.job.layout.coarse(tokens, digits)
 
     def _num_documents(self, label: int) -> int:
-        if label == ANY or self.labels is None:
+        if label == ANY or self.job.labels is None:
             return self.corpus.num_documents
-        return int((self.labels.by_document == label).sum())
+        return int((self.job.labels.by_document == label).sum())
 
     def _places(self, position: int, anchor: list[int], label: int) -> list[NDArray[np.int64]]:
         """Per shard, every token that may stand at ``position``, in documents that may decide."""
-        classes = matching_classes(self.sampler.matching, self.layout)
+        sampler, labels = self.job.sampler, self.job.labels
+        classes = matching_classes(sampler.matching, self.job.layout)
         places = []
         for shard, stream in enumerate(self.corpus.streams):
             at = np.flatnonzero(stream != EOS_TOKEN_ID)
             documents, positions = self.corpus.locate(shard, at)
             keep = np.ones(len(at), dtype=np.bool_)
-            if self.sampler.matching != "free":
+            if sampler.matching != "free":
                 keep &= classes[positions] == classes[position]
-            if label != ANY and self.labels is not None:
-                keep &= self.labels.by_document[documents] == label
+            if label != ANY and labels is not None:
+                keep &= labels.by_document[documents] == label
             first = at - positions
             for i, token in enumerate(anchor):
                 # Where a document is shorter, there is a separator or nothing.
@@ -232,7 +215,7 @@ class ReferenceLookup:
         return places
 
     def _support(self, places: list[NDArray[np.int64]]) -> int:
-        if not self.sampler.count_documents:
+        if not self.job.sampler.count_documents:
             return sum(len(at) for at in places)
         return sum(
             len(np.unique(self.corpus.locate(shard, at)[0])) for shard, at in enumerate(places)
@@ -244,57 +227,20 @@ def _tokens_at(stream: Tokens, index: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(index >= 0, np.asarray(stream)[np.maximum(index, 0)].astype(np.int64), -1)
 
 
-def require_aligned(lengths: Sequence[int | None], sampler: Sampler, layout: TokenLayout) -> None:
-    """Matching by position needs documents that all have the layout's length.
-
-    Args:
-        lengths: tokens of every document, a shard; None where they differ.
-        sampler: the knobs.
-        layout: of the tokenizer.
-
-    Raises:
-        UnsupportedError: saying which length was found.
-    """
-    if sampler.matching == "free":
-        return
-    for shard, length in enumerate(lengths):
-        if length != layout.num_tokens:
-            found = "documents of different lengths" if length is None else f"{length} tokens each"
-            raise UnsupportedError(
-                f"sampler.matching={sampler.matching} compares places inside images of "
-                f"{layout.num_tokens} tokens, but shard {shard} holds {found}; use "
-                "sampler.matching=free, or a tokenizer whose layout fits the index"
-            )
-
-
-def trace_rows(
-    lookup: Lookup,
-    *,
-    samples: NDArray[np.uint64],
-    seed: int,
-    forced_BT: Tokens | None = None,
-    advance: Callable[[int], None] = lambda steps: None,
-) -> tuple[Tokens, Trace]:
-    """Generate rows, or trace given ones, token by token.
-
-    Returns (B, T) tokens and their trace for (B,) sample ids; ``forced_BT`` are tokens to trace
-    instead of drawing them; ``advance`` hears the number of tokens of every finished row.
-    """
-    num_tokens = lookup.layout.num_tokens
-    limits_T = lookup.sampler.max_context_per_position(lookup.layout)
-    labels_B = row_labels(lookup.sampler, lookup.labels, samples)
-    tokens_BT = np.zeros((len(samples), num_tokens), dtype=np.uint16)
-    trace = empty_trace(len(samples), num_tokens)
-    for b, sample in enumerate(samples.tolist()):
+def trace_rows(lookup: Lookup, job: Job) -> tuple[Tokens, Trace]:
+    """Write rows, or trace given ones, token by token: (B, T) tokens and their trace."""
+    num_rows, num_tokens = job.shape
+    limits_T = job.sampler.max_context_per_position(job.layout)
+    tokens_BT, trace = job.start()
+    for b in range(num_rows):
         history = [EOS_TOKEN_ID]
         source: Place | None = None
         for t in range(num_tokens):
-            label = int(labels_B[b]) if t < lookup.sampler.label_tokens else ANY
-            found = lookup.candidates(history, min(int(limits_T[t]), t + 1), label)
-            first, second = uniforms(seed=seed, sample=sample, position=t)
-            p_K = _distribution(lookup.sampler, found.counts)
+            found = lookup.candidates(history, min(int(limits_T[t]), t + 1), _label(job, b, t))
+            first, second = uniforms(seed=job.seed, sample=int(job.samples[b]), position=t)
+            p_K = _distribution(job.sampler, found.counts)
             chosen = draw(p_K, first)
-            token = int(found.tokens[chosen] if forced_BT is None else forced_BT[b, t])
+            token = int(found.tokens[chosen] if job.forced is None else tokens_BT[b, t])
             where = np.flatnonzero(found.tokens == token)
             previous, source = source, None
             if len(where):
@@ -313,8 +259,15 @@ def trace_rows(
             trace.entropy[b, t] = entropy_bits(p_K)
             tokens_BT[b, t] = token
             history.append(token)
-        advance(num_tokens)
+        job.advance(num_tokens)
     return tokens_BT, trace
+
+
+def _label(job: Job, b: int, t: int) -> int:
+    """The label that documents must have to decide token ``t`` of row ``b``; -1: any."""
+    if job.labels is None or t >= job.labels.num_tokens:
+        return ANY
+    return int(job.labels.by_row[b])
 
 
 def _distribution(sampler: Sampler, counts_K: NDArray[Any]) -> NDArray[np.float64]:
@@ -333,3 +286,27 @@ def _continue(
     if after.at >= len(stream) or stream[after.at] != token or not found.contains(after):
         return None
     return after
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReferenceEngine(Engine):
+    """The definition itself."""
+
+    @staticmethod
+    def refuses(request: Request) -> str | None:
+        """Nothing."""
+        return None
+
+    @staticmethod
+    def needs(request: Request) -> Needs:
+        """Nothing: streams are scanned."""
+        return Needs()
+
+    def rows(self, job: Job) -> tuple[Tokens, Trace]:
+        """(B, T) tokens and their trace."""
+        return trace_rows(ReferenceLookup(corpus=self.corpus, job=job), job)
+
+    @cached_property
+    def corpus(self) -> StreamCorpus:
+        """The streams of the shards."""
+        return StreamCorpus(streams=tuple(shard.tokens for shard in self.files.shards))

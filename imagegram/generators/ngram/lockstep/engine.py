@@ -5,7 +5,7 @@ trace are those of ``ngram/reference.py``, bit for bit, on every device. What it
 refuses, naming ``generator.engine=native``: several index shards, ``matching=channel`` and
 ``level``, and ``count_documents`` without ``matching=position``.
 
-Read ``torch_walk.py`` next: one token of all images.
+Read ``lockstep/walk.py`` next: one token of all images.
 """
 
 from __future__ import annotations
@@ -16,26 +16,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from imagegram.errors import UnsupportedError
-from imagegram.generators.ngram.conditions import refuse_conditions
-from imagegram.generators.ngram.lockstep.order import OrderTensors, require_context
+from imagegram.generators.ngram.engine import Engine, Job, Needs, Request
+from imagegram.generators.ngram.lockstep.order import MAX_CONTEXT, OrderTensors
 from imagegram.generators.ngram.lockstep.philox import uniforms
 from imagegram.generators.ngram.lockstep.shape import Shaper
 from imagegram.generators.ngram.lockstep.votes import FREQUENT, Votes
 from imagegram.generators.ngram.lockstep.walk import Columns, Rules, Walk
-from imagegram.generators.ngram.trace import empty_trace
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.order import Order
 from imagegram.indexes.torch_device import choose_device
-from imagegram.layout import TokenLayout
-from imagegram.protocols import Sampler
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES, Tokens, Trace
 
 #: Images that are written at a time: two bytes a token and some kilobytes each, on the device.
@@ -47,118 +42,96 @@ _BLOCK: Final = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TorchGenerator:
+class LockstepEngine(Engine):
     """An index on a device that writes images.
 
     Attributes:
-        shards: of the index; one of them has documents.
-        orders: opened side files of that shard; a missing order is made in a temporary folder.
-        device: ``cpu``, ``cuda``, ``cuda:1`` ...; None: CUDA when there is one.
+        files: one shard; an order that is missing is made in a temporary folder.
         batch: images that are written at a time.
         frequent: occurrences from which on what a context leads to is remembered.
     """
 
-    shards: tuple[IndexShard, ...]
-    orders: tuple[Order, ...] = ()
-    device: str | None = None
     batch: int = BATCH
     frequent: int = FREQUENT
 
-    def rows(
-        self,
-        *,
-        sampler: Sampler,
-        layout: TokenLayout,
-        samples: NDArray[np.uint64],
-        seed: int,
-        forced_BT: Tokens | None,
-        advance: Callable[[int], None],
-        workers: int = 1,
-    ) -> tuple[Tokens, Trace]:
-        """Like :func:`imagegram.generators.ngram.reference.trace_rows`.
-
-        Args:
-            sampler: the knobs.
-            layout: of the documents.
-            samples: (B,) sample ids.
-            seed: 0 ... 2**64 - 1.
-            forced_BT: tokens to trace instead of drawing them.
-            advance: hears of finished tokens.
-            workers: threads that make a missing order, and those of device ``cpu``.
-
-        Raises:
-            ConfigError: when there is no such device.
-            UnsupportedError: for what this engine cannot do, and an index that does not fit.
-        """
-        self._require(sampler)
-        with _threads(workers):
-            return self._rows(sampler, layout, samples, seed, forced_BT, advance, workers)
-
-    def _rows(
-        self,
-        sampler: Sampler,
-        layout: TokenLayout,
-        samples: NDArray[np.uint64],
-        seed: int,
-        forced_BT: Tokens | None,
-        advance: Callable[[int], None],
-        workers: int,
-    ) -> tuple[Tokens, Trace]:
-        rules = self._rules(sampler, layout, workers)
-        votes = Votes(
-            order=rules.order,
-            shaper=Shaper(sampler=sampler, device=rules.order.tokens.device),
-            ascending=_byte_valued(rules.order.tokens),
-            frequent=self.frequent,
-        )
-        shape = (len(samples), layout.num_tokens)
-        tokens_BT = np.zeros(shape, dtype=np.uint16) if forced_BT is None else forced_BT.copy()
-        rows = _Rows(tokens=tokens_BT, trace=empty_trace(*shape))
-        for start in range(0, len(samples), self.batch):
-            part = slice(start, min(start + self.batch, len(samples)))
-            walk = self._start(rules, votes, tokens_BT[part], forced=forced_BT is not None)
-            ids = torch.from_numpy(samples[part].view(np.int64)).to(walk.history.device)
-            for t in range(0, layout.num_tokens, _POSITIONS):
-                positions = torch.arange(
-                    t, min(t + _POSITIONS, layout.num_tokens), device=ids.device
-                )
-                first_PB, second_PB = uniforms(seed=seed, samples_B=ids, positions_P=positions)
-                columns = [
-                    walk.step(t + p, first_PB[p], second_PB[p]) for p in range(len(positions))
-                ]
-                rows.write(part, slice(t, t + len(positions)), walk.history, columns, self._locate)
-                advance(len(positions) * len(ids))
-        return rows.tokens, rows.trace
-
-    @property
-    def _shard(self) -> IndexShard:
-        """The one with documents."""
-        return next(shard for shard in self.shards if shard.num_documents)
-
-    def _require(self, sampler: Sampler) -> None:
-        """Refuse what this engine cannot do."""
-        refuse_conditions(sampler, "torch")
-        filled = sum(shard.num_documents > 0 for shard in self.shards)
-        why = ""
+    @staticmethod
+    def refuses(request: Request) -> str | None:
+        """What is asked of documents, several shards, matching of classes, long contexts."""
+        sampler, filled = request.sampler, len(request.lengths)
+        if request.conditions:
+            return (
+                f"generator.engine=torch cannot do {request.conditions[0]}; use "
+                "generator.engine=native, or leave that knob at its default"
+            )
+        if request.longest > MAX_CONTEXT:
+            return (
+                f"generator.engine=torch knows contexts of up to {MAX_CONTEXT} tokens, and "
+                f"sampler.max_context allows {request.longest}; set "
+                f"sampler.max_context={MAX_CONTEXT}, or use generator.engine=native"
+            )
+        why = None
         if filled > 1:
             why = f"walks over one index shard, and this index has {filled}"
         elif sampler.matching in ("channel", "level"):
             why = f"cannot do sampler.matching={sampler.matching}, only free and position"
         elif sampler.count_documents and sampler.matching == "free":
             why = "counts documents (sampler.count_documents=true) only with matching=position"
-        if why:
-            raise UnsupportedError(
-                f"generator.engine=torch {why}; use generator.engine=native, which gives the same "
-                "tokens"
-            )
+        if why is None:
+            return None
+        return (
+            f"generator.engine=torch {why}; use generator.engine=native, which gives the same "
+            "tokens"
+        )
 
-    def _rules(self, sampler: Sampler, layout: TokenLayout, workers: int) -> Rules:
-        limits = sampler.max_context_per_position(layout).tolist()
-        require_context(max(min(limit, t + 1) for t, limit in enumerate(limits)))
-        shard, aligned = self._shard, sampler.matching == "position"
+    @staticmethod
+    def needs(request: Request) -> Needs:
+        """An order: of suffixes, or by position first."""
+        return Needs(order="aligned" if request.sampler.matching == "position" else "suffix")
+
+    def rows(self, job: Job) -> tuple[Tokens, Trace]:
+        """(B, T) tokens and their trace; on device ``cpu``, threads of torch.
+
+        Raises:
+            ConfigError: when there is no such device.
+            UnsupportedError: when the index does not fit on the device.
+        """
+        with _threads(job.workers):
+            return self._rows(job)
+
+    def _rows(self, job: Job) -> tuple[Tokens, Trace]:
+        rules = self._rules(job)
+        votes = Votes(
+            order=rules.order,
+            shaper=Shaper(sampler=job.sampler, device=rules.order.tokens.device),
+            ascending=_byte_valued(rules.order.tokens),
+            frequent=self.frequent,
+        )
+        rows = _Rows(*job.start())
+        num_rows, num_tokens = job.shape
+        for start in range(0, num_rows, self.batch):
+            part = slice(start, min(start + self.batch, num_rows))
+            walk = _start(rules, votes, rows.tokens[part], forced=job.forced is not None)
+            ids = torch.from_numpy(job.samples[part].view(np.int64)).to(walk.history.device)
+            for t in range(0, num_tokens, _POSITIONS):
+                positions = torch.arange(t, min(t + _POSITIONS, num_tokens), device=ids.device)
+                first_PB, second_PB = uniforms(seed=job.seed, samples_B=ids, positions_P=positions)
+                columns = [
+                    walk.step(t + p, first_PB[p], second_PB[p]) for p in range(len(positions))
+                ]
+                rows.write(part, slice(t, t + len(positions)), walk.history, columns, self._locate)
+                job.advance(len(positions) * len(ids))
+        return rows.tokens, rows.trace
+
+    @property
+    def _shard(self) -> IndexShard:
+        return self.files.shards[0]
+
+    def _rules(self, job: Job) -> Rules:
+        limits = job.sampler.max_context_per_position(job.layout).tolist()
+        shard, aligned = self._shard, job.sampler.matching == "position"
         documents, n = shard.num_documents, shard.num_tokens
         separators = documents + shard.has_final_separator
-        order, needed = self._tensors(aligned, workers), min(sampler.min_count, documents)
+        order, needed = self._tensors(job, aligned), min(job.sampler.min_count, documents)
         return Rules(
             order=order,
             bucket=documents if aligned else 0,
@@ -168,29 +141,21 @@ class TorchGenerator:
             limits=limits,
         )
 
-    def _tensors(self, aligned: bool, workers: int) -> OrderTensors:
+    def _tensors(self, job: Job, aligned: bool) -> OrderTensors:
         """An order on the device; copied once."""
-        if aligned not in self._loaded:
-            device = choose_device(self.device)
-            given = next((order for order in self.orders if order.aligned == aligned), None)
-            if given is None:
-                self._loaded[aligned] = _make(self._shard, aligned, device, workers)
-            else:
-                self._loaded[aligned] = OrderTensors.load(given, device)
-        return self._loaded[aligned]
+        device = choose_device(job.device)
+        if (aligned, device) not in self._loaded:
+            made = [order for order in self.files.orders if order.aligned == aligned]
+            self._loaded[aligned, device] = (
+                OrderTensors.load(made[0], device)
+                if made
+                else _make(self._shard, aligned, device, job.workers)
+            )
+        return self._loaded[aligned, device]
 
     @cached_property
-    def _loaded(self) -> dict[bool, OrderTensors]:
+    def _loaded(self) -> dict[tuple[bool, torch.device], OrderTensors]:
         return {}
-
-    def _start(self, rules: Rules, votes: Votes, tokens_BT: Tokens, *, forced: bool) -> Walk:
-        """Images without a token yet; given tokens lie in the history already."""
-        count, num_tokens = tokens_BT.shape
-        device = rules.order.tokens.device
-        history = torch.zeros(num_tokens + 1, count, dtype=torch.int16, device=device)
-        if forced:
-            history[1:] = torch.from_numpy(tokens_BT.view(np.int16)).to(device).T
-        return Walk(rules=rules, votes=votes, history=history, forced=forced)
 
     def _locate(self, place: Tensor) -> tuple[Tensor, Tensor]:
         """Documents of places, and the positions inside them; -1 for place -1."""
@@ -207,8 +172,17 @@ class TorchGenerator:
         return document.masked_fill(none, -1), position.masked_fill(none, -1)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Rows:
+def _start(rules: Rules, votes: Votes, tokens_BT: Tokens, *, forced: bool) -> Walk:
+    """Images without a token yet; given tokens lie in the history already."""
+    count, num_tokens = tokens_BT.shape
+    device = rules.order.tokens.device
+    history = torch.zeros(num_tokens + 1, count, dtype=torch.int16, device=device)
+    if forced:
+        history[1:] = torch.from_numpy(tokens_BT.view(np.int16)).to(device).T
+    return Walk(rules=rules, votes=votes, history=history, forced=forced)
+
+
+class _Rows(NamedTuple):
     """(B, T) tokens and trace on the host."""
 
     tokens: Tokens

@@ -14,7 +14,6 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from imagegram.errors import UnsupportedError
 from imagegram.indexes.order import MINIMA_FANOUT, Order, minima_sizes
 from imagegram.indexes.torch import SuffixTable
 from imagegram.indexes.torch_device import (
@@ -195,17 +194,3 @@ def _sliding(least: Callable[[Tensor, Tensor], Tensor], values: Tensor, width: i
         values = least(values[:-step], values[step:])
         done += step
     return values
-
-
-def require_context(longest: int) -> None:
-    """Refuse contexts that 16-bit shared lengths cannot tell.
-
-    Raises:
-        UnsupportedError: saying the longest one allowed.
-    """
-    if longest > MAX_CONTEXT:
-        raise UnsupportedError(
-            f"generator.engine=torch knows contexts of up to {MAX_CONTEXT} tokens, and "
-            f"sampler.max_context allows {longest}; set sampler.max_context={MAX_CONTEXT}, or use "
-            "generator.engine=native"
-        )

@@ -1,8 +1,8 @@
-"""Compiled generation by searches: any number of shards, any sampler, no side files needed.
+"""Contexts that all documents may continue: their intervals, found by searches.
 
 Each token extends the interval of the context before it where that is possible, and searches
 again where the window slides or too few places are left. Frequent contexts are answered from the
-worker's memo. Defined by ``generators/ngram/reference.py``.
+thread's memo. Parts of a step of ``search/kernel.py``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,10 @@ from imagegram.generators.ngram.kernels import (
     Knobs,
     Rows,
     Work,
-    choose,
-    distribution,
-    entropy_bits,
-    note,
     sort_tally,
     tally,
-    which,
 )
-from imagegram.generators.ngram.philox import uniforms
-from imagegram.generators.ngram.search.memo import Memo, recall, remember
+from imagegram.generators.ngram.search.memo import Memo, recall
 from imagegram.indexes.kernels.search import (
     Int,
     ShardViews,
@@ -61,8 +55,8 @@ def locate(documents: Documents, views: ShardViews, s: Int, index: Int) -> tuple
 
 
 @njit(inline="always")
-def _admits(documents: Documents, knobs: Knobs, group: Int, s: Int, index: Int) -> bool:
-    """Whether the token at a place of the corpus has the class of the new token."""
+def has_class(documents: Documents, knobs: Knobs, group: Int, s: Int, index: Int) -> bool:
+    """Whether a place of the corpus has the class of the new token."""
     if not knobs.filtered:
         return True
     return bool(knobs.classes[index % documents.stride[s] - 1] == group)
@@ -82,7 +76,7 @@ def _supported(
     for s in range(views.num_tokens.size):
         for rank in range(work.trial[0, s], work.trial[1, s]):
             index = pointer_at(views, s, rank) + depth
-            if not _admits(documents, knobs, group, s, index):
+            if not has_class(documents, knobs, group, s, index):
                 continue
             if knobs.count_documents:
                 document = views.first_document[s] + locate(documents, views, s, index)[0]
@@ -239,7 +233,7 @@ def count_next(
             token, end = token_at(views, s, index), rank + 1
             if not knobs.filtered:
                 end = group_end(views, s, rank, hi, depth, sort_key(token))
-            if _admits(documents, knobs, group, s, index):
+            if has_class(documents, knobs, group, s, index):
                 num_distinct = tally(work, num_distinct, token, end - rank)
             rank = end
     sort_tally(work, num_distinct)
@@ -269,32 +263,11 @@ def nth_place(
             continue
         for rank in range(lo, hi):
             index = pointer_at(views, s, rank) + depth
-            if _admits(documents, knobs, group, s, index):
+            if has_class(documents, knobs, group, s, index):
                 if number == 0:
                     return s, index
                 number -= 1
     return -1, -1
-
-
-@njit(cache=True, nogil=True)
-def _is_candidate(
-    views: ShardViews,
-    documents: Documents,
-    knobs: Knobs,
-    history: NDArray[np.uint16],
-    t: Int,
-    length: Int,
-    token: Int,
-    s: Int,
-    index: Int,
-) -> bool:
-    """Whether a place follows the last ``length`` tokens, holds ``token`` and may decide."""
-    if index >= views.num_tokens[s] or index < length or token_at(views, s, index) != token:
-        return False
-    for back in range(1, length + 1):
-        if token_at(views, s, index - back) != np.int64(history[t + 1 - back]):
-            return False
-    return _admits(documents, knobs, knobs.classes[t], s, index)
 
 
 @njit(cache=True, nogil=True)
@@ -305,58 +278,3 @@ def note_source(
     document, position = locate(documents, views, s, index)
     rows.source_document[b, t] = views.first_document[s] + document
     rows.source_position[b, t] = position
-
-
-@njit(cache=True, nogil=True)
-def write_row(
-    views: ShardViews,
-    documents: Documents,
-    knobs: Knobs,
-    memo: Memo,
-    work: Work,
-    rows: Rows,
-    b: Int,
-    forced: bool,
-    seed: np.uint64,
-    sample: np.uint64,
-) -> None:
-    """Generate row ``b``, or trace it when its tokens are ``forced``, by suffix search."""
-    num_tokens = rows.tokens.shape[1]
-    history = np.empty(num_tokens + 1, dtype=np.uint16)
-    history[0] = _EOS
-    length, shard, index = np.int64(0), np.int64(-1), np.int64(-1)
-    work.longest[:] = 0
-    for t in range(num_tokens):
-        work.longest[:] += 1
-        group = knobs.classes[t]
-        length, entry = longest(views, documents, knobs, memo, work, history, t, length)
-        if entry >= 0:
-            start, end = memo.start[entry], memo.start[entry + 1]
-            tokens_K, counts_K = memo.tokens[start:end], memo.counts[start:end]
-            p_K = memo.probabilities[start:end]
-            total, bits = memo.num_contexts[entry], float(memo.entropy[entry])
-        else:
-            size = count_next(views, documents, knobs, work, length, group)
-            tokens_K, counts_K = work.tokens[:size], work.counts[:size]
-            p_K = distribution(counts_K, knobs.temperature, knobs.top_k, knobs.top_p, knobs.min_p)
-            total, bits = counts_K.sum(), float(entropy_bits(p_K))
-        note(rows, b, t, length, total, tokens_K.size, bits)
-        first, second = uniforms(seed, sample, t)
-        chosen = choose(rows, b, t, forced, first, tokens_K, p_K)
-        token = np.int64(rows.tokens[b, t])
-        index += 1
-        if chosen < 0:
-            shard = np.int64(-1)
-        elif shard < 0 or not _is_candidate(
-            views, documents, knobs, history, t, length, token, shard, index
-        ):
-            number = which(counts_K[chosen], second)
-            shard, index = nth_place(views, documents, knobs, work, length, group, token, number)
-        if shard >= 0:
-            note_source(views, documents, rows, b, t, shard, index)
-        if entry < 0 and total >= memo.frequent:
-            remember(
-                memo, views, history, t + 1, length, group, total, bits,
-                work.kept, tokens_K, counts_K, p_K,
-            )  # fmt: skip
-        history[t + 1] = token

@@ -1,11 +1,13 @@
-"""Compiled generation under conditions: anchors, labels, contexts of coarse ids.
+"""Compiled generation by searches: any number of shards, any sampler, no side files needed.
 
-A step that only some documents may decide looks for rare contexts (``conditioned_search.py``), or
-at each of these documents (``conditioned_few.py``). A step that all may decide searches as
-``suffix_kernel.py`` does, among coarse ids where there are some. Defined by
+A step that all documents may decide asks ``intervals.py`` for the context; under conditions (an
+anchor, a label), one that only some may decide looks for rare contexts among their places
+(``by_context.py``), or at each of these documents (``by_document.py``). Defined by
 ``generators/ngram/reference.py``.
 
 ``views`` hold what is compared, whole tokens or coarse ids; ``rules.next_address`` what is written.
+Samplers without any condition pass None for ``rules`` and ``voters``: the same source is compiled
+once more for them, without all that.
 """
 
 from __future__ import annotations
@@ -30,9 +32,10 @@ from imagegram.generators.ngram.kernels import (
     which,
 )
 from imagegram.generators.ngram.philox import uniforms
-from imagegram.generators.ngram.search.few import (
-    Few,
+from imagegram.generators.ngram.search.by_context import admits, count_rare, longest_rare, nth_rare
+from imagegram.generators.ngram.search.by_document import (
     Rules,
+    Voters,
     choose_anchor,
     count_among,
     longest_among,
@@ -41,10 +44,15 @@ from imagegram.generators.ngram.search.few import (
     nth_among,
     written_at,
 )
-from imagegram.generators.ngram.search.intervals import count_next, longest, note_source, nth_place
+from imagegram.generators.ngram.search.intervals import (
+    count_next,
+    has_class,
+    longest,
+    note_source,
+    nth_place,
+)
 from imagegram.generators.ngram.search.memo import Memo, remember
-from imagegram.generators.ngram.search.rare import admits, count_rare, longest_rare, nth_rare
-from imagegram.indexes.kernels.search import Int, ShardViews, narrow, pointer_at
+from imagegram.indexes.kernels.search import Int, ShardViews, narrow, pointer_at, token_at
 
 _EOS: Final = 65535
 #: Length of the context before a step that tells nothing about the next: above every limit.
@@ -57,15 +65,7 @@ _BEGINNING: Final = 2
 _RARE: Final = 3
 
 
-# ------------------------------------------------------------- coarse contexts of all documents
-
-
-@njit(inline="always")
-def _admits(documents: Documents, knobs: Knobs, s: Int, index: Int, group: Int) -> bool:
-    """Whether the token at a place has the class of the new token."""
-    if not knobs.filtered:
-        return True
-    return bool(knobs.classes[index % documents.stride[s] - 1] == group)
+# -------------------------------------------------------------------- steps that all may decide
 
 
 @njit(cache=True, nogil=True)
@@ -73,20 +73,21 @@ def _count_all(
     views: ShardViews,
     documents: Documents,
     knobs: Knobs,
-    rules: Rules,
+    rules: Rules | None,
     work: Work,
     depth: Int,
     t: Int,
 ) -> Int:
-    """Like ``count_next``, of the whole tokens behind the kept contexts."""
+    """Count the whole tokens behind the kept contexts into ``work``; returns the distinct ones."""
     group = knobs.classes[t]
-    if rules.divisor == 1:
+    if rules is None or rules.divisor == 1:
         return count_next(views, documents, knobs, work, depth, group)
+    # Neighbours in a coarse table share a coarse token only, so each place is read.
     num_distinct = np.int64(0)
     for s in range(views.num_tokens.size):
         for rank in range(work.kept[0, s], work.kept[1, s]):
             index = pointer_at(views, s, rank) + depth
-            if _admits(documents, knobs, s, index, group):
+            if has_class(documents, knobs, group, s, index):
                 num_distinct = tally(work, num_distinct, written_at(rules, s, index), 1)
     sort_tally(work, num_distinct)
     return num_distinct
@@ -97,16 +98,16 @@ def _nth_of_all(
     views: ShardViews,
     documents: Documents,
     knobs: Knobs,
-    rules: Rules,
+    rules: Rules | None,
     work: Work,
     depth: Int,
     t: Int,
     token: Int,
     number: Int,
 ) -> tuple[Int, Int]:
-    """Like ``nth_place``, of the whole token behind the kept contexts."""
+    """Shard and stream index of a candidate of the kept contexts, among those with ``token``."""
     group = knobs.classes[t]
-    if rules.divisor == 1:
+    if rules is None or rules.divisor == 1:
         return nth_place(views, documents, knobs, work, depth, group, token, number)
     for s in range(views.num_tokens.size):
         lo, hi = work.kept[0, s], work.kept[1, s]
@@ -114,105 +115,16 @@ def _nth_of_all(
             lo, hi = narrow(views, s, lo, hi, depth, token // rules.divisor)
         for rank in range(lo, hi):
             index = pointer_at(views, s, rank) + depth
-            if written_at(rules, s, index) == token and _admits(documents, knobs, s, index, group):
+            if written_at(rules, s, index) != token:
+                continue
+            if has_class(documents, knobs, group, s, index):
                 if number == 0:
                     return s, index
                 number -= 1
     return np.int64(-1), np.int64(-1)
 
 
-# -------------------------------------------------------------------------------------- one image
-
-
-@njit(cache=True, nogil=True)
-def _is_candidate(
-    views: ShardViews,
-    documents: Documents,
-    knobs: Knobs,
-    rules: Rules,
-    history: NDArray[np.uint16],
-    t: Int,
-    length: Int,
-    anchor: Int,
-    label: Int,
-    token: Int,
-    s: Int,
-    index: Int,
-) -> bool:
-    """Whether a place behind a token holds ``token`` and may decide."""
-    if index >= views.num_tokens[s] or written_at(rules, s, index) != token:
-        return False
-    if match(views, s, index, history, t, length) < length:
-        return False
-    return bool(admits(views, documents, knobs, rules, history, t, anchor, label, s, index))
-
-
-@njit(cache=True, nogil=True)
-def _count(
-    views: ShardViews,
-    documents: Documents,
-    knobs: Knobs,
-    rules: Rules,
-    work: Work,
-    few: Few,
-    history: NDArray[np.uint16],
-    t: Int,
-    anchor: Int,
-    label: Int,
-    needed: Int,
-) -> tuple[Int, Int, Int]:
-    """Way, context length and distinct tokens of the documents that may decide.
-
-    Their tokens are counted into ``work``.
-    """
-    limit = min(np.int64(knobs.limits[t]), t + 1)
-    places = few.size[0] if rules.in_place else few.size[0] * rules.sizes[t]
-    if anchor == t and limit == t + 1 and not rules.in_place:
-        length = longest_among(views, knobs, rules, few, history, t, needed, True)
-        if length == limit:  # all that was written: candidates stand at position t only
-            size = count_among(views, knobs, rules, few, work, history, t, length, True)
-            return np.int64(_BEGINNING), length, size
-    elif places > rules.many:
-        length = longest_rare(
-            views, documents, knobs, rules, work, history, t, anchor, label, needed, places
-        )
-        if length >= 0:
-            size = count_rare(
-                views, documents, knobs, rules, work, history, t, anchor, label, length
-            )
-            return np.int64(_RARE), length, size
-    length = longest_among(views, knobs, rules, few, history, t, needed, False)
-    size = count_among(views, knobs, rules, few, work, history, t, length, False)
-    return np.int64(_AMONG), length, size
-
-
-@njit(cache=True, nogil=True)
-def _nth(
-    views: ShardViews,
-    documents: Documents,
-    knobs: Knobs,
-    rules: Rules,
-    work: Work,
-    few: Few,
-    history: NDArray[np.uint16],
-    t: Int,
-    way: Int,
-    length: Int,
-    anchor: Int,
-    label: Int,
-    token: Int,
-    number: Int,
-    count: Int,
-) -> tuple[Int, Int]:
-    """Shard and stream index of candidate ``number`` among the ``count`` that hold ``token``."""
-    if way == _ALL:
-        return _nth_of_all(views, documents, knobs, rules, work, length, t, token, number)
-    if way == _RARE:
-        return nth_rare(
-            views, documents, knobs, rules, work, history, t, anchor, label, length, token, number
-        )
-    beginning = way == _BEGINNING
-    return nth_among(views, knobs, rules, few, history, t, length, beginning, token, number, count)
+# ------------------------------------------------------------------- steps that some may decide
 
 
 @njit(cache=True, nogil=True)
@@ -221,7 +133,7 @@ def _anchor_and_label(
     documents: Documents,
     knobs: Knobs,
     rules: Rules,
-    few: Few,
+    voters: Voters,
     history: NDArray[np.uint16],
     t: Int,
     b: Int,
@@ -237,12 +149,113 @@ def _anchor_and_label(
     if label >= 0:
         needed = min(needed, rules.first_member[label + 1] - rules.first_member[label])
     if t <= rules.anchor:
-        narrow_anchor(views, rules, few, history, t)
+        narrow_anchor(views, rules, voters, history, t)
+    # The next position asks the same of documents, so what was too much for this one stays so.
     same = t > 0 and rules.sizes[t] == rules.sizes[t - 1]
     if t == rules.label_tokens and rules.row_labels[b] >= 0:
         same = False
-    anchor = choose_anchor(views, documents, rules, few, history, t, label, needed, anchor, same)
+    anchor = choose_anchor(views, documents, rules, voters, history, t, label, needed, anchor, same)
     return anchor, label, needed
+
+
+@njit(cache=True, nogil=True)
+def _count_some(
+    views: ShardViews,
+    documents: Documents,
+    knobs: Knobs,
+    rules: Rules,
+    work: Work,
+    voters: Voters,
+    history: NDArray[np.uint16],
+    t: Int,
+    anchor: Int,
+    label: Int,
+    needed: Int,
+) -> tuple[Int, Int, Int]:
+    """Way, context length and distinct tokens of the documents that may decide.
+
+    Their tokens are counted into ``work``.
+    """
+    limit = min(np.int64(knobs.limits[t]), t + 1)
+    places = voters.size[0] if rules.in_place else voters.size[0] * rules.sizes[t]
+    if anchor == t and limit == t + 1 and not rules.in_place:
+        length = longest_among(views, knobs, rules, voters, history, t, needed, True)
+        if length == limit:  # all that was written: candidates stand at position t only
+            size = count_among(views, knobs, rules, voters, work, history, t, length, True)
+            return np.int64(_BEGINNING), length, size
+    elif places > rules.many:  # too many to look at each: a search may be cheaper
+        length = longest_rare(
+            views, documents, knobs, rules, work, history, t, anchor, label, needed, places
+        )
+        if length >= 0:
+            size = count_rare(
+                views, documents, knobs, rules, work, history, t, anchor, label, length
+            )
+            return np.int64(_RARE), length, size
+    length = longest_among(views, knobs, rules, voters, history, t, needed, False)
+    size = count_among(views, knobs, rules, voters, work, history, t, length, False)
+    return np.int64(_AMONG), length, size
+
+
+# ---------------------------------------------------------------------------------------- one row
+
+
+@njit(cache=True, nogil=True)
+def _is_candidate(
+    views: ShardViews,
+    documents: Documents,
+    knobs: Knobs,
+    rules: Rules | None,
+    history: NDArray[np.uint16],
+    t: Int,
+    length: Int,
+    anchor: Int,
+    label: Int,
+    token: Int,
+    s: Int,
+    index: Int,
+) -> bool:
+    """Whether a place, not the first of its stream, holds ``token`` and may decide."""
+    if index >= views.num_tokens[s]:
+        return False
+    written = token_at(views, s, index) if rules is None else written_at(rules, s, index)
+    if written != token or match(views, s, index, history, t, length) < length:
+        return False
+    if rules is None:
+        return bool(has_class(documents, knobs, knobs.classes[t], s, index))
+    return bool(admits(views, documents, knobs, rules, history, t, anchor, label, s, index))
+
+
+@njit(cache=True, nogil=True)
+def _find_source(
+    views: ShardViews,
+    documents: Documents,
+    knobs: Knobs,
+    rules: Rules | None,
+    work: Work,
+    voters: Voters | None,
+    history: NDArray[np.uint16],
+    t: Int,
+    way: Int,
+    length: Int,
+    anchor: Int,
+    label: Int,
+    token: Int,
+    count: Int,
+    uniform: float,
+) -> tuple[Int, Int]:
+    """Shard and stream index of one of the ``count`` candidates that hold ``token``."""
+    number = which(count, uniform)
+    if rules is None or voters is None or way == _ALL:
+        return _nth_of_all(views, documents, knobs, rules, work, length, t, token, number)
+    if way == _RARE:
+        return nth_rare(
+            views, documents, knobs, rules, work, history, t, anchor, label, length, token, number
+        )
+    beginning = way == _BEGINNING
+    return nth_among(
+        views, knobs, rules, voters, history, t, length, beginning, token, number, count
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -250,40 +263,43 @@ def write_row(
     views: ShardViews,
     documents: Documents,
     knobs: Knobs,
-    rules: Rules,
+    rules: Rules | None,
     memo: Memo,
     work: Work,
-    few: Few,
+    voters: Voters | None,
     rows: Rows,
     b: Int,
     forced: bool,
     seed: np.uint64,
     sample: np.uint64,
 ) -> None:
-    """Generate row ``b``, or trace it when its tokens are ``forced``, under conditions."""
+    """Write row ``b``, or trace it when its tokens are ``forced``."""
     num_tokens = rows.tokens.shape[1]
     history = np.empty(num_tokens + 1, dtype=np.uint16)  # of what is compared
     history[0] = _EOS
-    length, shard, index = np.int64(0), np.int64(-1), np.int64(-1)
-    anchor, searched = np.int64(0), np.int64(0)
+    # Context of the last step, what of it the next search may start from, and the last source.
+    length, searched = np.int64(0), np.int64(0)
+    shard, index = np.int64(-1), np.int64(-1)
+    anchor, label = np.int64(0), np.int64(-1)
     work.longest[:] = 0
     for t in range(num_tokens):
-        work.longest[:] += 1
-        anchor, label, needed = _anchor_and_label(
-            views, documents, knobs, rules, few, history, t, b, anchor
-        )
+        work.longest[:] += 1  # with each token a match grows by one at most
         way, entry, size = np.int64(_ALL), np.int64(-1), np.int64(0)
-        if anchor > 0 or label >= 0:
-            way, length, size = _count(
-                views, documents, knobs, rules, work, few, history, t, anchor, label, needed
+        if rules is not None and voters is not None:
+            anchor, label, needed = _anchor_and_label(
+                views, documents, knobs, rules, voters, history, t, b, anchor
             )
-            searched = np.int64(_FORGOTTEN)
-        else:
+            if anchor > 0 or label >= 0:
+                way, length, size = _count_some(
+                    views, documents, knobs, rules, work, voters, history, t, anchor, label, needed
+                )
+                searched = np.int64(_FORGOTTEN)
+        if way == _ALL:
             length, entry = longest(views, documents, knobs, memo, work, history, t, searched)
             searched = length
             if entry < 0:
                 size = _count_all(views, documents, knobs, rules, work, length, t)
-        if entry >= 0:
+        if entry >= 0:  # the memo has it all
             start, end = memo.start[entry], memo.start[entry + 1]
             tokens_K, counts_K = memo.tokens[start:end], memo.counts[start:end]
             p_K = memo.probabilities[start:end]
@@ -296,17 +312,15 @@ def write_row(
         first, second = uniforms(seed, sample, t)
         chosen = choose(rows, b, t, forced, first, tokens_K, p_K)
         token = np.int64(rows.tokens[b, t])
-        index += 1
+        index += 1  # copies go on: the place after the last source comes first
         if chosen < 0:
             shard = np.int64(-1)
         elif shard < 0 or not _is_candidate(
             views, documents, knobs, rules, history, t, length, anchor, label, token, shard, index
         ):
-            count = counts_K[chosen]
-            number = which(count, second)
-            shard, index = _nth(
-                views, documents, knobs, rules, work, few, history, t, way, length, anchor, label,
-                token, number, count,
+            shard, index = _find_source(
+                views, documents, knobs, rules, work, voters, history, t, way, length, anchor,
+                label, token, counts_K[chosen], second,
             )  # fmt: skip
         if shard >= 0:
             note_source(views, documents, rows, b, t, shard, index)
@@ -315,4 +329,4 @@ def write_row(
                 memo, views, history, t + 1, length, knobs.classes[t], total, bits,
                 work.kept, tokens_K, counts_K, p_K,
             )  # fmt: skip
-        history[t + 1] = token // rules.divisor
+        history[t + 1] = token if rules is None else token // rules.divisor

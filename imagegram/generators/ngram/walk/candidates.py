@@ -1,7 +1,7 @@
 """Which places of an interval are candidates, and whether they are enough.
 
 All tokens that follow a context are, when places of any class may continue it and places are
-counted: then counts come from ranks alone (``book.count_groups``). With ``matching`` ``channel`` or
+counted: then counts come from ranks alone (``memo.count_groups``). With ``matching`` ``channel`` or
 ``level`` a place must have the class of the new token, so its table entry is read; and with
 ``count_documents`` the documents of the places are told apart. Large intervals are looked through
 once, and remembered. Defined by ``generators/ngram/reference.py``.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Knobs
-from imagegram.generators.ngram.walk.book import Book, forget, name_groups, recall, sort_groups
+from imagegram.generators.ngram.walk.memo import Memo, forget, name_groups, recall, sort_groups
 from imagegram.generators.ngram.walk.order import (
     Walk,
     ends_stream,
@@ -33,13 +33,13 @@ _MARKS_PER_ENTRY: Final = 16
 
 
 class Sieve(NamedTuple):
-    """What a book leaves out, where candidates are not simply all places of an interval.
+    """What a memo leaves out, where candidates are not simply all places of an interval.
 
     Kernels get None instead where they are, and are compiled without all this then.
 
     Attributes:
-        run: (G,) int64 ranks of each group of the book, admitted or not.
-        opens: (E,) bool whether a candidate of an entry of the book begins its level.
+        run: (G,) int64 ranks of each group of the memo, admitted or not.
+        opens: (E,) bool whether a candidate of an entry of the memo begins its level.
         marked: (E,) int64 where its marks begin.
         used: (1,) int64 marks.
         marks: (M,) int64 admitted candidates before each ``MARK``-th rank of an interval.
@@ -56,15 +56,15 @@ class Sieve(NamedTuple):
     clock: NDArray[np.int64]
 
 
-def make_sieve(walk: Walk, knobs: Knobs, book: Book) -> Sieve | None:
-    """What goes with an empty book: 8 bytes a document, and as they fill, 8 a group and a mark."""
+def make_sieve(walk: Walk, knobs: Knobs, memo: Memo) -> Sieve | None:
+    """What goes with an empty memo: 8 bytes a document, and as they fill, 8 a group and a mark."""
     if not knobs.filtered and not knobs.count_documents:
         return None
-    entries = book.key.size
+    entries = memo.key.size
     # Four times what the largest interval takes: there are few of that size.
     marks = max(entries * _MARKS_PER_ENTRY, 4 * (walk.num_tokens // MARK + 1))
     return Sieve(
-        run=np.empty(book.first.size, dtype=np.int64),
+        run=np.empty(memo.first.size, dtype=np.int64),
         opens=np.zeros(entries, dtype=np.bool_),
         marked=np.zeros(entries, dtype=np.int64),
         used=np.zeros(1, dtype=np.int64),
@@ -110,7 +110,7 @@ def _candidates(walk: Walk, lo: Int, hi: Int, length: Int) -> tuple[Int, Int]:
 def supported(
     walk: Walk,
     knobs: Knobs,
-    book: Book,
+    memo: Memo,
     sieve: Sieve | None,
     lo: Int,
     hi: Int,
@@ -126,10 +126,10 @@ def supported(
     if sieve is None:
         first, end = _candidates(walk, lo, hi, length)
         return bool(end - first >= knobs.needed)
-    if hi - lo >= book.frequent:
-        entry = recall(book, lo, length, group)
+    if hi - lo >= memo.frequent:
+        entry = recall(memo, lo, length, group)
         if entry >= 0:
-            return bool(book.start[entry] < book.start[entry + 1])
+            return bool(memo.start[entry] < memo.start[entry + 1])
     return enough(walk, knobs, sieve, lo, hi, length, group)
 
 
@@ -163,20 +163,20 @@ def enough(
 
 
 @njit(cache=True, nogil=True)
-def make_room(book: Book, sieve: Sieve, size: Int) -> Int:
-    """Like ``book.room``, which comes first, for the marks of ``size`` places."""
+def make_room(memo: Memo, sieve: Sieve, size: Int) -> Int:
+    """Like ``memo.room``, which comes first, for the marks of ``size`` places."""
     if sieve.used[0] + size // MARK + 1 > sieve.marks.size:
-        forget(book)
-    if book.used[0] == 0:
+        forget(memo)
+    if memo.used[0] == 0:
         sieve.used[0] = 0
-    return book.used[1]
+    return memo.used[1]
 
 
 @njit(cache=True, nogil=True)
 def count_admitted(
     walk: Walk,
     knobs: Knobs,
-    book: Book,
+    memo: Memo,
     sieve: Sieve,
     start: Int,
     lo: Int,
@@ -185,7 +185,7 @@ def count_admitted(
     group: Int,
     named: bool,
 ) -> tuple[Int, Int]:
-    """Write the groups of next tokens of a class, like ``book.count_groups``; and the marks.
+    """Write the groups of next tokens of a class, like ``memo.count_groups``; and the marks.
 
     Groups without candidates are left out: that of the separator is one.
 
@@ -209,14 +209,14 @@ def count_admitted(
             if rank == hi or lcp(walk, rank) <= length:
                 break
         if total > before:
-            book.first[end], sieve.run[end], book.places[end] = since, rank - since, total - before
+            memo.first[end], sieve.run[end], memo.places[end] = since, rank - since, total - before
             end += 1
-    entry = book.used[0]
+    entry = memo.used[0]
     sieve.opens[entry], sieve.marked[entry] = opens, sieve.used[0]
     if named:
-        name_groups(walk, book, start, end, length)
+        name_groups(walk, memo, start, end, length)
         if not walk.ascending:
-            sieve.run[start:end] = sieve.run[sort_groups(book, start, end)]
+            sieve.run[start:end] = sieve.run[sort_groups(memo, start, end)]
     return end - start, total
 
 
@@ -224,7 +224,7 @@ def count_admitted(
 def nth_admitted(
     walk: Walk,
     knobs: Knobs,
-    book: Book,
+    memo: Memo,
     sieve: Sieve,
     entry: Int,
     lo: Int,
@@ -234,7 +234,7 @@ def nth_admitted(
     number: Int,
 ) -> Int:
     """Rank of candidate ``number`` of a group of an entry, whose interval begins at ``lo``."""
-    rank, run = book.first[chosen], sieve.run[chosen]
+    rank, run = memo.first[chosen], sieve.run[chosen]
     if run > MARK:
         lo = _first_candidate(walk, lo, length)
         marks = sieve.marks[sieve.marked[entry] :]

@@ -11,14 +11,6 @@ from numpy.typing import NDArray
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Knobs, which
 from imagegram.generators.ngram.philox import uniforms
-from imagegram.generators.ngram.walk.book import (
-    Book,
-    count_groups,
-    distribute,
-    recall,
-    remember,
-    room,
-)
 from imagegram.generators.ngram.walk.candidates import (
     MARK,
     Sieve,
@@ -34,6 +26,14 @@ from imagegram.generators.ngram.walk.context import (
     goes_on,
     search_context,
     shorten_context,
+)
+from imagegram.generators.ngram.walk.memo import (
+    Memo,
+    count_groups,
+    distribute,
+    recall,
+    remember,
+    room,
 )
 from imagegram.generators.ngram.walk.order import (
     ANCHOR,
@@ -80,7 +80,7 @@ def copy_next(walk: Walk, walkers: Walkers, forced: bool, w: Int) -> None:
 def choose_next(
     walk: Walk,
     knobs: Knobs,
-    book: Book,
+    memo: Memo,
     sieve: Sieve | None,
     walkers: Walkers,
     t: Int,
@@ -96,47 +96,47 @@ def choose_next(
         numbers[LENGTH, w] = length - 1
         return shorten_context(walk, knobs, sieve, numbers, t, w)
     group, entry = class_at(knobs, sieve, t), np.int64(-1)
-    if hi - lo >= book.frequent:
-        entry = recall(book, lo, length, group)
+    if hi - lo >= memo.frequent:
+        entry = recall(memo, lo, length, group)
     if entry >= 0:
-        start, end = book.start[entry], book.start[entry + 1]
-        total, bits = book.total[entry], book.entropy[entry]
+        start, end = memo.start[entry], memo.start[entry + 1]
+        total, bits = memo.total[entry], memo.entropy[entry]
     elif sieve is not None:
         entry, start, end, total, bits = _sift(
-            walk, knobs, book, sieve, lo, hi, length, group, forced
+            walk, knobs, memo, sieve, lo, hi, length, group, forced
         )
     else:
-        start, named = room(book, hi - lo), forced or not walk.ascending
-        entry = book.used[0]
-        distinct, total = count_groups(walk, book, start, lo, hi, length, named)
+        start, named = room(memo, hi - lo), forced or not walk.ascending
+        entry = memo.used[0]
+        distinct, total = count_groups(walk, memo, start, lo, hi, length, named)
         if length > 0 and total < knobs.needed:
             numbers[LENGTH, w] = length - 1
             return shorten_context(walk, knobs, sieve, numbers, t, w)
-        end, bits = start + distinct, distribute(book, start, distinct, knobs)
-        if hi - lo >= book.frequent:
-            remember(book, lo, length, group, start, distinct, total, bits)
+        end, bits = start + distinct, distribute(memo, start, distinct, knobs)
+        if hi - lo >= memo.frequent:
+            remember(memo, lo, length, group, start, distinct, total, bits)
     if sieve is not None and start == end:
         numbers[LENGTH, w] = length - 1
         return shorten_context(walk, knobs, sieve, numbers, t, w)
     if sieve is not None and _may_grow(knobs, sieve, numbers, t, w, entry):
         limit = min(np.int64(knobs.limits[t]), t + 1)
-        search_context(walk, knobs, book, sieve, walkers, t, limit, w)
+        search_context(walk, knobs, memo, sieve, walkers, t, limit, w)
         return INTERVAL
     numbers[TOTAL, w], numbers[DISTINCT, w], reals[ENTROPY, w] = total, end - start, bits
     first, second = uniforms(seed, sample, t)
     if forced:
-        chosen = _named(book, start, end, numbers[TOKEN, w])
+        chosen = _named(memo, start, end, numbers[TOKEN, w])
         if chosen == end:
             reals[PROBABILITY, w] = 0.0
             numbers[PLACE, w], numbers[MOVED, w] = -1, 0
             numbers[ANCHOR, w] = place_at(walk, lo) + length
             return DONE
-    elif entry < book.used[0]:
-        chosen = _draw_known(book, start, end, first)
+    elif entry < memo.used[0]:
+        chosen = _draw_known(memo, start, end, first)
     else:
-        chosen = _draw(book, start, end, first)
-    reals[PROBABILITY, w] = book.probability[chosen]
-    _leave(walk, knobs, book, sieve, numbers, t, w, entry, chosen, group, second)
+        chosen = _draw(memo, start, end, first)
+    reals[PROBABILITY, w] = memo.probability[chosen]
+    _leave(walk, knobs, memo, sieve, numbers, t, w, entry, chosen, group, second)
     return DONE
 
 
@@ -157,7 +157,7 @@ def _may_grow(
 def _leave(
     walk: Walk,
     knobs: Knobs,
-    book: Book,
+    memo: Memo,
     sieve: Sieve | None,
     numbers: NDArray[np.int64],
     t: Int,
@@ -169,7 +169,7 @@ def _leave(
 ) -> None:
     """Go on at the place after the last one, when the chosen group holds it, or move to another."""
     lo, length, rank = numbers[FIRST, w], numbers[LENGTH, w], numbers[RANK, w]
-    begin, size = book.first[chosen], book.places[chosen]
+    begin, size = memo.first[chosen], memo.places[chosen]
     run = size
     if sieve is not None and knobs.filtered:
         run = sieve.run[chosen]
@@ -187,7 +187,7 @@ def _leave(
         number = which(size, uniform)
         rank = begin + number
         if sieve is not None and knobs.filtered:
-            rank = nth_admitted(walk, knobs, book, sieve, entry, lo, chosen, length, group, number)
+            rank = nth_admitted(walk, knobs, memo, sieve, entry, lo, chosen, length, group, number)
         numbers[RANK, w] = rank
         prefetch(walk.table + np.uint64(walk.pointer_width * rank))
 
@@ -196,7 +196,7 @@ def _leave(
 def _sift(
     walk: Walk,
     knobs: Knobs,
-    book: Book,
+    memo: Memo,
     sieve: Sieve,
     lo: Int,
     hi: Int,
@@ -210,48 +210,48 @@ def _sift(
         Entry (of what is not remembered, the next one), start and end of the groups, candidates in
         all of them, and entropy. Without groups when a context of at least one token has too few.
     """
-    room(book, hi - lo)
-    start, entry, bits = make_room(book, sieve, hi - lo), book.used[0], 0.0
+    room(memo, hi - lo)
+    start, entry, bits = make_room(memo, sieve, hi - lo), memo.used[0], 0.0
     named = forced or not walk.ascending
     if knobs.filtered:
         distinct, total = count_admitted(
-            walk, knobs, book, sieve, start, lo, hi, length, group, named
+            walk, knobs, memo, sieve, start, lo, hi, length, group, named
         )
     else:
-        distinct, total = count_groups(walk, book, start, lo, hi, length, named)
+        distinct, total = count_groups(walk, memo, start, lo, hi, length, named)
     too_few = length > 0 and total < knobs.needed
     if knobs.count_documents and length > 0 and not too_few:
         too_few = not enough(walk, knobs, sieve, lo, hi, length, group)
     if too_few:
         distinct = np.int64(0)
     else:
-        bits = distribute(book, start, distinct, knobs)
-    if hi - lo >= book.frequent:
-        remember(book, lo, length, group, start, distinct, total, bits)
+        bits = distribute(memo, start, distinct, knobs)
+    if hi - lo >= memo.frequent:
+        remember(memo, lo, length, group, start, distinct, total, bits)
         sieve.used[0] += (hi - lo) // MARK + 1
     return entry, start, start + distinct, total, bits
 
 
 @njit(cache=True, nogil=True)
-def _named(book: Book, start: Int, end: Int, wanted: Int) -> Int:
+def _named(memo: Memo, start: Int, end: Int, wanted: Int) -> Int:
     """The group of a token, or ``end``."""
     lo, hi = start, end
     while lo < hi:
         middle = (lo + hi) >> 1
-        if np.int64(book.token[middle]) < wanted:
+        if np.int64(memo.token[middle]) < wanted:
             lo = middle + 1
         else:
             hi = middle
-    return lo if lo < end and np.int64(book.token[lo]) == wanted else end
+    return lo if lo < end and np.int64(memo.token[lo]) == wanted else end
 
 
 @njit(cache=True, nogil=True)
-def _draw(book: Book, start: Int, end: Int, uniform: float) -> Int:
+def _draw(memo: Memo, start: Int, end: Int, uniform: float) -> Int:
     """``categorical.draw`` of the groups ``start ... end - 1``."""
     cumulative, last = 0.0, start
     for k in range(start, end):
-        if book.probability[k] > 0.0:
-            cumulative += book.probability[k]
+        if memo.probability[k] > 0.0:
+            cumulative += memo.probability[k]
             last = k
             if uniform < cumulative:
                 break
@@ -259,17 +259,17 @@ def _draw(book: Book, start: Int, end: Int, uniform: float) -> Int:
 
 
 @njit(cache=True, nogil=True)
-def _draw_known(book: Book, start: Int, end: Int, uniform: float) -> Int:
+def _draw_known(memo: Memo, start: Int, end: Int, uniform: float) -> Int:
     """The same, when the sums are known."""
     lo, hi = start, end
     while lo < hi:
         middle = (lo + hi) >> 1
-        if uniform < book.cumulative[middle]:
+        if uniform < memo.cumulative[middle]:
             hi = middle
         else:
             lo = middle + 1
     if lo == end:  # rounding left the sum below
         lo -= 1
-        while book.probability[lo] == 0.0:
+        while memo.probability[lo] == 0.0:
             lo -= 1
     return lo

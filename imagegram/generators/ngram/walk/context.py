@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Knobs
-from imagegram.generators.ngram.walk.book import Book
 from imagegram.generators.ngram.walk.candidates import Sieve
+from imagegram.generators.ngram.walk.memo import Memo
 from imagegram.generators.ngram.walk.order import (
     ANCHOR,
     FIRST,
@@ -48,7 +48,7 @@ DONE: Final = 3
 def search_context(
     walk: Walk,
     knobs: Knobs,
-    book: Book,
+    memo: Memo,
     sieve: Sieve | None,
     walkers: Walkers,
     t: Int,
@@ -61,11 +61,11 @@ def search_context(
     if numbers[PLACE, w] < 0 and (sieve is None or knobs.shifts):
         last = np.int64(walkers.history[w, t])
         length, first, end = shorter_context(
-            walk, knobs, book, sieve, last, numbers[ANCHOR, w], t, numbers[LENGTH, w], limit, group
+            walk, knobs, memo, sieve, last, numbers[ANCHOR, w], t, numbers[LENGTH, w], limit, group
         )
     else:
         length, first, end = longest_context(
-            walk, knobs, book, sieve, walkers.history[w], t, limit, numbers[LENGTH, w] + 1, group
+            walk, knobs, memo, sieve, walkers.history[w], t, limit, numbers[LENGTH, w] + 1, group
         )
         after = numbers[PLACE, w] + 1
         if length <= after < walk.num_tokens and after > 0:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Knobs, Rows
-from imagegram.generators.ngram.walk.book import Book
 from imagegram.generators.ngram.walk.candidates import (
     Sieve,
 )
@@ -32,6 +31,7 @@ from imagegram.generators.ngram.walk.context import (
     find_interval,
     search_context,
 )
+from imagegram.generators.ngram.walk.memo import Memo
 from imagegram.generators.ngram.walk.order import (
     DISTINCT,
     DOCUMENT,
@@ -59,7 +59,7 @@ from imagegram.indexes.kernels.search import Int
 def write_rows(
     walk: Walk,
     knobs: Knobs,
-    book: Book,
+    memo: Memo,
     sieve: Sieve | None,
     walkers: Walkers,
     rows: Rows,
@@ -70,7 +70,7 @@ def write_rows(
     samples_B: NDArray[np.uint64],
 ) -> None:
     """Generate rows ``start ... start + size - 1``, or trace them when their tokens are forced."""
-    walk, knobs, book = borrow(walk), borrow(knobs), borrow(book)
+    walk, knobs, memo = borrow(walk), borrow(knobs), borrow(memo)
     walkers, rows = borrow(walkers), borrow(rows)
     if sieve is not None:
         sieve = borrow(sieve)
@@ -78,14 +78,14 @@ def write_rows(
         if forced:
             for w in range(size):
                 walkers.numbers[TOKEN, w] = rows.tokens[start + w, t]
-        number = _begin_all(walk, knobs, book, sieve, walkers, t, size, forced)
+        number = _begin_all(walk, knobs, memo, sieve, walkers, t, size, forced)
         moved = 0
         while number > 0:
             _find_intervals(walk, walkers, number, size)
             number, moved = _decide_all(
                 walk,
                 knobs,
-                book,
+                memo,
                 sieve,
                 walkers,
                 t,
@@ -105,7 +105,7 @@ def write_rows(
 def _begin_all(
     walk: Walk,
     knobs: Knobs,
-    book: Book,
+    memo: Memo,
     sieve: Sieve | None,
     walkers: Walkers,
     t: Int,
@@ -123,7 +123,7 @@ def _begin_all(
         if t > 0 and (
             opens or numbers[PLACE, w] < 0 or (limit > before + 1 and numbers[LENGTH, w] == before)
         ):
-            search_context(walk, knobs, book, sieve, walkers, t, limit, w)
+            search_context(walk, knobs, memo, sieve, walkers, t, limit, w)
             known = INTERVAL
         else:
             known = begin_context(walk, knobs, sieve, walkers, t, limit, w)
@@ -155,7 +155,7 @@ def _find_intervals(walk: Walk, walkers: Walkers, number: Int, size: Int) -> Non
 def _decide_all(
     walk: Walk,
     knobs: Knobs,
-    book: Book,
+    memo: Memo,
     sieve: Sieve | None,
     walkers: Walkers,
     t: Int,
@@ -176,7 +176,7 @@ def _decide_all(
     for k in range(number):
         w = jobs[0, k]
         known = choose_next(
-            walk, knobs, book, sieve, walkers, t, forced, seed, samples_B[start + w], w
+            walk, knobs, memo, sieve, walkers, t, forced, seed, samples_B[start + w], w
         )
         if known == COPY:
             copy_next(walk, walkers, forced, w)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Knobs
-from imagegram.generators.ngram.walk.book import Book
 from imagegram.generators.ngram.walk.candidates import Sieve, supported
+from imagegram.generators.ngram.walk.memo import Memo
 from imagegram.generators.ngram.walk.order import (
     Walk,
     interval_end,
@@ -44,7 +44,7 @@ def root(walk: Walk, t: Int, length: Int) -> tuple[Int, Int]:
 def longest_context(
     walk: Walk,
     knobs: Knobs,
-    book: Book,
+    memo: Memo,
     sieve: Sieve | None,
     history_T: NDArray[np.uint16],
     t: Int,
@@ -62,7 +62,7 @@ def longest_context(
     length, step = min(max(guess, 1), limit), 1
     while bad - good > 1:
         lo, hi = _find(walk, history_T, t, length)
-        if supported(walk, knobs, book, sieve, lo, hi, length, group):
+        if supported(walk, knobs, memo, sieve, lo, hi, length, group):
             good, first, last = length, lo, hi
             length = length + step if bad > limit else (good + bad) >> 1
         else:
@@ -77,7 +77,7 @@ def longest_context(
 def shorter_context(
     walk: Walk,
     knobs: Knobs,
-    book: Book,
+    memo: Memo,
     sieve: Sieve | None,
     last: Int,
     anchor: Int,
@@ -95,7 +95,7 @@ def shorter_context(
     Args:
         walk: the shard.
         knobs: the sampler, with ``shifts``.
-        book: what is remembered.
+        memo: what is remembered.
         sieve: what more is remembered; None when all places are candidates.
         last: the token at position ``t - 1``.
         anchor: stream index of a place that the context before it precedes.
@@ -116,7 +116,7 @@ def shorter_context(
         if hi - lo < knobs.needed:
             continue
         lo, hi = _followed(walk, lo, hi, part, last)
-        if supported(walk, knobs, book, sieve, lo, hi, part + 1, group):
+        if supported(walk, knobs, memo, sieve, lo, hi, part + 1, group):
             return part + 1, lo, hi
     first, end = root(walk, t, 0)
     return 0, first, end

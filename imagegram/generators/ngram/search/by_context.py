@@ -1,7 +1,7 @@
-"""Searches for contexts in many documents that may decide, whose places are checked one by one.
+"""Contexts whose places are checked one by one: few of them lie in documents that may decide.
 
-Where a context is rarer than these documents, its places are fewer than theirs: this is what
-``conditioned_kernel.py`` asks before it looks at each document (``conditioned_few.py``).
+Where a context is rarer than these documents, its places are fewer than theirs. So a step of
+``search/kernel.py`` looks here first, and then at the documents one by one (``by_document.py``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Documents, Knobs, Work, sort_tally, tally
-from imagegram.generators.ngram.search.few import Rules, begins, written_at
+from imagegram.generators.ngram.search.by_document import Rules, begins, written_at
 from imagegram.generators.ngram.search.intervals import find_context, locate
 from imagegram.indexes.kernels.search import Int, ShardViews, narrow, pointer_at
 

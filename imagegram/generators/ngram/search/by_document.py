@@ -1,4 +1,4 @@
-"""The documents that may decide, one by one: what ``conditioned_kernel.py`` asks of a few.
+"""The documents that may decide, looked at one by one; parts of a step of ``search/kernel.py``.
 
 Documents that begin alike are neighbours in the order of the table, so an anchor is an interval of
 ranks that each token narrows. The longest match before each place of the documents that are left
@@ -55,7 +55,7 @@ class Rules(NamedTuple):
     sizes: NDArray[np.int64]
 
 
-class Few(NamedTuple):
+class Voters(NamedTuple):
     """The documents that may decide, and scratch memory of one worker.
 
     Attributes:
@@ -76,9 +76,9 @@ class Few(NamedTuple):
     support: NDArray[np.int64]
 
 
-def make_few(num_documents: int, num_shards: int, num_tokens: int, anchor: int) -> Few:
+def make_voters(num_documents: int, num_shards: int, num_tokens: int, anchor: int) -> Voters:
     """Scratch memory for one worker: 16 bytes a document."""
-    return Few(
+    return Voters(
         shard=np.empty(num_documents, dtype=np.int32),
         separator=np.empty(num_documents, dtype=np.int64),
         best=np.empty(num_documents, dtype=np.int32),
@@ -90,7 +90,7 @@ def make_few(num_documents: int, num_shards: int, num_tokens: int, anchor: int) 
 
 @njit(inline="always")
 def written_at(rules: Rules, s: Int, index: Int) -> Int:
-    """The whole token at a place."""
+    """The whole token at a place of the corpus, where views may hold coarse ones."""
     return np.int64(load_u16(rules.next_address[s] + np.uint64(2 * index)))
 
 
@@ -124,18 +124,18 @@ def begins(
 
 @njit(cache=True, nogil=True)
 def narrow_anchor(
-    views: ShardViews, rules: Rules, few: Few, history: NDArray[np.uint16], t: Int
+    views: ShardViews, rules: Rules, voters: Voters, history: NDArray[np.uint16], t: Int
 ) -> None:
     """Ranks of the documents that begin with the first ``t`` tokens, from those with one fewer."""
     for s in range(views.num_tokens.size):
         if t == 0:
-            few.anchors[0, 0, s] = rules.first_rank[s]
-            few.anchors[0, 1, s] = rules.first_rank[s] + views.num_documents[s]
+            voters.anchors[0, 0, s] = rules.first_rank[s]
+            voters.anchors[0, 1, s] = rules.first_rank[s] + views.num_documents[s]
             continue
-        lo, hi = few.anchors[t - 1, 0, s], few.anchors[t - 1, 1, s]
+        lo, hi = voters.anchors[t - 1, 0, s], voters.anchors[t - 1, 1, s]
         if lo < hi:
             lo, hi = narrow(views, s, lo, hi, t, np.int64(history[t]))
-        few.anchors[t, 0, s], few.anchors[t, 1, s] = lo, hi
+        voters.anchors[t, 0, s], voters.anchors[t, 1, s] = lo, hi
 
 
 @njit(cache=True, nogil=True)
@@ -143,7 +143,7 @@ def _gather(
     views: ShardViews,
     documents: Documents,
     rules: Rules,
-    few: Few,
+    voters: Voters,
     history: NDArray[np.uint16],
     anchor: Int,
     label: Int,
@@ -151,7 +151,7 @@ def _gather(
     """Collect the documents that begin with ``anchor`` tokens of the history and have a label."""
     size, ranks = 0, 0
     for s in range(views.num_tokens.size):
-        ranks += few.anchors[anchor, 1, s] - few.anchors[anchor, 0, s]
+        ranks += voters.anchors[anchor, 1, s] - voters.anchors[anchor, 0, s]
     if label >= 0 and rules.first_member[label + 1] - rules.first_member[label] <= ranks:
         s = 0
         for i in range(rules.first_member[label], rules.first_member[label + 1]):
@@ -159,19 +159,19 @@ def _gather(
                 s += 1
             separator = _separator(documents, s, rules.members[i] - views.first_document[s])
             if begins(views, s, separator, history, anchor):
-                few.shard[size], few.separator[size] = s, separator
+                voters.shard[size], voters.separator[size] = s, separator
                 size += 1
     else:
         for s in range(views.num_tokens.size):
-            for rank in range(few.anchors[anchor, 0, s], few.anchors[anchor, 1, s]):
+            for rank in range(voters.anchors[anchor, 0, s], voters.anchors[anchor, 1, s]):
                 separator = pointer_at(views, s, rank)
                 if label >= 0:
                     document = locate(documents, views, s, separator + 1)[0]
                     if rules.labels[views.first_document[s] + document] != label:
                         continue
-                few.shard[size], few.separator[size] = s, separator
+                voters.shard[size], voters.separator[size] = s, separator
                 size += 1
-    few.size[0] = size
+    voters.size[0] = size
 
 
 @njit(inline="always")
@@ -185,17 +185,17 @@ def _separator(documents: Documents, s: Int, document: Int) -> Int:
 
 @njit(cache=True, nogil=True)
 def _enough(
-    views: ShardViews, documents: Documents, rules: Rules, few: Few, t: Int, needed: Int
+    views: ShardViews, documents: Documents, rules: Rules, voters: Voters, t: Int, needed: Int
 ) -> bool:
     """Whether the collected documents hold as many candidates of the empty suffix as needed."""
     found = 0
-    for i in range(few.size[0]):
-        s: Int = np.int64(few.shard[i])
+    for i in range(voters.size[0]):
+        s: Int = np.int64(voters.shard[i])
         size: Int = 0
         if documents.stride[s] > 0:
             size = rules.sizes[t]
         else:
-            first = few.separator[i] + 1
+            first = voters.separator[i] + 1
             while first + size < views.num_tokens[s] and token_at(views, s, first + size) != _EOS:
                 size += 1
         found += min(size, 1) if rules.count_documents else size
@@ -209,7 +209,7 @@ def choose_anchor(
     views: ShardViews,
     documents: Documents,
     rules: Rules,
-    few: Few,
+    voters: Voters,
     history: NDArray[np.uint16],
     t: Int,
     label: Int,
@@ -226,11 +226,11 @@ def choose_anchor(
     if same and (previous == top or previous < min(np.int64(rules.anchor), t - 1)):
         return previous
     for anchor in range(top, 0, -1):
-        _gather(views, documents, rules, few, history, anchor, label)
-        if _enough(views, documents, rules, few, t, needed):
+        _gather(views, documents, rules, voters, history, anchor, label)
+        if _enough(views, documents, rules, voters, t, needed):
             return anchor
     if label >= 0:
-        _gather(views, documents, rules, few, history, 0, label)
+        _gather(views, documents, rules, voters, history, 0, label)
     return 0
 
 
@@ -238,19 +238,26 @@ def choose_anchor(
 
 
 @njit(inline="always")
-def _first_place(rules: Rules, few: Few, i: Int, t: Int, beginning: bool) -> Int:
+def _first_place(rules: Rules, voters: Voters, i: Int, t: Int, beginning: bool) -> Int:
     """Where the candidates of a document begin; with ``beginning`` only position t is one."""
-    return few.separator[i] + 1 + (t if beginning or rules.in_place else 0)
+    return voters.separator[i] + 1 + (t if beginning or rules.in_place else 0)
 
 
 @njit(inline="always")
 def _is_open(
-    views: ShardViews, rules: Rules, few: Few, i: Int, s: Int, index: Int, t: Int, beginning: bool
+    views: ShardViews,
+    rules: Rules,
+    voters: Voters,
+    i: Int,
+    s: Int,
+    index: Int,
+    t: Int,
+    beginning: bool,
 ) -> bool:
     """Whether a place still is inside the document, and not behind the only candidate."""
     if index >= views.num_tokens[s] or token_at(views, s, index) == _EOS:
         return False
-    return not (beginning or rules.in_place) or index == few.separator[i] + 1 + t
+    return not (beginning or rules.in_place) or index == voters.separator[i] + 1 + t
 
 
 @njit(cache=True, nogil=True)
@@ -258,7 +265,7 @@ def longest_among(
     views: ShardViews,
     knobs: Knobs,
     rules: Rules,
-    few: Few,
+    voters: Voters,
     history: NDArray[np.uint16],
     t: Int,
     needed: Int,
@@ -266,33 +273,33 @@ def longest_among(
 ) -> Int:
     """Longest suffix that enough candidates follow; 0 when none does."""
     limit = min(np.int64(knobs.limits[t]), t + 1)
-    few.support[: limit + 1] = 0
-    for i in range(few.size[0]):
-        s, best = np.int64(few.shard[i]), np.int64(-1)
-        index = _first_place(rules, few, i, t, beginning)
-        while _is_open(views, rules, few, i, s, index, t, beginning):
-            if not _is_other(knobs, rules, few, i, index, t):
+    voters.support[: limit + 1] = 0
+    for i in range(voters.size[0]):
+        s, best = np.int64(voters.shard[i]), np.int64(-1)
+        index = _first_place(rules, voters, i, t, beginning)
+        while _is_open(views, rules, voters, i, s, index, t, beginning):
+            if not _is_other(knobs, rules, voters, i, index, t):
                 length = match(views, s, index, history, t, limit)
                 best = max(best, length)
                 if not rules.count_documents:
-                    few.support[length] += 1
+                    voters.support[length] += 1
             index += 1
-        few.best[i] = best
+        voters.best[i] = best
         if rules.count_documents and best >= 0:
-            few.support[best] += 1
-    length, found = limit, few.support[limit]
+            voters.support[best] += 1
+    length, found = limit, voters.support[limit]
     while length > 0 and found < needed:
         length -= 1
-        found += few.support[length]
+        found += voters.support[length]
     return length
 
 
 @njit(inline="always")
-def _is_other(knobs: Knobs, rules: Rules, few: Few, i: Int, index: Int, t: Int) -> bool:
+def _is_other(knobs: Knobs, rules: Rules, voters: Voters, i: Int, index: Int, t: Int) -> bool:
     """Whether a place of a document has another class than position t."""
     if not knobs.filtered or rules.in_place:
         return False
-    return bool(knobs.classes[index - few.separator[i] - 1] != knobs.classes[t])
+    return bool(knobs.classes[index - voters.separator[i] - 1] != knobs.classes[t])
 
 
 @njit(cache=True, nogil=True)
@@ -300,7 +307,7 @@ def count_among(
     views: ShardViews,
     knobs: Knobs,
     rules: Rules,
-    few: Few,
+    voters: Voters,
     work: Work,
     history: NDArray[np.uint16],
     t: Int,
@@ -309,14 +316,14 @@ def count_among(
 ) -> Int:
     """Count the tokens of the candidates into ``work``; returns how many are distinct."""
     num_distinct = 0
-    for i in range(few.size[0]):
-        if few.best[i] < length:
+    for i in range(voters.size[0]):
+        if voters.best[i] < length:
             continue
-        s = np.int64(few.shard[i])
-        index = _first_place(rules, few, i, t, beginning)
-        while _is_open(views, rules, few, i, s, index, t, beginning):
+        s = np.int64(voters.shard[i])
+        index = _first_place(rules, voters, i, t, beginning)
+        while _is_open(views, rules, voters, i, s, index, t, beginning):
             if (
-                not _is_other(knobs, rules, few, i, index, t)
+                not _is_other(knobs, rules, voters, i, index, t)
                 and match(views, s, index, history, t, length) == length
             ):
                 num_distinct = tally(work, num_distinct, written_at(rules, s, index), 1)
@@ -330,7 +337,7 @@ def nth_among(
     views: ShardViews,
     knobs: Knobs,
     rules: Rules,
-    few: Few,
+    voters: Voters,
     history: NDArray[np.uint16],
     t: Int,
     length: Int,
@@ -342,15 +349,15 @@ def nth_among(
     """Shard and stream index of candidate ``number`` among the ``count`` that hold ``token``."""
     shards, places = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
     found = 0
-    for i in range(few.size[0]):
-        if few.best[i] < length:
+    for i in range(voters.size[0]):
+        if voters.best[i] < length:
             continue
-        s = np.int64(few.shard[i])
-        index = _first_place(rules, few, i, t, beginning)
-        while _is_open(views, rules, few, i, s, index, t, beginning):
+        s = np.int64(voters.shard[i])
+        index = _first_place(rules, voters, i, t, beginning)
+        while _is_open(views, rules, voters, i, s, index, t, beginning):
             if (
                 written_at(rules, s, index) == token
-                and not _is_other(knobs, rules, few, i, index, t)
+                and not _is_other(knobs, rules, voters, i, index, t)
                 and match(views, s, index, history, t, length) == length
             ):
                 shards[found], places[found] = s, index

@@ -2,7 +2,7 @@
 
 With short contexts the same huge intervals return millions of times: counting their next tokens
 again would dominate everything. A first rank and a depth name an interval exactly, and a class its
-candidates, so a look-up compares one number. Each worker keeps its own book (no locks, no waiting);
+candidates, so a look-up compares one number. Each worker keeps its own memo (no locks, no waiting);
 a full one forgets everything and starts again. Nothing here changes a result.
 """
 
@@ -31,7 +31,7 @@ _VOCABULARY: Final = 65536
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 #: Intervals with fewer places are counted again each time: that is as fast as remembering.
 FREQUENT: Final = 64
-#: Intervals that one book holds at most.
+#: Intervals that one memo holds at most.
 MAX_ENTRIES: Final = 1 << 16
 _GROUPS_PER_ENTRY: Final = 32
 #: Counts whose weights are computed once.
@@ -40,7 +40,7 @@ _SMALL: Final = 64
 MAX_CLASSES: Final = 1 << 12
 
 
-class Book(NamedTuple):
+class Memo(NamedTuple):
     """E entries, found by open addressing; their groups lie in G-sized pools, one after the other.
 
     What is not remembered is written behind the last entry, where the next one will overwrite it.
@@ -77,15 +77,15 @@ class Book(NamedTuple):
     cumulative: NDArray[np.float64]
 
 
-def make_book(temperature: float, *, frequent: int = FREQUENT, entries: int = MAX_ENTRIES) -> Book:
-    """An empty book; its memory is touched only as it fills: 34 bytes a group."""
+def make_memo(temperature: float, *, frequent: int = FREQUENT, entries: int = MAX_ENTRIES) -> Memo:
+    """An empty memo; its memory is touched only as it fills: 34 bytes a group."""
     pool = max(entries * _GROUPS_PER_ENTRY, _VOCABULARY + 1)
     weights = np.ones((_SMALL, _SMALL), dtype=np.float64)
     if temperature > 0.0:
         for top in range(1, _SMALL):
             for count in range(1, top):
                 weights[top, count] = weight(count, top, temperature)
-    return Book(
+    return Memo(
         frequent=frequent,
         weights=weights,
         slots=np.full(1 << (4 * entries - 1).bit_length(), -1, dtype=np.int32),
@@ -103,9 +103,9 @@ def make_book(temperature: float, *, frequent: int = FREQUENT, entries: int = MA
 
 
 @njit(inline="always", cache=True)
-def _first_slot(book: Book, key: np.uint64) -> Int:
+def _first_slot(memo: Memo, key: np.uint64) -> Int:
     mixed = key * _MIX
-    return np.int64((mixed ^ (mixed >> np.uint64(32))) & np.uint64(book.slots.size - 1))
+    return np.int64((mixed ^ (mixed >> np.uint64(32))) & np.uint64(memo.slots.size - 1))
 
 
 @njit(inline="always", cache=True)
@@ -114,24 +114,24 @@ def _key(lo: Int, length: Int, group: Int) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def recall(book: Book, lo: Int, length: Int, group: Int) -> Int:
+def recall(memo: Memo, lo: Int, length: Int, group: Int) -> Int:
     """Entry of the interval that begins at ``lo`` and shares ``length`` tokens; -1: unknown.
 
     ``group`` is the class of the candidates; 0 when all are admitted.
     """
     key = _key(lo, length, group)
-    slot = _first_slot(book, key)
-    while book.slots[slot] >= 0:
-        entry = np.int64(book.slots[slot])
-        if book.key[entry] == key:
+    slot = _first_slot(memo, key)
+    while memo.slots[slot] >= 0:
+        entry = np.int64(memo.slots[slot])
+        if memo.key[entry] == key:
             return entry
-        slot = (slot + 1) & (book.slots.size - 1)
+        slot = (slot + 1) & (memo.slots.size - 1)
     return -1
 
 
 @njit(cache=True, nogil=True)
 def remember(
-    book: Book,
+    memo: Memo,
     lo: Int,
     length: Int,
     group: Int,
@@ -141,39 +141,39 @@ def remember(
     entropy: float,
 ) -> None:
     """Keep the ``number`` groups behind the last entry, which begin at ``start``."""
-    entry, end = book.used[0], start + number
-    book.key[entry], book.total[entry] = _key(lo, length, group), total
-    book.entropy[entry] = entropy
-    book.start[entry], book.start[entry + 1] = start, end
+    entry, end = memo.used[0], start + number
+    memo.key[entry], memo.total[entry] = _key(lo, length, group), total
+    memo.entropy[entry] = entropy
+    memo.start[entry], memo.start[entry + 1] = start, end
     mass = 0.0
     for k in range(start, end):
-        mass += book.probability[k]
-        book.cumulative[k] = mass
-    book.used[0], book.used[1] = entry + 1, end
-    slot = _first_slot(book, book.key[entry])
-    while book.slots[slot] >= 0:
-        slot = (slot + 1) & (book.slots.size - 1)
-    book.slots[slot] = entry
+        mass += memo.probability[k]
+        memo.cumulative[k] = mass
+    memo.used[0], memo.used[1] = entry + 1, end
+    slot = _first_slot(memo, memo.key[entry])
+    while memo.slots[slot] >= 0:
+        slot = (slot + 1) & (memo.slots.size - 1)
+    memo.slots[slot] = entry
 
 
 @njit(cache=True, nogil=True)
-def room(book: Book, size: Int) -> Int:
+def room(memo: Memo, size: Int) -> Int:
     """Where the groups of ``size`` places can be written; forgets everything when there is none."""
-    if book.used[0] == book.key.size or book.used[1] + min(size, _VOCABULARY) > book.first.size:
-        forget(book)
-    return book.used[1]
+    if memo.used[0] == memo.key.size or memo.used[1] + min(size, _VOCABULARY) > memo.first.size:
+        forget(memo)
+    return memo.used[1]
 
 
 @njit(cache=True, nogil=True)
-def forget(book: Book) -> None:
+def forget(memo: Memo) -> None:
     """Begin again."""
-    book.slots[:] = -1
-    book.used[:] = 0
+    memo.slots[:] = -1
+    memo.used[:] = 0
 
 
 @njit(cache=True, nogil=True)
 def count_groups(
-    walk: Walk, book: Book, start: Int, lo: Int, hi: Int, length: Int, named: bool
+    walk: Walk, memo: Memo, start: Int, lo: Int, hi: Int, length: Int, named: bool
 ) -> tuple[Int, Int]:
     """Write the groups of next tokens of an interval of suffixes that share ``length`` tokens.
 
@@ -190,7 +190,7 @@ def count_groups(
     end, since, rank = start, lo, lo + 1
     while rank < hi:
         if lcp(walk, rank) <= length:
-            book.first[end], book.places[end] = since, rank - since
+            memo.first[end], memo.places[end] = since, rank - since
             end, since = end + 1, rank
         elif rank % MINIMA_FANOUT == 0:
             while rank + MINIMA_FANOUT <= hi and minimum(walk, 0, rank // MINIMA_FANOUT) > length:
@@ -198,43 +198,43 @@ def count_groups(
             if rank >= hi or lcp(walk, rank) <= length:
                 continue
         rank += 1
-    book.first[end], book.places[end] = since, hi - since
+    memo.first[end], memo.places[end] = since, hi - since
     end += 1
     if not walk.aligned and is_separator(walk, place_at(walk, hi - 1) + length):
         end, hi = end - 1, since
     if named:
-        name_groups(walk, book, start, end, length)
+        name_groups(walk, memo, start, end, length)
         if not walk.ascending:
-            sort_groups(book, start, end)
+            sort_groups(memo, start, end)
     return end - start, hi - lo
 
 
 @njit(cache=True, nogil=True)
-def name_groups(walk: Walk, book: Book, start: Int, end: Int, length: Int) -> None:
+def name_groups(walk: Walk, memo: Memo, start: Int, end: Int, length: Int) -> None:
     """Write the tokens of groups, in the order of their ranks."""
     for k in range(start, end):
-        book.token[k] = token(walk, place_at(walk, book.first[k]) + length)
+        memo.token[k] = token(walk, place_at(walk, memo.first[k]) + length)
 
 
 @njit(cache=True, nogil=True)
-def sort_groups(book: Book, start: Int, end: Int) -> NDArray[np.int64]:
+def sort_groups(memo: Memo, start: Int, end: Int) -> NDArray[np.int64]:
     """Sort groups by their tokens; returns where each of them stood."""
-    order: NDArray[np.int64] = start + np.argsort(book.token[start:end])
-    book.token[start:end] = book.token[order]
-    book.first[start:end] = book.first[order]
-    book.places[start:end] = book.places[order]
+    order: NDArray[np.int64] = start + np.argsort(memo.token[start:end])
+    memo.token[start:end] = memo.token[order]
+    memo.first[start:end] = memo.first[order]
+    memo.places[start:end] = memo.places[order]
     return order
 
 
 @njit(cache=True, nogil=True)
-def distribute(book: Book, start: Int, number: Int, knobs: Knobs) -> float:
+def distribute(memo: Memo, start: Int, number: Int, knobs: Knobs) -> float:
     """Probabilities of the groups from ``start`` on; returns their entropy in bits."""
     largest: Int = 0
     for k in range(1, number):
-        if book.places[start + k] > book.places[start + largest]:
+        if memo.places[start + k] > memo.places[start + largest]:
             largest = k
-    top = book.places[start + largest]
-    p_K = book.probability[start : start + number]
+    top = memo.places[start + largest]
+    p_K = memo.probability[start : start + number]
     if knobs.temperature == 0.0:
         p_K[:] = 0.0
         p_K[largest] = 1.0
@@ -244,9 +244,9 @@ def distribute(book: Book, start: Int, number: Int, knobs: Knobs) -> float:
         return 0.0
     if top < _SMALL:
         for k in range(number):
-            p_K[k] = book.weights[top, book.places[start + k]]
+            p_K[k] = memo.weights[top, memo.places[start + k]]
     else:
         for k in range(number):
-            p_K[k] = weight(book.places[start + k], top, knobs.temperature)
+            p_K[k] = weight(memo.places[start + k], top, knobs.temperature)
     truncate(p_K, largest, knobs.top_k, knobs.top_p, knobs.min_p)
     return float(entropy_bits(p_K))

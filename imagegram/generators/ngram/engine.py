@@ -1,0 +1,205 @@
+"""What every engine of the n-gram generator can be asked, and what it is given.
+
+An engine is one way to write images from an index. All engines write the tokens and the trace that
+``reference.py`` defines; ``engines.py`` lists them and chooses.
+
+>>> from imagegram.samplers.categorical import CategoricalSampler
+>>> layout = TokenLayout.sequence(9, digits=(8, 5, 5))
+>>> sampler = CategoricalSampler(name="s", context_digits=2)
+>>> Request(sampler=sampler, layout=layout, lengths=(9,)).divisor
+8
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.generators.ngram.trace import empty_trace
+from imagegram.layout import TokenLayout
+from imagegram.protocols import Sampler
+from imagegram.records import Tokens, Trace
+
+if TYPE_CHECKING:
+    from imagegram.indexes.format import IndexShard
+    from imagegram.indexes.order import Order
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """Side files of index shards that spare an engine its searches.
+
+    Attributes:
+        order: ``suffix`` or ``aligned`` (``indexes/order.py``); None: no order.
+        divisor: of the ids of coarse shards, whose order it then is; 1: no coarse shards.
+    """
+
+    order: str | None = None
+    divisor: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be written, as far as it decides which engine can.
+
+    Attributes:
+        sampler: the knobs.
+        layout: of the documents.
+        lengths: a shard with documents, how many tokens each of its documents has; None: they
+            differ.
+        labelled: whether only documents of a label may decide some tokens.
+        made: the side files at hand; None: those that are needed will be made.
+    """
+
+    sampler: Sampler
+    layout: TokenLayout
+    lengths: tuple[int | None, ...]
+    labelled: bool = False
+    made: Needs | None = None
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest context that any position may have."""
+        limits_T = self.sampler.max_context_per_position(self.layout)
+        return int(np.minimum(limits_T, np.arange(1, self.layout.num_tokens + 1)).max())
+
+    @property
+    def divisor(self) -> int:
+        """See :func:`divisor_of`."""
+        return divisor_of(self.sampler, self.layout)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What is asked of a document or its context beyond equal tokens, as knobs to type."""
+        knobs = {
+            f"sampler.anchor={self.sampler.anchor}": self.sampler.anchor > 0,
+            f"sampler.label={self.sampler.label}": self.labelled,
+            f"sampler.context_digits={self.sampler.context_digits}": self.divisor > 1,
+        }
+        return tuple(knob for knob, asked in knobs.items() if asked)
+
+
+def divisor_of(sampler: Sampler, layout: TokenLayout) -> int:
+    """By what ids are divided before contexts are compared; 1: not at all.
+
+    Raises:
+        ConfigError: when tokens have fewer digits than ``context_digits``.
+    """
+    sampler.max_context_per_position(layout)  # checks the digits
+    if sampler.context_digits is None:
+        return 1
+    return math.prod(layout.digits[: len(layout.digits) - sampler.context_digits])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Files:
+    """Opened index shards, with the side files that were made for a sampler.
+
+    Attributes:
+        shards: those with documents, in the order of their document ids.
+        coarse: of each shard one with the same documents and ids divided by ``divisor``; or ().
+        divisor: 1 without coarse shards.
+        orders: of the coarse shards where there are some, of the shards otherwise; or ().
+    """
+
+    shards: tuple[IndexShard, ...]
+    coarse: tuple[IndexShard, ...] = ()
+    divisor: int = 1
+    orders: tuple[Order, ...] = ()
+
+    @property
+    def made(self) -> Needs:
+        """What of all side files is here."""
+        order = None
+        if self.orders:
+            order = "aligned" if self.orders[0].aligned else "suffix"
+        return Needs(order=order, divisor=self.divisor)
+
+    @property
+    def num_documents(self) -> int:
+        """Documents of all shards."""
+        return sum(shard.num_documents for shard in self.shards)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RowLabels:
+    """Which documents may decide the first tokens of which row.
+
+    Attributes:
+        by_document: (N,) int32 label of every document; -1: it has none.
+        by_row: (B,) int32 label of every row; -1: any document may decide.
+        num_tokens: first tokens of a row that its label decides.
+    """
+
+    by_document: NDArray[np.int32]
+    by_row: NDArray[np.int32]
+    num_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """B rows to write, or to trace.
+
+    Attributes:
+        sampler: the knobs.
+        layout: of the documents.
+        samples: (B,) sample ids, B >= 1.
+        seed: 0 ... 2**64 - 1.
+        forced: (B, T) tokens to trace; None: they are drawn.
+        labels: of documents and rows; None: any document may decide.
+        advance: hears the number of tokens of finished rows.
+        workers: threads.
+        device: of engines with tensors; None: CUDA when there is one.
+    """
+
+    sampler: Sampler
+    layout: TokenLayout
+    samples: NDArray[np.uint64]
+    seed: int
+    forced: Tokens | None = None
+    labels: RowLabels | None = None
+    advance: Callable[[int], None] = lambda steps: None
+    workers: int = 1
+    device: str | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, T)."""
+        return len(self.samples), self.layout.num_tokens
+
+    def start(self) -> tuple[Tokens, Trace]:
+        """(B, T) tokens, given ones or zeros, and an empty trace."""
+        zeros = np.zeros(self.shape, dtype=np.uint16)
+        tokens_BT = zeros if self.forced is None else self.forced.copy()
+        return tokens_BT, empty_trace(*self.shape)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Engine(ABC):
+    """One way to write rows; what it opens for that, it keeps.
+
+    Attributes:
+        files: what it reads.
+    """
+
+    files: Files
+
+    @staticmethod
+    @abstractmethod
+    def refuses(request: Request) -> str | None:
+        """Why this engine cannot write what is asked, and what to type instead; None: it can."""
+
+    @staticmethod
+    @abstractmethod
+    def needs(request: Request) -> Needs:
+        """Side files that make it fast; what it cannot do without, it refuses to miss."""
+
+    @abstractmethod
+    def rows(self, job: Job) -> tuple[Tokens, Trace]:
+        """(B, T) tokens and their trace."""

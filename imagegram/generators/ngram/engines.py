@@ -1,0 +1,91 @@
+"""Which engines stand behind ``generator.engine=NAME``, and which of them writes what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from imagegram.errors import UnsupportedError
+from imagegram.generators.ngram.engine import Engine, Files, Needs, Request
+from imagegram.indexes.build.coarse_stage import BuildCoarse
+from imagegram.indexes.build.order_stage import BuildOrder
+from imagegram.indexes.format import IndexShard
+from imagegram.indexes.order import Order
+from imagegram.store.stage import Context
+
+
+def engines_of(name: str) -> tuple[type[Engine], ...]:
+    """The engines of a configured name, those to be preferred first.
+
+    Each is imported when it is asked for: one compiles kernels, another needs torch.
+    """
+    if name == "native":
+        from imagegram.generators.ngram.search.engine import SearchEngine
+        from imagegram.generators.ngram.walk.engine import WalkEngine
+
+        return WalkEngine, SearchEngine
+    if name == "torch":
+        from imagegram.generators.ngram.lockstep.engine import LockstepEngine
+
+        return (LockstepEngine,)
+    if name == "fastgram":
+        from imagegram.generators.ngram.fastgram import FastgramEngine
+
+        return (FastgramEngine,)
+    assert name == "naive", name
+    from imagegram.generators.ngram.reference import ReferenceEngine
+
+    return (ReferenceEngine,)
+
+
+def choose(name: str, request: Request) -> type[Engine]:
+    """The first engine of a configured name that can write what is asked.
+
+    Raises:
+        ConfigError: when the sampler does not fit the layout.
+        UnsupportedError: saying why none can, and what to type instead.
+    """
+    _check_lengths(request)
+    why: str | None = None
+    for engine in engines_of(name):
+        why = engine.refuses(request)
+        if why is None:
+            return engine
+    raise UnsupportedError(why or f"there is no engine {name}")
+
+
+def needs_of(name: str, request: Request) -> Needs:
+    """The side files that ``prepared`` will make for the chosen engine; raises as :func:`choose`.
+
+    Also for shards that are only planned: the lengths of their documents are known.
+    """
+    return choose(name, request).needs(request)
+
+
+def make_files(needs: Needs, shards: Sequence[IndexShard], context: Context) -> Files:
+    """Shards with the side files that are needed, made when they are missing."""
+    whole = compared = tuple(shards)
+    coarse: tuple[IndexShard, ...] = ()
+    orders: tuple[Order, ...] = ()
+    if needs.divisor > 1:
+        stages = [BuildCoarse(shard=shard, divisor=needs.divisor) for shard in whole]
+        coarse = compared = tuple(context.make_all(stages, description="coarse index"))
+    if needs.order is not None:
+        aligned = needs.order == "aligned"
+        parts = [BuildOrder(shard=shard, aligned=aligned) for shard in compared]
+        orders = tuple(context.make_all(parts, description=f"{needs.order} orders"))
+    return Files(shards=whole, coarse=coarse, divisor=needs.divisor, orders=orders)
+
+
+def _check_lengths(request: Request) -> None:
+    """Matching by position needs documents that all have the layout's length."""
+    matching, num_tokens = request.sampler.matching, request.layout.num_tokens
+    if matching == "free":
+        return
+    for shard, length in enumerate(request.lengths):
+        if length != num_tokens:
+            found = "documents of different lengths" if length is None else f"{length} tokens each"
+            raise UnsupportedError(
+                f"sampler.matching={matching} compares places inside images of {num_tokens} "
+                f"tokens, but shard {shard} holds {found}; use sampler.matching=free, or a "
+                "tokenizer whose layout fits the index"
+            )

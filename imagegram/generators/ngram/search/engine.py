@@ -1,0 +1,182 @@
+"""The engine that searches: any sampler, any number of index shards, with side files or without.
+
+It reads up to two streams of the same documents: what is compared (whole tokens or coarse ids) and
+what is written.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from imagegram.generators.ngram.blocks import write_blocks
+from imagegram.generators.ngram.engine import Engine, Job, Needs, Request, divisor_of
+from imagegram.generators.ngram.kernels import (
+    Documents,
+    Rows,
+    Work,
+    find_documents,
+    make_knobs,
+    make_work,
+)
+from imagegram.generators.ngram.search.by_document import Rules, Voters, make_voters
+from imagegram.generators.ngram.search.kernel import write_row
+from imagegram.generators.ngram.search.memo import FREQUENT, MAX_ENTRIES, Memo, make_memo
+from imagegram.indexes.build.coarse_stage import write_coarse
+from imagegram.indexes.format import IndexShard
+from imagegram.indexes.kernels.search import ShardViews, shard_views
+from imagegram.indexes.labels import ANY
+from imagegram.indexes.order import Order
+from imagegram.records import Tokens, Trace
+from imagegram.samplers.categorical import matching_classes
+
+#: A search costs about as much as a look at so many places.
+MANY: Final = 32
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SearchEngine(Engine):
+    """Compiled, on threads: contexts are searched for in the suffix arrays.
+
+    Attributes:
+        files: any shards. Coarse shards that are missing are made in a temporary folder; without
+            aligned orders, matching by position takes longer.
+        frequent: candidates from which on a thread remembers what a context leads to.
+        memo_entries: contexts that it remembers at most.
+        many: places of the documents that may decide above which rare contexts are searched for.
+    """
+
+    frequent: int = FREQUENT
+    memo_entries: int = MAX_ENTRIES
+    many: int = MANY
+
+    @staticmethod
+    def refuses(request: Request) -> str | None:
+        """Nothing."""
+        return None
+
+    @staticmethod
+    def needs(request: Request) -> Needs:
+        """Coarse shards for some digits, an aligned order for the same position."""
+        aligned = request.sampler.matching == "position"
+        return Needs(order="aligned" if aligned else None, divisor=request.divisor)
+
+    def rows(self, job: Job) -> tuple[Tokens, Trace]:
+        """(B, T) tokens and their trace, on threads."""
+        tokens_BT, trace = job.start()
+        rows = Rows(tokens=tokens_BT, **vars(trace))
+        divisor = divisor_of(job.sampler, job.layout)
+        contexts = self._contexts(divisor)
+        needs = Needs(order="aligned", divisor=divisor)
+        aligned = job.sampler.matching == "position" and self.files.made == needs
+        views = self._views(divisor, aligned=aligned)
+        knobs = make_knobs(contexts, job.sampler, job.layout, aligned=aligned)
+        rules = self._rules(job, contexts, divisor, aligned=aligned)
+        documents, num_documents = self.documents, self.files.num_documents
+        forced, seed = job.forced is not None, np.uint64(job.seed)
+
+        def make_scratch(size: int) -> tuple[Memo, Work, Voters | None]:
+            return (
+                make_memo(len(contexts), frequent=self.frequent, entries=self.memo_entries),
+                make_work(len(contexts), num_documents),
+                None
+                if rules is None
+                else make_voters(num_documents, len(contexts), job.shape[1], rules.anchor),
+            )
+
+        def write(scratch: tuple[Memo, Work, Voters | None], start: int, size: int) -> None:
+            memo, work, voters = scratch
+            for b in range(start, start + size):
+                write_row(
+                    views, documents, knobs, rules, memo, work, voters, rows, b, forced, seed,
+                    job.samples[b],
+                )  # fmt: skip
+
+        write_blocks(job, most=1, make_scratch=make_scratch, write=write)
+        return tokens_BT, trace
+
+    @cached_property
+    def documents(self) -> Documents:
+        """Where documents begin, in shards and contexts alike."""
+        return find_documents(self.files.shards)
+
+    def _contexts(self, divisor: int) -> tuple[IndexShard, ...]:
+        """Shards of what is compared."""
+        if divisor == 1:
+            return self.files.shards
+        if divisor == self.files.divisor:
+            return self.files.coarse
+        if divisor not in self._coarse_made:
+            self._coarse_made[divisor] = _make_coarse(self.files.shards, divisor)
+        return self._coarse_made[divisor]
+
+    @cached_property
+    def _coarse_made(self) -> dict[int, tuple[IndexShard, ...]]:
+        return {}
+
+    def _views(self, divisor: int, *, aligned: bool) -> ShardViews:
+        """What is compared, as the kernels read it; with the tables of its orders if aligned."""
+        if divisor not in self._views_made:
+            self._views_made[divisor] = shard_views(self._contexts(divisor))
+        views = self._views_made[divisor]
+        return over_aligned(views, self.files.orders) if aligned else views
+
+    @cached_property
+    def _views_made(self) -> dict[int, ShardViews]:
+        return {}
+
+    def _rules(
+        self, job: Job, contexts: Sequence[IndexShard], divisor: int, *, aligned: bool
+    ) -> Rules | None:
+        """What is asked of documents; None: nothing."""
+        sampler, labels = job.sampler, job.labels
+        if sampler.anchor == 0 and labels is None and divisor == 1:
+            return None
+        by_document = np.empty(0, dtype=np.int32)
+        by_row = np.full(job.shape[0], ANY, dtype=np.int32)
+        if labels is not None:
+            by_document, by_row = labels.by_document, labels.by_row
+        members = np.argsort(by_document, kind="stable").astype(np.int64)
+        num_labels = 1 + max(by_document.max(initial=ANY), by_row.max(initial=ANY))
+        firsts = np.searchsorted(by_document[members], np.arange(num_labels + 1))
+        classes_T = matching_classes(sampler.matching, job.layout)
+        last = [shard.num_tokens - shard.num_documents for shard in contexts]
+        streams = [shard.tokens.ctypes.data for shard in self.files.shards]
+        return Rules(
+            anchor=min(sampler.anchor, job.shape[1]),
+            label_tokens=0 if labels is None else labels.num_tokens,
+            in_place=sampler.matching == "position",
+            divisor=divisor,
+            many=self.many,
+            count_documents=sampler.count_documents,
+            next_address=np.array(streams, dtype=np.uint64),
+            first_rank=np.array([0] * len(last) if aligned else last, dtype=np.int64),
+            labels=by_document,
+            members=members,
+            first_member=firsts.astype(np.int64),
+            row_labels=by_row,
+            sizes=np.bincount(classes_T)[classes_T].astype(np.int64),
+        )
+
+
+def over_aligned(views: ShardViews, orders: Sequence[Order]) -> ShardViews:
+    """Views whose tables are those of aligned orders."""
+    tables = [order.table.ctypes.data for order in orders]
+    return views._replace(table_address=np.array(tables, dtype=np.uint64))
+
+
+def _make_coarse(shards: Sequence[IndexShard], divisor: int) -> tuple[IndexShard, ...]:
+    """Coarse shards that are in memory maps only: their folder is gone."""
+    coarse = []
+    for shard in shards:
+        with tempfile.TemporaryDirectory(prefix="imagegram-coarse-") as root:
+            made = write_coarse(shard, divisor, Path(root))
+            _ = made.tokens, made.table, made.offsets  # a map outlives its file
+            coarse.append(made)
+    return tuple(coarse)

@@ -1,0 +1,89 @@
+"""Which engine writes what: the choice, the side files that are made for it, the refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from imagegram.errors import UnsupportedError
+from imagegram.generators.ngram.engine import Needs, Request
+from imagegram.generators.ngram.engines import choose, needs_of
+from imagegram.layout import TokenLayout
+from tests.generation import sampler
+
+LAYOUT = TokenLayout.sequence(5, digits=(8, 8, 8))
+SUFFIX, ALIGNED, NONE = Needs(order="suffix"), Needs(order="aligned"), Needs()
+
+
+def request(
+    num_shards: int = 1, *, length: int | None = 5, made: Needs | None = None, **knobs: Any
+) -> Request:
+    return Request(
+        sampler=sampler(**knobs),
+        layout=LAYOUT,
+        lengths=(length,) * num_shards,
+        labelled=knobs.get("label") is not None,
+        made=made,
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_shards", "knobs", "engine", "needs"),
+    [
+        (1, {}, "WalkEngine", SUFFIX),
+        (1, {"matching": "level"}, "WalkEngine", SUFFIX),
+        (1, {"matching": "position"}, "WalkEngine", ALIGNED),
+        (1, {"context_digits": 3}, "WalkEngine", SUFFIX),  # all digits: whole tokens
+        (2, {}, "SearchEngine", NONE),
+        (3, {"matching": "position"}, "SearchEngine", ALIGNED),
+        (1, {"anchor": 1}, "SearchEngine", NONE),
+        (1, {"label": "*"}, "SearchEngine", NONE),
+        (3, {"anchor": 1, "matching": "position"}, "SearchEngine", ALIGNED),
+        (1, {"context_digits": 1}, "SearchEngine", Needs(divisor=64)),
+        (
+            1,
+            {"context_digits": 2, "matching": "position"},
+            "SearchEngine",
+            Needs(order="aligned", divisor=8),
+        ),
+    ],
+)
+def test_native_walks_where_it_can(
+    num_shards: int, knobs: dict[str, Any], engine: str, needs: Needs
+) -> None:
+    """And searches once the side files for a walk are known to be missing."""
+    assert choose("native", request(num_shards, **knobs)).__name__ == engine
+    assert needs_of("native", request(num_shards, **knobs)) == needs
+    assert choose("native", request(num_shards, made=needs, **knobs)).__name__ == engine
+    without = choose("native", request(num_shards, made=NONE, **knobs))
+    assert without.__name__ == "SearchEngine"
+
+
+def test_a_context_too_long_for_side_files_is_searched() -> None:
+    layout = TokenLayout.sequence(65_535)
+    wanted = Request(sampler=sampler(max_context=65_534), layout=layout, lengths=(5,))
+    assert needs_of("native", wanted) == SUFFIX
+    wanted = Request(sampler=sampler(max_context=65_535), layout=layout, lengths=(5,))
+    assert needs_of("native", wanted) == NONE
+
+
+@pytest.mark.parametrize("engine", ["naive", "native"])
+@pytest.mark.parametrize("length", [None, 4])
+def test_positions_are_compared_in_documents_of_one_length(engine: str, length: int | None) -> None:
+    found = "different lengths" if length is None else "4 tokens each"
+    with pytest.raises(UnsupportedError, match=rf"images of 5 tokens.*shard 0 holds.*{found}"):
+        choose(engine, request(length=length, matching="channel"))
+    assert choose(engine, request(length=length))
+
+
+@pytest.mark.parametrize("engine", ["fastgram", "torch"])
+@pytest.mark.parametrize("knobs", [{"anchor": 2}, {"label": "cat"}, {"context_digits": 1}])
+def test_a_refusal_names_the_knob_and_what_to_type(engine: str, knobs: dict[str, Any]) -> None:
+    if engine == "torch":
+        pytest.importorskip("torch")
+    ((knob, value),) = knobs.items()
+    with pytest.raises(
+        UnsupportedError, match=rf"{engine} cannot do sampler\.{knob}={value}.*native"
+    ):
+        choose(engine, request(**knobs))
