@@ -1,6 +1,6 @@
 """What a sweep's figures show, before any library draws it: points, curves, crosses, refusals.
 
-``interactive.py`` draws it for the report, ``static.py`` for a file.
+``interactive.py`` draws it.
 """
 
 from __future__ import annotations

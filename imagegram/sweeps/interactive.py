@@ -248,6 +248,7 @@ def _layout(*, height: int, margin: dict[str, int]) -> dict[str, Any]:
         "margin": margin,
         "paper_bgcolor": _CLEAR,
         "plot_bgcolor": _CLEAR,
+        "modebar": {"bgcolor": _CLEAR, "color": colors["soft"], "activecolor": colors["ink"]},
         "font": {"family": _FONT, "size": 12, "color": colors["soft"]},
         "showlegend": False,
         "dragmode": False,

@@ -10,9 +10,7 @@ from imagegram.sweeps.sweep import read_sweep
 from imagegram.sweeps.tables import write_tables
 
 
-def write_report(
-    paths: Sequence[Path], *, out: Path, x: str = "", y: str = "", with_figures: bool = False
-) -> Path:
+def write_report(paths: Sequence[Path], *, out: Path, x: str = "", y: str = "") -> Path:
     """Write a sweep's ``report.html``, ``results.csv``, ``results.parquet`` and ``scores.json``.
 
     Args:
@@ -20,7 +18,6 @@ def write_report(
         out: where to write; made when it is not there.
         x: across the frontier; empty for the first copying score that is there.
         y: up the frontier; empty for the first quality score that is there.
-        with_figures: write the figures as PNG files too.
 
     Returns:
         The path of ``report.html``.
@@ -32,8 +29,4 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     if not any(path.is_file() for path in paths):  # a table is not written from itself
         write_tables(out, sweep.jobs, sweep.all_axes, sweep.infos)
-    if with_figures:
-        from imagegram.sweeps.static import write_figures
-
-        write_figures(out, sweep)
     return write_page(out, sweep)

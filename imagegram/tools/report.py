@@ -3,7 +3,7 @@
     python -m imagegram.tools.report sweep=outputs/sweeps/TIME
     python -m imagegram.tools.report sweep=FIRST sweep=SECOND sweep=outputs/runs/TIME out=FOLDER
     python -m imagegram.tools.report sweep=FOLDER x=exact_copy_rate y=recall
-    python -m imagegram.tools.report sweep=outputs/sweeps/TIME out=experiments/NAME figures=png
+    python -m imagegram.tools.report sweep=outputs/sweeps/TIME out=experiments/NAME
 
 A multirun does this by itself when it ends. Nothing is measured: the numbers are those of the jobs'
 ``summary.json``. The last line on stdout is the path of the report.
@@ -21,10 +21,9 @@ from imagegram.sweeps.jobs import newest_sweep
 from imagegram.tools.arguments import exit_cleanly, parse
 
 _EPILOG = """\
-sweep    a folder of a multirun or of a single run, or a results.csv; may be given several times
-x, y     scores of the frontier; by default a copying score, and a kernel or Frechet distance
-out      where to write; by default the folder of the first sweep
-figures  png: also frontier.png, curves_AXIS.png and samples.png (needs matplotlib)
+sweep  a folder of a multirun or of a single run, or a results.csv; may be given several times
+x, y   scores of the frontier; by default a copying score, and a kernel or Frechet distance
+out    where to write; by default the folder of the first sweep
 """
 
 
@@ -36,26 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    keys = {"sweep": "", "x": "", "y": "", "out": "", "figures": ""}
+    keys = {"sweep": "", "x": "", "y": "", "out": ""}
     flags, values = parse(parser, argv, keys)
     words = [word.partition("=") for word in flags.words]
     paths = [Path(value) for key, _, value in words if key == "sweep" and value]
     if not paths:
         newest = newest_sweep(Path("outputs")) or "outputs/sweeps/TIME"
         raise ConfigError(f"which sweep? type: python -m imagegram.tools.report sweep={newest}")
-    if values["figures"] not in ("", "png"):
-        raise ConfigError(f"figures={values['figures']}: allowed is png, or nothing")
     from imagegram.sweeps.write import write_report
 
     beside = paths[0].parent if paths[0].is_file() else paths[0]
-    path = write_report(
-        paths,
-        out=Path(values["out"]) if values["out"] else beside,
-        x=values["x"],
-        y=values["y"],
-        with_figures=values["figures"] == "png",
-    )
-    print(path)
+    out = Path(values["out"]) if values["out"] else beside
+    print(write_report(paths, out=out, x=values["x"], y=values["y"]))
     return 0
 
 

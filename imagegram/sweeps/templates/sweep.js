@@ -17,7 +17,8 @@
       Plotly.react(plot, data, layout, {
         responsive: true,
         displaylogo: false,
-        displayModeBar: false,
+        modeBarButtons: [["toImage"]],
+        toImageButtonOptions: { format: "png", scale: 2, filename: "figure" },
       });
     }
   };
