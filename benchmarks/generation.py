@@ -33,7 +33,8 @@ from imagegram.executors.context import RunContext
 from imagegram.executors.process import ProcessExecutor
 from imagegram.executors.progress import SilentProgress
 from imagegram.experiment import Experiment, build
-from imagegram.generators.ngram.model import FittedNgram
+from imagegram.generators.ngram.model import NgramModel
+from imagegram.indexes import Index
 from imagegram.indexes.build.stage import BuildIndex, BuildIndexShard
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.samplers.categorical import CategoricalSampler
@@ -107,22 +108,25 @@ class Bench:
             images=split.train,
             tokenizer=self.exp.tokenizer,
         )
-        stage = self.exp.generator.fit(tokens)
-        assert isinstance(stage, BuildIndex)
-        return stage
+        return self.exp.index.build(tokens)
 
-    def model(self, num_shards: int | None = None) -> FittedNgram:
+    def model(self, num_shards: int | None = None) -> NgramModel:
         """The first token shards in one index shard; None: all, as the configuration says."""
-        whole = self.context.make(self.stage)
-        assert isinstance(whole, FittedNgram)
-        if num_shards is None:
-            return whole
-        part = BuildIndexShard(tokens=self.stage.tokens.shards[:num_shards])
-        return replace(whole, shards=(self.context.make(part),))
+        index = self.context.make(self.stage)
+        if num_shards is not None:
+            part = BuildIndexShard(tokens=self.stage.tokens.shards[:num_shards])
+            index = replace(index, shards=(self.context.make(part),), artifact=None)
+        return self.over(index)
+
+    def over(self, index: Index) -> NgramModel:
+        """The configured model over an index."""
+        model = self.context.make(self.exp.generator.fit(self.stage.tokens, index=index))
+        assert isinstance(model, NgramModel)
+        return model
 
     def writer(
         self,
-        model: FittedNgram,
+        model: NgramModel,
         sampler: CategoricalSampler,
         *,
         images: int,
@@ -138,7 +142,7 @@ class Bench:
             workers=workers,
         )
 
-    def row(self, what: str, sampler: CategoricalSampler, model: FittedNgram, **labels: str) -> Row:
+    def row(self, what: str, sampler: CategoricalSampler, model: NgramModel, **labels: str) -> Row:
         """Ours beside the peer."""
         images = self.flags.images or 256
         tokens = images * self.exp.tokenizer.spec.length
@@ -159,7 +163,7 @@ class Bench:
         )
 
 
-def peer_of(model: FittedNgram) -> Any:
+def peer_of(model: NgramModel) -> Any:
     """fast-gram over the shards of a model."""
     folders = [str(shard.path) for shard in model.shards if shard.num_documents]
     return GramEngine(folders, eos_token_id=EOS_TOKEN_ID, threads=1)
@@ -176,8 +180,8 @@ def open_bench(flags: Flags, *overrides: str) -> Bench:
         progress=SilentProgress(),
     )
     exp = build(cfg)
-    if (stage := exp.tokenizer.fit(exp.train_corpus or exp.corpus)) is not None:
-        exp = replace(exp, tokenizer=context.make(stage))
+    fit = exp.tokenizer.fit(exp.train_corpus or exp.corpus)
+    exp = replace(exp, tokenizer=context.make(fit))
     return Bench(exp=exp, context=context, flags=flags)
 
 
@@ -197,7 +201,7 @@ def rows(flags: Flags) -> Iterator[Row]:
     yield from _first_call(flags, name)
 
 
-def _one_image(bench: Bench, model: FittedNgram, table: str) -> Row:
+def _one_image(bench: Bench, model: NgramModel, table: str) -> Row:
     num_tokens, peer = bench.exp.tokenizer.spec.length, peer_of(model)
     turns = compare(
         bench.writer(model, INFINIGRAM, images=1, workers=1),
@@ -213,7 +217,7 @@ def _one_image(bench: Bench, model: FittedNgram, table: str) -> Row:
     )
 
 
-def _whole_stage(bench: Bench, model: FittedNgram, table: str) -> Row:
+def _whole_stage(bench: Bench, model: NgramModel, table: str) -> Row:
     """Sampling, decoding, trace, files, hashes and the sync of the disk."""
     images, peer, seeds = bench.flags.images or STAGE_IMAGES, peer_of(model), count()
     with tempfile.TemporaryDirectory(dir=bench.context.store.root.parent) as folder:
@@ -223,7 +227,7 @@ def _whole_stage(bench: Bench, model: FittedNgram, table: str) -> Row:
 
         def whole_stage() -> None:
             stage = Generate(
-                model=_Ready(prepared),
+                model=_Prepared(prepared),
                 sampler=INFINIGRAM,
                 tokenizer=bench.exp.tokenizer,
                 num_samples=images,
@@ -247,13 +251,13 @@ def _whole_stage(bench: Bench, model: FittedNgram, table: str) -> Row:
     )
 
 
-class _Ready:
+class _Prepared:
     """A model whose side files lie in another store."""
 
-    def __init__(self, model: FittedNgram) -> None:
+    def __init__(self, model: NgramModel) -> None:
         self.identity, self.generate = model.identity, model.generate
 
-    def prepared(self, *_: object) -> _Ready:
+    def prepared(self, *_: object) -> _Prepared:
         return self
 
 
@@ -267,14 +271,13 @@ def _growth_of_corpus(bench: Bench) -> Iterator[Row]:
         yield bench.row(f"{what}: context 6", SAMPLERS["max_context=6"], model, table=table)
     if num_shards > 1:
         apart = replace(bench.stage, shard_tokens=1)
-        model = bench.context.make(apart)
-        assert isinstance(model, FittedNgram)
+        model = bench.over(bench.context.make(apart))
         yield bench.row(
             f"{num_shards} index shards: infinigram",
             INFINIGRAM,
             model,
             table=table,
-            notes="generator.shard_tokens=1: searched, not walked",
+            notes="index.shard_tokens=1: searched, not walked",
         )
 
 
@@ -288,8 +291,7 @@ def _growth_of_image(bench: Bench) -> Iterator[Row]:
         one = replace(
             one, flags=replace(bench.flags, images=max(2**20 // tokenizer.spec.length, 2))
         )
-        model = bench.context.make(stage)
-        assert isinstance(model, FittedNgram)
+        model = bench.over(bench.context.make(stage))
         yield one.row(
             f"{name}, {tokenizer.spec.length:,} tokens an image: infinigram",
             INFINIGRAM,

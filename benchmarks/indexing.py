@@ -29,7 +29,6 @@ from imagegram.executors.progress import SilentProgress
 from imagegram.experiment import build
 from imagegram.indexes.build.orders import build_order
 from imagegram.indexes.build.sort import build_table
-from imagegram.indexes.build.stage import BuildIndex
 from imagegram.indexes.format import IndexShard, pointer_width
 from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize
@@ -89,9 +88,7 @@ def rows(flags: Flags) -> Iterator[Row]:
     )
     split = context.make(Split(corpus=exp.corpus))
     tokens = context.make(Tokenize(images=split.train, tokenizer=exp.tokenizer))
-    stage = exp.generator.fit(tokens)
-    assert isinstance(stage, BuildIndex)
-    part = max(stage.parts(), key=lambda part: part.num_tokens)
+    part = max(exp.index.build(tokens).parts(), key=lambda part: part.num_tokens)
     shard = context.make(part)
     what = f"{exp.corpus.name}, {exp.tokenizer.name}, {shard.num_tokens:,} tokens"
     with tempfile.TemporaryDirectory(dir=shard.path.parent, prefix=".partial-bench-") as name:

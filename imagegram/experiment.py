@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from imagegram.errors import ConfigError, ImagegramError, did_you_mean
+from imagegram.indexes.build.stage import Indexing
 from imagegram.protocols import Callback, Corpus, Generator, Metric, Sampler, Tokenizer
 from imagegram.schema import STAGES
 from imagegram.seeding import check_counts
@@ -24,6 +25,7 @@ class Experiment:
 
     Attributes:
         corpus, tokenizer, generator, sampler: the four axes.
+        index: how the training tokens are indexed.
         train_corpus: what a tokenizer that learns is trained on; None: ``corpus``.
         metrics: in the order of the configuration.
         num_samples: images to generate, and to measure floors and ceilings on.
@@ -36,6 +38,7 @@ class Experiment:
 
     corpus: Corpus
     tokenizer: Tokenizer
+    index: Indexing
     generator: Generator
     sampler: Sampler
     metrics: tuple[Metric, ...]
@@ -79,14 +82,14 @@ def build(cfg: DictConfig) -> Experiment:
         parse_recipe(recipe)
     _check_outputs_outside(cfg)
     tokenizer, sampler = _component(cfg.tokenizer), _component(cfg.sampler)
-    sampler.max_context_per_position(
-        tokenizer.spec.layout
-    )  # refused now, not after hours of indexing
+    generator = _component(cfg.generator)
+    generator.check(sampler, tokenizer.spec.layout)  # refused now, not after hours of indexing
     return Experiment(
         corpus=_component(cfg.corpus),
         train_corpus=None if cfg.train_corpus is None else _component(cfg.train_corpus),
         tokenizer=tokenizer,
-        generator=_component(cfg.generator),
+        index=_component(cfg.index),
+        generator=generator,
         sampler=sampler,
         metrics=tuple(_component(node) for node in cfg.metric.values()),
         num_samples=cfg.num_samples,

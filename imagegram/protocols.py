@@ -38,7 +38,7 @@ from imagegram.records import (
     Tokens,
     Trace,
 )
-from imagegram.store.stage import Context, Progress, Stage
+from imagegram.store.stage import Context, Progress, Ready, Stage
 
 # ---------------------------------------------------------------------------------------- modality
 
@@ -191,8 +191,8 @@ class Tokenizer(Protocol):
         cut from one tokenization, and other options of decoding find them too.
         """
 
-    def fit(self, corpus: Corpus) -> Stage[Tokenizer] | None:
-        """The stage that trains this tokenizer on a corpus or fetches its weights; None: none."""
+    def fit(self, corpus: Corpus) -> Stage[Tokenizer] | Ready[Tokenizer]:
+        """The stage that trains it on a corpus or fetches its weights; or itself, with none."""
 
     def encode(self, image: Images) -> tuple[Tokens, int]:
         """One RGB image (H, W, 3) uint8 of any size to (T,) uint16 ids and how many clipped."""
@@ -222,6 +222,13 @@ class BatchTokenizer(Tokenizer, Protocol):
 
 class Index(Protocol):
     """A suffix array over shards of documents; every engine gives the same answers."""
+
+    @property
+    def shards(self) -> tuple[Any, ...]:
+        """Its shards, in the order that numbers the documents."""
+
+    def identity(self) -> str:
+        """kind/digest of the artifact."""
 
     @property
     def num_tokens(self) -> int:
@@ -299,32 +306,33 @@ class Sampler(Protocol):
         """(T,) longest context, in tokens, for every position."""
 
 
-class FittedGenerator(Protocol):
-    """A generator that has seen its corpus."""
-
-    @property
-    def index(self) -> Index:
-        """The index over its corpus: the auditor of whatever it writes."""
+class Model(Protocol):
+    """A generator that is ready to sample. It owns no auditor: whoever audits asks the index."""
 
     def identity(self) -> Any:
         """What it is: kind and digest."""
 
-    def prepared(self, sampler: Sampler, context: Context, layout: TokenLayout) -> FittedGenerator:
+    def prepared(self, sampler: Sampler, context: Context, layout: TokenLayout) -> Model:
         """The same model with what makes it fast for a sampler; made and cached when missing."""
 
     def generate(
         self,
+        samples: NDArray[np.uint64],
         *,
         sampler: Sampler,
         layout: TokenLayout,
-        samples: NDArray[np.uint64],
         seed: int,
         progress: Progress | None = None,
         workers: int = 1,
     ) -> tuple[Tokens, Trace]:
         """Tokens (B, T) and trace; row b depends only on (seed, samples[b])."""
 
-    def replay(
+
+@runtime_checkable
+class Scores(Protocol):
+    """A model that tells the probability of given tokens; see :meth:`Generator.scores`."""
+
+    def score(
         self,
         tokens_BT: Tokens,
         *,
@@ -335,7 +343,10 @@ class FittedGenerator(Protocol):
         progress: Progress | None = None,
         workers: int = 1,
     ) -> Trace:
-        """Trace of given tokens, forced on the sampler; ``samples`` as above, None: 0 ... B - 1."""
+        """Trace of given tokens, forced on the sampler; ``samples`` None: 0 ... B - 1.
+
+        Of a model's own samples, with their seed and ids, it is their own trace.
+        """
 
 
 class Generator(Protocol):
@@ -343,8 +354,14 @@ class Generator(Protocol):
 
     name: str
 
-    def fit(self, tokens: Any) -> Stage[FittedGenerator]:
-        """The stage that turns a token set into a fitted generator."""
+    def check(self, sampler: Sampler, layout: TokenLayout) -> None:
+        """Refuse a sampler, or one on such tokens, that cannot work, naming those that can."""
+
+    def scores(self, sampler: Sampler) -> bool:
+        """Whether its models implement :class:`Scores` under a sampler."""
+
+    def fit(self, tokens: Any, *, index: Index) -> Stage[Model] | Ready[Model]:
+        """The stage that fits a token set (``stages.tokens.TokenSet``), or the model itself."""
 
 
 # -------------------------------------------------------------------------------------- evaluation
@@ -394,7 +411,6 @@ class Metric(Protocol):
 
     * ``ids``, ``images``, ``text`` of the measured set; ``trace.<name>``, an array of its trace.
       Real images are measured once, whatever sampler replayed them, by metrics without a trace;
-    * ``scores``: a model that tells the probabilities of given tokens;
     * ``matches`` and ``training_features``: of the training corpus, always there, at a cost.
 
     ``SCORES`` describes every score that the metric writes.
@@ -460,6 +476,10 @@ class Reference(Protocol):
         """For subsampling; the run's seed."""
 
     @property
+    def context(self) -> Context:
+        """Makes what a metric asks for beyond this; none of it changes a score."""
+
+    @property
     def workers(self) -> int:
         """Threads that a metric may spend; they never change a score."""
 
@@ -484,9 +504,6 @@ class Reference(Protocol):
 
     def clusters(self) -> NDArray[np.int64]:
         """(N,) cluster of near-duplicates of each training document: its lowest document id."""
-
-    def replay(self, tokens_BT: Tokens, sampler: Sampler) -> Trace:
-        """The trace of given rows under another sampler; exact counts of any context."""
 
 
 class Callback(Protocol):

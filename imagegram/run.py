@@ -1,4 +1,4 @@
-"""The four stages of an experiment: tokenize -> index -> generate -> evaluate. Read this first.
+"""An experiment: tokenize -> index -> fit -> generate -> evaluate. Read this first.
 
     python -m imagegram.run                                    the demo
     python -m imagegram.run tokenizer=pyramid5 corpus=cc12m_100
@@ -25,12 +25,12 @@ from imagegram import schema
 from imagegram.errors import ImagegramError
 from imagegram.experiment import Experiment, build
 from imagegram.plan.check import refuse_what_cannot_fit
-from imagegram.protocols import FittedGenerator
+from imagegram.protocols import Index, Model
 from imagegram.run_folder import Run, check_outputs, write_summary
 from imagegram.stages.evaluate import Evaluate
 from imagegram.stages.generate import Generate
 from imagegram.stages.prefix import tokenize
-from imagegram.stages.reference_sets import reference_sets
+from imagegram.stages.reference_sets import RealImages, reference_sets
 from imagegram.stages.split import Split
 from imagegram.stages.tokens import TokenSet
 from imagegram.sweeps.objective import check_search, objective_value
@@ -48,20 +48,29 @@ def run_experiment(cfg: DictConfig, folder: Path) -> Run:
 def flow(exp: Experiment, run: Any) -> None:
     """The stages of an experiment; ``run`` makes them, or foresees them (``plan/planner.py``)."""
     exp = fit_tokenizer(exp, run)
-    tokens, holdout, model = index_corpus(exp, run)
+    tokens, holdout, index = index_corpus(exp, run)
+    model = run("fit", exp.generator.fit(tokens, index=index))
 
-    shared: dict[str, Any] = {"model": model, "sampler": exp.sampler, "tokenizer": exp.tokenizer}
-    shared |= {"seed": exp.seed, "output_size": exp.output_size}
-    samples = run("generate", Generate(num_samples=exp.num_samples, **shared))
+    samples = run(
+        "generate",
+        Generate(
+            model=model,
+            sampler=exp.sampler,
+            tokenizer=exp.tokenizer,
+            num_samples=exp.num_samples,
+            seed=exp.seed,
+            output_size=exp.output_size,
+        ),
+    )
     run.collect(samples, "samples")
 
     references = reference_sets(
         run,
+        real_images(exp, model),
         tokens=tokens,
         holdout=holdout,
         num_images=exp.num_samples,
         planted=exp.planted,
-        shared=shared,
     )
     evaluation = run(
         "evaluate",
@@ -71,36 +80,43 @@ def flow(exp: Experiment, run: Any) -> None:
             **references,
             tokens=tokens,
             tokenizer=exp.tokenizer,
-            model=model,
+            index=index,
             seed=exp.seed,
             near_duplicate_rms=exp.corpus.near_duplicate_rms,
         ),
     )
     run.score(evaluation)
-    run.report(evaluation, generated=samples, tokens=tokens)
+    run.report(evaluation, generated=samples, tokens=tokens, index=index)
 
 
 def fit_tokenizer(exp: Experiment, run: Any) -> Experiment:
     """The experiment with a tokenizer that has its weights: trained, fetched, or none needed."""
-    stage = exp.tokenizer.fit(exp.train_corpus or exp.corpus)
-    if stage is None:
-        return exp
-    exp = replace(exp, tokenizer=run("fit_tokenizer", stage))
+    fit = exp.tokenizer.fit(exp.train_corpus or exp.corpus)
+    exp = replace(exp, tokenizer=run("fit_tokenizer", fit))
     run.adopt(exp)
     return exp
 
 
-def index_corpus(exp: Experiment, run: Any) -> tuple[TokenSet, TokenSet, FittedGenerator]:
-    """Tokenize and index (or train): training documents, held-out documents, fitted generator."""
+def index_corpus(exp: Experiment, run: Any) -> tuple[TokenSet, TokenSet, Index]:
+    """Tokenize and index: training documents, held-out documents, the index of the former."""
     split, tokenizer = run("split", Split(corpus=exp.corpus)), exp.tokenizer
     tokens = tokenize(run, "tokenize", images=split.train, tokenizer=tokenizer)
     holdout = tokenize(run, "tokenize_holdout", images=split.holdout, tokenizer=tokenizer)
     run.config({"corpus.num_images": tokens.num_documents})
     run.config({"tokenizer.num_levels": tokenizer.spec.layout.num_levels})
     run.config({"index.num_tokens": tokens.num_tokens})
+    return tokens, holdout, run("index", exp.index.build(tokens))
 
-    model = run("index", exp.generator.fit(tokens))
-    return tokens, holdout, model
+
+def real_images(exp: Experiment, model: Model) -> RealImages:
+    """How the experiment shows real documents: as its generator would have written them."""
+    return RealImages(
+        scorer=model if exp.generator.scores(exp.sampler) else None,
+        sampler=exp.sampler,
+        tokenizer=exp.tokenizer,
+        seed=exp.seed,
+        output_size=exp.output_size,
+    )
 
 
 #: The disk is full, over quota, read-only or not ours: nothing that a traceback would explain.

@@ -31,7 +31,7 @@ from imagegram.loggers.headline import dashboard
 from imagegram.loggers.jsonl import JsonlLogger
 from imagegram.loggers.mirror import Mirror
 from imagegram.loggers.names import running_names
-from imagegram.protocols import ImageSet
+from imagegram.protocols import ImageSet, Index
 from imagegram.records import ScoreInfo
 from imagegram.report.page import ReportInputs, write_report
 from imagegram.report.pairs import FindPairs, PairList
@@ -41,7 +41,7 @@ from imagegram.stages.evaluate import SCORES, Evaluation
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.parts import link_or_copy
-from imagegram.store.stage import Stage
+from imagegram.store.stage import Ready, Stage
 
 T = TypeVar("T")
 
@@ -130,12 +130,16 @@ class Run:
         self._point_latest()
         return early
 
-    def __call__(self, name: str, stage: Stage[T]) -> T:
+    def __call__(self, name: str, stage: Stage[T] | Ready[T]) -> T:
         """Find or make the artifact of ``stage``; returns its handle.
+
+        What is ready is returned, and neither recorded nor shown: nothing was done.
 
         Raises:
             ImagegramError: when the stage was left out of ``stages`` and is not cached.
         """
+        if isinstance(stage, Ready):
+            return stage.value
         group = stage.group
         if self.exp.ends_before(group):
             raise _EnoughStagesError
@@ -221,6 +225,7 @@ class Run:
         *,
         generated: ImageSet,
         tokens: TokenSet,
+        index: Index,
         title: str | None = None,
         facts: Sequence[tuple[str, str]] | None = None,
     ) -> PairList:
@@ -230,6 +235,7 @@ class Run:
             evaluation: what was measured.
             generated: of whom.
             tokens: the training documents.
+            index: over them.
             title: of the page; None: corpus, tokenizer and sampler.
             facts: (label, value) pairs below it; None: those of an experiment.
         """
@@ -241,7 +247,7 @@ class Run:
         provenance = self.context.make(
             TraceProvenance(
                 pairs=pairs,
-                model=self.context.make(exp.generator.fit(tokens)),
+                index=index,
                 near_duplicate_rms=exp.corpus.near_duplicate_rms,
                 **shared,
             )

@@ -60,6 +60,7 @@ class Config:
     train_corpus: Any = None
     trainer: Any = MISSING
     tokenizer: Any = MISSING
+    index: Any = MISSING
     generator: Any = MISSING
     sampler: Any = MISSING
     encoder: Any = MISSING

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from imagegram.generators.ngram.engine import Engine, Files
-from imagegram.generators.ngram.model import FittedNgram
+from imagegram.generators.ngram.model import NgramModel
 from imagegram.indexes.build.orders import build_order
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.labels import Labels
+from imagegram.indexes.native import NativeIndex
 from imagegram.indexes.order import Order
 from imagegram.records import Tokens, Trace
 from imagegram.samplers.categorical import CategoricalSampler
@@ -26,15 +27,21 @@ def fit(
     *,
     engine: str = "native",
     final_separator: bool = True,
-) -> FittedNgram:
+) -> NgramModel:
     """An n-gram model over shards of documents, indexed below ``root``."""
     opened = tuple(
         IndexShard.open(write_index(root / f"{s}", documents, final_separator=final_separator))
         for s, documents in enumerate(shards)
     )
-    manifest = Manifest(
+    artifact = Artifact(path=root, manifest=manifest())
+    return NgramModel(index=NativeIndex(shards=opened, artifact=artifact), engine=engine)
+
+
+def manifest(number: int = 0) -> Manifest:
+    """The manifest of an index that no stage made."""
+    return Manifest(
         kind="index",
-        digest="0123456789ab",
+        digest=f"{number:012x}",
         payload={},
         files={},
         facts={},
@@ -42,11 +49,9 @@ def fit(
         duration_s=0.0,
         made_by={},
     )
-    artifact = Artifact(path=root, manifest=manifest)
-    return FittedNgram(artifact=artifact, shards=opened, engine=engine)
 
 
-def with_orders(model: FittedNgram, root: Path, *, aligned: bool) -> FittedNgram:
+def with_orders(model: NgramModel, root: Path, *, aligned: bool) -> NgramModel:
     """The model with side files of its shards, below ``root``."""
     orders = make_orders(model.shards, root, aligned=aligned)
     return replace(model, files=Files(shards=model.shards, orders=orders))
@@ -63,7 +68,7 @@ def make_orders(shards: Sequence[IndexShard], root: Path, *, aligned: bool) -> t
     return tuple(orders)
 
 
-def with_engine(model: FittedNgram, engine: type[Engine], **memory: int) -> FittedNgram:
+def with_engine(model: NgramModel, engine: type[Engine], **memory: int) -> NgramModel:
     """The model, with this engine opened for as much memory."""
     files = model.files or Files(shards=model.shards)
     vars(model)["_opened"] = {engine: engine(files=files, **memory)}
@@ -88,7 +93,7 @@ def assert_same(first: tuple[Tokens, Trace], second: tuple[Tokens, Trace]) -> No
         assert values.dtype == getattr(second[1], name).dtype, name
 
 
-def labelled(model: FittedNgram, labels: Sequence[int]) -> FittedNgram:
+def labelled(model: NgramModel, labels: Sequence[int]) -> NgramModel:
     """The model with label ``name<k>`` for each document's k; -1 for none."""
     names = tuple(sorted({f"name{label}" for label in labels if label >= 0}))
     ids = [names.index(f"name{label}") if label >= 0 else -1 for label in labels]

@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.executors.progress import SilentProgress
-from imagegram.generators.ngram.engine import Job
-from imagegram.generators.ngram.reference import ReferenceLookup, StreamCorpus, trace_rows
 from imagegram.images.decode import thumbnail
 from imagegram.indexes.naive import NaiveIndex
 from imagegram.layout import TokenLayout
-from imagegram.protocols import Encoder, ImageSet, Sampler
+from imagegram.protocols import Encoder, ImageSet
 from imagegram.records import Features, Images, Tokens, Trace
 from imagegram.store.stage import Progress
 from imagegram.tokenizers.pyramid import PyramidTokenizer
@@ -70,6 +68,16 @@ class MemoryImages:
         return f"memory/{hashlib.sha256(self.tokens.tobytes()).hexdigest()[:12]}"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MemoryIndex(NaiveIndex):
+    """An index in memory that stages can depend on."""
+
+    digest: str
+
+    def identity(self) -> str:
+        return f"index/{self.digest}"
+
+
 @dataclass(frozen=True)
 class MemoryTokens:
     """A TokenSet in memory, in one shard or several."""
@@ -99,22 +107,10 @@ class MemoryTokens:
             yield first, np.stack([thumbnail(image) for image in TOKENIZER.decode(shard)])
             first += len(shard)
 
-    def index(self) -> NaiveIndex:
-        return NaiveIndex.of_streams([stream_of(shard.tolist()) for shard in self.shards])
-
-
-@dataclass(frozen=True)
-class MemoryModel:
-    """A fitted generator that only has its index."""
-
-    tokens: MemoryTokens
-
-    @property
-    def index(self) -> NaiveIndex:
-        return self.tokens.index()
-
-    def identity(self) -> str:
-        return self.tokens.identity().replace("tokens", "index")
+    def index(self) -> MemoryIndex:
+        streams = [stream_of(shard.tolist()) for shard in self.shards]
+        shards = NaiveIndex.of_streams(streams).shards
+        return MemoryIndex(shards=shards, digest=self.identity().partition("/")[2])
 
 
 @dataclass(frozen=True)
@@ -127,6 +123,7 @@ class MemoryReference:
     calibration: ImageSet | None = None
 
     vocab_size: ClassVar[int] = 256
+    context: ClassVar[Any] = None  # a model in memory has nothing to prepare
     workers: int = 2
     progress: ClassVar[Progress] = SilentProgress()
 
@@ -150,19 +147,6 @@ class MemoryReference:
             self.tokens.all, axis=0, return_index=True, return_inverse=True
         )
         return firsts[inverse.ravel()].astype(np.int64)
-
-    def replay(self, tokens_BT: Tokens, sampler: Sampler) -> Trace:
-        streams = tuple(
-            np.array(stream_of(shard.tolist()), dtype=np.uint16) for shard in self.tokens.shards
-        )
-        job = Job(
-            sampler=sampler,
-            layout=self.layout,
-            samples=np.arange(len(tokens_BT), dtype=np.uint64),
-            seed=0,
-            forced=tokens_BT,
-        )
-        return trace_rows(ReferenceLookup(corpus=StreamCorpus(streams=streams), job=job), job)[1]
 
     def features(self, encoder: Encoder, images: ImageSet) -> Features:
         return encoder.encode(images.images)

@@ -28,12 +28,12 @@ from imagegram.errors import CorpusError
 from imagegram.experiment import Experiment
 from imagegram.protocols import Corpus, DocumentSource
 from imagegram.report.pairs import Pair
-from imagegram.run import fit_tokenizer, index_corpus
+from imagegram.run import fit_tokenizer, index_corpus, real_images
 from imagegram.stages.cluster import Cluster
 from imagegram.stages.evaluate import Evaluate, Evaluation
-from imagegram.stages.generate import Replay, SampleSet
+from imagegram.stages.generate import SampleSet
 from imagegram.stages.prefix import tokenize
-from imagegram.stages.reference_sets import reference_sets
+from imagegram.stages.reference_sets import RealImages, reference_sets
 from imagegram.stages.split import Split
 from imagegram.stages.tokens import TokenSet
 
@@ -117,11 +117,11 @@ def audit_flow(exp: Experiment, run: Any, source: Source) -> Audit:
     """The stages; ``run`` makes them, as for ``imagegram.run.flow``."""
     exp = fit_tokenizer(exp, run)
     audited = _tokenize_audited(exp, run, source)  # first: it is refused before hours of indexing
-    tokens, holdout, model = index_corpus(exp, run)
-    shared: dict[str, Any] = {"model": model, "sampler": exp.sampler, "tokenizer": exp.tokenizer}
-    shared |= {"seed": exp.seed, "output_size": exp.output_size}
+    tokens, holdout, index = index_corpus(exp, run)
+    model = run("fit", exp.generator.fit(tokens, index=index))
+    real = real_images(exp, model)
     limit = source.num_images or audited.documents.num_documents
-    measured = run("audited", Replay(documents=audited.documents, num_images=limit, **shared))
+    measured = run("audited", real.of(audited.documents, limit))
     run.collect(measured, "samples")
 
     metadata = audited.metadata(_drawn(measured))
@@ -130,14 +130,14 @@ def audit_flow(exp: Experiment, run: Any, source: Source) -> Audit:
     quality = source.jpeg_quality
     if quality == AUTO:
         quality = _usual_quality(audited.documents, _drawn(measured))
-    references = _references(exp, run, tokens, holdout, measured.num_images, side, quality, shared)
+    references = _references(exp, run, tokens, holdout, measured.num_images, side, quality, real)
     evaluate = Evaluate(
         metrics=exp.metrics,
         generated=measured,
         **references,
         tokens=tokens,
         tokenizer=exp.tokenizer,
-        model=model,
+        index=index,
         seed=exp.seed,
         near_duplicate_rms=exp.corpus.near_duplicate_rms,
     )
@@ -194,24 +194,26 @@ def _references(
     num_images: int,
     side: int | None,
     quality: int | None,
-    shared: dict[str, Any],
+    real: RealImages,
 ) -> dict[str, Any]:
     """Floor, ceiling, calibration and planted sets that went the way of the audited images."""
-    options: dict[str, Any] = {"num_images": num_images, "shared": shared}
+    options: dict[str, Any] = {"num_images": num_images}
     if side is None:
-        return reference_sets(run, tokens=tokens, holdout=holdout, planted=exp.planted, **options)
+        return reference_sets(
+            run, real, tokens=tokens, holdout=holdout, planted=exp.planted, **options
+        )
 
     def again(inner: TokenSet, **how: Any) -> Any:
         how |= {"workers": run.context.workers}
         return Reencoded(inner=inner, tokenizer=exp.tokenizer, side=side, **how)
 
     def replay(name: str, documents: Any) -> SampleSet:
-        stage = Replay(documents=documents, num_images=num_images, **shared)
-        return cast(SampleSet, run(name, stage))
+        return cast(SampleSet, run(name, real.of(documents, num_images)))
 
     # Asked for tokens by number, which is all that the sets need. Collages are made of pixels.
     sets = reference_sets(
         run,
+        real,
         tokens=again(tokens),
         holdout=again(holdout),
         planted=[recipe for recipe in exp.planted if recipe != COLLAGES],
@@ -290,6 +292,7 @@ def _finish(
         evaluation,
         generated=evaluate.generated,
         tokens=evaluate.tokens,
+        index=evaluate.index,
         title=f"audit of {Path(source.where).name}: {exp.corpus.name}, {exp.tokenizer.name}",
         facts=[("audited", source.where), *findings],
     )

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from imagegram.executors.budget import budget_bytes
 from imagegram.store.artifacts import ArtifactStore
-from imagegram.store.stage import Executor, Progress, Stage
+from imagegram.store.stage import Executor, Progress, Ready, Stage
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Stage[Any])
@@ -48,8 +48,10 @@ class RunContext:
         if self.curves is not None:
             self.curves(values, step)
 
-    def make(self, stage: Stage[T]) -> T:
+    def make(self, stage: Stage[T] | Ready[T]) -> T:
         """The handle of ``stage``, made first when it is missing."""
+        if isinstance(stage, Ready):
+            return stage.value
         artifact, _ = self.store.make(stage, self)
         return stage.load(artifact)
 

@@ -17,7 +17,7 @@ from imagegram.errors import UnforeseenError
 from imagegram.executors.progress import SilentProgress
 from imagegram.store.cost import Cost
 from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Progress, Stage, Surroundings
+from imagegram.store.stage import Progress, Ready, Stage, Surroundings
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Stage[Any])
@@ -78,8 +78,10 @@ class Foresight:
         """Return those that no artifact is there for."""
         return [stage for stage in stages if self.at.find(stage) is None]
 
-    def make(self, stage: Stage[T]) -> T:
+    def make(self, stage: Stage[T] | Ready[T]) -> T:
         """Return what stands for the handle of a stage."""
+        if isinstance(stage, Ready):
+            return stage.value
         return self.make_all([stage], description=stage.kind)[0]
 
     def make_all(

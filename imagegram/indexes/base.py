@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.errors import TokenError
+from imagegram.errors import TokenError, UnsupportedError
 from imagegram.indexes.checks import check_at_least, check_ids
 from imagegram.indexes.merge import longest_supported, merge_next_tokens
 from imagegram.indexes.stream import DocumentStream
 from imagegram.records import EOS_TOKEN_ID, NextTokenDist, Occurrence, Phrase, Phrases, Span, Tokens
+from imagegram.store.manifest import Artifact
 
 Ids = Sequence[int] | NDArray[np.integer[Any]]
 NextTokens = tuple[Tokens, NDArray[np.uint64]]
@@ -37,9 +38,24 @@ class Index(ABC):
 
     Attributes:
         shards: in the order that numbers the documents.
+        artifact: of the store, when the shards are those of one.
     """
 
     shards: tuple[DocumentStream, ...]
+    artifact: Artifact | None = None
+
+    def identity(self) -> str:
+        """Return ``index/digest``, what stages know this index by.
+
+        Raises:
+            UnsupportedError: for shards that are no artifact of the store.
+        """
+        if self.artifact is None:
+            raise UnsupportedError(
+                "this index was opened from folders and is no artifact of the store, so no stage "
+                "can depend on it; type python -m imagegram.run stages=[tokenize,index] to make one"
+            )
+        return self.artifact.identity()
 
     # ---------------------------------------------------------------- what an engine must answer
 

@@ -42,7 +42,7 @@ class NativeIndex(Index):
 
     def __getstate__(self) -> dict[str, Any]:
         # Addresses mean nothing in another process: it opens the shards again.
-        return {"shards": self.shards}
+        return {"shards": self.shards, "artifact": self.artifact}
 
     def _intervals(self, ids: Tokens) -> list[tuple[int, int]]:
         numbers = range(len(self.shards))

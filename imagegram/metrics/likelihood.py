@@ -32,11 +32,12 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
 from imagegram.executors.tiles import row_tiles
+from imagegram.generators.ngram.model import NgramModel
 from imagegram.layout import TokenLayout
 from imagegram.metrics.features import undefined
 from imagegram.metrics.intervals import mean_over_images
 from imagegram.protocols import ImageSet, Index, Reference
-from imagegram.records import EOS_TOKEN_ID, Measurement, ScoreInfo, Tokens
+from imagegram.records import EOS_TOKEN_ID, Measurement, ScoreInfo, Tokens, Trace
 from imagegram.samplers.categorical import MATCHING, CategoricalSampler, matching_classes
 
 Array = NDArray[np.float64]
@@ -76,7 +77,7 @@ class LikelihoodMetric:
     """
 
     VERSION: ClassVar[int] = 2
-    NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "scores"})
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"ids"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="bits_per_token",
@@ -189,14 +190,18 @@ class LikelihoodMetric:
             max_context=max(order, 1),
             matching=self.matching,
         )
-        trace = reference.replay(tokens_BT, sampler)
-        total = trace.num_contexts.astype(np.float64)
-        return Counts(
-            seen=trace.suffix_len == order,
-            held=np.rint(trace.probability.astype(np.float64) * total),
-            total=total,
-            distinct=trace.num_distinct.astype(np.float64),
+        model = NgramModel.over(reference.index).prepared(
+            sampler, reference.context, reference.layout
         )
+        trace = model.score(
+            tokens_BT,
+            sampler=sampler,
+            layout=reference.layout,
+            seed=reference.seed,
+            progress=reference.progress,
+            workers=reference.workers,
+        )
+        return counts_of(trace, order)
 
     def _zero_counts(self, tokens_BT: Tokens, reference: Reference) -> Counts:
         """Order 0: what follows a token that occurs nowhere, so that no context is left.
@@ -268,6 +273,17 @@ class Counts(NamedTuple):
     held: Array
     total: Array
     distinct: Array
+
+
+def counts_of(trace: Trace, order: int) -> Counts:
+    """Read counts of one order from the trace of a sampler with temperature 1."""
+    total = trace.num_contexts.astype(np.float64)
+    return Counts(
+        seen=trace.suffix_len == order,
+        held=np.rint(trace.probability.astype(np.float64) * total),
+        total=total,
+        distinct=trace.num_distinct.astype(np.float64),
+    )
 
 
 def interpolate(shorter: Array, held: Any, total: Any, distinct: Any, *, discount: float) -> Array:

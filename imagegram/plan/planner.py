@@ -27,7 +27,7 @@ from imagegram.store.artifacts import ArtifactStore, fingerprint
 from imagegram.store.cost import Amounts, Cost, Rate
 from imagegram.store.fingerprint import identity
 from imagegram.store.manifest import Artifact, Manifest
-from imagegram.store.stage import Stage
+from imagegram.store.stage import Ready, Stage
 
 Flow = Callable[[Experiment, Any], None]
 
@@ -156,8 +156,10 @@ class Planner:
         self._exp = exp
         self._at = at
 
-    def __call__(self, name: str, stage: Stage[Any]) -> Any:
+    def __call__(self, name: str, stage: Stage[Any] | Ready[Any]) -> Any:
         """Foresee one stage; returns what stands for its handle."""
+        if isinstance(stage, Ready):
+            return stage.value
         if self._exp.ends_before(stage.group):
             raise _EndOfPlanError
         cost = foresee_stage(stage, self._at)
@@ -180,7 +182,7 @@ class Planner:
     def score(self, scores: Any) -> None:
         """Nothing was measured."""
 
-    def report(self, scores: Any, *, generated: Any, tokens: Any) -> None:
+    def report(self, scores: Any, *, generated: Any, tokens: Any, index: Any) -> None:
         """Foresee the run folder."""
         sets = {"generated": generated, "tokens": tokens, "tokenizer": self._exp.tokenizer}
         self._record("report", report_cost(self._at, evaluation=scores, **sets))

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.metrics.sources import check_candidates, token_sources
-from imagegram.protocols import FittedGenerator, ImageSet, Index, Tokenizer
+from imagegram.protocols import ImageSet, Index, Tokenizer
 from imagegram.records import Images
 from imagegram.report.pairs import PairList
 from imagegram.stages.cluster import Cluster
@@ -92,7 +92,7 @@ class TraceProvenance(Stage["Provenance"]):
     Attributes:
         pairs: the samples, those that copy most first.
         generated: all samples.
-        model: a fitted generator that has an index.
+        index: over the training documents.
         tokens, tokenizer: the training documents, and what decodes them.
         near_duplicate_rms: of training images that count as one source.
         max_samples: how many samples are traced.
@@ -101,11 +101,11 @@ class TraceProvenance(Stage["Provenance"]):
 
     kind: ClassVar[str] = "provenance"
     group: ClassVar[str] = "evaluate"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     PARTS: ClassVar[tuple[type, ...]] = (Cluster,)
     pairs: PairList
     generated: ImageSet
-    model: FittedGenerator
+    index: Index
     tokens: TokenSet
     tokenizer: Tokenizer
     near_duplicate_rms: float
@@ -124,7 +124,7 @@ class TraceProvenance(Stage["Provenance"]):
         traced = trace_samples(
             [pair.sample for pair in self.pairs.pairs[: self.max_samples]],
             generated=self.generated,
-            index=self.model.index,
+            index=self.index,
             clusters=clusters.labels,
             tokens=self.tokens,
             tokenizer=self.tokenizer,

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
-from imagegram.protocols import FittedGenerator, ImageSet, Metric, Tokenizer
+from imagegram.protocols import ImageSet, Index, Metric, Tokenizer
 from imagegram.records import Measured, Measurement, ScoreInfo, find_info
 from imagegram.stages.embed import TORCH_BYTES, features_bytes
 from imagegram.stages.match import MATCH_BYTES, Match
@@ -144,7 +144,7 @@ class Evaluate:
         planted: images whose copying is known, by name.
         calibration: held-out images that thresholds are set on; None without enough.
         tokens, tokenizer: the training documents, and what decodes them.
-        model: a fitted generator that has an index.
+        index: over the training documents.
         seed: of subsets and resampling.
         near_duplicate_rms: of training images that count as one source.
         max_reference_images: training images that feature distances are measured against.
@@ -160,7 +160,7 @@ class Evaluate:
     ceiling: ImageSet
     tokens: TokenSet
     tokenizer: Tokenizer
-    model: FittedGenerator
+    index: Index
     seed: int
     near_duplicate_rms: float
     calibration: ImageSet | None = None
@@ -182,7 +182,7 @@ class Evaluate:
                 calibration=self.calibration,
                 documents=self.tokens,
                 tokenizer=self.tokenizer,
-                model=self.model,
+                index=self.index,
                 seed=self.seed,
                 num_skipped=self.ceiling.num_images,
                 max_images=self.max_reference_images,
@@ -193,7 +193,7 @@ class Evaluate:
 
     def lacks(self, metric: Metric) -> dict[str, str]:
         """Image sets that a metric cannot be asked of, and why."""
-        found = {name: lacking(metric, images, self.model) for name, images in self.sets.items()}
+        found = {name: lacking(metric, images) for name, images in self.sets.items()}
         return {name: reason for name, reason in found.items() if reason}
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from imagegram.errors import UnforeseenError
 from imagegram.images import grids
 from imagegram.images.decode import decode_image
-from imagegram.protocols import BatchTokenizer, DocumentSource, FittedGenerator, Sampler, Tokenizer
+from imagegram.protocols import BatchTokenizer, DocumentSource, Model, Sampler, Scores, Tokenizer
 from imagegram.records import Images, Tokens, Trace
 from imagegram.seeding import check_counts
 from imagegram.stages.image_costs import BATCH_TOKENS, GRID_IMAGES, images_cost
@@ -116,7 +116,7 @@ class Generate:
     """Sample ``num_samples`` images; image i depends only on (seed, i).
 
     Attributes:
-        model: a fitted generator.
+        model: that samples.
         sampler: the knobs.
         tokenizer: decodes, and tells what each position means.
         num_samples: at least 1.
@@ -128,7 +128,7 @@ class Generate:
     group: ClassVar[str] = "generate"
     VERSION: ClassVar[int] = 2
     RATE: ClassVar[PerUnit] = PerUnit("num_images", "num_tokens", like="sampler", seconds=1.4e-6)
-    model: FittedGenerator
+    model: Model
     sampler: Sampler
     tokenizer: Tokenizer
     num_samples: int
@@ -145,9 +145,9 @@ class Generate:
 
         def make(start: int, stop: int) -> tuple[Tokens, Trace]:
             return model.generate(
+                samples[start:stop],
                 sampler=self.sampler,
                 layout=self.tokenizer.spec.layout,
-                samples=samples[start:stop],
                 seed=self.seed,
                 progress=context.progress,
                 workers=context.workers,
@@ -177,7 +177,8 @@ class Replay:
     planted ones a measure of what it sees.
 
     Attributes:
-        model, sampler, tokenizer, seed, output_size: those of :class:`Generate`.
+        model: one that implements ``Scores``.
+        sampler, tokenizer, seed, output_size: those of :class:`Generate`.
         documents: to draw from, without replacement: a token set, or planted ones.
         num_images: how many at most; fewer when the set is smaller.
     """
@@ -186,7 +187,7 @@ class Replay:
     group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 2
     RATE: ClassVar[PerUnit] = PerUnit("num_images", "num_tokens", like="sampler", seconds=7.0e-6)
-    model: FittedGenerator
+    model: Model
     sampler: Sampler
     tokenizer: Tokenizer
     documents: DocumentSource
@@ -200,11 +201,12 @@ class Replay:
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Choose documents, replay, decode, write."""
         model = self.model.prepared(self.sampler, context, self.tokenizer.spec.layout)
+        assert isinstance(model, Scores)
         chosen = select_documents(self.documents.num_documents, self.seed)[: self.num_images]
         np.save(out / "documents.npy", chosen)
 
         def trace(tokens_BT: Tokens, start: int) -> Trace:
-            return model.replay(
+            return model.score(
                 tokens_BT,
                 sampler=self.sampler,
                 layout=self.tokenizer.spec.layout,

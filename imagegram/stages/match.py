@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.protocols import FittedGenerator, ImageSet
+from imagegram.protocols import ImageSet, Index
 from imagegram.records import lengths_inside
 from imagegram.stages.embed import content_sha256
 from imagegram.store.cost import NPY_HEADER, Cost
@@ -50,14 +50,14 @@ class Match:
     Takes up to 0.6 GB, however many images there are.
 
     Attributes:
-        model: a fitted generator that has an index.
+        index: over the training documents.
         images: whose tokens to look for.
     """
 
     kind: ClassVar[str] = "matches"
     group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
-    model: FittedGenerator
+    index: Index
     images: ImageSet
 
     def identity(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Match:
         return {
             "class": type(self).__name__,
             "version": self.VERSION,
-            "index": self.model.identity(),
+            "index": self.index.identity(),
             "tokens": content_sha256(self.images.tokens),
         }
 
@@ -83,7 +83,7 @@ class Match:
         size = max(_TOKENS // max(num_tokens, 1), 1)
         for first in range(0, count, size):
             rows_BT = np.asarray(tokens_BT[first : first + size])
-            found_BT = self.model.index.match_lengths(
+            found_BT = self.index.match_lengths(
                 rows_BT,
                 workers=context.workers,
                 advance=lambda images: context.progress.advance(task, images),

@@ -20,11 +20,9 @@ from imagegram.errors import ConfigError
 from imagegram.layout import TokenLayout
 from imagegram.protocols import (
     Encoder,
-    FittedGenerator,
     ImageSet,
     Index,
     Metric,
-    Sampler,
     Tokenizer,
 )
 from imagegram.records import Features, Images, Measured, Measurement, Tokens, Trace
@@ -48,7 +46,7 @@ class TrainingReference:
     """The training corpus, as metrics see it; what several metrics need is made once and cached.
 
     Attributes:
-        model: a fitted generator that has an index.
+        index: over all training documents.
         documents, tokenizer: the training documents, and what decodes them.
         calibration: held-out images that thresholds are set on; None: too few are held out.
         seed: of subsets and resampling.
@@ -59,7 +57,7 @@ class TrainingReference:
         context: makes features, matches, clusters.
     """
 
-    model: FittedGenerator
+    index: Index
     documents: TokenSet
     tokenizer: Tokenizer
     calibration: ImageSet | None
@@ -69,11 +67,6 @@ class TrainingReference:
     max_images: int
     near_duplicate_rms: float
     context: Context
-
-    @property
-    def index(self) -> Index:
-        """The index over all training documents."""
-        return self.model.index
 
     @property
     def layout(self) -> TokenLayout:
@@ -97,7 +90,7 @@ class TrainingReference:
 
     def match_lengths(self, images: ImageSet) -> NDArray[np.integer[Any]]:
         """(B, T) longest matches of an image set in the index."""
-        return self.context.make(Match(model=self.model, images=images)).lengths
+        return self.context.make(Match(index=self.index, images=images)).lengths
 
     def features(self, encoder: Encoder, images: ImageSet) -> Features:
         """(B, D) features of an image set."""
@@ -131,17 +124,6 @@ class TrainingReference:
         """(N,) cluster of near-duplicates of each training document."""
         stage = Cluster(documents=self.documents, near_duplicate_rms=self.near_duplicate_rms)
         return self.context.make(stage).labels
-
-    def replay(self, tokens_BT: Tokens, sampler: Sampler) -> Trace:
-        """The trace of given rows under another sampler."""
-        return self.model.prepared(sampler, self.context, self.layout).replay(
-            tokens_BT,
-            sampler=sampler,
-            layout=self.layout,
-            seed=self.seed,
-            progress=self.progress,
-            workers=self.workers,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,13 +199,13 @@ class Measure:
     Attributes:
         metric: the question.
         images: of whom.
-        calibration, documents, tokenizer, model, seed, num_skipped, max_images,
+        calibration, documents, tokenizer, index, seed, num_skipped, max_images,
             near_duplicate_rms: see :class:`TrainingReference`.
     """
 
     kind: ClassVar[str] = "measurement"
     group: ClassVar[str] = "evaluate"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     PARTS: ClassVar[tuple[type, ...]] = (Cluster, Embed, EmbedReference, Match)
     RATE: ClassVar[PerUnit] = PerUnit("num_images", like="metric", seconds=1.0e-2)
     metric: Metric
@@ -231,7 +213,7 @@ class Measure:
     calibration: ImageSet | None
     documents: TokenSet
     tokenizer: Tokenizer
-    model: FittedGenerator
+    index: Index
     seed: int
     num_skipped: int
     max_images: int
@@ -249,7 +231,7 @@ class Measure:
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Ask, write scores and curves."""
         reference = TrainingReference(
-            model=self.model,
+            index=self.index,
             documents=self.documents,
             tokenizer=self.tokenizer,
             calibration=self.calibration,
@@ -286,7 +268,7 @@ class Measure:
         images, metric = self.images.identity(), self.metric
         shared: dict[str, Match | Embed | EmbedReference] = {}
         if "matches" in metric.NEEDS:
-            shared[f"matches {images}"] = Match(model=self.model, images=self.images)
+            shared[f"matches {images}"] = Match(index=self.index, images=self.images)
         if not hasattr(metric, "encoder"):
             return shared
         encoder, side = metric.encoder, self.images.artifact.facts["image_size"]  # type: ignore[attr-defined]

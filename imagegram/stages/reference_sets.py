@@ -7,9 +7,10 @@ other half, so that the floor shows what they flag among fresh images.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from imagegram.protocols import DocumentSource
+from imagegram.protocols import DocumentSource, Model, Sampler, Tokenizer
 from imagegram.stages.generate import Decode, Replay, SampleSet
 from imagegram.stages.planted import Planted
 
@@ -17,48 +18,86 @@ from imagegram.stages.planted import Planted
 MAX_CALIBRATION: Final = 2000
 
 
+@dataclass(frozen=True, kw_only=True)
+class RealImages:
+    """How real documents become image sets: with the trace of a model, where one scores them.
+
+    Attributes:
+        scorer: a model that implements ``Scores``; None: images are decoded without a trace.
+        sampler, tokenizer, seed, output_size: those of the generated images.
+    """
+
+    scorer: Model | None
+    sampler: Sampler
+    tokenizer: Tokenizer
+    seed: int
+    output_size: int | None
+
+    def of(self, documents: DocumentSource, num_images: int) -> Replay | Decode:
+        """Return the stage of the first documents that evaluation draws."""
+        if self.scorer is None:
+            return self.decoded(documents, num_images)
+        return Replay(
+            model=self.scorer,
+            sampler=self.sampler,
+            tokenizer=self.tokenizer,
+            documents=documents,
+            num_images=num_images,
+            seed=self.seed,
+            output_size=self.output_size,
+        )
+
+    def decoded(
+        self, documents: DocumentSource, num_images: int, *, num_skipped: int = 0
+    ) -> Decode:
+        """Return the stage of documents without a trace, after the first ones."""
+        return Decode(
+            documents=documents,
+            tokenizer=self.tokenizer,
+            num_skipped=num_skipped,
+            num_images=num_images,
+            seed=self.seed,
+            output_size=self.output_size,
+        )
+
+
 def reference_sets(
     run: Callable[[str, Any], SampleSet],
+    real: RealImages,
     *,
     tokens: DocumentSource,
     holdout: DocumentSource,
     num_images: int,
     planted: Sequence[str],
-    shared: dict[str, Any],
 ) -> dict[str, Any]:
     """Make them all; returns ``floor``, ``ceiling``, ``calibration`` and ``planted``.
 
     Args:
         run: makes a stage, by its name in the run.
+        real: makes image sets of documents.
         tokens: training documents.
         holdout: held-out documents; without any, only the ceiling is made.
         num_images: size of the measured set; the others are as large while there are images.
         planted: recipes, see ``stages/planted.py``.
-        shared: ``model``, ``sampler``, ``tokenizer``, ``seed`` and ``output_size`` of all replays.
     """
-    ceiling = run("ceiling", Replay(documents=tokens, num_images=num_images, **shared))
+    ceiling = run("ceiling", real.of(tokens, num_images))
     sets: dict[str, Any] = {"ceiling": ceiling, "floor": None, "calibration": None, "planted": {}}
     half = (holdout.num_documents + 1) // 2
     if not half:
         return sets
     count = min(num_images, half)
-    sets["floor"] = run("floor", Replay(documents=holdout, num_images=count, **shared))
+    sets["floor"] = run("floor", real.of(holdout, count))
     if half < holdout.num_documents:
-        decoding = {key: shared[key] for key in ("tokenizer", "seed", "output_size")}
-        thresholds = Decode(
-            documents=holdout, num_skipped=half, num_images=MAX_CALIBRATION, **decoding
-        )
+        thresholds = real.decoded(holdout, MAX_CALIBRATION, num_skipped=half)
         sets["calibration"] = run("calibration", thresholds)
     for recipe in planted:
         documents = Planted(
             recipe=recipe,
             train=tokens,
             holdout=holdout,
-            layout=shared["tokenizer"].spec.layout,
+            layout=real.tokenizer.spec.layout,
             num_documents=count,
-            seed=shared["seed"],
+            seed=real.seed,
         )
-        sets["planted"][recipe] = run(
-            recipe, Replay(documents=documents, num_images=count, **shared)
-        )
+        sets["planted"][recipe] = run(recipe, real.of(documents, count))
     return sets

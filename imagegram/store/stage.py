@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from imagegram.store.cost import Cost, Rate
 from imagegram.store.manifest import Artifact, Manifest
@@ -71,7 +72,7 @@ class Context(Protocol):
     def missing(self, stages: Sequence[S]) -> list[S]:
         """Those that no artifact is there for."""
 
-    def make(self, stage: Stage[T]) -> T:
+    def make(self, stage: Stage[T] | Ready[T]) -> T:
         """The handle of another stage, made first when it is missing (parts, features)."""
 
     def make_all(
@@ -146,3 +147,14 @@ class Stage(Protocol[T_co]):
         Called before anything is made. None: unknown, which plans say.
         """
         return None
+
+
+@dataclass(frozen=True)
+class Ready(Generic[T_co]):
+    """A value that a run hands back as it is, where others learn: there is nothing to make.
+
+    Attributes:
+        value: what ``run`` returns.
+    """
+
+    value: T_co

@@ -35,6 +35,7 @@ from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Corpus
 from imagegram.records import Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.stage import Ready
 from imagegram.tokenizers.checks import require_ids, require_image
 
 #: Residual 0 is written as this token.
@@ -82,8 +83,9 @@ class PyramidTokenizer:
         """Itself."""
         return self
 
-    def fit(self, corpus: Corpus) -> None:
-        """Nothing is to be learned."""
+    def fit(self, corpus: Corpus) -> Ready[PyramidTokenizer]:
+        """Return itself: there is nothing to learn."""
+        return Ready(self)
 
     def encode(self, image: Images) -> tuple[Tokens, int]:
         """Tokens of one image.

@@ -18,7 +18,7 @@ from imagegram.experiment import build
 from imagegram.store.fingerprint import identity
 from tests.conftest import compose
 
-GROUPS = ("corpus", "tokenizer", "generator", "sampler", "metric", "encoder")
+GROUPS = ("corpus", "tokenizer", "index", "generator", "sampler", "metric", "encoder")
 COMPONENTS = sorted(path for group in GROUPS for path in schema.CONF.glob(f"{group}/*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in schema.CONF.glob("experiment/*.yaml"))
 

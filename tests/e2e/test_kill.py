@@ -21,7 +21,7 @@ WORDS = [
     "sampler=infinigram",
     "num_samples=24",
     "metric=[copying]",
-    "generator.shard_tokens=1",  # an index shard a token shard
+    "index.shard_tokens=1",  # an index shard a token shard
     "runtime.workers=2",
 ]
 

@@ -146,10 +146,10 @@ def test_a_larger_corpus_reuses_the_smaller_ones_shards(run_here: RunHere) -> No
     from imagegram.store.artifacts import ArtifactStore
     from imagegram.tools.ls import describe
 
-    small = run_here("corpus.num_shards=1", "generator.shard_tokens=1")
+    small = run_here("corpus.num_shards=1", "index.shard_tokens=1")
     outputs = Path(read_summary(small)["stages"]["index"]["path"]).parents[1]
     listed = {a.digest: describe(a) for a in ArtifactStore(root=outputs)}
-    larger = run_here("corpus.num_shards=2", "generator.shard_tokens=1")
+    larger = run_here("corpus.num_shards=2", "index.shard_tokens=1")
     for stage in ("tokenize", "index"):
         paths = [
             Path(read_summary(folder)["stages"][stage]["path"]) / "shards.json"

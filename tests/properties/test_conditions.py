@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagegram.generators.ngram.engine import Files
-from imagegram.generators.ngram.model import FittedNgram
+from imagegram.generators.ngram.model import NgramModel
 from imagegram.generators.ngram.search.engine import SearchEngine
 from imagegram.indexes.build.coarse_stage import write_coarse
 from imagegram.indexes.format import IndexShard
@@ -39,13 +39,13 @@ class Case:
     samples: np.ndarray
     row: list[int]
 
-    def naive(self, root: str) -> FittedNgram:
+    def naive(self, root: str) -> NgramModel:
         model = fit(Path(root), self.shards, engine="naive")
         return labelled(model, self.labels)
 
     def native(
-        self, naive: FittedNgram, root: str, *, ordered: bool = True, **memory: int
-    ) -> FittedNgram:
+        self, naive: NgramModel, root: str, *, ordered: bool = True, **memory: int
+    ) -> NgramModel:
         """The compiled engine, with what ``prepared`` would make and a memo of a given size."""
         model = replace(naive, engine="native")
         coarse, divisor = (), 1
@@ -57,7 +57,7 @@ class Case:
         files = Files(shards=model.shards, coarse=coarse, divisor=divisor, orders=orders)
         return with_engine(replace(model, files=files), SearchEngine, **memory)
 
-    def generate(self, model: FittedNgram, **overrides):
+    def generate(self, model: NgramModel, **overrides):
         given = {"sampler": self.sampler, "layout": self.layout, "samples": self.samples}
         return model.generate(**(given | overrides), seed=self.seed)
 
@@ -124,7 +124,7 @@ def test_native_is_the_reference(case: Case, ordered: bool, memory: dict[str, in
         rows_BT = np.array([case.row, case.shards[0][0], case.shards[-1][-1]], dtype=np.uint16)
         forced = {"sampler": case.sampler, "layout": case.layout, "seed": case.seed}
         assert_same(
-            (rows_BT, naive.replay(rows_BT, **forced)), (rows_BT, native.replay(rows_BT, **forced))
+            (rows_BT, naive.score(rows_BT, **forced)), (rows_BT, native.score(rows_BT, **forced))
         )
 
 
@@ -135,7 +135,7 @@ def test_replay_is_generation_and_a_sample_stands_alone(case: Case) -> None:
         model = case.native(case.naive(root), root)
         tokens_BT, trace = case.generate(model, workers=2)
         forced = {"sampler": case.sampler, "layout": case.layout, "seed": case.seed}
-        replayed = model.replay(tokens_BT, **forced, samples=case.samples)
+        replayed = model.score(tokens_BT, **forced, samples=case.samples)
         assert_same((tokens_BT, trace), (tokens_BT, replayed))
         alone = [
             case.generate(model, samples=case.samples[i : i + 1])[0] for i in range(len(tokens_BT))

@@ -80,8 +80,8 @@ def test_native_is_the_reference(case: Case, frequent: int, memo_entries: int) -
         rows_BT = np.array([case.row, case.shards[0][0]], dtype=np.uint16)
         forced = {"sampler": case.sampler, "layout": LAYOUT, "seed": case.seed}
         assert_same(
-            (rows_BT, naive.replay(rows_BT, **forced)),
-            (rows_BT, native.replay(rows_BT, **forced, workers=2)),
+            (rows_BT, naive.score(rows_BT, **forced)),
+            (rows_BT, native.score(rows_BT, **forced, workers=2)),
         )
 
 
@@ -100,7 +100,7 @@ def test_walking_is_the_reference(case: Case, one: bool, frequent: int, entries:
         rows_BT = np.array([case.row, shards[0][0], shards[-1][-1]], dtype=np.uint16)
         forced = {"sampler": case.sampler, "layout": LAYOUT, "seed": case.seed}
         assert_same(
-            (rows_BT, naive.replay(rows_BT, **forced)), (rows_BT, native.replay(rows_BT, **forced))
+            (rows_BT, naive.score(rows_BT, **forced)), (rows_BT, native.score(rows_BT, **forced))
         )
 
 
@@ -156,7 +156,7 @@ def test_replaying_generated_tokens_gives_their_own_trace(case: Case) -> None:
     with tempfile.TemporaryDirectory() as root:
         model = fit(Path(root), case.shards)
         tokens_BT, trace = run(model, case)
-        replayed = model.replay(
+        replayed = model.score(
             tokens_BT, sampler=case.sampler, layout=LAYOUT, seed=case.seed, samples=case.samples
         )
         assert_same((tokens_BT, trace), (tokens_BT, replayed))

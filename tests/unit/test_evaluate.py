@@ -27,7 +27,7 @@ from imagegram.stages.generate import select_documents
 from imagegram.stages.match import Match
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.fingerprint import identity
-from tests.image_sets import TOKENIZER, MemoryImages, MemoryModel, MemoryTokens, random_tokens
+from tests.image_sets import TOKENIZER, MemoryImages, MemoryIndex, MemoryTokens, random_tokens
 
 CORPUS = MemoryTokens(shards=[random_tokens(90, seed=0), random_tokens(70, seed=1)])
 SAMPLES = MemoryImages.of(np.concatenate([CORPUS.all[:10], random_tokens(40, seed=2)]))
@@ -74,7 +74,7 @@ def evaluate(context: RunContext, *metrics: Any, **changes: Any) -> Evaluation:
         "ceiling": CEILING,
         "tokens": CORPUS,
         "tokenizer": TOKENIZER,
-        "model": MemoryModel(CORPUS),
+        "index": CORPUS.index(),
         "seed": 0,
         "near_duplicate_rms": 6.0,
     }
@@ -107,29 +107,19 @@ def test_metrics_of_features_share_them(context: RunContext) -> None:
 def test_metrics_of_tokens_share_the_matches(context: RunContext) -> None:
     asked: list[int] = []
 
-    @dataclass(frozen=True)
-    class CountingModel(MemoryModel):
-        @property
-        def index(self) -> Any:
-            index = self.tokens.index()
-            matched = index.match_lengths
+    class CountingIndex(MemoryIndex):
+        def match_lengths(self, tokens_BT: Any, **options: Any) -> Any:
+            asked.append(len(tokens_BT))
+            return super().match_lengths(tokens_BT, **options)
 
-            def match_lengths(tokens_BT: Any, **options: Any) -> Any:
-                asked.append(len(tokens_BT))
-                return matched(tokens_BT, **options)
-
-            object.__setattr__(index, "match_lengths", match_lengths)
-            return index
-
-    evaluate(
-        context, CopyingMetric(), NoveltyMetric(max_n=4, shown_n=(4,)), model=CountingModel(CORPUS)
-    )
+    whole = CORPUS.index()
+    index = CountingIndex(shards=whole.shards, digest=whole.digest)
+    evaluate(context, CopyingMetric(), NoveltyMetric(max_n=4, shown_n=(4,)), index=index)
     assert asked == [50, 50, 50]
     # The same tokens under another sampler: the trace is another, the matches are these.
     again = MemoryImages.of(FLOOR.tokens, suffix_len=np.ones(FLOOR.tokens.shape, np.uint16))
-    model = CountingModel(CORPUS)
-    assert identity(Match(model=model, images=again)) == identity(Match(model=model, images=FLOOR))
-    lengths = context.make(Match(model=model, images=again)).lengths
+    assert identity(Match(index=index, images=again)) == identity(Match(index=index, images=FLOOR))
+    lengths = context.make(Match(index=index, images=again)).lengths
     assert len(asked) == 3
     np.testing.assert_array_equal(lengths, CORPUS.index().match_lengths(FLOOR.tokens))
 

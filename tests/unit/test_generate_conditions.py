@@ -14,11 +14,12 @@ import scipy.stats
 from imagegram.errors import CapacityError, ConfigError, IndexFormatError
 from imagegram.executors.context import RunContext
 from imagegram.executors.foresight import Foresight
-from imagegram.generators.ngram.model import FittedNgram
+from imagegram.generators.ngram.model import NgramModel
 from imagegram.indexes.build.coarse_stage import BuildCoarse
 from imagegram.indexes.build.label_stage import ReadLabels
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.labels import Labels
+from imagegram.indexes.native import NativeIndex
 from imagegram.layout import TokenLayout
 from imagegram.plan.planner import StoreSurroundings
 from imagegram.plan.rates import Rates
@@ -75,13 +76,13 @@ def context(tmp_path: Path) -> RunContext:
     return make_context(tmp_path)
 
 
-def model_of(context: RunContext, engine: str = "native") -> FittedNgram:
+def model_of(context: RunContext, engine: str = "native") -> NgramModel:
     shards = tuple(context.make(Shard(first=seed)) for seed in (1, 2))
     assert shards[0].artifact is not None
-    return FittedNgram(artifact=shards[0].artifact, shards=shards, engine=engine)
+    return NgramModel(index=NativeIndex(shards=shards, artifact=shards[0].artifact), engine=engine)
 
 
-def generate(model: FittedNgram, count: int = 20, **knobs: Any):
+def generate(model: NgramModel, count: int = 20, **knobs: Any):
     return model.generate(
         sampler=sampler(**knobs), layout=LAYOUT, samples=first_samples(count), seed=5
     )
@@ -178,7 +179,7 @@ def test_an_anchor_keeps_what_a_short_context_forgets(tmp_path: Path) -> None:
     row_BT = np.array([[1, 5, 5, 200]], dtype=np.uint16)
     for anchor, probability, contexts in ((0, 0.5, 2), (1, 0.0, 1)):
         knobs = sampler(anchor=anchor, max_context=2, matching="position", temperature=1.0)
-        trace = model.replay(row_BT, sampler=knobs, layout=layout, seed=0)
+        trace = model.score(row_BT, sampler=knobs, layout=layout, seed=0)
         assert trace.probability[0, 3] == probability
         assert trace.num_contexts[0, 3] == contexts
         assert trace.suffix_len[0, 3] == 2
@@ -190,7 +191,7 @@ def test_coarse_contexts_lead_to_whole_tokens(tmp_path: Path) -> None:
     row_BT = np.array([[8, 2]], dtype=np.uint16)
     for digits, contexts in ((None, 1), (2, 1), (1, 2)):
         knobs = sampler(context_digits=digits, max_context=1)
-        trace = model.replay(row_BT, sampler=knobs, layout=layout, seed=0)
+        trace = model.score(row_BT, sampler=knobs, layout=layout, seed=0)
         assert trace.num_contexts[0, 1] == contexts
 
 
@@ -229,7 +230,7 @@ def test_a_coarse_index_beyond_the_memory_is_refused(context: RunContext) -> Non
         store=context.store, executor=context.executor, progress=context.progress, memory_gb=2e-8
     )
     shard = context.make(Shard(first=1))
-    with pytest.raises(CapacityError, match=r"generator\.shard_tokens=.*memory_gb="):
+    with pytest.raises(CapacityError, match=r"index\.shard_tokens=.*memory_gb="):
         tight.make(BuildCoarse(shard=shard, divisor=8))
 
 

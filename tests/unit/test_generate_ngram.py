@@ -86,8 +86,8 @@ def test_min_count_shortens_the_context(tmp_path: Path) -> None:
     layout = TokenLayout.sequence(3)
     model = fit(tmp_path, [[[1, 2, 3], [5, 2, 4]]])
     row_BT = np.array([[1, 2, 4]], dtype=np.uint16)
-    once = model.replay(row_BT, sampler=sampler(), layout=layout, seed=0)
-    twice = model.replay(row_BT, sampler=sampler(min_count=2), layout=layout, seed=0)
+    once = model.score(row_BT, sampler=sampler(), layout=layout, seed=0)
+    twice = model.score(row_BT, sampler=sampler(min_count=2), layout=layout, seed=0)
     assert once.suffix_len.tolist() == [[1, 2, 3]]
     assert once.probability.tolist() == [[0.5, 1.0, 0.0]]
     assert once.source_document.tolist()[0][1:] == [0, -1]
@@ -102,7 +102,7 @@ def test_documents_are_counted_instead_of_places(tmp_path: Path) -> None:
     model = fit(tmp_path, [[[1, 2, 1, 3], [4, 4, 4, 4]]])
     row_BT = np.array([[1, 2, 1, 3]], dtype=np.uint16)
     trace = [
-        model.replay(
+        model.score(
             row_BT,
             sampler=sampler(min_count=2, max_context=1, count_documents=by_document),
             layout=layout,
@@ -118,7 +118,7 @@ def test_a_token_cut_away_keeps_its_source_but_has_no_probability(tmp_path: Path
     layout = TokenLayout.sequence(1)
     model = fit(tmp_path, [[[1], [1], [2]]])
     row_BT = np.array([[2]], dtype=np.uint16)
-    trace = model.replay(row_BT, sampler=sampler(top_k=1), layout=layout, seed=0)
+    trace = model.score(row_BT, sampler=sampler(top_k=1), layout=layout, seed=0)
     assert trace.probability.tolist() == [[0.0]]
     assert trace.source_document.tolist() == [[2]]
 
@@ -174,12 +174,12 @@ def test_refusals(tmp_path: Path) -> None:
     rows_BT = np.zeros((2, T), dtype=np.uint16)
     given = {"sampler": sampler(), "layout": LAYOUT, "seed": 0}
     with pytest.raises(TokenError, match=r"\(B, 15\)"):
-        model.replay(rows_BT[:, 1:], **given)
+        model.score(rows_BT[:, 1:], **given)
     with pytest.raises(ConfigError, match="1 sample ids were given for 2 rows"):
-        model.replay(rows_BT, **given, samples=first_samples(1))
+        model.score(rows_BT, **given, samples=first_samples(1))
     rows_BT[1, 3] = 65535
     with pytest.raises(TokenError, match="row 1"):
-        model.replay(rows_BT, **given)
+        model.score(rows_BT, **given)
     with pytest.raises(UnsupportedError, match="different lengths"):
         generate(fit(tmp_path / "b", [[[1] * T, [1]]]), 1, matching="level")
     with pytest.raises(UnsupportedError, match="no token"):

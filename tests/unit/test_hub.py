@@ -20,6 +20,7 @@ from imagegram.executors.context import RunContext
 from imagegram.executors.progress import SilentProgress
 from imagegram.executors.serial import SerialExecutor
 from imagegram.store.artifacts import ArtifactStore, fingerprint
+from imagegram.store.stage import Ready
 from imagegram.tokenizers.fetch import FetchWeights
 from imagegram.tokenizers.flextok.tokenizer import FlexTokTokenizer
 from tests import flextok_models
@@ -57,9 +58,7 @@ def tokenizer(**fields: Any) -> FlexTokTokenizer:
 def make(folder: Path, **fields: Any) -> FlexTokTokenizer:
     """The tokenizer with its weights, through its own stage."""
     chosen = tokenizer(**fields)
-    stage = chosen.fit(None)  # type: ignore[arg-type] # weights of the hub need no corpus
-    assert stage is not None
-    return context(folder).make(stage)
+    return context(folder).make(chosen.fit(None))  # type: ignore[arg-type] # needs no corpus
 
 
 def context(folder: Path) -> RunContext:
@@ -77,7 +76,7 @@ def test_weights_become_an_artifact_once(hub: Hub, tmp_path: Path, redirects: bo
     hub.redirects = redirects
     made = make(tmp_path)
     assert made == dataclasses.replace(tokenizer(), checkpoint=made.checkpoint)
-    assert made.fit(None) is None  # type: ignore[arg-type]
+    assert made.fit(None) == Ready(made)  # type: ignore[arg-type]
     assert made.spec.layout.digits == flextok_models.LEVELS
     files = {path.name for path in folder_of(made).iterdir()}
     assert files == {"config.json", "model.safetensors", "manifest.json"}  # and no pickle
@@ -106,7 +105,7 @@ def test_identity_is_page_and_revision_alone() -> None:
 
     assert name() == name(num_tokens=3, name="other", device="cpu")
     stage = tokenizer(hub_revision="v2").fit(None)  # type: ignore[arg-type]
-    assert stage is not None
+    assert isinstance(stage, FetchWeights)
     assert (stage.repo, stage.revision) == (REPO, "v2")
 
 

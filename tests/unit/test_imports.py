@@ -52,11 +52,6 @@ ROOMS = (
 )
 FLOOR = {room: floor for floor, room in enumerate(ROOMS)}
 
-#: Imports that still run up, to be removed; an entry that is no longer needed fails the test.
-STILL_UP = {
-    ("imagegram.indexes.build.stage", "imagegram.generators.ngram.model"),
-}
-
 
 def module_name(path: Path) -> str:
     parts = ("imagegram", *path.relative_to(PACKAGE).with_suffix("").parts)
@@ -94,15 +89,7 @@ def room_of(name: str) -> str:
 
 
 def test_no_file_imports_in_a_circle() -> None:
-    graph = {
-        name: {target for target in targets if (name, target) not in STILL_UP}
-        for name, targets in GRAPH.items()
-    }
-    graphlib.TopologicalSorter(graph).prepare()  # raises, naming the circle
-
-
-def test_what_still_runs_up_is_there() -> None:
-    assert {(name, target) for name, targets in GRAPH.items() for target in targets} >= STILL_UP
+    graphlib.TopologicalSorter(GRAPH).prepare()  # raises, naming the circle
 
 
 def test_every_room_has_its_floor() -> None:
@@ -116,6 +103,5 @@ def test_imports_go_down(room: str) -> None:
         for name, targets in GRAPH.items()
         for target in sorted(targets)
         if room_of(name) == room and room_of(target) and FLOOR[room_of(target)] > FLOOR[room]
-        if (name, target) not in STILL_UP
     ]
     assert not upward

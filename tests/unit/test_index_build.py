@@ -122,5 +122,5 @@ def test_a_sort_that_does_not_fit_says_what_to_type(
 
     monkeypatch.setattr("pydivsufsort.divsufsort", refuse)
     np.arange(600, dtype="<u2").tofile(tmp_path / "tokenized.0")
-    with pytest.raises(StageError, match=r"600 tokens.*6000 bytes.*generator\.shard_tokens=300"):
+    with pytest.raises(StageError, match=r"600 tokens.*6000 bytes.*index\.shard_tokens=300"):
         build_table(tmp_path / "tokenized.0", tmp_path / "table.0")

@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imagegram.errors import CapacityError, ConfigError
-from imagegram.generators.ngram.model import NgramGenerator
 from imagegram.indexes.build import sort_torch as build_torch
 from imagegram.indexes.build.sort import build_table
 from imagegram.indexes.build.sort_torch import sort_suffixes, write_sorted
+from imagegram.indexes.build.stage import Indexing
 from imagegram.indexes.format import pointer_width
 from imagegram.store.fingerprint import identity
 
@@ -52,7 +52,7 @@ def test_a_device_that_is_not_there_or_too_small(
 ) -> None:
     tokens, table = tmp_path / "tokenized.0", tmp_path / "table.0"
     np.arange(100, dtype="<u2").tofile(tokens)
-    with pytest.raises(ConfigError, match=r"generator\.build_device=cuda:77: .* finds cpu"):
+    with pytest.raises(ConfigError, match=r"index\.build_device=cuda:77: .* finds cpu"):
         build_table(tokens, table, device="cuda:77")
     monkeypatch.setattr(build_torch, "free_bytes", lambda device: 720)
     with table.open("wb") as file, pytest.raises(CapacityError, match="shard_tokens=10, or type"):
@@ -60,7 +60,7 @@ def test_a_device_that_is_not_there_or_too_small(
 
 
 def test_the_device_is_no_part_of_the_identity_and_is_checked_early() -> None:
-    on_gpu = NgramGenerator(name="ngram", build_device="cuda:1")
-    assert identity(on_gpu) == identity(NgramGenerator(name="ngram"))
+    on_gpu = Indexing(name="default", build_device="cuda:1")
+    assert identity(on_gpu) == identity(Indexing(name="default"))
     with pytest.raises(ConfigError, match="allowed: cpu, cuda, cuda:NUMBER"):
-        NgramGenerator(name="ngram", build_device="gpu")
+        Indexing(name="default", build_device="gpu")

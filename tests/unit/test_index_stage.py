@@ -14,9 +14,8 @@ from index_folders import write_index
 from imagegram.errors import ArtifactError, CapacityError, ConfigError
 from imagegram.executors.context import RunContext
 from imagegram.executors.serial import SerialExecutor
-from imagegram.generators.ngram.model import NgramGenerator
 from imagegram.indexes import open_index
-from imagegram.indexes.build.stage import TOKEN_FILES, BuildIndex, BuildIndexShard
+from imagegram.indexes.build.stage import TOKEN_FILES, BuildIndex, BuildIndexShard, Indexing
 from imagegram.indexes.verify import verify
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.stage import Progress
@@ -135,7 +134,7 @@ def test_a_shard_beyond_the_memory_is_refused_before_it_is_sorted(context: RunCo
     tokens = context.make(FakeTokens(parts=SHARDS))
     tight = replace(context, memory_gb=0.25000005)  # 50 bytes beside the process
     stage = BuildIndex(tokens=tokens)
-    with pytest.raises(CapacityError, match=r"of 13 tokens.*generator\.shard_tokens=9, or") as said:
+    with pytest.raises(CapacityError, match=r"of 13 tokens.*index\.shard_tokens=9, or") as said:
         tight.make(stage)
     assert "runtime.memory_gb=0.26" in str(said.value)
     smaller = BuildIndex(tokens=tokens, shard_tokens=9)
@@ -166,14 +165,8 @@ def test_memory_bounds_how_many_shards_are_made_at_a_time(
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_size_that_no_shard_can_have(limit: int) -> None:
-    with pytest.raises(ConfigError, match=r"generator\.shard_tokens must be at least 1"):
-        NgramGenerator(name="ngram", shard_tokens=limit)
-
-
-def test_the_engine_is_no_part_of_the_identity(context: RunContext) -> None:
-    tokens = context.make(FakeTokens(parts=SHARDS))
-    context.make(BuildIndex(tokens=tokens, engine="native"))
-    assert context.store.find(BuildIndex(tokens=tokens, engine="naive")) is not None
+    with pytest.raises(ConfigError, match=r"index\.shard_tokens must be at least 1"):
+        Indexing(name="default", shard_tokens=limit)
 
 
 @pytest.mark.parametrize("engine", ["native", "naive", "fastgram"])

@@ -13,14 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagegram.errors import ConfigError, UnsupportedError
+from imagegram.errors import ConfigError
 from imagegram.generators.ngram.trace import empty_trace
 from imagegram.layout import TokenLayout
-from imagegram.metrics.likelihood import LikelihoodMetric, absent_token, interpolate, pack_pairs
-from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
-from imagegram.samplers.categorical import MATCHING, CategoricalSampler, matching_classes
-from tests.generation import fit
+from imagegram.metrics.likelihood import LikelihoodMetric, absent_token, counts_of, pack_pairs
+from imagegram.records import EOS_TOKEN_ID
+from imagegram.samplers.categorical import MATCHING, matching_classes
+from imagegram.store.manifest import Artifact
+from tests.generation import fit, manifest
 from tests.image_sets import LAYOUT, MemoryImages, MemoryReference, MemoryTokens, random_tokens
+from tests.pictures import context as make_context
 
 #: Two levels of two channels: every matching admits other places.
 SMALL = TokenLayout(heights=(1, 1), widths=(1, 2), num_channels=2)
@@ -135,12 +137,16 @@ def test_an_image_that_was_added_takes_no_more_bits_anywhere(
 @pytest.mark.parametrize("matching", MATCHING)
 def test_the_native_engine_gives_the_same_bits(tmp_path: Path, matching: str) -> None:
     shards = [random_tokens(9, seed=seed, vocabulary=3) for seed in (0, 1)]
-    model = fit(tmp_path, [shard.tolist() for shard in shards])
+    whole = fit(tmp_path, [shard.tolist() for shard in shards]).index
+    parts = [  # artifacts, so that side files can be made of them
+        dataclasses.replace(shard, artifact=Artifact(path=shard.path, manifest=manifest(number)))
+        for number, shard in enumerate(whole.shards)
+    ]
 
     @dataclass(frozen=True)
     class NativeReference(MemoryReference):
-        def replay(self, tokens_BT: Tokens, sampler: Any) -> Trace:
-            return model.replay(tokens_BT, sampler=sampler, layout=self.layout, seed=0, workers=2)
+        context: ClassVar[Any] = make_context(tmp_path)
+        index: ClassVar[Any] = dataclasses.replace(whole, shards=tuple(parts))
 
     metric = LikelihoodMetric(max_context=3, matching=matching)
     rows = random_tokens(8, seed=2, vocabulary=4)
@@ -207,51 +213,33 @@ def test_a_layout_without_a_picture_counts_the_measured_images_dimensions() -> N
     assert dim == pytest.approx(token * 5 / (3 * 7 * 7))
 
 
-@dataclass(frozen=True)
-class CountingReference(MemoryReference):
-    """Answers every question with the same counts."""
-
-    held: int = 0
-    total: int = 1
-
-    def replay(self, tokens_BT: Tokens, sampler: Any) -> Trace:
-        shape = tokens_BT.shape
-        return dataclasses.replace(
-            empty_trace(*shape),
-            suffix_len=np.ones(shape, np.uint16),
-            num_contexts=np.full(shape, self.total, np.uint32),
-            num_distinct=np.full(shape, 7, np.uint16),
-            probability=np.full(shape, self.held / self.total, np.float32),
-        )
-
-
 @settings(deadline=None)
 @given(total=st.integers(1, 2**32 - 1), share=st.floats(0, 1))
 def test_counts_below_two_to_the_23_are_exact_and_larger_ones_nearly(
     total: int, share: float
 ) -> None:
     held = min(int(total * share), total)
-    tokens = MemoryTokens(shards=[np.zeros((1, 1), np.uint16)])
-    counting = CountingReference(tokens, layout=TokenLayout.sequence(1), held=held, total=total)
-    metric = LikelihoodMetric(max_context=1, discount=0.9)
-    p = 2.0 ** -metric.code_lengths(tokens.all, counting)[0, 0]
-    exact = interpolate(np.full(1, 1 / 256), held, total, 7, discount=0.9)[0]
-    assert p == pytest.approx(exact, rel=1e-14 if held < 2**23 else 2**-23)
+    trace = dataclasses.replace(
+        empty_trace(1, 1),
+        suffix_len=np.ones((1, 1), np.uint16),
+        num_contexts=np.full((1, 1), total, np.uint32),
+        num_distinct=np.full((1, 1), 7, np.uint16),
+        probability=np.full((1, 1), held / total, np.float32),
+    )
+    counts = counts_of(trace, 1)
+    assert (counts.seen[0, 0], counts.total[0, 0], counts.distinct[0, 0]) == (True, total, 7)
+    assert counts.held[0, 0] == pytest.approx(held, rel=1e-14 if held < 2**23 else 2**-23)
 
 
-def test_an_engine_that_cannot_match_gives_no_number_and_says_why() -> None:
-    @dataclass(frozen=True)
-    class Refusing(MemoryReference):
-        def replay(self, tokens_BT: Tokens, sampler: CategoricalSampler) -> Trace:
-            raise UnsupportedError(f"no {sampler.matching} here")
-
-    tokens = MemoryTokens(shards=[random_tokens(2, seed=0)])
+def test_an_index_that_cannot_be_matched_gives_no_number_and_says_why() -> None:
+    tokens = MemoryTokens(shards=[random_tokens(2, seed=0)[:, :9]])
     images = MemoryImages.of(random_tokens(2, seed=1))
-    measurement = LikelihoodMetric().measure(generated=images, reference=Refusing(tokens))
+    measurement = LikelihoodMetric().measure(generated=images, reference=MemoryReference(tokens))
     assert len(measurement.scalars) == 2 + LAYOUT.num_levels
     for measured in measurement.scalars.values():
-        note = "metric.likelihood.matching=channel: no channel here"
-        assert (measured.value, measured.note) == (None, note)
+        assert measured.value is None
+        assert measured.note.startswith("metric.likelihood.matching=channel: ")
+        assert "shard 0 holds 9 tokens each" in measured.note
 
 
 def test_the_absent_token_occurs_nowhere() -> None:

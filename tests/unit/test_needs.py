@@ -18,7 +18,6 @@ from tests.image_sets import MemoryImages, random_tokens
 TOKENS = random_tokens(3, seed=0)
 PICTURES: Any = MemoryImages.of(TOKENS)
 TEXTS: Any = SimpleNamespace(tokens=TOKENS, texts=["a", "b", "c"], trace={})
-SCORING: Any = SimpleNamespace(replay=lambda: None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,42 +34,33 @@ class Asking:
 
 
 def test_pictures_of_an_ngram_have_all_but_text() -> None:
-    needs = ("ids", "images", "scores", "matches", "training_features", "trace.suffix_len")
-    assert lacking(Asking.of(*needs), PICTURES, SCORING) == ""
-    assert "needs text, but these items are no text" in lacking(
-        Asking.of("text"), PICTURES, SCORING
-    )
+    needs = ("ids", "images", "matches", "training_features", "trace.suffix_len")
+    assert lacking(Asking.of(*needs), PICTURES) == ""
+    assert "needs text, but these items are no text" in lacking(Asking.of("text"), PICTURES)
 
 
 def test_texts_have_ids_and_no_pictures() -> None:
-    assert lacking(CopyingMetric(), TEXTS, SCORING) == ""
-    assert lacking(Asking.of("text", "ids"), TEXTS, SCORING) == ""
-    reason = lacking(Asking.of("images", "ids"), TEXTS, SCORING)
+    assert lacking(CopyingMetric(), TEXTS) == ""
+    assert lacking(Asking.of("text", "ids"), TEXTS) == ""
+    reason = lacking(Asking.of("images", "ids"), TEXTS)
     assert reason == "metric asking needs images, but these items are no pictures"
 
 
 def test_a_trace_is_asked_for_its_arrays() -> None:
     neural: Any = SimpleNamespace(tokens=TOKENS, trace={"log_prob": np.zeros((3, 15))})
-    assert lacking(Asking.of("trace.log_prob"), neural, SCORING) == ""
-    reason = lacking(OrderMetric(), neural, SCORING)
+    assert lacking(Asking.of("trace.log_prob"), neural) == ""
+    reason = lacking(OrderMetric(), neural)
     assert "metric order needs trace.entropy, trace.num_contexts" in reason
     assert reason.endswith("but they have no such trace")
-    assert "no such trace" in lacking(OrderMetric(), SimpleNamespace(tokens=TOKENS), SCORING)  # type: ignore[arg-type]
-
-
-def test_a_model_may_be_unable_to_score() -> None:
-    reason = lacking(Asking.of("scores", "trace.entropy"), TEXTS, SimpleNamespace())
-    assert reason.endswith(
-        "the model cannot tell the probabilities of given tokens and they have no such trace"
-    )
+    assert "no such trace" in lacking(OrderMetric(), SimpleNamespace(tokens=TOKENS))  # type: ignore[arg-type]
 
 
 def test_a_need_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean 'images'"):
-        lacking(Asking.of("image"), PICTURES, SCORING)
+        lacking(Asking.of("image"), PICTURES)
 
 
 def test_only_needs_of_a_trace_read_one() -> None:
     assert reads_trace(OrderMetric())
     assert not reads_trace(CopyingMetric())
-    assert not reads_trace(Asking.of("scores", "images"))
+    assert not reads_trace(Asking.of("ids", "images"))

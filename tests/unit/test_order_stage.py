@@ -65,7 +65,7 @@ def test_an_order_is_made_once_a_shard_and_kind(context: RunContext, aligned: bo
 def test_an_order_beyond_the_memory_is_refused(context: RunContext) -> None:
     shard = context.make(SmallShard(rows=ROWS))
     tight = replace(context, memory_gb=20e-9)
-    with pytest.raises(CapacityError, match=r"13 suffixes.*generator\.shard_tokens=6.*memory_gb="):
+    with pytest.raises(CapacityError, match=r"13 suffixes.*index\.shard_tokens=6.*memory_gb="):
         tight.make(BuildOrder(shard=shard, aligned=False))
 
 

@@ -28,6 +28,7 @@ from imagegram.run import fit_tokenizer
 from imagegram.stages.split import Split
 from imagegram.store.artifacts import fingerprint
 from imagegram.store.fingerprint import identity
+from imagegram.store.stage import Ready
 from imagegram.tokenizers.ordered_fsq.model import OrderedFsq
 from imagegram.tokenizers.ordered_fsq.sizes import METADATA, Architecture
 from imagegram.tokenizers.ordered_fsq.tokenizer import OrderedFsqTokenizer
@@ -79,7 +80,7 @@ def test_a_checkpoint_brings_its_sizes(tokenizer: OrderedFsqTokenizer) -> None:
     assert tokenizer.spec.vocab_size == 60
     assert tokenizer.spec.layout.digits == (5, 4, 3)
     assert tokenizer.spec.layout.is_ranked
-    assert tokenizer.fit(None) is None  # type: ignore[arg-type]
+    assert tokenizer.fit(None) == Ready(tokenizer)  # type: ignore[arg-type]
 
 
 def test_rows_do_not_depend_on_the_rows_beside_them(tokenizer: OrderedFsqTokenizer) -> None:
@@ -327,7 +328,7 @@ def test_fit_trains_a_tokenizer(tmp_path: Path, corpus: WebDatasetCorpus) -> Non
     assert artifact is not None
     assert artifact.facts["validated_on"] == "holdout"
     assert artifact.facts["num_items"] == 20
-    assert trained.fit(corpus) is None
+    assert trained.fit(corpus) == Ready(trained)
     assert trained.encode_batch(pictures(3)).shape == (3, 4)
     assert ctx.make(stage) == trained
 

@@ -38,7 +38,7 @@ from imagegram.tools import plan as tool
 from tests.conftest import compose, read_summary
 
 METRICS = "metric=[copying,order,kernel]"
-WORDS = ("debug=tiny", METRICS, "encoder=pixels", "generator.shard_tokens=1")
+WORDS = ("debug=tiny", METRICS, "encoder=pixels", "index.shard_tokens=1")
 
 
 PLANTED = ("shuffled", "copies_20", "collages")
@@ -145,7 +145,7 @@ def test_a_larger_corpus_pays_for_its_new_shards_only(planned: dict[str, Any]) -
 
 def test_shards_that_are_joined_are_written_anew(planned: dict[str, Any]) -> None:
     outputs = planned["outputs"]
-    words = ("num_samples=20", "stages=[tokenize,index]", "generator.shard_tokens=1000000")
+    words = ("num_samples=20", "stages=[tokenize,index]", "index.shard_tokens=1000000")
     joined = by_name(look(outputs, *words))["index"]
     assert (joined.cached, joined.parts) == (0, 1)
     before = made_bytes(outputs, "index_shard")
@@ -163,7 +163,7 @@ def test_orders_are_planned_as_generation_makes_them(
 ) -> None:
     """A joined index has one shard: free matching asks for the suffix order of one alone."""
     outputs = planned["outputs"]
-    words = ("num_samples=1", f"sampler.matching={matching}", "generator.shard_tokens=1000000")
+    words = ("num_samples=1", f"sampler.matching={matching}", "index.shard_tokens=1000000")
     words = (*words, "stages=[tokenize,index,generate]")
     name = "suffix orders" if matching == "free" else "aligned orders"
     before = by_name(look(outputs, *words))
@@ -177,7 +177,7 @@ def test_orders_are_planned_as_generation_makes_them(
     assert name not in by_name(look(outputs, *words, "seed=4"))
     assert name not in by_name(look(outputs, *words, "seed=4", "generator.engine=naive"))
     if matching == "free":  # of several shards none is read
-        assert name not in by_name(look(outputs, *words, "seed=4", "generator.shard_tokens=1"))
+        assert name not in by_name(look(outputs, *words, "seed=4", "index.shard_tokens=1"))
 
 
 def test_an_order_that_memory_cannot_hold_is_refused(planned: dict[str, Any]) -> None:

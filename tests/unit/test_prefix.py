@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import TokenError
-from imagegram.generators.ngram.model import NgramGenerator
 from imagegram.images.decode import decode_image
 from imagegram.images.resampling import resize
+from imagegram.indexes.build.stage import BuildIndex
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import BatchTokenizer
 from imagegram.records import Images, Tokens
@@ -131,10 +131,10 @@ def test_a_prefix_is_cut_without_the_network(
 
 def test_a_prefix_can_be_indexed(tmp_path: Path, corpus: WebDatasetCorpus) -> None:
     tokens = made(tmp_path, corpus, Network(num_tokens=3))
-    model = context(tmp_path).make(NgramGenerator(name="ngram").fit(tokens))
+    index = context(tmp_path).make(BuildIndex(tokens=tokens))
     for document, row in enumerate(tokens.gather(range(tokens.num_documents))):
-        assert model.index.document(document).tolist() == row.tolist()
-        assert model.index.documents_equal(row[None]).tolist() == [1]
+        assert index.document(document).tolist() == row.tolist()
+        assert index.documents_equal(row[None]).tolist() == [1]
 
 
 def test_prefixes_share_shards_with_larger_corpora(

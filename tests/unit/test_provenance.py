@@ -24,7 +24,6 @@ from tests.image_sets import (
     LAYOUT,
     TOKENIZER,
     MemoryImages,
-    MemoryModel,
     MemoryReference,
     MemoryTokens,
     random_tokens,
@@ -143,7 +142,7 @@ def test_the_stage_traces_the_worst_pairs_in_their_order(tmp_path: Path) -> None
     shared = {"generated": SAMPLES, "tokens": CORPUS, "tokenizer": TOKENIZER}
     pairs = context.make(FindPairs(evaluation=Evaluation(artifact=artifact_of_nothing), **shared))
     stage = TraceProvenance(
-        pairs=pairs, model=MemoryModel(CORPUS), near_duplicate_rms=6.0, max_samples=3, **shared
+        pairs=pairs, index=CORPUS.index(), near_duplicate_rms=6.0, max_samples=3, **shared
     )
     samples = context.make(stage).samples
     assert [one.sample for one in samples] == [pair.sample for pair in pairs.pairs[:3]]

@@ -1,4 +1,4 @@
-"""NgramGenerator: an unbounded n-gram model; fitting it is indexing its tokens.
+"""NgramGenerator: an unbounded n-gram model over the index of its tokens.
 
 ``python -m imagegram.run generator=ngram generator.engine=naive`` runs the slow definition
 instead of the compiled kernels; tokens and trace are the same.
@@ -6,12 +6,11 @@ instead of the compiled kernels; tokens and trace are the same.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,20 +20,15 @@ from imagegram.generators.ngram.engine import Engine, Files, Job, Needs, Request
 from imagegram.generators.ngram.engines import choose, make_files, needs_of
 from imagegram.generators.ngram.trace import check_rows
 from imagegram.indexes.build.label_stage import ReadLabels, read_labels
-from imagegram.indexes.build.sort import SHARD_TOKENS, check_shard_tokens
+from imagegram.indexes.format import IndexShard
 from imagegram.indexes.labels import Labels
 from imagegram.indexes.open import ENGINES
 from imagegram.layout import TokenLayout
-from imagegram.protocols import FittedGenerator, Sampler
+from imagegram.protocols import Index, Sampler
 from imagegram.records import Tokens, Trace
 from imagegram.seeding import check_counts
 from imagegram.store.fingerprint import NOT_IDENTITY
-from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Context, Progress, Stage
-
-if TYPE_CHECKING:
-    from imagegram.indexes import Index
-    from imagegram.indexes.format import IndexShard
+from imagegram.store.stage import Context, Progress, Ready
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +40,12 @@ class NgramGenerator:
         engine: ``native`` (compiled), ``torch`` (many images on a device, one index shard, some
             samplers only), ``naive`` (the definition, slow) or ``fastgram`` (the PyPI package, some
             samplers only); changes the speed, never the result.
-        build_device: where suffixes are sorted: ``cpu``, ``cuda``, ``cuda:1`` ...; the same index.
-        shard_tokens: most tokens of an index shard, to which token shards are joined.
         device: of engine ``torch``: ``cpu``, ``cuda``, ``cuda:1`` ...; None: CUDA when there is
             one.
     """
 
     VERSION: ClassVar[int] = 1
     name: str
-    shard_tokens: int = SHARD_TOKENS
-    build_device: str = field(default="cpu", metadata=NOT_IDENTITY)
     engine: str = field(default="native", metadata=NOT_IDENTITY)
     device: str | None = field(default=None, metadata=NOT_IDENTITY)
 
@@ -65,32 +55,29 @@ class NgramGenerator:
                 f"generator.engine={self.engine!r}: {did_you_mean(self.engine, ENGINES)}"
             )
 
-        check_shard_tokens(self.shard_tokens)
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.build_device):
-            raise ConfigError(
-                f"generator.build_device={self.build_device!r}: allowed: cpu, cuda, cuda:NUMBER"
-            )
+    def check(self, sampler: Sampler, layout: TokenLayout) -> None:
+        """Refuse a sampler that does not fit the tokens.
 
-    def fit(self, tokens: Any) -> Stage[FittedGenerator]:
-        """The stage that indexes a token set (``stages.tokens.TokenSet``)."""
-        from imagegram.indexes.build.stage import BuildIndex
+        Raises:
+            ConfigError: saying what fits.
+        """
+        sampler.max_context_per_position(layout)
 
-        return BuildIndex(
-            tokens=tokens,
-            shard_tokens=self.shard_tokens,
-            engine=self.engine,
-            device=self.device,
-            build_device=self.build_device,
-        )
+    def scores(self, sampler: Sampler) -> bool:
+        """Counts tell the probability of any token, whatever the sampler."""
+        return True
+
+    def fit(self, tokens: Any, *, index: Index) -> Ready[NgramModel]:
+        """Return the model over an index: there is nothing to learn."""
+        return Ready(NgramModel(index=index, engine=self.engine, device=self.device))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FittedNgram:
+class NgramModel:
     """An index that generates.
 
     Attributes:
-        artifact: of the index; its digest is this model's identity.
-        shards: of the index, in the order of their document ids.
+        index: of the training tokens; what it is, this model is.
         engine: see :class:`NgramGenerator`.
         device: see there.
         files: the shards with side files for a sampler, see :meth:`prepared`; None: without.
@@ -98,8 +85,7 @@ class FittedNgram:
         label_key: where they were read.
     """
 
-    artifact: Artifact
-    shards: tuple[IndexShard, ...]
+    index: Index
     engine: str = "native"
     device: str | None = None
     files: Files | None = None
@@ -110,22 +96,25 @@ class FittedNgram:
         # Addresses of memory maps mean nothing in another process, which maps them again.
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
-    def identity(self) -> str:
-        """kind/digest of the index."""
-        return self.artifact.identity()
+    @classmethod
+    def over(cls, index: Index) -> NgramModel:
+        """Return the model of an index that counts for metrics, whatever generator is measured.
 
-    @cached_property
-    def index(self) -> Index:
-        """The index as a library: counts, next tokens, spans, documents.
-
-        Metrics ask many single questions, which cost a device more than the memory maps.
+        Kernels read files: an index of documents in memory is scanned.
         """
-        from imagegram.indexes.open import make_engine
+        in_files = all(isinstance(shard, IndexShard) for shard in index.shards)
+        return cls(index=index, engine="native" if in_files else "naive")
 
-        engine = "native" if self.engine == "torch" else self.engine
-        return make_engine(self.shards, engine=engine)
+    def identity(self) -> str:
+        """Return kind/digest of the index."""
+        return self.index.identity()
 
-    def prepared(self, sampler: Sampler, context: Context, layout: TokenLayout) -> FittedNgram:
+    @property
+    def shards(self) -> tuple[IndexShard, ...]:
+        """Shards of the index, in the order of their document ids."""
+        return self.index.shards
+
+    def prepared(self, sampler: Sampler, context: Context, layout: TokenLayout) -> NgramModel:
         """The same model with what makes this sampler fast, made when missing.
 
         That is side files of the index shards, as the engine needs them, and labels.
@@ -144,10 +133,10 @@ class FittedNgram:
 
     def generate(
         self,
+        samples: NDArray[np.uint64],
         *,
         sampler: Sampler,
         layout: TokenLayout,
-        samples: NDArray[np.uint64],
         seed: int,
         progress: Progress | None = None,
         workers: int = 1,
@@ -155,9 +144,9 @@ class FittedNgram:
         """Sample images; row b depends only on (seed, samples[b]).
 
         Args:
+            samples: (B,) sample ids, B >= 1.
             sampler: the knobs.
             layout: of the tokenizer that made the index's tokens.
-            samples: (B,) sample ids, B >= 1.
             seed: 0 ... 2**64 - 1.
             progress: told the tokens that are done.
             workers: threads.
@@ -171,7 +160,7 @@ class FittedNgram:
         """
         return self._rows(None, samples, sampler, layout, seed, progress, workers)
 
-    def replay(
+    def score(
         self,
         tokens_BT: Tokens,
         *,

@@ -71,7 +71,7 @@ class BuildCoarse:
             raise CapacityError(
                 f"sorting the {self.shard.num_tokens:,} coarse tokens of {self.shard.name} needs "
                 f"up to {need / 1e9:.2f} GB of memory, and {budget / 1e9:.2f} GB may be spent; "
-                "build smaller index shards, generator.shard_tokens="
+                "build smaller index shards, index.shard_tokens="
                 f"{self.shard.num_tokens * budget // need}, or allow more: "
                 f"runtime.memory_gb={need / 1e9 + 0.01:.2f}"
             )

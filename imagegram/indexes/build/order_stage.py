@@ -112,7 +112,7 @@ def check_order_memory(num_tokens: int, name: str, budget: int) -> int:
         raise CapacityError(
             f"ordering the {num_tokens:,} suffixes of {name} needs about {need / 1e9:.2f} GB of "
             f"memory, and {budget / 1e9:.2f} GB may be spent; build smaller index shards, "
-            f"generator.shard_tokens={num_tokens * budget // need}, or allow more: "
+            f"index.shard_tokens={num_tokens * budget // need}, or allow more: "
             f"runtime.memory_gb={need / 1e9 + 0.01:.2f}"
         )
     return need

@@ -39,8 +39,8 @@ def check_shard_tokens(shard_tokens: int) -> None:
     """
     if shard_tokens < 1:
         raise ConfigError(
-            f"generator.shard_tokens must be at least 1, received {shard_tokens}; leave it out for "
-            f"{SHARD_TOKENS}, or type generator.shard_tokens=1 for one index shard a token shard"
+            f"index.shard_tokens must be at least 1, received {shard_tokens}; leave it out for "
+            f"{SHARD_TOKENS}, or type index.shard_tokens=1 for one index shard a token shard"
         )
 
 
@@ -96,7 +96,7 @@ def build_table(
                 raise StageError(
                     f"sorting the {num_tokens} tokens of {tokens_path} needs about "
                     f"{5 * code.num_bytes(num_tokens)} bytes of memory; build smaller index "
-                    f"shards, generator.shard_tokens={num_tokens // 2}, or fewer at a time, "
+                    f"shards, index.shard_tokens={num_tokens // 2}, or fewer at a time, "
                     "runtime.workers=1"
                 ) from error
             assert written == num_tokens

@@ -40,14 +40,14 @@ def write_sorted(tokens_path: Path, table: BinaryIO, width: int, *, device: str)
         ConfigError: when there is no such device.
         CapacityError: when it has too little free memory.
     """
-    place = choose_device(device, setting="generator.build_device")
+    place = choose_device(device, setting="index.build_device")
     stream = np.memmap(tokens_path, dtype="<u2", mode="r")
     need, free = stream.size * _TOKEN_BYTES, free_bytes(place)
     if need > free:
         raise CapacityError(
             f"sorting {stream.size:,} tokens on device {place} needs about {need / 1e9:.2f} GB, "
             f"and {free / 1e9:.2f} GB are free there; build smaller index shards, "
-            f"generator.shard_tokens={free // _TOKEN_BYTES}, or type generator.build_device=cpu"
+            f"index.shard_tokens={free // _TOKEN_BYTES}, or type index.build_device=cpu"
         )
     suffixes = sort_suffixes(to_device(stream, place))
     for start in range(0, stream.size, _BLOCK):

@@ -1,4 +1,4 @@
-"""Index: suffix arrays over the token shards, the trained state of the n-gram generator.
+"""Index: suffix arrays over the token shards, in which the tokens of any generator are looked up.
 
 One search in a large shard costs hardly more than one in a small shard, so consecutive token
 shards are joined to one index shard until it holds ``shard_tokens`` tokens. An index shard opens
@@ -8,6 +8,7 @@ corpus shares the full index shards of a smaller one.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
-from imagegram.errors import ArtifactError, CapacityError
+from imagegram.errors import ArtifactError, CapacityError, ConfigError
 from imagegram.indexes.build.sort import SHARD_TOKENS, check_shard_tokens, sort_bytes
 from imagegram.indexes.format import ExpectedShard, IndexShard, pointer_width
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
@@ -29,7 +30,7 @@ from imagegram.store.parts import link_or_copy, open_parts, write_parts
 from imagegram.store.stage import Context, Surroundings
 
 if TYPE_CHECKING:
-    from imagegram.generators.ngram.model import FittedNgram
+    from imagegram.indexes.native import NativeIndex
     from imagegram.stages.tokens import TokenSet, TokenShard
 
 #: Files of a token shard that an index shard shares.
@@ -124,14 +125,12 @@ class BuildIndexShard:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildIndex:
-    """The stage that indexes a token set; fitting an n-gram generator is nothing else.
+    """The stage that indexes a token set.
 
     Attributes:
         tokens: what to index.
         shard_tokens: join token shards up to so many tokens, separators included; a token shard
             that is larger becomes an index shard of its own.
-        engine: who answers the queries; all engines give the same answers.
-        device: where engine torch does.
         build_device: where suffixes are sorted: ``cpu``, ``cuda``, ``cuda:1`` ...
     """
 
@@ -142,8 +141,6 @@ class BuildIndex:
 
     tokens: TokenSet
     shard_tokens: int = SHARD_TOKENS
-    engine: str = field(default="native", metadata=NOT_IDENTITY)
-    device: str | None = field(default=None, metadata=NOT_IDENTITY)
     build_device: str = field(default="cpu", metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
@@ -192,17 +189,17 @@ class BuildIndex:
         widths = [int(fact["pointer_width"]) for fact in facts]
         return {**totals, "pointer_width": max(widths, default=0), "num_shards": len(facts)}
 
-    def load(self, artifact: Artifact) -> FittedNgram:
-        """The fitted generator over the opened shards.
+    def load(self, artifact: Artifact) -> NativeIndex:
+        """The index over the opened shards.
 
         Raises:
             ArtifactError: when a shard was removed or damaged.
             IndexFormatError: when a shard breaks the format.
         """
-        from imagegram.generators.ngram.model import FittedNgram
+        from imagegram.indexes.native import NativeIndex
 
         shards = tuple(IndexShard.open(part.path, artifact=part) for part in open_parts(artifact))
-        return FittedNgram(artifact=artifact, shards=shards, engine=self.engine, device=self.device)
+        return NativeIndex(shards=shards, artifact=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
         """Foresee as many sorts side by side as workers and memory allow."""
@@ -224,13 +221,42 @@ class BuildIndex:
         handle = self._expected(artifact)
         return replace(whole, artifact=artifact, handle=handle, refusal=refusal)
 
-    def _expected(self, artifact: Artifact) -> FittedNgram:
-        """The fitted generator in a plan: no shard is opened."""
-        from imagegram.generators.ngram.model import FittedNgram
+    def _expected(self, artifact: Artifact) -> NativeIndex:
+        """The index in a plan: no shard is opened."""
+        from imagegram.indexes.native import NativeIndex
 
         length = self.tokens.document_length
         shards = tuple(ExpectedShard.of(part, length=length) for part in open_parts(artifact))
-        return FittedNgram(artifact=artifact, shards=shards, engine=self.engine, device=self.device)
+        return NativeIndex(shards=shards, artifact=artifact)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Indexing:
+    """How tokens are indexed: the ``index`` group of the configuration.
+
+    Attributes:
+        name: of the configuration file.
+        shard_tokens: most tokens of an index shard, to which token shards are joined.
+        build_device: where suffixes are sorted: ``cpu``, ``cuda``, ``cuda:1`` ...; the same index.
+    """
+
+    VERSION: ClassVar[int] = 1
+    name: str = field(metadata=NOT_IDENTITY)
+    shard_tokens: int = SHARD_TOKENS
+    build_device: str = field(default="cpu", metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        check_shard_tokens(self.shard_tokens)
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.build_device):
+            raise ConfigError(
+                f"index.build_device={self.build_device!r}: allowed: cpu, cuda, cuda:NUMBER"
+            )
+
+    def build(self, tokens: TokenSet) -> BuildIndex:
+        """Return the stage that indexes a token set."""
+        return BuildIndex(
+            tokens=tokens, shard_tokens=self.shard_tokens, build_device=self.build_device
+        )
 
 
 def sorts_at_once(parts: Sequence[BuildIndexShard], budget: int) -> int:
@@ -253,7 +279,7 @@ def _too_large(part: BuildIndexShard, budget: int) -> CapacityError:
     fitting = part.num_tokens * (budget - _PROCESS_BYTES) // max(need - _PROCESS_BYTES, 1)
     advice = "make the shards of the corpus smaller"
     if fitting >= max(shard.stream_tokens for shard in part.tokens):
-        advice = f"build smaller index shards: generator.shard_tokens={fitting}"
+        advice = f"build smaller index shards: index.shard_tokens={fitting}"
     return CapacityError(
         f"sorting an index shard of {part.num_tokens:,} tokens needs about {need / 1e9:.2f} GB of "
         f"memory, and {budget / 1e9:.2f} GB may be spent; {advice}, or allow more: "

@@ -27,6 +27,7 @@ from imagegram.protocols import Corpus
 from imagegram.records import Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY, digest
 from imagegram.store.hashing import file_stamp
+from imagegram.store.stage import Ready
 from imagegram.tokenizers.checks import require_ids, require_image
 from imagegram.tokenizers.fetch import FetchWeights
 from imagegram.tokenizers.flextok.config import (
@@ -167,10 +168,10 @@ class FlexTokTokenizer:
             decode_seed=FlexTokTokenizer.decode_seed,
         )
 
-    def fit(self, corpus: Corpus) -> FetchWeights[FlexTokTokenizer] | None:
-        """The stage that fetches the weights; None when a checkpoint is given."""
+    def fit(self, corpus: Corpus) -> FetchWeights[FlexTokTokenizer] | Ready[FlexTokTokenizer]:
+        """The stage that fetches the weights; itself where a checkpoint is given."""
         if self.checkpoint is not None:
-            return None
+            return Ready(self)
         return FetchWeights(repo=self.hub_repo, revision=self.hub_revision, tokenizer=self)
 
     def linked_configs(self) -> dict[str, str]:

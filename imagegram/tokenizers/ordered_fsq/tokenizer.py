@@ -33,6 +33,7 @@ from imagegram.protocols import Corpus
 from imagegram.records import Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
 from imagegram.store.hashing import file_stamp
+from imagegram.store.stage import Ready
 from imagegram.tokenizers.checks import require_ids, require_image
 from imagegram.tokenizers.ordered_fsq.objective import OrderedReconstruction
 from imagegram.tokenizers.ordered_fsq.sizes import (
@@ -179,10 +180,12 @@ class OrderedFsqTokenizer:
         """The same with all tokens."""
         return replace(self, num_tokens=self.num_registers)
 
-    def fit(self, corpus: Corpus) -> TrainTokenizer[OrderedFsqTokenizer] | None:
-        """The stage that trains the network; None: there is a checkpoint."""
+    def fit(
+        self, corpus: Corpus
+    ) -> TrainTokenizer[OrderedFsqTokenizer] | Ready[OrderedFsqTokenizer]:
+        """The stage that trains the network; itself where there is a checkpoint."""
         if self.checkpoint is not None:
-            return None
+            return Ready(self)
         data = CorpusPixels(corpus=corpus, image_size=self.image_size)
         return TrainTokenizer(component=self, data=data)
 
