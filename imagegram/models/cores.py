@@ -35,7 +35,6 @@ def map_on_cores(
     items: Sequence[Item],
     *,
     device: torch.device,
-    cores: int | None = None,
 ) -> Iterator[Result]:
     """``map``, on a CPU with one core an item; elsewhere one item after the other.
 
@@ -43,7 +42,6 @@ def map_on_cores(
         function: runs in threads, which know nothing of modes (autocast, inference) set outside.
         items: few, or small.
         device: where ``function`` computes.
-        cores: threads; None: as many as torch may use in this one.
     """
     if device.type != "cpu":
         yield from map(function, items)
@@ -53,5 +51,5 @@ def map_on_cores(
         with one_core():
             return function(item)
 
-    workers = min(cores or torch.get_num_threads(), len(items))
+    workers = min(torch.get_num_threads(), len(items))
     yield from map_in_order(work, items, workers=workers)

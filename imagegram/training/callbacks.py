@@ -25,6 +25,11 @@ Point = Callable[[int, dict[str, float]], None]
 class StepNumbers(Callback):
     """Makes a step a function of its number: its rates, and what dropout draws in it."""
 
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Processes of their own compute on one core too; see ``loop.py``."""
+        if trainer.world_size > 1:
+            torch.set_num_threads(1)
+
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:

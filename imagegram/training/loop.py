@@ -2,6 +2,10 @@
 
 Every step is a function of the state before it and of its number, so any cut into segments gives
 the same weights, to the bit where the device computes the same twice (a CPU does).
+
+A process computes on one core. Torch would rather share every product among all, which decides last
+bits, is no faster for networks of this size, and much slower where others want the cores too
+(docs/tokenizers.md has figures). More ``devices`` of a CPU are more processes.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from imagegram.errors import ConfigError
+from imagegram.models.cores import one_core
 from imagegram.training.callbacks import Averages, Curves, MoveBar, Point, StepNumbers
 from imagegram.training.course import Course
 from imagegram.training.module import TrainingModule
@@ -53,7 +58,7 @@ def train(course: Course, *, advance: Callable[[int], None], point: Point) -> No
     callbacks: list[Callback] = [StepNumbers(), Averages(), Curves(None if several else point)]
     module = cast(TrainingModule, course.objective.module())
     module.course = course
-    with quiet(), torch.random.fork_rng(devices=[]):
+    with quiet(), one_core(), torch.random.fork_rng(devices=[]):
         callbacks += [] if several else [MoveBar(advance)]
         _trainer(course, callbacks, by_hand=not module.automatic_optimization).fit(module)
     if several:

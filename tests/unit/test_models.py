@@ -165,9 +165,11 @@ def test_fresh_features_neither_vanish_nor_explode() -> None:
 def test_work_on_cores_leaves_the_number_of_threads_alone() -> None:
     threads = torch.get_num_threads()
     cpu = torch.device("cpu")
-    for cores in (1, 2):
-        inside = list(
-            map_on_cores(lambda _: torch.get_num_threads(), range(4), device=cpu, cores=cores)
-        )
-        assert inside == [1, 1, 1, 1]
-        assert torch.get_num_threads() == threads
+    try:
+        for cores in (1, 2):
+            torch.set_num_threads(cores)
+            inside = list(map_on_cores(lambda _: torch.get_num_threads(), range(4), device=cpu))
+            assert inside == [1, 1, 1, 1]
+            assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Training in segments: any cut or kill gives the same weights, to the bit."""
+"""Training in segments: any cut, kill or number of cores gives the same weights, to the bit."""
 
 from __future__ import annotations
 
@@ -58,6 +58,18 @@ def test_segments_compose_in_half_precision_too(precision: str, tmp_path: Path) 
         train(tmp_path / f"{steps}", segment_steps=steps, precision=precision) for steps in (12, 4)
     )
     assert bytes_of(one.artifact.path) == bytes_of(three.artifact.path)
+
+
+def test_the_number_of_cores_changes_no_bit(whole: SegmentHandle, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        for cores in (1, 3):
+            torch.set_num_threads(cores)
+            again = train(tmp_path / f"{cores}")
+            assert bytes_of(again.artifact.path) == bytes_of(whole.artifact.path)
+            assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(threads)
 
 
 PROGRAM = """

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from imagegram.images import grids
 from imagegram.layout import prefix_lengths
-from imagegram.models.cores import map_on_cores
 from imagegram.models.transformer import build
 from imagegram.records import Images, Tokens
 from imagegram.tokenizers.ordered_fsq.model import OrderedFsq, to_float
@@ -57,13 +56,11 @@ class ReconstructionModule(TrainingModule):
         def errors(first: int) -> list[float]:
             pixels = torch.from_numpy(items.gather(rows[first : first + _CHUNK]))
             images = to_float(pixels.to(self.device))
-            with torch.inference_mode():
-                codes = network.encode(images)
-                painted = (network.decode(codes, _all(k, codes)) for k in lengths)
-                return [float(squared_error(p.clamp(-1, 1), images).sum()) for p in painted]
+            codes = network.encode(images)
+            painted = (network.decode(codes, _all(k, codes)) for k in lengths)
+            return [float(squared_error(p.clamp(-1, 1), images).sum()) for p in painted]
 
-        firsts = range(0, num_images, _CHUNK)
-        totals = np.sum(list(map_on_cores(errors, firsts, device=self.device)), axis=0)
+        totals = np.sum([errors(first) for first in range(0, num_images, _CHUNK)], axis=0)
         means = (totals / num_images).tolist()
         return {f"val/mse_k{k}": mean for k, mean in zip(lengths, means, strict=True)}
 
