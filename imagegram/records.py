@@ -283,6 +283,7 @@ class ScoreInfo:
         rank: place among those of its group that are drawn when nobody chose; 0: not drawn.
         short: name on dashboards, which stays whatever the encoder is called; empty: none.
         short_of: what has the short name: the value, its floor, or the value less the floor.
+        per_image: curves of one number an image that the score is made of.
         needs: of the metric; known once a score is written.
     """
 
@@ -295,13 +296,19 @@ class ScoreInfo:
     rank: int = 0
     short: str = ""
     short_of: Literal["value", "floor", "gap"] = "value"
+    per_image: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> ScoreInfo:
         """Read what :func:`dataclasses.asdict` made, of this version or another."""
-        known = {f.name: stored[f.name] for f in dataclasses.fields(cls) if f.name in stored}
-        return cls(**known | {"needs": tuple(stored.get("needs", ()))})
+        names = {f.name for f in dataclasses.fields(cls)}
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in stored.items()
+            if name in names
+        }
+        return cls(**known)
 
     @property
     def is_share(self) -> bool:
@@ -351,7 +358,7 @@ def find_info(infos: Iterable[ScoreInfo], score: str) -> ScoreInfo:
     'lower'
     >>> find_info([], "my_own")
     ScoreInfo(name='my_own', words='', unit='', better=None, group='other', moves_with_n=False, \
-rank=0, short='', short_of='value', needs=())
+rank=0, short='', short_of='value', per_image=(), needs=())
     """
     found = (info.named(score) for info in infos)
     return next((info for info in found if info is not None), ScoreInfo(name=score))

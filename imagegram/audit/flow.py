@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +39,6 @@ from imagegram.stages.tokens import TokenSet
 #: What the run folder holds beside the files of any run.
 AUDIT: Final = "audit.json"
 IMAGES: Final = "images.jsonl"
-#: Curves over something else than images, of which there may be as many.
-_NO_IMAGES: Final = re.compile(
-    r".*_(by_position|edges|level\d+)|(novelty|code_length|id_entropy|codebook_.*|prefix_.*)"
-)
 COLLAGES: Final = "collages"
 #: Of ``Source.jpeg_quality``: that of the audited files.
 AUTO: Final = 0
@@ -305,7 +300,7 @@ def _finish(
         "nearest": nearest,
     }
     (run.folder / AUDIT).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
-    _write_images(run.folder / IMAGES, evaluation, metadata, at.sizes)
+    _write_images(run.folder / IMAGES, evaluation, metadata)
     return Audit(findings=findings, readings=readings, nearest=nearest, record=record)
 
 
@@ -337,23 +332,16 @@ def _named(pair: Pair, metadata: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _write_images(
-    path: Path,
-    evaluation: Evaluation,
-    metadata: Sequence[Mapping[str, Any]],
-    sizes: Mapping[str, int],
+    path: Path, evaluation: Evaluation, metadata: Sequence[Mapping[str, Any]]
 ) -> None:
     """One line an image: its number, its file, and every curve that has one number an image."""
-    curves = evaluation.curves
-    names = [
-        name
-        for name in curves.get("generated", {})
-        if not _NO_IMAGES.fullmatch(name)
-        and all(len(of[name]) == sizes[which] for which, of in curves.items() if name in of)
-    ]
+    own = evaluation.curves.get("generated", {})
+    of_images = [curve for info in evaluation.infos.values() for curve in info.per_image]
+    names = [curve for curve in dict.fromkeys(of_images) if curve in own]
     with path.open("w") as lines:
         for number, file in enumerate(metadata):
             line: dict[str, Any] = {"sample": number, "image": file["key"]}
             for name in names:
-                value = float(curves["generated"][name][number])
+                value = float(own[name][number])
                 line[name] = value if np.isfinite(value) else None
             lines.write(json.dumps(line) + "\n")

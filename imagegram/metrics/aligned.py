@@ -67,6 +67,7 @@ class AlignedMetric:
             unit="% of tokens",
             better="lower",
             group="copying",
+            per_image=("aligned_document",),
         ),
         ScoreInfo(
             name="mean_aligned_match",
@@ -90,6 +91,7 @@ class AlignedMetric:
             unit="% of tokens",
             better="lower",
             group="copying",
+            per_image=("copied_prefix",),
         ),
         ScoreInfo(
             name="copied_through_level{level:d}_rate",

@@ -52,6 +52,7 @@ class CopyingMetric:
             group="copying",
             rank=2,
             short="exact_copy_rate",
+            per_image=("exact_copy",),
         ),
         ScoreInfo(
             name="largest_source_share",
@@ -61,6 +62,7 @@ class CopyingMetric:
             better="lower",
             group="copying",
             rank=1,
+            per_image=("source_share", "source_document"),
         ),
         ScoreInfo(
             name="max_source_share_p95",

@@ -59,6 +59,7 @@ class PatchMetric:
             group="copying",
             short="patch_copy_gap",
             short_of="gap",
+            per_image=("patch_copy_share",),
         ),
         ScoreInfo(
             name="patch_copy_rate_{size:d}px",
@@ -81,6 +82,7 @@ class PatchMetric:
             unit="% of tiles",
             better="lower",
             group="copying",
+            per_image=("patch_copy_share",),
         ),
         ScoreInfo(
             name="patch_copy_rate_anywhere_{size:d}px",
@@ -91,8 +93,8 @@ class PatchMetric:
         ),
         ScoreInfo(
             name="exact_patch_rate_anywhere",
-            words="Textured tiles of pixels that equal a training tile at any place. Sees collages."
-            "Textured tiles of pixels that equal a training tile at any place. Sees collages.",
+            words="Textured tiles of pixels that equal a training tile at any place. Sees "
+            "collages.",
             unit="% of tiles",
             better="lower",
             group="copying",

@@ -59,6 +59,7 @@ class PerceptualMetric:
             better="lower",
             group="copying",
             short="near_dup_rate_fpr1pct",
+            per_image=("near_dup_bits",),
         ),
         ScoreInfo(
             name="near_dup_features_rate_fpr1pct",
@@ -67,6 +68,7 @@ class PerceptualMetric:
             unit="% of samples",
             better="lower",
             group="copying",
+            per_image=("near_dup_distance",),
         ),
         ScoreInfo(
             name="carlini_rate_fpr1pct",
@@ -75,6 +77,7 @@ class PerceptualMetric:
             unit="% of samples",
             better="lower",
             group="copying",
+            per_image=("carlini_score",),
         ),
     )
 

@@ -7,17 +7,23 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from imagegram.protocols import Metric
 from imagegram.records import ScoreInfo, find_info
 from imagegram.schema import component_classes
 
 
+def shipped_metrics() -> tuple[type[Metric], ...]:
+    """The classes, in the order of their files."""
+    classes: Any = [cls for (group, _), cls in component_classes().items() if group == "metric"]
+    return tuple(classes)
+
+
 @cache
 def shipped_scores() -> tuple[ScoreInfo, ...]:
-    """Every score that a shipped metric can write, in the order of their files."""
-    metrics: Any = [cls for (group, _), cls in component_classes().items() if group == "metric"]
+    """Every score that a shipped metric can write."""
     return tuple(
         replace(info, needs=tuple(sorted(metric.NEEDS)))
-        for metric in metrics
+        for metric in shipped_metrics()
         for info in metric.SCORES
     )
 

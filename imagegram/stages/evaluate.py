@@ -152,7 +152,7 @@ class Evaluate:
 
     kind: ClassVar[str] = "evaluation"
     group: ClassVar[str] = "evaluate"
-    VERSION: ClassVar[int] = 5
+    VERSION: ClassVar[int] = 6
     PARTS: ClassVar[tuple[type, ...]] = (Measure,)
     metrics: tuple[Metric, ...]
     generated: ImageSet

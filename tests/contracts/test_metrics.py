@@ -145,6 +145,14 @@ def test_descriptions_can_be_shown(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_curves_of_images_have_one_number_an_image(name: str) -> None:
+    metric = metric_of(name)
+    curves = metric.measure(generated=SAMPLES, reference=REFERENCE).curves
+    for curve in {curve for info in metric.SCORES for curve in info.per_image} & curves.keys():
+        assert curves[curve].shape == (SAMPLES.num_images,)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_needs_exist(name: str) -> None:
     arrays = {f"trace.{field.name}" for field in dataclasses.fields(Trace)}
     assert metric_of(name).NEEDS

@@ -517,9 +517,9 @@ def test_curves_over_positions_are_no_numbers_of_images(tmp_path: Path) -> None:
         "order_edges": np.zeros(2),
         "source_share": np.array([1, np.nan]),
     }
-    evaluation: Any = SimpleNamespace(curves={"generated": of, "floor": of})
-    sizes = {"generated": 2, "floor": 2}
-    _write_images(tmp_path / "lines", evaluation, [{"key": "a"}, {"key": "b"}], sizes)
+    infos = recorded_infos({}, ["exact_copy_rate", "largest_source_share", "novelty_auc"])
+    evaluation: Any = SimpleNamespace(curves={"generated": of, "floor": of}, infos=infos)
+    _write_images(tmp_path / "lines", evaluation, [{"key": "a"}, {"key": "b"}])
     lines = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
     assert lines == [
         {"sample": 0, "image": "a", "exact_copy": 1.0, "source_share": 1.0},
