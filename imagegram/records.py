@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 Tokens = NDArray[np.uint16]
 Images = NDArray[np.uint8]
 Features = NDArray[np.float32]
+#: What decided each token of (B, T) samples: arrays (B, T) by name. Those of the n-gram are in
+#: ``generators/ngram/trace.py``; neural models have ``log_prob``, ``entropy`` (bits) and ``step``.
+Trace = Mapping[str, NDArray[Any]]
 #: What a modality finds near-duplicates by: thumbnails or MinHash values.
 Sketches = NDArray[Any]
 #: One image, (H, W, 3) uint8, or one text.
@@ -208,29 +211,6 @@ class Sources:
     documents: NDArray[np.int64]
     shares: NDArray[np.float64]
     num_effective: NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trace:
-    """What decided each token of (B, T) samples; see ``docs/formats.md``.
-
-    Attributes:
-        suffix_len: (B, T) uint16, tokens of context used (the leading separator counts as one).
-        num_contexts: (B, T) uint32, candidates: occurrences that could decide.
-        num_distinct: (B, T) uint16, distinct next tokens among them.
-        probability: (B, T) float32, of the token under the sampler; 0 when it could not occur.
-        entropy: (B, T) float32, bits of the sampler's distribution.
-        source_document: (B, T) int32, document that the token was taken from; -1: none.
-        source_position: (B, T) int32, position of the token inside that document; -1: none.
-    """
-
-    suffix_len: NDArray[np.uint16]
-    num_contexts: NDArray[np.uint32]
-    num_distinct: NDArray[np.uint16]
-    probability: NDArray[np.float32]
-    entropy: NDArray[np.float32]
-    source_document: NDArray[np.int32]
-    source_position: NDArray[np.int32]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,9 +88,10 @@ def first_samples(count: int) -> np.ndarray:
 def assert_same(first: tuple[Tokens, Trace], second: tuple[Tokens, Trace]) -> None:
     """Tokens and every array of the trace are equal bit for bit."""
     np.testing.assert_array_equal(first[0], second[0])
-    for name, values in vars(first[1]).items():
-        np.testing.assert_array_equal(values, getattr(second[1], name), err_msg=name)
-        assert values.dtype == getattr(second[1], name).dtype, name
+    assert list(first[1]) == list(second[1])
+    for name, values in first[1].items():
+        np.testing.assert_array_equal(values, second[1][name], err_msg=name)
+        assert values.dtype == second[1][name].dtype, name
 
 
 def labelled(model: NgramModel, labels: Sequence[int]) -> NgramModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,15 +33,15 @@ def random_tokens(num_images: int, *, seed: int, vocabulary: int = 256) -> Token
 def free_trace(tokens_BT: Tokens) -> Trace:
     """A trace in which every step had two equally likely next tokens, from one document."""
     shape = tokens_BT.shape
-    return Trace(
-        suffix_len=np.full(shape, 3, np.uint16),
-        num_contexts=np.full(shape, 2, np.uint32),
-        num_distinct=np.full(shape, 2, np.uint16),
-        probability=np.full(shape, 0.5, np.float32),
-        entropy=np.ones(shape, np.float32),
-        source_document=np.zeros(shape, np.int32),
-        source_position=np.zeros(shape, np.int32),
-    )
+    return {
+        "suffix_len": np.full(shape, 3, np.uint16),
+        "num_contexts": np.full(shape, 2, np.uint32),
+        "num_distinct": np.full(shape, 2, np.uint16),
+        "probability": np.full(shape, 0.5, np.float32),
+        "entropy": np.ones(shape, np.float32),
+        "source_document": np.zeros(shape, np.int32),
+        "source_position": np.zeros(shape, np.int32),
+    }
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class MemoryImages:
     @classmethod
     def of(cls, tokens_BT: Tokens, **trace: Any) -> MemoryImages:
         """Decoded by the toy tokenizer, with :func:`free_trace` unless told otherwise."""
-        changed = dataclasses.replace(free_trace(tokens_BT), **trace)
+        changed = {**free_trace(tokens_BT), **trace}
         return cls(tokens=tokens_BT, trace=changed, images=TOKENIZER.decode(tokens_BT))
 
     @property

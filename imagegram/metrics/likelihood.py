@@ -277,12 +277,12 @@ class Counts(NamedTuple):
 
 def counts_of(trace: Trace, order: int) -> Counts:
     """Read counts of one order from the trace of a sampler with temperature 1."""
-    total = trace.num_contexts.astype(np.float64)
+    total = trace["num_contexts"].astype(np.float64)
     return Counts(
-        seen=trace.suffix_len == order,
-        held=np.rint(trace.probability.astype(np.float64) * total),
+        seen=trace["suffix_len"] == order,
+        held=np.rint(trace["probability"].astype(np.float64) * total),
         total=total,
-        distinct=trace.num_distinct.astype(np.float64),
+        distinct=trace["num_distinct"].astype(np.float64),
     )
 
 

@@ -189,7 +189,8 @@ def trace_samples(
         max_candidates=max_candidates,
         workers=workers,
     )
-    drawn_MT = np.asarray(generated.trace.source_document[rows])
+    drawn = generated.trace.get("source_document")
+    drawn_MT = np.full(tokens_MT.shape, -1) if drawn is None else np.asarray(drawn[rows])
     side = int(generated.images.shape[1])
     traced = []
     for row, documents_T in enumerate(found.documents):

@@ -8,10 +8,11 @@ grow with their number.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Final
@@ -32,7 +33,7 @@ from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context, Surroundings
 
 _DECODE_BATCH: Final = 64
-#: Folder of the trace, one file a field.
+#: Folder of the trace, one file an array.
 TRACE: Final = "trace"
 
 
@@ -102,13 +103,8 @@ class SampleSet:
     @cached_property
     def trace(self) -> Trace:
         """What decided each token, arrays (B, T), memory-mapped; decoded sets have none."""
-        folder = self.artifact.path / TRACE
-        return Trace(
-            **{
-                field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r")
-                for field in fields(Trace)
-            }
-        )
+        names = [file for file in self.artifact.manifest.files if file.startswith(f"{TRACE}/")]
+        return {Path(name).stem: self._mapped(name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,7 +256,7 @@ class Decode:
         np.save(out / "documents.npy", chosen)
         with ImageWriter(out, len(chosen), self.tokenizer, self.output_size, context) as writer:
             for start, stop in _batches(len(chosen), self.tokenizer):
-                writer.add(self.documents.gather(chosen[start:stop]), None)
+                writer.add(self.documents.gather(chosen[start:stop]), {})
         return writer.facts()
 
     def load(self, artifact: Artifact) -> SampleSet:
@@ -305,15 +301,14 @@ class ImageWriter(ExitStack):
         self.folder, self.count, self.tokenizer = folder, count, tokenizer
         self.output_size, self.context = output_size, context
         self.shown: list[Images] = []
-        self.forced_steps = self.suffix_tokens = self.image_size = 0
+        self.image_size = 0
+        self.counted: Counter[str] = Counter()
         self.files: dict[str, BinaryIO] = {}
-        self.traced = False
 
-    def add(self, tokens_BT: Tokens, trace: Trace | None) -> None:
-        """Append rows: tokens, trace where there is one, decoded images."""
+    def add(self, tokens_BT: Tokens, trace: Trace) -> None:
+        """Append rows: tokens, the arrays of their trace, decoded images."""
         self._append("tokens", tokens_BT)
-        if trace is not None:
-            self._append_trace(trace)
+        self._append_trace(trace)
         task = self.context.progress.start("decode", len(tokens_BT), "images")
         starts = range(0, len(tokens_BT), _DECODE_BATCH)
         with ThreadPoolExecutor(self.context.workers) as pool:
@@ -332,28 +327,30 @@ class ImageWriter(ExitStack):
         self.context.progress.finish(task)
 
     def _append_trace(self, trace: Trace) -> None:
-        self.traced = True
-        (self.folder / TRACE).mkdir(exist_ok=True)
-        for field in fields(Trace):
-            self._append(f"{TRACE}/{field.name}", getattr(trace, field.name))
-        self.forced_steps += int((trace.num_distinct == 1).sum())
-        self.suffix_tokens += int(trace.suffix_len.sum(dtype=np.int64))
+        if trace:
+            (self.folder / TRACE).mkdir(exist_ok=True)
+        for name, values_BT in trace.items():
+            self._append(f"{TRACE}/{name}", values_BT)
+        if "num_distinct" in trace:
+            self.counted["forced_steps"] += int((trace["num_distinct"] == 1).sum())
+        if "suffix_len" in trace:
+            self.counted["suffix_tokens"] += int(trace["suffix_len"].sum(dtype=np.int64))
 
     def facts(self) -> dict[str, Any]:
         """Write the grid; what was counted."""
         grids.save_png(self.folder / "grid.png", grids.grid(np.concatenate(self.shown)))
         num_tokens = self.tokenizer.spec.length
-        counts = {
+        facts: dict[str, Any] = {
             "num_images": self.count,
             "num_tokens": num_tokens,
             "image_size": self.image_size,
         }
-        if not self.traced:
-            return counts
-        return counts | {
-            "forced_steps": self.forced_steps,
-            "mean_suffix_len": self.suffix_tokens / (self.count * num_tokens),
-        }
+        if "forced_steps" in self.counted:
+            facts["forced_steps"] = self.counted["forced_steps"]
+        if "suffix_tokens" in self.counted:
+            num_written = self.count * num_tokens
+            facts["mean_suffix_len"] = self.counted["suffix_tokens"] / num_written
+        return facts
 
     def _append(self, name: str, rows: NDArray[Any]) -> None:
         """Append rows to ``<name>.npy``, whose header tells the final shape from the start."""

@@ -6,9 +6,7 @@ may keep no such trace, or be unable to score real images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, Final
+from typing import Final
 
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.protocols import ImageSet, Metric
@@ -44,16 +42,9 @@ def lacking(metric: Metric, images: ImageSet) -> str:
 
 def _is_there(need: str, images: ImageSet) -> bool:
     if need.startswith(_TRACE):
-        return need.removeprefix(_TRACE) in _trace_names(getattr(images, "trace", None))
+        return need.removeprefix(_TRACE) in images.trace
     if need not in NEEDS:
         raise ConfigError(f"no metric can need {need!r}; {did_you_mean(need, NEEDS)}")
     if need in _ITEMS:
         return getattr(images, _ITEMS[need], None) is not None
     return True
-
-
-def _trace_names(trace: Any) -> set[str]:
-    """Names of the arrays of a trace; none where there is no trace."""
-    if trace is None or isinstance(trace, Mapping):
-        return set(trace or ())
-    return {field.name for field in fields(trace)}

@@ -13,9 +13,10 @@ import pytest
 from hydra.utils import instantiate
 
 from imagegram import schema
+from imagegram.generators.ngram.trace import empty_trace
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Metric
-from imagegram.records import Images, Measurement, ScoreInfo, Tokens, Trace
+from imagegram.records import Images, Measurement, ScoreInfo, Tokens
 from imagegram.stages.needs import NEEDS
 from tests.conftest import compose
 from tests.image_sets import TOKENIZER, MemoryImages, MemoryReference, MemoryTokens, random_tokens
@@ -55,8 +56,8 @@ def values(measurement: Measurement) -> dict[str, float]:
 
 
 def permuted(images: MemoryImages, order: np.ndarray) -> MemoryImages:
-    arrays = {f.name: getattr(images.trace, f.name)[order] for f in dataclasses.fields(Trace)}
-    return MemoryImages(images.tokens[order], Trace(**arrays), images.images[order])
+    trace = {name: values[order] for name, values in images.trace.items()}
+    return MemoryImages(images.tokens[order], trace, images.images[order])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -154,7 +155,7 @@ def test_curves_of_images_have_one_number_an_image(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_needs_exist(name: str) -> None:
-    arrays = {f"trace.{field.name}" for field in dataclasses.fields(Trace)}
+    arrays = {f"trace.{name}" for name in empty_trace(0, 0)}
     assert metric_of(name).NEEDS
     assert {*NEEDS, *arrays} >= metric_of(name).NEEDS
 

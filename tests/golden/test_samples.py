@@ -46,8 +46,8 @@ def test_samples_are_those_of_this_version(knobs: str, tmp_path: Path) -> None:
     now = {
         "version": Generate.VERSION,
         "tokens": ["".join(map(str, row)) for row in tokens_BT.tolist()],
-        "suffix_len": trace.suffix_len.tolist(),
-        "source_document": trace.source_document.tolist(),
+        "suffix_len": trace["suffix_len"].tolist(),
+        "source_document": trace["source_document"].tolist(),
     }
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if os.environ.get("IMAGEGRAM_WRITE_GOLDEN"):

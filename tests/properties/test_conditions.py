@@ -167,7 +167,7 @@ def test_sources_keep_the_conditions(case: Case) -> None:
             anchor = min(case.sampler.anchor, t)
             while not any(coarse[d][:anchor] == beginning[:anchor] for d in allowed):
                 anchor -= 1
-            source = int(trace.source_document[b, t])
+            source = int(trace["source_document"][b, t])
             assert source in allowed
             assert coarse[source][:anchor] == beginning[:anchor]
-            assert documents[source][trace.source_position[b, t]] == row[t]
+            assert documents[source][trace["source_position"][b, t]] == row[t]

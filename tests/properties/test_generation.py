@@ -193,10 +193,10 @@ def test_the_trace_tells_what_brute_force_counts(case: Case) -> None:
             counts.pop(EOS_TOKEN_ID, None)
             if counts.total() >= needed or length == 0:
                 break
-        assert trace.suffix_len[b, t] == length
-        assert trace.num_contexts[b, t] == counts.total()
-        assert trace.num_distinct[b, t] == len(counts)
-        document, at = documents[trace.source_document[b, t]], trace.source_position[b, t]
+        assert trace["suffix_len"][b, t] == length
+        assert trace["num_contexts"][b, t] == counts.total()
+        assert trace["num_distinct"][b, t] == len(counts)
+        document, at = documents[trace["source_document"][b, t]], trace["source_position"][b, t]
         suffix = history[len(history) - length :]
         assert [EOS_TOKEN_ID, *document][at + 1 - length : at + 2] == [*suffix, tokens_BT[b, t]]
 
@@ -212,5 +212,5 @@ def test_sources_obey_the_matching(case: Case) -> None:
         "position": np.arange(T),
     }[case.sampler.matching]
     np.testing.assert_array_equal(
-        classes[trace.source_position], np.broadcast_to(classes, trace.source_position.shape)
+        classes[trace["source_position"]], np.broadcast_to(classes, trace["source_position"].shape)
     )

@@ -238,7 +238,7 @@ def test_a_metric_that_promised_not_to_read_a_trace_may_not(context: RunContext)
         name: str = "liar"
 
         def measure(self, *, generated: Any, reference: Any) -> Measurement:
-            value = float(generated.trace.entropy.mean())
+            value = float(generated.trace["entropy"].mean())
             return Measurement(scalars={"lie": Measured(value=value)}, curves={})
 
     with pytest.raises(ConfigError, match="name the array in its NEEDS"):

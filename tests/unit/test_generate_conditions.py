@@ -157,8 +157,8 @@ def test_a_label_decides_the_first_token_alone(tmp_path: Path) -> None:
     drawn = [(tokens_BT[:, 0] == token).sum() for token in (300, 256)]
     assert sum(drawn) == 3000
     assert scipy.stats.chisquare(drawn, [2000, 1000]).pvalue > 1e-4
-    assert (trace.num_contexts[:, 0] == 3).all()
-    assert (trace.num_contexts[:, 1] > 3).all()  # all documents decide again
+    assert (trace["num_contexts"][:, 0] == 3).all()
+    assert (trace["num_contexts"][:, 1] > 3).all()  # all documents decide again
 
 
 def test_every_label_in_turn(tmp_path: Path) -> None:
@@ -180,9 +180,9 @@ def test_an_anchor_keeps_what_a_short_context_forgets(tmp_path: Path) -> None:
     for anchor, probability, contexts in ((0, 0.5, 2), (1, 0.0, 1)):
         knobs = sampler(anchor=anchor, max_context=2, matching="position", temperature=1.0)
         trace = model.score(row_BT, sampler=knobs, layout=layout, seed=0)
-        assert trace.probability[0, 3] == probability
-        assert trace.num_contexts[0, 3] == contexts
-        assert trace.suffix_len[0, 3] == 2
+        assert trace["probability"][0, 3] == probability
+        assert trace["num_contexts"][0, 3] == contexts
+        assert trace["suffix_len"][0, 3] == 2
 
 
 def test_coarse_contexts_lead_to_whole_tokens(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_coarse_contexts_lead_to_whole_tokens(tmp_path: Path) -> None:
     for digits, contexts in ((None, 1), (2, 1), (1, 2)):
         knobs = sampler(context_digits=digits, max_context=1)
         trace = model.score(row_BT, sampler=knobs, layout=layout, seed=0)
-        assert trace.num_contexts[0, 1] == contexts
+        assert trace["num_contexts"][0, 1] == contexts
 
 
 def test_large_vocabularies_begin_as_the_documents_do(tmp_path: Path) -> None:

@@ -47,17 +47,17 @@ def test_the_first_token_follows_the_counts(tmp_path: Path) -> None:
     drawn = np.bincount(tokens_BT[:, 0], minlength=4)
     # A right sampler fails this once in 10,000 seeds, and the seed is fixed.
     assert scipy.stats.chisquare(drawn, counts / counts.sum() * 4000).pvalue > 1e-4
-    assert (trace.suffix_len[:, 0] == 1).all()
-    assert (trace.num_contexts[:, 0] == 60).all()
+    assert (trace["suffix_len"][:, 0] == 1).all()
+    assert (trace["num_contexts"][:, 0] == 60).all()
 
 
 def test_sources_are_drawn_evenly_from_equal_places(tmp_path: Path) -> None:
     same = documents(1)[0]
     _, trace = generate(fit(tmp_path, [[same] * 3, [same]]), 2000)
-    drawn = np.bincount(trace.source_document[:, 0], minlength=4)
+    drawn = np.bincount(trace["source_document"][:, 0], minlength=4)
     assert scipy.stats.chisquare(drawn).pvalue > 1e-4
     # And once chosen, the copy goes on in the same image.
-    assert (trace.source_document == trace.source_document[:, :1]).all()
+    assert (trace["source_document"] == trace["source_document"][:, :1]).all()
 
 
 def test_greedy_takes_the_most_frequent_token(tmp_path: Path) -> None:
@@ -69,8 +69,8 @@ def test_greedy_takes_the_most_frequent_token(tmp_path: Path) -> None:
         following = [d[len(prefix)] for d in corpus if d[: len(prefix)] == prefix]
         assert token == np.bincount(following).argmax()
         prefix.append(token)
-    assert (trace.probability == 1).all()
-    assert (trace.entropy == 0).all()
+    assert (trace["probability"] == 1).all()
+    assert (trace["entropy"] == 0).all()
 
 
 def test_top_k_keeps_the_most_frequent(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_top_k_keeps_the_most_frequent(tmp_path: Path) -> None:
     tokens_BT, trace = generate(fit(tmp_path, [corpus]), 300, top_k=2)
     counts = np.bincount([document[0] for document in corpus], minlength=9)
     assert set(tokens_BT[:, 0].tolist()) == set(np.argsort(-counts, kind="stable")[:2].tolist())
-    assert (trace.num_distinct[:, 0] == 9).all()
+    assert (trace["num_distinct"][:, 0] == 9).all()
 
 
 def test_min_count_shortens_the_context(tmp_path: Path) -> None:
@@ -88,12 +88,12 @@ def test_min_count_shortens_the_context(tmp_path: Path) -> None:
     row_BT = np.array([[1, 2, 4]], dtype=np.uint16)
     once = model.score(row_BT, sampler=sampler(), layout=layout, seed=0)
     twice = model.score(row_BT, sampler=sampler(min_count=2), layout=layout, seed=0)
-    assert once.suffix_len.tolist() == [[1, 2, 3]]
-    assert once.probability.tolist() == [[0.5, 1.0, 0.0]]
-    assert once.source_document.tolist()[0][1:] == [0, -1]
-    assert twice.suffix_len.tolist() == [[1, 0, 1]]
-    assert twice.probability[0, 2] == 0.5
-    assert (twice.source_document[0, 2], twice.source_position[0, 2]) == (1, 2)
+    assert once["suffix_len"].tolist() == [[1, 2, 3]]
+    assert once["probability"].tolist() == [[0.5, 1.0, 0.0]]
+    assert once["source_document"].tolist()[0][1:] == [0, -1]
+    assert twice["suffix_len"].tolist() == [[1, 0, 1]]
+    assert twice["probability"][0, 2] == 0.5
+    assert (twice["source_document"][0, 2], twice["source_position"][0, 2]) == (1, 2)
 
 
 def test_documents_are_counted_instead_of_places(tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_a_token_cut_away_keeps_its_source_but_has_no_probability(tmp_path: Path
     model = fit(tmp_path, [[[1], [1], [2]]])
     row_BT = np.array([[2]], dtype=np.uint16)
     trace = model.score(row_BT, sampler=sampler(top_k=1), layout=layout, seed=0)
-    assert trace.probability.tolist() == [[0.0]]
-    assert trace.source_document.tolist() == [[2]]
+    assert trace["probability"].tolist() == [[0.0]]
+    assert trace["source_document"].tolist() == [[2]]
 
 
 def test_position_matching_mixes_images_only_in_place(tmp_path: Path) -> None:

@@ -219,13 +219,12 @@ def test_counts_below_two_to_the_23_are_exact_and_larger_ones_nearly(
     total: int, share: float
 ) -> None:
     held = min(int(total * share), total)
-    trace = dataclasses.replace(
-        empty_trace(1, 1),
-        suffix_len=np.ones((1, 1), np.uint16),
-        num_contexts=np.full((1, 1), total, np.uint32),
-        num_distinct=np.full((1, 1), 7, np.uint16),
-        probability=np.full((1, 1), held / total, np.float32),
-    )
+    trace = {
+        "suffix_len": np.ones((1, 1), np.uint16),
+        "num_contexts": np.full((1, 1), total, np.uint32),
+        "num_distinct": np.full((1, 1), 7, np.uint16),
+        "probability": np.full((1, 1), held / total, np.float32),
+    }
     counts = counts_of(trace, 1)
     assert (counts.seen[0, 0], counts.total[0, 0], counts.distinct[0, 0]) == (True, total, 7)
     assert counts.held[0, 0] == pytest.approx(held, rel=1e-14 if held < 2**23 else 2**-23)

@@ -56,7 +56,7 @@ def images(rows: list[list[int]], length: int) -> MemoryImages:
     for row, ids in zip(tokens, rows, strict=True):
         row[: len(ids)] = ids
     trace = free_trace(tokens)
-    for name, values in vars(trace).items():
+    for name, values in trace.items():
         padding = np.arange(length) >= num_steps(tokens)[:, None]
         values[padding] = -1 if name.startswith("source") else 0
     return MemoryImages(tokens=tokens, trace=trace, images=None)  # type: ignore[arg-type]

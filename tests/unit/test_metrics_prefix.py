@@ -166,8 +166,8 @@ def test_positions_have_curves_of_their_own() -> None:
     half = np.concatenate([TRAINING.tokens[:10], IMAGES.tokens[:10]])
     half[:10, 6:] = TRAINING.tokens[10:20, 6:]
     trace = free_trace(half)
-    trace.num_distinct[:5, 3] = 1
-    trace.suffix_len[:, 4] = 9
+    trace["num_distinct"][:5, 3] = 1
+    trace["suffix_len"][:, 4] = 9
     images = MemoryImages(half, trace, TOKENIZER.decode(half))
     order = OrderMetric().measure(generated=images, reference=REFERENCE).curves
     assert order["forced_by_position"].tolist() == [0.25 * (t == 3) for t in range(12)]

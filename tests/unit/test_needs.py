@@ -52,7 +52,7 @@ def test_a_trace_is_asked_for_its_arrays() -> None:
     reason = lacking(OrderMetric(), neural)
     assert "metric order needs trace.entropy, trace.num_contexts" in reason
     assert reason.endswith("but they have no such trace")
-    assert "no such trace" in lacking(OrderMetric(), SimpleNamespace(tokens=TOKENS))  # type: ignore[arg-type]
+    assert "no such trace" in lacking(OrderMetric(), SimpleNamespace(tokens=TOKENS, trace={}))  # type: ignore[arg-type]
 
 
 def test_a_need_that_does_not_exist_is_refused() -> None:

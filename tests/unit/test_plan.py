@@ -325,7 +325,7 @@ def test_a_sample_set_is_as_large_as_its_arrays(
     documents: int, num_tokens: int, image_size: int
 ) -> None:
     tokens = np.zeros((documents, num_tokens), np.uint16)
-    trace = vars(empty_trace(documents, num_tokens))
+    trace = empty_trace(documents, num_tokens)
     pictures = np.zeros((documents, image_size, image_size, 3), np.uint8)
     total = 0
     for array in (tokens, *trace.values(), pictures):

@@ -22,7 +22,7 @@ the table of what is compared: whole tokens, or their digits.
 >>> job = Job(sampler=CategoricalSampler(name="s"), layout=TokenLayout.sequence(3),
 ...           samples=np.arange(1, dtype=np.uint64), seed=0)
 >>> tokens, trace = trace_rows(ReferenceLookup(corpus=corpus, job=job), job)
->>> tokens.tolist(), trace.suffix_len.tolist(), trace.source_position.tolist()
+>>> tokens.tolist(), trace["suffix_len"].tolist(), trace["source_position"].tolist()
 ([[7, 8, 9]], [[1, 2, 3]], [[0, 1, 2]])
 """
 
@@ -245,18 +245,18 @@ def trace_rows(lookup: Lookup, job: Job) -> tuple[Tokens, Trace]:
             previous, source = source, None
             if len(where):
                 chosen = int(where[0])
-                trace.probability[b, t] = p_K[chosen]
+                trace["probability"][b, t] = p_K[chosen]
                 source = _continue(lookup.corpus, previous, found, token)
                 if source is None:
                     count = int(found.counts[chosen])
                     source = found.choose(token, min(int(second * count), count - 1))
                 document, position = lookup.corpus.locate(source.shard, np.array([source.at]))
-                trace.source_document[b, t] = document[0]
-                trace.source_position[b, t] = position[0]
-            trace.suffix_len[b, t] = found.suffix_len
-            trace.num_contexts[b, t] = int(found.counts.sum())
-            trace.num_distinct[b, t] = len(found.tokens)
-            trace.entropy[b, t] = entropy_bits(p_K)
+                trace["source_document"][b, t] = document[0]
+                trace["source_position"][b, t] = position[0]
+            trace["suffix_len"][b, t] = found.suffix_len
+            trace["num_contexts"][b, t] = int(found.counts.sum())
+            trace["num_distinct"][b, t] = len(found.tokens)
+            trace["entropy"][b, t] = entropy_bits(p_K)
             tokens_BT[b, t] = token
             history.append(token)
         job.advance(num_tokens)

@@ -1,29 +1,42 @@
 """Trace arrays: made here, filled by every engine.
 
->>> empty_trace(2, 3).source_document.tolist()
+===================  =======  ==================================================================
+``suffix_len``       uint16   tokens of context used (the leading separator counts as one)
+``num_contexts``     uint32   candidates: occurrences that could decide
+``num_distinct``     uint16   distinct next tokens among them
+``probability``      float32  of the token under the sampler; 0 when it could not occur
+``entropy``          float32  bits of the sampler's distribution
+``source_document``  int32    document that the token was taken from; -1: none
+``source_position``  int32    position of the token inside that document; -1: none
+===================  =======  ==================================================================
+
+>>> empty_trace(2, 3)["source_document"].tolist()
 [[-1, -1, -1], [-1, -1, -1]]
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from imagegram.errors import TokenError
-from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
+from imagegram.records import EOS_TOKEN_ID, Tokens
 
 
-def empty_trace(num_samples: int, num_tokens: int) -> Trace:
+def empty_trace(num_samples: int, num_tokens: int) -> dict[str, NDArray[Any]]:
     """(B, T) arrays of zeros; sources are -1, that is none."""
     shape = (num_samples, num_tokens)
-    return Trace(
-        suffix_len=np.zeros(shape, dtype=np.uint16),
-        num_contexts=np.zeros(shape, dtype=np.uint32),
-        num_distinct=np.zeros(shape, dtype=np.uint16),
-        probability=np.zeros(shape, dtype=np.float32),
-        entropy=np.zeros(shape, dtype=np.float32),
-        source_document=np.full(shape, -1, dtype=np.int32),
-        source_position=np.full(shape, -1, dtype=np.int32),
-    )
+    return {
+        "suffix_len": np.zeros(shape, dtype=np.uint16),
+        "num_contexts": np.zeros(shape, dtype=np.uint32),
+        "num_distinct": np.zeros(shape, dtype=np.uint16),
+        "probability": np.zeros(shape, dtype=np.float32),
+        "entropy": np.zeros(shape, dtype=np.float32),
+        "source_document": np.full(shape, -1, dtype=np.int32),
+        "source_position": np.full(shape, -1, dtype=np.int32),
+    }
 
 
 def check_rows(tokens_BT: Tokens, num_tokens: int) -> None:

@@ -205,13 +205,13 @@ class _Rows(NamedTuple):
         document, position = locate(together["place"])
         written = history[positions.start + 1 : positions.stop + 1]
         self.tokens[at] = written.T.cpu().numpy().view(np.uint16)
-        trace.suffix_len[at] = together["length"].T.cpu().numpy()
-        trace.num_contexts[at] = together["total"].T.cpu().numpy()
-        trace.num_distinct[at] = together["distinct"].T.cpu().numpy()
-        trace.probability[at] = together["probability"].T.cpu().numpy()
-        trace.entropy[at] = together["entropy"].T.cpu().numpy()
-        trace.source_document[at] = document.T.cpu().numpy()
-        trace.source_position[at] = position.T.cpu().numpy()
+        trace["suffix_len"][at] = together["length"].T.cpu().numpy()
+        trace["num_contexts"][at] = together["total"].T.cpu().numpy()
+        trace["num_distinct"][at] = together["distinct"].T.cpu().numpy()
+        trace["probability"][at] = together["probability"].T.cpu().numpy()
+        trace["entropy"][at] = together["entropy"].T.cpu().numpy()
+        trace["source_document"][at] = document.T.cpu().numpy()
+        trace["source_position"][at] = position.T.cpu().numpy()
 
 
 @contextmanager

@@ -70,7 +70,7 @@ class SearchEngine(Engine):
     def rows(self, job: Job) -> tuple[Tokens, Trace]:
         """(B, T) tokens and their trace, on threads."""
         tokens_BT, trace = job.start()
-        rows = Rows(tokens=tokens_BT, **vars(trace))
+        rows = Rows(tokens=tokens_BT, **trace)
         divisor = divisor_of(job.sampler, job.layout)
         contexts = self._contexts(divisor)
         needs = Needs(order="aligned", divisor=divisor)

@@ -73,7 +73,7 @@ class WalkEngine(Engine):
     def rows(self, job: Job) -> tuple[Tokens, Trace]:
         """(B, T) tokens and their trace, on threads."""
         tokens_BT, trace = job.start()
-        rows = Rows(tokens=tokens_BT, **vars(trace))
+        rows = Rows(tokens=tokens_BT, **trace)
         walk, seed, forced = self.walk, np.uint64(job.seed), job.forced is not None
         knobs = make_knobs(self.files.shards, job.sampler, job.layout, aligned=walk.aligned)
 
