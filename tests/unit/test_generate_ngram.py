@@ -110,8 +110,8 @@ def test_documents_are_counted_instead_of_places(tmp_path: Path) -> None:
         )
         for by_document in (False, True)
     ]
-    assert trace[0].suffix_len.tolist() == [[1, 1, 0, 1]]
-    assert trace[1].suffix_len.tolist() == [[1, 0, 0, 0]]
+    assert trace[0]["suffix_len"].tolist() == [[1, 1, 0, 1]]
+    assert trace[1]["suffix_len"].tolist() == [[1, 0, 0, 0]]
 
 
 def test_a_token_cut_away_keeps_its_source_but_has_no_probability(tmp_path: Path) -> None:
