@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.strategies import DDPStrategy, Strategy
@@ -51,7 +52,7 @@ def train(course: Course, *, advance: Callable[[int], None], point: Point) -> No
         point: told of every point of the curves; of none where processes take the steps.
 
     Raises:
-        ConfigError: when the module cannot be trained like that.
+        ConfigError: when the module cannot be trained like that, or there are no such devices.
         StageError: when the loss is no number.
     """
     several = course.trainer.devices > 1
@@ -79,23 +80,29 @@ def _trainer(course: Course, callbacks: list[Callback], *, by_hand: bool) -> Tra
         strategy = DDPStrategy(
             start_method="spawn", checkpoint_io=NoCheckpoints(), find_unused_parameters=unused
         )
-    return Trainer(
-        accelerator=options.accelerator,
-        devices=options.devices,
-        strategy=strategy,
-        precision=course.optimization.precision,  # type: ignore[arg-type]
-        accumulate_grad_batches=options.accumulate_grad_batches,
-        gradient_clip_val=None if by_hand else course.optimization.gradient_clip_val,
-        deterministic=options.deterministic,
-        callbacks=callbacks,
-        max_epochs=1,  # of as many batches as the course has; max_steps counts optimizers' steps
-        default_root_dir=course.folder,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    try:
+        return Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            strategy=strategy,
+            precision=course.optimization.precision,  # type: ignore[arg-type]
+            accumulate_grad_batches=options.accumulate_grad_batches,
+            gradient_clip_val=None if by_hand else course.optimization.gradient_clip_val,
+            deterministic=options.deterministic,
+            callbacks=callbacks,
+            max_epochs=1,  # of the course's batches; max_steps would count every optimizer's steps
+            default_root_dir=course.folder,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    except MisconfigurationException as error:  # there is no such device, or not so many
+        raise ConfigError(
+            f"trainer.accelerator={options.accelerator} trainer.devices={options.devices} cannot "
+            f"be had here ({error}); type trainer=cpu"
+        ) from error
 
 
 @contextmanager

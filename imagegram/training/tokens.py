@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.protocols import DocumentSource
 from imagegram.records import Tokens
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.stage import Context
@@ -16,25 +18,33 @@ from imagegram.training.objective import Prepared
 
 @dataclass(frozen=True, kw_only=True)
 class TokenItems:
-    """Documents of a token set as rows; memory maps, opened in every process.
+    """Rows of a token set: its documents, or, where they differ in length, their windows.
 
     Attributes:
-        tokens: a finished token set.
+        tokens: a finished token set; memory maps are opened in every process.
     """
 
     tokens: TokenSet
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without what was found of the windows."""
+        return {"tokens": self.tokens}
+
+    @cached_property
+    def _rows(self) -> DocumentSource:
+        return self.tokens.windows()
+
     def __len__(self) -> int:
-        """Documents, N."""
-        return self.tokens.num_documents
+        """Rows, N."""
+        return self._rows.num_documents
 
     def gather(self, rows: NDArray[np.integer[Any]]) -> Tokens:
         """(B, T) uint16 ids; torch computes little in uint16, so a batch casts them to int64."""
-        return self.tokens.gather(rows)
+        return self._rows.gather(rows)
 
-    def identity(self) -> str:
-        """``tokens/digest``."""
-        return self.tokens.identity()
+    def identity(self) -> Any:
+        """kind/digest of the set, and the length of its windows."""
+        return self._rows.identity()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +62,12 @@ class TokenData:
     holdout: TokenSet | None = None
 
     def identity(self) -> dict[str, Any]:
-        """kind/digest of both sets."""
-        holdout = None if self.holdout is None else self.holdout.identity()
-        return {"tokens": self.tokens.identity(), "holdout": holdout}
+        """What both sets hold."""
+        sets = {"tokens": self.tokens, "holdout": self.holdout}
+        return {
+            name: None if tokens is None else TokenItems(tokens=tokens).identity()
+            for name, tokens in sets.items()
+        }
 
     def prepare(self, context: Context) -> Prepared:
         """Open them."""

@@ -259,3 +259,9 @@ def test_accumulated_batches_are_one_step_of_the_whole_batch(tmp_path: Path) -> 
 def test_several_optimizers_do_not_accumulate(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"type trainer\.accumulate_grad_batches=1"):
         train(tmp_path, "adversaries", accumulate_grad_batches=2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one here")
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu.*type trainer=cpu"):
+        train(tmp_path, "plain", accelerator="gpu")

@@ -10,6 +10,7 @@ import torch
 from imagegram.training.state import TrainingState
 from tests.pictures import context
 from tests.toy_training import segment
+from tests.unit.test_train_modules import train
 
 
 def test_processes_share_a_training(tmp_path: Path) -> None:
@@ -28,3 +29,18 @@ def test_processes_share_a_training(tmp_path: Path) -> None:
     losses = [handle.history[0]["train/loss"] for handle in (alone, together)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_processes_share_a_training_of_several_optimizers(tmp_path: Path) -> None:
+    handle = train(
+        tmp_path,
+        "adversaries",
+        steps=4,
+        devices=2,
+        strategy="ddp_find_unused_parameters_true",
+        optimization={"warmup_steps": 0},
+    )
+    state = TrainingState.read(handle.state)
+    assert state.step == 4
+    assert {float(step) for step in state.optimizers["generator"]["step"].values()} == {4.0}
+    assert {"train/generator", "train/discriminator"} < set(handle.history[0])

@@ -196,7 +196,7 @@ class OrderedFsqTokenizer:
 
         metadata = {
             METADATA: json.dumps(dataclasses.asdict(self.architecture)),
-            "recipe": json.dumps(dataclasses.asdict(self.optimization)),
+            "optimization": json.dumps(dataclasses.asdict(self.optimization)),
         }
         write_weights(out / MODEL, state.averages[NETWORK], metadata)
         trained = self.trained(out).encoder
