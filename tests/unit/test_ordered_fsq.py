@@ -365,8 +365,8 @@ def test_another_corpus_to_train_on_is_composed(tmp_path: Path) -> None:
             """Nothing to do."""
 
         def __call__(self, name: str, stage: Any) -> Any:
-            seen.append((name, stage.corpus))
-            return stage.tokenizer
+            seen.append((name, stage.data.corpus))
+            return stage.component
 
     fit_tokenizer(exp, Watching())
     assert seen == [("fit_tokenizer", exp.train_corpus)]
