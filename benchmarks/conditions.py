@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from benchmarks.generation import open_bench
 from benchmarks.timing import Flags, Row, compare, main, rate
-from imagegram.samplers.categorical import CategoricalSampler
+from imagegram.samplers.ngram import NgramSampler
 
 IMAGES = 128
 CONDITIONS: dict[str, dict[str, int]] = {
@@ -34,7 +34,7 @@ def rows(flags: Flags) -> Iterator[Row]:
     tokens = images * bench.exp.tokenizer.spec.length
     name = f"{bench.exp.corpus.name}, {bench.exp.tokenizer.name}"
     for matching in MATCHINGS:
-        plain = CategoricalSampler(name="plain", matching=matching, max_context=2)
+        plain = NgramSampler(name="plain", matching=matching, max_context=2)
         for what, knobs in CONDITIONS.items():
             without = replace(plain, min_count=knobs.get("min_count", 1))
             turns = compare(

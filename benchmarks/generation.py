@@ -37,7 +37,7 @@ from imagegram.generators.ngram.model import NgramModel
 from imagegram.indexes import Index
 from imagegram.indexes.build.stage import BuildIndex, BuildIndexShard
 from imagegram.records import EOS_TOKEN_ID
-from imagegram.samplers.categorical import CategoricalSampler
+from imagegram.samplers.ngram import NgramSampler
 from imagegram.stages.generate import Generate
 from imagegram.stages.prefix import tokenize
 from imagegram.stages.split import Split
@@ -48,7 +48,7 @@ from imagegram.tokenizers.pyramid import PyramidTokenizer
 WORKERS = 2
 PEER_TOKENS = 4000
 STAGE_IMAGES = 2000
-INFINIGRAM = CategoricalSampler(name="infinigram", top_k=20)
+INFINIGRAM = NgramSampler(name="infinigram", top_k=20)
 SAMPLERS = {
     "infinigram": INFINIGRAM,
     "min_count=2": replace(INFINIGRAM, min_count=2),
@@ -63,7 +63,7 @@ LEVELS = {f"pyramid{n}": tuple(8 * 2**level for level in range(n)) for n in rang
 
 
 def fast_gram_loop(
-    engine: Any, sampler: CategoricalSampler, context: int, num_tokens: int, seed: int
+    engine: Any, sampler: NgramSampler, context: int, num_tokens: int, seed: int
 ) -> None:
     """Write ``num_tokens`` tokens, one query each, and one more for each context too rare."""
     rng = np.random.default_rng(seed)
@@ -127,7 +127,7 @@ class Bench:
     def writer(
         self,
         model: NgramModel,
-        sampler: CategoricalSampler,
+        sampler: NgramSampler,
         *,
         images: int,
         workers: int = WORKERS,
@@ -142,7 +142,7 @@ class Bench:
             workers=workers,
         )
 
-    def row(self, what: str, sampler: CategoricalSampler, model: NgramModel, **labels: str) -> Row:
+    def row(self, what: str, sampler: NgramSampler, model: NgramModel, **labels: str) -> Row:
         """Ours beside the peer."""
         images = self.flags.images or 256
         tokens = images * self.exp.tokenizer.spec.length

@@ -286,24 +286,11 @@ class Index(Protocol):
 
 
 class Sampler(Protocol):
-    """The knobs between a model and its samples; a frozen dataclass, see ``samplers/``."""
+    """The knobs between a model and its samples: one frozen dataclass a family of generators."""
 
-    name: str
-    temperature: float
-    top_k: int | None
-    top_p: float
-    min_p: float
-    min_count: int
-    count_documents: bool
-    matching: str
-    anchor: int
-    label: str | None
-    label_key: str
-    label_tokens: int
-    context_digits: int | None
-
-    def max_context_per_position(self, layout: TokenLayout) -> NDArray[np.int32]:
-        """(T,) longest context, in tokens, for every position."""
+    @property
+    def name(self) -> str:
+        """Of the configuration file."""
 
 
 class Model(Protocol):

@@ -145,11 +145,28 @@ def _config_type(hint: Any) -> Any:
 
 def component_classes() -> dict[tuple[str, str], type]:
     """Every (group, class name) that a YAML of ``conf/`` names, with its class."""
-    found: dict[tuple[str, str], type] = {}
-    for path in sorted(CONF.glob("*/*.yaml")):
-        if match := _TARGET.search(path.read_text()):
-            module, _, name = match[1].rpartition(".")
-            found[path.parent.name, name] = getattr(importlib.import_module(module), name)
+    return {
+        (path.parent.name, cls.__name__): cls
+        for path in sorted(CONF.glob("*/*.yaml"))
+        if (cls := _class_of(path)) is not None
+    }
+
+
+def choices(group: str, kind: type) -> list[str]:
+    """Names in a group of the configuration whose components are of a class."""
+    classes = {path.stem: _class_of(path) for path in sorted(CONF.glob(f"{group}/*.yaml"))}
+    return [
+        name for name, cls in classes.items() if isinstance(cls, type) and issubclass(cls, kind)
+    ]
+
+
+def _class_of(path: Path) -> type | None:
+    """The class that a YAML names as its ``_target_``; None: none of this package."""
+    match = _TARGET.search(path.read_text())
+    if match is None:
+        return None
+    module, _, name = match[1].rpartition(".")
+    found: type = getattr(importlib.import_module(module), name)
     return found
 
 

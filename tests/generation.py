@@ -16,7 +16,7 @@ from imagegram.indexes.labels import Labels
 from imagegram.indexes.native import NativeIndex
 from imagegram.indexes.order import Order
 from imagegram.records import Tokens, Trace
-from imagegram.samplers.categorical import CategoricalSampler
+from imagegram.samplers.ngram import NgramSampler
 from imagegram.store.manifest import Artifact, Manifest
 from tests.index_folders import Documents, write_index
 
@@ -75,9 +75,9 @@ def with_engine(model: NgramModel, engine: type[Engine], **memory: int) -> Ngram
     return model
 
 
-def sampler(**knobs: object) -> CategoricalSampler:
+def sampler(**knobs: object) -> NgramSampler:
     """A sampler with some knobs turned."""
-    return CategoricalSampler(name="test", **knobs)
+    return NgramSampler(name="test", **knobs)
 
 
 def first_samples(count: int) -> np.ndarray:

@@ -38,7 +38,7 @@ from imagegram.metrics.features import undefined
 from imagegram.metrics.intervals import mean_over_images
 from imagegram.protocols import ImageSet, Index, Reference
 from imagegram.records import EOS_TOKEN_ID, Measurement, ScoreInfo, Tokens, Trace
-from imagegram.samplers.categorical import MATCHING, CategoricalSampler, matching_classes
+from imagegram.samplers.ngram import MATCHING, NgramSampler, matching_classes
 
 Array = NDArray[np.float64]
 #: Tokens that are asked for at a time, with 24 bytes of trace and 50 of counts each.
@@ -184,7 +184,7 @@ class LikelihoodMetric:
 
     def _counts(self, tokens_BT: Tokens, reference: Reference, order: int) -> Counts:
         """What follows the last ``order`` tokens before every position."""
-        sampler: Any = CategoricalSampler(  # frozen, where the protocol would let it be changed
+        sampler = NgramSampler(
             name=f"order_{order}",
             temperature=1.0,
             max_context=max(order, 1),

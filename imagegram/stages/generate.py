@@ -122,7 +122,7 @@ class Generate:
 
     kind: ClassVar[str] = "samples"
     group: ClassVar[str] = "generate"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     RATE: ClassVar[PerUnit] = PerUnit("num_images", "num_tokens", like="sampler", seconds=1.4e-6)
     model: Model
     sampler: Sampler
@@ -181,7 +181,7 @@ class Replay:
 
     kind: ClassVar[str] = "replay"
     group: ClassVar[str] = "evaluate"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     RATE: ClassVar[PerUnit] = PerUnit("num_images", "num_tokens", like="sampler", seconds=7.0e-6)
     model: Model
     sampler: Sampler

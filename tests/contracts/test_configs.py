@@ -36,7 +36,12 @@ def load(path: Path) -> dict[str, object]:
 def test_a_component_yaml_names_its_schema_and_itself(path: Path) -> None:
     document = load(path)
     class_name = str(document["_target_"]).rpartition(".")[2]
-    assert document["defaults"] == [f"/schema/{class_name}@_here_", "_self_"]
+    first, second, *chosen = document["defaults"]  # type: ignore[misc]
+    assert [first, second] == [f"/schema/{class_name}@_here_", "_self_"]
+    groups = {key for choice in chosen for key in choice}
+    assert groups <= (
+        {"override /sampler@_global_.sampler"} if path.parent.name == "generator" else set()
+    )
     assert document["name"] == path.stem
     cls = schema.component_classes()[path.parent.name, class_name]
     fields = {field.name for field in dataclasses.fields(cls)}
@@ -76,6 +81,47 @@ def test_self_comes_before_the_groups() -> None:
     defaults = load(schema.CONF / "config.yaml")["defaults"]
     assert isinstance(defaults, list)
     assert defaults[:2] == ["schema/config@_here_", "_self_"]
+
+
+GENERATOR = """defaults: [/schema/NgramGenerator@_here_, _self_, override /sampler@_global_.sampler: greedy]
+_target_: imagegram.generators.ngram.model.NgramGenerator
+name: probe
+"""
+EXPERIMENT = """# @package _global_
+defaults: [{overrides}]
+{values}
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "sampler", "temperature"),
+    [
+        (["generator=probe"], "greedy", 0.0),
+        (["generator=probe", "sampler=infinigram"], "infinigram", 0.9),
+        (["sampler=infinigram", "generator=probe", "sampler.temperature=2"], "infinigram", 2.0),
+        (["experiment=alone"], "greedy", 0.5),
+        (["experiment=both"], "infinigram", 0.9),
+        (["experiment=both", "sampler=balanced", "sampler.temperature=1"], "balanced", 1.0),
+        (["experiment=both", "generator=ngram"], "infinigram", 0.9),
+    ],
+)
+def test_a_generator_chooses_a_sampler_and_people_choose_another(
+    words: list[str], sampler: str, temperature: float, tmp_path: Path
+) -> None:
+    files = {
+        "generator/probe": GENERATOR,
+        "experiment/alone": EXPERIMENT.format(
+            overrides="override /generator: probe", values="sampler: {temperature: 0.5}"
+        ),
+        "experiment/both": EXPERIMENT.format(
+            overrides="override /generator: probe, override /sampler: infinigram", values=""
+        ),
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(text)
+    cfg = compose(f"hydra.searchpath=[file://{tmp_path}]", *words)
+    assert (cfg.sampler.name, cfg.sampler.temperature) == (sampler, temperature)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from imagegram.generators.ngram.search.engine import SearchEngine
 from imagegram.indexes.build.coarse_stage import write_coarse
 from imagegram.indexes.format import IndexShard
 from imagegram.layout import TokenLayout
-from imagegram.samplers.categorical import MATCHING, CategoricalSampler
+from imagegram.samplers.ngram import MATCHING, NgramSampler
 from tests.generation import assert_same, fit, labelled, make_orders, with_engine
 
 DIGITS = (4, 8, 8, 250)
@@ -33,7 +33,7 @@ RUNS = settings(max_examples=100, deadline=None)
 class Case:
     shards: list[list[list[int]]]
     labels: list[int]
-    sampler: CategoricalSampler
+    sampler: NgramSampler
     layout: TokenLayout
     seed: int
     samples: np.ndarray
@@ -83,7 +83,7 @@ def cases(draw: st.DrawFn) -> Case:
     count = sum(map(len, shards))
     labels = draw(st.lists(st.integers(-1, 2), min_size=count, max_size=count))
     labels[draw(st.integers(0, count - 1))] = 3  # perhaps the only one of its label
-    sampler = CategoricalSampler(
+    sampler = NgramSampler(
         name="drawn",
         temperature=draw(st.sampled_from([0.0, 0.9])),
         top_k=draw(st.sampled_from([None, 2])),

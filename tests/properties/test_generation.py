@@ -15,7 +15,7 @@ from imagegram.generators.ngram.search.engine import SearchEngine
 from imagegram.generators.ngram.walk.engine import WalkEngine
 from imagegram.layout import TokenLayout
 from imagegram.records import EOS_TOKEN_ID
-from imagegram.samplers.categorical import MATCHING, CategoricalSampler
+from imagegram.samplers.ngram import MATCHING, NgramSampler
 from tests.generation import assert_same, fit, with_engine, with_orders
 from tests.index_folders import BruteForce, stream_of
 
@@ -28,7 +28,7 @@ ENGINE_RUNS = settings(max_examples=60, deadline=None)
 @dataclass(frozen=True)
 class Case:
     shards: list[list[list[int]]]
-    sampler: CategoricalSampler
+    sampler: NgramSampler
     seed: int
     samples: np.ndarray
     row: list[int]
@@ -47,7 +47,7 @@ def cases(draw: st.DrawFn, matchings: tuple[str, ...] = MATCHING, even: bool = T
     if draw(st.booleans()):  # duplicates, and a shard that equals another
         shards.append(shards[0] * draw(st.integers(1, 4)))
     contexts = st.integers(1, T + 3)
-    sampler = CategoricalSampler(
+    sampler = NgramSampler(
         name="drawn",
         temperature=draw(st.sampled_from([0.0, 0.5, 0.9, 1.0])),
         top_k=draw(st.sampled_from([None, 1, 2])),
@@ -115,7 +115,7 @@ def test_walking_through_long_runs(tmp_path: Path, matching: str, frequent: int)
     native = with_orders(replace(naive, engine="native"), tmp_path, aligned=False)
     native = with_engine(native, WalkEngine, frequent=frequent, memo_entries=40)
     for max_context, min_count in ((1, 1), (2, 200), ((6, 4), 30), (T, 3), (T, 1)):
-        sampler = CategoricalSampler(
+        sampler = NgramSampler(
             name="long",
             matching=matching,
             max_context=max_context,

@@ -26,7 +26,8 @@ from imagegram.indexes.build.orders import build_order
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.order import Order
 from imagegram.layout import TokenLayout
-from imagegram.samplers.categorical import distribution, entropy_bits
+from imagegram.samplers.ngram import distribution
+from imagegram.samplers.truncation import entropy_bits
 from tests.generation import assert_same, first_samples, fit, sampler
 from tests.index_folders import write_index
 

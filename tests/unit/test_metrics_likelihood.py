@@ -18,7 +18,7 @@ from imagegram.generators.ngram.trace import empty_trace
 from imagegram.layout import TokenLayout
 from imagegram.metrics.likelihood import LikelihoodMetric, absent_token, counts_of, pack_pairs
 from imagegram.records import EOS_TOKEN_ID
-from imagegram.samplers.categorical import MATCHING, matching_classes
+from imagegram.samplers.ngram import MATCHING, matching_classes
 from imagegram.store.manifest import Artifact
 from tests.generation import fit, manifest
 from tests.image_sets import LAYOUT, MemoryImages, MemoryReference, MemoryTokens, random_tokens

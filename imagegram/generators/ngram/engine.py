@@ -3,9 +3,9 @@
 An engine is one way to write images from an index. All engines write the tokens and the trace that
 ``reference.py`` defines; ``engines.py`` lists them and chooses.
 
->>> from imagegram.samplers.categorical import CategoricalSampler
+>>> from imagegram.samplers.ngram import NgramSampler
 >>> layout = TokenLayout.sequence(9, digits=(8, 5, 5))
->>> sampler = CategoricalSampler(name="s", context_digits=2)
+>>> sampler = NgramSampler(name="s", context_digits=2)
 >>> Request(sampler=sampler, layout=layout, lengths=(9,)).divisor
 8
 """
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from imagegram.generators.ngram.trace import empty_trace
 from imagegram.layout import TokenLayout
-from imagegram.protocols import Sampler
 from imagegram.records import Tokens, Trace
+from imagegram.samplers.ngram import NgramSampler
 
 if TYPE_CHECKING:
     from imagegram.indexes.format import IndexShard
@@ -57,7 +57,7 @@ class Request:
         made: the side files at hand; None: those that are needed will be made.
     """
 
-    sampler: Sampler
+    sampler: NgramSampler
     layout: TokenLayout
     lengths: tuple[int | None, ...]
     labelled: bool = False
@@ -85,7 +85,7 @@ class Request:
         return tuple(knob for knob, asked in knobs.items() if asked)
 
 
-def divisor_of(sampler: Sampler, layout: TokenLayout) -> int:
+def divisor_of(sampler: NgramSampler, layout: TokenLayout) -> int:
     """By what ids are divided before contexts are compared; 1: not at all.
 
     Raises:
@@ -158,7 +158,7 @@ class Job:
         device: of engines with tensors; None: CUDA when there is one.
     """
 
-    sampler: Sampler
+    sampler: NgramSampler
     layout: TokenLayout
     samples: NDArray[np.uint64]
     seed: int

@@ -18,29 +18,28 @@ from imagegram.compiled import njit
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.kernels.search import Int
 from imagegram.layout import TokenLayout
-from imagegram.protocols import Sampler
 from imagegram.records import TOKEN_BYTES
-from imagegram.samplers import categorical
-from imagegram.samplers.categorical import matching_classes
+from imagegram.samplers import ngram, truncation
+from imagegram.samplers.ngram import NgramSampler, matching_classes
 
 _VOCABULARY: Final = 65536
 _NO_STARTS: Final = np.empty(0, dtype=np.int64)
 
 #: What the functions below call, which compiled code would not know otherwise.
 _PARTS: Final = (
-    categorical.total,
-    categorical.most_frequent,
-    categorical.weight,
-    categorical.truncate,
+    truncation.total,
+    ngram.most_frequent,
+    ngram.weight,
+    truncation.truncate,
 )
 for _part in _PARTS:
     register_jitable(nogil=True)(_part)
 
-weight = njit(cache=True, nogil=True)(categorical.weight)
-truncate = njit(cache=True, nogil=True)(categorical.truncate)
-distribution = njit(cache=True, nogil=True)(categorical.distribution)
-draw = njit(cache=True, nogil=True)(categorical.draw)
-entropy_bits = njit(cache=True, nogil=True)(categorical.entropy_bits)
+weight = njit(cache=True, nogil=True)(ngram.weight)
+truncate = njit(cache=True, nogil=True)(truncation.truncate)
+distribution = njit(cache=True, nogil=True)(ngram.distribution)
+draw = njit(cache=True, nogil=True)(truncation.draw)
+entropy_bits = njit(cache=True, nogil=True)(truncation.entropy_bits)
 
 
 class Documents(NamedTuple):
@@ -58,7 +57,7 @@ class Documents(NamedTuple):
 
 
 class Knobs(NamedTuple):
-    """The sampler, as numbers; see ``CategoricalSampler``.
+    """The sampler, as numbers; see ``NgramSampler``.
 
     Attributes:
         needed: ``min_count``, at most the number of documents.
@@ -136,7 +135,7 @@ def find_documents(shards: Sequence[IndexShard]) -> Documents:
 
 
 def make_knobs(
-    shards: Sequence[IndexShard], sampler: Sampler, layout: TokenLayout, *, aligned: bool
+    shards: Sequence[IndexShard], sampler: NgramSampler, layout: TokenLayout, *, aligned: bool
 ) -> Knobs:
     """The sampler as numbers, for tables that are ``aligned`` or not."""
     needed = min(sampler.min_count, sum(shard.num_documents for shard in shards))

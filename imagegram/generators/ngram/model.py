@@ -26,6 +26,8 @@ from imagegram.indexes.open import ENGINES
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Index, Sampler
 from imagegram.records import Tokens, Trace
+from imagegram.samplers.kinds import require_kind
+from imagegram.samplers.ngram import NgramSampler
 from imagegram.seeding import check_counts
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.stage import Context, Progress, Ready
@@ -56,12 +58,12 @@ class NgramGenerator:
             )
 
     def check(self, sampler: Sampler, layout: TokenLayout) -> None:
-        """Refuse a sampler that does not fit the tokens.
+        """Refuse a sampler of another kind, or one that does not fit the tokens.
 
         Raises:
             ConfigError: saying what fits.
         """
-        sampler.max_context_per_position(layout)
+        _own(sampler).max_context_per_position(layout)
 
     def scores(self, sampler: Sampler) -> bool:
         """Counts tell the probability of any token, whatever the sampler."""
@@ -123,6 +125,7 @@ class NgramModel:
             ConfigError: when the sampler does not fit the layout.
             UnsupportedError: when no engine can do what the sampler asks of this index.
         """
+        sampler = _own(sampler)
         needs = needs_of(self.engine, self._request(sampler, layout))
         model = replace(self, files=make_files(needs, self._filled, context))
         if sampler.label is None:
@@ -210,6 +213,7 @@ class NgramModel:
         progress: Progress | None,
         workers: int,
     ) -> tuple[Tokens, Trace]:
+        sampler = _own(sampler)
         check_counts(len(samples), seed)
         self._require_tokens()
         request = self._request(sampler, layout, made=self._files.made)
@@ -240,7 +244,9 @@ class NgramModel:
     def _files(self) -> Files:
         return self.files or Files(shards=self._filled)
 
-    def _request(self, sampler: Sampler, layout: TokenLayout, made: Needs | None = None) -> Request:
+    def _request(
+        self, sampler: NgramSampler, layout: TokenLayout, made: Needs | None = None
+    ) -> Request:
         return Request(
             sampler=sampler,
             layout=layout,
@@ -259,7 +265,7 @@ class NgramModel:
     def _opened(self) -> dict[type[Engine], Engine]:
         return {}
 
-    def _row_labels(self, sampler: Sampler, samples: NDArray[np.uint64]) -> RowLabels | None:
+    def _row_labels(self, sampler: NgramSampler, samples: NDArray[np.uint64]) -> RowLabels | None:
         """The label of every document and every sample; None: the sampler asks for none.
 
         Raises:
@@ -283,6 +289,11 @@ class NgramModel:
                 f"the index of {documents} documents holds no token, so nothing can be generated; "
                 "tokenize images first"
             )
+
+
+def _own(sampler: Sampler) -> NgramSampler:
+    """The sampler, of the kind that counts can follow."""
+    return require_kind(sampler, NgramSampler, group="sampler", generator="ngram")
 
 
 @contextmanager

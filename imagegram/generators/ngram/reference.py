@@ -17,9 +17,9 @@ the table of what is compared: whole tokens, or their digits.
 
 >>> import numpy as np
 >>> corpus = StreamCorpus(streams=(np.array([65535, 7, 8, 9, 65535], dtype=np.uint16),))
->>> from imagegram.samplers.categorical import CategoricalSampler
+>>> from imagegram.samplers.ngram import NgramSampler
 >>> from imagegram.layout import TokenLayout
->>> job = Job(sampler=CategoricalSampler(name="s"), layout=TokenLayout.sequence(3),
+>>> job = Job(sampler=NgramSampler(name="s"), layout=TokenLayout.sequence(3),
 ...           samples=np.arange(1, dtype=np.uint64), seed=0)
 >>> tokens, trace = trace_rows(ReferenceLookup(corpus=corpus, job=job), job)
 >>> tokens.tolist(), trace["suffix_len"].tolist(), trace["source_position"].tolist()
@@ -38,9 +38,9 @@ from numpy.typing import NDArray
 
 from imagegram.generators.ngram.engine import Engine, Job, Needs, Request
 from imagegram.indexes.labels import ANY
-from imagegram.protocols import Sampler
 from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
-from imagegram.samplers.categorical import distribution, draw, entropy_bits, matching_classes
+from imagegram.samplers.ngram import NgramSampler, distribution, matching_classes
+from imagegram.samplers.truncation import draw, entropy_bits
 from imagegram.seeding import uniforms
 
 
@@ -270,7 +270,7 @@ def _label(job: Job, b: int, t: int) -> int:
     return int(job.labels.by_row[b])
 
 
-def _distribution(sampler: Sampler, counts_K: NDArray[Any]) -> NDArray[np.float64]:
+def _distribution(sampler: NgramSampler, counts_K: NDArray[Any]) -> NDArray[np.float64]:
     return distribution(
         counts_K, sampler.temperature, sampler.top_k or 0, sampler.top_p, sampler.min_p
     )

@@ -1,4 +1,4 @@
-"""Counts to probabilities on a device, with the bits of ``samplers/categorical.py``.
+"""Counts to probabilities on a device, with the bits of ``samplers/ngram.py``.
 
 Additions happen one by one in ascending token order, as there; divisions and products are IEEE on
 every device. Powers and logarithms are not: they differ between libraries in the last bit. So
@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imagegram.protocols import Sampler
-from imagegram.samplers.categorical import entropy_bits, weight
+from imagegram.samplers.ngram import NgramSampler, weight
+from imagegram.samplers.truncation import entropy_bits
 
 #: Counts below this have their powers in a table.
 SIDE: Final = 256
@@ -45,7 +45,7 @@ class Shaped(NamedTuple):
 class Shaper:
     """A sampler's temperature and truncation, for many contexts at once."""
 
-    sampler: Sampler
+    sampler: NgramSampler
     device: torch.device
 
     def shape(self, counts_KE: Tensor, *, bounded: bool) -> Shaped:

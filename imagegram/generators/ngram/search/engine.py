@@ -34,7 +34,7 @@ from imagegram.indexes.kernels.search import ShardViews, shard_views
 from imagegram.indexes.labels import ANY
 from imagegram.indexes.order import Order
 from imagegram.records import Tokens, Trace
-from imagegram.samplers.categorical import matching_classes
+from imagegram.samplers.ngram import matching_classes
 
 #: A search costs about as much as a look at so many places.
 MANY: Final = 32

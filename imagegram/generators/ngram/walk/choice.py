@@ -247,7 +247,7 @@ def _named(memo: Memo, start: Int, end: Int, wanted: Int) -> Int:
 
 @njit(cache=True, nogil=True)
 def _draw(memo: Memo, start: Int, end: Int, uniform: float) -> Int:
-    """``categorical.draw`` of the groups ``start ... end - 1``."""
+    """``truncation.draw`` of the groups ``start ... end - 1``."""
     cumulative, last = 0.0, start
     for k in range(start, end):
         if memo.probability[k] > 0.0:

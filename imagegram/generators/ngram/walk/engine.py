@@ -22,7 +22,7 @@ from imagegram.generators.ngram.walk.memo import (
 )
 from imagegram.generators.ngram.walk.order import Walk, Walkers, make_walk, make_walkers
 from imagegram.records import Tokens, Trace
-from imagegram.samplers.categorical import matching_classes
+from imagegram.samplers.ngram import matching_classes
 
 #: Images that a thread takes through each step together: enough for their misses to overlap.
 BLOCK: Final = 32

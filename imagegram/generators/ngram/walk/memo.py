@@ -47,7 +47,7 @@ class Memo(NamedTuple):
 
     Attributes:
         frequent: places from which on an interval is remembered.
-        weights: (64, 64) float64 ``categorical.weight`` of every (largest, count).
+        weights: (64, 64) float64 ``ngram.weight`` of every (largest, count).
         slots: (power of two,) int32 entry, -1 when free.
         used: (2,) int64: entries, and groups in the pools.
         key: (E,) uint64 first rank << 28 | class << 16 | length.

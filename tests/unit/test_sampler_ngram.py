@@ -1,4 +1,4 @@
-"""CategoricalSampler: its knobs refuse nonsense; its distribution and draws are what they say."""
+"""NgramSampler: its knobs refuse nonsense; its distribution and draws are what they say."""
 
 from __future__ import annotations
 
@@ -12,12 +12,8 @@ from hypothesis import strategies as st
 from imagegram.errors import ConfigError
 from imagegram.generators.ngram import kernels
 from imagegram.layout import TokenLayout
-from imagegram.samplers.categorical import (
-    CategoricalSampler,
-    distribution,
-    draw,
-    entropy_bits,
-)
+from imagegram.samplers.ngram import NgramSampler, distribution
+from imagegram.samplers.truncation import draw, entropy_bits
 
 COUNTS = st.lists(st.integers(1, 50), min_size=1, max_size=12)
 KNOBS = st.tuples(
@@ -124,31 +120,31 @@ def test_entropy_of_equal_tokens_is_the_logarithm_of_their_number() -> None:
 )
 def test_nonsense_is_refused_by_name(knob: str, value: object) -> None:
     with pytest.raises(ConfigError, match=knob):
-        CategoricalSampler(name="bad", **{knob: value})
+        NgramSampler(name="bad", **{knob: value})
 
 
 def test_a_mistyped_matching_is_corrected() -> None:
     with pytest.raises(ConfigError, match="did you mean 'channel'"):
-        CategoricalSampler(name="bad", matching="chanel")
+        NgramSampler(name="bad", matching="chanel")
 
 
 def test_max_context_is_one_number_or_one_per_level() -> None:
     layout = TokenLayout.pyramid((1, 2))
-    one = CategoricalSampler(name="s", max_context=7).max_context_per_position(layout)
+    one = NgramSampler(name="s", max_context=7).max_context_per_position(layout)
     assert one.tolist() == [7] * 15
-    two = CategoricalSampler(name="s", max_context=[5, 2])
+    two = NgramSampler(name="s", max_context=[5, 2])
     assert two.max_context == (5, 2)
     assert two.max_context_per_position(layout).tolist() == [5] * 3 + [2] * 12
     with pytest.raises(ConfigError, match="2 levels"):
-        CategoricalSampler(name="s", max_context=(5, 4, 3)).max_context_per_position(layout)
+        NgramSampler(name="s", max_context=(5, 4, 3)).max_context_per_position(layout)
 
 
 def test_contexts_that_a_trace_cannot_tell_are_refused() -> None:
     large = TokenLayout.pyramid((2, 150))  # 67,512 tokens: suffix_len would wrap at 65,536
     with pytest.raises(ConfigError, match="max_context=65536: must be at most 65535"):
-        CategoricalSampler(name="s", max_context=65536).max_context_per_position(large)
+        NgramSampler(name="s", max_context=65536).max_context_per_position(large)
     for fits in (65535, (2**31 - 1, 32)):
-        limits = CategoricalSampler(name="s", max_context=fits).max_context_per_position(large)
+        limits = NgramSampler(name="s", max_context=fits).max_context_per_position(large)
         assert limits.shape == (67_512,)
     small = TokenLayout.pyramid((2,))
-    assert CategoricalSampler(name="s", max_context=10**6).max_context_per_position(small).size
+    assert NgramSampler(name="s", max_context=10**6).max_context_per_position(small).size

@@ -1,9 +1,9 @@
-"""CategoricalSampler: how counts of next tokens become one token.
+"""NgramSampler: which contexts of the corpus may decide a token, and how their counts do.
 
 Two decisions lie here. Which continuations may vote: ``max_context``, ``min_count``,
 ``count_documents``, ``matching``, ``anchor``, ``label`` and ``context_digits`` (read by the
-generator). And how their counts are turned into
-a distribution: temperature, top-k, top-p, min-p (:func:`distribution`), drawn by :func:`draw`.
+generator). And how their counts are turned into a distribution: :func:`distribution`, with the
+knobs of ``truncation.py``.
 
 The native kernels compile this very source, and no step leaves the order of additions open:
 interpreted and compiled, they give the same bits.
@@ -27,22 +27,19 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.layout import TokenLayout
 from imagegram.records import MAX_SUFFIX_LEN
+from imagegram.samplers.truncation import Truncation, is_count, require, truncate
 from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 
 MATCHING: Final = ("free", "channel", "level", "position")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CategoricalSampler:
-    """Temperature, truncation and the rules of which training contexts may decide.
+class NgramSampler(Truncation):
+    """Truncation and the rules of which training contexts may decide.
 
     Attributes:
         name: of the configuration file; the same knobs under another name are the same sampler.
-        temperature: counts are raised to 1/temperature; 0 takes the most frequent next token,
-            the smallest id among equals.
-        top_k: keep this many most probable tokens; None keeps all.
-        top_p: then keep the fewest most probable tokens whose sum reaches this.
-        min_p: then keep tokens at least this fraction as probable as the most probable one.
+        temperature, top_k, top_p, min_p: see :class:`Truncation`; counts are probabilities.
         max_context: longest context in tokens (the leading separator counts as one); one number,
             or one per level of the tokenizer, coarse to fine.
         min_count: fewest places that must continue a context before it may decide; never more
@@ -65,10 +62,6 @@ class CategoricalSampler:
 
     VERSION: ClassVar[int] = 1
     name: str = field(metadata=NOT_IDENTITY)
-    temperature: float = 0.9
-    top_k: int | None = None
-    top_p: float = 1.0
-    min_p: float = 0.0
     max_context: int | tuple[int, ...] = 32
     min_count: int = 1
     count_documents: bool = False
@@ -80,29 +73,16 @@ class CategoricalSampler:
     context_digits: int | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.max_context, list):
             object.__setattr__(self, "max_context", tuple(self.max_context))
         contexts = self.max_context if isinstance(self.max_context, tuple) else (self.max_context,)
-        _require(
-            0.0 <= self.temperature < math.inf,
-            (
-                "temperature",
-                self.temperature,
-                "0 (always the most frequent token) or a positive number",
-            ),
-        )
-        _require(
-            self.top_k is None or _is_count(self.top_k),
-            ("top_k", self.top_k, "a whole number of at least 1, or null to keep all tokens"),
-        )
-        _require(0.0 < self.top_p <= 1.0, ("top_p", self.top_p, "in (0, 1]; 1 keeps all tokens"))
-        _require(0.0 <= self.min_p <= 1.0, ("min_p", self.min_p, "in [0, 1]; 0 keeps all tokens"))
-        _require(
-            len(contexts) > 0 and all(_is_count(context) for context in contexts),
+        require(
+            len(contexts) > 0 and all(is_count(context) for context in contexts),
             ("max_context", self.max_context, "a whole number of at least 1, or one per level"),
         )
-        _require(
-            _is_count(self.min_count),
+        require(
+            is_count(self.min_count),
             ("min_count", self.min_count, "a whole number of at least 1"),
         )
         if self.matching not in MATCHING:
@@ -112,21 +92,21 @@ class CategoricalSampler:
         self._check_later_knobs()
 
     def _check_later_knobs(self) -> None:
-        _require(
-            self.anchor == 0 or _is_count(self.anchor),
+        require(
+            self.anchor == 0 or is_count(self.anchor),
             ("anchor", self.anchor, "0 (no anchor) or a whole number of first tokens"),
         )
-        _require(
+        require(
             self.label is None or self.label != "",
             ("label", repr(self.label), "a label, '*' for all in turn, or null for none"),
         )
-        _require(self.label_key != "", ("label_key", repr(self.label_key), "a key of the JSON"))
-        _require(
-            _is_count(self.label_tokens),
+        require(self.label_key != "", ("label_key", repr(self.label_key), "a key of the JSON"))
+        require(
+            is_count(self.label_tokens),
             ("label_tokens", self.label_tokens, "a whole number of at least 1"),
         )
-        _require(
-            self.context_digits is None or _is_count(self.context_digits),
+        require(
+            self.context_digits is None or is_count(self.context_digits),
             (
                 "context_digits",
                 self.context_digits,
@@ -154,7 +134,7 @@ class CategoricalSampler:
             )
         limits_T = np.asarray(contexts, dtype=np.int32)[layout.level]
         longest = int(np.minimum(limits_T, np.arange(1, layout.num_tokens + 1)).max())
-        _require(
+        require(
             longest <= MAX_SUFFIX_LEN,
             ("max_context", self.max_context, f"at most {MAX_SUFFIX_LEN} for images of that size"),
         )
@@ -180,16 +160,6 @@ def matching_classes(matching: str, layout: TokenLayout) -> NDArray[np.int32]:
     if matching == "position":
         return np.arange(layout.num_tokens, dtype=np.int32)
     return np.zeros(layout.num_tokens, dtype=np.int32)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**31
-
-
-def _require(holds: bool, knob: tuple[str, Any, str]) -> None:
-    name, value, allowed = knob
-    if not holds:
-        raise ConfigError(f"sampler.{name}={value}: must be {allowed}; set sampler.{name}=VALUE")
 
 
 def distribution(
@@ -230,68 +200,3 @@ def most_frequent(counts_K: NDArray[Any]) -> int:
 def weight(count: int, top: int, temperature: float) -> float:
     """Weight of a count beside the largest one, in (0, 1], for a temperature above 0."""
     return 1.0 if count == top else math.pow(float(count) / float(top), 1.0 / temperature)
-
-
-def truncate(
-    p_K: NDArray[np.float64], largest: int, top_k: int, top_p: float, min_p: float
-) -> None:
-    """Weights to probabilities, in place: cut away what top-k, top-p and min-p do not keep."""
-    num = p_K.size
-    p_K /= total(p_K)
-    if 0 < top_k < num:
-        least = np.partition(p_K, num - top_k)[num - top_k]
-        equals = top_k  # of the least probable ones kept, the smaller ids are
-        for i in range(num):
-            equals -= p_K[i] > least
-        for i in range(num):
-            if p_K[i] == least and equals > 0:
-                equals -= 1
-            elif p_K[i] <= least:
-                p_K[i] = 0.0
-        p_K /= total(p_K)
-    if top_p < 1.0:
-        order_K = np.argsort(-p_K, kind="mergesort")  # stable: the smaller id first among equals
-        mass, kept = 0.0, 0
-        while kept < num and mass < top_p:
-            mass += p_K[order_K[kept]]
-            kept += 1
-        p_K[order_K[kept:]] = 0.0
-        p_K /= total(p_K)
-    if min_p > 0.0:
-        p_K[p_K < min_p * p_K[largest]] = 0.0
-        p_K /= total(p_K)
-
-
-def total(p_K: NDArray[np.float64]) -> float:
-    """Sum, one by one in ascending order: the same bits interpreted and compiled."""
-    mass = 0.0
-    for i in range(p_K.size):
-        mass += p_K[i]
-    return mass
-
-
-def draw(p_K: NDArray[np.float64], uniform: float) -> int:
-    """Index of the token that a uniform in [0, 1) selects, by the inverse of the cumulative sum.
-
-    Rounding may leave the sum below ``uniform``: then the last possible token is meant.
-    """
-    cumulative, last = 0.0, 0
-    for i in range(p_K.size):
-        if p_K[i] > 0.0:
-            cumulative += p_K[i]
-            last = i
-            if uniform < cumulative:
-                break
-    return last
-
-
-def entropy_bits(p_K: NDArray[np.float64]) -> float:
-    """Entropy of a distribution in bits."""
-    bits, last, term = 0.0, 1.0, 0.0
-    for i in range(p_K.size):
-        if p_K[i] > 0.0:
-            if p_K[i] != last:  # many are equal: one logarithm for all in a row
-                last = p_K[i]
-                term = last * math.log2(last)
-            bits -= term
-    return bits

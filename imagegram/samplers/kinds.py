@@ -1,0 +1,30 @@
+"""Which components a generator takes: a class of samplers, and all YAML files that name it."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from imagegram import schema
+from imagegram.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def require_kind(component: Any, kind: type[T], *, group: str, generator: str) -> T:
+    """Return a component that a generator can use.
+
+    Args:
+        component: with a ``name``.
+        kind: the class that the generator takes.
+        group: of the configuration: ``sampler``, ``condition``.
+        generator: its name, for the message.
+
+    Raises:
+        ConfigError: for a component of another kind, naming all that fit.
+    """
+    if isinstance(component, kind):
+        return component
+    fitting = ", ".join(f"{group}={name}" for name in schema.choices(group, kind))
+    raise ConfigError(
+        f"generator={generator} cannot work with {group}={component.name}; type one of: {fitting}"
+    )
