@@ -9,17 +9,59 @@ Array names: ``B`` samples, ``T`` positions, ``V`` ids; the id ``V`` is the mask
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from imagegram.generators.maskgit.network import MaskGit
+from imagegram.models.cores import map_on_cores
 from imagegram.samplers.masked import MaskedSampler
 from imagegram.seeding import uniform_rows
 
-Filled = tuple[Tensor, dict[str, Tensor]]
+
+def sample_chunks(
+    network: MaskGit,
+    chunks: NDArray[np.uint64],
+    *,
+    size: int,
+    sampler: MaskedSampler,
+    seed: int,
+    cores: int,
+) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[Any]]]]:
+    """Sample whole chunks; chunk c holds the samples c * size ... (c + 1) * size - 1.
+
+    Args:
+        network: in evaluation mode, on its device.
+        chunks: numbers of chunks.
+        size: samples of a chunk, C.
+        sampler: steps, temperature, confidence.
+        seed: 0 ... 2**64 - 1.
+        cores: of a CPU; each samples a chunk of its own.
+
+    Yields:
+        (C, T) ids and their trace, see :func:`fill_in`.
+    """
+    device = network.positions.device
+
+    def sample(chunk: np.uint64) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
+        first = int(chunk) * size
+        with torch.inference_mode():
+            ids_CT, trace = fill_in(
+                network,
+                sampler=sampler,
+                seed=seed,
+                samples_B=np.arange(first, first + size, dtype=np.uint64),
+                num_tokens=network.num_tokens,
+                vocab_size=network.vocab_size,
+                device=device,
+            )
+        return ids_CT.cpu().numpy(), {name: a.cpu().numpy() for name, a in trace.items()}
+
+    yield from map_on_cores(sample, chunks, device=device, cores=cores)
 
 
 def fill_in(
@@ -31,7 +73,7 @@ def fill_in(
     num_tokens: int,
     vocab_size: int,
     device: torch.device,
-) -> Filled:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Sample rows of tokens.
 
     Args:

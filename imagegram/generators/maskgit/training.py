@@ -1,33 +1,33 @@
-"""How MaskGIT is trained; Lightning's side of ``objective.py``."""
+"""How MaskGIT is trained and validated; Lightning's side of ``objective.py``."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagegram.generators.maskgit.masks import random_masks
 from imagegram.generators.maskgit.network import MaskGit
+from imagegram.generators.maskgit.objective import random_masks
 from imagegram.models.transformer import build
 from imagegram.training.draws import BATCH, generator
 from imagegram.training.module import TrainingModule
 from imagegram.training.objective import Items
 
-#: Name of the network in states of training.
+#: Name of the network in states and files.
 NETWORK: Final = "maskgit"
 #: Documents that validation looks at, and how many at a time.
 NUM_VALIDATION: Final = 512
 _CHUNK: Final = 64
 
 
-class MaskedModule(TrainingModule):
-    """One network and the cross entropy of what was masked."""
+class MaskedPredictionModule(TrainingModule):
+    """One bidirectional transformer and the cross entropy of its masked tokens."""
 
     def make_networks(self) -> dict[str, nn.Module]:
         """Fresh weights."""
@@ -35,18 +35,16 @@ class MaskedModule(TrainingModule):
         return {NETWORK: build(MaskGit, seed=self.optimization.seed, **sizes)}
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Cross entropy, the mean over tokens by their weight."""
-        (ids_BT, masked_BT), task = batch, self.objective
-        logits_BTV = self.networks[NETWORK](
-            ids_BT.masked_fill(masked_BT, task.architecture.vocab_size)
-        )
+        """Cross entropy in nats, the mean over tokens by their weight."""
+        ids_BT, masked_BT = batch
+        logits_BTV = self.networks[NETWORK](ids_BT.masked_fill(masked_BT, self._mask_id))
         losses_BT = F.cross_entropy(
             logits_BTV.float().transpose(1, 2),
             ids_BT,
             reduction="none",
-            label_smoothing=task.label_smoothing,
+            label_smoothing=self.objective.label_smoothing,
         )
-        weights_BT = torch.where(masked_BT, 1.0, task.unmasked_weight)
+        weights_BT = torch.where(masked_BT, 1.0, self.objective.unmasked_weight)
         loss = (losses_BT * weights_BT).sum() / weights_BT.sum()
         self.log("train/loss", loss)
         return loss
@@ -57,17 +55,23 @@ class MaskedModule(TrainingModule):
         With k of T tokens masked, k uniform in 1 ... T, the mean over the masked ones is the cost
         of a token in random order (Hoogeboom et al. 2021, arXiv 2110.02037).
         """
-        network: Any = networks[NETWORK]
+        network, bits = networks[NETWORK], 0.0
         num_rows = min(NUM_VALIDATION, len(items))
         rows = np.arange(num_rows) * len(items) // num_rows
-        bits = 0.0
         for first in range(0, num_rows, _CHUNK):
             ids = items.gather(rows[first : first + _CHUNK]).astype(np.int64)
             rng = generator(seed=0, purpose=BATCH, number=first)  # the same masks every time
             counts_B = rng.integers(1, ids.shape[1] + 1, len(ids))
-            masked = torch.from_numpy(random_masks(counts_B, ids.shape[1], rng)).to(self.device)
-            ids_BT = torch.from_numpy(ids).to(self.device)
-            logits = network(ids_BT.masked_fill(masked, network.vocab_size))
-            losses = F.cross_entropy(logits.float().transpose(1, 2), ids_BT, reduction="none")
-            bits += float(((losses * masked).sum(dim=1) / masked.sum(dim=1)).sum())
-        return {"val/bits_per_token": bits / math.log(2) / num_rows}
+            masks = random_masks(counts_B, ids.shape[1], rng)
+            ids_BT, masked_BT = (torch.from_numpy(a).to(self.device) for a in (ids, masks))
+            logits_BTV = network(ids_BT.masked_fill(masked_BT, self._mask_id))
+            losses_BT = F.cross_entropy(
+                logits_BTV.float().transpose(1, 2), ids_BT, reduction="none"
+            )
+            means_B = (losses_BT * masked_BT).sum(dim=1) / masked_BT.sum(dim=1)
+            bits += float(means_B.sum()) / math.log(2)
+        return {"val/bits_per_token": bits / num_rows}
+
+    @property
+    def _mask_id(self) -> int:
+        return int(self.objective.architecture.vocab_size)

@@ -1,0 +1,255 @@
+"""MaskGIT: a bidirectional transformer that fills in masked tokens, the surest first.
+
+``python -m imagegram.run tokenizer=ordered_fsq_tiny generator=maskgit``: after Chang et al.,
+"MaskGIT: Masked Generative Image Transformer" (arXiv 2202.04200). It is trained by the run on the
+tokens of its corpus; the network is ``network.py``, the loss ``training.py``, the sampling
+``sampling.py``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.errors import ConfigError
+from imagegram.generators.maskgit.objective import Architecture, MaskedPrediction
+from imagegram.layout import TokenLayout
+from imagegram.protocols import Index, Sampler, Trace
+from imagegram.records import Tokens
+from imagegram.samplers.masked import MaskedSampler
+from imagegram.stages.tokens import TokenSet
+from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.manifest import Artifact
+from imagegram.store.stage import Context, Progress
+from imagegram.training.fit import TrainGenerator
+from imagegram.training.objective import Items
+from imagegram.training.optimization import Optimization
+from imagegram.training.options import TrainerOptions
+from imagegram.training.tokens import TokenData
+
+if TYPE_CHECKING:
+    from imagegram.generators.maskgit.network import MaskGit
+    from imagegram.training.state import TrainingState
+
+MODEL: Final = "model.safetensors"
+#: Key of the file's metadata that holds the sizes of the network.
+_METADATA: Final = "maskgit"
+#: Samples that the network sees at a time. Sample i is always row i % CHUNK of its chunk, beside
+#: the same others, so that no rounding depends on which samples were asked for.
+CHUNK: Final = 32
+_DTYPES: Final = {"log_prob": np.float32, "entropy": np.float32, "step": np.uint16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskGitGenerator:
+    """A masked transformer over the tokens of any tokenizer whose documents have one length.
+
+    Attributes:
+        name: of the configuration file.
+        width, depth, num_heads: sizes of the network, see :class:`Architecture`.
+        label_smoothing: of the cross entropy, 0 ... 1.
+        unmasked_weight: of tokens that were not masked in the loss, beside 1 for those that were.
+        optimization: steps, rates, seed of its training.
+        trainer: where it is trained.
+        device: where it samples: ``cpu``, ``cuda``.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    name: str = field(default="maskgit", metadata=NOT_IDENTITY)
+    width: int = 128
+    depth: int = 4
+    num_heads: int = 2
+    label_smoothing: float = 0.1
+    unmasked_weight: float = 0.1
+    optimization: Optimization
+    trainer: TrainerOptions = field(default_factory=TrainerOptions, metadata=NOT_IDENTITY)
+    device: str = field(default="cpu", metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        """Let the group ``trainer`` have its say, and refuse what cannot be."""
+        effective = self.trainer.applied_to(self.optimization, prefix="generator.optimization.")
+        object.__setattr__(self, "optimization", effective)
+        self._architecture(vocab_size=1, num_tokens=1).check()
+        for knob in ("label_smoothing", "unmasked_weight"):
+            if not 0.0 <= (value := getattr(self, knob)) <= 1.0:
+                raise ConfigError(
+                    f"generator.{knob}={value} must lie in 0 ... 1; type generator.{knob}=0.1"
+                )
+
+    def _architecture(self, *, vocab_size: int, num_tokens: int) -> Architecture:
+        sizes = {name: getattr(self, name) for name in ("width", "depth", "num_heads")}
+        return Architecture(vocab_size=vocab_size, num_tokens=num_tokens, **sizes)
+
+    def check(self, sampler: Sampler, layout: TokenLayout) -> None:
+        """Refuse samplers of other families.
+
+        Raises:
+            ConfigError: naming the one that fits.
+        """
+        if not isinstance(sampler, MaskedSampler):
+            raise ConfigError(
+                f"generator={self.name} fills in masked tokens and cannot use sampler="
+                f"{sampler.name}; allowed: sampler=masked"
+            )
+
+    def scores(self, sampler: Sampler) -> bool:
+        """Say no: in the order of confidence a token has no probability of its own."""
+        return False
+
+    def fit(self, tokens: TokenSet, *, index: Index) -> TrainGenerator[MaskGitModel]:
+        """The stage that trains the network on all documents of a token set."""
+        architecture = self._architecture(
+            vocab_size=tokens.vocab_size, num_tokens=tokens.num_tokens
+        )
+        recipe = MaskGitRecipe(generator=self, architecture=architecture)
+        return TrainGenerator(component=recipe, data=TokenData(tokens=tokens))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskGitRecipe:
+    """A generator and the sizes that its tokens give: what :class:`TrainGenerator` trains.
+
+    Attributes:
+        generator: the configured one.
+        architecture: sizes of its network.
+    """
+
+    generator: MaskGitGenerator
+    architecture: Architecture
+
+    @property
+    def name(self) -> str:
+        """What bars and tables call it."""
+        return self.generator.name
+
+    @property
+    def optimization(self) -> Optimization:
+        """Steps, rates, seed."""
+        return self.generator.optimization
+
+    @property
+    def trainer(self) -> TrainerOptions:
+        """Where it is trained."""
+        return self.generator.trainer
+
+    def objective(self) -> MaskedPrediction:
+        """What its network learns."""
+        return MaskedPrediction(
+            architecture=self.architecture,
+            label_smoothing=self.generator.label_smoothing,
+            unmasked_weight=self.generator.unmasked_weight,
+        )
+
+    def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
+        """Write the averaged weights, with the sizes of the network beside them."""
+        from imagegram.generators.maskgit.training import NETWORK
+        from imagegram.training.state import write_weights
+
+        sizes = json.dumps(dataclasses.asdict(self.architecture))
+        write_weights(out / MODEL, state.averages[NETWORK], {_METADATA: sizes})
+
+    def trained(self, artifact: Artifact) -> MaskGitModel:
+        """The model with the weights of a finished training."""
+        return MaskGitModel(
+            artifact=artifact, architecture=self.architecture, device=self.generator.device
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskGitModel:
+    """A trained network that samples.
+
+    Attributes:
+        artifact: of the training, with the weights.
+        architecture: sizes of the network.
+        device: where it samples.
+    """
+
+    artifact: Artifact
+    architecture: Architecture
+    device: str
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without the network, which another process reads again."""
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+
+    def identity(self) -> str:
+        """kind/digest of the training."""
+        return self.artifact.identity()
+
+    @cached_property
+    def _network(self) -> MaskGit:
+        import torch
+        from safetensors.torch import load_file
+
+        from imagegram.encoders.preprocessing import require_device
+        from imagegram.generators.maskgit.network import MaskGit
+
+        require_device(self.device)
+        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
+            network = MaskGit(**dataclasses.asdict(self.architecture))
+        network.load_state_dict(load_file(self.artifact.path / MODEL))
+        return network.eval().to(self.device)
+
+    def prepared(
+        self, sampler: Sampler, context: Context, layout: TokenLayout | None = None
+    ) -> MaskGitModel:
+        """Itself: nothing makes it faster."""
+        return self
+
+    def generate(
+        self,
+        samples: NDArray[np.uint64],
+        *,
+        sampler: MaskedSampler,
+        layout: TokenLayout,
+        seed: int,
+        progress: Progress | None = None,
+        workers: int = 1,
+    ) -> tuple[Tokens, Trace]:
+        """Sample (B, T) tokens; row b depends only on (seed, samples[b]).
+
+        Args:
+            samples: (B,) sample ids.
+            sampler: steps, temperature, confidence.
+            layout: of the tokenizer, as long as the tokens that were trained on.
+            seed: 0 ... 2**64 - 1.
+            progress: hears of the tokens that are done.
+            workers: cores.
+
+        Returns:
+            (B, T) uint16 tokens, and by name: ``log_prob`` float32, natural logarithm of the
+            probability that a token was drawn with; ``entropy`` float32, bits of that distribution;
+            ``step`` uint16, the pass that fixed it, from 0.
+        """
+        from imagegram.generators.maskgit.sampling import sample_chunks
+
+        chunks = samples // np.uint64(CHUNK)
+        wanted = np.unique(chunks)
+        bar = None
+        if progress is not None:
+            bar = progress.start("generate", len(wanted) * CHUNK * layout.num_tokens, "tokens")
+        tokens_BT = np.empty((len(samples), layout.num_tokens), np.uint16)
+        trace = {name: np.empty(tokens_BT.shape, dtype) for name, dtype in _DTYPES.items()}
+        made = sample_chunks(
+            self._network, wanted, size=CHUNK, sampler=sampler, seed=seed, cores=workers
+        )
+        for chunk, (ids_CT, traced_CT) in zip(wanted, made, strict=True):
+            rows = np.flatnonzero(chunks == chunk)
+            places = (samples[rows] % np.uint64(CHUNK)).astype(np.int64)
+            tokens_BT[rows] = ids_CT[places]
+            for name, array in traced_CT.items():
+                trace[name][rows] = array[places]
+            if progress is not None and bar is not None:
+                progress.advance(bar, ids_CT.size)
+        if progress is not None and bar is not None:
+            progress.finish(bar)
+        return tokens_BT, trace
