@@ -65,8 +65,8 @@ class Trainable(Protocol[T_co]):
             validation: what was validated on.
         """
 
-    def trained(self, folder: Path) -> T_co:
-        """The component with the weights of a folder; reads no bulk data."""
+    def trained(self, artifact: Artifact) -> T_co:
+        """The component with the weights of a finished training; reads no bulk data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ class Train(Stage[T_co], Generic[T_co, D]):
 
     def load(self, artifact: Artifact) -> T_co:
         """The component with its weights."""
-        return self.component.trained(artifact.path)
+        return self.component.trained(artifact)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import dataclasses
 import math
 
 import numpy as np
@@ -12,15 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from imagegram.errors import ConfigError
 from imagegram.generators.maskgit.masks import random_masks
 from imagegram.generators.maskgit.network import MaskGit
 from imagegram.generators.maskgit.objective import Architecture, MaskedPrediction
 from imagegram.generators.maskgit.sampling import draw, fill_in, lowest
-from imagegram.models.transformer import build
-from imagegram.generators.maskgit.training import NETWORK
 from imagegram.models.transformer import build
 from imagegram.samplers.masked import CONFIDENCE, MaskedSampler
 from imagegram.seeding import uniform_rows, uniforms

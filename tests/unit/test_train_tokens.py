@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from imagegram.generators.maskgit.objective import Architecture, MaskedPrediction
 from imagegram.store.artifacts import fingerprint
 from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.manifest import Artifact
 from imagegram.training.fit import TrainGenerator
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
@@ -74,8 +75,8 @@ class Learner:
     def write_trained(self, out: Path, state: TrainingState, validation: Any) -> None:
         write_weights(out / "model.safetensors", state.averages["maskgit"], {})
 
-    def trained(self, folder: Path) -> Learner:
-        return dataclasses.replace(self, weights=folder / "model.safetensors")
+    def trained(self, artifact: Artifact) -> Learner:
+        return dataclasses.replace(self, weights=artifact.path / "model.safetensors")
 
 
 def test_a_component_is_trained_and_found_again(tmp_path: Path) -> None:

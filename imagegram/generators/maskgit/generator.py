@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.generators.maskgit.objective import Architecture, MaskedPrediction
 from imagegram.layout import TokenLayout
-from imagegram.protocols import Index, Sampler, Trace
-from imagegram.records import Tokens
+from imagegram.protocols import Index, Sampler
+from imagegram.records import Tokens, Trace
 from imagegram.samplers.masked import MaskedSampler
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
@@ -106,9 +106,8 @@ class MaskGitGenerator:
 
     def fit(self, tokens: TokenSet, *, index: Index) -> TrainGenerator[MaskGitModel]:
         """The stage that trains the network on all documents of a token set."""
-        architecture = self._architecture(
-            vocab_size=tokens.vocab_size, num_tokens=tokens.num_tokens
-        )
+        vocab_size = int(tokens.artifact.facts["vocab_size"])
+        architecture = self._architecture(vocab_size=vocab_size, num_tokens=tokens.length)
         recipe = MaskGitRecipe(generator=self, architecture=architecture)
         return TrainGenerator(component=recipe, data=TokenData(tokens=tokens))
 
@@ -239,9 +238,7 @@ class MaskGitModel:
             bar = progress.start("generate", len(wanted) * CHUNK * layout.num_tokens, "tokens")
         tokens_BT = np.empty((len(samples), layout.num_tokens), np.uint16)
         trace = {name: np.empty(tokens_BT.shape, dtype) for name, dtype in _DTYPES.items()}
-        made = sample_chunks(
-            self._network, wanted, size=CHUNK, sampler=sampler, seed=seed, cores=workers
-        )
+        made = sample_chunks(self._network, wanted, size=CHUNK, sampler=sampler, seed=seed)
         for chunk, (ids_CT, traced_CT) in zip(wanted, made, strict=True):
             rows = np.flatnonzero(chunks == chunk)
             places = (samples[rows] % np.uint64(CHUNK)).astype(np.int64)

@@ -30,7 +30,6 @@ def sample_chunks(
     size: int,
     sampler: MaskedSampler,
     seed: int,
-    cores: int,
 ) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[Any]]]]:
     """Sample whole chunks; chunk c holds the samples c * size ... (c + 1) * size - 1.
 
@@ -40,7 +39,6 @@ def sample_chunks(
         size: samples of a chunk, C.
         sampler: steps, temperature, confidence.
         seed: 0 ... 2**64 - 1.
-        cores: of a CPU; each samples a chunk of its own.
 
     Yields:
         (C, T) ids and their trace, see :func:`fill_in`.
@@ -61,7 +59,7 @@ def sample_chunks(
             )
         return ids_CT.cpu().numpy(), {name: a.cpu().numpy() for name, a in trace.items()}
 
-    yield from map_on_cores(sample, chunks, device=device, cores=cores)
+    yield from map_on_cores(sample, list(chunks), device=device)
 
 
 def fill_in(

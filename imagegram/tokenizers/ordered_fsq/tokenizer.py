@@ -50,6 +50,7 @@ from imagegram.training.options import TrainerOptions
 from imagegram.training.pixels import CorpusPixels
 
 if TYPE_CHECKING:
+    from imagegram.store.manifest import Artifact
     from imagegram.tokenizers.ordered_fsq.model import OrderedFsq
     from imagegram.training.state import TrainingState
 
@@ -199,14 +200,14 @@ class OrderedFsqTokenizer:
             "optimization": json.dumps(dataclasses.asdict(self.optimization)),
         }
         write_weights(out / MODEL, state.averages[NETWORK], metadata)
-        trained = self.trained(out).encoder
+        trained = replace(self, checkpoint=str(out / MODEL)).encoder
         write_reconstructions(
             out / PICTURE, validation, encode=trained.encode_batch, decode=trained.decode
         )
 
-    def trained(self, folder: Path) -> OrderedFsqTokenizer:
+    def trained(self, artifact: Artifact) -> OrderedFsqTokenizer:
         """The tokenizer with the weights that a training left in a folder."""
-        return replace(self, checkpoint=str(folder / MODEL))
+        return replace(self, checkpoint=str(artifact.path / MODEL))
 
     def prepare(self, image: Images) -> Images:
         """(H, W, 3) uint8, any size, to (S, S, 3) uint8.
