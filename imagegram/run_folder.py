@@ -252,7 +252,7 @@ class Run:
                 **shared,
             )
         )
-        names = (exp.corpus.name, exp.tokenizer.name, exp.sampler.name)
+        names = (exp.corpus.name, exp.tokenizer.name, exp.generator.name, exp.sampler.name)
         inputs = ReportInputs(
             title=title or " × ".join(names),  # noqa: RUF001
             config_yaml=OmegaConf.to_yaml(self.cfg, resolve=True),
@@ -348,6 +348,7 @@ def _facts(exp: Experiment, tokens: TokenSet) -> list[tuple[str, str]]:
         ("corpus", f"{exp.corpus.name}, {tokens.num_documents:,} training images"),
         ("tokenizer", f"{exp.tokenizer.name}, {exp.tokenizer.spec.length:,} tokens an image"),
         ("skipped", ", ".join(f"{n} {why}" for why, n in skipped.items()) or "none"),
+        ("generator", exp.generator.name),
         ("sampler", exp.sampler.name),
         ("samples", f"{exp.num_samples:,}"),
         ("seed", str(exp.seed)),

@@ -83,7 +83,10 @@ def test_self_comes_before_the_groups() -> None:
     assert defaults[:2] == ["schema/config@_here_", "_self_"]
 
 
-GENERATOR = """defaults: [/schema/NgramGenerator@_here_, _self_, override /sampler@_global_.sampler: greedy]
+GENERATOR = """defaults:
+  - /schema/NgramGenerator@_here_
+  - _self_
+  - override /sampler@_global_.sampler: greedy
 _target_: imagegram.generators.ngram.model.NgramGenerator
 name: probe
 """

@@ -93,3 +93,27 @@ def test_a_plan_knows_what_is_trained_and_what_is_not(outputs: Path, run_here: R
     other = look("tokenizer.optimization.steps=151", "tokenizer.num_tokens=2")
     assert other["fit_tokenizer"].cached == other["tokenize"].cached == 0
     assert other["split"].cached == 1
+
+
+def test_a_trained_generator_is_audited_like_any_other(outputs: Path, run_here: RunHere) -> None:
+    words = ("tokenizer=ordered_fsq_tiny", "generator=maskgit", "encoder=pixels")
+    words += ("metric=[copying,order]", "trainer.max_steps=20")
+    first = run_here(*words, outputs=outputs)
+    assert next(name for name in stages(first) if name not in PREPARING) == "fit"
+    summary = read_summary(first)
+    assert {"exact_copy_rate", "largest_source_share"} <= set(summary["scores"])
+    assert "forced_copy_rate" not in summary["scores"]  # the trace of a network has no counts
+    assert summary["scores"]["exact_copy_rate"]["floor"] is not None
+    assert "order" in (first / "report.html").read_text()
+    trace = {path.stem: np.load(path) for path in (first / "samples/trace").glob("*.npy")}
+    assert set(trace) == {"log_prob", "entropy", "step"}
+    tokens = np.load(first / "samples" / "tokens.npy")
+    assert all(array.shape == tokens.shape for array in trace.values())
+    assert not (Path(stages(first)["floor"]["path"]) / "trace").exists()
+    more = run_here(*words, "num_samples=6", outputs=outputs)
+    assert stages(more)["fit"]["hit"]
+    np.testing.assert_array_equal(np.load(more / "samples" / "tokens.npy")[:4], tokens)
+
+
+#: Stages before a generator is fitted.
+PREPARING = ("fit_tokenizer", "split", "tokenize", "tokenize_holdout", "index")

@@ -23,6 +23,7 @@ from imagegram.generators.maskgit.objective import Architecture, MaskedPredictio
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Index, Sampler
 from imagegram.records import Tokens, Trace
+from imagegram.samplers.kinds import require_kind
 from imagegram.samplers.masked import MaskedSampler
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
@@ -92,13 +93,9 @@ class MaskGitGenerator:
         """Refuse samplers of other families.
 
         Raises:
-            ConfigError: naming the one that fits.
+            ConfigError: naming those that fit.
         """
-        if not isinstance(sampler, MaskedSampler):
-            raise ConfigError(
-                f"generator={self.name} fills in masked tokens and cannot use sampler="
-                f"{sampler.name}; allowed: sampler=masked"
-            )
+        require_kind(sampler, MaskedSampler, group="sampler", generator=self.name)
 
     def scores(self, sampler: Sampler) -> bool:
         """Say no: in the order of confidence a token has no probability of its own."""
@@ -198,9 +195,7 @@ class MaskGitModel:
         network.load_state_dict(load_file(self.artifact.path / MODEL))
         return network.eval().to(self.device)
 
-    def prepared(
-        self, sampler: Sampler, context: Context, layout: TokenLayout | None = None
-    ) -> MaskGitModel:
+    def prepared(self, sampler: Sampler, context: Context, layout: TokenLayout) -> MaskGitModel:
         """Itself: nothing makes it faster."""
         return self
 
@@ -208,7 +203,7 @@ class MaskGitModel:
         self,
         samples: NDArray[np.uint64],
         *,
-        sampler: MaskedSampler,
+        sampler: Sampler,
         layout: TokenLayout,
         seed: int,
         progress: Progress | None = None,
@@ -231,6 +226,7 @@ class MaskGitModel:
         """
         from imagegram.generators.maskgit.sampling import sample_chunks
 
+        own = require_kind(sampler, MaskedSampler, group="sampler", generator="maskgit")
         chunks = samples // np.uint64(CHUNK)
         wanted = np.unique(chunks)
         bar = None
@@ -238,7 +234,7 @@ class MaskGitModel:
             bar = progress.start("generate", len(wanted) * CHUNK * layout.num_tokens, "tokens")
         tokens_BT = np.empty((len(samples), layout.num_tokens), np.uint16)
         trace = {name: np.empty(tokens_BT.shape, dtype) for name, dtype in _DTYPES.items()}
-        made = sample_chunks(self._network, wanted, size=CHUNK, sampler=sampler, seed=seed)
+        made = sample_chunks(self._network, wanted, size=CHUNK, sampler=own, seed=seed)
         for chunk, (ids_CT, traced_CT) in zip(wanted, made, strict=True):
             rows = np.flatnonzero(chunks == chunk)
             places = (samples[rows] % np.uint64(CHUNK)).astype(np.int64)
