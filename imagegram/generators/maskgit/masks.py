@@ -1,4 +1,4 @@
-"""Which tokens of a document are masked."""
+"""Which tokens of a document are masked, drawn evenly."""
 
 from __future__ import annotations
 

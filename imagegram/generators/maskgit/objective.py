@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
+from imagegram.generators.maskgit.masks import random_masks
 
 if TYPE_CHECKING:
     from imagegram.generators.maskgit.training import MaskedPredictionModule
@@ -82,12 +83,3 @@ class MaskedPrediction:
         shares_B = np.arccos(rng.random(len(items))) / (math.pi / 2)
         counts_B = np.maximum(np.rint(shares_B * items.shape[1]), 1)
         return items.astype(np.int64), random_masks(counts_B, items.shape[1], rng)
-
-
-def random_masks(
-    counts_B: NDArray[Any], num_tokens: int, rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    """(B, T) bool, ``counts_B[b]`` of them True in row b, all choices equally likely."""
-    ranks_BT = rng.random((len(counts_B), num_tokens)).argsort(axis=1).argsort(axis=1)
-    masks: NDArray[np.bool_] = ranks_BT < counts_B[:, None]
-    return masks

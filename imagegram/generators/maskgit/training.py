@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagegram.generators.maskgit.masks import random_masks
 from imagegram.generators.maskgit.network import MaskGit
-from imagegram.generators.maskgit.objective import random_masks
 from imagegram.models.transformer import build
 from imagegram.training.draws import BATCH, generator
 from imagegram.training.module import TrainingModule
