@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from imagegram.errors import ConfigError, IndexFormatError, did_you_mean
 from imagegram.indexes.base import Index
@@ -62,6 +64,35 @@ def make_engine(shards: Sequence[IndexShard], *, engine: str, device: str | None
 
         return FastgramIndex(shards=tuple(shards))
     raise ConfigError(f"unknown index engine {engine!r}: {did_you_mean(engine, ENGINES)}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredIndex:
+    """The index of an artifact, whose engine starts with the first question.
+
+    A run that finds everything asks none, and loads no compiler.
+
+    Attributes:
+        shards: in the order of their documents.
+        artifact: of the store.
+    """
+
+    shards: tuple[IndexShard, ...]
+    artifact: Artifact
+
+    def identity(self) -> str:
+        """Return ``index/digest``."""
+        return self.artifact.identity()
+
+    @cached_property
+    def _engine(self) -> Index:
+        return make_engine(self.shards, engine="native")
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the engine has under any other name."""
+        if name.startswith("__"):  # copies and pickles ask before there are fields
+            raise AttributeError(name)
+        return getattr(self._engine, name)
 
 
 def find_shards(folder: Path) -> tuple[IndexShard, ...]:

@@ -63,6 +63,7 @@ class FindPairs:
     kind: ClassVar[str] = "pairs"
     group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
+    SIDE_OF: ClassVar[str] = "evaluation"
     RATE: ClassVar[PerUnit] = PerUnit("num_documents", seconds=1.0e-5)
     evaluation: Evaluation
     generated: ImageSet

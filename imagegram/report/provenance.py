@@ -102,6 +102,7 @@ class TraceProvenance(Stage["Provenance"]):
     kind: ClassVar[str] = "provenance"
     group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 2
+    SIDE_OF: ClassVar[str] = "generated"
     PARTS: ClassVar[tuple[type, ...]] = (Cluster,)
     pairs: PairList
     generated: ImageSet

@@ -134,6 +134,7 @@ class ArtifactStore:
                 created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 duration_s=round(time.perf_counter() - started, 6),
                 made_by=made_by(),
+                side_of=getattr(stage, "SIDE_OF", ""),
             )
             for file in manifest.files:
                 sync_path(partial / file)

@@ -34,7 +34,15 @@ class FileEntry:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Everything an artifact says of itself; see ``docs/formats.md``."""
+    """Everything an artifact says of itself; see ``docs/formats.md``.
+
+    Attributes:
+        kind, digest, payload: what it is.
+        files: what it holds.
+        facts: what the stage counted.
+        created_at, duration_s, made_by: when, in how many seconds and by which versions.
+        side_of: field of the payload that names what it lies beside; empty: it stands alone.
+    """
 
     kind: str
     digest: str
@@ -44,6 +52,7 @@ class Manifest:
     created_at: str
     duration_s: float
     made_by: dict[str, str]
+    side_of: str = ""
 
     def write(self, folder: Path) -> None:
         """Write ``manifest.json`` into ``folder`` and force it to disk."""

@@ -124,11 +124,18 @@ class Surroundings(Protocol):
 class Stage(Protocol[T_co]):
     """One step of an experiment: a frozen dataclass whose fields are its identity.
 
-    ``kind`` names the folder of its artifacts, ``group`` the part of the flow that it belongs to
-    (an entry of ``stages=[...]``); ``VERSION`` is bumped when its results change. A stage that
-    makes other stages names their classes in ``PARTS``; one that is made again and again says in
-    ``RATE`` what its seconds are counted by. A stage that derives from this class is unforeseen
-    until it has a ``forecast`` of its own.
+    A stage that derives from this class is unforeseen until it has a ``forecast`` of its own.
+
+    Attributes:
+        kind: the folder of its artifacts.
+        group: the part of the flow that it belongs to, an entry of ``stages=[...]``.
+        VERSION: bumped when its results change.
+
+    Some have more:
+
+        PARTS: classes of the stages that it makes.
+        RATE: a ``PerUnit``, what the seconds of its artifacts are counted by.
+        SIDE_OF: field that holds the artifact beside which this one lies; no run names it.
     """
 
     kind: ClassVar[str]

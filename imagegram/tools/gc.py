@@ -13,28 +13,14 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from imagegram.errors import ConfigError
-from imagegram.indexes.build.coarse_stage import BuildCoarse
-from imagegram.indexes.build.label_stage import ReadLabels
-from imagegram.indexes.build.order_stage import BuildOrder
-from imagegram.report.pairs import FindPairs
-from imagegram.report.provenance import TraceProvenance
 from imagegram.store.artifacts import LOCKS, PARTIAL, ArtifactStore
 from imagegram.store.manifest import PARTS_FILE, Artifact, human_bytes, read_parts
 from imagegram.tools.arguments import exit_cleanly, open_store, parse
-
-#: Kinds that no run's summary names, and the field of their payload that says what they belong to.
-_SIDES: Final = {
-    BuildOrder.kind: "shard",
-    BuildCoarse.kind: "shard",
-    ReadLabels.kind: "shard",
-    FindPairs.kind: "evaluation",
-    TraceProvenance.kind: "generated",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,7 +98,7 @@ def _unused(store: ArtifactStore, outputs: Path) -> list[Path]:
         used |= {
             name
             for name, artifact in by_name.items()
-            if artifact.kind in _SIDES and artifact.manifest.payload[_SIDES[artifact.kind]] in used
+            if artifact.manifest.payload.get(artifact.manifest.side_of) in used
         }
     return [artifact.path for name, artifact in by_name.items() if name not in used]
 

@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     cfg = _compose(flags.overrides)
     outputs = Path(cfg.paths.outputs).absolute()
     if flags.rates:
+        import imagegram.run  # noqa: F401 - with all stages, which say what they count
+
         rates = Rates(ArtifactStore(root=outputs / "artifacts"))
         print(json.dumps(rates.measured(), indent=1))
         return 0

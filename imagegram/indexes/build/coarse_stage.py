@@ -38,6 +38,7 @@ class BuildCoarse:
     kind: ClassVar[str] = "coarse_index"
     group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 1
+    SIDE_OF: ClassVar[str] = "shard"
     RATE: ClassVar[PerUnit] = PerUnit("num_tokens", seconds=6.5e-8)
 
     shard: IndexShard

@@ -35,6 +35,7 @@ class ReadLabels:
     kind: ClassVar[str] = "labels"
     group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 1
+    SIDE_OF: ClassVar[str] = "shard"
     RATE: ClassVar[PerUnit] = PerUnit("num_documents", seconds=5.0e-6)
 
     shard: IndexShard

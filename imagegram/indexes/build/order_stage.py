@@ -32,6 +32,7 @@ class BuildOrder:
     kind: ClassVar[str] = "order"
     group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 1
+    SIDE_OF: ClassVar[str] = "shard"
     RATE: ClassVar[PerUnit] = PerUnit("num_tokens", seconds=1.1e-7)
 
     shard: IndexShard

@@ -21,6 +21,7 @@ import numpy as np
 from imagegram.errors import ArtifactError, CapacityError, ConfigError
 from imagegram.indexes.build.sort import SHARD_TOKENS, check_shard_tokens, sort_bytes
 from imagegram.indexes.format import ExpectedShard, IndexShard, pointer_width
+from imagegram.indexes.open import StoredIndex
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
 from imagegram.store.artifacts import removal
 from imagegram.store.cost import Cost, PerUnit
@@ -30,7 +31,6 @@ from imagegram.store.parts import link_or_copy, open_parts, write_parts
 from imagegram.store.stage import Context, Surroundings
 
 if TYPE_CHECKING:
-    from imagegram.indexes.native import NativeIndex
     from imagegram.stages.tokens import TokenSet, TokenShard
 
 #: Files of a token shard that an index shard shares.
@@ -189,17 +189,15 @@ class BuildIndex:
         widths = [int(fact["pointer_width"]) for fact in facts]
         return {**totals, "pointer_width": max(widths, default=0), "num_shards": len(facts)}
 
-    def load(self, artifact: Artifact) -> NativeIndex:
+    def load(self, artifact: Artifact) -> StoredIndex:
         """The index over the opened shards.
 
         Raises:
             ArtifactError: when a shard was removed or damaged.
             IndexFormatError: when a shard breaks the format.
         """
-        from imagegram.indexes.native import NativeIndex
-
         shards = tuple(IndexShard.open(part.path, artifact=part) for part in open_parts(artifact))
-        return NativeIndex(shards=shards, artifact=artifact)
+        return StoredIndex(shards=shards, artifact=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
         """Foresee as many sorts side by side as workers and memory allow."""
@@ -221,13 +219,11 @@ class BuildIndex:
         handle = self._expected(artifact)
         return replace(whole, artifact=artifact, handle=handle, refusal=refusal)
 
-    def _expected(self, artifact: Artifact) -> NativeIndex:
+    def _expected(self, artifact: Artifact) -> StoredIndex:
         """The index in a plan: no shard is opened."""
-        from imagegram.indexes.native import NativeIndex
-
         length = self.tokens.document_length
         shards = tuple(ExpectedShard.of(part, length=length) for part in open_parts(artifact))
-        return NativeIndex(shards=shards, artifact=artifact)
+        return StoredIndex(shards=shards, artifact=artifact)
 
 
 @dataclass(frozen=True, kw_only=True)
