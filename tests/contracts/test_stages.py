@@ -74,6 +74,9 @@ class Learner:
     def fit(self, tokens: Any, **_: Any) -> Stage[Any]:
         return Distil(text=str(tokens.identity()))
 
+    def scores(self, sampler: Any) -> bool:
+        return True
+
 
 def open_run(tmp_path: Path, *words: str) -> Run:
     cfg = compose("debug=tiny", f"paths.outputs={tmp_path}", *words)
