@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from imagegram import schema
+from imagegram.metrics.shipped import recorded_infos
 from imagegram.sweeps.objective import check_search, objective_value
 from tests.conftest import compose, read_summary
 
@@ -50,10 +52,12 @@ def test_a_search_minimises_the_objective_and_goes_on(command: Command, tmp_path
 
     sweep = search(3)
     objective = compose("experiment=optuna_frontier").objective
-    values = [
-        objective_value(read_summary(path.parent)["scores"], objective)
-        for path in sorted(sweep.glob("*/summary.json"))
-    ]
+    folders = sorted(path.parent for path in sweep.glob("*/summary.json"))
+    values = []
+    for folder in folders:
+        scores, record = read_summary(folder)["scores"], (folder / "scores.json").read_text()
+        infos = recorded_infos(json.loads(record), scores)
+        values.append(objective_value(scores, infos, objective))
     assert len(values) == 3
     best = yaml.safe_load((sweep / "optimization_results.yaml").read_text())
     assert best["best_value"] == pytest.approx(min(values))
