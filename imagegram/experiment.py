@@ -13,7 +13,15 @@ from omegaconf.errors import MissingMandatoryValue
 
 from imagegram.errors import ConfigError, ImagegramError, did_you_mean
 from imagegram.indexes.build.stage import Indexing
-from imagegram.protocols import Callback, Corpus, Generator, Metric, Sampler, Tokenizer
+from imagegram.protocols import (
+    Callback,
+    Condition,
+    Corpus,
+    Generator,
+    Metric,
+    Sampler,
+    Tokenizer,
+)
 from imagegram.schema import STAGES
 from imagegram.seeding import check_counts
 from imagegram.stages.planted import parse_recipe
@@ -25,6 +33,7 @@ class Experiment:
 
     Attributes:
         corpus, tokenizer, generator, sampler: the four axes.
+        condition: what every sample is asked to be; None: anything.
         index: how the training tokens are indexed.
         train_corpus: what a tokenizer that learns is trained on; None: ``corpus``.
         metrics: in the order of the configuration.
@@ -41,6 +50,7 @@ class Experiment:
     index: Indexing
     generator: Generator
     sampler: Sampler
+    condition: Condition | None
     metrics: tuple[Metric, ...]
     num_samples: int
     planted: tuple[str, ...]
@@ -83,7 +93,9 @@ def build(cfg: DictConfig) -> Experiment:
     _check_outputs_outside(cfg)
     tokenizer, sampler = _component(cfg.tokenizer), _component(cfg.sampler)
     generator = _component(cfg.generator)
-    generator.check(sampler, tokenizer.spec.layout)  # refused now, not after hours of indexing
+    condition = _component(cfg.condition) if cfg.condition else None
+    # Refused now, not after hours of indexing.
+    generator.check(sampler, tokenizer.spec.layout, condition)
     return Experiment(
         corpus=_component(cfg.corpus),
         train_corpus=None if cfg.train_corpus is None else _component(cfg.train_corpus),
@@ -91,6 +103,7 @@ def build(cfg: DictConfig) -> Experiment:
         index=_component(cfg.index),
         generator=generator,
         sampler=sampler,
+        condition=condition,
         metrics=tuple(_component(node) for node in cfg.metric.values()),
         num_samples=cfg.num_samples,
         planted=tuple(cfg.planted),

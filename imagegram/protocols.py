@@ -293,13 +293,27 @@ class Sampler(Protocol):
         """Of the configuration file."""
 
 
+class Condition(Protocol):
+    """What every sample is asked to be, drawn per (seed, sample id); see ``conditions/``."""
+
+    @property
+    def name(self) -> str:
+        """Of the configuration file."""
+
+
 class Model(Protocol):
     """A generator that is ready to sample. It owns no auditor: whoever audits asks the index."""
 
     def identity(self) -> Any:
         """What it is: kind and digest."""
 
-    def prepared(self, sampler: Sampler, context: Context, layout: TokenLayout) -> Model:
+    def prepared(
+        self,
+        sampler: Sampler,
+        context: Context,
+        layout: TokenLayout,
+        condition: Condition | None = None,
+    ) -> Model:
         """The same model with what makes it fast for a sampler; made and cached when missing."""
 
     def generate(
@@ -309,6 +323,7 @@ class Model(Protocol):
         sampler: Sampler,
         layout: TokenLayout,
         seed: int,
+        condition: Condition | None = None,
         progress: Progress | None = None,
         workers: int = 1,
     ) -> tuple[Tokens, Trace]:
@@ -326,6 +341,7 @@ class Scores(Protocol):
         sampler: Sampler,
         layout: TokenLayout,
         seed: int,
+        condition: Condition | None = None,
         samples: NDArray[np.uint64] | None = None,
         progress: Progress | None = None,
         workers: int = 1,
@@ -341,8 +357,13 @@ class Generator(Protocol):
 
     name: str
 
-    def check(self, sampler: Sampler, layout: TokenLayout) -> None:
-        """Refuse a sampler, or one on such tokens, that cannot work, naming those that can."""
+    def check(
+        self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
+    ) -> None:
+        """Refuse a sampler or a condition that cannot work on such tokens, naming those that can.
+
+        Called when the experiment is composed; ``samplers/kinds.py`` has the words.
+        """
 
     def scores(self, sampler: Sampler) -> bool:
         """Whether its models implement :class:`Scores` under a sampler."""

@@ -60,6 +60,7 @@ def flow(exp: Experiment, run: Any) -> None:
             num_samples=exp.num_samples,
             seed=exp.seed,
             output_size=exp.output_size,
+            condition=exp.condition,
         ),
     )
     run.collect(samples, "samples")
@@ -116,6 +117,7 @@ def real_images(exp: Experiment, model: Model) -> RealImages:
         tokenizer=exp.tokenizer,
         seed=exp.seed,
         output_size=exp.output_size,
+        condition=exp.condition,
     )
 
 

@@ -350,6 +350,7 @@ def _facts(exp: Experiment, tokens: TokenSet) -> list[tuple[str, str]]:
         ("skipped", ", ".join(f"{n} {why}" for why, n in skipped.items()) or "none"),
         ("generator", exp.generator.name),
         ("sampler", exp.sampler.name),
+        *([] if exp.condition is None else [("condition", exp.condition.name)]),
         ("samples", f"{exp.num_samples:,}"),
         ("seed", str(exp.seed)),
     ]

@@ -63,6 +63,7 @@ class Config:
     index: Any = MISSING
     generator: Any = MISSING
     sampler: Any = MISSING
+    condition: Any = None
     encoder: Any = MISSING
     metric: dict[str, Any] = dataclasses.field(default_factory=dict)
     logger: dict[str, Any] = dataclasses.field(default_factory=dict)

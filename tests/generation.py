@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imagegram.conditions.label import LabelCondition
 from imagegram.generators.ngram.engine import Engine, Files
 from imagegram.generators.ngram.model import NgramModel
 from imagegram.indexes.build.orders import build_order
@@ -78,6 +79,13 @@ def with_engine(model: NgramModel, engine: type[Engine], **memory: int) -> Ngram
 def sampler(**knobs: object) -> NgramSampler:
     """A sampler with some knobs turned."""
     return NgramSampler(name="test", **knobs)
+
+
+def asked(**knobs: object) -> dict[str, object]:
+    """A sampler with some knobs turned, and the condition of ``label`` and ``key`` among them."""
+    label, key = knobs.pop("label", None), knobs.pop("key", "label")
+    condition = None if label is None else LabelCondition(name="test", label=label, key=key)
+    return {"sampler": sampler(**knobs), "condition": condition}
 
 
 def first_samples(count: int) -> np.ndarray:

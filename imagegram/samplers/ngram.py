@@ -1,7 +1,7 @@
 """NgramSampler: which contexts of the corpus may decide a token, and how their counts do.
 
 Two decisions lie here. Which continuations may vote: ``max_context``, ``min_count``,
-``count_documents``, ``matching``, ``anchor``, ``label`` and ``context_digits`` (read by the
+``count_documents``, ``matching``, ``anchor``, ``label_tokens`` and ``context_digits`` (read by the
 generator). And how their counts are turned into a distribution: :func:`distribution`, with the
 knobs of ``truncation.py``.
 
@@ -51,11 +51,8 @@ class NgramSampler(Truncation):
         anchor: only documents that begin with the sample's own first tokens may decide, with up
             to this many: as many as leave ``min_count`` candidates. The late tokens of an ordered
             tokenizer depend on the first ones, which a short context has forgotten.
-        label: only documents of this label may decide the first ``label_tokens`` tokens; ``*``
-            gives sample i the i-th label in sorted order, again and again.
-        label_key: where labels are: this key of the JSON beside an image; ``caption`` is the text
-            beside it when the JSON has no such key.
-        label_tokens: first tokens that the label decides.
+        label_tokens: first tokens that only documents of the sample's label may decide, where a
+            condition asks for one.
         context_digits: compare contexts and anchors by so many most significant digits of each
             token (``TokenLayout.digits``); the next token stays whole. None: whole tokens.
     """
@@ -67,8 +64,6 @@ class NgramSampler(Truncation):
     count_documents: bool = False
     matching: str = "free"
     anchor: int = field(default=0, metadata=NOT_IDENTITY_AT_DEFAULT)
-    label: str | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
-    label_key: str = field(default="label", metadata=NOT_IDENTITY_AT_DEFAULT)
     label_tokens: int = field(default=1, metadata=NOT_IDENTITY_AT_DEFAULT)
     context_digits: int | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
 
@@ -96,11 +91,6 @@ class NgramSampler(Truncation):
             self.anchor == 0 or is_count(self.anchor),
             ("anchor", self.anchor, "0 (no anchor) or a whole number of first tokens"),
         )
-        require(
-            self.label is None or self.label != "",
-            ("label", repr(self.label), "a label, '*' for all in turn, or null for none"),
-        )
-        require(self.label_key != "", ("label_key", repr(self.label_key), "a key of the JSON"))
         require(
             is_count(self.label_tokens),
             ("label_tokens", self.label_tokens, "a whole number of at least 1"),

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Final
@@ -23,12 +23,21 @@ from numpy.typing import NDArray
 from imagegram.errors import UnforeseenError
 from imagegram.images import grids
 from imagegram.images.decode import decode_image
-from imagegram.protocols import BatchTokenizer, DocumentSource, Model, Sampler, Scores, Tokenizer
+from imagegram.protocols import (
+    BatchTokenizer,
+    Condition,
+    DocumentSource,
+    Model,
+    Sampler,
+    Scores,
+    Tokenizer,
+)
 from imagegram.records import Images, Tokens, Trace
 from imagegram.seeding import check_counts
 from imagegram.stages.image_costs import BATCH_TOKENS, GRID_IMAGES, images_cost
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.cost import Cost, PerUnit
+from imagegram.store.fingerprint import NOT_IDENTITY_AT_DEFAULT
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context, Surroundings
 
@@ -118,6 +127,7 @@ class Generate:
         num_samples: at least 1.
         seed: 0 ... 2**64 - 1.
         output_size: side of the decoded images in pixels; None: the tokenizer's finest level.
+        condition: what every sample is asked to be; None: anything.
     """
 
     kind: ClassVar[str] = "samples"
@@ -130,21 +140,24 @@ class Generate:
     num_samples: int
     seed: int
     output_size: int | None = None
+    condition: Condition | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         check_counts(self.num_samples, self.seed)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Sample, decode, write."""
-        model = self.model.prepared(self.sampler, context, self.tokenizer.spec.layout)
+        layout = self.tokenizer.spec.layout
+        model = self.model.prepared(self.sampler, context, layout, self.condition)
         samples = np.arange(self.num_samples, dtype=np.uint64)
 
         def make(start: int, stop: int) -> tuple[Tokens, Trace]:
             return model.generate(
                 samples[start:stop],
                 sampler=self.sampler,
-                layout=self.tokenizer.spec.layout,
+                layout=layout,
                 seed=self.seed,
+                condition=self.condition,
                 progress=context.progress,
                 workers=context.workers,
             )
@@ -174,7 +187,7 @@ class Replay:
 
     Attributes:
         model: one that implements ``Scores``.
-        sampler, tokenizer, seed, output_size: those of :class:`Generate`.
+        sampler, tokenizer, seed, output_size, condition: those of :class:`Generate`.
         documents: to draw from, without replacement: a token set, or planted ones.
         num_images: how many at most; fewer when the set is smaller.
     """
@@ -190,13 +203,15 @@ class Replay:
     num_images: int
     seed: int
     output_size: int | None = None
+    condition: Condition | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         check_counts(self.num_images, self.seed)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Choose documents, replay, decode, write."""
-        model = self.model.prepared(self.sampler, context, self.tokenizer.spec.layout)
+        layout = self.tokenizer.spec.layout
+        model = self.model.prepared(self.sampler, context, layout, self.condition)
         assert isinstance(model, Scores)
         chosen = select_documents(self.documents.num_documents, self.seed)[: self.num_images]
         np.save(out / "documents.npy", chosen)
@@ -205,8 +220,9 @@ class Replay:
             return model.score(
                 tokens_BT,
                 sampler=self.sampler,
-                layout=self.tokenizer.spec.layout,
+                layout=layout,
                 seed=self.seed,
+                condition=self.condition,
                 samples=np.arange(start, start + len(tokens_BT), dtype=np.uint64),
                 progress=context.progress,
                 workers=context.workers,

@@ -36,7 +36,8 @@ def images_cost(stage: Any, at: Surroundings, count: int) -> Cost:
     context, rate, traced = Foresight(at), at.rate(stage), hasattr(stage, "model")
     if traced:
         with suppress(UnforeseenError):  # the model itself is unforeseen
-            stage.model.prepared(stage.sampler, context, stage.tokenizer.spec.layout)
+            layout = stage.tokenizer.spec.layout
+            stage.model.prepared(stage.sampler, context, layout, stage.condition)
     artifact = at.expect(stage, {"num_images": count, "num_tokens": length, "image_size": side})
     held = min(count * length, BATCH_TOKENS)
     return Cost(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from imagegram.protocols import DocumentSource, Model, Sampler, Tokenizer
+from imagegram.protocols import Condition, DocumentSource, Model, Sampler, Tokenizer
 from imagegram.stages.generate import Decode, Replay, SampleSet
 from imagegram.stages.planted import Planted
 
@@ -24,7 +24,7 @@ class RealImages:
 
     Attributes:
         scorer: a model that implements ``Scores``; None: images are decoded without a trace.
-        sampler, tokenizer, seed, output_size: those of the generated images.
+        sampler, tokenizer, seed, output_size, condition: those of the generated images.
     """
 
     scorer: Model | None
@@ -32,6 +32,7 @@ class RealImages:
     tokenizer: Tokenizer
     seed: int
     output_size: int | None
+    condition: Condition | None
 
     def of(self, documents: DocumentSource, num_images: int) -> Replay | Decode:
         """Return the stage of the first documents that evaluation draws."""
@@ -45,6 +46,7 @@ class RealImages:
             num_images=num_images,
             seed=self.seed,
             output_size=self.output_size,
+            condition=self.condition,
         )
 
     def decoded(

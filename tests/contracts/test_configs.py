@@ -18,8 +18,11 @@ from imagegram.experiment import build
 from imagegram.store.fingerprint import identity
 from tests.conftest import compose
 
-GROUPS = ("corpus", "tokenizer", "index", "generator", "sampler", "metric", "encoder")
-COMPONENTS = sorted(path for group in GROUPS for path in schema.CONF.glob(f"{group}/*.yaml"))
+GROUPS = ("corpus", "tokenizer", "index", "generator", "sampler", "condition", "metric", "encoder")
+NO_COMPONENT = schema.CONF / "condition" / "none.yaml"
+COMPONENTS = sorted(
+    {path for group in GROUPS for path in schema.CONF.glob(f"{group}/*.yaml")} - {NO_COMPONENT}
+)
 EXPERIMENTS = sorted(path.stem for path in schema.CONF.glob("experiment/*.yaml"))
 
 

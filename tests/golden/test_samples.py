@@ -15,7 +15,7 @@ import pytest
 
 from imagegram.layout import TokenLayout
 from imagegram.stages.generate import Generate
-from tests.generation import first_samples, fit, labelled, sampler
+from tests.generation import asked, first_samples, fit, labelled
 
 GOLDEN = Path(__file__).with_name("samples.json")
 LAYOUT = TokenLayout.pyramid((1, 2))
@@ -41,7 +41,7 @@ def test_samples_are_those_of_this_version(knobs: str, tmp_path: Path) -> None:
     corpus = documents()
     model = labelled(fit(tmp_path, [corpus[:25], corpus[25:]]), [i % 3 for i in range(40)])
     tokens_BT, trace = model.generate(
-        sampler=sampler(**KNOBS[knobs]), layout=LAYOUT, samples=first_samples(4), seed=2024
+        **asked(**KNOBS[knobs]), layout=LAYOUT, samples=first_samples(4), seed=2024
     )
     now = {
         "version": Generate.VERSION,

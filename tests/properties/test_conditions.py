@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imagegram.conditions.label import LabelCondition
 from imagegram.generators.ngram.engine import Files
 from imagegram.generators.ngram.model import NgramModel
 from imagegram.generators.ngram.search.engine import SearchEngine
@@ -34,10 +35,15 @@ class Case:
     shards: list[list[list[int]]]
     labels: list[int]
     sampler: NgramSampler
+    condition: LabelCondition | None
     layout: TokenLayout
     seed: int
     samples: np.ndarray
     row: list[int]
+
+    @property
+    def given(self) -> dict[str, object]:
+        return {"sampler": self.sampler, "condition": self.condition, "layout": self.layout}
 
     def naive(self, root: str) -> NgramModel:
         model = fit(Path(root), self.shards, engine="naive")
@@ -58,8 +64,9 @@ class Case:
         return with_engine(replace(model, files=files), SearchEngine, **memory)
 
     def generate(self, model: NgramModel, **overrides):
-        given = {"sampler": self.sampler, "layout": self.layout, "samples": self.samples}
-        return model.generate(**(given | overrides), seed=self.seed)
+        return model.generate(
+            **({"samples": self.samples} | overrides), **self.given, seed=self.seed
+        )
 
 
 def _coarse(shards: tuple[IndexShard, ...], divisor: int, root: Path) -> list[IndexShard]:
@@ -92,15 +99,17 @@ def cases(draw: st.DrawFn) -> Case:
         count_documents=draw(st.booleans()),
         matching=draw(st.sampled_from(MATCHING)),
         anchor=draw(st.sampled_from([0, 1, 2, 3, size, size + 3])),
-        label=draw(st.sampled_from([None, None, "*", "name3"])),
         label_tokens=draw(st.sampled_from([1, 2, size + 1])),
         context_digits=draw(st.sampled_from([None, None, 1, 2, 3, 4])),
     )
-    if (sampler.anchor, sampler.label, sampler.context_digits) == (0, None, None):
+    label = draw(st.sampled_from([None, None, "*", "name3"]))
+    condition = None if label is None else LabelCondition(name="drawn", label=label)
+    if (sampler.anchor, label, sampler.context_digits) == (0, None, None):
         sampler = replace(sampler, anchor=1)
     samples = np.array(draw(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=3)), "u8")
     row = draw(st.lists(st.one_of(token, st.just(9)), min_size=size, max_size=size))
-    return Case(shards, labels, sampler, layout, draw(st.integers(0, 2**64 - 1)), samples, row)
+    seed = draw(st.integers(0, 2**64 - 1))
+    return Case(shards, labels, sampler, condition, layout, seed, samples, row)
 
 
 @given(
@@ -122,7 +131,7 @@ def test_native_is_the_reference(case: Case, ordered: bool, memory: dict[str, in
         native = case.native(naive, root, ordered=ordered, **memory)
         assert_same(case.generate(naive), case.generate(native, workers=2))
         rows_BT = np.array([case.row, case.shards[0][0], case.shards[-1][-1]], dtype=np.uint16)
-        forced = {"sampler": case.sampler, "layout": case.layout, "seed": case.seed}
+        forced = case.given | {"seed": case.seed}
         assert_same(
             (rows_BT, naive.score(rows_BT, **forced)), (rows_BT, native.score(rows_BT, **forced))
         )
@@ -134,7 +143,7 @@ def test_replay_is_generation_and_a_sample_stands_alone(case: Case) -> None:
     with tempfile.TemporaryDirectory() as root:
         model = case.native(case.naive(root), root)
         tokens_BT, trace = case.generate(model, workers=2)
-        forced = {"sampler": case.sampler, "layout": case.layout, "seed": case.seed}
+        forced = case.given | {"seed": case.seed}
         replayed = model.score(tokens_BT, **forced, samples=case.samples)
         assert_same((tokens_BT, trace), (tokens_BT, replayed))
         alone = [
@@ -157,7 +166,7 @@ def test_sources_keep_the_conditions(case: Case) -> None:
     coarse = [case.layout.coarse(np.array(document), digits).tolist() for document in documents]
     for b, row in enumerate(tokens_BT.tolist()):
         beginning = case.layout.coarse(np.array(row), digits).tolist()
-        wanted = case.sampler.label
+        wanted = None if case.condition is None else case.condition.label
         if wanted == "*":
             wanted = names[int(case.samples[b]) % len(names)]
         for t in range(len(row)):

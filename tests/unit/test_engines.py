@@ -17,13 +17,18 @@ SUFFIX, ALIGNED, NONE = Needs(order="suffix"), Needs(order="aligned"), Needs()
 
 
 def request(
-    num_shards: int = 1, *, length: int | None = 5, made: Needs | None = None, **knobs: Any
+    num_shards: int = 1,
+    *,
+    length: int | None = 5,
+    made: Needs | None = None,
+    labelled: bool = False,
+    **knobs: Any,
 ) -> Request:
     return Request(
         sampler=sampler(**knobs),
         layout=LAYOUT,
         lengths=(length,) * num_shards,
-        labelled=knobs.get("label") is not None,
+        labelled=labelled,
         made=made,
     )
 
@@ -38,7 +43,7 @@ def request(
         (2, {}, "SearchEngine", NONE),
         (3, {"matching": "position"}, "SearchEngine", ALIGNED),
         (1, {"anchor": 1}, "SearchEngine", NONE),
-        (1, {"label": "*"}, "SearchEngine", NONE),
+        (1, {"labelled": True}, "SearchEngine", NONE),
         (3, {"anchor": 1, "matching": "position"}, "SearchEngine", ALIGNED),
         (1, {"context_digits": 1}, "SearchEngine", Needs(divisor=64)),
         (
@@ -78,12 +83,18 @@ def test_positions_are_compared_in_documents_of_one_length(engine: str, length: 
 
 
 @pytest.mark.parametrize("engine", ["fastgram", "torch"])
-@pytest.mark.parametrize("knobs", [{"anchor": 2}, {"label": "cat"}, {"context_digits": 1}])
-def test_a_refusal_names_the_knob_and_what_to_type(engine: str, knobs: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("knobs", "named"),
+    [
+        ({"anchor": 2}, "sampler.anchor=2"),
+        ({"labelled": True}, "condition=label"),
+        ({"context_digits": 1}, "sampler.context_digits=1"),
+    ],
+)
+def test_a_refusal_names_the_knob_and_what_to_type(
+    engine: str, knobs: dict[str, Any], named: str
+) -> None:
     if engine == "torch":
         pytest.importorskip("torch")
-    ((knob, value),) = knobs.items()
-    with pytest.raises(
-        UnsupportedError, match=rf"{engine} cannot do sampler\.{knob}={value}.*native"
-    ):
+    with pytest.raises(UnsupportedError, match=rf"{engine} cannot do {named}.*native"):
         choose(engine, request(**knobs))

@@ -25,7 +25,7 @@ from imagegram.plan.planner import StoreSurroundings
 from imagegram.plan.rates import Rates
 from imagegram.store.manifest import Artifact
 from imagegram.tools import gc
-from tests.generation import assert_same, first_samples, fit, labelled, sampler
+from tests.generation import asked, assert_same, first_samples, fit, labelled, sampler
 from tests.index_folders import write_index
 from tests.pictures import context as make_context
 
@@ -83,9 +83,7 @@ def model_of(context: RunContext, engine: str = "native") -> NgramModel:
 
 
 def generate(model: NgramModel, count: int = 20, **knobs: Any):
-    return model.generate(
-        sampler=sampler(**knobs), layout=LAYOUT, samples=first_samples(count), seed=5
-    )
+    return model.generate(**asked(**knobs), layout=LAYOUT, samples=first_samples(count), seed=5)
 
 
 def test_labels_are_words_and_whole_numbers_of_the_json(context: RunContext) -> None:
@@ -129,15 +127,15 @@ def test_prepared_or_not_the_result_is_that_of_the_definition(
     context: RunContext, matching: str, knobs: dict[str, Any]
 ) -> None:
     """And a second preparation makes nothing new."""
-    wanted = sampler(matching=matching, **knobs)
+    wanted = asked(matching=matching, **knobs) | {"context": context, "layout": LAYOUT}
     native = model_of(context)
-    prepared = native.prepared(wanted, context, LAYOUT)
+    prepared = native.prepared(**wanted)
     made = {artifact.kind for artifact in context.store}
-    assert ("labels" in made) == (wanted.label is not None)
-    assert ("coarse_index" in made) == (wanted.context_digits is not None)
+    assert ("labels" in made) == ("label" in knobs)
+    assert ("coarse_index" in made) == ("context_digits" in knobs)
     assert ("order" in made) == (matching == "position")
     count = sum(1 for _ in context.store)
-    native.prepared(wanted, context, LAYOUT)
+    native.prepared(**wanted)
     assert sum(1 for _ in context.store) == count
     expected = generate(model_of(context, "naive"), matching=matching, **knobs)
     assert_same(expected, generate(native, matching=matching, **knobs))
@@ -149,7 +147,7 @@ def test_a_label_decides_the_first_token_alone(tmp_path: Path) -> None:
     documents = [[300, 1], [300, 2], [256, 3], [9, 4], [9, 5]]
     model = labelled(fit(tmp_path, [documents[:2], documents[2:]]), [0, 0, 0, 1, -1])
     tokens_BT, trace = model.generate(
-        sampler=sampler(temperature=1.0, label="name0", min_count=9),
+        **asked(temperature=1.0, label="name0", min_count=9),
         layout=TokenLayout.sequence(2),
         samples=first_samples(3000),
         seed=1,
@@ -164,7 +162,7 @@ def test_a_label_decides_the_first_token_alone(tmp_path: Path) -> None:
 def test_every_label_in_turn(tmp_path: Path) -> None:
     model = labelled(fit(tmp_path, [[[10], [11], [12]]]), [2, 1, 0])
     tokens_BT, _ = model.generate(
-        sampler=sampler(label="*"),
+        **asked(label="*"),
         layout=TokenLayout.sequence(1),
         samples=np.array([0, 1, 2, 3, 2**64 - 1], dtype=np.uint64),
         seed=1,
@@ -213,10 +211,10 @@ def test_large_vocabularies_begin_as_the_documents_do(tmp_path: Path) -> None:
 
 def test_refusals(tmp_path: Path, context: RunContext) -> None:
     model = model_of(context)
-    with pytest.raises(ConfigError, match=r"sampler\.label=cart: .*did you mean 'cat'"):
+    with pytest.raises(ConfigError, match=r"condition\.label=cart: .*did you mean 'cat'"):
         generate(model, label="cart")
-    with pytest.raises(ConfigError, match=r"label_key=breed.*caption, label, size"):
-        generate(model, label="cat", label_key="breed")
+    with pytest.raises(ConfigError, match=r"condition\.key=breed.*caption, label, size"):
+        generate(model, label="cat", key="breed")
     with pytest.raises(ConfigError, match="the keys there: none"):
         generate(fit(tmp_path / "a", [rows(0, 2)]), label="cat")
     with pytest.raises(ConfigError, match=r"context_digits=7.*1 \.\.\. 6"):
@@ -237,9 +235,9 @@ def test_a_coarse_index_beyond_the_memory_is_refused(context: RunContext) -> Non
 def test_what_a_sampler_asks_for_is_kept_with_its_shard(
     context: RunContext, tmp_path: Path
 ) -> None:
-    wanted = sampler(label="*", context_digits=2, matching="position")
+    wanted = asked(label="*", context_digits=2, matching="position")
     model = model_of(context)
-    model.prepared(wanted, context, LAYOUT)
+    model.prepared(**wanted, context=context, layout=LAYOUT)
     kept = model.shards[0].artifact
     assert kept is not None
     summary = tmp_path / "runs" / "one" / "summary.json"
@@ -264,12 +262,12 @@ def test_what_a_sampler_asks_for_is_kept_with_its_shard(
 def test_side_files_are_foreseen_as_they_are_made(
     context: RunContext, knobs: dict[str, Any], sides: set[str]
 ) -> None:
-    model, wanted = model_of(context), sampler(**knobs)
+    model, wanted = model_of(context), asked(**knobs) | {"layout": LAYOUT}
     at = StoreSurroundings(store=context.store, rates=Rates(None), workers=1, memory_bytes=10**10)
     before = Foresight(at)
-    model.prepared(wanted, before, LAYOUT)
+    model.prepared(**wanted, context=before)
     assert set(before.costs) == sides
-    model.prepared(wanted, context, LAYOUT)
+    model.prepared(**wanted, context=context)
     made = [artifact for artifact in context.store if artifact.kind != "index_shard"]
     assert sum(cost.parts for cost in before.costs.values()) == len(made)
     assert all(cost.known and not cost.cached for cost in before.costs.values())
@@ -282,5 +280,5 @@ def test_side_files_are_foreseen_as_they_are_made(
     ]
     assert sum(cost.disk_bytes for cost in before.costs.values()) == sum(sizes)
     after = Foresight(at)
-    model.prepared(wanted, after, LAYOUT)
+    model.prepared(**wanted, context=after)
     assert all(cost.cached == cost.parts for cost in after.costs.values())

@@ -32,6 +32,7 @@ ROOMS = (
     "texts",
     "corpora",
     "models",
+    "conditions",
     "samplers",
     "encoders",
     "stages",

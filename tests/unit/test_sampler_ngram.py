@@ -112,8 +112,6 @@ def test_entropy_of_equal_tokens_is_the_logarithm_of_their_number() -> None:
         ("matching", "chanel"),
         ("anchor", -1),
         ("anchor", True),
-        ("label", ""),
-        ("label_key", ""),
         ("label_tokens", 0),
         ("context_digits", 0),
     ],

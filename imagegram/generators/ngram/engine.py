@@ -79,7 +79,7 @@ class Request:
         """What is asked of a document or its context beyond equal tokens, as knobs to type."""
         knobs = {
             f"sampler.anchor={self.sampler.anchor}": self.sampler.anchor > 0,
-            f"sampler.label={self.sampler.label}": self.labelled,
+            "condition=label": self.labelled,
             f"sampler.context_digits={self.sampler.context_digits}": self.divisor > 1,
         }
         return tuple(knob for knob, asked in knobs.items() if asked)

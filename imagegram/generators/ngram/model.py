@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.conditions.label import LabelCondition
 from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
 from imagegram.generators.ngram.engine import Engine, Files, Job, Needs, Request, RowLabels
 from imagegram.generators.ngram.engines import choose, make_files, needs_of
@@ -24,7 +25,7 @@ from imagegram.indexes.format import IndexShard
 from imagegram.indexes.labels import Labels
 from imagegram.indexes.open import ENGINES
 from imagegram.layout import TokenLayout
-from imagegram.protocols import Index, Sampler
+from imagegram.protocols import Condition, Index, Sampler
 from imagegram.records import Tokens, Trace
 from imagegram.samplers.kinds import require_kind
 from imagegram.samplers.ngram import NgramSampler
@@ -57,13 +58,16 @@ class NgramGenerator:
                 f"generator.engine={self.engine!r}: {did_you_mean(self.engine, ENGINES)}"
             )
 
-    def check(self, sampler: Sampler, layout: TokenLayout) -> None:
-        """Refuse a sampler of another kind, or one that does not fit the tokens.
+    def check(
+        self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
+    ) -> None:
+        """Refuse a sampler or condition of another kind, or one that does not fit the tokens.
 
         Raises:
             ConfigError: saying what fits.
         """
         _own(sampler).max_context_per_position(layout)
+        _label(condition)
 
     def scores(self, sampler: Sampler) -> bool:
         """Counts tell the probability of any token, whatever the sampler."""
@@ -83,7 +87,7 @@ class NgramModel:
         engine: see :class:`NgramGenerator`.
         device: see there.
         files: the shards with side files for a sampler, see :meth:`prepared`; None: without.
-        labels: of the documents, under ``label_key``; None: they are read when a sampler asks.
+        labels: of the documents, under ``label_key``; None: they are read when a condition asks.
         label_key: where they were read.
     """
 
@@ -116,7 +120,13 @@ class NgramModel:
         """Shards of the index, in the order of their document ids."""
         return self.index.shards
 
-    def prepared(self, sampler: Sampler, context: Context, layout: TokenLayout) -> NgramModel:
+    def prepared(
+        self,
+        sampler: Sampler,
+        context: Context,
+        layout: TokenLayout,
+        condition: Condition | None = None,
+    ) -> NgramModel:
         """The same model with what makes this sampler fast, made when missing.
 
         That is side files of the index shards, as the engine needs them, and labels.
@@ -125,14 +135,14 @@ class NgramModel:
             ConfigError: when the sampler does not fit the layout.
             UnsupportedError: when no engine can do what the sampler asks of this index.
         """
-        sampler = _own(sampler)
-        needs = needs_of(self.engine, self._request(sampler, layout))
+        asked = _label(condition)
+        needs = needs_of(self.engine, self._request(_own(sampler), layout, asked))
         model = replace(self, files=make_files(needs, self._filled, context))
-        if sampler.label is None:
+        if asked is None:
             return model
-        stages = [ReadLabels(shard=shard, key=sampler.label_key) for shard in self._filled]
+        stages = [ReadLabels(shard=shard, key=asked.key) for shard in self._filled]
         labels = Labels.join(context.make_all(stages, description="labels"))
-        return replace(model, labels=labels, label_key=sampler.label_key)
+        return replace(model, labels=labels, label_key=asked.key)
 
     def generate(
         self,
@@ -141,6 +151,7 @@ class NgramModel:
         sampler: Sampler,
         layout: TokenLayout,
         seed: int,
+        condition: Condition | None = None,
         progress: Progress | None = None,
         workers: int = 1,
     ) -> tuple[Tokens, Trace]:
@@ -151,6 +162,7 @@ class NgramModel:
             sampler: the knobs.
             layout: of the tokenizer that made the index's tokens.
             seed: 0 ... 2**64 - 1.
+            condition: what every sample is asked to be; None: anything.
             progress: told the tokens that are done.
             workers: threads.
 
@@ -158,10 +170,18 @@ class NgramModel:
             (B, T) uint16 tokens and their trace.
 
         Raises:
-            ConfigError: without samples, or when the sampler does not fit the layout.
+            ConfigError: without samples, or when sampler or condition do not fit.
             UnsupportedError: when the engine or the index cannot do the sampler's matching.
         """
-        return self._rows(None, samples, sampler, layout, seed, progress, workers)
+        job = Job(
+            sampler=_own(sampler),
+            layout=layout,
+            samples=samples.astype(np.uint64),
+            seed=seed,
+            workers=workers,
+            device=self.device,
+        )
+        return self._rows(job, _label(condition), progress)
 
     def score(
         self,
@@ -170,6 +190,7 @@ class NgramModel:
         sampler: Sampler,
         layout: TokenLayout,
         seed: int,
+        condition: Condition | None = None,
         samples: NDArray[np.uint64] | None = None,
         progress: Progress | None = None,
         workers: int = 1,
@@ -184,12 +205,13 @@ class NgramModel:
             sampler: the knobs.
             layout: of the tokenizer.
             seed: 0 ... 2**64 - 1; chooses among equal sources.
+            condition: what every row was asked to be; None: anything.
             samples: (B,) sample ids; None: 0 ... B - 1.
             progress: told the tokens that are done.
             workers: threads.
 
         Raises:
-            ConfigError: without rows, or when the sampler does not fit the layout.
+            ConfigError: without rows, or when sampler or condition do not fit.
             TokenError: for rows of another length, or with a separator.
             UnsupportedError: when the engine or the index cannot do the sampler's matching.
         """
@@ -201,39 +223,29 @@ class NgramModel:
                 f"{len(samples)} sample ids were given for {len(tokens_BT)} rows; give one a row, "
                 "or none"
             )
-        return self._rows(tokens_BT, samples, sampler, layout, seed, progress, workers)[1]
+        job = Job(
+            sampler=_own(sampler),
+            layout=layout,
+            samples=samples.astype(np.uint64),
+            seed=seed,
+            forced=tokens_BT,
+            workers=workers,
+            device=self.device,
+        )
+        return self._rows(job, _label(condition), progress)[1]
 
     def _rows(
-        self,
-        forced_BT: Tokens | None,
-        samples: NDArray[np.uint64],
-        sampler: Sampler,
-        layout: TokenLayout,
-        seed: int,
-        progress: Progress | None,
-        workers: int,
+        self, job: Job, asked: LabelCondition | None, progress: Progress | None
     ) -> tuple[Tokens, Trace]:
-        sampler = _own(sampler)
-        check_counts(len(samples), seed)
+        check_counts(len(job.samples), job.seed)
         self._require_tokens()
-        request = self._request(sampler, layout, made=self._files.made)
+        request = self._request(job.sampler, job.layout, asked, made=self._files.made)
         engine = self._open(choose(self.engine, request))
-        labels = self._row_labels(sampler, samples)
-        verb = "generate" if forced_BT is None else "replay"
-        with _advancing(progress, verb, len(samples) * layout.num_tokens) as advance:
-            return engine.rows(
-                Job(
-                    sampler=sampler,
-                    layout=layout,
-                    samples=samples.astype(np.uint64),
-                    seed=seed,
-                    forced=forced_BT,
-                    labels=labels,
-                    advance=advance,
-                    workers=workers,
-                    device=self.device,
-                )
-            )
+        if asked is not None:
+            job = replace(job, labels=self._row_labels(asked, job))
+        verb = "generate" if job.forced is None else "replay"
+        with _advancing(progress, verb, len(job.samples) * job.layout.num_tokens) as advance:
+            return engine.rows(replace(job, advance=advance))
 
     @property
     def _filled(self) -> tuple[IndexShard, ...]:
@@ -245,13 +257,17 @@ class NgramModel:
         return self.files or Files(shards=self._filled)
 
     def _request(
-        self, sampler: NgramSampler, layout: TokenLayout, made: Needs | None = None
+        self,
+        sampler: NgramSampler,
+        layout: TokenLayout,
+        asked: LabelCondition | None,
+        made: Needs | None = None,
     ) -> Request:
         return Request(
             sampler=sampler,
             layout=layout,
             lengths=tuple(shard.document_length for shard in self._filled),
-            labelled=sampler.label is not None,
+            labelled=asked is not None,
             made=made,
         )
 
@@ -265,20 +281,18 @@ class NgramModel:
     def _opened(self) -> dict[type[Engine], Engine]:
         return {}
 
-    def _row_labels(self, sampler: NgramSampler, samples: NDArray[np.uint64]) -> RowLabels | None:
-        """The label of every document and every sample; None: the sampler asks for none.
+    def _row_labels(self, asked: LabelCondition, job: Job) -> RowLabels:
+        """The label of every document and every sample.
 
         Raises:
             ConfigError: when there is no such label, or none at all.
         """
-        if sampler.label is None:
-            return None
         labels = self.labels
-        if labels is None or self.label_key != sampler.label_key:
-            labels = Labels.join([read_labels(shard, sampler.label_key) for shard in self._filled])
-        by_row = labels.of_samples(sampler.label, samples, key=sampler.label_key)
+        if labels is None or self.label_key != asked.key:
+            labels = Labels.join([read_labels(shard, asked.key) for shard in self._filled])
+        by_row = asked.of_samples(labels.names, job.samples, keys=labels.keys)
         return RowLabels(
-            by_document=labels.by_document, by_row=by_row, num_tokens=sampler.label_tokens
+            by_document=labels.by_document, by_row=by_row, num_tokens=job.sampler.label_tokens
         )
 
     def _require_tokens(self) -> None:
@@ -294,6 +308,13 @@ class NgramModel:
 def _own(sampler: Sampler) -> NgramSampler:
     """The sampler, of the kind that counts can follow."""
     return require_kind(sampler, NgramSampler, group="sampler", generator="ngram")
+
+
+def _label(condition: Condition | None) -> LabelCondition | None:
+    """The condition, of the kind that documents can meet."""
+    if condition is None:
+        return None
+    return require_kind(condition, LabelCondition, group="condition", generator="ngram")
 
 
 @contextmanager

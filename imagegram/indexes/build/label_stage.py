@@ -1,4 +1,4 @@
-"""Labels of the documents of one index shard, for ``sampler.label``, read from their metadata.
+"""Labels of the documents of one index shard, for ``condition=label``, read from their metadata.
 
 ``context.make(ReadLabels(shard=shard, key="label"))`` opens them, read first when they are missing.
 ``labels.npy`` holds (N,) int32, the place of each document's label in ``names.json``, -1 for none.

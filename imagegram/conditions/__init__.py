@@ -1,0 +1,1 @@
+"""Conditions: what every sample is asked to be."""
