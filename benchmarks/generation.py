@@ -39,7 +39,7 @@ from imagegram.indexes.build.stage import BuildIndex, BuildIndexShard
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.samplers.ngram import NgramSampler
 from imagegram.stages.generate import Generate
-from imagegram.stages.prefix import tokenize
+from imagegram.stages.select import tokenize
 from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize
 from imagegram.store.artifacts import ArtifactStore
@@ -102,12 +102,7 @@ class Bench:
     def stage(self) -> BuildIndex:
         """Its index."""
         split = self.context.make(Split(corpus=self.exp.corpus))
-        tokens = tokenize(
-            lambda _, stage: self.context.make(stage),
-            "tokenize",
-            images=split.train,
-            tokenizer=self.exp.tokenizer,
-        )
+        tokens, _ = tokenize(lambda _, stage: self.context.make(stage), split, self.exp.tokenizer)
         return self.exp.index.build(tokens)
 
     def model(self, num_shards: int | None = None) -> NgramModel:
@@ -284,8 +279,8 @@ def _growth_of_corpus(bench: Bench) -> Iterator[Row]:
 def _growth_of_image(bench: Bench) -> Iterator[Row]:
     for name, sizes in LEVELS.items():
         tokenizer = PyramidTokenizer(name=name, sizes=sizes)
-        images = bench.stage.tokens.images[:1]
-        tokens = bench.context.make(Tokenize(images=images, tokenizer=tokenizer))
+        shards = bench.stage.tokens.images[:1]
+        tokens = bench.context.make(Tokenize(shards=shards, tokenizer=tokenizer))
         stage = replace(bench.stage, tokens=tokens)
         one = replace(bench, exp=replace(bench.exp, tokenizer=tokenizer))
         one = replace(

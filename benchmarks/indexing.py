@@ -30,7 +30,6 @@ from imagegram.experiment import build
 from imagegram.indexes.build.orders import build_order
 from imagegram.indexes.build.sort import build_table
 from imagegram.indexes.format import IndexShard, pointer_width
-from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize
 from imagegram.store.artifacts import ArtifactStore
 
@@ -86,8 +85,7 @@ def rows(flags: Flags) -> Iterator[Row]:
         executor=ProcessExecutor(workers=2),
         progress=SilentProgress(),
     )
-    split = context.make(Split(corpus=exp.corpus))
-    tokens = context.make(Tokenize(images=split.train, tokenizer=exp.tokenizer))
+    tokens = context.make(Tokenize(shards=exp.corpus.shards, tokenizer=exp.tokenizer))
     part = max(exp.index.build(tokens).parts(), key=lambda part: part.num_tokens)
     shard = context.make(part)
     what = f"{exp.corpus.name}, {exp.tokenizer.name}, {shard.num_tokens:,} tokens"

@@ -36,8 +36,8 @@ from imagegram.experiment import build
 from imagegram.images.decode import quiet, read_picture, thumbnail
 from imagegram.protocols import Corpus, ImageShard
 from imagegram.records import Images, Tokens
+from imagegram.stages.select import tokenize
 from imagegram.stages.split import Split
-from imagegram.stages.tokenize import Tokenize
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.tokenizers.pyramid import ZERO_RESIDUAL, PyramidTokenizer, encode_reference
 
@@ -143,7 +143,7 @@ def decoding(files: Files, tokenizer: PyramidTokenizer, repeats: int, *, table: 
 
 
 def whole_stages(corpus: Corpus, tokenizer: PyramidTokenizer) -> Iterator[Row]:
-    """Split and tokenize a corpus and its first shards from nothing; time and memory."""
+    """Split, tokenize and select a corpus and its first shards from nothing; time and memory."""
     available = len(corpus.shards)  # the demo writes its own on first use
     black = np.zeros((64, 64, 3), np.uint8)
     thumbnail(black)
@@ -163,7 +163,7 @@ def whole_stages(corpus: Corpus, tokenizer: PyramidTokenizer) -> Iterator[Row]:
             )
             started = time.perf_counter()
             split = context.make(Split(corpus=size))
-            tokens = context.make(Tokenize(images=split.train, tokenizer=tokenizer))
+            tokens, _ = tokenize(lambda _, stage, at=context: at.make(stage), split, tokenizer)
             duration = time.perf_counter() - started
         grown = (peak_memory() - at_first) / 2**20
         notes = f"{grown:,.0f} MiB more than before the first image" if workers == 1 else ""
@@ -172,7 +172,7 @@ def whole_stages(corpus: Corpus, tokenizer: PyramidTokenizer) -> Iterator[Row]:
             what=f"{shards}, {tokens.num_documents:,} images, workers: {workers}",
             ours=f"{duration:.2f} s, {tokens.num_documents / duration:,.0f} images/s",
             notes=notes,
-            table=f"split and tokenize from nothing, files written: {corpus.name}, "
+            table=f"split, tokenize and select from nothing, files written: {corpus.name}, "
             f"{tokenizer.name}",
         )
 

@@ -29,8 +29,8 @@ from imagegram.protocols import Index, Model
 from imagegram.run_folder import Run, check_outputs, write_summary
 from imagegram.stages.evaluate import Evaluate
 from imagegram.stages.generate import Generate
-from imagegram.stages.prefix import tokenize
 from imagegram.stages.reference_sets import RealImages, reference_sets
+from imagegram.stages.select import tokenize
 from imagegram.stages.split import Split
 from imagegram.stages.tokens import TokenSet
 from imagegram.sweeps.objective import check_search, objective_value
@@ -101,8 +101,7 @@ def fit_tokenizer(exp: Experiment, run: Any) -> Experiment:
 def index_corpus(exp: Experiment, run: Any) -> tuple[TokenSet, TokenSet, Index]:
     """Tokenize and index: training documents, held-out documents, the index of the former."""
     split, tokenizer = run("split", Split(corpus=exp.corpus)), exp.tokenizer
-    tokens = tokenize(run, "tokenize", images=split.train, tokenizer=tokenizer)
-    holdout = tokenize(run, "tokenize_holdout", images=split.holdout, tokenizer=tokenizer)
+    tokens, holdout = tokenize(run, split, tokenizer)
     run.config({"corpus.num_images": tokens.num_documents})
     run.config({"tokenizer.num_levels": tokenizer.spec.layout.num_levels})
     run.config({"index.num_tokens": tokens.num_tokens})

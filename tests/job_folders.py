@@ -77,7 +77,7 @@ def make_job(
         path = sweep / "artifacts" / f"tokens{number}"
         path.mkdir(parents=True)
         (path / "manifest.json").write_text(json.dumps({"facts": {"num_documents": num_images}}))
-        stages["tokenize"] = _stage(path)
+        stages["select"] = _stage(path)
     summary = {
         "status": status,
         "seed": merged.seed,

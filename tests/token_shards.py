@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from imagegram.stages.tokens import TokenSet, TokenShard
+import numpy as np
+
+from imagegram.stages.tokens import DOCUMENTS, SELECTION_SHARD, TokenSet, TokenShard
 from imagegram.store.manifest import Artifact
 from imagegram.store.parts import write_parts
 from tests.index_folders import write_index
@@ -41,6 +43,8 @@ class FakeTokenShard:
             "num_tokens": sum(map(len, self.rows)) + 3 * missing,
             "document_length": self.length,
             "vocab_size": 256,
+            "num_records": len(self.rows) + missing,
+            "skipped": {},
         }
 
     def load(self, artifact: Artifact) -> TokenShard:
@@ -74,6 +78,56 @@ class FakeTokens:
             "tokenizer": "tiny",
             "skipped": {"corrupt": 2, "held_out": 5},
         }
+
+    def load(self, artifact: Artifact) -> TokenSet:
+        return TokenSet(artifact=artifact, images=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeSelectShard:
+    """Selects documents by their numbers."""
+
+    kind: ClassVar[str] = SELECTION_SHARD
+    group: ClassVar[str] = "tokenize"
+    VERSION: ClassVar[int] = 1
+
+    tokens: TokenShard
+    chosen: tuple[int, ...]
+    note: str = ""
+
+    def run(self, out: Path, context: Any) -> dict[str, Any]:
+        np.save(out / DOCUMENTS, np.array(self.chosen, np.uint32))
+        lengths = self.tokens.lengths[list(self.chosen)]
+        return {"num_documents": len(self.chosen), "num_tokens": int(lengths.sum())}
+
+    def load(self, artifact: Artifact) -> TokenShard:
+        return TokenShard(artifact=self.tokens.artifact, selection=artifact)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeSelect:
+    """Such a selection of every shard; a note makes it another one of the same documents."""
+
+    kind: ClassVar[str] = "selection"
+    group: ClassVar[str] = "tokenize"
+    VERSION: ClassVar[int] = 1
+
+    tokens: TokenSet
+    chosen: tuple[tuple[int, ...], ...]
+    note: str = ""
+
+    def run(self, out: Path, context: Any) -> dict[str, Any]:
+        pairs = zip(self.tokens.shards, self.chosen, strict=True)
+        made = [
+            context.make(FakeSelectShard(tokens=shard, chosen=chosen, note=self.note)).selection
+            for shard, chosen in pairs
+        ]
+        write_parts(out, kind=SELECTION_SHARD, parts=made)
+        totals = {
+            name: sum(artifact.facts[name] for artifact in made)
+            for name in ("num_documents", "num_tokens")
+        }
+        return totals | {"document_length": self.tokens.document_length}
 
     def load(self, artifact: Artifact) -> TokenSet:
         return TokenSet(artifact=artifact, images=())

@@ -25,15 +25,14 @@ from imagegram.audit.reencoded import PixelCollages, Reencoded, jpeg_quality_of,
 from imagegram.audit.sources import open_images, open_tokens
 from imagegram.errors import CorpusError
 from imagegram.experiment import Experiment
-from imagegram.protocols import Corpus, DocumentSource
+from imagegram.protocols import DocumentSource
 from imagegram.report.pairs import Pair
 from imagegram.run import fit_tokenizer, index_corpus, real_images
 from imagegram.stages.cluster import Cluster
 from imagegram.stages.evaluate import Evaluate, Evaluation
 from imagegram.stages.generate import SampleSet
-from imagegram.stages.prefix import tokenize
 from imagegram.stages.reference_sets import RealImages, reference_sets
-from imagegram.stages.split import Split
+from imagegram.stages.select import tokenize_shards
 from imagegram.stages.tokens import TokenSet
 
 #: What the run folder holds beside the files of any run.
@@ -167,10 +166,14 @@ def _tokenize_audited(exp: Experiment, run: Any, source: Source) -> _Audited:
     if source.images is None:
         tokens = open_tokens(str(source.tokens), exp.tokenizer)
         return _Audited(documents=tokens, skipped={}, num_others=0)
-    corpus = open_images(source.images, hash_cache=getattr(exp.corpus, "hash_cache", None))
-    # A frozen dataclass has no settable name, which the protocol's own name would be.
-    split = run("audited_split", Split(corpus=cast(Corpus, corpus)))
-    documents = tokenize(run, "audited_tokens", images=split.holdout, tokenizer=exp.tokenizer)
+    files = open_images(source.images, hash_cache=getattr(exp.corpus, "hash_cache", None))
+    documents = tokenize_shards(
+        run,
+        "audited_tokens",
+        shards=files.shards,
+        tokenizer=exp.tokenizer,
+        max_failed_fraction=1.0,  # unreadable files are counted and told, however many there are
+    )
     skipped = documents.artifact.facts["skipped"]
     if not documents.num_documents:
         counts = ", ".join(f"{reason}: {count}" for reason, count in skipped.items())
@@ -178,7 +181,7 @@ def _tokenize_audited(exp: Experiment, run: Any, source: Source) -> _Audited:
             f"images={source.images}: no image can be read ({counts or 'there is none'}); give "
             "JPEG, PNG or WebP files: images=FOLDER"
         )
-    return _Audited(documents=documents, skipped=skipped, num_others=corpus.num_others)
+    return _Audited(documents=documents, skipped=skipped, num_others=files.num_others)
 
 
 def _references(

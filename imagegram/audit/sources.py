@@ -1,8 +1,7 @@
 """Images that imagegram did not write, as documents: a folder, tars, or an array of tokens.
 
-``AuditedCorpus`` is a corpus of which every image is held out: the split then leaves none out as a
-near-duplicate of another, and the ordinary stages read and tokenize them. ``TokenFile`` is a
-document source of its own.
+``AuditedFiles`` are shards that the ordinary stage tokenizes, without a split: none is left out as
+a near-duplicate of another. ``TokenFile`` is a document source of its own.
 """
 
 from __future__ import annotations
@@ -31,36 +30,19 @@ _ROWS: Final = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditedCorpus:
-    """Image files that are measured as they are; a Corpus without training images.
+class AuditedFiles:
+    """Image files that are measured as they are.
 
     Attributes:
-        name: what tables call it.
-        files: the shards.
+        shards: of image files.
         num_others: files beside them that are no images by their names.
     """
 
-    name: str = "audited"
-    files: tuple[ImageShard, ...]
+    shards: tuple[ImageShard, ...]
     num_others: int = 0
 
-    holdout_fraction: ClassVar[float] = 0.0
-    near_duplicate_rms: ClassVar[float] = 0.0
-    #: Unreadable files are counted and told, however many there are.
-    max_failed_fraction: ClassVar[float] = 1.0
 
-    @property
-    def shards(self) -> tuple[ImageShard, ...]:
-        """None: nothing is trained on them."""
-        return ()
-
-    @property
-    def holdout_shards(self) -> tuple[ImageShard, ...]:
-        """All."""
-        return self.files
-
-
-def open_images(where: str, *, hash_cache: str | None = None) -> AuditedCorpus:
+def open_images(where: str, *, hash_cache: str | None = None) -> AuditedFiles:
     """The images below a folder, or of tars.
 
     Args:
@@ -78,7 +60,7 @@ def open_images(where: str, *, hash_cache: str | None = None) -> AuditedCorpus:
         others = sum(found[suffix] for suffix in found.keys() - {*IMAGE_SUFFIXES, *_BESIDE})
         if found.keys() & set(IMAGE_SUFFIXES):
             shards = FolderCorpus(path=str(path), hash_cache=hash_cache).shards
-            return AuditedCorpus(files=shards, num_others=others)
+            return AuditedFiles(shards=shards, num_others=others)
     tars = expand(str(path))
     if not tars or not all(tar.is_file() and tar.suffix == ".tar" for tar in tars):
         what = "no file below it ends in" if path.is_dir() else "is neither a folder of files in"
@@ -86,7 +68,7 @@ def open_images(where: str, *, hash_cache: str | None = None) -> AuditedCorpus:
             f"images={where}: {path.absolute()}: {what} {ends}, nor tars of such files; type "
             "images=FOLDER, images=FILE.tar or 'images=FOLDER/{00000..00009}.tar'"
         )
-    return AuditedCorpus(files=WebDatasetCorpus(tars=str(path), hash_cache=hash_cache).shards)
+    return AuditedFiles(shards=WebDatasetCorpus(tars=str(path), hash_cache=hash_cache).shards)
 
 
 @dataclass(frozen=True, kw_only=True)

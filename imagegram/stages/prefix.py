@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.protocols import Tokenizer
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
 from imagegram.stages.token_costs import prefix_shard_bytes, set_cost, shard_counts
-from imagegram.stages.tokenize import SKIPPED, Tokenize
+from imagegram.stages.tokenize import SKIPPED
 from imagegram.stages.tokens import TokenSet, TokenShard
 from imagegram.store.cost import WORKER_BYTES, Cost
 from imagegram.store.parts import link_or_copy, write_parts
 from imagegram.store.stage import Context, Surroundings
 
 if TYPE_CHECKING:
-    from imagegram.stages.split import SplitShard
     from imagegram.store.manifest import Artifact
 
 _SHARED: Final = ("metadata.0", "metaoff.0", "thumbnails.npy", SKIPPED)
@@ -65,10 +63,10 @@ class PrefixShard:
 
     def _blocks(self) -> Iterator[NDArray[np.uint16]]:
         """(N, 1 + length) rows of separator and tokens, some documents at a time."""
-        tokens = self.shard.tokens
         size = max(_BLOCK_TOKENS // (self.length + 1), 1)
-        for start in range(0, len(tokens), size):
-            some = tokens[start : start + size, : self.length]
+        for start in range(0, self.shard.num_documents, size):
+            documents = np.arange(start, min(start + size, self.shard.num_documents))
+            some = self.shard.gather(documents, np.zeros_like(documents), self.length)
             block = np.empty((len(some), self.length + 1), dtype="<u2")
             block[:, 0], block[:, 1:] = EOS_TOKEN_ID, some
             yield block
@@ -80,12 +78,12 @@ class PrefixShard:
     def forecast(self, at: Surroundings) -> Cost:
         """Foresee a copy of the stream; what lies beside the tokens is shared by hard links."""
         if found := at.find(self):
-            return shard_counts(found)
+            return shard_counts(self.load(found))
         facts = self.shard.artifact.facts | prefix_facts(self.shard, self.length)
         artifact = at.expect(self, facts | {"metadata_bytes": self.shard.metadata_bytes})
         documents = self.shard.num_documents
         return replace(
-            shard_counts(artifact),
+            shard_counts(self.load(artifact)),
             disk_bytes=prefix_shard_bytes(documents, num_tokens=facts["num_tokens"]),
             memory_bytes=WORKER_BYTES,
             seconds=_SECONDS * documents,
@@ -134,15 +132,3 @@ class Prefix:
 def prefix_facts(tokens: TokenShard | TokenSet, length: int) -> dict[str, int]:
     """What is other in the first tokens of all documents."""
     return {"document_length": length, "num_tokens": tokens.num_documents * length}
-
-
-def tokenize(
-    run: Any, name: str, *, images: tuple[SplitShard, ...], tokenizer: Tokenizer
-) -> TokenSet:
-    """The token set of a tokenizer: all its tokens, or the first ones of its encoder's."""
-    tokens: TokenSet = run(name, Tokenize(images=images, tokenizer=tokenizer.encoder))
-    length = tokenizer.spec.document_length
-    if length != tokens.document_length:
-        assert length is not None
-        tokens = run(f"{name}_prefix", Prefix(tokens=tokens, length=length))
-    return replace(tokens, window=tokenizer.spec.length)

@@ -4,7 +4,7 @@ Whole shards are held out where the corpus names some. Elsewhere the first shard
 near-duplicates are clustered, and a cluster is held out when a hash of its content says so: other
 copies of a picture, other sizes of the corpus and other shard orders after the first do not change
 the choice. Training images of *all* shards that are near-duplicates of a held-out one are left out
-when they are tokenized, so that no floor is measured on pictures that the model has seen.
+(``select.py``), so that no floor is measured on pictures that the model has seen.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 MIN_CLUSTERS: Final = 100
 
 Part = Literal["train", "holdout"]
+#: Why a readable image is not in a part of its corpus; all other reasons of skips are failures.
+CHOSEN_SKIPS: Final = ("held_out", "not_held_out", "near_duplicate_of_holdout")
 
 
 @dataclass(frozen=True, kw_only=True)

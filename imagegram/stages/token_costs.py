@@ -1,4 +1,4 @@
-"""What token sets cost: ``forecast`` of ``Tokenize``, ``Prefix`` and their shards.
+"""What token sets cost: ``forecast`` of ``Tokenize``, ``Prefix``, ``Select`` and their shards.
 
 >>> round(token_shard_bytes(1000, num_tokens=4_032_000, metadata_bytes=436_000) / 1e6, 2)
 9.29
@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from imagegram.records import TOKEN_BYTES
 from imagegram.stages.tokens import TokenSet, TokenShard
 from imagegram.store.cost import NPY_HEADER, THUMBNAIL_BYTES, WORKER_BYTES, Cost
-from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Stage, Surroundings
 
 if TYPE_CHECKING:
-    from imagegram.stages.split import SplitShard
+    from imagegram.protocols import ImageShard
 
 
 def prefix_shard_bytes(documents: int, *, num_tokens: int) -> int:
@@ -31,9 +30,9 @@ def token_shard_bytes(documents: int, *, num_tokens: int, metadata_bytes: int) -
     return prefix_shard_bytes(documents, num_tokens=num_tokens) + beside
 
 
-def shard_counts(artifact: Artifact) -> Cost:
+def shard_counts(shard: TokenShard) -> Cost:
     """Counts of a token shard that is found or expected; bytes and seconds are still to be said."""
-    shard = TokenShard(artifact=artifact)
+    artifact = shard.selection or shard.artifact
     return Cost(
         artifact=artifact,
         cached=int(artifact.is_made),
@@ -52,7 +51,7 @@ def shard_cost(stage: Any, at: Surroundings, documents: int, *, metadata_bytes: 
         metadata_bytes: of the metadata of one.
     """
     if found := at.find(stage):
-        return shard_counts(found)
+        return shard_counts(TokenShard(artifact=found))
     spec, rate = stage.tokenizer.spec, at.rate(stage)
     facts = {
         "num_documents": documents,
@@ -63,7 +62,7 @@ def shard_cost(stage: Any, at: Surroundings, documents: int, *, metadata_bytes: 
     }
     names = ("num_tokens", "metadata_bytes")
     return replace(
-        shard_counts(at.expect(stage, facts)),
+        shard_counts(TokenShard(artifact=at.expect(stage, facts))),
         disk_bytes=token_shard_bytes(documents, **{name: facts[name] for name in names}),
         memory_bytes=WORKER_BYTES,
         seconds=rate.seconds * facts["num_tokens"],
@@ -76,7 +75,7 @@ def set_cost(
     parts: Sequence[Stage[TokenShard]],
     at: Surroundings,
     *,
-    images: tuple[SplitShard, ...],
+    images: tuple[ImageShard, ...],
     document_length: int | None,
     at_once: int,
 ) -> Cost:

@@ -1,4 +1,7 @@
-"""Tokenize: images to token streams, one artifact a shard.
+"""Tokenize: images to token streams, one artifact a shard, of all that can be read.
+
+Who is held out is not asked: that is a choice among documents (``select.py``), so another split
+tokenizes nothing again.
 
 A token shard holds the stream in the layout of the suffix-array tools (see ``docs/formats.md``):
 
@@ -27,7 +30,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Final
@@ -38,12 +41,13 @@ from numpy.typing import NDArray
 from imagegram.errors import CorpusError, StageError, TokenError
 from imagegram.executors.threads import chunks, map_in_order
 from imagegram.images.decode import UnreadableImage, quiet, read_picture, thumbnail
-from imagegram.protocols import BatchTokenizer, Tokenizer
+from imagegram.protocols import BatchTokenizer, ImageShard, Tokenizer
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES, Images, Record, Tokens
-from imagegram.stages.split import PartFilter, SplitShard
+from imagegram.stages.split import CHOSEN_SKIPS, PartFilter
 from imagegram.stages.token_costs import set_cost, shard_cost
 from imagegram.stages.tokens import TokenSet, TokenShard
 from imagegram.store.cost import Cost, PerUnit
+from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.hashing import changed_while_read
 from imagegram.store.parts import write_parts
 from imagegram.store.stage import Context, Surroundings
@@ -52,8 +56,6 @@ if TYPE_CHECKING:
     from imagegram.store.manifest import Artifact
 
 SKIPPED: Final = "skipped.jsonl"
-#: Reasons of skips that are choices of the split; all others count as failures.
-CHOSEN_SKIPS: Final = ("held_out", "not_held_out", "near_duplicate_of_holdout")
 _SEPARATOR: Final = EOS_TOKEN_ID.to_bytes(TOKEN_BYTES, "little")
 _SHOWN_KEYS: Final = 5
 #: Images up to which no processes are started: 20,000 of 64 x 64 pixels take one core 3 seconds,
@@ -63,15 +65,22 @@ _FEW_IMAGES: Final = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizeShard:
-    """The stage that tokenizes one part of one shard, in one pass and bounded memory."""
+    """The stage that tokenizes one shard, in one pass and bounded memory.
+
+    Attributes:
+        shard: images.
+        tokenizer: images to ids.
+        max_failed_fraction: share of unreadable images above which the shard is refused.
+    """
 
     kind: ClassVar[str] = "token_shard"
     group: ClassVar[str] = "tokenize"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     RATE: ClassVar[PerUnit] = PerUnit("num_tokens", like="tokenizer", seconds=8.0e-8)
 
-    images: SplitShard
+    shard: ImageShard
     tokenizer: Tokenizer
+    max_failed_fraction: float = field(default=1.0, metadata=NOT_IDENTITY)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Write the six files; see the module.
@@ -81,7 +90,7 @@ class TokenizeShard:
             TokenError: when the tokenizer breaks its contract.
             StageError: when the counts do not add up.
         """
-        shard = self.images.shard
+        shard = self.shard
         content = shard.identity()
         writer, num_records = self._write(out, context)
         if shard.identity() != content:
@@ -107,9 +116,9 @@ class TokenizeShard:
         return facts
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee that one core takes the images of this part, none of which is refused."""
-        bytes_each = getattr(self.images.shard, "metadata_bytes", 0)
-        return shard_cost(self, at, self.images.expected_documents, metadata_bytes=bytes_each)
+        """Foresee that one core takes the images, none of which is refused."""
+        bytes_each = getattr(self.shard, "metadata_bytes", 0)
+        return shard_cost(self, at, len(self.shard), metadata_bytes=bytes_each)
 
     @cached_property
     def _network(self) -> BatchTokenizer | None:
@@ -117,12 +126,12 @@ class TokenizeShard:
 
     def _write(self, out: Path, context: Context) -> tuple[_Writer, int]:
         """Write all documents; returns the writer, with its counts, and how many records passed."""
-        shard, part = self.images.shard, self.images.open()
+        shard = self.shard
         task = context.progress.start(f"tokenize {shard.name}", len(shard), "images")
         num_records = 0
 
         def read(records: Sequence[Record]) -> list[_Outcome]:
-            return [(record, self._read(record, part)) for record in records]
+            return [(record, self._read(record)) for record in records]
 
         with ExitStack() as stack:
             stack.enter_context(quiet())
@@ -143,9 +152,9 @@ class TokenizeShard:
         context.progress.finish(task)
         return writer, num_records
 
-    def _read(self, record: Record, part: PartFilter) -> _Document | str:
+    def _read(self, record: Record) -> _Document | str:
         """The document of a record, its tokens only prepared for a network; or why it is none."""
-        found = read_image(record, part)
+        found = read_image(record)
         if isinstance(found, str):
             return found
         pixels, small = found
@@ -196,7 +205,7 @@ class TokenizeShard:
     def _metadata(self, record: Record, pixels: Images) -> dict[str, Any]:
         return {
             "key": record.key,
-            "shard": self.images.shard.name,
+            "shard": self.shard.name,
             "sha256": hashlib.sha256(record.data).hexdigest(),
             "width": pixels.shape[1],
             "height": pixels.shape[0],
@@ -220,8 +229,9 @@ class TokenizeShard:
             CorpusError: with the reasons, the first keys, and what to type.
         """
         refuse_failures(
-            self.images,
+            self.shard,
             folder,
+            allowed=self.max_failed_fraction,
             num_records=int(facts["num_records"]),
             skipped=facts["skipped"],
         )
@@ -285,28 +295,35 @@ class _Writer:
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenize:
-    """The stage that tokenizes one part of a corpus, shard by shard.
+    """The stage that tokenizes a corpus, shard by shard.
 
     Attributes:
-        images: the same part of every shard, in the order of the corpus.
+        shards: in the order of the corpus.
         tokenizer: images to ids.
+        max_failed_fraction: share of unreadable images above which a shard is refused.
     """
 
     kind: ClassVar[str] = "tokens"
     group: ClassVar[str] = "tokenize"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     PARTS: ClassVar[tuple[type, ...]] = (TokenizeShard,)
 
-    images: tuple[SplitShard, ...]
+    shards: tuple[ImageShard, ...]
     tokenizer: Tokenizer
+    max_failed_fraction: float = field(default=1.0, metadata=NOT_IDENTITY)
+
+    @property
+    def parts(self) -> tuple[TokenizeShard, ...]:
+        """One a shard."""
+        how: dict[str, Any] = {
+            "tokenizer": self.tokenizer,
+            "max_failed_fraction": self.max_failed_fraction,
+        }
+        return tuple(TokenizeShard(shard=shard, **how) for shard in self.shards)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Make all token shards; write ``shards.json``.
-
-        Raises:
-            CorpusError: when no training image is left.
-        """
-        parts = [TokenizeShard(images=shard, tokenizer=self.tokenizer) for shard in self.images]
+        """Make all token shards; write ``shards.json``."""
+        parts = self.parts
         if self._is_small() or isinstance(self.tokenizer, BatchTokenizer):
             shards = [context.make(part) for part in parts]
         else:
@@ -318,13 +335,6 @@ class Tokenize:
             name: sum(int(fact[name]) for fact in facts)
             for name in ("num_documents", "num_tokens", "num_records", "num_clipped")
         }
-        is_train = any(shard.part == "train" for shard in self.images)
-        if is_train and not totals["num_documents"]:
-            counts = ", ".join(f"{why}: {n}" for why, n in sorted(skipped.items())) or "none"
-            raise CorpusError(
-                f"no training image is left of {totals['num_records']} records (skipped: {counts})"
-                "; give a corpus with more images, or hold out less: corpus.holdout_fraction=0"
-            )
         return {
             **totals,
             "document_length": self.tokenizer.spec.document_length,
@@ -337,8 +347,8 @@ class Tokenize:
     def _is_small(self) -> bool:
         """Whether threads are about done when worker processes would have started."""
         room = _FEW_IMAGES
-        for images in self.images:  # no further than needed: a large shard takes a while to count
-            room -= len(images.shard)
+        for shard in self.shards:  # no further than needed: a large shard takes a while to count
+            room -= len(shard)
             if room < 0:
                 return False
         return True
@@ -350,71 +360,66 @@ class Tokenize:
             CorpusError: when more images of a shard failed than this corpus allows. The limit is no
                 identity, so the artifact may come from a run with a laxer one.
         """
-        tokens = TokenSet(artifact=artifact, images=self.images)
-        if _failures(artifact.facts["skipped"]):
-            for images, shard in zip(self.images, tokens.shards, strict=True):
-                part = TokenizeShard(images=images, tokenizer=self.tokenizer)
+        tokens = TokenSet(artifact=artifact, images=self.shards)
+        if artifact.facts["skipped"]:
+            for part, shard in zip(self.parts, tokens.shards, strict=True):
                 part.check_failures(shard.artifact.path, shard.artifact.facts)
         return tokens
 
     def forecast(self, at: Surroundings) -> Cost:
         """Foresee processes side by side, one a shard."""
+        length = self.tokenizer.spec.document_length
         return set_cost(
-            self,
-            [TokenizeShard(images=shard, tokenizer=self.tokenizer) for shard in self.images],
-            at,
-            images=self.images,
-            document_length=self.tokenizer.spec.document_length,
-            at_once=at.workers,
+            self, self.parts, at, images=self.shards, document_length=length, at_once=at.workers
         )
 
 
-def read_image(record: Record, part: PartFilter) -> tuple[Images, Images] | str:
+def read_image(record: Record, part: PartFilter | None = None) -> tuple[Images, Images] | str:
     """Decode a record: its pixels and its thumbnail, or the reason why it is not of this part."""
     if record.failure is not None:
         return record.failure
-    if (reason := part.skip_key(record.key)) is not None:
+    if part is not None and (reason := part.skip_key(record.key)) is not None:
         return reason
     try:
         pixels = read_picture(record.data)
     except UnreadableImage as refusal:
         return refusal.reason
     small = thumbnail(pixels)
-    if (reason := part.skip_thumbnail(small)) is not None:
+    if part is not None and (reason := part.skip_thumbnail(small)) is not None:
         return reason
     return pixels, small
 
 
 def refuse_failures(
-    images: SplitShard, folder: Path, *, num_records: int, skipped: Mapping[str, int]
+    shard: ImageShard,
+    folder: Path,
+    *,
+    allowed: float,
+    num_records: int,
+    skipped: Mapping[str, int],
 ) -> None:
     """Refuse a shard in which more images failed than its corpus allows *now*.
 
     Args:
-        images: the part of the shard that was read.
+        shard: that was read.
         folder: that holds the list of skips, for the keys of the first failures.
+        allowed: share of its records that may fail.
         num_records: of the shard.
-        skipped: records that are no images of the part, by reason.
+        skipped: records that are no images of a part, by reason.
 
     Raises:
         CorpusError: with the reasons, the first keys, and what to type.
     """
-    failures = _failures(skipped)
+    failures = {why: n for why, n in skipped.items() if why not in CHOSEN_SKIPS}
     num_failed = sum(failures.values())
-    allowed = images.split.corpus.max_failed_fraction
     if num_failed > allowed * num_records:
         share = num_failed / num_records
         lines = map(json.loads, (folder / SKIPPED).read_text().splitlines())
         failed = (line["key"] for line in lines if line["reason"] in failures)
         keys = itertools.islice(failed, _SHOWN_KEYS)
         raise CorpusError(
-            f"{images.shard.path}: {num_failed} of {num_records} images cannot be read "
+            f"{shard.path}: {num_failed} of {num_records} images cannot be read "
             f"({', '.join(f'{why}: {n}' for why, n in failures.items())}), first "
             f"{', '.join(keys)}; at most {allowed:.1%} may fail. Mend the shard, or go on "
             f"without them: corpus.max_failed_fraction={min(share + 0.001, 1):.3f}"
         )
-
-
-def _failures(skipped: Mapping[str, int]) -> dict[str, int]:
-    """The skips that nobody chose."""
-    return {why: n for why, n in skipped.items() if why not in CHOSEN_SKIPS}

@@ -1,6 +1,7 @@
-"""Token shards and token sets: what ``Tokenize`` leaves behind, opened as memory maps.
+"""Token shards and token sets: what ``Tokenize`` and ``Select`` leave behind, as memory maps.
 
-tokens = context.make(Tokenize(images=split.train, tokenizer=tokenizer))
+everything = context.make(Tokenize(shards=corpus.shards, tokenizer=tokenizer))
+tokens = context.make(Select(tokens=everything, images=split.train))
 tokens.gather([0, 17])          # (2, T) uint16
 tokens.document(17)             # all its tokens, also where documents differ in length
 tokens.metadata(17)["caption"]  # what was beside the image
@@ -10,11 +11,12 @@ tokens.original(17)             # its encoded bytes, checked
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,44 +24,66 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.protocols import DocumentSource
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES, Images, Locator, Tokens
-from imagegram.store.parts import open_parts
+from imagegram.store.parts import open_named, open_parts
 
 if TYPE_CHECKING:
-    from imagegram.stages.split import SplitShard
+    from imagegram.protocols import ImageShard
     from imagegram.store.manifest import Artifact
+
+#: Kind of an artifact that selects documents of one token shard; their numbers in its file.
+SELECTION_SHARD: Final = "selection_shard"
+DOCUMENTS: Final = "documents.npy"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenShard:
-    """A finished token shard; arrays are memory maps.
+    """Documents of one token file, all or some; arrays are memory maps.
 
     Attributes:
-        artifact: on disk.
+        artifact: the token file and what lies beside it.
+        selection: which of its documents, in their order; None: all.
     """
 
     artifact: Artifact
+    selection: Artifact | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel without the memory maps, which would be copied."""
-        return {"artifact": self.artifact}
+        return {"artifact": self.artifact, "selection": self.selection}
 
-    def identity(self) -> str:
-        """``token_shard/digest``."""
-        return self.artifact.identity()
+    def identity(self) -> Any:
+        """``token_shard/digest``, and the content of a selection that leaves documents out.
+
+        So two splits that leave out the same documents, or none, share what is built of the rest.
+        """
+        if self.selection is None or self.is_whole:
+            return self.artifact.identity()
+        if not self.selection.is_made:  # in a plan, where the content is not known
+            return [self.artifact.identity(), self.selection.identity()]
+        return [self.artifact.identity(), self.selection.manifest.files[DOCUMENTS].sha256]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all documents of the file."""
+        return self.num_documents == int(self.artifact.facts["num_documents"])
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        return (self.selection or self.artifact).facts
 
     @property
     def num_documents(self) -> int:
         """Documents, N."""
-        return int(self.artifact.facts["num_documents"])
+        return int(self._facts["num_documents"])
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all documents, separators not counted."""
-        return int(self.artifact.facts["num_tokens"])
+        """Tokens of these documents, separators not counted."""
+        return int(self._facts["num_tokens"])
 
     @property
     def stream_tokens(self) -> int:
-        """Tokens of the stream: a separator before every document and one at the end."""
+        """Tokens of a stream of them: a separator before every document and one at the end."""
         return self.num_tokens + self.num_documents + 1
 
     @property
@@ -74,39 +98,49 @@ class TokenShard:
 
     @property
     def metadata_bytes(self) -> int:
-        """Bytes of ``metadata.0``, in a plan about as many."""
+        """Bytes of the metadata of these documents, about."""
+        every = int(self.artifact.facts["num_documents"])
         if self.artifact.is_made:
-            return self.artifact.manifest.files["metadata.0"].size_bytes
-        return int(self.artifact.facts["metadata_bytes"])
+            size = self.artifact.manifest.files["metadata.0"].size_bytes
+        else:
+            size = int(self.artifact.facts["metadata_bytes"])
+        return size * self.num_documents // max(every, 1)
 
     @cached_property
     def stream(self) -> NDArray[np.uint16]:
-        """(stream_tokens,) uint16: the whole file, separators included."""
+        """All tokens of the file, separators included, whatever is selected of it."""
         return np.memmap(self.artifact.path / "tokenized.0", dtype="<u2", mode="r")
-
-    @property
-    def tokens(self) -> Tokens:
-        """(N, T) uint16 view of the stream, without separators; of equally long documents."""
-        assert self.document_length is not None, f"{self.artifact.path}: documents differ in length"
-        return self.stream[:-1].reshape(self.num_documents, self.document_length + 1)[:, 1:]
-
-    @cached_property
-    def offsets(self) -> NDArray[np.uint64]:
-        """(N,) byte positions of the separators before the documents."""
-        return self._positions("offset.0")
 
     @cached_property
     def separators(self) -> NDArray[np.int64]:
-        """(N + 1,) positions of all separators in the stream."""
-        places = np.asarray(self.offsets) // np.uint64(TOKEN_BYTES)
-        return np.append(places.astype(np.int64), self.stream_tokens - 1)
+        """Positions of all separators in the file, also the one behind its last document."""
+        places = self._positions("offset.0") // np.uint64(TOKEN_BYTES)
+        return np.append(places.astype(np.int64), len(self.stream) - 1)
+
+    @cached_property
+    def lines(self) -> NDArray[np.int64]:
+        """Byte positions of the lines of ``metadata.0``, and its size."""
+        end = (self.artifact.path / "metadata.0").stat().st_size
+        return np.append(self._positions("metaoff.0").astype(np.int64), end)
+
+    @cached_property
+    def _chosen(self) -> NDArray[np.int64]:
+        """(N,) numbers of these documents in the file."""
+        if self.selection is None or self.is_whole:
+            return np.arange(self.num_documents)
+        chosen: NDArray[np.uint32] = np.load(self.selection.path / DOCUMENTS)
+        return chosen.astype(np.int64)
+
+    def runs(self) -> list[tuple[int, int]]:
+        """First and end of every run of documents that follow each other in the file."""
+        return runs_of(self._chosen)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """(N,) tokens of every document."""
         if self.document_length is not None:
             return np.full(self.num_documents, self.document_length, dtype=np.int64)
-        return np.diff(self.separators) - 1
+        return (np.diff(self.separators) - 1)[self._chosen]
 
     def document(self, document: int) -> Tokens:
         """(L,) uint16 tokens of document 0 ... N - 1, without separators; a view.
@@ -114,8 +148,8 @@ class TokenShard:
         Raises:
             IndexError: for another document.
         """
-        _check_document(document, self.num_documents)
-        start, end = self.separators[document : document + 2].tolist()
+        place = self._place(document)
+        start, end = self.separators[place : place + 2].tolist()
         return self.stream[start + 1 : end]
 
     def gather(
@@ -128,10 +162,11 @@ class TokenShard:
             starts: (B,) first token of each window inside its document.
             length: tokens of a window.
         """
-        if length == self.document_length and not starts.any():  # whole rows, which is faster
-            return self.tokens[documents]
-        first = self.separators[documents] + 1 + starts
-        left = self.separators[documents + 1] - first
+        places, whole = self._chosen[documents], self.document_length
+        if whole is not None and length <= whole and not starts.any():  # a view, which is faster
+            return self.stream[:-1].reshape(-1, whole + 1)[places, 1 : length + 1]
+        first = self.separators[places] + 1 + starts
+        left = self.separators[places + 1] - first
         steps = np.arange(length)
         places_BT = np.minimum(first[:, None] + steps, self.separators[-1])
         ended_BT = steps >= left[:, None]
@@ -143,17 +178,14 @@ class TokenShard:
         if not self.num_documents:  # an empty array cannot be mapped
             return np.empty((0, 16, 16, 3), np.uint8)
         thumbnails: Images = np.load(self.artifact.path / "thumbnails.npy", mmap_mode="r")
-        return thumbnails
-
-    @cached_property
-    def metadata_offsets(self) -> NDArray[np.uint64]:
-        """(N,) byte positions of the lines of ``metadata.0``."""
-        return self._positions("metaoff.0")
+        return thumbnails if self.is_whole else thumbnails[self._chosen]
 
     def _positions(self, name: str) -> NDArray[np.uint64]:
-        if not self.num_documents:
-            return np.empty(0, np.uint64)
-        return np.memmap(self.artifact.path / name, dtype="<u8", mode="r")
+        return np.fromfile(self.artifact.path / name, dtype="<u8")
+
+    def _place(self, document: int) -> int:
+        _check_document(document, self.num_documents)
+        return int(self._chosen[document])
 
     def metadata(self, document: int) -> dict[str, Any]:
         """Key, shard, sha256, size, caption, info and locator of document 0 ... N - 1.
@@ -161,9 +193,9 @@ class TokenShard:
         Raises:
             IndexError: for another document.
         """
-        _check_document(document, self.num_documents)
+        place = self._place(document)
         with (self.artifact.path / "metadata.0").open("rb") as lines:
-            lines.seek(int(self.metadata_offsets[document]))
+            lines.seek(int(self.lines[place]))
             metadata: dict[str, Any] = json.loads(lines.readline())
         return metadata
 
@@ -179,7 +211,7 @@ class TokenSet:
     """
 
     artifact: Artifact
-    images: tuple[SplitShard, ...]
+    images: tuple[ImageShard, ...]
     window: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -187,7 +219,7 @@ class TokenSet:
         return {"artifact": self.artifact, "images": self.images, "window": self.window}
 
     def identity(self) -> str:
-        """``tokens/digest``."""
+        """kind/digest of the artifact."""
         return self.artifact.identity()
 
     @cached_property
@@ -197,7 +229,7 @@ class TokenSet:
         Raises:
             ArtifactError: when one was removed or damaged.
         """
-        return tuple(TokenShard(artifact=part) for part in open_parts(self.artifact))
+        return tuple(_open_shard(part) for part in open_parts(self.artifact))
 
     @property
     def num_documents(self) -> int:
@@ -305,7 +337,7 @@ class TokenSet:
         """
         shard, place = self.locate(document)
         metadata = self.shards[shard].metadata(place)
-        images = self.images[shard].shard
+        images = self.images[shard]
         data = images.read(Locator(**metadata["locator"]))
         if hashlib.sha256(data).hexdigest() != metadata["sha256"]:
             raise CorpusError(
@@ -359,6 +391,27 @@ class Windows:
     def gather(self, document_ids: Sequence[int] | NDArray[np.integer]) -> Tokens:
         """(B, T) uint16 tokens of the given windows, in the given order."""
         return self.tokens.gather(*self.locate(document_ids))
+
+
+def runs_of(numbers: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """First and end of every run of consecutive ones among ascending numbers.
+
+    >>> runs_of(np.array([0, 1, 4, 6, 7, 8]))
+    [(0, 2), (4, 5), (6, 9)]
+    """
+    breaks = np.flatnonzero(np.diff(numbers, prepend=-2, append=-2) != 1)
+    return [(int(numbers[a]), int(numbers[b - 1]) + 1) for a, b in itertools.pairwise(breaks)]
+
+
+def _open_shard(part: Artifact) -> TokenShard:
+    """A token shard, or what is selected of one."""
+    if part.kind != SELECTION_SHARD:
+        return TokenShard(artifact=part)
+    if part.expected_parts is not None:
+        (whole,) = part.expected_parts
+    else:
+        whole = open_named(part.manifest.payload["tokens"], named_by=part)
+    return TokenShard(artifact=whole, selection=part)
 
 
 def _document_length(artifact: Artifact) -> int | None:

@@ -32,19 +32,24 @@ def open_parts(collection: Artifact) -> tuple[Artifact, ...]:
     if collection.expected_parts is not None:
         return collection.expected_parts
     kind, digests = read_parts(collection.path)
-    siblings = collection.path.parent.parent / kind
-    parts = []
-    for digest in digests:
-        folder = siblings / digest
-        if not folder.is_dir():
-            raise ArtifactError(
-                f"{folder} was removed, but {collection.path} lists it; remove the list too, with: "
-                f"{removal(collection.path)} and run again"
-            )
-        part = Artifact(path=folder, manifest=Manifest.read(folder))
-        check_sizes(part)
-        parts.append(part)
-    return tuple(parts)
+    return tuple(open_named(f"{kind}/{digest}", named_by=collection) for digest in digests)
+
+
+def open_named(name: str, *, named_by: Artifact) -> Artifact:
+    """An artifact ``kind/digest`` of the store that the one that names it lies in.
+
+    Raises:
+        ArtifactError: when it was removed or damaged since.
+    """
+    folder = named_by.path.parent.parent / name
+    if not folder.is_dir():
+        raise ArtifactError(
+            f"{folder} was removed, but {named_by.path} lists it; remove the list too, with: "
+            f"{removal(named_by.path)} and run again"
+        )
+    artifact = Artifact(path=folder, manifest=Manifest.read(folder))
+    check_sizes(artifact)
+    return artifact
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:

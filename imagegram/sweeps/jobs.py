@@ -146,7 +146,7 @@ def read_job(folder: Path, name: str) -> Job:
             for score, parts in summary["scores"].items()
         }
         record = _read_record(folder, summary["stages"].get("evaluate"))
-        tokens = _find_artifact(folder, summary["stages"].get("tokenize"), "manifest.json")
+        tokens = _find_artifact(folder, summary["stages"].get("select"), "manifest.json")
         return Job(
             folder=folder,
             name=name,

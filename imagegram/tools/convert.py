@@ -1,6 +1,6 @@
 """Import and export token shards with the separator *after* each image (NNNNN.bin, config.json).
 
-python -m imagegram.tools.convert export outputs/artifacts/tokens/DIGEST FOLDER
+python -m imagegram.tools.convert export outputs/artifacts/selection/DIGEST FOLDER
 python -m imagegram.tools.convert import FOLDER INDEX_FOLDER
 
 The layout: ``FOLDER/token_shards/NNNNN.bin`` (or ``FOLDER/NNNNN.bin``), little-endian uint16, every
@@ -13,7 +13,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,10 +21,14 @@ import numpy as np
 from rich.progress import track
 
 from imagegram.errors import IndexFormatError, StageError, UnsupportedError
+from imagegram.indexes.build.stage import BuildIndexShard
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.open import find_shards
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
-from imagegram.store.manifest import MANIFEST, PARTS_FILE, Artifact, Manifest
+from imagegram.stages.split import CHOSEN_SKIPS
+from imagegram.stages.tokens import TokenSet, TokenShard
+from imagegram.store.manifest import MANIFEST, PARTS_FILE, Artifact, Manifest, read_parts
+from imagegram.store.parts import open_parts
 from imagegram.tools.arguments import exit_cleanly
 
 CONFIG: Final = "config.json"
@@ -33,8 +37,8 @@ _SEPARATOR: Final = EOS_TOKEN_ID.to_bytes(TOKEN_BYTES, "little")
 _BLOCK: Final = 1 << 22
 _EXAMPLES: Final = """\
 examples:
-  hand the tokens of a run to another program:
-    python -m imagegram.tools.convert export outputs/artifacts/tokens/DIGEST exported
+  hand the training tokens of a run (stage select) to another program:
+    python -m imagegram.tools.convert export outputs/artifacts/selection/DIGEST exported
   index token shards of another program, then ask them:
     python -m imagegram.tools.convert import exported imported
     python -m imagegram.tools.query imported --ids 65535 --next"""
@@ -50,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     out = verbs.add_parser("export", help="token or index artifact -> NNNNN.bin and config.json")
-    out.add_argument("source", type=Path, help="tokens artifact, index artifact or index folder")
+    out.add_argument("source", type=Path, help="selection, tokens, index artifact, or index folder")
     out.add_argument("target", type=Path, help="folder to write")
     into = verbs.add_parser("import", help="NNNNN.bin and config.json -> index folders")
     into.add_argument("source", type=Path, help="folder with config.json and the .bin files")
@@ -84,7 +88,7 @@ def export_shards(source: Path, target: Path) -> dict[str, Any]:
     """Write ``token_shards/NNNNN.bin`` and ``config.json``; returns the latter.
 
     Args:
-        source: tokens artifact, index artifact, or anything that ``open_index`` opens.
+        source: selection, tokens or index artifact, or anything that ``open_index`` opens.
         target: folder, made when missing.
 
     Raises:
@@ -105,11 +109,8 @@ def export_shards(source: Path, target: Path) -> dict[str, Any]:
     for number, shard in enumerate(track(shards, description="export", transient=True)):
         partial = folder / f"{number:05d}.bin.tmp"
         with partial.open("wb") as stream:
-            # Moving the first separator behind the last image puts one behind every image.
-            for start in range(1, shard.num_tokens, _BLOCK):
-                stream.write(shard.tokens[start : start + _BLOCK].tobytes())
-            if shard.num_documents and not shard.has_final_separator:
-                stream.write(_SEPARATOR)
+            for piece in _pieces(shard):
+                stream.write(piece)
         partial.rename(partial.with_suffix(""))
     config = {
         **_describe(source),
@@ -122,12 +123,26 @@ def export_shards(source: Path, target: Path) -> dict[str, Any]:
     return config
 
 
-def _streams(source: Path) -> tuple[IndexShard, ...]:
-    """Shards to export; those of a tokens artifact have no table, and none is needed."""
-    from imagegram.store.parts import open_parts
+def _pieces(shard: IndexShard | TokenShard) -> Iterator[bytes]:
+    """The documents of a shard, a separator behind each of them: those before them move there."""
+    if isinstance(shard, TokenShard):
+        ends = shard.separators
+        parts = [shard.stream[ends[first] + 1 : ends[end] + 1] for first, end in shard.runs()]
+    else:
+        parts = [shard.tokens[1:]]
+    for part in parts:
+        for start in range(0, len(part), _BLOCK):
+            yield part[start : start + _BLOCK].tobytes()
+    if isinstance(shard, IndexShard) and shard.num_documents and not shard.has_final_separator:
+        yield _SEPARATOR
 
+
+def _streams(source: Path) -> tuple[IndexShard | TokenShard, ...]:
+    """Shards to export; those of a token set have no table, and none is needed."""
     if (source / PARTS_FILE).exists():
         collection = Artifact(path=source, manifest=Manifest.read(source))
+        if read_parts(source)[0] != BuildIndexShard.kind:
+            return TokenSet(artifact=collection, images=()).shards
         return tuple(IndexShard(path=part.path) for part in open_parts(collection))
     if (source / "tokenized.0").exists() and not (source / "table.0").exists():
         return (IndexShard(path=source),)
@@ -136,8 +151,6 @@ def _streams(source: Path) -> tuple[IndexShard, ...]:
 
 def _describe(source: Path) -> dict[str, Any]:
     """Tokenizer and failures, as far as the manifest of the source tells."""
-    from imagegram.stages.tokenize import CHOSEN_SKIPS
-
     described: dict[str, Any] = {
         "tokenizer": None,
         "encoded_levels": None,
@@ -151,18 +164,19 @@ def _describe(source: Path) -> dict[str, Any]:
     upstream = manifest.payload.get("tokens")
     if upstream:  # an index names the tokens that it was built from; one shard of it, their shards
         names = [upstream] if isinstance(upstream, str) else upstream
+        # A shard of which documents are left out is named with the content of the selection.
+        names = [name if isinstance(name, str) else name[0] for name in names]
         parts = [_describe(source.parent.parent / name) for name in names]
         failed = [part["num_failed"] for part in parts]
-        total = None if None in failed else sum(failed)
-        return {**parts[0], "num_failed": total, "source": manifest.digest}
-    skipped = manifest.facts.get("skipped", {})
-    return {
-        "tokenizer": manifest.facts.get("tokenizer"),
-        "encoded_levels": manifest.payload.get("tokenizer", {}).get("sizes"),
-        "vocab_size": manifest.facts.get("vocab_size", 256),
-        "num_failed": sum(n for why, n in skipped.items() if why not in CHOSEN_SKIPS),
-        "source": manifest.digest,
-    }
+        described |= {**parts[0], "num_failed": None if None in failed else sum(failed)}
+    else:
+        described["encoded_levels"] = manifest.payload.get("tokenizer", {}).get("sizes")
+        for name in ("tokenizer", "vocab_size"):
+            described[name] = manifest.facts.get(name, described[name])
+    if "skipped" in manifest.facts:
+        skipped = manifest.facts["skipped"]
+        described["num_failed"] = sum(n for why, n in skipped.items() if why not in CHOSEN_SKIPS)
+    return described | {"source": manifest.digest}
 
 
 # ------------------------------------------------------------------------------------------ import

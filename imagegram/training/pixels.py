@@ -90,7 +90,8 @@ class PackShard(Stage["Artifact"]):
             raise changed_while_read(shard.path)
         counts = dict(sorted(skipped.items()))
         num_records = num_images + sum(counts.values())
-        refuse_failures(self.images, out, num_records=num_records, skipped=counts)
+        allowed = self.images.split.corpus.max_failed_fraction
+        refuse_failures(shard, out, allowed=allowed, num_records=num_records, skipped=counts)
         return {"num_images": num_images, "skipped": counts}
 
     def _read(self, record: Record, part: PartFilter) -> Images | str:

@@ -19,8 +19,8 @@ from imagegram.errors import ConfigError, CorpusError
 from imagegram.experiment import build
 from imagegram.records import Record
 from imagegram.stages.generate import select_documents
+from imagegram.stages.select import tokenize
 from imagegram.stages.split import Split
-from imagegram.stages.tokenize import Tokenize
 from imagegram.stages.tokens import TokenSet
 from imagegram.tools.audit import run_audit
 from tests.conftest import REPOSITORY, clean_environment, compose, read_summary
@@ -57,8 +57,9 @@ def demo(outputs: Path, part: str) -> list[Record]:
 def tokenized(outputs: Path, part: str) -> tuple[TokenSet, Any]:
     exp = build(compose("debug=tiny", f"paths.outputs={outputs}"))
     make = context(outputs).make
-    images = getattr(make(Split(corpus=exp.corpus)), part)
-    return make(Tokenize(images=images, tokenizer=exp.tokenizer)), exp.tokenizer
+    split = make(Split(corpus=exp.corpus))
+    train, holdout = tokenize(lambda _, stage: make(stage), split, exp.tokenizer)
+    return train if part == "train" else holdout, exp.tokenizer
 
 
 def write_folder(folder: Path, files: Sequence[bytes]) -> str:

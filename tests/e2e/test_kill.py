@@ -84,7 +84,7 @@ def kill_while_writing(kind: str, outputs: Path) -> bool:
     return bool(list(outputs.glob(f"artifacts/{kind}/.partial-*")))
 
 
-@pytest.mark.parametrize("kind", ["token_shard", "index_shard", "samples"])
+@pytest.mark.parametrize("kind", ["token_shard", "selection_shard", "index_shard", "samples"])
 def test_a_killed_run_continues_to_the_same_result(
     tmp_path: Path, undisturbed: Path, kind: str
 ) -> None:

@@ -52,8 +52,8 @@ def test_a_shorter_prefix_is_cut_without_training_or_tokenizing(
     whole = run_here(*WORDS, outputs=outputs)
     short = run_here(*WORDS, "tokenizer.num_tokens=3", outputs=outputs)
     made = {name for name, stage in stages(short).items() if not stage["hit"]}
-    assert {"fit_tokenizer", "split", "tokenize", "tokenize_holdout"}.isdisjoint(made)
-    assert {"tokenize_prefix", "tokenize_holdout_prefix", "index", "generate"} <= made
+    assert {"fit_tokenizer", "split", "tokenize"}.isdisjoint(made)
+    assert {"tokenize_prefix", "select", "select_holdout", "index", "generate"} <= made
     tokens = np.load(short / "samples" / "tokens.npy")
     assert tokens.shape[1] == 3
     scores = read_summary(short)["scores"]

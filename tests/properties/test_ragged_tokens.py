@@ -1,4 +1,4 @@
-"""Token sets of documents that differ in length, against plain lists."""
+"""Token sets of documents that differ in length, and what is selected of them, against lists."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from imagegram.indexes import open_index
 from imagegram.indexes.build.stage import BuildIndex
+from imagegram.indexes.verify import verify
 from imagegram.stages.tokens import TokenSet, Windows
+from imagegram.store.artifacts import fingerprint
 from tests.index_folders import EOS, write_index
 from tests.pictures import context
-from tests.token_shards import FakeTokens, FakeTokenShard, Rows
+from tests.token_shards import FakeSelect, FakeTokens, FakeTokenShard, Rows
 
 TOKEN = st.integers(0, 5)
 DOCUMENT = st.lists(TOKEN, max_size=9).map(tuple)
@@ -92,6 +94,62 @@ def test_an_index_holds_the_documents_whole(shards: list[Rows], limit: int) -> N
         for number in range(tokens.num_documents):
             np.testing.assert_array_equal(index.document(number), tokens.document(number))
             assert index.metadata(number) == tokens.metadata(number)
+
+
+@given(shards=SHARDS, limit=st.sampled_from([1, 12, 2**30]), data=st.data())
+@relaxed
+def test_a_selection_is_a_set_of_its_own(
+    shards: list[Rows], limit: int, data: st.DataObject
+) -> None:
+    chosen = [
+        tuple(i for i in range(len(rows)) if data.draw(st.booleans(), label=f"document {i}"))
+        for rows in shards
+    ]
+    pairs = zip(shards, chosen, strict=True)
+    expected = [rows[i] for rows, numbers in pairs for i in numbers]
+    keys = [f"ü{i}" for numbers in chosen for i in numbers]
+    with made(shards) as (root, everything):
+        tokens = context(root).make(FakeSelect(tokens=everything, chosen=tuple(chosen)))
+        tokens = replace(tokens, window=4)
+        assert tokens.num_documents == len(expected)
+        assert tokens.num_tokens == sum(map(len, expected))
+        assert tokens.lengths.tolist() == list(map(len, expected))
+        assert [tuple(tokens.document(i).tolist()) for i in range(len(expected))] == expected
+        assert [tokens.metadata(i)["key"] for i in range(len(expected))] == keys
+        rows = tokens.gather(range(len(expected)))
+        assert rows.tolist() == [padded(document, 0, 4) for document in expected]
+        windows = tokens.windows()
+        assert windows.num_documents == sum(-(-len(document) // 4) for document in expected)
+        model = context(root).make(BuildIndex(tokens=tokens, shard_tokens=limit))
+        for shard in model.shards:
+            verify(shard, deep=True)
+        if limit == 2**30:
+            whole = write_index(root / "whole", expected)
+            for name in ("tokenized.0", "offset.0", "table.0"):
+                built = (model.shards[0].path / name).read_bytes()
+                assert built == (whole / name).read_bytes()
+        index = open_index(model.artifact.path, engine="naive")
+        assert index.num_documents == len(expected)
+        for number, document in enumerate(expected):
+            assert tuple(index.document(number).tolist()) == document
+            assert index.metadata(number)["key"] == keys[number]
+
+
+@given(shards=SHARDS)
+@relaxed
+def test_equal_selections_share_what_is_built_of_them(shards: list[Rows]) -> None:
+    everyone = tuple(tuple(range(len(rows))) for rows in shards)
+    last = tuple(numbers[1:] for numbers in everyone)
+    with made(shards) as (root, tokens):
+
+        def parts(chosen: tuple[tuple[int, ...], ...], note: str) -> list[tuple[str, object]]:
+            selected = context(root).make(FakeSelect(tokens=tokens, chosen=chosen, note=note))
+            return [fingerprint(part) for part in BuildIndex(tokens=selected).parts()]
+
+        whole = [fingerprint(part) for part in BuildIndex(tokens=tokens).parts()]
+        assert parts(everyone, "a") == parts(everyone, "b") == whole
+        assert parts(last, "a") == parts(last, "b")
+        assert (parts(last, "a") == whole) == (last == everyone)
 
 
 @given(rows=st.lists(st.tuples(TOKEN, TOKEN, TOKEN), max_size=5).map(tuple), data=st.data())

@@ -36,14 +36,13 @@ from imagegram.audit.reencoded import (
     shrink,
     token_agreement,
 )
-from imagegram.audit.sources import AuditedCorpus, open_images, open_tokens
+from imagegram.audit.sources import open_images, open_tokens
 from imagegram.corpora.folder import FolderCorpus
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.images.decode import decode_image
 from imagegram.metrics.shipped import recorded_infos
 from imagegram.records import Images, Tokens
 from imagegram.stages.generate import select_documents
-from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import digest, identity
@@ -69,8 +68,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> TokenSet:
     for number, pixels in enumerate(pictures()):
         (root / f"{number}.png").write_bytes(encode(pixels))
     make = context(tmp_path_factory.mktemp("outputs")).make
-    split = make(Split(corpus=FolderCorpus(path=str(root))))
-    return make(Tokenize(images=split.train, tokenizer=PYRAMID))
+    return make(Tokenize(shards=FolderCorpus(path=str(root)).shards, tokenizer=PYRAMID))
 
 
 def slowly(pixels: Images, *, side: int, quality: int | None) -> Tokens:
@@ -135,8 +133,7 @@ def test_a_changed_file_is_refused(tmp_path: Path) -> None:
     file.parent.mkdir()
     file.write_bytes(encode(pictures()[0]))
     make = context(tmp_path).make
-    split = make(Split(corpus=FolderCorpus(path=str(file.parent))))
-    found = make(Tokenize(images=split.train, tokenizer=PYRAMID))
+    found = make(Tokenize(shards=FolderCorpus(path=str(file.parent)).shards, tokenizer=PYRAMID))
     file.write_bytes(encode(pictures()[1]))
     with pytest.raises(CorpusError, match="no longer the image that was tokenized"):
         Reencoded(inner=found, tokenizer=PYRAMID, side=8).gather([0])
@@ -222,15 +219,14 @@ def test_folders_and_tars_are_opened(tmp_path: Path) -> None:
     for name in ("a.png", "deep/b.JPG", "deep/b.txt", "c.gif", "deep/README"):
         (tmp_path / "photos" / name).write_bytes(encode(pictures()[0]))
     folder = open_images(str(tmp_path / "photos"))
-    assert [record.key for shard in folder.holdout_shards for record in shard] == ["a", "deep/b"]
+    assert [record.key for shard in folder.shards for record in shard] == ["a", "deep/b"]
     assert folder.num_others == 2
-    assert folder.shards == ()
     write_samples(tmp_path / "tars" / "00.tar", [1, 2])
     write_samples(tmp_path / "tars" / "01.tar", [3])
     tars = str(tmp_path / "tars")
     for where in (tars, f"{tars}/*.tar", f"{tars}/{{00..01}}.tar"):
-        assert [len(shard) for shard in open_images(where).holdout_shards] == [2, 1]
-    assert [len(shard) for shard in open_images(f"{tars}/01.tar").holdout_shards] == [1]
+        assert [len(shard) for shard in open_images(where).shards] == [2, 1]
+    assert [len(shard) for shard in open_images(f"{tars}/01.tar").shards] == [1]
 
 
 @pytest.mark.parametrize("where", ["missing", "empty", "empty/*.tar", "note.txt", "gone.tar"])
@@ -242,16 +238,14 @@ def test_what_holds_no_images_is_refused(tmp_path: Path, where: str) -> None:
 
 
 def test_near_duplicates_and_repeats_are_all_kept(tmp_path: Path) -> None:
-    """Everything is held out: nothing is near a held-out image that would be left out for it."""
     (tmp_path / "photos").mkdir()
     for number in range(130):  # so many that a corpus of its own would hold some out
         name = f"{number:03}.png"
         (tmp_path / "photos" / name).write_bytes(encode(pictures()[number % 2]))
     (tmp_path / "photos" / "bad.png").write_bytes(encode(pictures()[0])[:50])
     make = context(tmp_path).make
-    corpus: Any = open_images(str(tmp_path / "photos"))
-    split = make(Split(corpus=corpus))
-    found = make(Tokenize(images=split.holdout, tokenizer=PYRAMID))
+    files = open_images(str(tmp_path / "photos"))
+    found = make(Tokenize(shards=files.shards, tokenizer=PYRAMID))
     assert found.num_documents == 130
     assert found.artifact.facts["skipped"] == {"truncated": 1}
 
@@ -262,16 +256,11 @@ def test_files_that_are_mostly_unreadable_are_counted_not_refused(tmp_path: Path
     for number in range(9):
         (tmp_path / "photos" / f"bad{number}.png").write_bytes(b"" if number else b"GIF89a")
     make = context(tmp_path).make
-    corpus: Any = open_images(str(tmp_path / "photos"))
-    found = make(Tokenize(images=make(Split(corpus=corpus)).holdout, tokenizer=PYRAMID))
+    files = open_images(str(tmp_path / "photos"))
+    found = make(Tokenize(shards=files.shards, tokenizer=PYRAMID))
     assert found.artifact.facts["skipped"] == {"empty_file": 8, "unsupported_format": 1}
     assert np.array_equal(found.gather([0])[0], PYRAMID.encode(pictures()[0])[0])
     assert decode_image(found.original(0)).shape == (20, 20, 3)
-
-
-def test_an_audited_corpus_trains_nothing() -> None:
-    assert AuditedCorpus(files=()).shards == ()
-    assert AuditedCorpus(files=()).max_failed_fraction == 1
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int64, np.uint8])

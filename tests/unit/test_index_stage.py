@@ -20,7 +20,7 @@ from imagegram.indexes.verify import verify
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.stage import Progress
 from imagegram.tools.convert import export_shards
-from tests.token_shards import FakeTokens, FakeTokenShard
+from tests.token_shards import FakeSelect, FakeTokens, FakeTokenShard
 
 
 class Silent(Progress):
@@ -222,3 +222,15 @@ def test_token_and_index_artifacts_are_exported(context: RunContext, tmp_path: P
     for i, expected in enumerate(([8, 4, 0], [12], [12])):
         sizes = [np.fromfile(f, "<u2").size for f in sorted(tmp_path.glob(f"{i}/*/*.bin"))]
         assert sizes == expected
+
+
+def test_what_is_selected_is_exported_alone(context: RunContext, tmp_path: Path) -> None:
+    tokens = context.make(FakeTokens(parts=SHARDS))
+    selected = context.make(FakeSelect(tokens=tokens, chosen=((1,), (0,), ())))
+    index = context.make(BuildIndex(tokens=selected))
+    for number, source in enumerate((selected, index)):
+        config = export_shards(source.artifact.path, tmp_path / str(number))
+        files = sorted(tmp_path.glob(f"{number}/*/*.bin"))
+        stream = np.concatenate([np.fromfile(file, "<u2") for file in files])
+        assert stream.tolist() == [1, 2, 4, 65535, 5, 6, 7, 65535]
+        assert (config["num_images"], config["tokenizer"], config["num_failed"]) == (2, "tiny", 2)

@@ -116,8 +116,9 @@ def test_bytes_are_those_of_the_run(planned: dict[str, Any]) -> None:
     before, outputs = by_name(planned["before"]), planned["outputs"]
     assert before["index"].disk_bytes == made_bytes(outputs, "index_shard")
     assert before["aligned orders"].disk_bytes == made_bytes(outputs, "order")
-    tokens = before["tokenize"].disk_bytes + before["tokenize_holdout"].disk_bytes
-    assert tokens == pytest.approx(made_bytes(outputs, "token_shard"), rel=0.02)
+    assert before["tokenize"].disk_bytes == pytest.approx(
+        made_bytes(outputs, "token_shard"), rel=0.02
+    )
     sets = ("generate", "floor", "ceiling", "calibration", *PLANTED)
     images = sum(before[name].disk_bytes for name in sets)
     assert images == pytest.approx(made_bytes(outputs, "samples", "replay", "images"), rel=0.02)
@@ -136,10 +137,10 @@ def test_what_is_all_cached_needs_room_for_its_report_alone(planned: dict[str, A
 def test_a_larger_corpus_pays_for_its_new_shards_only(planned: dict[str, Any]) -> None:
     before = by_name(planned["before"])
     larger = by_name(look(planned["outputs"], "num_samples=20", "corpus.num_shards=3", hashes=True))
-    for name in ("tokenize", "index"):
-        assert (larger[name].cached, larger[name].parts) == (2, 3)
-        assert larger[name].disk_bytes == pytest.approx(before[name].disk_bytes / 2, rel=0.02)
-    assert larger["tokenize_holdout"].disk_bytes == 0
+    for name, cached in (("tokenize", 3), ("select", 2), ("index", 2)):  # one is held out whole
+        assert (larger[name].cached, larger[name].parts) == (cached, cached + 1)
+    assert larger["index"].disk_bytes == pytest.approx(before["index"].disk_bytes / 2, rel=0.02)
+    assert larger["select_holdout"].cached == larger["select_holdout"].parts == 1
     assert larger["generate"].disk_bytes == before["generate"].disk_bytes
 
 
@@ -198,7 +199,7 @@ def test_one_more_metric_costs_only_itself(planned: dict[str, Any]) -> None:
 
 def test_stages_that_are_not_asked_for_are_not_planned(planned: dict[str, Any]) -> None:
     names = [s.name for s in look(planned["outputs"], "stages=[tokenize,index]").stages]
-    assert names == ["split", "tokenize", "tokenize_holdout", "index"]
+    assert names == ["split", "tokenize", "select", "select_holdout", "index"]
 
 
 def test_a_plan_reads_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

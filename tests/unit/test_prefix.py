@@ -18,8 +18,8 @@ from imagegram.indexes.build.stage import BuildIndex
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import BatchTokenizer
 from imagegram.records import Images, Tokens
-from imagegram.stages.prefix import Prefix, PrefixShard, tokenize
-from imagegram.stages.split import Split
+from imagegram.stages.prefix import Prefix, PrefixShard
+from imagegram.stages.select import tokenize_shards
 from imagegram.stages.tokenize import Tokenize
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
@@ -74,8 +74,13 @@ def corpus(tmp_path: Path) -> WebDatasetCorpus:
 
 def made(root: Path, corpus: WebDatasetCorpus, tokenizer: Any) -> TokenSet:
     at = context(root)
-    images = at.make(Split(corpus=corpus)).train
-    return tokenize(lambda _, stage: at.make(stage), "t", images=images, tokenizer=tokenizer)
+    return tokenize_shards(
+        lambda _, stage: at.make(stage),
+        "t",
+        shards=corpus.shards,
+        tokenizer=tokenizer,
+        max_failed_fraction=0,
+    )
 
 
 def test_a_network_gets_full_batches_and_documents_keep_their_order(
@@ -120,13 +125,12 @@ def test_a_prefix_is_cut_without_the_network(
     assert cut.original(3) == whole.original(3)
     for shard in cut.shards:  # the same file as a tokenization of that length would have made
         expected = np.full((shard.num_documents, num_tokens + 1), 65535, dtype="<u2")
-        expected[:, 1:] = shard.tokens
+        expected[:, 1:] = [shard.document(i) for i in range(shard.num_documents)]
         assert (shard.artifact.path / "tokenized.0").read_bytes() == (
             expected.tobytes() + b"\xff\xff"
         )
-        assert shard.offsets.tolist() == [
-            2 * (num_tokens + 1) * i for i in range(shard.num_documents)
-        ]
+        offsets = np.fromfile(shard.artifact.path / "offset.0", "<u8")
+        assert offsets.tolist() == [2 * (num_tokens + 1) * i for i in range(shard.num_documents)]
 
 
 def test_a_prefix_can_be_indexed(tmp_path: Path, corpus: WebDatasetCorpus) -> None:
@@ -143,8 +147,7 @@ def test_prefixes_share_shards_with_larger_corpora(
     at = context(tmp_path)
     small = replace(corpus, num_shards=1)
     for which in (small, corpus):
-        images = at.make(Split(corpus=which)).train
-        tokens = at.make(Tokenize(images=images, tokenizer=Network()))
+        tokens = at.make(Tokenize(shards=which.shards, tokenizer=Network()))
         at.make(Prefix(tokens=tokens, length=2))
     kinds = [artifact.kind for artifact in at.store]
     assert kinds.count(PrefixShard.kind) == 4  # two whole ones, two cut ones

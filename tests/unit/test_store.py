@@ -23,6 +23,7 @@ from imagegram.indexes.build.stage import BuildIndex, BuildIndexShard
 from imagegram.stages.embed import EmbedReference
 from imagegram.stages.evaluate import Evaluate
 from imagegram.stages.measure import Measure
+from imagegram.stages.select import Select, SelectShard
 from imagegram.stages.tokenize import Tokenize, TokenizeShard
 from imagegram.store.artifacts import ArtifactStore, fingerprint
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
@@ -106,6 +107,7 @@ def test_a_changed_version_is_another_artifact(
     ("whole", "part"),
     [
         (Tokenize, TokenizeShard),
+        (Select, SelectShard),
         (BuildIndex, BuildIndexShard),
         (Evaluate, Measure),
         (Evaluate, EmbedReference),

@@ -22,7 +22,6 @@ from imagegram.images.decode import thumbnail
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Corpus, Tokenizer
 from imagegram.records import Images, Tokens
-from imagegram.stages.split import Split, SplitHandle
 from imagegram.stages.tokenize import Tokenize, TokenizeShard
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import fingerprint
@@ -41,12 +40,14 @@ from tests.pictures import (
 TOY = PyramidTokenizer(name="toy", sizes=(1, 2))
 
 
-def split_of(root: Path, corpus: Corpus) -> SplitHandle:
-    return context(root).make(Split(corpus=corpus))
+def stage_of(corpus: Corpus, tokenizer: Tokenizer = TOY) -> Tokenize:
+    return Tokenize(
+        shards=corpus.shards, tokenizer=tokenizer, max_failed_fraction=corpus.max_failed_fraction
+    )
 
 
 def tokenize(root: Path, corpus: Corpus, tokenizer: Tokenizer = TOY) -> TokenSet:
-    return context(root).make(Tokenize(images=split_of(root, corpus).train, tokenizer=tokenizer))
+    return context(root).make(stage_of(corpus, tokenizer))
 
 
 @pytest.fixture
@@ -95,8 +96,8 @@ def test_a_token_set_joins_its_shards(tmp_path: Path, corpus: WebDatasetCorpus) 
     np.testing.assert_array_equal(gathered, expected)
     assert gathered.dtype == np.uint16
     first, second = tokens.shards
-    assert first.tokens.shape == (3, 15)
-    assert first.offsets.tolist() == [0, 32, 64]
+    assert (first.num_documents, first.num_tokens, first.document_length) == (3, 45, 15)
+    assert first.separators.tolist() == [0, 16, 32, 48]
     assert first.stream[[0, 16, 32, 48]].tolist() == [65535] * 4
     assert (tokens.locate(2), tokens.locate(3)) == ((0, 2), (1, 0))
     blocks = [(start, block.shape) for start, block in tokens.thumbnails_blocks()]
@@ -125,10 +126,8 @@ def test_worker_processes_make_the_same(
 ) -> None:
     monkeypatch.setattr("imagegram.stages.tokenize._FEW_IMAGES", 1)
     serial = tokenize(tmp_path / "serial", corpus)
-    images = split_of(tmp_path / "many", corpus).train
-    many = replace(context(tmp_path / "many"), executor=ProcessExecutor(workers=2)).make(
-        Tokenize(images=images, tokenizer=TOY)
-    )
+    spread = replace(context(tmp_path / "many"), executor=ProcessExecutor(workers=2))
+    many = spread.make(stage_of(corpus))
     assert many.identity() == serial.identity()
     for one, other in zip(serial.shards, many.shards, strict=True):
         assert one.artifact.manifest.files == other.artifact.manifest.files
@@ -146,9 +145,7 @@ def test_threads_within_a_shard_make_the_same(tmp_path: Path) -> None:
     ):
         root = tmp_path / name
         spread = replace(context(root), executor=executor)
-        split = spread.make(Split(corpus=corpus))
-        assert split.identity() == split_of(tmp_path / "serial", corpus).identity()
-        threaded = spread.make(Tokenize(images=split.train, tokenizer=TOY))
+        threaded = spread.make(stage_of(corpus))
         (one,), (other,) = serial.shards, threaded.shards
         assert one.artifact.manifest.files == other.artifact.manifest.files
         assert one.artifact.facts == other.artifact.facts
@@ -256,44 +253,15 @@ def test_a_laxer_run_before_does_not_lift_the_limit(tmp_path: Path) -> None:
     assert str(cached.value) == str(fresh.value)
 
 
-def test_held_out_images_are_no_failures(tmp_path: Path) -> None:
-    write_samples(tmp_path / "tars" / "0.tar", range(120))
-    corpus = WebDatasetCorpus(
-        tars=str(tmp_path / "tars"), holdout_fraction=0.5, max_failed_fraction=0.0
-    )
-    split = split_of(tmp_path, corpus)
-    train = tokenize(tmp_path, corpus)
-    holdout = context(tmp_path).make(Tokenize(images=split.holdout, tokenizer=TOY))
-    assert train.artifact.facts["skipped"] == {"held_out": split.num_holdout}
-    assert holdout.artifact.facts["skipped"] == {"not_held_out": 120 - split.num_holdout}
-    assert train.num_documents + holdout.num_documents == 120
-    keys = {tokens.metadata(0)["key"] for tokens in (train, holdout)}
-    assert len(keys) == 2
-
-
-def test_a_corpus_of_which_nothing_is_left(tmp_path: Path) -> None:
+def test_a_shard_of_no_documents(tmp_path: Path) -> None:
     write_tar(tmp_path / "tars" / "0.tar", [("a.png", b"")])
     corpus = WebDatasetCorpus(tars=str(tmp_path / "tars"), max_failed_fraction=1.0)
-    with pytest.raises(CorpusError, match=r"no training image is left of 1 .*empty_file: 1"):
-        tokenize(tmp_path, corpus)
-
-
-def test_an_empty_holdout_part_is_a_shard_of_no_documents(tmp_path: Path) -> None:
-    write_samples(tmp_path / "train" / "0.tar", [1])
-    write_tar(tmp_path / "holdout" / "0.tar", [("a.png", b"")])
-    corpus = WebDatasetCorpus(
-        tars=str(tmp_path / "train"),
-        holdout_tars=str(tmp_path / "holdout"),
-        max_failed_fraction=1.0,
-    )
-    images = split_of(tmp_path, corpus).holdout
-    tokens = context(tmp_path).make(Tokenize(images=images, tokenizer=TOY))
+    tokens = tokenize(tmp_path, corpus)
     (shard,) = tokens.shards
     assert tokens.num_documents == 0
     assert tokens.artifact.facts["skipped"] == {"empty_file": 1}
     assert shard.stream.tolist() == [65535]
-    assert shard.tokens.shape == (0, 15)
-    assert shard.offsets.shape == (0,)
+    assert shard.separators.tolist() == [0]
     assert shard.thumbnails.shape == (0, 16, 16, 3)
     assert tokens.gather([]).shape == (0, 15)
 
@@ -376,9 +344,9 @@ def test_counts_that_do_not_add_up_are_loud(
     from imagegram.stages import tokenize as module
 
     monkeypatch.setattr(module._Writer, "add", lambda *_: None)
-    (first, _) = split_of(tmp_path, corpus).train
+    (first, _) = corpus.shards
     with pytest.raises(StageError, match="3 records, but 0 documents and 0 skipped"):
-        context(tmp_path).make(TokenizeShard(images=first, tokenizer=TOY))
+        context(tmp_path).make(TokenizeShard(shard=first, tokenizer=TOY))
 
 
 def test_a_removed_part_is_said_with_its_remedy(tmp_path: Path, corpus: WebDatasetCorpus) -> None:
@@ -391,17 +359,16 @@ def test_a_removed_part_is_said_with_its_remedy(tmp_path: Path, corpus: WebDatas
         _ = reopened.shards
 
 
-def test_identity_is_content_split_part_and_tokenizer(
-    tmp_path: Path, corpus: WebDatasetCorpus
-) -> None:
-    (first, second) = split_of(tmp_path, corpus).train
-    renamed = replace(first, shard=TarShard(name="other", path=first.shard.path))
-    same = TokenizeShard(images=renamed, tokenizer=replace(TOY, name="same"))
-    base: tuple[str, dict[str, Any]] = fingerprint(TokenizeShard(images=first, tokenizer=TOY))
+def test_identity_is_content_and_tokenizer(corpus: WebDatasetCorpus) -> None:
+    (first, second) = corpus.shards
+    renamed = TarShard(name="other", path=first.path)
+    same = TokenizeShard(
+        shard=renamed, tokenizer=replace(TOY, name="same"), max_failed_fraction=0.5
+    )
+    base: tuple[str, dict[str, Any]] = fingerprint(TokenizeShard(shard=first, tokenizer=TOY))
     assert fingerprint(same) == base
     for other in (
-        TokenizeShard(images=second, tokenizer=TOY),
-        TokenizeShard(images=replace(first, part="holdout"), tokenizer=TOY),
-        TokenizeShard(images=first, tokenizer=PyramidTokenizer(sizes=(2,))),
+        TokenizeShard(shard=second, tokenizer=TOY),
+        TokenizeShard(shard=first, tokenizer=PyramidTokenizer(sizes=(2,))),
     ):
         assert fingerprint(other)[0] != base[0]

@@ -9,12 +9,11 @@ corpus shares the full index shards of a smaller one.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -23,15 +22,13 @@ from imagegram.indexes.build.sort import SHARD_TOKENS, check_shard_tokens, sort_
 from imagegram.indexes.format import ExpectedShard, IndexShard, pointer_width
 from imagegram.indexes.open import StoredIndex
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
+from imagegram.stages.tokens import TokenSet, TokenShard
 from imagegram.store.artifacts import removal
 from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
 from imagegram.store.parts import link_or_copy, open_parts, write_parts
 from imagegram.store.stage import Context, Surroundings
-
-if TYPE_CHECKING:
-    from imagegram.stages.tokens import TokenSet, TokenShard
 
 #: Files of a token shard that an index shard shares.
 TOKEN_FILES: Final = ("tokenized.0", "offset.0", "metadata.0", "metaoff.0")
@@ -62,6 +59,10 @@ class BuildIndexShard:
         return sum(shard.stream_tokens - 1 for shard in self.tokens) + 1
 
     @property
+    def _is_one_file(self) -> bool:
+        return len(self.tokens) == 1 and self.tokens[0].is_whole
+
+    @property
     def memory_bytes(self) -> int:
         """Most bytes of this machine's memory that :meth:`run` takes."""
         if self.build_device != "cpu":
@@ -80,7 +81,7 @@ class BuildIndexShard:
 
         for shard in self.tokens:
             _check_tokens(shard)
-        if len(self.tokens) == 1:
+        if self._is_one_file:
             for name in TOKEN_FILES:
                 link_or_copy(self.tokens[0].artifact.path / name, out / name)
         else:
@@ -102,13 +103,13 @@ class BuildIndexShard:
         return IndexShard.open(artifact.path, artifact=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee a sort on one core; token files are hard links, unless several are joined."""
+        """Foresee a sort on one core; token files are hard links, unless some are joined or cut."""
         if found := at.find(self):
             counts = {"images": found.facts["num_documents"], "tokens": found.facts["num_tokens"]}
             return Cost.found(found, **counts)
         documents = sum(shard.num_documents for shard in self.tokens)
         disk = self.num_tokens * pointer_width(self.num_tokens)
-        if len(self.tokens) > 1:
+        if not self._is_one_file:
             disk += TOKEN_BYTES * self.num_tokens + documents * (8 + 8)
             disk += sum(shard.metadata_bytes for shard in self.tokens)
         rate = at.rate(self)
@@ -285,8 +286,8 @@ def _too_large(part: BuildIndexShard, budget: int) -> CapacityError:
 
 def _check_tokens(shard: TokenShard) -> None:
     """Every count of a token shard's manifest must be found again in its files."""
-    folder = shard.artifact.path
-    expected = (shard.num_documents, shard.stream_tokens)
+    folder, whole = shard.artifact.path, TokenShard(artifact=shard.artifact)
+    expected = (whole.num_documents, whole.stream_tokens)
     found = (
         (folder / "offset.0").stat().st_size // 8,
         (folder / "tokenized.0").stat().st_size // TOKEN_BYTES,
@@ -314,16 +315,19 @@ def _check_tokens(shard: TokenShard) -> None:
 def _join(shards: Sequence[TokenShard], out: Path) -> None:
     """Write the files of one shard with the documents of all, in their order.
 
-    The final separator of a stream is the one before the first document of the next.
+    Documents that follow each other are copied as they lie there, with the separators before them.
     """
     with ExitStack() as stack:
         stream, offsets, lines, positions = (
             stack.enter_context((out / name).open("wb")) for name in TOKEN_FILES
         )
         for shard in shards:
-            (shard.offsets + np.uint64(stream.tell())).astype("<u8").tofile(offsets)
-            shard.stream[:-1].tofile(stream)
-            (shard.metadata_offsets + np.uint64(lines.tell())).astype("<u8").tofile(positions)
-            with (shard.artifact.path / "metadata.0").open("rb") as metadata:
-                shutil.copyfileobj(metadata, lines)
-        np.array([EOS_TOKEN_ID], "<u2").tofile(stream)
+            for first, end in shard.runs():
+                metadata = np.memmap(shard.artifact.path / "metadata.0", mode="r")
+                places, bytes_ = shard.separators[first : end + 1], shard.lines[first : end + 1]
+                moved = (places[:-1] - places[0]) * TOKEN_BYTES + stream.tell()
+                offsets.write(moved.astype("<u8").tobytes())
+                stream.write(shard.stream[places[0] : places[-1]].data)
+                positions.write((bytes_[:-1] - bytes_[0] + lines.tell()).astype("<u8").tobytes())
+                lines.write(metadata[bytes_[0] : bytes_[-1]].data)
+        stream.write(EOS_TOKEN_ID.to_bytes(TOKEN_BYTES, "little"))

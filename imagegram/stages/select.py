@@ -1,0 +1,236 @@
+"""Select: which documents of a corpus are training documents, and which are held out.
+
+    documents.npy   (N,) uint32: numbers of the chosen documents in their token shard
+    skipped.jsonl   one line for every readable image that is left out of training, with its reason
+
+One artifact a shard, and a collection of them. No token is read: what decides are the keys and the
+thumbnails beside the tokens, so another split costs seconds. Every record of a shard is chosen or
+counted under a reason: the counts must add up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+
+from imagegram.errors import CorpusError, StageError
+from imagegram.executors.threads import chunks, map_in_order
+from imagegram.protocols import ImageShard, Tokenizer
+from imagegram.stages.prefix import Prefix
+from imagegram.stages.split import SplitHandle, SplitShard
+from imagegram.stages.token_costs import set_cost, shard_counts
+from imagegram.stages.tokenize import SKIPPED, Tokenize
+from imagegram.stages.tokens import DOCUMENTS, SELECTION_SHARD, TokenSet, TokenShard
+from imagegram.store.cost import NPY_HEADER, Cost
+from imagegram.store.parts import write_parts
+from imagegram.store.stage import Context, Surroundings
+
+if TYPE_CHECKING:
+    from imagegram.store.manifest import Artifact
+
+#: uint32 numbers of documents.
+_NUMBER_BYTES: Final = 4
+#: Of one core for a document, with some hundred held-out images to compare with.
+_SECONDS: Final = 3e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectShard:
+    """The stage that chooses the documents of one token shard.
+
+    Attributes:
+        tokens: all documents of the shard.
+        images: the part of the shard that is wanted.
+    """
+
+    kind: ClassVar[str] = SELECTION_SHARD
+    group: ClassVar[str] = "tokenize"
+    VERSION: ClassVar[int] = 1
+
+    tokens: TokenShard
+    images: SplitShard
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Write the two files.
+
+        Raises:
+            StageError: when the counts do not add up.
+        """
+        reasons = list(self._reasons(context))
+        chosen = np.flatnonzero([reason is None for reason in reasons])
+        np.save(out / DOCUMENTS, chosen.astype(np.uint32))
+        with (out / SKIPPED).open("w") as lines:
+            for document, reason in enumerate(reasons if self.images.part == "train" else ()):
+                if reason is not None:
+                    key = self.tokens.metadata(document)["key"]
+                    lines.write(json.dumps({"key": key, "reason": reason}) + "\n")
+        facts = self.tokens.artifact.facts
+        left_out = Counter(reason for reason in reasons if reason is not None)
+        skipped = Counter(facts["skipped"]) + left_out
+        if facts["num_records"] != len(chosen) + skipped.total():
+            raise StageError(
+                f"{self.tokens.artifact.path}: {facts['num_records']} records, but {len(chosen)} "
+                f"documents and {skipped.total()} skipped; this is a defect of imagegram, please "
+                "report it"
+            )
+        return {
+            "num_documents": len(chosen),
+            "num_tokens": int(self.tokens.lengths[chosen].sum()),
+            "num_records": facts["num_records"],
+            "skipped": dict(sorted(skipped.items())),
+        }
+
+    def _reasons(self, context: Context) -> Iterator[str | None]:
+        """Why each document is left out; None: it is chosen."""
+        part = self.images.open()
+        keys = self._keys() if part.held_keys else [""] * self.tokens.num_documents
+
+        def look(documents: list[int]) -> list[str | None]:
+            return [
+                part.skip_key(keys[document])
+                or part.skip_thumbnail(np.asarray(self.tokens.thumbnails[document]))
+                for document in documents
+            ]
+
+        everyone = chunks(range(self.tokens.num_documents), size=256)
+        for some in map_in_order(look, everyone, workers=context.workers):
+            yield from some
+
+    def _keys(self) -> list[str]:
+        with (self.tokens.artifact.path / "metadata.0").open("rb") as lines:
+            return [json.loads(line)["key"] for line in lines]
+
+    def load(self, artifact: Artifact) -> TokenShard:
+        """The chosen documents."""
+        return TokenShard(artifact=self.tokens.artifact, selection=artifact)
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee a look at every thumbnail; none is expected to be near a held-out one."""
+        if found := at.find(self):
+            return shard_counts(self.load(found))
+        every = self.tokens.num_documents
+        chosen = min(self.images.expected_documents, every)
+        facts = {
+            "num_documents": chosen,
+            "num_tokens": chosen * self.tokens.num_tokens // max(every, 1),
+        }
+        expected = self.load(at.expect(self, facts, [self.tokens.artifact]))
+        return replace(
+            shard_counts(expected),
+            disk_bytes=NPY_HEADER + _NUMBER_BYTES * chosen,
+            seconds=_SECONDS * every / at.workers,
+            source="built in",
+            threaded=True,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Select:
+    """The stage that chooses the documents of one part of a corpus, shard by shard.
+
+    Attributes:
+        tokens: all documents of the corpus.
+        images: the same part of every shard that has such documents.
+    """
+
+    kind: ClassVar[str] = "selection"
+    group: ClassVar[str] = "tokenize"
+    VERSION: ClassVar[int] = 1
+    PARTS: ClassVar[tuple[type, ...]] = (SelectShard,)
+
+    tokens: TokenSet
+    images: tuple[SplitShard, ...]
+
+    @cached_property
+    def parts(self) -> tuple[SelectShard, ...]:
+        """One a shard; a token shard is known by the content that it was made from."""
+        contents = [shard.identity() for shard in self.tokens.images]
+        shards = dict(zip(contents, self.tokens.shards, strict=True))
+        return tuple(
+            SelectShard(tokens=shards[images.shard.identity()], images=images)
+            for images in self.images
+        )
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Choose in all shards; write ``shards.json``.
+
+        Raises:
+            CorpusError: when no training image is left.
+        """
+        shards = [context.make(part) for part in self.parts]
+        selections = [shard.selection for shard in shards if shard.selection is not None]
+        write_parts(out, kind=SelectShard.kind, parts=selections)
+        facts = [selection.facts for selection in selections]
+        totals = {
+            name: sum(int(fact[name]) for fact in facts)
+            for name in ("num_documents", "num_tokens", "num_records")
+        }
+        skipped = sum((Counter(fact["skipped"]) for fact in facts), Counter[str]())
+        is_train = any(images.part == "train" for images in self.images)
+        if is_train and not totals["num_documents"]:
+            counts = ", ".join(f"{why}: {n}" for why, n in sorted(skipped.items())) or "none"
+            raise CorpusError(
+                f"no training image is left of {totals['num_records']} records (skipped: {counts})"
+                "; give a corpus with more images, or hold out less: corpus.holdout_fraction=0"
+            )
+        same = ("document_length", "vocab_size", "tokenizer")
+        return {
+            **totals,
+            **{name: self.tokens.artifact.facts[name] for name in same},
+            "skipped": dict(sorted(skipped.items())),
+            "num_shards": len(shards),
+        }
+
+    def load(self, artifact: Artifact) -> TokenSet:
+        """The handle of the chosen documents."""
+        images = tuple(images.shard for images in self.images)
+        return TokenSet(artifact=artifact, images=images)
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee one shard after the other."""
+        images = tuple(images.shard for images in self.images)
+        length = self.tokens.document_length
+        return set_cost(self, self.parts, at, images=images, document_length=length, at_once=1)
+
+
+def tokenize(run: Any, split: SplitHandle, tokenizer: Tokenizer) -> tuple[TokenSet, TokenSet]:
+    """Training and held-out documents of a corpus, of one tokenization."""
+    corpus = split.corpus
+    tokens = tokenize_shards(
+        run,
+        "tokenize",
+        shards=(*corpus.shards, *corpus.holdout_shards),
+        tokenizer=tokenizer,
+        max_failed_fraction=corpus.max_failed_fraction,
+    )
+    train: TokenSet = run("select", Select(tokens=tokens, images=split.train))
+    holdout: TokenSet = run("select_holdout", Select(tokens=tokens, images=split.holdout))
+    return replace(train, window=tokens.window), replace(holdout, window=tokens.window)
+
+
+def tokenize_shards(
+    run: Any,
+    name: str,
+    *,
+    shards: tuple[ImageShard, ...],
+    tokenizer: Tokenizer,
+    max_failed_fraction: float,
+) -> TokenSet:
+    """All documents of shards: whole ones, or the first tokens of what the encoder writes."""
+    tokens: TokenSet = run(
+        name,
+        Tokenize(
+            shards=shards, tokenizer=tokenizer.encoder, max_failed_fraction=max_failed_fraction
+        ),
+    )
+    length = tokenizer.spec.document_length
+    if length is not None and length != tokens.document_length:
+        tokens = run(f"{name}_prefix", Prefix(tokens=tokens, length=length))
+    return replace(tokens, window=tokenizer.spec.length)
