@@ -49,7 +49,7 @@ class ItemWriter(Protocol):
     def __enter__(self) -> ItemWriter:
         """Begin."""
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         """Close the files."""
 
     def add(self, items: Sequence[Item]) -> None:
@@ -168,12 +168,13 @@ class Corpus(Protocol):
 
 
 class Tokenizer(Protocol):
-    """Images to token ids and back.
+    """Items to token ids and back.
 
     What a configuration names may still lack its weights: :meth:`fit` is the stage that gets them.
     """
 
     name: str
+    modality: ClassVar[Modality]
 
     @property
     def spec(self) -> TokenSpec:
@@ -194,13 +195,14 @@ class Tokenizer(Protocol):
     def fit(self, corpus: Corpus) -> Stage[Tokenizer] | Ready[Tokenizer]:
         """The stage that trains it on a corpus or fetches its weights; or itself, with none."""
 
-    def encode(self, image: Images) -> tuple[Tokens, int]:
-        """One RGB image (H, W, 3) uint8 of any size to (T,) uint16 ids and how many clipped."""
+    def encode(self, item: Item) -> tuple[Tokens, int]:
+        """One item of any size to uint16 ids, as many as its spec says, and how many clipped."""
 
-    def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
-        """(B, T) ids to (B, S, S, 3) uint8; S is ``image_size``, or ``output_size``.
+    def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Any:
+        """(B, T) ids to a sequence of B items; of images (B, S, S, 3) uint8.
 
-        A row's picture depends on its ids alone, not on the rows beside it.
+        An item depends on the ids of its row alone, up to the first separator, not on the rows
+        beside it. ``output_size`` asks for another side S of images; texts have none.
         """
 
 
@@ -215,6 +217,14 @@ class BatchTokenizer(Tokenizer, Protocol):
 
     def encode_batch(self, prepared_B: NDArray[Any]) -> Tokens:
         """Stacked prepared images, at most ``batch_size``, to (B, T) uint16 ids."""
+
+
+@runtime_checkable
+class TextTokenizer(Tokenizer, Protocol):
+    """A tokenizer that knows where its tokens stand in the decoded text."""
+
+    def offsets(self, tokens_T: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """(T + 1,) characters before every token, then all of them; padding has none."""
 
 
 # ------------------------------------------------------------------------------- index and samples
@@ -399,8 +409,12 @@ class ImageSet(Protocol):
         """(B, T) uint16, memory-mapped."""
 
     @property
-    def images(self) -> Images:
-        """(B, S, S, 3) uint8, memory-mapped."""
+    def images(self) -> Any:
+        """(B, S, S, 3) uint8, memory-mapped; None: these are no images."""
+
+    @property
+    def texts(self) -> Any:
+        """B texts; None: these are no texts."""
 
     @property
     def originals(self) -> Images | None:

@@ -23,8 +23,8 @@ Features = NDArray[np.float32]
 Trace = Mapping[str, NDArray[Any]]
 #: What a modality finds near-duplicates by: thumbnails or MinHash values.
 Sketches = NDArray[Any]
-#: One image, (H, W, 3) uint8, or one text.
-Item = NDArray[np.uint8] | str
+#: What a modality reads and writes: one image, (H, W, 3) uint8, or one text.
+Item = Any
 
 #: The separator before and after every document; never a token of an image.
 EOS_TOKEN_ID: Final = 65535

@@ -269,8 +269,8 @@ class Run:
             artifacts=(pairs.artifact, provenance.artifact),
             infos=evaluation.infos,
             notes=evaluation.notes,
-            skipped=evaluation.skipped,
             recipes=evaluation.recipes,
+            skipped=evaluation.skipped,
         )
         write_report(self.folder, inputs)
         return pairs

@@ -52,6 +52,7 @@ class MemoryImages:
     trace: Trace
     images: Images
     originals: Images | None = None
+    texts: Sequence[str] | None = None
 
     @classmethod
     def of(cls, tokens_BT: Tokens, **trace: Any) -> MemoryImages:

@@ -23,7 +23,9 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from imagegram.errors import TokenError
+from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout, TokenSpec
+from imagegram.protocols import Modality
 from imagegram.records import Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY
 from tests.conftest import compose
@@ -52,6 +54,7 @@ class OrderedTokenizer:
         name: what reports call it.
     """
 
+    modality: ClassVar[Modality] = IMAGES
     VERSION: ClassVar[int] = 1
 
     num_tokens: int = 16

@@ -322,6 +322,7 @@ def _plain(reading: Reading, evaluation: Evaluation) -> dict[str, Any]:
 
 def _named(pair: Pair, metadata: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A pair by the names of its files."""
+    assert pair.nearest is not None
     return {
         "sample": pair.sample,
         "image": metadata[pair.sample]["key"],

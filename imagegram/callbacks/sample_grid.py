@@ -12,7 +12,7 @@ from imagegram.images import grids
 
 @dataclass(frozen=True, kw_only=True)
 class SampleGrid:
-    """Logs ``generate/grid`` and ``generate/samples`` after the generate stage.
+    """Logs ``generate/grid`` and ``generate/samples`` after the generate stage, of images.
 
     Attributes:
         max_images: single samples to log; the grid shows at most 64.
@@ -25,7 +25,7 @@ class SampleGrid:
 
     def on_stage_end(self, run: Any, name: str, handle: Any) -> None:
         """Send the pictures."""
-        if name != "generate":
+        if name != "generate" or handle.images is None:
             return
         images = np.asarray(handle.images[: self.max_images])
         run.mirror.images("generate/grid", grids.grid(handle.images[:64])[None], ["samples"])

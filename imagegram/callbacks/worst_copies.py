@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from imagegram.images import grids
+from imagegram.images.modality import IMAGES_FILE
 from imagegram.records import Images
 from imagegram.report.pairs import Pair, read_pairs
 
@@ -17,7 +18,7 @@ class WorstCopies:
     """Logs ``copies/worst`` when the run ends: sample, nearest training image and source in a row.
 
     Pictures, not cells of a table: an offline run would lose those. They are read from ``pairs/``
-    and ``samples/`` of the run folder; a run that was not evaluated has none.
+    and ``samples/`` of the run folder; a run that was not evaluated has none, nor have texts.
 
     Attributes:
         max_pairs: pictures to log; the sample that copies most comes first.
@@ -33,9 +34,10 @@ class WorstCopies:
 
     def on_run_end(self, run: Any) -> None:
         """Send the pictures."""
-        if not (run.folder / "pairs" / "pairs.json").exists():
+        pictures = run.folder / "samples" / IMAGES_FILE
+        if not (run.folder / "pairs" / "pairs.json").exists() or not pictures.exists():
             return
-        images = np.load(run.folder / "samples" / "images.npy", mmap_mode="r")
+        images = np.load(pictures, mmap_mode="r")
         pairs = read_pairs(run.folder / "pairs")[: self.max_pairs]
         strips_BHWC = np.stack([strip(images[pair.sample], pair) for pair in pairs])
         run.mirror.images("copies/worst", strips_BHWC, [caption(pair) for pair in pairs])
@@ -43,6 +45,7 @@ class WorstCopies:
 
 def strip(sample_HWC: Images, pair: Pair) -> Images:
     """Sample, nearest training image and source in a row, enlarged; white where the two are one."""
+    assert pair.nearest is not None
     white = np.full_like(pair.nearest.image, 255)
     source = white if pair.source is None else pair.source.image
     row = np.stack([sample_HWC, pair.nearest.image, source])
@@ -51,6 +54,7 @@ def strip(sample_HWC: Images, pair: Pair) -> Images:
 
 def caption(pair: Pair) -> str:
     """What the strip shows, left to right."""
+    assert pair.nearest is not None
     words = [f"sample {pair.sample}" + (" (exact copy)" if pair.exact else "")]
     words.append(f"nearest: image {pair.nearest.document}, RMS {pair.nearest.rms:.1f}")
     if pair.source is not None:

@@ -44,6 +44,7 @@ def copy_cards(
     cards = []
     for one in traced:
         pair, image = by_sample[one.sample], np.asarray(generated.images[one.sample])
+        assert pair.nearest is not None
         painter = ProvenancePainter(traced=one, layout=layout)
         credited = {source.document for source in one.sources if source.image is not None}
         card = {

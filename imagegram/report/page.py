@@ -1,7 +1,7 @@
 """The report: one HTML file with everything in it, readable without a network.
 
 Pictures are base64 PNG, charts are inline SVG, there is no script and no link to elsewhere. The
-samples that copy most come first, each coloured by the training images that it was made of.
+samples that copy most come first, each coloured by the training items that it was made of.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from imagegram.protocols import ImageSet, Tokenizer
+from imagegram.protocols import ImageSet, TextTokenizer, Tokenizer
 from imagegram.report.copies import copy_cards, data_url, drawn_share, small_url
 from imagegram.report.figures import chart_sections, heat_sections
 from imagegram.report.pairs import Pair
+from imagegram.report.passages import text_card
 from imagegram.report.provenance import TracedSample
 from imagegram.report.tables import (
     Infos,
@@ -28,6 +29,7 @@ from imagegram.report.tables import (
 )
 from imagegram.stages.evaluate import Curves, Score
 from imagegram.store.manifest import Artifact
+from imagegram.texts.highlight import visible
 
 REPORT: Final = "report.html"
 _TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -74,8 +76,8 @@ class ReportInputs:
     intervals: Intervals = field(default_factory=dict)
     infos: Infos = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
-    skipped: Mapping[str, str] = field(default_factory=dict)
     recipes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_report(folder: Path, inputs: ReportInputs) -> Path:
@@ -90,17 +92,17 @@ def write_report(folder: Path, inputs: ReportInputs) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {"png": data_url, "small_png": small_url}
-    layout = inputs.tokenizer.spec.layout
-    cards = copy_cards(inputs.traced, inputs.pairs, generated=inputs.generated, layout=layout)
+    generated, layout = inputs.generated, inputs.tokenizer.spec.layout
+    shown = _pictures(inputs) if generated.texts is None else _texts(inputs)
     page = environment.get_template("report.html.j2").render(
         inputs=inputs,
         css=Markup((_TEMPLATES / "report.css").read_text()),
         is_picture=layout.is_picture,
-        samples=inputs.generated.images[:_SHOWN_SAMPLES],
-        num_samples=inputs.generated.num_images,
-        cards=cards,
+        noun=inputs.tokenizer.modality.noun,
+        nouns=inputs.tokenizer.modality.nouns,
+        num_samples=generated.num_images,
         drawn_share=drawn_share(inputs.traced),
-        pairs=inputs.pairs[len(cards) :],
+        **shown,
         num_open=_OPEN_COPIES,
         groups=score_groups(inputs.scores, inputs.infos, inputs.notes, inputs.recipes),
         calibration=calibration_table(inputs.scores, inputs.infos, inputs.values, inputs.intervals),
@@ -111,3 +113,33 @@ def write_report(folder: Path, inputs: ReportInputs) -> Path:
     path = folder / REPORT
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _pictures(inputs: ReportInputs) -> dict[str, Any]:
+    """Samples and worst copies of a report on images."""
+    cards = copy_cards(
+        inputs.traced,
+        inputs.pairs,
+        generated=inputs.generated,
+        layout=inputs.tokenizer.spec.layout,
+    )
+    return {
+        "samples": inputs.generated.images[:_SHOWN_SAMPLES],
+        "texts": [],
+        "cards": cards,
+        "pairs": inputs.pairs[len(cards) :],
+    }
+
+
+def _texts(inputs: ReportInputs) -> dict[str, Any]:
+    """Samples and worst copies of a report on texts."""
+    assert isinstance(inputs.tokenizer, TextTokenizer)
+    texts, tokens = inputs.generated.texts, inputs.generated.tokens
+    by_sample = {pair.sample: pair for pair in inputs.pairs}
+    cards = [
+        {"pair": by_sample[one.sample], "traced": one}
+        | text_card(one, texts[one.sample], tokens[one.sample], inputs.tokenizer)
+        for one in inputs.traced
+    ]
+    shown = [visible(text) for text in texts[:_SHOWN_SAMPLES]]
+    return {"samples": [], "texts": shown, "cards": cards, "pairs": []}

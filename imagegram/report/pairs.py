@@ -1,4 +1,4 @@
-"""Pairs: the samples that copy most, each beside the training image that it is nearest to.
+"""Pairs: the samples that copy most; images each beside the training image that it is nearest to.
 
 Searched once and kept as an artifact, because every run writes its report anew and the search reads
 the thumbnails of the whole corpus:
@@ -6,13 +6,14 @@ the thumbnails of the whole corpus:
     pairs = context.make(FindPairs(evaluation=evaluation, generated=samples, tokens=tokens,
                                    tokenizer=tokenizer)).pairs
 
-``pairs.json`` lists them, ``pictures.npy`` (M, S, S, 3) uint8 holds their training images.
+``pairs.json`` lists them, ``pictures.npy`` (M, S, S, 3) uint8 holds their training images. Texts
+have no such neighbours: ``provenance.py`` says what they were made of.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.protocols import ImageSet, Tokenizer
+from imagegram.records import Images
 from imagegram.report.neighbours import Neighbour, compare, nearest_documents
 from imagegram.stages.evaluate import Evaluation
 from imagegram.stages.tokens import TokenSet
@@ -38,14 +40,14 @@ class Pair:
         sample: number of the sample.
         exact: all its tokens are those of one training document.
         share: of its tokens that come from one document; None when nobody measured it.
-        nearest: the training image that looks most like it.
-        source: the document that most of its tokens come from, where that is another one.
+        nearest: the training image that looks most like it; None: it is no image.
+        source: the document that most of its tokens come from, where that is another image.
     """
 
     sample: int
     exact: bool
     share: float | None
-    nearest: Neighbour
+    nearest: Neighbour | None
     source: Neighbour | None
 
 
@@ -147,23 +149,43 @@ def find_pairs(
     exact = curves.get("exact_copy", np.zeros(count))
     worst = np.arange(count) if shares is None else np.argsort(-shares, kind="stable")
     shown = worst[:max_pairs]
-    images = np.asarray(generated.images[np.sort(shown)])
-    images = images[np.argsort(np.argsort(shown))]  # a memory map is read forwards
-    suspects = [None if sources is None or sources[i] < 0 else int(sources[i]) for i in shown]
-    nearest = nearest_documents(
-        images, suspects=suspects, tokens=tokens, tokenizer=tokenizer, workers=workers
+    beside: Sequence[tuple[Neighbour | None, Neighbour | None]] = [(None, None)] * len(shown)
+    if generated.images is not None:
+        suspects = [None if sources is None or sources[i] < 0 else int(sources[i]) for i in shown]
+        images = np.asarray(generated.images[np.sort(shown)])
+        images = images[np.argsort(np.argsort(shown))]  # a memory map is read forwards
+        beside = _beside(images, suspects, tokens=tokens, tokenizer=tokenizer, workers=workers)
+    return tuple(
+        Pair(
+            sample=int(sample),
+            exact=bool(exact[sample]),
+            share=None if shares is None else float(shares[sample]),
+            nearest=nearest,
+            source=source,
+        )
+        for sample, (nearest, source) in zip(shown, beside, strict=True)
     )
-    pairs = []
-    for sample, image, suspect, near in zip(shown, images, suspects, nearest, strict=True):
+
+
+def _beside(
+    images_BHWC: Images,
+    suspects: Sequence[int | None],
+    *,
+    tokens: TokenSet,
+    tokenizer: Tokenizer,
+    workers: int,
+) -> list[tuple[Neighbour, Neighbour | None]]:
+    """The nearest training image of each image, and its largest source where that is another."""
+    nearest = nearest_documents(
+        images_BHWC, suspects=suspects, tokens=tokens, tokenizer=tokenizer, workers=workers
+    )
+    beside: list[tuple[Neighbour, Neighbour | None]] = []
+    for image, suspect, near in zip(images_BHWC, suspects, nearest, strict=True):
         source = None
         if suspect is not None and suspect != near.document:
             source = compare(image, suspect, tokens=tokens, tokenizer=tokenizer)
-        share = None if shares is None else float(shares[sample])
-        pair = Pair(
-            sample=int(sample), exact=bool(exact[sample]), share=share, nearest=near, source=source
-        )
-        pairs.append(pair)
-    return tuple(pairs)
+        beside.append((near, source))
+    return beside
 
 
 def write_pairs(out: Path, pairs: tuple[Pair, ...]) -> dict[str, Any]:
@@ -192,16 +214,18 @@ def write_pairs(out: Path, pairs: tuple[Pair, ...]) -> dict[str, Any]:
         for pair in pairs
     ]
     (out / "pairs.json").write_text(json.dumps(listing, indent=1, allow_nan=False) + "\n")
-    np.save(out / "pictures.npy", np.stack(pictures))
+    if pictures:
+        np.save(out / "pictures.npy", np.stack(pictures))
     return {"num_pairs": len(pairs), "num_pictures": len(pictures)}
 
 
 def read_pairs(folder: Path) -> tuple[Pair, ...]:
     """What :func:`write_pairs` wrote."""
-    pictures = np.load(folder / "pictures.npy")
+    place = folder / "pictures.npy"
+    pictures = np.load(place) if place.exists() else ()
 
-    def neighbour(entry: dict[str, Any]) -> Neighbour:
-        return Neighbour(image=pictures[entry.pop("picture")], **entry)
+    def neighbour(entry: dict[str, Any] | None) -> Neighbour | None:
+        return None if entry is None else Neighbour(image=pictures[entry.pop("picture")], **entry)
 
     return tuple(
         Pair(
@@ -209,7 +233,7 @@ def read_pairs(folder: Path) -> tuple[Pair, ...]:
             exact=entry["exact"],
             share=entry["share"],
             nearest=neighbour(entry["nearest"]),
-            source=None if entry["source"] is None else neighbour(entry["source"]),
+            source=neighbour(entry["source"]),
         )
         for entry in json.loads((folder / "pairs.json").read_text())
     )

@@ -7,7 +7,7 @@ The parse of ``metrics/sources.py``, kept as an artifact for the report's overla
 
 ``documents.npy``, ``clusters.npy``, ``positions.npy`` and ``spans.npy`` are (M, T) int32;
 ``sources.json`` lists the largest sources of each sample, ``pictures.npy`` (P, S, S, 3) uint8 holds
-pictures of the first few of them.
+pictures of the first few of them; of texts the list holds passages instead.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.metrics.sources import check_candidates, token_sources
-from imagegram.protocols import ImageSet, Index, Tokenizer
-from imagegram.records import Images
+from imagegram.protocols import ImageSet, Index, TextTokenizer, Tokenizer
+from imagegram.records import Images, row_sizes
 from imagegram.report.pairs import PairList
 from imagegram.stages.cluster import Cluster
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context, Stage
+from imagegram.texts.highlight import Passage
 
 #: Sources of a sample that are named, and how many of these with a picture.
 NAMED_SOURCES: Final = 5
@@ -40,7 +41,7 @@ _ARRAYS: Final = ("documents", "clusters", "positions", "spans")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A picture of the training corpus that a sample was made of.
+    """A document of the training corpus that a sample was made of.
 
     Attributes:
         cluster: of near-duplicates; they count as one source.
@@ -49,6 +50,7 @@ class Source:
         share: the same, of all its tokens.
         metadata: of the document: source key, shard, caption.
         image: (S, S, 3) uint8, decoded from the document's tokens; None beyond the largest.
+        passage: of a text, the longest run that was taken from it; None beyond the largest.
     """
 
     cluster: int
@@ -56,7 +58,8 @@ class Source:
     num_tokens: int
     share: float
     metadata: dict[str, Any]
-    image: Images | None
+    image: Images | None = None
+    passage: Passage | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -192,55 +195,73 @@ def trace_samples(
     )
     drawn = generated.trace.get("source_document")
     drawn_MT = np.full(tokens_MT.shape, -1) if drawn is None else np.asarray(drawn[rows])
-    side = int(generated.images.shape[1])
+    show = _Shown(generated=generated, tokens=tokens, tokenizer=tokenizer)
+    sizes_M = row_sizes(tokens_MT)
     traced = []
     for row, documents_T in enumerate(found.documents):
         seen = documents_T >= 0
         clusters_T = np.where(seen, clusters[documents_T], -1)
         known = seen & (drawn_MT[row] >= 0)
         same = clusters_T[known] == clusters[drawn_MT[row][known]]
-        traced.append(
-            TracedSample(
-                sample=int(rows[row]),
-                num_sources=len(np.unique(clusters_T[seen])),
-                drawn_share=float(same.mean()) if known.any() else None,
-                sources=_largest(documents_T, clusters_T, tokens, tokenizer, side),
-                documents=documents_T.astype(np.int32),
-                clusters=clusters_T.astype(np.int32),
-                positions=found.positions[row].astype(np.int32),
-                spans=found.span_lengths[row].astype(np.int32),
-            )
+        one = TracedSample(
+            sample=int(rows[row]),
+            num_sources=len(np.unique(clusters_T[seen])),
+            drawn_share=float(same.mean()) if known.any() else None,
+            sources=(),
+            documents=documents_T.astype(np.int32),
+            clusters=clusters_T.astype(np.int32),
+            positions=found.positions[row].astype(np.int32),
+            spans=found.span_lengths[row].astype(np.int32),
         )
+        traced.append(dataclasses.replace(one, sources=_largest(one, int(sizes_M[row]), show)))
     return tuple(traced)
 
 
-def _largest(
-    documents_T: NDArray[np.int64],
-    clusters_T: NDArray[np.int64],
-    tokens: TokenSet,
-    tokenizer: Tokenizer,
-    side: int,
-) -> tuple[Source, ...]:
-    """The sources with most tokens; ties to the smallest cluster."""
-    ids, counts = np.unique(clusters_T[clusters_T >= 0], return_counts=True)
+def _largest(one: TracedSample, size: int, show: _Shown) -> tuple[Source, ...]:
+    """The sources with most of ``size`` tokens; ties to the smallest cluster."""
+    ids, counts = np.unique(one.clusters[one.clusters >= 0], return_counts=True)
     sources = []
     for rank, place in enumerate(np.argsort(-counts, kind="stable")[:NAMED_SOURCES]):
-        members, tokens_of = np.unique(documents_T[clusters_T == ids[place]], return_counts=True)
+        members, tokens_of = np.unique(
+            one.documents[one.clusters == ids[place]], return_counts=True
+        )
         document = int(members[np.argmax(tokens_of)])
-        image = None
-        if rank < _PICTURES:
-            image = tokenizer.decode(tokens.gather([document]), output_size=side)[0]
+        shown = show(document, one) if rank < _PICTURES else {}
         sources.append(
             Source(
                 cluster=int(ids[place]),
                 document=document,
                 num_tokens=int(counts[place]),
-                share=float(counts[place] / len(documents_T)),
-                metadata=tokens.metadata(document),
-                image=image,
+                share=float(counts[place] / size),
+                metadata=show.tokens.metadata(document),
+                **shown,
             )
         )
     return tuple(sources)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shown:
+    """How a source is shown: an image as it is decoded, of a text the longest run taken from it."""
+
+    generated: ImageSet
+    tokens: TokenSet
+    tokenizer: Tokenizer
+
+    def __call__(self, document: int, one: TracedSample) -> dict[str, Any]:
+        images = self.generated.images
+        if images is not None:
+            row = self.tokens.gather([document])
+            return {"image": self.tokenizer.decode(row, output_size=int(images.shape[1]))[0]}
+        mine = np.flatnonzero(one.documents == document)
+        first = int(mine[np.argmax(one.spans[mine])])
+        start, length = int(one.positions[first]), int(one.spans[first])
+        assert isinstance(self.tokenizer, TextTokenizer)
+        row_L = self.tokens.document(document)
+        (text,) = self.tokenizer.decode(row_L[None])
+        offsets = self.tokenizer.offsets(row_L)
+        span = int(offsets[start]), int(offsets[start + length])
+        return {"passage": Passage.of(text, *span)}
 
 
 def write_provenance(out: Path, traced: Sequence[TracedSample]) -> dict[str, Any]:
@@ -251,8 +272,10 @@ def write_provenance(out: Path, traced: Sequence[TracedSample]) -> dict[str, Any
         values = {
             field.name: getattr(source, field.name)
             for field in dataclasses.fields(source)
-            if field.name != "image"
+            if field.name not in ("image", "passage")
         }
+        if source.passage is not None:
+            values["passage"] = dataclasses.asdict(source.passage)
         if source.image is not None:
             pictures.append(source.image)
         return {**values, "picture": None if source.image is None else len(pictures) - 1}
@@ -285,9 +308,11 @@ def read_provenance(folder: Path) -> tuple[TracedSample, ...]:
     pictures = np.load(place) if place.exists() else None  # none of the tokens is credited
 
     def source(entry: dict[str, Any]) -> Source:
-        picture = entry.pop("picture")
+        picture, passage = entry.pop("picture"), entry.pop("passage", None)
         return Source(
-            **entry, image=None if pictures is None or picture is None else pictures[picture]
+            **entry,
+            image=None if pictures is None or picture is None else pictures[picture],
+            passage=None if passage is None else Passage(**passage),
         )
 
     return tuple(

@@ -125,7 +125,8 @@ class EmbedReference:
 
         def decode(rows: slice) -> Images:
             tokens_BT = self.tokens.gather(order[rows])
-            return self.tokenizer.decode(tokens_BT, output_size=self.image_size)
+            images: Images = self.tokenizer.decode(tokens_BT, output_size=self.image_size)
+            return images
 
         return _write(out, self.encoder, decode, len(order), context)
 

@@ -1,28 +1,27 @@
 """Generate: sample images from a fitted generator. Replay: the same trace for real images.
 
 Both write the same files, so that every metric measures generated, held-out and training images
-through one code path: ``tokens.npy``, ``images.npy``, ``trace/*.npy`` (see ``docs/formats.md``).
-Decode writes real images without a trace. Rows are made and written in batches, so memory does not
-grow with their number.
+through one code path: ``tokens.npy``, ``trace/*.npy`` and what the modality writes, ``images.npy``
+or ``texts.jsonl`` (see ``docs/formats.md``). Decode writes real images without a trace. Rows are
+made and written in batches, so memory does not grow with their number.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import UnforeseenError
-from imagegram.images import grids
 from imagegram.images.decode import decode_image
+from imagegram.images.modality import IMAGES_FILE
 from imagegram.protocols import (
     BatchTokenizer,
     Condition,
@@ -34,12 +33,15 @@ from imagegram.protocols import (
 )
 from imagegram.records import Images, Tokens, Trace
 from imagegram.seeding import check_counts
-from imagegram.stages.image_costs import BATCH_TOKENS, GRID_IMAGES, images_cost
+from imagegram.stages.image_costs import BATCH_TOKENS, images_cost
 from imagegram.stages.tokens import TokenSet
+from imagegram.store.arrays import ArrayFiles
 from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.fingerprint import NOT_IDENTITY_AT_DEFAULT
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context, Surroundings
+from imagegram.texts.modality import TEXTS_FILE
+from imagegram.texts.samples import read_texts
 
 _DECODE_BATCH: Final = 64
 #: Folder of the trace, one file an array.
@@ -75,14 +77,23 @@ class SampleSet:
         return self._mapped("tokens.npy")
 
     @cached_property
-    def images(self) -> Images:
-        """(B, S, S, 3) uint8, memory-mapped."""
-        return self._mapped("images.npy")
+    def images(self) -> Any:
+        """(B, S, S, 3) uint8, memory-mapped; None: these are no images."""
+        return self._mapped(IMAGES_FILE) if self._has(IMAGES_FILE) else None
+
+    @cached_property
+    def texts(self) -> Sequence[str] | None:
+        """B texts; None: these are no texts."""
+        return read_texts(self.artifact.path / TEXTS_FILE) if self._has(TEXTS_FILE) else None
 
     def _mapped(self, name: str) -> NDArray[Any]:
         if not self.artifact.is_made:
             raise UnforeseenError(f"{name} of {self.identity()} is known only when it is made")
         return np.load(self.artifact.path / name, mmap_mode="r")  # type: ignore[no-any-return]
+
+    def _has(self, name: str) -> bool:
+        """Whether the set has a file; one that is only foreseen is asked for it, and refuses."""
+        return not self.artifact.is_made or (self.artifact.path / name).exists()
 
     @property
     def originals_identity(self) -> Any:
@@ -92,7 +103,7 @@ class SampleSet:
     @cached_property
     def originals(self) -> Images | None:
         """(B, S, S, 3) uint8: the files, as the tokenizer sees them, resized (bilinear)."""
-        if not isinstance(self.documents, TokenSet):
+        if not isinstance(self.documents, TokenSet) or self.images is None:
             return None
         from imagegram.images.resampling import resize
 
@@ -162,7 +173,7 @@ class Generate:
                 workers=context.workers,
             )
 
-        with ImageWriter(
+        with SampleWriter(
             out, self.num_samples, self.tokenizer, self.output_size, context
         ) as writer:
             for start, stop in _batches(self.num_samples, self.tokenizer):
@@ -228,7 +239,7 @@ class Replay:
                 workers=context.workers,
             )
 
-        with ImageWriter(out, len(chosen), self.tokenizer, self.output_size, context) as writer:
+        with SampleWriter(out, len(chosen), self.tokenizer, self.output_size, context) as writer:
             for start, stop in _batches(len(chosen), self.tokenizer):
                 tokens_BT = self.documents.gather(chosen[start:stop])
                 writer.add(tokens_BT, trace(tokens_BT, start))
@@ -270,7 +281,7 @@ class Decode:
         order = select_documents(self.documents.num_documents, self.seed)
         chosen = order[self.num_skipped : self.num_skipped + self.num_images]
         np.save(out / "documents.npy", chosen)
-        with ImageWriter(out, len(chosen), self.tokenizer, self.output_size, context) as writer:
+        with SampleWriter(out, len(chosen), self.tokenizer, self.output_size, context) as writer:
             for start, stop in _batches(len(chosen), self.tokenizer):
                 writer.add(self.documents.gather(chosen[start:stop]), {})
         return writer.facts()
@@ -302,7 +313,7 @@ def _batches(count: int, tokenizer: Tokenizer) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, count)
 
 
-class ImageWriter(ExitStack):
+class SampleWriter(ArrayFiles):
     """The files of ``count`` samples: opened at once, written batch by batch."""
 
     def __init__(
@@ -313,69 +324,56 @@ class ImageWriter(ExitStack):
         output_size: int | None,
         context: Context,
     ) -> None:
-        super().__init__()
-        self.folder, self.count, self.tokenizer = folder, count, tokenizer
-        self.output_size, self.context = output_size, context
-        self.shown: list[Images] = []
-        self.image_size = 0
+        super().__init__(folder, count)
+        self.tokenizer, self.output_size, self.context = tokenizer, output_size, context
+        self.items = tokenizer.modality.writer(folder, count)
         self.counted: Counter[str] = Counter()
-        self.files: dict[str, BinaryIO] = {}
+
+    def __enter__(self) -> SampleWriter:
+        """Begin."""
+        self.items.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Close the files."""
+        self.items.__exit__(*error)
+        super().__exit__(*error)
 
     def add(self, tokens_BT: Tokens, trace: Trace) -> None:
-        """Append rows: tokens, the arrays of their trace, decoded images."""
-        self._append("tokens", tokens_BT)
+        """Append rows: tokens, the arrays of their trace, decoded items."""
+        self.append("tokens", tokens_BT)
         self._append_trace(trace)
-        task = self.context.progress.start("decode", len(tokens_BT), "images")
+        nouns = self.tokenizer.modality.nouns
+        task = self.context.progress.start("decode", len(tokens_BT), nouns)
         starts = range(0, len(tokens_BT), _DECODE_BATCH)
         with ThreadPoolExecutor(self.context.workers) as pool:
-            for images in pool.map(
+            for items in pool.map(
                 lambda start: self.tokenizer.decode(
                     tokens_BT[start : start + _DECODE_BATCH], output_size=self.output_size
                 ),
                 starts,
             ):
-                self._append("images", images)
-                missing = GRID_IMAGES - sum(map(len, self.shown))
-                if missing > 0:
-                    self.shown.append(images[:missing])
-                self.context.progress.advance(task, len(images))
-        self.image_size = int(images.shape[1])
+                self.items.add(items)
+                self.context.progress.advance(task, len(items))
         self.context.progress.finish(task)
 
     def _append_trace(self, trace: Trace) -> None:
         if trace:
             (self.folder / TRACE).mkdir(exist_ok=True)
         for name, values_BT in trace.items():
-            self._append(f"{TRACE}/{name}", values_BT)
+            self.append(f"{TRACE}/{name}", values_BT)
         if "num_distinct" in trace:
             self.counted["forced_steps"] += int((trace["num_distinct"] == 1).sum())
         if "suffix_len" in trace:
             self.counted["suffix_tokens"] += int(trace["suffix_len"].sum(dtype=np.int64))
 
     def facts(self) -> dict[str, Any]:
-        """Write the grid; what was counted."""
-        grids.save_png(self.folder / "grid.png", grids.grid(np.concatenate(self.shown)))
+        """What was counted."""
         num_tokens = self.tokenizer.spec.length
-        facts: dict[str, Any] = {
-            "num_images": self.count,
-            "num_tokens": num_tokens,
-            "image_size": self.image_size,
-        }
+        facts = {"num_images": self.count, "num_tokens": num_tokens, **self.items.facts()}
         if "forced_steps" in self.counted:
             facts["forced_steps"] = self.counted["forced_steps"]
         if "suffix_tokens" in self.counted:
             num_written = self.count * num_tokens
             facts["mean_suffix_len"] = self.counted["suffix_tokens"] / num_written
         return facts
-
-    def _append(self, name: str, rows: NDArray[Any]) -> None:
-        """Append rows to ``<name>.npy``, whose header tells the final shape from the start."""
-        if name not in self.files:
-            self.files[name] = self.enter_context((self.folder / f"{name}.npy").open("wb"))
-            header = {
-                "descr": np.lib.format.dtype_to_descr(rows.dtype),
-                "fortran_order": False,
-                "shape": (self.count, *rows.shape[1:]),
-            }
-            np.lib.format.write_array_header_1_0(self.files[name], header)
-        np.ascontiguousarray(rows).tofile(self.files[name])

@@ -118,7 +118,8 @@ class TrainingReference:
 
     def decode(self, tokens_BT: Tokens) -> Images:
         """(B, T) tokens to pictures of the size of the measured ones."""
-        return self.tokenizer.decode(tokens_BT, output_size=self.image_size)
+        images: Images = self.tokenizer.decode(tokens_BT, output_size=self.image_size)
+        return images
 
     def clusters(self) -> NDArray[np.int64]:
         """(N,) cluster of near-duplicates of each training document."""
@@ -151,9 +152,14 @@ class Untraced:
         return self.inner.tokens
 
     @property
-    def images(self) -> Images:
-        """(B, S, S, 3) uint8."""
+    def images(self) -> Any:
+        """(B, S, S, 3) uint8, or None."""
         return self.inner.images
+
+    @property
+    def texts(self) -> Any:
+        """B texts, or None."""
+        return self.inner.texts
 
     @property
     def originals(self) -> Images | None:

@@ -93,10 +93,9 @@ def highlighted(text: str, runs: Sequence[Run], *, longest: int) -> Markup:
             raise ValueError(f"{run} does not lie behind character {at} of {len(text)}")
         parts.append(visible(text[at : run.start]))
         if run.end > run.start:
-            colour = "sx" if run.rank is None else f"s{run.rank}"
             parts.append(
                 Markup('<span class="run {} o{}" title="{}">{}</span>').format(
-                    colour,
+                    _colour(run.rank),
                     step(run.length, longest),
                     coded(run.title),
                     visible(text[run.start : run.end]),
@@ -117,23 +116,55 @@ def step(length: int, longest: int) -> int:
     return 1 + min(int(STEPS * share), STEPS - 1)
 
 
-def passage(text: str, start: int, end: int, *, rank: int | None, margin: int = MARGIN) -> Markup:
-    """A stretch of a source, marked, with what stands before and after it.
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A stretch of a document, with what stands before and after it.
 
-    Args:
-        text: the source document.
-        start: first character of the stretch.
-        end: one more than its last.
-        rank: of the source, for its colour.
-        margin: characters on each side.
+    Attributes:
+        before, copied, after: characters; ``before`` and ``after`` are cut.
+        starts, ends: whether the document starts or ends there.
     """
-    first, last = max(start - margin, 0), min(end + margin, len(text))
-    colour = "sx" if rank is None else f"s{rank}"
-    return Markup('{}{}<span class="run {} o5">{}</span>{}{}').format(
-        "… " if first else "",
-        visible(text[first:start]),
-        colour,
-        visible(text[start:end]),
-        visible(text[end:last]),
-        " …" if last < len(text) else "",
-    )
+
+    before: str
+    copied: str
+    after: str
+    starts: bool
+    ends: bool
+
+    @classmethod
+    def of(cls, text: str, start: int, end: int, *, margin: int = MARGIN) -> Passage:
+        """Cut a stretch out of a document.
+
+        Args:
+            text: the document.
+            start: first character of the stretch.
+            end: one more than its last.
+            margin: characters on each side.
+        """
+        first, last = max(start - margin, 0), min(end + margin, len(text))
+        return cls(
+            before=text[first:start],
+            copied=text[start:end],
+            after=text[end:last],
+            starts=first == 0,
+            ends=last == len(text),
+        )
+
+    def marked(self, *, rank: int | None) -> Markup:
+        """HTML; the stretch has the colour of a source.
+
+        >>> Passage.of("abcdef", 2, 4, margin=1).marked(rank=1)
+        Markup('… b<span class="run s1 o5">cd</span>e …')
+        """
+        return Markup('{}{}<span class="run {} o5">{}</span>{}{}').format(
+            "" if self.starts else "… ",
+            visible(self.before),
+            _colour(rank),
+            visible(self.copied),
+            visible(self.after),
+            "" if self.ends else " …",
+        )
+
+
+def _colour(rank: int | None) -> str:
+    return "sx" if rank is None else f"s{rank}"

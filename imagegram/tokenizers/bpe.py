@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, TokenError
 from imagegram.layout import TokenLayout, TokenSpec
+from imagegram.protocols import Modality
 from imagegram.records import EOS_TOKEN_ID, Tokens, row_sizes
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.hashing import file_stamp
+from imagegram.texts.modality import TEXTS
 from imagegram.tokenizers.checks import require_ids
 from imagegram.tokenizers.weights import weights_sha256
 
@@ -50,6 +52,7 @@ class BpeTokenizer:
         hash_cache: folder that remembers the checkpoint's sha256.
     """
 
+    modality: ClassVar[Modality] = TEXTS
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="bpe", metadata=NOT_IDENTITY)
@@ -117,18 +120,24 @@ class BpeTokenizer:
         ids = self._merges.encode(text, add_special_tokens=False).ids
         return np.array(ids, dtype=np.uint16), 0
 
-    def decode(self, tokens_BT: Tokens) -> list[str]:
+    def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> list[str]:
         """Texts of rows of ids, up to their first separator.
 
         Bytes that are no character, which a generator may put side by side, become U+FFFD.
 
         Args:
             tokens_BT: (B, K) ids of any integer dtype, padded with separators or not.
+            output_size: None: a text has no other size.
 
         Raises:
             TokenError: for another shape, or an id outside the vocabulary; ids are never wrapped.
-            ConfigError: when there are no merges yet.
+            ConfigError: for a size, or when there are no merges yet.
         """
+        if output_size is not None:
+            raise ConfigError(
+                f"output_size={output_size} is a side in pixels, which texts do not have; type "
+                "output_size=null, or tokenizer.window=NUMBER for longer samples"
+            )
         tokens = np.asarray(tokens_BT)
         if tokens.ndim != 2 or tokens.dtype.kind not in "iu":
             raise TokenError(f"decode needs (B, K) integer ids, got {tokens.shape} {tokens.dtype}")

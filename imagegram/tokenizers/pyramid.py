@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imagegram.errors import ConfigError, TokenError
+from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout, TokenSpec
-from imagegram.protocols import Corpus
+from imagegram.protocols import Corpus, Modality
 from imagegram.records import Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.stage import Ready
@@ -52,6 +53,7 @@ class PyramidTokenizer:
         sizes: side lengths of the levels in pixels, strictly ascending (``(8, 16, 32)``).
     """
 
+    modality: ClassVar[Modality] = IMAGES
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="pyramid", metadata=NOT_IDENTITY)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import TokenError
 from imagegram.images.decode import decode_image
+from imagegram.images.modality import IMAGES
 from imagegram.images.resampling import resize
 from imagegram.indexes.build.stage import BuildIndex
 from imagegram.layout import TokenLayout, TokenSpec
-from imagegram.protocols import BatchTokenizer
+from imagegram.protocols import BatchTokenizer, Modality
 from imagegram.records import Images, Tokens
 from imagegram.stages.prefix import Prefix, PrefixShard
 from imagegram.stages.select import tokenize_shards
@@ -37,6 +38,7 @@ class Network:
     num_tokens: int = 16
     vocab_size: int = 256
     batch_size: int = field(default=4, metadata=NOT_IDENTITY)
+    modality: ClassVar[Modality] = IMAGES
     image_size: int = 4
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout
 from imagegram.metrics.aligned import AlignedMetric
 from imagegram.metrics.copying import CopyingMetric
@@ -260,7 +261,7 @@ def test_without_a_trace_the_pairs_stand_alone(tmp_path: Path) -> None:
 
 def test_an_ordered_sequence_has_no_places_in_the_picture(tmp_path: Path) -> None:
     tokenizer = SimpleNamespace(
-        spec=SimpleNamespace(layout=TokenLayout.sequence(LAYOUT.num_tokens))
+        modality=IMAGES, spec=SimpleNamespace(layout=TokenLayout.sequence(LAYOUT.num_tokens))
     )
     html = write_report(tmp_path, inputs(tokenizer=tokenizer, curves={})).read_text()
     cards = re.findall(r'<article class="copy[^"]*">.*?</article>', html, re.DOTALL)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagegram.texts.decode import UnreadableText, decode_text
-from imagegram.texts.highlight import MARGIN, Run, coded, highlighted, passage, visible
+from imagegram.texts.highlight import MARGIN, Passage, Run, coded, highlighted, visible
 from imagegram.texts.near_duplicates import SketchSearch, cluster_labels
 from imagegram.texts.samples import read_texts, write_texts
 from imagegram.texts.sketches import NUM_VALUES, num_equal, similarity, sketch_texts
@@ -150,7 +150,7 @@ def parsed(markup: str) -> Seen:
 
 def test_nothing_in_a_text_acts_as_markup_or_turns_the_page() -> None:
     runs = [Run(start=0, end=30, length=7, rank=0, title=f'"{NASTY}')]
-    seen = parsed(highlighted(NASTY, runs, longest=10) + passage(NASTY, 0, 5, rank=None))
+    seen = parsed(highlighted(NASTY, runs, longest=10) + Passage.of(NASTY, 0, 5).marked(rank=None))
     assert {tag for tag, _ in seen.tags} == {"span"}
     assert all(set(attributes) <= {"class", "title"} for _, attributes in seen.tags)
     titles = [attributes.get("title") or "" for _, attributes in seen.tags]
@@ -189,5 +189,5 @@ def test_runs_that_overlap_are_refused() -> None:
 
 def test_a_passage_shows_so_much_on_each_side() -> None:
     text = "b" * 1000 + "X" + "a" * 10
-    shown = parsed(passage(text, 1000, 1001, rank=2)).text
+    shown = parsed(Passage.of(text, 1000, 1001).marked(rank=2)).text
     assert shown == "… " + "b" * MARGIN + "X" + "a" * 10

@@ -55,6 +55,7 @@ class Request:
             differ.
         labelled: whether only documents of a label may decide some tokens.
         made: the side files at hand; None: those that are needed will be made.
+        ragged: whether a sample may end early, as documents do.
     """
 
     sampler: NgramSampler
@@ -62,6 +63,7 @@ class Request:
     lengths: tuple[int | None, ...]
     labelled: bool = False
     made: Needs | None = None
+    ragged: bool = False
 
     @property
     def longest(self) -> int:
@@ -83,6 +85,16 @@ class Request:
             f"sampler.context_digits={self.sampler.context_digits}": self.divisor > 1,
         }
         return tuple(knob for knob, asked in knobs.items() if asked)
+
+
+def no_ends(request: Request, engine: str) -> str | None:
+    """Why an engine that knows no ends of documents refuses; None: none are asked for."""
+    if not request.ragged:
+        return None
+    return (
+        f"generator.engine={engine} does not know where documents of different lengths end; use "
+        "generator.engine=native"
+    )
 
 
 def divisor_of(sampler: NgramSampler, layout: TokenLayout) -> int:
@@ -156,6 +168,8 @@ class Job:
         advance: hears the number of tokens of finished rows.
         workers: threads.
         device: of engines with tensors; None: CUDA when there is one.
+        ragged: whether the separator that ends a document may be drawn: it ends the row, which is
+            padded with separators.
     """
 
     sampler: NgramSampler
@@ -167,6 +181,7 @@ class Job:
     advance: Callable[[int], None] = lambda steps: None
     workers: int = 1
     device: str | None = None
+    ragged: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:

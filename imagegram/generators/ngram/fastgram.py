@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from imagegram.generators.ngram.engine import Job, Request
+from imagegram.generators.ngram.engine import Job, Request, no_ends
 from imagegram.generators.ngram.reference import (
     Candidates,
     Place,
@@ -35,6 +35,8 @@ class FastgramEngine(ReferenceEngine):
     def refuses(request: Request) -> str | None:
         """What needs positions or documents of a context."""
         sampler = request.sampler
+        if (why_not := no_ends(request, "fastgram")) is not None:
+            return why_not
         if request.conditions:
             return (
                 f"generator.engine=fastgram cannot do {request.conditions[0]}; use "

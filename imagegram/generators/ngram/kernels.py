@@ -67,6 +67,7 @@ class Knobs(NamedTuple):
         shifts: whether the place before a candidate was one for the token before: then a suffix
             that was too long stays too long.
         aligned: whether tables sort by position first: then all of an interval are candidates.
+        ends: whether the end of a document is a candidate, which then ends a row.
     """
 
     temperature: float
@@ -78,6 +79,7 @@ class Knobs(NamedTuple):
     filtered: bool
     shifts: bool
     aligned: bool
+    ends: bool
     limits: NDArray[np.int32]
     classes: NDArray[np.int32]
 
@@ -135,7 +137,12 @@ def find_documents(shards: Sequence[IndexShard]) -> Documents:
 
 
 def make_knobs(
-    shards: Sequence[IndexShard], sampler: NgramSampler, layout: TokenLayout, *, aligned: bool
+    shards: Sequence[IndexShard],
+    sampler: NgramSampler,
+    layout: TokenLayout,
+    *,
+    aligned: bool,
+    ends: bool = False,
 ) -> Knobs:
     """The sampler as numbers, for tables that are ``aligned`` or not."""
     needed = min(sampler.min_count, sum(shard.num_documents for shard in shards))
@@ -150,6 +157,7 @@ def make_knobs(
         filtered=sampler.matching != "free" and not aligned,
         shifts=sampler.matching != "level",
         aligned=aligned,
+        ends=ends,
         limits=sampler.max_context_per_position(layout),
         classes=matching_classes(sampler.matching, layout),
     )

@@ -75,7 +75,8 @@ class NgramGenerator:
 
     def fit(self, tokens: Any, *, index: Index) -> Ready[NgramModel]:
         """Return the model over an index: there is nothing to learn."""
-        return Ready(NgramModel(index=index, engine=self.engine, device=self.device))
+        ragged = tokens.document_length is None
+        return Ready(NgramModel(index=index, engine=self.engine, device=self.device, ragged=ragged))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,6 +87,8 @@ class NgramModel:
         index: of the training tokens; what it is, this model is.
         engine: see :class:`NgramGenerator`.
         device: see there.
+        ragged: whether documents differ in length: a sample ends where a document does, and what
+            follows in its row is padding, separators.
         files: the shards with side files for a sampler, see :meth:`prepared`; None: without.
         labels: of the documents, under ``label_key``; None: they are read when a condition asks.
         label_key: where they were read.
@@ -94,6 +97,7 @@ class NgramModel:
     index: Index
     engine: str = "native"
     device: str | None = None
+    ragged: bool = False
     files: Files | None = None
     labels: Labels | None = None
     label_key: str = ""
@@ -201,7 +205,7 @@ class NgramModel:
         ids of a generation, its own tokens get its own trace.
 
         Args:
-            tokens_BT: (B, T) uint16 ids without separators.
+            tokens_BT: (B, T) uint16 ids without separators; of ragged documents, padded with them.
             sampler: the knobs.
             layout: of the tokenizer.
             seed: 0 ... 2**64 - 1; chooses among equal sources.
@@ -215,7 +219,7 @@ class NgramModel:
             TokenError: for rows of another length, or with a separator.
             UnsupportedError: when the engine or the index cannot do the sampler's matching.
         """
-        check_rows(tokens_BT, layout.num_tokens)
+        check_rows(tokens_BT, layout.num_tokens, padded=self.ragged)
         if samples is None:
             samples = np.arange(len(tokens_BT), dtype=np.uint64)
         if len(samples) != len(tokens_BT):
@@ -245,7 +249,7 @@ class NgramModel:
             job = replace(job, labels=self._row_labels(asked, job))
         verb = "generate" if job.forced is None else "replay"
         with _advancing(progress, verb, len(job.samples) * job.layout.num_tokens) as advance:
-            return engine.rows(replace(job, advance=advance))
+            return engine.rows(replace(job, advance=advance, ragged=self.ragged))
 
     @property
     def _filled(self) -> tuple[IndexShard, ...]:
@@ -269,6 +273,7 @@ class NgramModel:
             lengths=tuple(shard.document_length for shard in self._filled),
             labelled=asked is not None,
             made=made,
+            ragged=self.ragged,
         )
 
     def _open(self, engine: type[Engine]) -> Engine:

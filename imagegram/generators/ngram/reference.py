@@ -15,6 +15,10 @@ suffix. With ``context_digits``, the tokens of anchor and suffix, in sample and 
 by these digits only; the next token is a whole one. Equal candidates are numbered in the order of
 the table of what is compared: whole tokens, or their digits.
 
+Where documents are *ragged*, they differ in length, and the separator behind a document is a
+candidate too, of that document; only the empty suffix, which says nothing of an end, never ends
+one. A row that draws it is finished: it is padded with separators, and its trace with nothing.
+
 >>> import numpy as np
 >>> corpus = StreamCorpus(streams=(np.array([65535, 7, 8, 9, 65535], dtype=np.uint16),))
 >>> from imagegram.samplers.ngram import NgramSampler
@@ -167,6 +171,11 @@ class ReferenceLookup:
             if self._support(longer) < needed:
                 break
             places, length = longer, length + 1
+        if length == 0:
+            places = [
+                at[stream[at] != EOS_TOKEN_ID]
+                for at, stream in zip(places, self.corpus.streams, strict=True)
+            ]
         held = [stream[at] for at, stream in zip(places, self.corpus.streams, strict=True)]
         tokens_K, counts_K = np.unique(np.concatenate(held), return_counts=True)
 
@@ -200,6 +209,8 @@ class ReferenceLookup:
         places = []
         for shard, stream in enumerate(self.corpus.streams):
             at = np.flatnonzero(stream != EOS_TOKEN_ID)
+            if self.job.ragged:
+                at = np.arange(1, len(stream))  # all but the separator that ends no document
             documents, positions = self.corpus.locate(shard, at)
             keep = np.ones(len(at), dtype=np.bool_)
             if sampler.matching != "free":
@@ -259,6 +270,9 @@ def trace_rows(lookup: Lookup, job: Job) -> tuple[Tokens, Trace]:
             trace["entropy"][b, t] = entropy_bits(p_K)
             tokens_BT[b, t] = token
             history.append(token)
+            if job.ragged and token == EOS_TOKEN_ID:
+                tokens_BT[b, t:] = EOS_TOKEN_ID
+                break
         job.advance(num_tokens)
     return tokens_BT, trace
 

@@ -39,20 +39,29 @@ def empty_trace(num_samples: int, num_tokens: int) -> dict[str, NDArray[Any]]:
     }
 
 
-def check_rows(tokens_BT: Tokens, num_tokens: int) -> None:
+def check_rows(tokens_BT: Tokens, num_tokens: int, *, padded: bool = False) -> None:
     """Refuse rows that are no images of the layout.
 
+    Args:
+        tokens_BT: the rows.
+        num_tokens: T of the layout.
+        padded: whether a row may end early, with separators behind its end.
+
     Raises:
-        TokenError: naming the shape, or the first row that holds a separator.
+        TokenError: naming the shape, or the first row that holds a separator among its tokens.
     """
     if tokens_BT.ndim != 2 or tokens_BT.shape[1] != num_tokens or tokens_BT.dtype != np.uint16:
         raise TokenError(
             f"rows of shape {tokens_BT.shape} and dtype {tokens_BT.dtype} are no images of this "
             f"tokenizer; give a uint16 array of shape (B, {num_tokens})"
         )
-    separators = (tokens_BT == EOS_TOKEN_ID).any(axis=1)
+    is_separator_BT = tokens_BT == EOS_TOKEN_ID
+    if padded:  # behind its end a row holds nothing else
+        is_separator_BT = is_separator_BT[:, :-1] & ~is_separator_BT[:, 1:]
+    separators = is_separator_BT.any(axis=1)
     if separators.any():
+        place = " before its end" if padded else ""
         raise TokenError(
-            f"row {int(np.argmax(separators))} holds the separator {EOS_TOKEN_ID}, which is no "
-            "token of an image; give the documents without their separators"
+            f"row {int(np.argmax(separators))} holds the separator {EOS_TOKEN_ID}{place}, which is "
+            "no token of an image; give the documents without their separators"
         )

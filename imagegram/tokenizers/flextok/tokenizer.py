@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imagegram.errors import ConfigError, TokenError
+from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout, TokenSpec
-from imagegram.protocols import Corpus
+from imagegram.protocols import Corpus, Modality
 from imagegram.records import Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY, digest
 from imagegram.store.hashing import file_stamp
@@ -83,6 +84,7 @@ class FlexTokTokenizer:
     sums and so, rarely, an id; they are no part of the identity.
     """
 
+    modality: ClassVar[Modality] = IMAGES
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="flextok", metadata=NOT_IDENTITY)

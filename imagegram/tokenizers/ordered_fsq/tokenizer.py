@@ -28,8 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, TokenError, did_you_mean
+from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout, TokenSpec
-from imagegram.protocols import Corpus
+from imagegram.protocols import Corpus, Modality
 from imagegram.records import Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
 from imagegram.store.hashing import file_stamp
@@ -95,6 +96,7 @@ class OrderedFsqTokenizer:
         hash_cache: folder that remembers the checkpoint's sha256.
     """
 
+    modality: ClassVar[Modality] = IMAGES
     VERSION: ClassVar[int] = 2
 
     name: str = field(default="ordered_fsq", metadata=NOT_IDENTITY)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imagegram.generators.ngram.engine import Engine, Job, Needs, Request
+from imagegram.generators.ngram.engine import Engine, Job, Needs, Request, no_ends
 from imagegram.generators.ngram.lockstep.order import MAX_CONTEXT, OrderTensors
 from imagegram.generators.ngram.lockstep.philox import uniforms
 from imagegram.generators.ngram.lockstep.shape import Shaper
@@ -58,6 +58,8 @@ class LockstepEngine(Engine):
     def refuses(request: Request) -> str | None:
         """What is asked of documents, several shards, matching of classes, long contexts."""
         sampler, filled = request.sampler, len(request.lengths)
+        if (why_not := no_ends(request, "torch")) is not None:
+            return why_not
         if request.conditions:
             return (
                 f"generator.engine=torch cannot do {request.conditions[0]}; use "

@@ -58,8 +58,13 @@ class SearchEngine(Engine):
 
     @staticmethod
     def refuses(request: Request) -> str | None:
-        """Nothing."""
-        return None
+        """Conditions on documents that end where they do."""
+        if not request.ragged or not request.conditions:
+            return None
+        return (
+            f"generator.engine=native cannot do {request.conditions[0]} on documents of different "
+            "lengths; leave that knob at its default, or use generator.engine=naive"
+        )
 
     @staticmethod
     def needs(request: Request) -> Needs:
@@ -76,7 +81,7 @@ class SearchEngine(Engine):
         needs = Needs(order="aligned", divisor=divisor)
         aligned = job.sampler.matching == "position" and self.files.made == needs
         views = self._views(divisor, aligned=aligned)
-        knobs = make_knobs(contexts, job.sampler, job.layout, aligned=aligned)
+        knobs = make_knobs(contexts, job.sampler, job.layout, aligned=aligned, ends=job.ragged)
         rules = self._rules(job, contexts, divisor, aligned=aligned)
         documents, num_documents = self.documents, self.files.num_documents
         forced, seed = job.forced is not None, np.uint64(job.seed)

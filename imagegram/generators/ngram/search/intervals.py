@@ -44,10 +44,13 @@ _SHORTEST_PROBE: Final = 6
 
 @njit(cache=True, nogil=True)
 def locate(documents: Documents, views: ShardViews, s: Int, index: Int) -> tuple[Int, Int]:
-    """Document inside the shard, and position inside the document, of a token of the stream."""
+    """Document inside the shard, and position inside the document, of a token of the stream.
+
+    A separator is the end of the document before it, at the position behind its last token.
+    """
     stride = documents.stride[s]
     if stride > 0:
-        return index // stride, index % stride - 1
+        return (index - 1) // stride, (index - 1) % stride
     first = documents.first_start[s]
     starts = documents.starts[first : first + views.num_documents[s]]
     document = np.searchsorted(starts, index) - 1
@@ -123,7 +126,10 @@ def _try_length(
             if lo == hi:
                 _shorten(views, knobs, work, history, t, s, length)
         lo = continued(views, s, lo, hi, length)
-        if lo < hi and token_at(views, s, pointer_at(views, s, hi - 1) + length) == _EOS:
+        # After no context at all every document would end: there a document never does.
+        may_end = knobs.ends and length > 0
+        last = pointer_at(views, s, hi - 1) + length if lo < hi and not may_end else np.int64(-1)
+        if last >= 0 and token_at(views, s, last) == _EOS:
             hi = upper_bound(views, s, lo, hi, length, sort_key(_EOS) - 1)
         work.trial[0, s], work.trial[1, s] = lo, hi
     if length > 0 and not _supported(views, documents, knobs, work, length, group):

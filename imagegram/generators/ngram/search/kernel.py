@@ -330,3 +330,6 @@ def write_row(
                 work.kept, tokens_K, counts_K, p_K,
             )  # fmt: skip
         history[t + 1] = token if rules is None else token // rules.divisor
+        if knobs.ends and token == _EOS:
+            rows.tokens[b, t:] = _EOS
+            break

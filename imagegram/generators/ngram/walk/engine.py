@@ -46,6 +46,8 @@ class WalkEngine(Engine):
     @staticmethod
     def refuses(request: Request) -> str | None:
         """What is asked of documents, several shards, and shards without side files."""
+        if request.ragged:
+            return "a walk does not know where documents of different lengths end"
         if request.conditions:
             return f"a walk cannot do {request.conditions[0]}"
         if len(request.lengths) != 1:
