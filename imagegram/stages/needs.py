@@ -1,7 +1,7 @@
 """What a metric looks at, and what an image set may not have.
 
-A metric that needs what is not there is left out, and that is said: a text has no pictures, a model
-may keep no such trace, or be unable to score real images.
+A metric whose needs an image set cannot meet is left out, and the run says why: texts have no
+pictures, a generator may not record a trace array, or may be unable to score real images.
 """
 
 from __future__ import annotations
@@ -16,15 +16,20 @@ _TRACE: Final = "trace."
 _ITEMS: Final = {"images": "images", "text": "texts"}
 #: Needs besides arrays of a trace.
 NEEDS: Final = (*_ITEMS, "ids", "matches", "training_features")
+#: Why an image set has no items of a kind, by need.
+_REASONS: Final = {
+    "images": "images, but these items are not pictures",
+    "text": "text, but these items are not texts",
+}
 
 
 def reads_trace(metric: Metric) -> bool:
-    """Whether a metric looks at what a model did, and not only at what it wrote."""
+    """Return whether a metric needs an array of the trace, not only the items that were written."""
     return any(need.startswith(_TRACE) for need in metric.NEEDS)
 
 
 def lacking(metric: Metric, images: ImageSet) -> str:
-    """Say which needs of a metric an image set cannot meet; empty: it meets all.
+    """Say which needs of a metric an image set cannot meet, and why; empty when it meets all.
 
     Raises:
         ConfigError: for a need that does not exist.
@@ -32,12 +37,13 @@ def lacking(metric: Metric, images: ImageSet) -> str:
     missing = sorted(need for need in metric.NEEDS if not _is_there(need, images))
     if not missing:
         return ""
-    reasons = {
-        "images": "these items are no pictures",
-        "text": "these items are no text",
-    }
-    told = dict.fromkeys(reasons.get(need, "they have no such trace") for need in missing)
-    return f"metric {metric.name} needs {', '.join(missing)}, but {' and '.join(told)}"
+    reasons = [_REASONS[need] for need in missing if need in _REASONS]
+    arrays = [need.removeprefix(_TRACE) for need in missing if need.startswith(_TRACE)]
+    if arrays:
+        noun = "array" if len(arrays) == 1 else "arrays"
+        names = ", ".join(arrays)
+        reasons.append(f"the trace {noun} {names}, which this generator does not record")
+    return f"metric {metric.name} needs {'; and '.join(reasons)}"
 
 
 def _is_there(need: str, images: ImageSet) -> bool:

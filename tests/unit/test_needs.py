@@ -1,4 +1,4 @@
-"""What cannot be had is said: no pictures, no such trace, a model that cannot score."""
+"""A metric is left out with its reason: no pictures, or a trace array that is not recorded."""
 
 from __future__ import annotations
 
@@ -36,23 +36,29 @@ class Asking:
 def test_pictures_of_an_ngram_have_all_but_text() -> None:
     needs = ("ids", "images", "matches", "training_features", "trace.suffix_len")
     assert lacking(Asking.of(*needs), PICTURES) == ""
-    assert "needs text, but these items are no text" in lacking(Asking.of("text"), PICTURES)
+    assert "needs text, but these items are not texts" in lacking(Asking.of("text"), PICTURES)
 
 
 def test_texts_have_ids_and_no_pictures() -> None:
     assert lacking(CopyingMetric(), TEXTS) == ""
     assert lacking(Asking.of("text", "ids"), TEXTS) == ""
     reason = lacking(Asking.of("images", "ids"), TEXTS)
-    assert reason == "metric asking needs images, but these items are no pictures"
+    assert reason == "metric asking needs images, but these items are not pictures"
 
 
 def test_a_trace_is_asked_for_its_arrays() -> None:
     neural: Any = SimpleNamespace(tokens=TOKENS, trace={"log_prob": np.zeros((3, 15))})
     assert lacking(Asking.of("trace.log_prob"), neural) == ""
     reason = lacking(OrderMetric(), neural)
-    assert "metric order needs trace.entropy, trace.num_contexts" in reason
-    assert reason.endswith("but they have no such trace")
-    assert "no such trace" in lacking(OrderMetric(), SimpleNamespace(tokens=TOKENS, trace={}))  # type: ignore[arg-type]
+    assert reason.startswith("metric order needs the trace arrays entropy, num_contexts")
+    assert reason.endswith(", which this generator does not record")
+    untraced: Any = SimpleNamespace(tokens=TOKENS, trace={})
+    assert lacking(OrderMetric(), untraced) == reason
+    both = lacking(Asking.of("images", "trace.log_prob"), TEXTS)
+    assert both == (
+        "metric asking needs images, but these items are not pictures; "
+        "and the trace array log_prob, which this generator does not record"
+    )
 
 
 def test_a_need_that_does_not_exist_is_refused() -> None:
