@@ -28,3 +28,16 @@ def require_kind(component: Any, kind: type[T], *, group: str, generator: str) -
     raise ConfigError(
         f"generator={generator} cannot work with {group}={component.name}; type one of: {fitting}"
     )
+
+
+def refuse_condition(condition: Any, *, generator: str) -> None:
+    """Refuse any condition, for a generator that learned none.
+
+    Raises:
+        ConfigError: when there is one.
+    """
+    if condition is not None:
+        raise ConfigError(
+            f"generator={generator} learned no condition, so condition={condition.name} asks in "
+            "vain; type condition=none"
+        )

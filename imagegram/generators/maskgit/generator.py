@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.generators.maskgit.objective import Architecture, MaskedPrediction
 from imagegram.layout import TokenLayout
-from imagegram.protocols import Index, Sampler
+from imagegram.protocols import Condition, Index, Sampler
 from imagegram.records import Tokens, Trace
-from imagegram.samplers.kinds import require_kind
+from imagegram.samplers.kinds import refuse_condition, require_kind
 from imagegram.samplers.masked import MaskedSampler
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
@@ -89,13 +89,16 @@ class MaskGitGenerator:
         sizes = {name: getattr(self, name) for name in ("width", "depth", "num_heads")}
         return Architecture(vocab_size=vocab_size, num_tokens=num_tokens, **sizes)
 
-    def check(self, sampler: Sampler, layout: TokenLayout) -> None:
-        """Refuse samplers of other families.
+    def check(
+        self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
+    ) -> None:
+        """Refuse samplers of other families, and conditions.
 
         Raises:
             ConfigError: naming those that fit.
         """
         require_kind(sampler, MaskedSampler, group="sampler", generator=self.name)
+        refuse_condition(condition, generator=self.name)
 
     def scores(self, sampler: Sampler) -> bool:
         """Say no: in the order of confidence a token has no probability of its own."""
@@ -195,7 +198,13 @@ class MaskGitModel:
         network.load_state_dict(load_file(self.artifact.path / MODEL))
         return network.eval().to(self.device)
 
-    def prepared(self, sampler: Sampler, context: Context, layout: TokenLayout) -> MaskGitModel:
+    def prepared(
+        self,
+        sampler: Sampler,
+        context: Context,
+        layout: TokenLayout,
+        condition: Condition | None = None,
+    ) -> MaskGitModel:
         """Itself: nothing makes it faster."""
         return self
 
@@ -206,6 +215,7 @@ class MaskGitModel:
         sampler: Sampler,
         layout: TokenLayout,
         seed: int,
+        condition: Condition | None = None,
         progress: Progress | None = None,
         workers: int = 1,
     ) -> tuple[Tokens, Trace]:
@@ -216,6 +226,7 @@ class MaskGitModel:
             sampler: steps, temperature, confidence.
             layout: of the tokenizer, as long as the tokens that were trained on.
             seed: 0 ... 2**64 - 1.
+            condition: None; the network knows no labels.
             progress: hears of the tokens that are done.
             workers: cores.
 
@@ -227,6 +238,7 @@ class MaskGitModel:
         from imagegram.generators.maskgit.sampling import sample_chunks
 
         own = require_kind(sampler, MaskedSampler, group="sampler", generator="maskgit")
+        refuse_condition(condition, generator="maskgit")
         chunks = samples // np.uint64(CHUNK)
         wanted = np.unique(chunks)
         bar = None
