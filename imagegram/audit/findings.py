@@ -1,8 +1,8 @@
-"""Findings: what an audit can tell, in words and numbers that the evaluation itself gave.
+"""Findings: the conclusions of an audit, in words, from the numbers of its evaluation.
 
-Every image set of a score is placed by its 95 % interval: where it touches that of held-out images
-the score does not tell the two apart. So of the planted sets, whose copying is known, it follows
-which scores are blind to it.
+Every image set of a score is placed by its 95 % interval: where that overlaps the interval of
+held-out images, the score does not separate the two sets. Planted sets contain a known amount of
+copying, so their places show which scores are blind to copying.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ AWAY: Final = "away from training"
 UNLIKE: Final = "unlike held-out"
 UNKNOWN: Final = ""
 
-#: What a score may look at that other pixels of the same picture change.
+#: Inputs of a score that change when a picture is saved with other pixels.
 _EQUAL_TOKENS: Final = frozenset({"ids", "matches"})
-#: Unit of a share of images, each of which counts or does not.
+#: Unit of a score that is a share of images.
 _OF_IMAGES: Final = "% of samples"
 
 Sets = Mapping[str, tuple[float | None, float | None]]
@@ -34,12 +34,12 @@ class Reading:
     """One score of an audit.
 
     Attributes:
-        info: which it is.
-        values: by image set; ``generated`` is the audited one.
+        info: name, unit and direction of the score.
+        values: value of each image set; ``generated`` is the audited one.
         low, high: 95 % interval of the audited value.
-        places: by image set, where its interval lies; ``""`` where that is not known.
-        alike: image sets whose interval meets that of the audited images.
-        comparable: image sets of which that is known.
+        places: by image set, where its interval lies; ``""`` where that is unknown.
+        alike: image sets whose interval overlaps that of the audited images.
+        comparable: image sets for which ``alike`` could be decided.
     """
 
     info: ScoreInfo
@@ -52,21 +52,21 @@ class Reading:
 
     @property
     def score(self) -> str:
-        """Its name."""
+        """Name of the score."""
         return self.info.name
 
     @property
     def is_lower_bound(self) -> bool:
-        """Whether the score counts equal tokens, fewer of which are left in other pixels."""
+        """Whether the score counts equal tokens, so that re-saved pictures can only lower it."""
         counts = self.info.group == "copying" and self.info.better == "lower"
         return counts and self.info.is_share and _EQUAL_TOKENS.issuperset(self.info.needs)
 
     def show(self, which: str) -> str:
-        """The value of one image set as text."""
+        """Return the value of one image set as text."""
         return self.info.show(self.values.get(which))
 
     def interval(self) -> str:
-        """That of the audited images; empty without one."""
+        """Return the 95 % interval of the audited images as text; empty when there is none."""
         if self.low is None or self.high is None:
             return ""
         return f"[{self.info.show(self.low)}, {self.info.show(self.high)}]"
@@ -76,8 +76,8 @@ def read_scores(evaluation: Evaluation, sizes: Mapping[str, int]) -> list[Readin
     """Place every image set on every score.
 
     Args:
-        evaluation: of the audited images.
-        sizes: images by image set.
+        evaluation: scores of the audited images.
+        sizes: number of images by image set.
     """
     readings = []
     for score, info in evaluation.infos.items():
@@ -102,7 +102,7 @@ def read_scores(evaluation: Evaluation, sizes: Mapping[str, int]) -> list[Readin
 
 
 def places(ranges: Mapping[str, tuple[float, float] | None]) -> dict[str, str]:
-    """Where each image set but the floor lies, by the ends of their intervals.
+    """Return where each image set except the floor lies, by the ends of the intervals.
 
     >>> places({"generated": (0.4, 0.6), "floor": (0.0, 0.2), "ceiling": (0.8, 1.0)})["generated"]
     'toward training'
@@ -130,11 +130,11 @@ def _range(
     intervals: Sets,
     sizes: Mapping[str, int],
 ) -> tuple[float, float] | None:
-    """The interval of one set; None without one.
+    """Return the interval of one image set, or None.
 
-    A mean of equal numbers has none, and is a point: where a set that is no larger has one, images
-    were not too few for it. A score that moves with the number of images has none for a set of
-    another size than the floor.
+    A mean of equal numbers has no interval and is treated as a point, provided that some set of at
+    most the same size has an interval (so the images were not too few). A score that depends on
+    the number of images has no interval for a set of another size than the floor.
     """
     value, (low, high) = values[which], intervals[which]
     other_size = sizes[which] != sizes.get("floor", sizes[which])
@@ -155,21 +155,21 @@ def _meet(a: tuple[float, float], b: tuple[float, float]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Circumstances:
-    """What was audited, beside the scores.
+    """Facts about the audited files that the findings need besides the scores.
 
     Attributes:
-        sizes: images by image set.
-        skipped: audited files that could not be read, by reason.
-        num_others: files of the folder that are no images by their names.
-        side: pixels of the audited files' shorter sides, their median; None: tokens were audited.
-        sides: least and most of them.
-        jpeg_share: of audited files that are JPEG by their names.
-        jpeg_quality: of the training images that were saved as JPEG; None: none were.
+        sizes: number of images by image set.
+        skipped: number of audited files that could not be read, by reason.
+        num_others: files in the folder whose names are not those of images.
+        side: median of the shorter sides of the audited files in pixels; None for audited tokens.
+        sides: smallest and largest shorter side.
+        jpeg_share: share of audited files whose names end as JPEG.
+        jpeg_quality: quality at which training images were saved as JPEG; None: they were not.
         agreement: by image set, the share of tokens that training images keep; see
             ``token_agreement``.
-        level_names: of the tokenizer's levels.
-        num_repeated: audited images that repeat another one of them.
-        sampler: whose trace was replayed.
+        level_names: names of the tokenizer's levels.
+        num_repeated: audited images that are near-duplicates of another audited image.
+        sampler: sampler that the trace was replayed with.
     """
 
     sizes: Mapping[str, int]
@@ -188,12 +188,12 @@ class Circumstances:
 def what_it_tells(
     readings: Sequence[Reading], at: Circumstances, recipes: Mapping[str, Mapping[str, str]]
 ) -> list[tuple[str, str]]:
-    """(label, sentence) pairs: what was found, then what could be; all numbers are of this audit.
+    """Return (label, sentence) pairs: first what was found, then what could have been found.
 
     Args:
         readings: all scores.
-        at: what was audited.
-        recipes: of scores, by name: tells which of them compare pictures.
+        at: facts about the audited files.
+        recipes: recipe of each score, by name; a recipe shows whether a score compares pictures.
     """
     said = _images_said(at) + _results_said(readings, at) + _tokens_said(readings, at)
     pictures = [r.score for r in readings if {"encoder", "codec"} & recipes[r.score].keys()]
@@ -274,7 +274,7 @@ def _tokens_said(readings: Sequence[Reading], at: Circumstances) -> list[tuple[s
 
 
 def _ways(at: Circumstances) -> dict[str, str]:
-    """Image sets of training images, and how they came."""
+    """Return the image sets made of training images, each with how its pixels were made."""
     return {
         "ceiling": f"at {at.side} pixels",
         "recoded": "as the tokenizer gives them back",
@@ -283,7 +283,7 @@ def _ways(at: Circumstances) -> dict[str, str]:
 
 
 def _levels(shares: Sequence[float], names: Sequence[str]) -> str:
-    """Shares by level in brackets; nothing where one level holds all tokens."""
+    """Return the shares by level in brackets; empty for a tokenizer with one level."""
     told = ", ".join(f"{name}: {share:.1%}" for name, share in zip(names, shares, strict=True))
     return f" ({told})" if len(names) > 1 else ""
 
@@ -304,7 +304,7 @@ def _results_said(readings: Sequence[Reading], at: Circumstances) -> list[tuple[
 
 
 def _alike_said(readings: Sequence[Reading], at: Circumstances) -> list[tuple[str, str]]:
-    """Which of the known sets the audited images read like, by the number of scores."""
+    """Say which known image sets the audited images resemble, and on how many scores."""
     told = []
     for which in at.sizes:
         known = sum(which in reading.comparable for reading in readings)
@@ -319,7 +319,7 @@ def _alike_said(readings: Sequence[Reading], at: Circumstances) -> list[tuple[st
 
 
 def set_name(which: str, at: Circumstances) -> str:
-    """An image set in words."""
+    """Return the name of an image set in words."""
     return {
         "floor": "held-out images",
         "ceiling": "training images",
@@ -331,7 +331,7 @@ def set_name(which: str, at: Circumstances) -> str:
 def _sight_said(
     readings: Sequence[Reading], recipe: str, what: str, at: Circumstances
 ) -> list[tuple[str, str]]:
-    """Which scores see a planted set, are blind to it, or misread it."""
+    """Say which scores detect a planted set, which are blind to it, and which misread it."""
     if recipe not in at.sizes:
         return []
     planted = f"{at.sizes[recipe]:,} images of planted {what}"

@@ -1,11 +1,11 @@
-"""The flow of an audit: the stages of ``imagegram/run.py`` with given images for generated ones.
+"""The flow of an audit: the stages of ``imagegram/run.py``, on given images instead of samples.
 
     python -m imagegram.tools.audit images=FOLDER corpus=tiny_imagenet_1 tokenizer=pyramid3
 
-Image files, and the held-out, training and planted images that they are compared with, go the same
-way: through pixels of one size into tokens. What that costs is measured on training images:
-``recoded`` are those that the tokenizer gives back, ``recoded_jpeg`` those saved as JPEG. Tokens
-that were given are compared exactly.
+The audited image files are resized to one size and tokenized, and so are the held-out, training and
+planted images that they are compared with. How many tokens this changes is measured on training
+images: ``recoded`` are decoded by the tokenizer and encoded again, ``recoded_jpeg`` are also saved
+as JPEG in between. Audited token arrays are compared as they are.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from imagegram.stages.reference_sets import RealImages, reference_sets
 from imagegram.stages.select import tokenize_shards
 from imagegram.stages.tokens import TokenSet
 
-#: What the run folder holds beside the files of any run.
+#: Files of an audit's run folder that other runs do not have.
 AUDIT: Final = "audit.json"
 IMAGES: Final = "images.jsonl"
 COLLAGES: Final = "collages"
-#: Of ``Source.jpeg_quality``: that of the audited files.
+#: Value of ``Source.jpeg_quality`` that means: use the quality of the audited files.
 AUTO: Final = 0
 _JPEG: Final = (".jpg", ".jpeg")
-#: Where the audited files are no JPEG: what most programs write.
+#: JPEG quality for audited files that are not JPEG: the default of most programs.
 _USUAL_QUALITY: Final = 75
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What to audit: exactly one of ``images`` and ``tokens``.
+    """The images or tokens to audit; exactly one of ``images`` and ``tokens`` is given.
 
     Attributes:
         images: folder, tars, or a pattern of tars.
         tokens: a ``.npy`` file of ids.
-        num_images: measure at most so many; None: all.
+        num_images: measure at most this many; None: all.
         jpeg_quality: of the training images that are measured as JPEG copies: 1 ... 100;
             ``AUTO``: that of the audited files; None: none are measured.
     """
@@ -65,7 +65,7 @@ class Source:
 
     @property
     def where(self) -> str:
-        """The folder or file."""
+        """Folder or file to audit."""
         return str(self.images or self.tokens)
 
 
@@ -74,10 +74,10 @@ class Audit:
     """A finished audit.
 
     Attributes:
-        findings: (label, sentence) pairs: what it can tell.
+        findings: (label, sentence) pairs with the conclusions.
         readings: every score.
-        nearest: the images that copy most, with the names of files.
-        record: all of that and the counts, as ``audit.json`` has it.
+        nearest: the images that copy most, with their file names.
+        record: contents of ``audit.json``: all of the above and the counts.
     """
 
     findings: Sequence[tuple[str, str]]
@@ -91,9 +91,9 @@ class _Audited:
     """The documents under audit.
 
     Attributes:
-        documents: all readable ones.
-        skipped: files that are not readable, by reason.
-        num_others: files that are no images by their names.
+        documents: tokens of all readable files.
+        skipped: number of unreadable files, by reason.
+        num_others: files whose names are not those of images.
     """
 
     documents: DocumentSource
@@ -101,14 +101,14 @@ class _Audited:
     num_others: int
 
     def metadata(self, drawn: NDArray[np.int64]) -> list[dict[str, Any]]:
-        """Of the measured documents: the metadata of files; the number of a row of tokens."""
+        """Return the metadata of the measured documents: of token rows, their number."""
         if isinstance(self.documents, TokenSet):
             return [self.documents.metadata(int(document)) for document in drawn]
         return [{"key": f"row {document}"} for document in drawn]
 
 
 def audit_flow(exp: Experiment, run: Any, source: Source) -> Audit:
-    """The stages; ``run`` makes them, as for ``imagegram.run.flow``."""
+    """Hand the stages of an audit to ``run``, as ``imagegram.run.flow`` does for a run."""
     exp = fit_tokenizer(exp, run)
     audited = _tokenize_audited(exp, run, source)  # first: it is refused before hours of indexing
     tokens, holdout, index = index_corpus(exp, run)
@@ -157,7 +157,7 @@ def audit_flow(exp: Experiment, run: Any, source: Source) -> Audit:
 
 
 def _tokenize_audited(exp: Experiment, run: Any, source: Source) -> _Audited:
-    """Read what is audited.
+    """Read and tokenize the audited images, or open the audited tokens.
 
     Raises:
         CorpusError: when no image of it can be read.
@@ -194,7 +194,7 @@ def _references(
     quality: int | None,
     real: RealImages,
 ) -> dict[str, Any]:
-    """Floor, ceiling, calibration and planted sets that went the way of the audited images."""
+    """Return floor, ceiling, calibration and planted sets, processed like the audited images."""
     options: dict[str, Any] = {"num_images": num_images}
     if side is None:
         return reference_sets(
@@ -229,7 +229,7 @@ def _references(
 
 
 def _usual_quality(documents: Any, drawn: NDArray[np.int64]) -> int:
-    """The median JPEG quality of the measured files; 75 where fewer than half are JPEG."""
+    """Return the median JPEG quality of the measured files, or 75 if fewer than half are JPEG."""
     if not isinstance(documents, TokenSet):
         return _USUAL_QUALITY
     found = [jpeg_quality_of(documents.original(int(document))) for document in drawn]
@@ -238,12 +238,12 @@ def _usual_quality(documents: Any, drawn: NDArray[np.int64]) -> int:
 
 
 def _drawn(images: SampleSet) -> NDArray[np.int64]:
-    """(B,) the documents of a replay."""
+    """Return the (B,) ids of the documents that a replay measures."""
     return np.load(images.artifact.path / "documents.npy")  # type: ignore[no-any-return]
 
 
 def _agreement(exp: Experiment, tokens: TokenSet, sets: Mapping[str, Any]) -> dict[str, Any]:
-    """What training images keep of their tokens, by the way they went."""
+    """Return, by image set, the share of tokens that training images keep after re-encoding."""
     return {
         which: token_agreement(
             tokens, sets[which].tokens, _drawn(sets[which]), exp.tokenizer.spec.layout
@@ -261,7 +261,7 @@ def _level_names(exp: Experiment) -> list[str]:
 
 
 def _num_repeated(exp: Experiment, run: Any, documents: Any, measured: SampleSet) -> int:
-    """Measured images that are near-duplicates of another one; equal rows of tokens."""
+    """Count measured images that are near-duplicates of another one (or equal rows of tokens)."""
     if isinstance(documents, TokenSet):
         stage = Cluster(documents=documents, near_duplicate_rms=exp.corpus.near_duplicate_rms)
         labels = run.context.make(stage).labels[_drawn(measured)]
@@ -282,7 +282,7 @@ def _finish(
     metadata: Sequence[Mapping[str, Any]],
     at: Circumstances,
 ) -> Audit:
-    """Put into words what was measured; write ``audit.json``, ``images.jsonl`` and the report."""
+    """Write the findings in words: ``audit.json``, ``images.jsonl`` and the report."""
     readings = read_scores(evaluation, at.sizes)
     findings = what_it_tells(readings, at, evaluation.recipes)
     findings += [("left out", reason) for reason in evaluation.skipped.values()]
@@ -308,7 +308,7 @@ def _finish(
 
 
 def _plain(reading: Reading, evaluation: Evaluation) -> dict[str, Any]:
-    """One score as JSON."""
+    """Return one score as JSON."""
     return {
         "value": reading.values["generated"],
         "low": reading.low,
@@ -321,7 +321,7 @@ def _plain(reading: Reading, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _named(pair: Pair, metadata: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A pair by the names of its files."""
+    """Return a pair of the report with the file names of its images."""
     assert pair.nearest is not None
     return {
         "sample": pair.sample,
@@ -338,7 +338,7 @@ def _named(pair: Pair, metadata: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _write_images(
     path: Path, evaluation: Evaluation, metadata: Sequence[Mapping[str, Any]]
 ) -> None:
-    """One line an image: its number, its file, and every curve that has one number an image."""
+    """Write one line per image: its number, its file, and every curve with one number per image."""
     own = evaluation.curves.get("generated", {})
     of_images = [curve for info in evaluation.infos.values() for curve in info.per_image]
     names = [curve for curve in dict.fromkeys(of_images) if curve in own]

@@ -1,11 +1,11 @@
-"""Reencoded: documents whose pictures went through pixels once more before they were tokenized.
+"""Reencoded: documents decoded or read to pixels, re-saved, and tokenized again.
 
     Replay(documents=Reencoded(inner=tokens, tokenizer=tokenizer, side=64), ...)
 
-Image files of unknown origin are compared with training images that went the same way. A copy of a
-training image does not have its tokens when it was saved smaller, as JPEG, or by a model that only
-knows what the tokenizer keeps: the coarse levels of a pyramid are resized from the picture. What
-is left of the tokens is measured here, not guessed.
+Image files of unknown origin are compared with training images that were processed in the same way.
+A copy of a training image loses some of its tokens when it is saved smaller, saved as JPEG, or
+decoded from tokens: the coarse levels of a pyramid are resized from the picture, so other pixels
+give other tokens. How many tokens survive is measured here, not guessed.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ _TOKENS: Final = 1 << 22
 
 @dataclass(frozen=True, kw_only=True)
 class Reencoded:
-    """A DocumentSource: the pictures of another one, made smaller, saved, read, tokenized again.
+    """A DocumentSource that shrinks, saves, reads and tokenizes the pictures of another source.
 
     Attributes:
-        inner: whose pictures. Of a token set these are the files; of any other source, and with
-            ``decoded``, what the tokenizer gives back.
-        tokenizer: encodes, and decodes.
+        inner: the other source. The pictures of a token set are its files; those of any other
+            source, or with ``decoded``, are decoded from its tokens.
+        tokenizer: encodes and decodes.
         side: pictures whose shorter side is longer than this are resized to it (bilinear, keeping
             their shape); smaller ones are not enlarged. Decoded ones are squares of this side.
         jpeg_quality: saved as JPEG of this quality, 1 ... 100; None: without loss.
-        decoded: take what the tokenizer gives back where there are files too.
-        workers: threads; they change nothing.
+        decoded: use decoded pictures even where there are files.
+        workers: threads; they do not change the result.
     """
 
     VERSION: ClassVar[int] = 1
@@ -63,7 +63,7 @@ class Reencoded:
         check_quality(self.jpeg_quality)
 
     def identity(self) -> dict[str, Any]:
-        """All that changes a token."""
+        """Return the identity of everything that can change a token."""
         return {
             "class": type(self).__name__,
             "version": self.VERSION,
@@ -76,11 +76,11 @@ class Reencoded:
 
     @property
     def num_documents(self) -> int:
-        """As many as the inner source has."""
+        """Number of documents of the inner source."""
         return self.inner.num_documents
 
     def gather(self, document_ids: Sequence[int] | NDArray[np.integer[Any]]) -> Tokens:
-        """(B, T) uint16 tokens of the documents, after the way through pixels.
+        """Return the (B, T) uint16 tokens of the documents after re-encoding.
 
         Raises:
             CorpusError: when a file changed since it was tokenized.
@@ -98,21 +98,21 @@ class Reencoded:
         return self.encode(self.pixels(document, tokens_T))
 
     def _file_side(self, document: int) -> float:
-        """Shorter side of a picture that is a file."""
+        """Return the shorter side, in pixels, of the picture in a document's file."""
         if self.decoded or not isinstance(self.inner, TokenSet):
             return math.inf
         metadata = self.inner.metadata(document)
         return float(min(metadata["width"], metadata["height"]))
 
     def pixels(self, document: int, tokens_T: Tokens) -> Images:
-        """(H, W, 3) uint8: the picture of a document with its tokens, before it is saved."""
+        """Return the (H, W, 3) uint8 picture of a document before it is saved."""
         if self.decoded or not isinstance(self.inner, TokenSet):
             decoded_BHWC = self.tokenizer.decode(tokens_T[None], output_size=self.side)
             return np.asarray(decoded_BHWC[0])
         return shrink(read_picture(self.inner.original(document)), self.side)
 
     def encode(self, pixels: Images) -> Tokens:
-        """(T,) tokens of an (H, W, 3) uint8 picture that is saved and read again."""
+        """Save and read an (H, W, 3) uint8 picture, then return its (T,) tokens."""
         if self.jpeg_quality is not None:
             data = jpeg_bytes(pixels, self.jpeg_quality)
             pixels = read_picture(data)
@@ -122,15 +122,15 @@ class Reencoded:
 
 @dataclass(frozen=True, kw_only=True)
 class PixelCollages:
-    """A DocumentSource: pictures put together from the quarters of four others, then tokenized.
+    """A DocumentSource of collages: pictures made of quarters of four others, then tokenized.
 
-    As the planted ``collages`` of tokens, but the seams are in the picture: a quarter does not keep
-    its tokens where a coarse pixel, or the resize of a level, reaches across a seam.
+    Like the planted ``collages`` of tokens, but joined in pixels: a quarter loses its tokens where
+    a coarse pixel, or the resize of a level, reaches across a seam.
 
     Attributes:
-        pictures: whose quarters, made squares of the shortest side among the four.
-        num_documents: how many; of the first so many pictures in the order of evaluation.
-        seed: of that order.
+        pictures: source of the quarters; the four are resized to squares of their shortest side.
+        num_documents: number of collages, made of as many pictures, first in evaluation order.
+        seed: seed of the evaluation order.
     """
 
     VERSION: ClassVar[int] = 1
@@ -139,7 +139,7 @@ class PixelCollages:
     seed: int
 
     def identity(self) -> dict[str, Any]:
-        """Pictures, number and seed."""
+        """Return the identity: pictures, number and seed."""
         return {
             "class": type(self).__name__,
             "version": self.VERSION,
@@ -149,7 +149,7 @@ class PixelCollages:
         }
 
     def gather(self, document_ids: Sequence[int] | NDArray[np.integer[Any]]) -> Tokens:
-        """(B, T) uint16 tokens of collages 0 ... num_documents - 1."""
+        """Return the (B, T) uint16 tokens of the given collages, 0 ... num_documents - 1."""
         with quiet():
             again = map_in_order(
                 lambda row: self.pictures.encode(self._collage(row)),
@@ -179,7 +179,7 @@ class PixelCollages:
 
 
 def shrink(image: Images, side: int) -> Images:
-    """The picture with its shorter side at most ``side`` pixels; never enlarged.
+    """Shrink a picture until its shorter side is at most ``side`` pixels; never enlarge it.
 
     >>> shrink(np.zeros((40, 60, 3), np.uint8), 20).shape
     (20, 30, 3)
@@ -194,20 +194,20 @@ def shrink(image: Images, side: int) -> Images:
 
 
 def jpeg_bytes(image: Images, quality: int) -> bytes:
-    """An (H, W, 3) uint8 picture as a JPEG file, as Pillow saves it by default."""
+    """Return an (H, W, 3) uint8 picture as a JPEG file with Pillow's default options."""
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "JPEG", quality=quality)
     return stream.getvalue()
 
 
 def jpeg_quality_of(data: bytes) -> int | None:
-    """The quality 1 ... 100 at which libjpeg would quantize brightness most like this file does.
+    """Return the libjpeg quality 1 ... 100 whose brightness table is nearest to that of a file.
 
     Args:
         data: an encoded picture.
 
     Returns:
-        None for what is no JPEG file.
+        The quality, or None when the data is not a JPEG file.
 
     >>> jpeg_quality_of(jpeg_bytes(np.zeros((8, 8, 3), np.uint8), 50))
     50
@@ -220,7 +220,7 @@ def jpeg_quality_of(data: bytes) -> int | None:
 
 
 def _quantization(data: bytes) -> NDArray[np.int64] | None:
-    """(64,) steps of the first table, which is that of brightness; only the header is read."""
+    """Return the (64,) quantization steps of the first table (brightness), from the header."""
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
             return np.array(picture.quantization[0])  # type: ignore[attr-defined]
@@ -230,14 +230,14 @@ def _quantization(data: bytes) -> NDArray[np.int64] | None:
 
 @lru_cache(maxsize=1)
 def _libjpeg_steps() -> list[NDArray[np.int64]]:
-    """Those of the qualities 1 ... 100."""
+    """Return libjpeg's (64,) quantization steps for the qualities 1 ... 100."""
     black = np.zeros((8, 8, 3), dtype=np.uint8)
     tables = (_quantization(jpeg_bytes(black, quality)) for quality in range(1, 101))
     return [table for table in tables if table is not None]
 
 
 def check_quality(quality: int | None) -> None:
-    """Refuse what is no JPEG quality.
+    """Refuse a number that is not a JPEG quality.
 
     Raises:
         ConfigError: naming the range.
@@ -255,16 +255,16 @@ def token_agreement(
     document_ids: NDArray[np.integer[Any]],
     layout: TokenLayout,
 ) -> dict[str, Any]:
-    """Share of tokens that are what they were.
+    """Return the share of tokens that re-encoding left unchanged.
 
     Args:
-        before: the documents.
-        after_BT: (B, T) their tokens, another time.
-        document_ids: (B,) which documents.
-        layout: of both.
+        before: the documents with their original tokens.
+        after_BT: (B, T) tokens of the same documents after re-encoding.
+        document_ids: (B,) ids of the documents.
+        layout: layout of both token rows.
 
     Returns:
-        ``all``: of all tokens; ``levels``: of each level, coarse to fine.
+        ``all``: share of all tokens; ``levels``: share of each level, coarse to fine.
     """
     equal = np.zeros(layout.num_levels, dtype=np.int64)
     for rows in row_tiles(len(document_ids), max(_TOKENS // layout.num_tokens, 1)):

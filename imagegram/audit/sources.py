@@ -43,7 +43,7 @@ class AuditedFiles:
 
 
 def open_images(where: str, *, hash_cache: str | None = None) -> AuditedFiles:
-    """The images below a folder, or of tars.
+    """Open the images below a folder, or inside tars, as a corpus to audit.
 
     Args:
         where: a folder of images, a folder of tars, a tar, a glob, or a pattern such as
@@ -51,7 +51,7 @@ def open_images(where: str, *, hash_cache: str | None = None) -> AuditedFiles:
         hash_cache: folder that remembers content hashes.
 
     Raises:
-        CorpusError: when there are none.
+        CorpusError: when there are no images.
     """
     path = Path(where).expanduser()
     ends = ", ".join(IMAGE_SUFFIXES)
@@ -83,12 +83,12 @@ class TokenFile:
     path: Path = field(compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Travel without the memory map."""
+        """Return the state without the memory map, so that it can be sent to another process."""
         return {"path": self.path}
 
     @cached_property
     def tokens(self) -> NDArray[np.integer[Any]]:
-        """(N, T) ids, memory-mapped."""
+        """(N, T) token ids, memory-mapped."""
         return np.load(self.path, mmap_mode="r")  # type: ignore[no-any-return]
 
     @cached_property
@@ -96,25 +96,25 @@ class TokenFile:
         return content_sha256(self.tokens)
 
     def identity(self) -> dict[str, Any]:
-        """The content."""
+        """Return the sha256 of the content."""
         return {"class": type(self).__name__, "version": self.VERSION, "sha256": self._sha256}
 
     @property
     def num_documents(self) -> int:
-        """N."""
+        """Number of documents, N."""
         return len(self.tokens)
 
     def gather(self, document_ids: Any) -> Tokens:
-        """(B, T) uint16 rows."""
+        """Return the (B, T) uint16 rows of some documents."""
         return np.asarray(self.tokens[np.asarray(document_ids)], dtype=np.uint16)
 
 
 def open_tokens(where: str, tokenizer: Tokenizer) -> TokenFile:
-    """A ``.npy`` file of the tokenizer's ids, refused when it cannot be that.
+    """Open a ``.npy`` file of token ids; refuse one that the tokenizer cannot have written.
 
     Args:
         where: an array (N, T), N at least 1, of any integer type.
-        tokenizer: tells T, and how large an id may be.
+        tokenizer: defines T and the largest id.
 
     Raises:
         ConfigError: naming what the file holds and what it should hold.

@@ -1,4 +1,4 @@
-"""SampleGrid: shows the generated images to every logger that can show pictures."""
+"""SampleGrid: sends the generated images to every logger that accepts pictures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SampleGrid:
     max_images: int = 16
 
     def on_stage_start(self, run: Any, name: str) -> None:
-        """Nothing to show yet."""
+        """Do nothing: there are no pictures yet."""
 
     def on_stage_end(self, run: Any, name: str, handle: Any) -> None:
         """Send the pictures."""
@@ -32,4 +32,4 @@ class SampleGrid:
         run.mirror.images("generate/samples", images, [f"sample {i}" for i in range(len(images))])
 
     def on_run_end(self, run: Any) -> None:
-        """Nothing left to show."""
+        """Do nothing: the pictures were sent after the generate stage."""

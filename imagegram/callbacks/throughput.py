@@ -1,4 +1,4 @@
-"""Throughput: what each stage cost."""
+"""Throughput: logs the duration of each stage and the rate of generation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Throughput:
     """Logs ``<stage>/duration_s`` and, where tokens were generated, ``generate/tokens_per_s``."""
 
     def on_stage_start(self, run: Any, name: str) -> None:
-        """The run keeps the time."""
+        """Do nothing: the run measures the time."""
 
     def on_stage_end(self, run: Any, name: str, handle: Any) -> None:
         """Log the seconds, and the rate unless the stage was found in the cache."""
@@ -24,4 +24,4 @@ class Throughput:
         run.mirror.scalars(values)
 
     def on_run_end(self, run: Any) -> None:
-        """Everything is logged."""
+        """Do nothing: each stage was logged when it ended."""

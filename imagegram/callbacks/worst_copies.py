@@ -1,4 +1,4 @@
-"""WorstCopies: shows the samples that copy most beside the training images they resemble."""
+"""WorstCopies: logs the samples that copy most beside the training images that they resemble."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class WorstCopies:
     max_pairs: int = 16
 
     def on_stage_start(self, run: Any, name: str) -> None:
-        """Nothing to show yet."""
+        """Do nothing: there are no pictures yet."""
 
     def on_stage_end(self, run: Any, name: str, handle: Any) -> None:
-        """Nothing to show before the report has looked for neighbours."""
+        """Do nothing: the report finds the neighbours, at the end of the run."""
 
     def on_run_end(self, run: Any) -> None:
         """Send the pictures."""
@@ -44,7 +44,10 @@ class WorstCopies:
 
 
 def strip(sample_HWC: Images, pair: Pair) -> Images:
-    """Sample, nearest training image and source in a row, enlarged; white where the two are one."""
+    """Put sample, nearest training image and source in a row, enlarged.
+
+    The place of the source is white where it is the nearest training image.
+    """
     assert pair.nearest is not None
     white = np.full_like(pair.nearest.image, 255)
     source = white if pair.source is None else pair.source.image
@@ -53,7 +56,7 @@ def strip(sample_HWC: Images, pair: Pair) -> Images:
 
 
 def caption(pair: Pair) -> str:
-    """What the strip shows, left to right."""
+    """Return a caption that names the pictures of the strip, left to right."""
     assert pair.nearest is not None
     words = [f"sample {pair.sample}" + (" (exact copy)" if pair.exact else "")]
     words.append(f"nearest: image {pair.nearest.document}, RMS {pair.nearest.rms:.1f}")

@@ -33,7 +33,7 @@ SMALLEST_INPUT: Final = 32
 
 @functools.cache
 def _network(device: str) -> torch.nn.Module:
-    """The network with its weights, once a process and device.
+    """Return the network with its weights, loaded once per process and device.
 
     The package's own loader calls ``torch.load`` without saying that it wants tensors only; the
     state dict is read here instead, with ``weights_only=True``: no code of a pickle ever runs.
@@ -51,7 +51,7 @@ def _network(device: str) -> torch.nn.Module:
 
 @dataclass(frozen=True, kw_only=True)
 class EfficientNetLite0:
-    """Mean over places of the last convolution: 1280 features.
+    """EfficientNet-lite0 features: the last convolution averaged over positions, 1280 numbers.
 
     Attributes:
         name: part of every score name (``fd_efficientnet_lite0``).
@@ -74,7 +74,7 @@ class EfficientNetLite0:
         require_resolution(self.resolution, smallest=SMALLEST_INPUT)
 
     def encode(self, images_BHWC: Images) -> Features:
-        """(B, H, W, 3) uint8 to (B, 1280) float32."""
+        """Encode (B, H, W, 3) uint8 images as (B, 1280) float32 features."""
         import torch
 
         require_images(images_BHWC)

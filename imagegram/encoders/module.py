@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleEncoder:
-    """A torch module of the user's.
+    """An encoder that runs a torch module of your own.
 
     Attributes:
         name: part of every score name; letters, digits and underscores.
@@ -71,7 +71,7 @@ class ModuleEncoder:
             )
 
     def identity(self) -> dict[str, Any]:
-        """Name, preprocessing, and the file's sha256 or the factory's name."""
+        """Return the name, the preprocessing, and the file's sha256 or the factory's name."""
         target = self.target if _is_factory(self.target) else file_sha256(_script(self.target))
         return {
             "class": type(self).__name__,
@@ -84,7 +84,7 @@ class ModuleEncoder:
         }
 
     def encode(self, images_BHWC: Images) -> Features:
-        """(B, H, W, 3) uint8 to (B, D) float32.
+        """Encode (B, H, W, 3) uint8 images as (B, D) float32 features.
 
         Raises:
             ConfigError: when the module returns anything but (B, D) or (B, D, h, w).
@@ -126,7 +126,7 @@ def _script(target: str) -> Path:
 
 @functools.cache
 def _load(target: str, device: str) -> torch.nn.Module:
-    """The module in evaluation mode, once a process and device."""
+    """Load the module in evaluation mode, once per process and device."""
     import torch
 
     require_device(device)

@@ -39,7 +39,7 @@ class PixelEncoder:
         require_resolution(self.resolution)
 
     def encode(self, images_BHWC: Images) -> Features:
-        """(B, H, W, 3) uint8 to (B, resolution * resolution * 3) float32."""
+        """Encode (B, H, W, 3) uint8 images as (B, resolution * resolution * 3) float32."""
         require_images(images_BHWC)
         batch, height, width, _ = images_BHWC.shape
         rows, columns = _area(height, self.resolution), _area(width, self.resolution)
@@ -54,7 +54,7 @@ class PixelEncoder:
 
 
 def _area(size: int, resolution: int) -> NDArray[np.float64]:
-    """(resolution, size) weights: the share of every source pixel that each target pixel covers."""
+    """Return (resolution, size) weights: how much of each source pixel a target pixel covers."""
     edges = np.linspace(0.0, size, resolution + 1)
     pixels = np.arange(size)
     lower = np.maximum(edges[:-1, None], pixels)

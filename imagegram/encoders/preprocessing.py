@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def require_images(images_BHWC: Images) -> None:
-    """Refuse anything but RGB bytes: a float image would be scaled wrongly without a word.
+    """Refuse images that are not RGB bytes: a float image would silently be scaled wrongly.
 
     Raises:
         ConfigError: naming the shape and dtype received.
@@ -53,7 +53,7 @@ def require_device(device: str) -> None:
 
     try:
         torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:  # not compiled in, not there, no such name
+    except (AssertionError, RuntimeError) as error:  # not compiled in, not installed, unknown name
         reason = str(error).partition("\n")[0]
         raise ConfigError(
             f"encoder.device={device} cannot be used ({reason}); type encoder.device=cpu"
@@ -61,7 +61,7 @@ def require_device(device: str) -> None:
 
 
 def bicubic(images_BHWC: Images, resolution: int) -> torch.Tensor:
-    """(B, H, W, 3) uint8 to (B, 3, R, R) float32 in 0 ... 255: bicubic, antialiased, clamped."""
+    """Resize (B, H, W, 3) uint8 to (B, 3, R, R) float32 in 0 ... 255: bicubic, antialiased."""
     import torch
 
     pixels = torch.from_numpy(np.array(images_BHWC)).permute(0, 3, 1, 2).float()

@@ -1,4 +1,4 @@
-"""How much memory new work may take on this machine.
+"""The memory that a stage may use on this machine.
 
 >>> budget_bytes(1.5)
 1500000000
@@ -14,13 +14,14 @@ from typing import Final
 
 from imagegram.errors import ConfigError
 
-#: Of what is available, when ``runtime.memory_gb`` is null: the rest is for pages of open files.
+#: Share of the available memory that is used when ``runtime.memory_gb`` is null; the rest stays
+#: for pages of open files.
 _SHARE: Final = 0.75
 _GIGABYTE: Final = 10**9
 
 
 def budget_bytes(memory_gb: float | None) -> int:
-    """Bytes that may be spent.
+    """Return the bytes of memory that stages may use.
 
     Args:
         memory_gb: ``runtime.memory_gb``, in units of 10**9 bytes; None: three quarters of what is
@@ -40,9 +41,9 @@ def budget_bytes(memory_gb: float | None) -> int:
 
 
 def available_bytes() -> int:
-    """Bytes that can be had without swapping, within the limit of a container (control group v2).
+    """Return the bytes that are available without swapping, within the limit of a container.
 
-    Where the system does not tell (it is not Linux), half of the machine's memory.
+    The limit is that of control group v2. On systems other than Linux: half of all memory.
     """
     known = [bytes_ for bytes_ in (_of_system(), _of_container()) if bytes_ is not None]
     if known:
@@ -60,14 +61,14 @@ def _of_container() -> int | None:
         folder = Path("/sys/fs/cgroup") / group
         limit = int((folder / "memory.max").read_text())
         used = int((folder / "memory.current").read_text())
-    except (OSError, ValueError):  # no such files, or "max": no limit
+    except (OSError, ValueError):  # no such files, or the word "max": there is no limit
         return None
     cached = _number(folder / "memory.stat", "inactive_file")
     return limit - used + (cached or 0)
 
 
 def _number(path: Path, key: str, unit: int = 1) -> int | None:
-    """The number behind a key in a file of ``key number`` lines; None when it is not there."""
+    """Read the number after a key in a file of ``key number`` lines; None when it is missing."""
     try:
         lines = [line.split() for line in path.read_text().splitlines()]
     except OSError:

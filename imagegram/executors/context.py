@@ -1,4 +1,4 @@
-"""RunContext: what stages may use besides their own fields (store, executor, progress)."""
+"""RunContext: the store, executor and progress bars that stages use besides their own fields."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class RunContext:
     Attributes:
         store: where artifacts live.
         executor: runs the parts of a stage (shards).
-        progress: where they report.
-        memory_gb: how much may be spent, in units of 10**9 bytes; None: three quarters of what is
-            available.
-        curves: told the points of curves and their step; None: nobody is.
+        progress: shows how far stages are.
+        memory_gb: memory that stages may use, in units of 10**9 bytes; None: three quarters of
+            what is available.
+        curves: called with points of curves and their step; None: points are dropped.
     """
 
     store: ArtifactStore
@@ -35,43 +35,43 @@ class RunContext:
 
     @property
     def workers(self) -> int:
-        """Processes or threads that may be spent."""
+        """Number of processes or threads that stages may use."""
         return self.executor.workers
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of memory that may be spent, now."""
+        """Bytes of memory that stages may use, as of now."""
         return budget_bytes(self.memory_gb)
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
-        """Points of curves, for the loggers."""
+        """Pass points of curves on to the loggers."""
         if self.curves is not None:
             self.curves(values, step)
 
     def make(self, stage: Stage[T] | Ready[T]) -> T:
-        """The handle of ``stage``, made first when it is missing."""
+        """Return the handle of ``stage``, after making its artifact if that is missing."""
         if isinstance(stage, Ready):
             return stage.value
         artifact, _ = self.store.make(stage, self)
         return stage.load(artifact)
 
     def missing(self, stages: Sequence[S]) -> list[S]:
-        """Those that no artifact is there for."""
+        """Return the stages that have no artifact yet."""
         return [stage for stage in stages if self.store.find(stage) is None]
 
     def make_all(
         self, stages: Sequence[Stage[T]], *, description: str, at_once: int | None = None
     ) -> list[T]:
-        """Handles of independent stages in their order; only the missing ones are made.
+        """Return the handles of independent stages, in order, after making the missing ones.
 
         Args:
             stages: the parts.
-            description: for a bar.
-            at_once: make at most so many at a time, for want of memory.
+            description: text of the progress bar.
+            at_once: make at most this many at a time, because memory is limited.
         """
         if missing := self.missing(stages):
             task = self.progress.start(description, len(missing), "shards")
-            # Fewer parts than workers: what is left over becomes threads within each part.
+            # With fewer parts than workers, the spare workers become threads within each part.
             limit = len(missing) if at_once is None else min(at_once, len(missing))
             threads = max(1, self.workers // limit)
             jobs = [PartJob(store=self.store, stage=stage, workers=threads) for stage in missing]
@@ -83,12 +83,12 @@ class RunContext:
 
 @dataclass(frozen=True, kw_only=True)
 class PartJob:
-    """One missing part, ready to travel to a worker process.
+    """One missing part, ready to be sent to a worker process.
 
     Attributes:
-        store: where its artifact goes.
-        stage: makes it.
-        workers: threads that it may spend.
+        store: where its artifact is written.
+        stage: makes the artifact.
+        workers: threads that the stage may use.
     """
 
     store: ArtifactStore
@@ -97,7 +97,7 @@ class PartJob:
 
 
 def run_part(job: PartJob, progress: Progress) -> None:
-    """Make one part; the parent finds the artifact by its identity."""
+    """Make one part; the parent process then finds its artifact by identity."""
     from imagegram.executors.serial import SerialExecutor
 
     executor = SerialExecutor(workers=job.workers)

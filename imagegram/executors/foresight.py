@@ -1,10 +1,10 @@
-"""Foresight: takes the place of a context, and foresees what it is asked to make.
+"""Foresight: a context that estimates the cost of stages instead of making them.
 
     context = Foresight(at)
     model.prepared(sampler, context, layout)  # decides as it does in a run
-    context.costs                             # of what it would have made
+    context.costs                             # costs of the stages that it would have made
 
-So whatever decides in a run which artifacts are made decides in a plan which are foreseen.
+So the same code decides which artifacts a run makes and which of them a plan counts.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ S = TypeVar("S", bound=Stage[Any])
 
 @dataclass(frozen=True)
 class Expected:
-    """Stands for a handle of which nothing is known but its identity.
+    """A stand-in for a handle in a plan; only its identity is known.
 
     Attributes:
-        artifact: found or expected; None: its name cannot be known yet.
+        artifact: found or expected; None when its digest cannot be known yet.
     """
 
     artifact: Artifact | None
@@ -40,7 +40,7 @@ class Expected:
         return self.artifact.identity()
 
     def __getattr__(self, name: str) -> Any:
-        """Refuse everything else."""
+        """Refuse every other attribute."""
         raise UnforeseenError(f"{name} is known only when the stage is made")
 
 
@@ -49,8 +49,8 @@ class Foresight:
     """The Context of a forecast.
 
     Attributes:
-        at: what costs depend on.
-        costs: of everything that was asked for, by its description.
+        at: store, workers and memory that costs depend on.
+        costs: cost of every requested stage, by its description.
     """
 
     at: Surroundings
@@ -58,12 +58,12 @@ class Foresight:
 
     @property
     def progress(self) -> Progress:
-        """Nothing is reported."""
+        """Progress that shows nothing."""
         return SilentProgress()
 
     @property
     def workers(self) -> int:
-        """Processes or threads of the run."""
+        """Number of processes or threads of the run."""
         return self.at.workers
 
     @property
@@ -72,14 +72,14 @@ class Foresight:
         return self.at.memory_bytes
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
-        """Nothing is logged."""
+        """Drop the points: a plan logs nothing."""
 
     def missing(self, stages: Sequence[S]) -> list[S]:
-        """Return those that no artifact is there for."""
+        """Return the stages that have no artifact yet."""
         return [stage for stage in stages if self.at.find(stage) is None]
 
     def make(self, stage: Stage[T] | Ready[T]) -> T:
-        """Return what stands for the handle of a stage."""
+        """Return a stand-in for the handle of a stage, and note its cost."""
         if isinstance(stage, Ready):
             return stage.value
         return self.make_all([stage], description=stage.kind)[0]
@@ -87,14 +87,14 @@ class Foresight:
     def make_all(
         self, stages: Sequence[Stage[T]], *, description: str, at_once: int | None = None
     ) -> list[T]:
-        """Return what stands for the handles of independent stages, in their order."""
+        """Return stand-ins for handles of independent stages, in order, and note their costs."""
         costs = [foresee_stage(stage, self.at) for stage in stages]
         self.costs[description] = Cost.together(costs, at_once=at_once or self.workers)
         return [cost.handle for cost in costs]
 
 
 def foresee_stage(stage: Stage[Any], at: Surroundings) -> Cost:
-    """Return the cost of a stage, with what stands for its handle; never None."""
+    """Return the cost of a stage, including a stand-in for its handle."""
     try:
         cost = stage.forecast(at) or _unforeseen(stage, at)
     except UnforeseenError:
@@ -107,7 +107,7 @@ def foresee_stage(stage: Stage[Any], at: Surroundings) -> Cost:
 
 
 def _unforeseen(stage: Stage[Any], at: Surroundings) -> Cost:
-    """The cost of a stage that does not foresee it: nothing where it is found."""
+    """Return the cost of a stage without a forecast: zero if its artifact exists, else unknown."""
     if (found := at.find(stage)) is not None:
         return Cost.found(found)
     return Cost(artifact=at.expect(stage, None), known=False)

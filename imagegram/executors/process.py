@@ -37,7 +37,7 @@ class ProcessExecutor:
         *,
         at_once: int | None = None,
     ) -> Iterator[Result]:
-        """Results in the order of ``items``, ``at_once`` at a time; the first error stops the rest.
+        """Return results in the order of ``items``, ``at_once`` at a time; an error ends the rest.
 
         Raises:
             StageError: when the system killed a worker (usually for memory).
@@ -88,11 +88,11 @@ class QueueProgress:
         return task
 
     def advance(self, task: int, steps: int = 1) -> None:
-        """Move it."""
+        """Move a bar in the parent."""
         self._queue.put(("advance", (self._job, task), steps))
 
     def finish(self, task: int) -> None:
-        """Close it."""
+        """Close a bar in the parent."""
         self._queue.put(("finish", (self._job, task)))
 
 

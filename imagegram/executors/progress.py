@@ -21,14 +21,14 @@ from rich.text import Text
 
 
 class SilentProgress:
-    """Says nothing: tests, notebooks and ``runtime.progress=false``."""
+    """Progress that prints nothing, for tests, notebooks and ``runtime.progress=false``."""
 
     def __enter__(self) -> Self:
-        """Nothing to open."""
+        """Do nothing: there is no bar to open."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to close."""
+        """Do nothing: there is no bar to close."""
 
     def start(self, description: str, total: int, unit: str) -> int:
         """Ignore the bar."""
@@ -42,7 +42,7 @@ class SilentProgress:
 
 
 class _RateColumn(ProgressColumn):
-    """Units a second, in the unit that the stage named."""
+    """A column with the units per second, named as the stage names its unit."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -51,7 +51,7 @@ class _RateColumn(ProgressColumn):
 
 
 class RichProgress:
-    """One line a task: description, bar, count, rate, elapsed and remaining time.
+    """Bars of one line per task: description, bar, count, rate, elapsed and remaining time.
 
     A long stage in a log file (no terminal) prints its bars once, when they end.
     """
@@ -80,7 +80,7 @@ class RichProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop drawing and give the terminal back."""
+        """Stop drawing and restore the terminal."""
         self._bars.stop()
 
     def start(self, description: str, total: int, unit: str) -> int:
@@ -92,5 +92,5 @@ class RichProgress:
         self._bars.advance(task, steps)  # type: ignore[arg-type]
 
     def finish(self, task: int) -> None:
-        """Close a bar; the stage line that follows has the totals."""
+        """Close a bar; the line that the run prints after a stage has the totals."""
         self._bars.remove_task(task)  # type: ignore[arg-type]

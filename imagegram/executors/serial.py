@@ -1,4 +1,4 @@
-"""One job after the other, in this process."""
+"""SerialExecutor: runs one job after the other, in this process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, kw_only=True)
 class SerialExecutor:
-    """Runs jobs here; ``workers`` still tells compiled code how many threads it may use."""
+    """An executor in this process; ``workers`` is the number of threads for compiled code."""
 
     workers: int = 1
 
@@ -26,6 +26,6 @@ class SerialExecutor:
         *,
         at_once: int | None = None,
     ) -> Iterator[Result]:
-        """Results in the order of ``items``, one at a time."""
+        """Return the results in the order of ``items``, made one at a time."""
         for item in items:
             yield function(item, progress)

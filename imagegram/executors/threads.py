@@ -1,4 +1,4 @@
-"""Threads within one job, for work that releases the interpreter's lock; results in order."""
+"""Threads inside one job, for work that releases the interpreter's lock; results in order."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Final, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: Items under way for each thread: one that it works on and one that waits.
+#: Items in flight per thread: one being worked on and one waiting.
 _AHEAD: Final = 2
 
 
 def chunks(items: Iterable[Item], *, size: int = 16) -> Iterator[list[Item]]:
-    """A few items at a time: what one thread takes, and one step of a progress bar.
+    """Yield lists of a few items, each for one thread and one step of a progress bar.
 
     >>> list(chunks("abcde", size=2))
     [['a', 'b'], ['c', 'd'], ['e']]
@@ -29,15 +29,15 @@ def chunks(items: Iterable[Item], *, size: int = 16) -> Iterator[list[Item]]:
 def map_in_order(
     function: Callable[[Item], Result], items: Iterable[Item], *, workers: int
 ) -> Iterator[Result]:
-    """``map`` on threads: the same results in the same order, in bounded memory.
+    """Apply a function on threads; return results in order, in bounded memory.
 
-    Items are drawn in the calling thread, and only as far ahead as keeps the threads busy. The
-    first error ends it.
+    Items are taken in the calling thread, and only as far ahead as keeps the threads busy. The
+    first error ends the iteration.
 
     Args:
-        function: is called in any thread.
+        function: called in any thread.
         items: may be endless.
-        workers: threads; 1 works in the calling thread alone.
+        workers: threads; 1 means the calling thread alone.
 
     >>> list(map_in_order(abs, [-3, 1, -2], workers=2))
     [3, 1, 2]

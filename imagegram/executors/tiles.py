@@ -1,4 +1,4 @@
-"""Large sums over pairs of images, tile by tile: flat memory, and the same bits on any threads.
+"""Large sums over pairs of images, tile by tile: bounded memory, same bits on any threads.
 
 Every tile is multiplied by one thread, and tiles are added in their order: so a sum does not depend
 on how many workers there are. (One multiplication over all cores is not faster, and much slower
@@ -17,18 +17,18 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: Told how many more units are done.
+#: Callback that receives the number of further units that are done.
 Advance = Callable[[int], None]
 
 
 def over_tiles(
     function: Callable[[Item], Result], items: Sequence[Item], *, workers: int
 ) -> Iterator[Result]:
-    """Results in the order of ``items``; at most twice as many wait as there are workers.
+    """Yield results in the order of ``items``; at most twice ``workers`` results wait.
 
     Args:
-        function: runs on a thread, with linear algebra of one thread.
-        items: what to give it.
+        function: runs on a thread, with single-threaded linear algebra.
+        items: arguments of the function.
         workers: threads.
     """
     ahead = iter(items)
@@ -44,7 +44,7 @@ def over_tiles(
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Linear algebra of one thread: decompositions on all cores wait for each other's turns."""
+    """Limit linear algebra to one thread: decompositions on all cores block each other."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"):
@@ -52,5 +52,5 @@ def one_thread_each() -> Iterator[None]:
 
 
 def row_tiles(num_rows: int, size: int) -> list[slice]:
-    """Rows 0 ... num_rows - 1 in slices of at most ``size``."""
+    """Return slices of the rows 0 ... num_rows - 1, each of at most ``size``."""
     return [slice(first, min(first + size, num_rows)) for first in range(0, num_rows, size)]

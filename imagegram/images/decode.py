@@ -26,8 +26,8 @@ from imagegram.errors import Unreadable
 from imagegram.images.jpeg import decode_plain, plain_size
 from imagegram.records import Images
 
-#: Most pixels that are decoded, by the header, before a byte of the picture is: a third of 2**29
-#: (0.5 GB of RGB), where Pillow itself begins to call a file a decompression bomb.
+#: Largest number of pixels, as stated by the header, of a picture that is decoded: a third of 2**29
+#: (0.5 GB of RGB), the size from which Pillow itself calls a file a decompression bomb.
 MAX_PIXELS: Final = 178_956_970
 
 THUMBNAIL_SIZE: Final = 16
@@ -66,7 +66,7 @@ class UnreadableImage(Unreadable):
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Images:
-    """RGB pixels of a JPEG, PNG or WebP file, upright as a viewer would show it.
+    """Decode a JPEG, PNG or WebP file to RGB pixels, upright as a viewer would show it.
 
     EXIF orientation is applied. Transparency is composed on white. CMYK, palette, grey and
     black-and-white pictures become RGB. 16-bit samples keep their high byte (scaled, not clipped).
@@ -88,10 +88,10 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Images:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Pillow's warnings from the console: it warns at half of its limit; ours is strict.
+    """Silence Pillow's warnings: it warns at half of its size limit; our limit refuses instead.
 
-    Warnings belong to the whole process, so this is no business of single threads: the thread that
-    starts the others enters it for all of them.
+    Warning filters belong to the whole process, not to a thread: the thread that starts the others
+    enters this context for all of them.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -99,7 +99,7 @@ def quiet() -> Iterator[None]:
 
 
 def read_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Images:
-    """Decode as :func:`decode_image` does, in loops and threads that are :func:`quiet`."""
+    """Decode like :func:`decode_image`, for loops and threads inside :func:`quiet`."""
     size = plain_size(data)
     if size is not None:
         if size[0] * size[1] > max_pixels:
@@ -134,7 +134,7 @@ def _read_with_pillow(data: bytes, max_pixels: int) -> Images:
 
 
 def thumbnail(image: Images) -> Images:
-    """(16, 16, 3) uint8: the bilinear thumbnail that near-duplicates are found by.
+    """Return the (16, 16, 3) uint8 bilinear thumbnail that near-duplicates are found by.
 
     Args:
         image: (H, W, 3) uint8.
@@ -147,7 +147,7 @@ def thumbnail(image: Images) -> Images:
 def _orientation(picture: Image.Image) -> int:
     try:
         orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
-    except _DAMAGE:  # a damaged note about the picture, not a damaged picture
+    except _DAMAGE:  # the EXIF block is damaged, not the picture
         return 1
     return orientation if isinstance(orientation, int) else 1
 
@@ -171,7 +171,7 @@ def _is_known_format(data: bytes) -> bool:
 
 
 def _damage(data: bytes, message: str) -> str:
-    """``truncated`` when the file says that it should be longer, else ``corrupt``."""
+    """Return ``truncated`` when the file should be longer by its own header, else ``corrupt``."""
     if data[:4] == b"RIFF" and len(data) >= 8:
         return "truncated" if int.from_bytes(data[4:8], "little") + 8 > len(data) else "corrupt"
     if data.startswith(b"\x89PNG") and b"IEND" not in data[-32:]:

@@ -1,4 +1,4 @@
-"""Pictures of pictures: grids and PNG bytes, with nothing but numpy and Pillow.
+"""Grids of images and PNG files, with nothing but numpy and Pillow.
 
 >>> import numpy as np
 >>> grid(np.zeros((3, 2, 2, 3), np.uint8), columns=2, gap=1).shape
@@ -22,11 +22,11 @@ _WHITE = 255
 def grid(
     images_BHWC: Images, *, columns: int | None = None, scale: int = 1, gap: int = 2
 ) -> Images:
-    """Images in rows, left to right, on white; missing cells of the last row stay white.
+    """Arrange images in rows, left to right, on white; missing cells of the last row are white.
 
     Args:
         images_BHWC: (B, H, W, 3) uint8 with B >= 1.
-        columns: images in a row; by default as square as possible.
+        columns: images in a row; by default the grid is as square as possible.
         scale: whole-number enlargement, nearest neighbour: pixels stay pixels.
         gap: white pixels between images, after scaling.
 
@@ -49,12 +49,12 @@ def grid(
 
 
 def enlarge(images_BHWC: Images, scale: int) -> Images:
-    """(B, H, W, 3) to (B, H * scale, W * scale, 3) by repeating pixels."""
+    """Enlarge (B, H, W, 3) to (B, H * scale, W * scale, 3) by repeating pixels."""
     return np.asarray(images_BHWC).repeat(scale, axis=1).repeat(scale, axis=2)
 
 
 def scale_for(side: int, *, target: int) -> int:
-    """The whole-number scale that brings ``side`` pixels nearest to ``target`` without passing it.
+    """Return the largest whole-number scale, at least 1, that keeps ``side`` within ``target``.
 
     >>> scale_for(32, target=128), scale_for(200, target=128)
     (4, 1)
@@ -63,7 +63,7 @@ def scale_for(side: int, *, target: int) -> int:
 
 
 def png_bytes(image_HWC: Images) -> bytes:
-    """One (H, W, 3) uint8 image as PNG; ``optimize=True`` saves 0.5 % in ten times the time."""
+    """Encode one (H, W, 3) uint8 image as PNG; ``optimize=True`` saves 0.5 % in tenfold time."""
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image_HWC)).save(stream, format="PNG")
     return stream.getvalue()

@@ -1,10 +1,10 @@
-"""Ordinary JPEG files, decoded a third faster: the same library and pixels without Pillow's way in.
+"""Ordinary JPEG files, decoded a third faster: libjpeg-turbo called directly, the same pixels.
 
 Pillow opens a file through Python and decodes it into four bytes a pixel, to be copied into three.
 ``simplejpeg`` hands the bytes to libjpeg-turbo and gets an array. It is asked only for files whose
-headers say that both must do the same (:func:`plain_size`), and believed only when it has not the
-slightest complaint. Everything else, and a machine without it, is left to Pillow, whose verdict on
-damaged files stays the only one.
+headers guarantee the same result (:func:`plain_size`), and its result is used only when it reports
+no warning. All other files are decoded by Pillow, as is every file where ``simplejpeg`` is missing;
+so only Pillow decides which files are damaged.
 
 >>> plain_size(b"GIF89a")
 """
@@ -19,7 +19,7 @@ from imagegram.records import Images
 
 try:
     from simplejpeg import decode_jpeg
-except ImportError:  # no wheel for this machine: Pillow decodes, the pixels are the same
+except ImportError:  # no wheel for this machine: Pillow decodes to the same pixels
     decode_jpeg = None
 
 _START, _SCAN = b"\xff\xd8", 0xDA
@@ -31,10 +31,10 @@ _HARMLESS: Final = frozenset((0xE0, 0xDB, 0xC4, 0xDD, 0xFE))
 
 
 def plain_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width of a JPEG file without peculiarities; None for any other file.
+    """Return height and width of a plain JPEG file; None for any other file.
 
-    Plain are 8-bit grey and YCbCr files, baseline or progressive, whose headers hold nothing but
-    what is needed: no EXIF or XMP (they may turn the picture), no Adobe segment, no second picture.
+    Plain files are 8-bit grey or YCbCr, baseline or progressive, and their headers hold only what
+    is needed: no EXIF or XMP (they may rotate the picture), no Adobe segment, no second picture.
 
     Args:
         data: the encoded file.
@@ -49,7 +49,7 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
         if marker in _FRAMES:
             components = data[at + 9]
             identifiers = data[at + 10 : at + 10 + 3 * components : 3]
-            known = identifiers == b"\x01\x02\x03"[:components]  # letters would mean RGB
+            known = identifiers == b"\x01\x02\x03"[:components]  # the ids "RGB" mean RGB pixels
             if data[at + 4] != 8 or components not in _COLOURS or not known:
                 return None
             height, width = (int.from_bytes(data[at + k : at + k + 2], "big") for k in (5, 7))
@@ -63,11 +63,11 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
 
 
 def decode_plain(data: bytes, size: tuple[int, int]) -> Images | None:
-    """Pixels of a file that :func:`plain_size` knows; None when the decoder complains.
+    """Decode a file that :func:`plain_size` accepts; None when the decoder reports a problem.
 
     Args:
         data: the encoded file.
-        size: what ``plain_size`` said.
+        size: height and width from ``plain_size``.
 
     Returns:
         (H, W, 3) uint8, the pixels that Pillow decodes.
@@ -76,6 +76,6 @@ def decode_plain(data: bytes, size: tuple[int, int]) -> Images | None:
         return None
     try:
         pixels: Images = decode_jpeg(data, "RGB")
-    except ValueError:  # also for what Pillow reads all the same
+    except ValueError:  # raised also for some files that Pillow can read
         return None
     return pixels if pixels.shape == (*size, 3) and pixels.dtype == np.uint8 else None

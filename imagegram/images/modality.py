@@ -1,4 +1,4 @@
-"""Images, as the stages see them: the other modality is ``texts/modality.py``."""
+"""The modality of images: what the stages need of them; ``texts/modality.py`` is the other."""
 
 from __future__ import annotations
 
@@ -24,43 +24,43 @@ _GRID_IMAGES: Final = 64
 
 @dataclass(frozen=True)
 class ImageModality:
-    """RGB images, (H, W, 3) uint8; sketches are 16x16 thumbnails, their limit an RMS difference."""
+    """RGB images, (H, W, 3) uint8; sketches are 16x16 thumbnails, compared by RMS difference."""
 
     noun: ClassVar[str] = "image"
     nouns: ClassVar[str] = "images"
     SKETCHES: ClassVar[str] = "thumbnails.npy"
 
     def reading(self) -> AbstractContextManager[None]:
-        """Keep Pillow quiet."""
+        """Silence Pillow's warnings while files are read."""
         return quiet()
 
     def read(self, data: bytes) -> Images:
-        """Pixels of a file, upright; raises Unreadable, see ``images/decode.py``."""
+        """Decode a file to upright pixels; raises Unreadable, see ``images/decode.py``."""
         return read_picture(data)
 
     def facts(self, item: Images) -> dict[str, Any]:
-        """Width and height in pixels."""
+        """Return width and height in pixels."""
         return {"width": item.shape[1], "height": item.shape[0]}
 
     def sketch(self, item: Images) -> Images:
-        """(16, 16, 3) uint8 thumbnail."""
+        """Return the (16, 16, 3) uint8 thumbnail of an image."""
         return thumbnail(item)
 
     def stack(self, sketches: Sequence[Images]) -> Images:
-        """(N, 16, 16, 3) uint8."""
+        """Stack thumbnails to (N, 16, 16, 3) uint8."""
         return np.array(sketches, dtype=np.uint8).reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
 
     def search(self, sketches: Images, *, limit: float) -> Callable[[Images], NDArray[np.int64]]:
-        """Prepare an exact search for thumbnails within an RMS difference."""
+        """Prepare an exact search for thumbnails within an RMS difference of one."""
         search = ThumbnailSearch.over(sketches)
         return lambda sketch: search.neighbours(sketch, rms=limit)
 
     def cluster(self, sketches: Images, *, limit: float) -> NDArray[np.intp]:
-        """(N,) labels of clusters within an RMS difference."""
+        """Return (N,) cluster labels of thumbnails within an RMS difference of each other."""
         return cluster_labels(sketches, rms=limit)
 
     def writer(self, folder: Path, count: int) -> ImageWriter:
-        """Write ``images.npy`` and ``grid.png``."""
+        """Return the writer of ``images.npy`` and ``grid.png``."""
         return ImageWriter(folder, count)
 
 
@@ -68,18 +68,18 @@ IMAGES: Final = ImageModality()
 
 
 class ImageWriter(ArrayFiles):
-    """Square images of one size, and a picture of the first of them."""
+    """Writer of square images of one size, and of a grid of the first of them."""
 
     def __init__(self, folder: Path, count: int) -> None:
         super().__init__(folder, count)
         self._shown: list[Images] = []
 
     def __enter__(self) -> ImageWriter:
-        """Begin."""
+        """Open the files."""
         return self
 
     def add(self, items: Sequence[Images] | Images) -> None:
-        """Append (N, S, S, 3) uint8."""
+        """Append (N, S, S, 3) uint8 images."""
         images = np.asarray(items)
         self.append(Path(IMAGES_FILE).stem, images)
         missing = _GRID_IMAGES - sum(map(len, self._shown))
@@ -87,7 +87,7 @@ class ImageWriter(ArrayFiles):
             self._shown.append(images[:missing])
 
     def facts(self) -> dict[str, Any]:
-        """Write the grid; side of the images in pixels."""
+        """Write the grid; return the side of the images in pixels."""
         shown = np.concatenate(self._shown)
         grids.save_png(self.folder / "grid.png", grids.grid(shown))
         return {"image_size": int(shown.shape[1])}

@@ -1,9 +1,10 @@
 """Near-duplicates: pictures whose 16x16 RGB thumbnails differ little, found exactly.
 
-Compressed again, resized or recaptioned, a picture keeps its thumbnail almost to the level. The
-search is exact and needs no index: a mean never differs more than what it is taken over (Jensen),
-so distances of the 48 means of 4x4 blocks rule out nearly all pairs. For clusters, thumbnails are
-sorted by their overall mean, and each is compared with those up to ``rms`` behind it alone.
+A picture that was compressed again, resized or recaptioned keeps almost the same thumbnail. The
+search is exact and needs no index: the RMS difference of block means is never larger than the RMS
+difference of the pixels (Jensen), so the 48 means of 4x4 blocks rule out nearly all pairs. For
+clusters, thumbnails are sorted by their overall mean, and each is compared only with those whose
+mean is at most ``rms`` larger.
 
 >>> rng = np.random.default_rng(0)
 >>> thumbnails = rng.integers(0, 256, (5, 16, 16, 3)).astype(np.uint8)
@@ -49,7 +50,7 @@ class ThumbnailSearch:
     def neighbours(
         self, thumbnail: Images, *, rms: float, first: int = 0, end: int | None = None
     ) -> NDArray[np.int64]:
-        """Indices, ascending from ``first``, of thumbnails within ``rms`` of one.
+        """Return the ascending indices, from ``first`` on, of thumbnails within ``rms`` of one.
 
         Args:
             thumbnail: (16, 16, 3) uint8.
@@ -68,7 +69,7 @@ class ThumbnailSearch:
 
 
 def cluster_labels(thumbnails: Images, *, rms: float) -> NDArray[np.intp]:
-    """Connected components of "within ``rms`` of each other".
+    """Label the connected components of "within ``rms`` of each other".
 
     Args:
         thumbnails: (N, 16, 16, 3) uint8.

@@ -12,13 +12,13 @@ _SIDE: Final = 16
 _BLOCK: Final = 4
 #: Sums of 4x4 blocks: 4 x 4 blocks of 3 colours.
 NUM_SUMS: Final = (_SIDE // _BLOCK) ** 2 * 3
-#: Thumbnails that are looked at together.
+#: Thumbnails that are compared as one block.
 _TOGETHER: Final = 512
 
 
 @njit(cache=True, nogil=True)
 def block_sums(thumbnails: Any, sums: Any) -> None:
-    """Sums of the 4x4 blocks of (N, 768) uint8 thumbnails into (48, N) int32."""
+    """Sum the 4x4 blocks of (N, 768) uint8 thumbnails into (48, N) int32."""
     sums[:] = 0
     for n in range(len(thumbnails)):
         for y in range(_SIDE):
@@ -32,7 +32,7 @@ def block_sums(thumbnails: Any, sums: Any) -> None:
 def find_near(
     thumbnails: Any, sums: Any, queries: Any, first: Any, end: Any, limit: Any, found: Any
 ) -> Any:
-    """Thumbnails whose summed squared difference to a query is at most ``limit``.
+    """Find thumbnails whose summed squared difference to a query is at most ``limit``.
 
     Args:
         thumbnails: (N, 768) uint8.
@@ -60,7 +60,7 @@ def find_near(
                 squares[j] += (row[j] - centre) * (row[j] - centre)
         for j in range(n):
             # A block's sum differs by 16 times its mean difference, so its square by at most 16
-            # times the squares of the block (Jensen): what is far by its sums is far.
+            # times the squares of the block (Jensen): sums too far apart rule the pair out.
             if (
                 squares[j] <= limit * (_BLOCK * _BLOCK)
                 and _square(thumbnails[start + j], queries[0]) <= limit
@@ -72,7 +72,7 @@ def find_near(
 
 @njit(cache=True, nogil=True)
 def _square(a: Any, b: Any) -> Any:
-    """Summed squared difference of two thumbnails."""
+    """Return the summed squared difference of two thumbnails."""
     total: Any = 0
     for d in range(len(a)):
         step = np.int32(a[d]) - np.int32(b[d])

@@ -37,7 +37,7 @@ _REMEMBERED_SIDES: Final = 128
 
 
 class Taps(NamedTuple):
-    """Which inputs make each output, for several resizes of one axis, one after the other.
+    """Inputs and weights of every output, for several resizes of one axis, concatenated.
 
     Attributes:
         sizes: (L,) int64 outputs of each resize.
@@ -56,7 +56,7 @@ class Taps(NamedTuple):
 
 @lru_cache(maxsize=_REMEMBERED_SIDES)
 def taps(sides: tuple[tuple[int, int], ...]) -> Taps:
-    """Taps of resizes ``(from, to)`` along one axis, in pixels."""
+    """Compute the taps of resizes ``(from, to)`` along one axis, in pixels."""
     pairs = np.array(sides, dtype=np.int64).reshape(-1, 2)
     total = int(pairs[:, 1].sum())
     start, count, place = (np.empty(total, dtype=np.int64) for _ in range(3))
@@ -68,7 +68,7 @@ def taps(sides: tuple[tuple[int, int], ...]) -> Taps:
 
 
 def resize(image: Images, height: int, width: int | None = None) -> Images:
-    """Exactly ``Image.fromarray(image).resize((width, height), Resampling.BILINEAR)``.
+    """Resize exactly like ``Image.fromarray(image).resize((width, height), BILINEAR)``.
 
     Args:
         image: (H, W, 3) uint8.
@@ -86,9 +86,9 @@ def resize(image: Images, height: int, width: int | None = None) -> Images:
 
 
 def as_matrix(image: Images) -> Images:
-    """An (H, W, 3) image as kernels take it: (H, W * 3), and writable, though nothing is written.
+    """View an (H, W, 3) image as the (H, W * 3) writable matrix that kernels take; none writes it.
 
-    Pixels that others own are read-only, which to numba is another type: it would compile twice.
+    Read-only arrays are another type for numba, so each kernel would be compiled twice.
     """
     image = np.ascontiguousarray(image)
     matrix = image.reshape(len(image), -1)
@@ -96,7 +96,7 @@ def as_matrix(image: Images) -> Images:
 
 
 class _Writable:
-    """The memory of an array under another flag."""
+    """An array interface to read-only memory that claims to be writable."""
 
     def __init__(self, owner: Images) -> None:
         self.owner = owner  # must outlive every view
@@ -106,7 +106,7 @@ class _Writable:
 
 @njit(cache=True, nogil=True)
 def _fill_taps(pairs: Any, start: Any, count: Any, place: Any, weights: Any) -> None:
-    """In the order of operations of Pillow's ``precompute_coeffs``: the last bit depends on it."""
+    """Fill the taps in the order of Pillow's ``precompute_coeffs``: the last bit depends on it."""
     i = used = 0
     for inputs, outputs in pairs:
         scale = inputs / outputs
@@ -132,7 +132,7 @@ def _fill_taps(pairs: Any, start: Any, count: Any, place: Any, weights: Any) -> 
 
 @njit(cache=True, nogil=True)
 def add_rows(rows: Any, along: Taps, at: Any, size: Any, sums: Any, out: Any) -> None:
-    """One pass: every output row is a weighted sum of input rows.
+    """Compute one pass: every output row is a weighted sum of input rows.
 
     Args:
         rows: (n, width) uint8.
@@ -174,7 +174,7 @@ def add_rows(rows: Any, along: Taps, at: Any, size: Any, sums: Any, out: Any) ->
 
 @njit(cache=True, nogil=True)
 def columns_first(height: Any, width: Any, new_height: Any, new_width: Any) -> Any:
-    """Whether Pillow begins with the vertical pass: much height is lost, and little width."""
+    """Return whether Pillow begins with the vertical pass: height shrinks much, width little."""
     return height > new_height and height - new_height > 2 * (width - new_width)
 
 
@@ -182,7 +182,7 @@ def columns_first(height: Any, width: Any, new_height: Any, new_width: Any) -> A
 def resize_turned(
     turned: Any, rows: Taps, columns: Taps, level: Any, at: Any, sums: Any, out: Any
 ) -> None:
-    """One of several resizes of an image, the horizontal pass first.
+    """Compute one of several resizes of an image, the horizontal pass first.
 
     Args:
         turned: (W * 3, H) uint8, the transposed image.
@@ -206,7 +206,7 @@ def resize_turned(
 def resize_upright(
     matrix: Any, rows: Taps, columns: Taps, level: Any, at: Any, sums: Any, out: Any
 ) -> None:
-    """One of several resizes of an image, (H, W * 3) uint8, the vertical pass first."""
+    """Compute one of several resizes of an (H, W * 3) uint8 image, the vertical pass first."""
     height, width = rows.sizes[level], columns.sizes[level]
     old_width = matrix.shape[1] // 3
     low = np.empty((height, old_width * 3), dtype=np.uint8)
@@ -235,7 +235,7 @@ def resize_image(matrix: Any, rows: Taps, columns: Taps, out: Any) -> None:
 
 
 def _load_u64(typingctx: Any, address: Any) -> Any:
-    """Eight bytes at any address."""
+    """Load eight bytes from any address."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
@@ -245,7 +245,7 @@ def _load_u64(typingctx: Any, address: Any) -> Any:
 
 
 def _store_u64(typingctx: Any, address: Any, value: Any) -> Any:
-    """Eight bytes to any address."""
+    """Store eight bytes at any address."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())

@@ -1,11 +1,11 @@
-"""The few numbers of a run that dashboards, sweeps and searches hold on to, under names that stay.
+"""The headline numbers of a run: stable short names for dashboards, sweeps and searches.
 
     from imagegram.loggers.headline import headline
     headline(evaluation.record["scores"], evaluation.infos)["kid"].value
 
-Scores are named after their encoder and grow in number; the short names that metrics give do not.
-They are aliases: two runs may be compared by them only where N, encoder, resize and codec are the
-same, which :func:`full_name` writes into a name of its own.
+Score names contain the encoder and new ones are added; the short names that metrics define stay the
+same. Short names are aliases: they compare two runs only where N, encoder, resize and codec are the
+same. :func:`full_name` is a name that contains these.
 
 Everywhere here ``scores`` are as ``summary.json`` has them: score name -> ``value``, ``floor``,
 ``ceiling``, ``low``, ``high`` ..., each a number or None.
@@ -21,32 +21,32 @@ from typing import Final
 from imagegram.records import Measured, ScoreInfo
 
 Scores = Mapping[str, Mapping[str, float | None]]
-#: Score name -> what its metric says of it.
+#: Score name -> description of the score by its metric.
 Infos = Mapping[str, ScoreInfo]
 #: Score name -> image set -> its 95 % interval, as ``scores.json`` has them.
 Intervals = Mapping[str, Mapping[str, Sequence[float | None]]]
 Recipes = Mapping[str, Mapping[str, str]]
 
-#: What dashboards put these names below.
+#: Prefix of the headline names in dashboards.
 SECTION: Final = "eval/"
 
 
 def headline(
     scores: Scores, infos: Infos, intervals: Intervals | None = None
 ) -> dict[str, Measured]:
-    """The short list of one run; what was not measured is absent.
+    """Return the headline numbers of one run by short name; scores not measured are absent.
 
-    Two scores of one short name have none: two encoders have no common number.
+    A short name that two scores share is left out: two encoders have no common number.
 
     Args:
-        scores: of the run.
-        infos: say which score has a short name, and what of it: the value, its held-out floor, or
-            the value less the floor.
-        intervals: of the image sets; without them a floor has no interval.
+        scores: scores of the run.
+        infos: define the short names, and the number behind each: the value, the held-out floor,
+            or the value minus the floor.
+        intervals: intervals of the image sets; without them a floor has no interval.
 
     Returns:
-        Short name -> value with its 95 % interval. Of a difference the interval is that of the
-        value, shifted by the floor: the noise of the floor is not in it.
+        Short name -> value with its 95 % interval. The interval of a difference is that of the
+        value, shifted by the floor; it does not include the noise of the floor.
 
     >>> infos = {"kd_pixels": ScoreInfo(name="kd_pixels", short="kid")}
     >>> headline({"kd_pixels": {"value": 0.5}}, infos)
@@ -72,11 +72,11 @@ def headline(
 
 
 def full_name(score: str, recipe: Mapping[str, str]) -> str:
-    """A score's name with what two numbers must share to be comparable: N, encoder and resize.
+    """Return a score's name extended by N, encoder and resize, which comparable numbers share.
 
     Args:
         score: its name in ``scores.json``.
-        recipe: ``N``, ``encoder`` and ``resize``, as far as they matter.
+        recipe: ``N``, ``encoder`` and ``resize``, where they apply.
 
     Returns:
         Letters, digits and underscores only: dashboards sort and filter by nothing else.
@@ -107,17 +107,17 @@ def dashboard(
     recipes: Recipes | None = None,
     intervals: Intervals | None = None,
 ) -> dict[str, float]:
-    """Every number that a logger shows for one run, by its key; what is not defined is absent.
+    """Return every number that loggers show for one run, by key; undefined ones are absent.
 
     Three families below ``eval/``: ``<score>`` and ``<score>_<part>`` as in ``summary.json``; the
     value and the floor of every score with a recipe under its full name; and the short list, with
     ``_lo`` and ``_hi``.
 
     Args:
-        scores: of the run.
-        infos: by score name.
-        recipes: by score name.
-        intervals: by score name and image set.
+        scores: scores of the run.
+        infos: descriptions by score name.
+        recipes: recipes by score name.
+        intervals: intervals by score name and image set.
     """
     numbers: dict[str, float | None] = {}
     for name, score in scores.items():

@@ -1,4 +1,4 @@
-"""metrics.jsonl: the local truth that every dashboard mirrors. One JSON object a line."""
+"""metrics.jsonl: the local record that every dashboard mirrors. One JSON object per line."""
 
 from __future__ import annotations
 

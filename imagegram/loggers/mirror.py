@@ -1,7 +1,7 @@
 """Mirrors a run to loggers: W&B, and Lightning's CSV, TensorBoard ... whatever conf/logger/ names.
 
-Lightning's classes cost the seconds that ``import lightning`` takes, and are only imported when one
-is named; the default logger is our own caller of ``wandb`` (see ``wandb.py``).
+``import lightning`` takes seconds, so Lightning's classes are imported only when one is configured;
+the default logger calls ``wandb`` directly (see ``wandb.py``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from imagegram.records import Images
 
 
 class Mirror:
-    """All configured loggers behind four verbs; with none configured it does nothing."""
+    """All configured loggers behind four methods; without loggers they do nothing."""
 
     def __init__(self, nodes: Mapping[str, Any], *, name: str, group: str, tags: list[str]) -> None:
         self._loggers = [
@@ -28,17 +28,17 @@ class Mirror:
         ]
 
     def config(self, values: Mapping[str, Any]) -> None:
-        """Log the configuration, or more of it."""
+        """Log the configuration, or additions to it."""
         for logger in self._loggers:
             logger.log_hyperparams(dict(values))
 
     def scalars(self, values: Mapping[str, float], *, step: int | None = None) -> None:
-        """Log finished numbers, or points of curves at their step."""
+        """Log final numbers, or points of curves with their step."""
         for logger in self._loggers:
             logger.log_metrics(dict(values), step)
 
     def images(self, key: str, images_BHWC: Images, captions: list[str]) -> None:
-        """Log pictures as pictures, where a logger can show them."""
+        """Log pictures to the loggers that accept pictures."""
         for logger in self._loggers:
             if hasattr(logger, "log_image"):
                 logger.log_image(key=key, images=list(images_BHWC), caption=captions)
@@ -46,19 +46,19 @@ class Mirror:
                 logger.experiment.add_images(key, np.asarray(images_BHWC), dataformats="NHWC")
 
     def finish(self, status: str) -> list[str]:
-        """Close every logger, also after a failure; returns lines for the person."""
+        """Close every logger, also after a failure; return lines for the user."""
         lines = [logger.finalize(status) for logger in self._loggers]
         return [line for line in lines if line]
 
 
 def build_logger(node: DictConfig, *, name: str, group: str, tags: list[str]) -> Any:
-    """The logger that one node of conf/logger/ names.
+    """Build the logger that one node of conf/logger/ describes.
 
     Args:
         node: ``_target_`` is ``wandb.init`` or one of Lightning's loggers, with their arguments.
-        name: of the run; W&B shows it, as it does the next two.
-        group: of runs.
-        tags: of the run.
+        name: name of the run, shown by W&B like group and tags.
+        group: group of runs.
+        tags: tags of the run.
     """
     if node["_target_"] == TARGET:
         values: Any = OmegaConf.to_container(node, resolve=True)

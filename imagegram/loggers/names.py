@@ -1,7 +1,7 @@
-"""Name, group and tags of a run in dashboards: one run a job, jobs grouped by sweep.
+"""Name, group and tags of a run in dashboards: one run per job, jobs grouped by sweep.
 
-The running job knows Hydra's configuration, a finished one has it in ``.hydra/hydra.yaml``; both
-are named here, so that a dashboard that is built again looks like the first.
+A running job reads Hydra's configuration from memory, a finished one from ``.hydra/hydra.yaml``;
+both get their names here, so that a rebuilt dashboard equals the first.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any, Final
 
 #: The groups whose choices become tags.
 _TAGGED: Final = ("corpus", "tokenizer", "sampler")
-#: W&B takes no longer tag.
+#: Longest tag that W&B accepts.
 _MAX_TAG: Final = 64
-#: ... and shows no longer name; the job's number is in its folder, so nothing is confused.
+#: Longest name that W&B shows; the job's number is in its folder, so names stay distinct.
 _MAX_NAME: Final = 128
 
 
 def running_names(folder: Path) -> dict[str, Any]:
-    """Names of the job of this process.
+    """Return the names of the job in this process.
 
     Args:
         folder: its run folder.
@@ -29,10 +29,10 @@ def running_names(folder: Path) -> dict[str, Any]:
 
 
 def run_names(folder: Path, hydra: Any | None) -> dict[str, Any]:
-    """``name``, ``group`` and ``tags`` of a run.
+    """Return ``name``, ``group`` and ``tags`` of a run.
 
     Args:
-        folder: its run folder.
+        folder: the run folder.
         hydra: the node ``hydra`` of its configuration; None when Hydra did not start it.
     """
     if hydra is None:

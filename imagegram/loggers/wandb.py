@@ -1,4 +1,4 @@
-"""W&B without Lightning: its WandbLogger would import torch and half of a trainer for four calls.
+"""W&B without Lightning, whose WandbLogger would import torch and a trainer for four calls.
 
     python -m imagegram.run logger=wandb +logger.wandb.entity=ME +logger.wandb.notes="a first try"
 
@@ -27,7 +27,7 @@ _OWN_KEYS: Final = ("_target_", "offline", "save_dir")
 
 
 class WandbLogger:
-    """One W&B run, with the verbs of Lightning's logger of that name.
+    """One W&B run, with the methods of Lightning's WandbLogger.
 
     Attributes:
         experiment: the run (``wandb.Run``).
@@ -39,8 +39,8 @@ class WandbLogger:
         Args:
             node: ``project``, ``offline``, ``save_dir`` and any argument of ``wandb.init``.
             name: of the run.
-            group: what the dashboard puts together: a sweep.
-            tags: to filter by.
+            group: runs that the dashboard shows together: a sweep.
+            tags: words to filter by.
         """
         import wandb
 
@@ -63,8 +63,8 @@ class WandbLogger:
     def log_hyperparams(self, params: Mapping[str, Any]) -> None:
         """Add to the configuration; ``a.b`` also becomes ``a_b``, which every panel can name.
 
-        A panel reads ``a.b`` as an entry of ``a``, which it is not; and where a W&B sweep varies
-        ``a``, W&B keeps nothing but the word that the sweep chose for it.
+        A panel reads ``a.b`` as the entry ``b`` of ``a``, which does not exist; and where a W&B
+        sweep varies ``a``, W&B keeps only the word that the sweep chose for it.
         """
         plain = {key.replace(".", "_"): value for key, value in params.items() if "." in key}
         self.experiment.config.update({**params, **plain}, allow_val_change=True)  # type: ignore[no-untyped-call]
@@ -72,7 +72,7 @@ class WandbLogger:
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log numbers; with a step they are points of curves over ``training_step``.
 
-        A step of their own: W&B's only ever grows, and a curve that is told again after a resume
+        The step is our own: W&B's step only grows, but a curve that is logged again after a resume
         begins at 0.
         """
         if step is None:
@@ -90,14 +90,14 @@ class WandbLogger:
         self.experiment.log({key: [wandb.Image(image, caption=text) for image, text in pairs]})
 
     def finalize(self, status: str) -> str | None:
-        """Finish the run; returns how to upload it when it was offline."""
+        """Finish the run; return the command that uploads it when it was offline."""
         folder, offline = Path(self.experiment.dir).parent, self.experiment.offline
         self.experiment.finish(exit_code=0 if status == "success" else 1)
         return f"W&B ran offline; to upload this run: wandb sync {folder}" if offline else None
 
 
 def has_key() -> bool:
-    """Whether W&B could go online: a key in the environment or in netrc, ``WANDB_MODE`` willing."""
+    """Return whether W&B can go online: ``WANDB_MODE`` allows it and a key is configured."""
     if os.environ.get("WANDB_MODE", "online") != "online":
         return False
     if os.environ.get("WANDB_API_KEY"):

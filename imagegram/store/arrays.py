@@ -1,4 +1,4 @@
-"""Arrays that are written row by row, in bounded memory."""
+"""Array files that are written row by row, in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 
 class ArrayFiles:
-    """``.npy`` files of as many rows, appended batch by batch; use as a context manager.
+    """``.npy`` files with one number of rows, appended by batches; use as a context manager.
 
     Attributes:
-        folder: that the files are written into.
-        count: rows of every file, known beforehand.
+        folder: where the files are written.
+        count: number of rows of every file, known in advance.
     """
 
     def __init__(self, folder: Path, count: int) -> None:
@@ -22,7 +22,7 @@ class ArrayFiles:
         self._files: dict[str, BinaryIO] = {}
 
     def __enter__(self) -> ArrayFiles:
-        """Begin."""
+        """Return the writer; files are opened by the first ``append``."""
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -31,7 +31,7 @@ class ArrayFiles:
             file.close()
 
     def append(self, name: str, rows: NDArray[Any]) -> None:
-        """Append rows to ``<name>.npy``, whose header tells the final shape from the start."""
+        """Append rows to ``<name>.npy``, whose header holds the final shape from the start."""
         if name not in self._files:
             self._files[name] = (self.folder / f"{name}.npy").open("wb")
             header = {

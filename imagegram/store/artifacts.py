@@ -38,10 +38,10 @@ LOCKS: Final = ".locks"
 
 
 def fingerprint(stage: Stage[Any]) -> tuple[str, dict[str, Any]]:
-    """Digest and whole payload of a stage: its kind, VERSION, identity fields and upstreams.
+    """Return digest and payload of a stage: kind, VERSION, identity fields and upstreams.
 
-    A stage that makes others on its way names their classes in ``PARTS``: a new VERSION of a part
-    is a new artifact of the whole, so that no collection is believed that lists outdated parts.
+    A stage that makes other stages names their classes in ``PARTS``: a new VERSION of a part gives
+    the whole a new digest, so that a collection never lists outdated parts.
     """
     payload = {"kind": stage.kind, **identity(stage)}
     if versions := _part_versions(type(stage)):
@@ -50,7 +50,7 @@ def fingerprint(stage: Stage[Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _part_versions(cls: type) -> dict[str, int]:
-    """VERSIONs of the parts of a stage class, and of their parts."""
+    """Return the VERSIONs of the parts of a stage class, and of their parts."""
     versions: dict[str, int] = {}
     for part in getattr(cls, "PARTS", ()):
         versions |= {part.__name__: part.VERSION} | _part_versions(part)
@@ -68,7 +68,7 @@ class ArtifactStore:
     root: Path
 
     def find(self, stage: Stage[Any]) -> Artifact | None:
-        """The finished artifact of ``stage``, or None.
+        """Return the finished artifact of ``stage``, or None.
 
         Raises:
             ArtifactError: when a folder of that name holds something else, or a file of it is
@@ -91,12 +91,12 @@ class ArtifactStore:
         return artifact
 
     def make(self, stage: Stage[Any], context: Context) -> tuple[Artifact, bool]:
-        """Find the artifact of ``stage`` or make it; returns it and whether it was there.
+        """Find or make the artifact of ``stage``; return it and whether it was found.
 
         Raises:
             StageError: when the stage leaves no file, or the disk or the permissions refuse.
         """
-        name, payload = fingerprint(stage)  # once: some hash their input for it
+        name, payload = fingerprint(stage)  # computed once: some stages hash their input for it
         if (artifact := self._find(stage.kind, name, payload)) is not None:
             return artifact, True
         try:
@@ -141,7 +141,7 @@ class ArtifactStore:
             manifest.write(partial)
             sync_path(partial)
             final = parent / name
-            if final.exists():  # a folder without a manifest: never believed, so replaced
+            if final.exists():  # a folder without a manifest is unfinished, so it is replaced
                 shutil.rmtree(final)
             partial.rename(final)
             sync_path(parent)
@@ -151,24 +151,24 @@ class ArtifactStore:
         return Artifact(path=final, manifest=manifest)
 
     def __iter__(self) -> Iterator[Artifact]:
-        """Every finished artifact, by kind and digest."""
+        """Yield every finished artifact, by kind and digest."""
         for path in sorted(self.root.glob(f"*/*/{MANIFEST}")):
             if not path.parent.name.startswith(PARTIAL):
                 yield Artifact(path=path.parent, manifest=Manifest.read(path.parent))
 
     def partials(self) -> list[Path]:
-        """Folders that a killed stage left behind."""
+        """Return the unfinished folders that killed stages left behind."""
         return sorted(self.root.glob(f"*/{PARTIAL}*"))
 
 
 def removal(folder: Path) -> str:
-    """The command that removes an artifact, wherever the outputs folder lies."""
+    """Return the command that removes an artifact, for any location of the outputs folder."""
     outputs = shlex.quote(str(folder.absolute().parents[2]))
     return f"python -m imagegram.tools.gc digest={folder.name} paths.outputs={outputs}"
 
 
 def check_sizes(artifact: Artifact) -> None:
-    """Compare the size of every file with the manifest: cheap, and catches a cut file.
+    """Compare the size of every file with the manifest; cheap, and finds truncated files.
 
     Raises:
         ArtifactError: naming the file, the two sizes and the command that removes the artifact.

@@ -1,4 +1,4 @@
-"""Costs: what a stage needs, said by the stage itself before it is made; ``plan/`` adds them up.
+"""Costs: estimates by each stage of what it needs, before it is made; ``plan/`` adds them up.
 
 >>> halves = [Cost(parts=1, disk_bytes=5, seconds=3.0), Cost(parts=1, disk_bytes=7, seconds=4.0)]
 >>> whole = Cost.together(halves, at_once=1)
@@ -14,24 +14,24 @@ from typing import Any, Final, Self
 
 from imagegram.store.manifest import Artifact
 
-#: Resident: the interpreter with the kernels; what a worker process adds.
+#: Resident bytes of the interpreter with the kernels, and of each further worker process.
 PROCESS_BYTES: Final = 250_000_000
 WORKER_BYTES: Final = 200_000_000
 #: Header of a ``.npy`` file; a 16 x 16 thumbnail.
 NPY_HEADER: Final = 128
 THUMBNAIL_BYTES: Final = 16 * 16 * 3
-#: Starting worker processes, which import what they need.
+#: Seconds to start worker processes, which import the package again.
 _POOL_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """How long a unit of work takes.
+    """The seconds that a unit of work takes.
 
     Attributes:
-        seconds: of one unit (an image or a token), by as many workers as worked.
+        seconds: per unit (an image or a token), with as many workers as were at work.
         source: where the number comes from, for the table.
-        per_core: of one core alone, to be divided by the workers.
+        per_core: whether the seconds are those of one core, to be divided by the workers.
     """
 
     seconds: float
@@ -39,17 +39,17 @@ class Rate:
     per_core: bool
 
     def shared(self, units: int, workers: int) -> float:
-        """Return the seconds of one stage whose threads share the work."""
+        """Return the seconds of a stage whose threads share the work."""
         return self.seconds * units / (workers if self.per_core else 1)
 
 
 class PerUnit:
-    """What the seconds of a stage are counted by: its class attribute ``RATE``.
+    """The unit that the seconds of a stage are proportional to: its class attribute ``RATE``.
 
     Attributes:
         units: facts of its artifacts whose product is the number of units.
-        like: field of the stage that makes two of its artifacts alike; None: all are.
-        seconds: built in, of a unit on one core.
+        like: field in which artifacts must agree to have similar rates; None: all are similar.
+        seconds: built-in seconds per unit on one core.
         stages: every stage class that has a rate and was imported.
     """
 
@@ -64,16 +64,16 @@ class PerUnit:
 
 @dataclass(frozen=True, kw_only=True)
 class Amounts:
-    """What a plan says of a stage.
+    """The numbers of a stage in a plan.
 
     Attributes:
-        cached, parts: how many of its artifacts are there already, of how many.
-        images, tokens: of its result; tokens with separators where there are any.
-        disk_bytes: still to be written.
-        memory_bytes: at its peak, all workers together; 0 when nothing is to do.
-        seconds: still to be spent.
+        cached, parts: number of its artifacts that exist, and of all its artifacts.
+        images, tokens: counts of its result; tokens include separators.
+        disk_bytes: bytes still to be written.
+        memory_bytes: peak memory of all workers together; 0 when nothing is left to do.
+        seconds: seconds still to be spent.
         source: where the rate behind the seconds comes from.
-        refusal: why this machine cannot do it, and what to type; empty when it can.
+        refusal: why this machine cannot make it, and what to type; empty when it can.
         known: whether the stage foresees its cost; otherwise all numbers are 0.
     """
 
@@ -91,14 +91,14 @@ class Amounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost(Amounts):
-    """What a stage costs, and what the stages after it go on with.
+    """The cost of a stage, and what later stages of a plan need to know of its result.
 
     Attributes:
-        artifact: found, or expected (``Surroundings.expect``); None: its name cannot be known yet.
-        handle: what stands for the result; None: what ``load`` makes of a found artifact, and the
-            identity alone of an expected one.
-        sides: by name, what it makes on its way that later stages find again.
-        threaded: of a part: it spends all workers alone, so that parts wait for each other.
+        artifact: found, or expected (``Surroundings.expect``); None: its digest is not known yet.
+        handle: stand-in for the result; None: the result of ``load`` for a found artifact, only
+            the identity for an expected one.
+        sides: by name, artifacts that it makes on the way and that later stages use.
+        threaded: whether a part uses all workers, so that parts are made one by one.
     """
 
     artifact: Artifact | None = None
@@ -108,7 +108,7 @@ class Cost(Amounts):
 
     @classmethod
     def found(cls, artifact: Artifact, *, parts: int | None = None, **counts: Any) -> Self:
-        """Return the cost of a finished artifact: its counts, and nothing to pay."""
+        """Return the cost of a finished artifact: its counts, with nothing left to do."""
         parts = artifact.facts.get("num_shards", 1) if parts is None else parts
         return cls(artifact=artifact, cached=parts, parts=parts, **counts)
 
@@ -117,8 +117,8 @@ class Cost(Amounts):
         """Return the cost of parts that are made side by side.
 
         Args:
-            costs: of all parts, those that are found as well.
-            at_once: how many are made at a time.
+            costs: costs of all parts, including those found in the store.
+            at_once: number of parts that are made at a time.
         """
         missing = [cost for cost in costs if not cost.cached]
         memory = sorted((cost.memory_bytes for cost in missing), reverse=True)[:at_once]
@@ -137,7 +137,7 @@ class Cost(Amounts):
 
 
 def _side_by_side(missing: Sequence[Cost], at_once: int) -> float:
-    """Seconds of parts: at least those of the longest, and of all shared among the workers."""
+    """Return the seconds of parallel parts: those of the longest, or of all shared by workers."""
     seconds = [cost.seconds for cost in missing]
     used = min(at_once, len(seconds))
     if not seconds or used == 1 or any(cost.threaded for cost in missing):

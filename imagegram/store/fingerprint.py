@@ -1,4 +1,4 @@
-"""Identity: when is an artifact the one that was asked for?
+"""Identity: the digest that decides whether an artifact is the requested one.
 
 A digest is 12 hex digits of sha256 over canonical JSON of the identity *object*, never of the
 YAML: spelling out a default, reordering keys or changing a worker count is the same experiment.
@@ -26,14 +26,14 @@ from typing import Any, Final
 
 #: ``field(metadata=NOT_IDENTITY)``: a knob of speed or place, not of the result.
 NOT_IDENTITY: Final = {"identity": False}
-#: A knob that came later: at its default the identity is what it was before there was the knob.
+#: A knob that was added later: at its default it is left out, so old identities stay the same.
 NOT_IDENTITY_AT_DEFAULT: Final = {"identity": "unless default"}
 
 DIGEST_LENGTH: Final = 12
 
 
 def identity(value: Any) -> Any:
-    """The JSON that says what ``value`` is.
+    """Return the JSON value that identifies ``value``.
 
     Components are frozen dataclasses: class name, ``VERSION`` and every field not marked
     :data:`NOT_IDENTITY` (or, while it has its default, :data:`NOT_IDENTITY_AT_DEFAULT`). Anything
@@ -71,7 +71,7 @@ def _belongs(field: dataclasses.Field[Any], value: Any) -> bool:
 
 
 def canonical_json(payload: Any) -> bytes:
-    """Bytes that are equal exactly when the payloads are: sorted keys, no spaces, no NaN.
+    """Return bytes that are equal exactly when the payloads are: sorted keys, no spaces or NaN.
 
     >>> canonical_json({"b": 1, "a": [True, None]})
     b'{"a":[true,null],"b":1}'
@@ -82,5 +82,5 @@ def canonical_json(payload: Any) -> bytes:
 
 
 def digest(payload: Any) -> str:
-    """Twelve hex digits (48 bits) that name a payload; a hit still compares the whole payload."""
+    """Return 12 hex digits (48 bits) that name a payload; a hit still compares whole payloads."""
     return hashlib.sha256(canonical_json(payload)).hexdigest()[:DIGEST_LENGTH]

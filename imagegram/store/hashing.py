@@ -1,8 +1,8 @@
 """Content hashes of shards, remembered so that a shard of gigabytes is read once.
 
-The memory is one small JSON file for each shard, believed only while the shard's *stamp* (sizes and
-modification times) is the one that was hashed. A missing, damaged or unwritable memory costs time,
-never a wrong answer.
+The memory is one small JSON file per shard, used only while the shard's *stamp* (sizes and
+modification times) is still the one that was hashed. A missing, damaged or unwritable memory costs
+time but never gives a wrong hash.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def file_stamp(path: Path) -> str:
-    """Size and modification time of a file: cheap, and different after almost any change."""
+    """Return size and modification time of a file: cheap, and different after most changes."""
     status = path.stat()
     return f"{status.st_size}:{status.st_mtime_ns}"
 
@@ -35,14 +35,14 @@ def remembered_sha256(
     compute: Callable[[], str],
     memory: str | None,
 ) -> str:
-    """The sha256 of some content, from ``memory`` while its stamp is unchanged.
+    """Return the sha256 of some content, from ``memory`` while its stamp is unchanged.
 
     Args:
         what: the tar or folder that is hashed, for messages.
         key: the absolute paths that are hashed; names the entry.
         stamp: the present stamp of the content.
         compute: hashes the content.
-        memory: folder of the entries; None remembers nothing.
+        memory: folder of the entries; None: no entries are kept.
 
     Raises:
         CorpusError: when the content cannot be read, or changes while it is hashed.
@@ -69,7 +69,7 @@ def remembered_sha256(
 
 
 def recalled_sha256(*, key: str, stamp: Callable[[], str], memory: str | None) -> str | None:
-    """What :func:`remembered_sha256` would find in its memory, or None; reads no content."""
+    """Return the hash that :func:`remembered_sha256` has in its memory, or None."""
     try:
         return None if memory is None else _recall(_entry(memory, key), key, stamp())
     except OSError:
@@ -77,7 +77,7 @@ def recalled_sha256(*, key: str, stamp: Callable[[], str], memory: str | None) -
 
 
 def changed_while_read(what: Path) -> CorpusError:
-    """The error for content that did not hold still."""
+    """Return the error for content that changed while it was read."""
     return CorpusError(
         f"{what} changed while it was read; wait until whatever writes it has finished, then run "
         "the same command again"

@@ -1,4 +1,4 @@
-"""Files of the Hugging Face Hub: fetched with its own client, continued where they stopped."""
+"""Files of the Hugging Face Hub: downloaded with its own client, resumed where they stopped."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def failures() -> tuple[type[BaseException], ...]:
-    """What the hub's client raises: errors of its HTTP library, which depends on its version."""
+    """Return the exceptions of the hub's client; its HTTP library depends on its version."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return (OSError, *HfHubHTTPError.__bases__)
 
 
 def fetch(url: str, partial: Path, *, etag: str, size: int | None) -> bool:
-    """Append what is missing of a file to ``partial``, and check the whole.
+    """Append the missing bytes of a file to ``partial``, and check the whole.
 
     Args:
-        url: of the file.
-        partial: what has arrived of this very version so far; nobody else writes it.
-        etag: of the file; the sha256 of its content when it is a large one.
+        url: address of the file.
+        partial: bytes of this version received so far; no other process may write it.
+        etag: ETag of the file; for large files it is the sha256 of the content.
         size: in bytes, if known.
 
     Returns:
-        Whether the bytes are those that the hub announced; if not, ``partial`` was removed.
+        Whether the content is as the hub announced it; if not, ``partial`` was removed.
     """
     # hf_hub_download starts again from zero when its process was killed; http_get continues.
     from huggingface_hub import get_token

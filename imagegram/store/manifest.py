@@ -1,7 +1,7 @@
-"""The manifest: written last, so that its presence means the artifact is whole.
+"""The manifest: written last, so that its presence means the artifact is complete.
 
-One ``manifest.json`` an artifact: what it is (the whole identity payload), what it holds (every
-file with size and sha256), what the stage counted, and what made it. See ``docs/formats.md``.
+Each artifact has one ``manifest.json``: its identity payload, its files with size and sha256, the
+counts of the stage, and the versions that made it. See ``docs/formats.md``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import imagegram
 from imagegram.errors import ArtifactError
 
 MANIFEST: Final = "manifest.json"
-#: In a collection: the kind and digests of the artifacts that it is made of.
+#: File of a collection with the kind and digests of its parts.
 PARTS_FILE: Final = "shards.json"
 _BLOCK_BYTES: Final = 1 << 20
 
@@ -34,14 +34,14 @@ class FileEntry:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Everything an artifact says of itself; see ``docs/formats.md``.
+    """Contents of ``manifest.json``; see ``docs/formats.md``.
 
     Attributes:
-        kind, digest, payload: what it is.
-        files: what it holds.
-        facts: what the stage counted.
-        created_at, duration_s, made_by: when, in how many seconds and by which versions.
-        side_of: field of the payload that names what it lies beside; empty: it stands alone.
+        kind, digest, payload: identity of the artifact.
+        files: size and sha256 by path.
+        facts: counts of the stage.
+        created_at, duration_s, made_by: time, duration in seconds, and versions of the software.
+        side_of: field of the payload that names the artifact it belongs to; empty: none.
     """
 
     kind: str
@@ -86,8 +86,8 @@ class Artifact:
 
     Attributes:
         path: the folder.
-        manifest: what it says of itself; of an artifact still to be made, its identity.
-        expected_parts: of an artifact still to be made, those that it will list; None: it is made.
+        manifest: its manifest; of an artifact still to be made, only the identity.
+        expected_parts: parts that an artifact still to be made will list; None: it is made.
     """
 
     path: Path
@@ -96,7 +96,7 @@ class Artifact:
 
     @property
     def is_made(self) -> bool:
-        """Whether it lies on disk."""
+        """Whether the artifact is on disk."""
         return self.expected_parts is None
 
     @property
@@ -111,16 +111,16 @@ class Artifact:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the stage counted while it made this."""
+        """Counts of the stage that made the artifact."""
         return self.manifest.facts
 
     def identity(self) -> str:
-        """``kind/digest``: downstream fingerprints hold this instead of the content."""
+        """Return ``kind/digest``, which downstream fingerprints contain instead of the content."""
         return f"{self.kind}/{self.digest}"
 
 
 def read_parts(folder: Path) -> tuple[str, list[str]]:
-    """Kind and digests of the artifacts that a collection lists, in order.
+    """Return kind and digests of the parts that a collection lists, in order.
 
     Raises:
         ValueError, KeyError, TypeError: when the list is damaged.
@@ -130,12 +130,12 @@ def read_parts(folder: Path) -> tuple[str, list[str]]:
 
 
 def made_by() -> dict[str, str]:
-    """Versions of what wrote an artifact; recorded, never part of its identity."""
+    """Return the versions of the software that writes artifacts; not part of an identity."""
     return {"imagegram": imagegram.__version__, "python": platform.python_version()}
 
 
 def list_files(folder: Path) -> dict[str, FileEntry]:
-    """Every file below ``folder`` with its size and sha256, by relative POSIX path."""
+    """Return size and sha256 of every file below ``folder``, by relative POSIX path."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the lock
         hashes = list(pool.map(file_sha256, paths))
@@ -146,7 +146,7 @@ def list_files(folder: Path) -> dict[str, FileEntry]:
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes (hex), read in blocks."""
+    """Return the sha256 (hex) of a file, read in blocks."""
     hasher = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK_BYTES):
@@ -164,7 +164,7 @@ def sync_path(path: Path) -> None:
 
 
 def human_bytes(size: float) -> str:
-    """A size for people.
+    """Format a number of bytes for people.
 
     >>> human_bytes(1536)
     '1.5 kB'

@@ -1,4 +1,4 @@
-"""Collections: an artifact that only lists the artifacts of its parts.
+"""Collections: artifacts that only list the artifacts of their parts.
 
 ``shards.json`` = ``{"kind": kind of the parts, "digests": [...]}``. The parts lie beside the
 collection, in ``<root>/<kind>/<digest>``; so collections of all sizes of a corpus share them.
@@ -24,7 +24,7 @@ def write_parts(out: Path, *, kind: str, parts: Sequence[Artifact]) -> None:
 
 
 def open_parts(collection: Artifact) -> tuple[Artifact, ...]:
-    """The parts of a collection, in order; in a plan, those of one still to be made.
+    """Return the parts of a collection, in order; in a plan, also of one still to be made.
 
     Raises:
         ArtifactError: when one was removed or damaged since.
@@ -53,7 +53,7 @@ def open_named(name: str, *, named_by: Artifact) -> Artifact:
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """Share a file of an artifact: a hard link, or a copy where there are none (other device)."""
+    """Hard-link a file of an artifact, or copy it where links are impossible (other device)."""
     try:
         os.link(source, target)
     except OSError:

@@ -18,10 +18,10 @@ Result = TypeVar("Result")
 
 
 class Progress(Protocol):
-    """Tells a person how far long work has come; may be silent."""
+    """Progress bars of long work; may be silent."""
 
     def start(self, description: str, total: int, unit: str) -> int:
-        """Open a bar of ``total`` units; returns its id."""
+        """Open a bar of ``total`` units; return its id."""
 
     def advance(self, task: int, steps: int = 1) -> None:
         """Move a bar."""
@@ -35,7 +35,7 @@ class Executor(Protocol):
 
     @property
     def workers(self) -> int:
-        """How many jobs run at a time."""
+        """Number of jobs that run at a time."""
 
     def map(
         self,
@@ -45,48 +45,48 @@ class Executor(Protocol):
         *,
         at_once: int | None = None,
     ) -> Iterator[Result]:
-        """Results of ``function(item, progress)`` in order; the first error stops the rest.
+        """Return the results of ``function(item, progress)`` in order; an error stops the rest.
 
-        At most ``at_once`` run at a time, when it is given.
+        At most ``at_once`` jobs run at a time, if given.
         """
 
 
 class Context(Protocol):
-    """What a stage may use besides its own fields; none of it changes its result."""
+    """Means that a stage may use besides its own fields; they never change its result."""
 
     @property
     def progress(self) -> Progress:
-        """Where to report progress."""
+        """Progress bars of the run."""
 
     @property
     def workers(self) -> int:
-        """Processes or threads that this machine may spend."""
+        """Number of processes or threads that stages may use."""
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of memory that may be spent, now."""
+        """Bytes of memory that stages may use, as of now."""
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
-        """Points of curves, ``group/name``, for the loggers; training has them."""
+        """Pass points of curves, ``group/name``, on to the loggers (used by training)."""
 
     def missing(self, stages: Sequence[S]) -> list[S]:
-        """Those that no artifact is there for."""
+        """Return the stages that have no artifact yet."""
 
     def make(self, stage: Stage[T] | Ready[T]) -> T:
-        """The handle of another stage, made first when it is missing (parts, features)."""
+        """Return the handle of another stage, after making its artifact if that is missing."""
 
     def make_all(
         self, stages: Sequence[Stage[T]], *, description: str, at_once: int | None = None
     ) -> list[T]:
-        """Handles of independent stages, made through the executor; order kept."""
+        """Return the handles of independent stages, in order, made by the executor."""
 
 
 class Surroundings(Protocol):
-    """What the cost of a stage depends on besides its own fields."""
+    """Store, workers and memory that the cost of a stage depends on besides its own fields."""
 
     @property
     def workers(self) -> int:
-        """Processes or threads of the run."""
+        """Number of processes or threads of the run."""
 
     @property
     def memory_bytes(self) -> int:
@@ -104,17 +104,17 @@ class Surroundings(Protocol):
         """Return the artifact of a missing stage, as it will be named.
 
         Args:
-            stage: of which no artifact is there.
-            facts: of its manifest, as far as later stages ask; None: unknown.
-            parts: found or expected, of a stage that writes a collection.
+            stage: a stage without an artifact.
+            facts: expected facts of its manifest that later stages read; None: unknown.
+            parts: parts of a collection, found or expected.
         """
 
     def rate(self, stage: Stage[Any], *, builtin: float | None = None) -> Rate:
-        """Return how long a unit of a stage with a ``RATE`` takes.
+        """Return the seconds per unit of a stage with a ``RATE``.
 
         Args:
-            stage: what is going to be made.
-            builtin: seconds of a unit where no artifact tells; None: those of ``RATE``.
+            stage: the stage to be made.
+            builtin: seconds per unit when no artifact has been measured; None: those of ``RATE``.
         """
 
     def newest(self, kind: str) -> Sequence[Manifest]:
@@ -124,18 +124,18 @@ class Surroundings(Protocol):
 class Stage(Protocol[T_co]):
     """One step of an experiment: a frozen dataclass whose fields are its identity.
 
-    A stage that derives from this class is unforeseen until it has a ``forecast`` of its own.
+    The cost of a stage is unknown until its class overrides ``forecast``.
 
     Attributes:
-        kind: the folder of its artifacts.
-        group: the part of the flow that it belongs to, an entry of ``stages=[...]``.
+        kind: folder of its artifacts.
+        group: part of the flow that it belongs to, an entry of ``stages=[...]``.
         VERSION: bumped when its results change.
 
     Some have more:
 
         PARTS: classes of the stages that it makes.
-        RATE: a ``PerUnit``, what the seconds of its artifacts are counted by.
-        SIDE_OF: field that holds the artifact beside which this one lies; no run names it.
+        RATE: a ``PerUnit``, the unit that its duration is proportional to.
+        SIDE_OF: field with the artifact that this one belongs to; runs do not list it.
     """
 
     kind: ClassVar[str]
@@ -143,22 +143,22 @@ class Stage(Protocol[T_co]):
     VERSION: ClassVar[int]
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Write the artifact's files into the empty folder ``out``; return facts (JSON)."""
+        """Write the artifact's files into the empty folder ``out``; return its facts (JSON)."""
 
     def load(self, artifact: Artifact) -> T_co:
-        """The typed handle of a finished artifact; opens memory maps, reads no bulk data."""
+        """Return the typed handle of a finished artifact; opens memory maps, reads no bulk data."""
 
     def forecast(self, at: Surroundings) -> Cost | None:
-        """Return what the stage costs, or the counts of its artifact where that is found.
+        """Return the cost of the stage, or the counts of its artifact if that is found.
 
-        Called before anything is made. None: unknown, which plans say.
+        Called before anything is made. None: unknown; plans then report the stage as unforeseen.
         """
         return None
 
 
 @dataclass(frozen=True)
 class Ready(Generic[T_co]):
-    """A value that a run hands back as it is, where others learn: there is nothing to make.
+    """A stage that makes no artifact: a run returns its value, as for an untrained component.
 
     Attributes:
         value: what ``run`` returns.

@@ -1,4 +1,4 @@
-"""Arguments that all tools share: ``key=value`` words as in Hydra, and ordinary flags."""
+"""Command-line arguments of the tools: ``key=value`` words as in Hydra, and ordinary flags."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def parse(
 
 
 def open_store(outputs: str) -> ArtifactStore:
-    """The artifact store below an outputs folder.
+    """Open the artifact store below an outputs folder.
 
     Raises:
-        ConfigError: when there is none, saying which folder was looked at.
+        ConfigError: when there is none, naming the folder.
     """
     root = Path(outputs) / "artifacts"
     if not root.is_dir():
@@ -54,14 +54,14 @@ def open_store(outputs: str) -> ArtifactStore:
 
 
 def exit_cleanly(main: Callable[[], int]) -> int:
-    """Run a tool; a user's error is one line on stderr and exit status 1, not a traceback."""
+    """Run a tool and exit; a user's error becomes one line on stderr and exit status 1."""
     try:
         return main()
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+    except BrokenPipeError:  # the reader of the pipe, such as head, stopped reading
         sys.stdout = None  # nothing more is flushed at exit
         return 0
     except ImagegramError as error:
         console = Console(stderr=True, highlight=False)
-        # Unwrapped: the commands in a message are there to be copied.
+        # Not wrapped, so that commands in a message can be copied.
         console.print(f"imagegram: {error}", style="red", markup=False, soft_wrap=True)
         return 1

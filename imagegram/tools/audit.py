@@ -1,4 +1,4 @@
-"""Measure images that imagegram did not write against a corpus, and say what that can tell.
+"""Measure images of unknown origin against a corpus, and report what the scores prove.
 
 python -m imagegram.tools.audit images=FOLDER corpus=tiny_imagenet_1 tokenizer=pyramid3
 python -m imagegram.tools.audit images=FILE.tar corpus=folder corpus.path=PHOTOS --json
@@ -44,7 +44,7 @@ from imagegram.run_folder import Run, check_outputs, write_summary
 from imagegram.tools.arguments import exit_cleanly
 
 _OWN: Final = ("images", "tokens", "jpeg")
-#: The disk is full, over quota, read-only or not ours: nothing that a traceback would explain.
+#: The disk is full, over quota, read-only or not ours: user errors, shown without a traceback.
 _DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 _SHOWN_PAIRS: Final = 5
 #: Image sets that are columns, with their headings.
@@ -59,7 +59,7 @@ _COLUMNS: Final = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Audit; returns the exit status."""
+    """Run an audit; return the exit status."""
     parser = argparse.ArgumentParser(
         "python -m imagegram.tools.audit",
         description=__doc__,
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def take_source(words: Sequence[str]) -> tuple[Source, list[str]]:
-    """What to audit, and the words for the configuration.
+    """Split the command line into the source to audit and the words of the configuration.
 
     Raises:
         ConfigError: for anything but one of ``images=`` and ``tokens=``, or a word that an audit
@@ -121,7 +121,7 @@ def _whole(key: str, text: str) -> int:
 
 
 def run_audit(cfg: DictConfig, source: Source, folder: Path) -> Audit:
-    """Audit in ``folder``, which must be there.
+    """Run an audit in ``folder``, which must exist.
 
     Raises:
         ImagegramError: saying what to type instead.
@@ -141,7 +141,7 @@ def run_audit(cfg: DictConfig, source: Source, folder: Path) -> Audit:
 
 
 def _with_hydra(source: Source, words: list[str], *, as_json: bool) -> int:
-    """Compose the configuration as ``imagegram.run`` does, and audit inside."""
+    """Compose the configuration as ``imagegram.run`` does, and run the audit with it."""
     status, entered = 0, False
 
     def enter(cfg: DictConfig) -> None:
@@ -154,7 +154,7 @@ def _with_hydra(source: Source, words: list[str], *, as_json: bool) -> int:
     try:
         decorate(enter)()
     except SystemExit as stop:
-        if stop.code and not entered:  # Hydra refused to compose: add what was probably meant
+        if stop.code and not entered:  # Hydra refused to compose: add a suggestion
             for hint in schema.explain_overrides(words):
                 print(f"imagegram: {hint}", file=sys.stderr)
         raise
@@ -164,13 +164,13 @@ def _with_hydra(source: Source, words: list[str], *, as_json: bool) -> int:
 
 
 def _audit(cfg: DictConfig, source: Source, *, as_json: bool) -> int:
-    """One audit in the run folder that Hydra made."""
+    """Run one audit in the run folder that Hydra made."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         audit = run_audit(cfg, source, folder)
     except (ImagegramError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in _DISK_ERRORS:
-            raise  # a defect of ours, which wants its traceback
+            raise  # a defect of imagegram: keep the traceback
         if not (folder / "summary.json").exists():  # refused before there was a run
             write_summary(
                 folder, status="failed", seed=cfg.seed, scores={}, stages={}, error=str(error)
@@ -188,12 +188,12 @@ def _audit(cfg: DictConfig, source: Source, *, as_json: bool) -> int:
 
 
 def show(audit: Audit) -> None:
-    """Print what can be told, the table, and the images that copy most."""
+    """Print the findings, the table of scores, and the images that copy most."""
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 200  # a file has no edge
+        console.width = 200  # output to a file is not cut at a terminal's width
     console.print("What this can tell", style="bold")
-    whole = not console.is_terminal  # lines of a file are there to be searched
+    whole = not console.is_terminal  # not wrapped in a file, so that lines can be searched
     for label, sentence in audit.findings:
         console.print(f"  {label}: {sentence}", markup=False, soft_wrap=whole)
     console.print()

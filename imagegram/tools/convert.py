@@ -45,7 +45,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; returns the exit status."""
+    """Export or import token shards; return the exit status."""
     parser = argparse.ArgumentParser(
         "python -m imagegram.tools.convert",
         description=__doc__.partition("\n")[0],
@@ -85,7 +85,7 @@ def _convert(flags: argparse.Namespace) -> str:
 
 
 def export_shards(source: Path, target: Path) -> dict[str, Any]:
-    """Write ``token_shards/NNNNN.bin`` and ``config.json``; returns the latter.
+    """Write ``token_shards/NNNNN.bin`` and ``config.json``; return the contents of the latter.
 
     Args:
         source: selection, tokens or index artifact, or anything that ``open_index`` opens.
@@ -150,7 +150,7 @@ def _streams(source: Path) -> tuple[IndexShard | TokenShard, ...]:
 
 
 def _describe(source: Path) -> dict[str, Any]:
-    """Tokenizer and failures, as far as the manifest of the source tells."""
+    """Return tokenizer and failures, as far as the manifest of the source records them."""
     described: dict[str, Any] = {
         "tokenizer": None,
         "encoded_levels": None,
@@ -162,7 +162,7 @@ def _describe(source: Path) -> dict[str, Any]:
         return described
     manifest = Manifest.read(source)
     upstream = manifest.payload.get("tokens")
-    if upstream:  # an index names the tokens that it was built from; one shard of it, their shards
+    if upstream:  # an index names its token set; an index shard names its token shards
         names = [upstream] if isinstance(upstream, str) else upstream
         # A shard of which documents are left out is named with the content of the selection.
         names = [name if isinstance(name, str) else name[0] for name in names]
@@ -183,7 +183,7 @@ def _describe(source: Path) -> dict[str, Any]:
 
 
 def import_shards(source: Path, target: Path, *, tokens_per_image: int | None = None) -> list[Path]:
-    """Index every ``NNNNN.bin``; returns the index folders, which ``open_index(target)`` opens.
+    """Index every ``NNNNN.bin``; return the index folders, which ``open_index(target)`` opens.
 
     Args:
         source: folder with ``config.json`` and the shards, in it or in ``token_shards``.
@@ -235,7 +235,7 @@ def _read_config(source: Path) -> dict[str, Any]:
 
 
 def _num_images(file: Path, length: int) -> int:
-    """Images of a shard; a remainder is an error, never rounded away."""
+    """Return the number of images of a shard; a remainder is an error, never rounded away."""
     size, image = file.stat().st_size, (length + 1) * TOKEN_BYTES
     if size % image:
         raise IndexFormatError(

@@ -27,7 +27,7 @@ _DEFAULT_ENDPOINT: Final = "https://huggingface.co"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Download what the command line names; returns the exit status."""
+    """Download the corpus that the command line names; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m imagegram.tools.download",
         description="Get the tars of a corpus from the Hugging Face Hub; run again to continue.",
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def compose_corpus(overrides: Sequence[str]) -> WebDatasetCorpus:
-    """The corpus that the configuration names.
+    """Compose the configuration and return its corpus.
 
     Raises:
         ConfigError: when it does not compose, or there is nothing to download for that corpus.
@@ -81,15 +81,15 @@ def compose_corpus(overrides: Sequence[str]) -> WebDatasetCorpus:
 
 
 def download(corpus: WebDatasetCorpus, *, endpoint: str | None = None) -> int:
-    """Get every missing or partial training tar of ``corpus``; returns how many came anew.
+    """Download every missing or partial training tar of ``corpus``; return their number.
 
     Args:
         corpus: with a ``hub_repo``.
         endpoint: address of the hub; None: huggingface.co.
 
     Raises:
-        CorpusError: when the hub cannot be reached, refuses, or sends something else than it
-            announced; what has arrived is kept.
+        CorpusError: when the hub cannot be reached, refuses, or sends other bytes than announced;
+            the bytes received so far are kept.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -117,7 +117,7 @@ def download(corpus: WebDatasetCorpus, *, endpoint: str | None = None) -> int:
 
 
 def _fetch(url: str, path: Path, *, etag: str, size: int | None) -> None:
-    """One file, continued when part of this very version is there (by its ETag)."""
+    """Download one file; continue a partial one if it is of the same version (ETag)."""
     version = hashlib.sha256(etag.encode()).hexdigest()[:12]
     partial = path.with_name(f".{path.name}.{version}.partial")
     if not hub.fetch(url, partial, etag=etag, size=size):

@@ -1,4 +1,4 @@
-"""Sweep what is not needed: half-made folders of killed runs, and artifacts on request.
+"""Remove what is not needed: half-made folders of killed runs, and artifacts on request.
 
 python -m imagegram.tools.gc                       half-made folders of killed runs
 python -m imagegram.tools.gc digest=0123456789ab   one artifact (it is made again when needed)
@@ -24,7 +24,7 @@ from imagegram.tools.arguments import exit_cleanly, open_store, parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Sweep; returns the exit status."""
+    """Remove folders; return the exit status."""
     parser = argparse.ArgumentParser(
         "python -m imagegram.tools.gc",
         description=__doc__,
@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _named(store: ArtifactStore, digest: str) -> list[Path]:
-    """The artifact, even one without a readable manifest, and the lists that would miss it."""
-    # Compared, never globbed: a pattern or ".." must not remove what nobody named.
+    """Return the folder of an artifact, readable or not, and the collections that list it."""
+    # Names are compared, not globbed: a pattern or ".." must not remove other folders.
     found = sorted(p for p in store.root.glob("*/*") if p.name == digest and p.is_dir())
     if not found:
         raise ConfigError(
@@ -60,7 +60,7 @@ def _named(store: ArtifactStore, digest: str) -> list[Path]:
 
 
 def _abandoned(store: ArtifactStore) -> list[Path]:
-    """Half-made folders whose maker is gone: its lock is free."""
+    """Return half-made folders that no process is writing: their lock is free."""
     doomed = []
     for path in store.partials():
         digest = path.name.removeprefix(PARTIAL).rpartition("-")[0]
@@ -68,12 +68,12 @@ def _abandoned(store: ArtifactStore) -> list[Path]:
             with FileLock(store.root / LOCKS / f"{path.parent.name}-{digest}.lock", timeout=0):
                 doomed.append(path)
         except Timeout:
-            continue  # somebody is writing it at this moment
+            continue  # another process is writing it now
     return doomed
 
 
 def _unused(store: ArtifactStore, outputs: Path) -> list[Path]:
-    """Artifacts that no run's summary refers to, directly or through another artifact."""
+    """Return artifacts that no run's summary refers to, directly or through another artifact."""
     by_name = {artifact.identity(): artifact for artifact in store}
     by_digest = {artifact.digest: artifact for artifact in store}
     summaries = [*outputs.glob("runs/*/summary.json"), *outputs.glob("sweeps/*/*/summary.json")]
@@ -91,7 +91,7 @@ def _unused(store: ArtifactStore, outputs: Path) -> list[Path]:
         used.add(artifact.identity())
         names = set(_strings(artifact.manifest.payload)) | set(_parts(artifact.path))
         queue += [by_name[name] for name in names if name in by_name]
-    # Some are no stage of a run: they are found again through what they belong to, one of another.
+    # Side artifacts are no stage of a run: each is kept with the artifact that it belongs to.
     size = -1
     while len(used) > size:
         size = len(used)

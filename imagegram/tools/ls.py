@@ -1,4 +1,4 @@
-"""List the artifacts: what is cached, how large, and when it was made; --json tells the path too.
+"""List the artifacts: what is cached, how large, and when it was made; --json adds the path.
 
 python -m imagegram.tools.ls
 python -m imagegram.tools.ls kind=index_shard --json
@@ -19,7 +19,7 @@ from imagegram.tools.arguments import exit_cleanly, open_store, parse
 
 
 def describe(artifact: Artifact) -> dict[str, object]:
-    """One artifact as JSON: kind, digest, path, size_bytes, created_at, duration_s, facts."""
+    """Describe one artifact: kind, digest, path, size_bytes, created_at, duration_s, facts."""
     manifest = artifact.manifest
     return {
         "kind": artifact.kind,
@@ -33,7 +33,7 @@ def describe(artifact: Artifact) -> dict[str, object]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """List; returns the exit status."""
+    """Print the list; return the exit status."""
     parser = argparse.ArgumentParser(
         "python -m imagegram.tools.ls", description=__doc__.partition("\n")[0]
     )
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         table.add_row(str(row["kind"]), str(row["digest"]), size, made, seconds, facts)
     console = Console()
     if not console.is_terminal:
-        console.width = 200  # a file has no edge
+        console.width = 200  # output to a file is not cut at a terminal's width
     console.print(table)
     total = sum(int(str(row["size_bytes"])) for row in rows)
     print(f"{len(rows)} artifacts, {human_bytes(total)} (shared files count each time)")

@@ -1,4 +1,4 @@
-"""Say what a run will need before it runs: images, tokens, disk, memory and time of every stage.
+"""Estimate what a run will need: images, tokens, disk, memory and time of every stage.
 
 python -m imagegram.tools.plan corpus=cc12m_100 tokenizer=pyramid4
 python -m imagegram.tools.plan corpus=folder corpus.path=PHOTOS tokenizer=pyramid5 --json
@@ -31,7 +31,7 @@ from imagegram.tools.arguments import exit_cleanly
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Plan; returns the exit status: 1 when disk or memory cannot hold it."""
+    """Print a plan; return the exit status, 1 when disk or memory is too small."""
     parser = argparse.ArgumentParser(
         "python -m imagegram.tools.plan",
         description=__doc__,
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cfg = _compose(flags.overrides)
     outputs = Path(cfg.paths.outputs).absolute()
     if flags.rates:
-        import imagegram.run  # noqa: F401 - with all stages, which say what they count
+        import imagegram.run  # noqa: F401 - imports all stages and so their RATE
 
         rates = Rates(ArtifactStore(root=outputs / "artifacts"))
         print(json.dumps(rates.measured(), indent=1))
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def describe(forecast: Forecast, free: int) -> dict[str, Any]:
-    """A forecast as JSON: ``stages``, the totals, and what was only estimated."""
+    """Describe a forecast: ``stages``, the totals, and which numbers are estimates."""
     return {
         "stages": [dataclasses.asdict(stage) for stage in forecast.stages],
         "disk_bytes": forecast.disk_bytes,
@@ -109,12 +109,12 @@ def _foresee(cfg: DictConfig, outputs: Path) -> Forecast:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the first one above it that exists: its file system is the one to ask."""
+    """Return the folder or its nearest existing parent, whose file system is asked for space."""
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def show(forecast: Forecast, free: int, outputs: Path) -> None:
-    """Print the table of a plan and the sums below it."""
+    """Print the table of a plan and its totals."""
     table = Table(box=None)
     table.add_column("stage", no_wrap=True)
     for heading in ("cached", "images", "tokens", "to write", "memory", "seconds"):
@@ -137,7 +137,7 @@ def show(forecast: Forecast, free: int, outputs: Path) -> None:
         )
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 200  # a file has no edge
+        console.width = 200  # output to a file is not cut at a terminal's width
     console.print(table)
     verdict = "fits" if forecast.disk_bytes <= free else "DOES NOT FIT"
     print(

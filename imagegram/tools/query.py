@@ -38,7 +38,7 @@ folder of index shards, or an index that infini-gram or fast-gram built (16-bit 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Answer; returns the exit status."""
+    """Answer the questions of the command line; return the exit status."""
     flags = _parser().parse_args(argv)
     shards = tuple(shard for folder in flags.dirs for shard in find_shards(folder))
     if flags.verify:
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _ask(index: Index, flags: argparse.Namespace) -> dict[str, Any]:
-    """Every answer that the flags ask for, as JSON, by name."""
+    """Return the answers that the flags ask for, by name."""
     answers: dict[str, Any] = {
         "index": {
             "num_shards": len(index.shards),
@@ -124,7 +124,7 @@ def _ask(index: Index, flags: argparse.Namespace) -> dict[str, Any]:
 
 
 def _parse_ids(text: str) -> list[int]:
-    """Integers separated by commas or spaces, brackets allowed.
+    """Parse integers separated by commas or spaces, brackets allowed.
 
     >>> _parse_ids("[65535, 1 2]")
     [65535, 1, 2]

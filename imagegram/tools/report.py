@@ -28,7 +28,7 @@ out    where to write; by default the folder of the first sweep
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the report; returns the exit status."""
+    """Write the report; return the exit status."""
     parser = argparse.ArgumentParser(
         "python -m imagegram.tools.report",
         description=__doc__.partition("\n")[0],

@@ -41,7 +41,7 @@ def verify(artifact: Artifact) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Verify; exit status 1 when anything is damaged."""
+    """Verify all artifacts; return the exit status, 1 when anything is damaged."""
     parser = argparse.ArgumentParser(
         "python -m imagegram.tools.verify", description=__doc__.partition("\n")[0]
     )
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     artifacts, kind = list(store), values["kind"]
     if kind:
         kinds = {artifact.kind for artifact in artifacts}
-        if kind not in kinds:  # "0 damaged" would be believed
+        if kind not in kinds:  # "0 damaged" would look like a success
             raise ConfigError(f"no artifact of kind {kind!r}; {did_you_mean(kind, kinds)}")
         artifacts = [artifact for artifact in artifacts if artifact.kind == kind]
     damaged = 0

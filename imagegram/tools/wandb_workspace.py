@@ -4,8 +4,8 @@ python -m imagegram.tools.wandb_workspace entity=ME                saves it, pri
 python -m imagegram.tools.wandb_workspace entity=ME project=NAME
 python -m imagegram.tools.wandb_workspace entity=ME --print        the view as JSON, no network
 
-Panels hold on to the short names that metrics give to scores, so they show every sweep of the
-project. Needs ``pip install 'imagegram[workspace]'``.
+Panels use the short names that metrics give to scores, so they work for every sweep of the project.
+ Needs ``pip install 'imagegram[workspace]'``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from imagegram.metrics.shipped import shipped_scores
 from imagegram.tools.arguments import exit_cleanly, parse
 
 NAME: Final = "imagegram: create or copy"
-#: Numbers of the configuration that panels use as axes, as W&B is told them.
+#: Keys of the configuration that panels use as axes, as they are logged to W&B.
 AXES: Final = {
     "images": "corpus_num_images",
     "levels": "tokenizer_num_levels",
@@ -32,21 +32,21 @@ AXES: Final = {
     "min count": "sampler.min_count",
     "temperature": "sampler.temperature",
 }
-#: Number of tokens that an ordered tokenizer keeps. No knob of all runs: in a plot of all knobs a
-#: run without one of them is not shown.
+#: Number of tokens that an ordered tokenizer keeps. Not among the knobs of all runs: a plot of all
+#: knobs omits a run that lacks one of them.
 PREFIX: Final = "tokenizer.num_tokens"
 PICTURES: Final = ("generate/grid", "copies/worst")
 _LOGARITHMIC: Final = ("images", "tokens")
-#: Of a sweep that a panel shows; W&B's own limit is 10.
+#: Largest number of runs that a panel shows; W&B's default is 10.
 _MAX_RUNS: Final = 200
 
 
 def build_workspace(entity: str, project: str) -> Any:
-    """The workspace (``wandb_workspaces.workspaces.Workspace``), not saved.
+    """Build the workspace (``wandb_workspaces.workspaces.Workspace``) without saving it.
 
     Args:
         entity: user or team that owns the project.
-        project: where the runs are.
+        project: project with the runs.
 
     Raises:
         MissingDependencyError: without the package that knows W&B's views.
@@ -83,7 +83,7 @@ def _score(wr: Any, name: str) -> Any:
 
 
 def _shorts(*groups: str) -> list[str]:
-    """Short names that shipped metrics give to scores of some groups, or of all; ranked first."""
+    """Return short names of shipped scores, of some groups or of all; ranked scores first."""
     shown = [
         info for info in shipped_scores() if info.short and (info.group in groups or not groups)
     ]
@@ -91,14 +91,17 @@ def _shorts(*groups: str) -> list[str]:
 
 
 def _frontiers(wr: Any) -> list[Any]:
-    """The first number of quality over all that is copied or new, the others over the first."""
+    """Return scatter panels: the first quality number over all copying and novelty numbers.
+
+    The other quality numbers are drawn over the first copying number.
+    """
     copies, (first, *others) = _shorts("copying", "novelty and choice"), _shorts("quality")
     pairs = [(x, first) for x in copies] + [(copies[0], y) for y in others]
     return [wr.ScatterPlot(title=f"{y} by {x}", x=_score(wr, x), y=_score(wr, y)) for x, y in pairs]
 
 
 def _curves(wr: Any, axis: str, key: str) -> list[Any]:
-    """One point a run, and their mean: a line over runs is something that W&B has no panel for."""
+    """Return panels with one point per run, and their mean: W&B cannot draw a line over runs."""
     return [
         wr.ScatterPlot(
             title=f"{name} by {axis}",
@@ -132,14 +135,14 @@ def _pictures(wr: Any) -> list[Any]:
 
 
 def view_spec(workspace: Any) -> dict[str, Any]:
-    """What W&B would be sent: the package has no public name for it."""
+    """Return the JSON that W&B would receive, for which the package has no public function."""
     model = workspace._to_model()
     spec: dict[str, Any] = json.loads(model.spec.model_dump_json(by_alias=True, exclude_none=True))
     return spec
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Save or print; returns the exit status."""
+    """Save or print the workspace; return the exit status."""
     parser = argparse.ArgumentParser(
         "python -m imagegram.tools.wandb_workspace",
         description=__doc__,

@@ -1,4 +1,4 @@
-"""What happens around every step: seeds and rates before it, averages, curves and bars after it."""
+"""Callbacks around every step: seeds and rates before it, averages, curves and bars after it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from imagegram.training.course import HISTORY, STATE
 from imagegram.training.draws import DROPOUT, torch_seed
 from imagegram.training.module import TrainingModule
 
-#: Steps that one point of a curve is the mean of.
+#: Number of steps that one point of a curve averages.
 POINT_STEPS: Final = 20
 
 Point = Callable[[int, dict[str, float]], None]
 
 
 class StepNumbers(Callback):
-    """Makes a step a function of its number: its rates, and what dropout draws in it."""
+    """Callback that makes a step a function of its number: sets its rates and its random seed."""
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Processes of their own compute on one core too; see ``loop.py``."""
+        """Limit torch to one core in worker processes too; see ``loop.py``."""
         if trainer.world_size > 1:
             torch.set_num_threads(1)
 
@@ -42,10 +42,10 @@ class StepNumbers(Callback):
 
 
 class Averages(Callback):
-    """Counts batches; after the last batch of a step, averages the networks."""
+    """Callback that counts batches and averages the networks after the last batch of a step."""
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
-        """One batch further."""
+        """Count a batch; average the networks when its step is complete."""
         module: TrainingModule = pl_module
         module.batches_done += 1
         if module.batches_done % module.course.batches_per_step == 0:
@@ -54,11 +54,11 @@ class Averages(Callback):
 
 
 class Curves(Callback):
-    """Draws what the module logs, as means of some steps; at the end, writes state and history.
+    """Callback that records logged values as curves, and writes state and history at the end.
 
     Args:
-        point: told of every point at once; None in a process of its own, which leaves it to its
-            parent to read the history.
+        point: called with every point at once; None in a worker process, whose parent reads the
+            history instead.
     """
 
     def __init__(self, point: Point | None) -> None:
@@ -67,7 +67,7 @@ class Curves(Callback):
         self._noted: list[dict[str, Tensor]] = []
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
-        """Note what was logged; draw a point now and then."""
+        """Collect the logged values; write a point of each curve every few steps."""
         module: TrainingModule = pl_module
         self._noted.append({k: v.detach().float() for k, v in trainer.callback_metrics.items()})
         if module.batches_done % module.course.batches_per_step:
@@ -77,10 +77,10 @@ class Curves(Callback):
             self._draw(step, self._means(trainer, step) | module.rates())
 
     def _means(self, trainer: Trainer, step: int) -> dict[str, float]:
-        """Means since the last point, of all devices.
+        """Return the means since the last point, over all devices.
 
         Raises:
-            StageError: when one is no number.
+            StageError: when a mean is not finite.
         """
         names = sorted({name for noted in self._noted for name in noted})
         if not names:
@@ -103,10 +103,10 @@ class Curves(Callback):
             self.point(step, values)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Validate; write state and history; rank 0 does, where there are several."""
+        """Validate, then write state and history; with several devices, only on rank 0."""
         module: TrainingModule = pl_module
         if trainer.global_rank or module.steps_done < module.course.last_step:
-            return  # interrupted: what is missing is noticed by the stage
+            return  # interrupted: the stage then reports the missing files
         if scores := module.scores():
             self._draw(module.steps_done, scores)
         folder = module.course.folder
@@ -116,12 +116,12 @@ class Curves(Callback):
 
 
 class MoveBar(Callback):
-    """Tells somebody of every step."""
+    """Callback that reports every step to a progress bar."""
 
     def __init__(self, advance: Callable[[int], None]) -> None:
         self.advance = advance
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
-        """One step further, when its last batch is done."""
+        """Report a step when its last batch is done."""
         if pl_module.batches_done % pl_module.course.batches_per_step == 0:
             self.advance(1)

@@ -1,4 +1,4 @@
-"""A course: what is trained, on what, and which of its steps; its batches by their number."""
+"""Course: one stretch of training (objective, data, steps), and its batches by number."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from imagegram.training.options import TrainerOptions
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Files that the end of a course writes.
+#: Files that are written at the end of a course.
 STATE: Final = "state.safetensors"
 HISTORY: Final = "history.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """What is trained, on what, and which of its steps; light enough to travel to processes.
+    """One stretch of training: objective, data and steps; small enough to send to processes.
 
     Attributes:
         objective: networks, batches, losses.
         optimization: steps, rates, seed.
-        trainer: where.
-        items: to train on.
-        validation: to validate on, at the end.
+        trainer: device and strategy.
+        items: items to train on.
+        validation: items to validate on, at the end.
         start: state to begin from; None: fresh weights.
         first_step, last_step: steps ``first_step`` ... ``last_step - 1`` are taken.
         folder: where state and history are written.
@@ -48,28 +48,28 @@ class Course:
 
     @property
     def batches_per_step(self) -> int:
-        """Batches whose gradients make one step."""
+        """Number of batches whose gradients are accumulated in one step."""
         return self.trainer.accumulate_grad_batches
 
 
 class Batches:
-    """The batches of a course, in order, each device its share; read ahead on threads."""
+    """The batches of a course, in order; each device reads its share, ahead of time on threads."""
 
     def __init__(self, course: Course, *, rank: int, world: int) -> None:
         self.course, self.rank, self.world = course, rank, world
 
     def __len__(self) -> int:
-        """Batches."""
+        """Return the number of batches."""
         return (self.course.last_step - self.course.first_step) * self.course.batches_per_step
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        """Batches of tensors on the CPU."""
+        """Yield batches of tensors on the CPU."""
         steps = range(self.course.first_step, self.course.last_step)
         for batches in map_in_order(self.step, steps, workers=2):
             yield from batches
 
     def step(self, step: int) -> list[tuple[Tensor, ...]]:
-        """The batches of one step, a function of its number."""
+        """Return the batches of one step, which depend only on its number."""
         import torch
 
         how, items = self.course.optimization, self.course.items

@@ -1,4 +1,4 @@
-"""What training draws: pure functions of the seed and the step, so that any step can be the first.
+"""Random draws of training, as functions of seed and step, so that any step can be the first.
 
 >>> rows = [batch_rows(seed=0, step=step, batch_size=2, num_items=5) for step in range(5)]
 >>> sorted(np.concatenate(rows).tolist())
@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-#: Which random numbers these are; none of them shares a stream with another.
+#: Purposes of random numbers; each has a stream of its own.
 ORDER: Final = 0
 BATCH: Final = 1
 WEIGHTS: Final = 2
@@ -21,20 +21,20 @@ DROPOUT: Final = 3
 
 
 def generator(*, seed: int, purpose: int, number: int) -> np.random.Generator:
-    """The random numbers of one step (or one epoch) for one purpose."""
+    """Return the random generator of one step (or one epoch) for one purpose."""
     bits = np.random.Philox(key=[seed, purpose], counter=[0, 0, 0, number])
     return np.random.Generator(bits)
 
 
 def torch_seed(*, seed: int, purpose: int, number: int) -> int:
-    """A seed of torch's own random numbers, 0 ... 2**63 - 1."""
+    """Return a seed for torch's random numbers, 0 ... 2**63 - 1."""
     return int(generator(seed=seed, purpose=purpose, number=number).integers(2**63))
 
 
 def batch_rows(*, seed: int, step: int, batch_size: int, num_items: int) -> NDArray[np.int64]:
-    """(batch_size,) items of a step: every epoch has all items once, in an order of its own.
+    """Return the (batch_size,) items of a step; every epoch has all items once, shuffled anew.
 
-    Memory: 8 bytes an item for each of the two orders that a batch may reach into.
+    Memory: 8 bytes an item for each of the two epochs that a batch may touch.
     """
     places = step * batch_size + np.arange(batch_size, dtype=np.int64)
     epochs, within = np.divmod(places, num_items)

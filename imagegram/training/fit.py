@@ -1,8 +1,8 @@
-"""Train: a component and data to the component with weights, as one cached stage.
+"""Train: one cached stage that trains a component on data and returns it with its weights.
 
 A component that learns is a frozen dataclass with ``optimization`` and ``trainer`` among its
 fields; see :class:`Trainable`. The stage prepares the data, trains in cached segments, and lets the
-component write what it keeps of the last state, beside ``history.jsonl``: the curves.
+component write the weights that it keeps of the last state, beside ``history.jsonl``, the curves.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ D = TypeVar("D", bound=Data)
 
 
 class Trainable(Protocol[T_co]):
-    """A component that learns.
+    """A component that is trained.
 
-    Its ``__post_init__`` lets the group ``trainer`` have its say, and checks both::
+    Its ``__post_init__`` applies the overrides of the group ``trainer`` and checks both::
 
         prefix = "generator.optimization."
         effective = self.trainer.applied_to(self.optimization, prefix=prefix)
@@ -43,30 +43,30 @@ class Trainable(Protocol[T_co]):
 
     @property
     def name(self) -> str:
-        """What tables and bars call it."""
+        """Name of the component in tables and progress bars."""
 
     @property
     def optimization(self) -> Optimization:
-        """What decides the weights besides objective and data."""
+        """Steps, rates and seed: what decides the weights besides objective and data."""
 
     @property
     def trainer(self) -> TrainerOptions:
-        """Where it is trained; no identity."""
+        """Where the component is trained; not part of its identity."""
 
     def objective(self) -> Objective:
-        """What is learned; its identity stands for the component's."""
+        """Return the objective; its identity is used for that of the component."""
 
     def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
         """Write the weights that :meth:`trained` reads, and pictures, into the artifact's folder.
 
         Args:
-            out: the folder.
-            state: the last one.
-            validation: what was validated on.
+            out: the folder of the artifact.
+            state: the last state.
+            validation: items that were validated on.
         """
 
     def trained(self, artifact: Artifact) -> T_co:
-        """The component with the weights of a finished training; reads no bulk data."""
+        """Return the component with the weights of a finished training; reads no bulk data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +74,8 @@ class Train(Stage[T_co], Generic[T_co, D]):
     """The stage that prepares data, trains a component and keeps its weights.
 
     Attributes:
-        component: is trained.
-        data: on this.
+        component: the component to train.
+        data: the data to train it on.
     """
 
     PARTS: ClassVar[tuple[type, ...]]
@@ -84,7 +84,7 @@ class Train(Stage[T_co], Generic[T_co, D]):
     data: D
 
     def identity(self) -> dict[str, Any]:
-        """Objective, optimization and data; not the component, whose other fields come later."""
+        """Return the identity: objective, optimization and data, not the other fields."""
         return {
             "class": type(self).__name__,
             "version": self.VERSION,
@@ -94,7 +94,7 @@ class Train(Stage[T_co], Generic[T_co, D]):
         }
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Write what the component keeps, and ``history.jsonl``."""
+        """Train, then write the component's weights and ``history.jsonl``."""
         from imagegram.training.state import TrainingState
 
         prepared, optimization = self.data.prepare(context), self.component.optimization
@@ -120,7 +120,7 @@ class Train(Stage[T_co], Generic[T_co, D]):
         }
 
     def load(self, artifact: Artifact) -> T_co:
-        """The component with its weights."""
+        """Return the component with its weights."""
         return self.component.trained(artifact)
 
 
@@ -134,10 +134,9 @@ class TrainTokenizer(Train[T_co, CorpusPixels]):
     PARTS: ClassVar[tuple[type, ...]] = (*CorpusPixels.PARTS, TrainSegment)
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee room for the pixels: no number of images tells how long a training takes.
+        """Foresee the disk space of the pixels; the duration of a training cannot be foreseen.
 
-        Until it has its weights, a tokenizer is known by its recipe: nothing after it is cached,
-        as nothing could be.
+        Until it has weights, a tokenizer is identified by its recipe: no later stage is found.
         """
         if found := at.find(self):
             return Cost.found(found)

@@ -1,11 +1,11 @@
-"""The loop: Lightning takes the steps from one state to the next.
+"""The training loop: Lightning runs the steps from one state to the next.
 
 Every step is a function of the state before it and of its number, so any cut into segments gives
 the same weights, to the bit where the device computes the same twice (a CPU does).
 
-A process computes on one core. Torch would rather share every product among all, which decides last
-bits, is no faster for networks of this size, and much slower where others want the cores too
-(docs/tokenizers.md has figures). More ``devices`` of a CPU are more processes.
+Each process computes on one core. By default torch splits every product among all cores, which
+changes last bits, is no faster for networks of this size, and is much slower where other programs
+use the cores too (docs/tokenizers.md has figures). More ``devices`` of a CPU are more processes.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from imagegram.training.module import TrainingModule
 
 
 class NoCheckpoints(CheckpointIO):
-    """Processes hand nothing back: the first one has written the state."""
+    """A checkpoint plugin that stores nothing: rank 0 has already written the state."""
 
     def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
-        """Keep nothing."""
+        """Do nothing instead of writing a checkpoint."""
 
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
-        """Give nothing."""
+        """Return no checkpoint."""
         return {}
 
     def remove_checkpoint(self, path: Any) -> None:
-        """There is nothing."""
+        """Do nothing: there is no checkpoint."""
 
 
 def train(course: Course, *, advance: Callable[[int], None], point: Point) -> None:
-    """Take the steps of a course; writes ``state.safetensors`` and ``history.jsonl``.
+    """Run the steps of a course; write ``state.safetensors`` and ``history.jsonl``.
 
     Args:
-        course: what to do.
-        advance: told of every step, or of all at once where processes take them.
-        point: told of every point of the curves; of none where processes take the steps.
+        course: objective, data and steps.
+        advance: called after every step, or once for all steps when worker processes run them.
+        point: called with every point of the curves; never when worker processes run the steps.
 
     Raises:
         ConfigError: when the module cannot be trained like that, or there are no such devices.
-        StageError: when the loss is no number.
+        StageError: when the loss is not finite.
     """
     several = course.trainer.devices > 1
     callbacks: list[Callback] = [StepNumbers(), Averages(), Curves(None if several else point)]
@@ -67,7 +67,7 @@ def train(course: Course, *, advance: Callable[[int], None], point: Point) -> No
 
 
 def _trainer(course: Course, callbacks: list[Callback], *, by_hand: bool) -> Trainer:
-    """Lightning's Trainer; a module that optimizes by hand clips by hand, see ``descend``."""
+    """Build Lightning's Trainer; modules with manual optimization clip in ``descend``."""
     options = course.trainer
     if by_hand and options.accumulate_grad_batches > 1:
         raise ConfigError(
@@ -75,7 +75,7 @@ def _trainer(course: Course, callbacks: list[Callback], *, by_hand: bool) -> Tra
             "trainer.accumulate_grad_batches=1 and more trainer.devices, or a smaller batch_size"
         )
     strategy: str | Strategy = "auto"
-    if options.devices > 1:  # processes started by us: others would run the whole command line
+    if options.devices > 1:  # Lightning's launcher would rerun the whole command line
         unused = options.strategy == "ddp_find_unused_parameters_true"
         strategy = DDPStrategy(
             start_method="spawn", checkpoint_io=NoCheckpoints(), find_unused_parameters=unused
@@ -90,7 +90,7 @@ def _trainer(course: Course, callbacks: list[Callback], *, by_hand: bool) -> Tra
             gradient_clip_val=None if by_hand else course.optimization.gradient_clip_val,
             deterministic=options.deterministic,
             callbacks=callbacks,
-            max_epochs=1,  # of the course's batches; max_steps would count every optimizer's steps
+            max_epochs=1,  # limits the batches; max_steps would count the steps of every optimizer
             default_root_dir=course.folder,
             logger=False,
             enable_checkpointing=False,
@@ -98,7 +98,7 @@ def _trainer(course: Course, callbacks: list[Callback], *, by_hand: bool) -> Tra
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-    except MisconfigurationException as error:  # there is no such device, or not so many
+    except MisconfigurationException as error:  # no such device, or too few of them
         raise ConfigError(
             f"trainer.accelerator={options.accelerator} trainer.devices={options.devices} cannot "
             f"be had here ({error}); type trainer=cpu"
@@ -107,7 +107,7 @@ def _trainer(course: Course, callbacks: list[Callback], *, by_hand: bool) -> Tra
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Lightning's advice from the console; errors still come through."""
+    """Silence Lightning's advice on the console; errors are still shown."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)

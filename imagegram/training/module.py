@@ -10,7 +10,7 @@
             self.log("train/loss", loss)
             return loss
 
-That is all where one AdamW trains everything. A module with several optimizers names them in
+This is all that one AdamW needs. A module with several optimizers names them in
 :meth:`make_optimizers`, sets ``automatic_optimization = False`` and steps with :meth:`descend`.
 Lightning's hooks are free to use, ``self.log`` draws curves. What happens around each step, rates,
 seeds, averages, is in ``callbacks.py``.
@@ -46,13 +46,13 @@ class TrainingModule(LightningModule):
     """Named networks and named optimizers that continue from a state.
 
     Args:
-        objective: what is learned; the fields that networks and losses need.
+        objective: the fields that networks and losses need.
 
     Attributes:
-        course: what is trained on and which steps; set before Lightning starts.
+        course: data and steps; set before Lightning starts.
         networks: by name, on the device; their weights and buffers are the state.
-        averages: moving averages of those that :attr:`averaged` names.
-        batches_done: batches of this course, whatever optimizers did with them.
+        averages: moving averages of the networks that :attr:`averaged` names.
+        batches_done: number of batches seen in this course, whatever the optimizers did.
     """
 
     #: Networks whose moving average is kept; None: all.
@@ -69,26 +69,26 @@ class TrainingModule(LightningModule):
     # -------------------------------------------------------------------- what a family implements
 
     def make_networks(self) -> dict[str, nn.Module]:
-        """Networks with fresh weights, on the CPU; torch's random numbers are seeded."""
+        """Build the networks with fresh weights, on the CPU; torch is seeded before the call."""
         raise NotImplementedError
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Optimizers by name; one AdamW of all networks where there is nothing to say."""
+        """Build the optimizers, by name; by default one AdamW for all networks."""
         return {"main": self.adamw(*self.networks.values())}
 
     def learning_rate(self, optimizer: str, step: int) -> float:
-        """The learning rate of a named optimizer in a step."""
+        """Return the learning rate of a named optimizer in a step."""
         return self.optimization.rate(step)
 
     def after_step(self) -> None:
         """Change networks between a step and their average, for example to revive dead codes."""
 
     def validate(self, networks: Mapping[str, nn.Module], items: Items) -> dict[str, float]:
-        """Scores ``val/name`` at the end of a segment, in evaluation mode, without gradients.
+        """Return the scores ``val/name`` at the end of a segment; no gradients, evaluation mode.
 
         Args:
-            networks: the averages, and the others as they are.
-            items: to validate on.
+            networks: averaged networks where averages are kept, else the networks themselves.
+            items: items to validate on.
         """
         return {}
 
@@ -96,16 +96,16 @@ class TrainingModule(LightningModule):
 
     @property
     def optimization(self) -> Optimization:
-        """Steps, rates and seed."""
+        """Steps, rates and seed of the training."""
         return self.course.optimization
 
     @property
     def steps_done(self) -> int:
-        """Whole steps behind the weights, those of earlier segments included."""
+        """Number of finished steps, including those of earlier segments."""
         return self.course.first_step + self.batches_done // self.course.batches_per_step
 
     def adamw(self, *networks: nn.Module, learning_rate: float | None = None) -> torch.optim.AdamW:
-        """AdamW of what is not frozen in some networks; only matrices decay."""
+        """Build an AdamW of the trainable parameters of some networks; only matrices decay."""
         found = [
             (name, parameter)
             for network in networks
@@ -136,7 +136,7 @@ class TrainingModule(LightningModule):
     # --------------------------------------------------------------------- what Lightning asks for
 
     def configure_model(self) -> None:
-        """Networks are made where they are trained: averages would not travel to a process."""
+        """Build the networks in the process that trains them: averages cannot be sent to it."""
         if hasattr(self, "networks"):
             return
         course, how = self.course, self.optimization
@@ -164,11 +164,11 @@ class TrainingModule(LightningModule):
                 network.compile()
 
     def train_dataloader(self) -> Batches:
-        """The batches of this device."""
+        """Return the batches of this device."""
         return Batches(self.course, rank=self.trainer.global_rank, world=self.trainer.world_size)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The named optimizers, with the moments of the state."""
+        """Return the named optimizers, with the moments of the state."""
         self._named = self.make_optimizers()
         names = parameter_names(self.networks)
         for name, fields in self._moments.items():
@@ -182,14 +182,14 @@ class TrainingModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Scale down gradients whose norm is too large; draw the curve of their norm."""
+        """Scale down gradients whose norm is too large; log the curve of their norm."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         limit = math.inf if gradient_clip_val is None else gradient_clip_val
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
         self.log(self._curve("train/gradient_norm", optimizer), norm)
 
     def _curve(self, name: str, optimizer: torch.optim.Optimizer) -> str:
-        """The name of a curve, with that of its optimizer where there are several."""
+        """Return the name of a curve, with the optimizer's name where there are several."""
         if len(self._named) == 1:
             return name
         (which,) = [key for key, known in self._named.items() if known is optimizer]
@@ -204,19 +204,19 @@ class TrainingModule(LightningModule):
                 group["lr"] = self.learning_rate(name, self.steps_done)
 
     def rates(self) -> dict[str, float]:
-        """Learning rates of the last step, as points of curves."""
+        """Return the learning rates of the last step as points of curves."""
         return {
             self._curve("train/learning_rate", optimizer): float(optimizer.param_groups[0]["lr"])
             for optimizer in self._named.values()
         }
 
     def update_averages(self) -> None:
-        """Average the networks as they are after a step."""
+        """Update the moving averages with the networks after a step."""
         for name, average in self.averages.items():
             average.update_parameters(self.networks[name])
 
     def state(self) -> TrainingState:
-        """Everything that the next step needs."""
+        """Return the state that the next step continues from."""
         names = parameter_names(self.networks)
         return TrainingState(
             step=self.steps_done,
@@ -228,7 +228,7 @@ class TrainingModule(LightningModule):
         )
 
     def scores(self) -> dict[str, float]:
-        """What :meth:`validate` finds."""
+        """Return the scores of :meth:`validate`."""
         averages = {name: average.module for name, average in self.averages.items()}
         networks: dict[str, Any] = {**dict(self.networks.items()), **averages}
         training = {name: network.training for name, network in networks.items()}

@@ -1,4 +1,4 @@
-"""The contract between training and what is trained."""
+"""The contract between the training loop and a component: items, data, objective."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 
 class Items(Protocol):
-    """What is trained on: rows of arrays on disk, images or tokens."""
+    """Training items: rows of arrays on disk, images or tokens."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of items."""
 
     def gather(self, rows: NDArray[np.integer[Any]]) -> NDArray[Any]:
-        """Items of the given rows, stacked, in an array of their own; nothing else is read."""
+        """Return the items of the given rows, stacked in a new array; no other row is read."""
 
     def identity(self) -> Any:
-        """What they are."""
+        """Return the identity of the items."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What a training reads, ready on disk.
+    """Data that is ready on disk to be trained on.
 
     Attributes:
-        items: to train on.
-        validation: to validate on; ``items`` where nothing is held out.
+        items: items to train on.
+        validation: items to validate on; ``items`` where nothing is held out.
         validated_on: ``holdout`` or ``train``.
     """
 
@@ -43,27 +43,27 @@ class Prepared:
 
 
 class Data(Protocol):
-    """What is trained on, known before it is prepared."""
+    """Training data before it is prepared; only its identity is known."""
 
     #: Classes of the stages that :meth:`prepare` makes.
     PARTS: ClassVar[tuple[type, ...]]
 
     def identity(self) -> Any:
-        """Everything that decides the items."""
+        """Return the identity of everything that decides the items."""
 
     def prepare(self, context: Context) -> Prepared:
-        """Make the items, or find them."""
+        """Make the items, or find them in the store."""
 
 
 class Objective(Protocol):
-    """What is learned: a frozen dataclass whose fields are its identity; imports no torch.
+    """The objective of a training: a frozen dataclass whose fields are its identity; no torch.
 
-    It travels to processes. A batch is drawn from the generator that it is given and nothing else,
-    so that a step depends on its number alone.
+    It is sent to worker processes. All randomness of a batch comes from the generator passed in,
+    so that a step depends only on its number.
     """
 
     def module(self) -> LightningModule:
-        """A :class:`~imagegram.training.module.TrainingModule`: networks, losses, optimizers."""
+        """Build the :class:`~imagegram.training.module.TrainingModule`: networks and losses."""
 
     def batch(self, items: NDArray[Any], rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
-        """Arrays of a step, one row an item, from the gathered items, which it may change."""
+        """Return the arrays of a step, one row per item, from gathered items (may be modified)."""

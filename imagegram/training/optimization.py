@@ -1,4 +1,4 @@
-"""What decides trained weights besides network and data: numbers only, no torch."""
+"""Optimization: the numbers that decide trained weights besides network and data; no torch."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Optimization:
         warmup_steps: steps until ``learning_rate``.
         weight_decay: of matrices; positions, gains and biases do not decay.
         betas: of AdamW's moments.
-        ema_decay: of the exponential moving average of the weights, which is what is kept; 0: the
-            last weights are.
+        ema_decay: decay of the exponential moving average of the weights, which is what is kept;
+            0: the last weights are kept.
         precision: ``32-true``, or ``bf16-mixed``: weights stay float32.
-        gradient_clip_val: gradients with a larger norm are scaled down to it; None: none are.
-        seed: of fresh weights and of everything that is drawn.
+        gradient_clip_val: gradients with a larger norm are scaled down to it; None: no clipping.
+        seed: seed of fresh weights and of all random draws.
     """
 
     VERSION: ClassVar[int] = 2
@@ -45,11 +45,11 @@ class Optimization:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Lists of a configuration become tuples."""
+        """Turn lists of a configuration into tuples."""
         object.__setattr__(self, "betas", tuple(self.betas))
 
     def check(self, *, prefix: str) -> None:
-        """Refuse numbers that no training can have.
+        """Refuse numbers that cannot be trained with.
 
         Args:
             prefix: how the fields are written on the command line: ``tokenizer.optimization.``.
@@ -92,7 +92,7 @@ class Optimization:
             )
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step, 0 ... ``steps`` - 1.
+        """Return the learning rate of a step, 0 ... ``steps`` - 1.
 
         >>> how = Optimization(steps=6, batch_size=1, learning_rate=1.0, warmup_steps=2)
         >>> [round(how.rate(step), 3) for step in range(6)]

@@ -1,8 +1,8 @@
 """Group ``trainer``: where training runs, in the words of Lightning's Trainer.
 
-Results do not depend on it, but for rounding and for what dropout draws. Three fields, null in
-``conf/trainer/``, stand for the same ones of every ``optimization:`` when they are set, and so do
-enter the identity: ``precision``, ``gradient_clip_val`` and ``max_steps``.
+Results do not depend on it, except for rounding and the draws of dropout. Three fields are null in
+``conf/trainer/``; when set, they override the fields of every ``optimization:`` and so become part
+of the identity: ``precision``, ``gradient_clip_val`` and ``max_steps``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from imagegram.training.optimization import Optimization
 
 ACCELERATORS: Final = ("auto", "cpu", "gpu", "mps")
 STRATEGIES: Final = ("auto", "ddp", "ddp_find_unused_parameters_true")
-#: Segments of a training, and the fewest steps of one, where no number is given.
+#: Default number of segments of a training, and the fewest steps of a segment.
 _NUM_SEGMENTS: Final = 20
 _LEAST_STEPS: Final = 75
 
@@ -25,18 +25,18 @@ class TrainerOptions:
     """Fields of Lightning's Trainer, and two of ours: ``compile`` and ``segment_steps``.
 
     Attributes:
-        accelerator: ``cpu``, ``gpu``, ``mps``, or ``auto``: what is there.
-        devices: how many; more than one are processes that share each batch.
+        accelerator: ``cpu``, ``gpu``, ``mps``, or ``auto``: the best one available.
+        devices: number of devices; more than one are processes that share each batch.
         strategy: of several devices: ``ddp``, or ``ddp_find_unused_parameters_true`` where a step
             does not use all parameters; ``auto``: ``ddp``.
         accumulate_grad_batches: pieces that each device cuts its share of a batch into, where
             memory is short.
-        deterministic: refuse operations that do not compute the same twice.
+        deterministic: refuse operations whose result may differ between two runs.
         compile: let ``torch.compile`` make it faster on a GPU, after a minute.
         segment_steps: steps between states that a killed training continues from; None: a
             twentieth of all, at least 75.
-        precision, gradient_clip_val: in place of the component's own; None: those.
-        max_steps: at most so many steps, for a quick try; None: those of the component.
+        precision, gradient_clip_val: override those of the component; None: keep those.
+        max_steps: train at most this many steps, for a quick try; None: all of them.
     """
 
     accelerator: str = "auto"
@@ -51,14 +51,14 @@ class TrainerOptions:
     max_steps: int | None = None
 
     def applied_to(self, optimization: Optimization, *, prefix: str) -> Optimization:
-        """What a component is trained by: its own numbers and those that stand here; checked.
+        """Return the optimization of a component with the overrides set here, checked.
 
         Args:
-            optimization: of the component.
+            optimization: numbers of the component.
             prefix: how its fields are written on the command line: ``tokenizer.optimization.``.
 
         Raises:
-            ConfigError: for what no training can have, with what to type instead.
+            ConfigError: for impossible numbers, with what to type instead.
         """
         changes: dict[str, Any] = {
             name: getattr(self, name)
@@ -92,7 +92,7 @@ class TrainerOptions:
             )
 
     def segment_ends(self, steps: int) -> list[int]:
-        """Steps after which a state is written, the last of all included.
+        """Return the step numbers after which a state is written, including the last.
 
         >>> TrainerOptions(segment_steps=5).segment_ends(12)
         [5, 10, 12]

@@ -1,11 +1,11 @@
-"""Pixels: images of one part of a corpus, squashed to one size, as rows that training can gather.
+"""Pixels: the images of one part of a corpus, resized to one square size, as rows on disk.
 
     pixels.npy      (N, S, S, 3) uint8, memory-mapped
     skipped.jsonl   one line for every record that is no image of this part, with its reason
 
-One artifact a shard, and a collection of them. A training reads random rows, which no tar allows:
-on disk an image of 64 pixels takes 12 kB, one of 256 pixels 196 kB; nothing is held in memory.
-Images are decoded and skipped as they are when they are tokenized (``tokenize.py``).
+One artifact per shard, and a collection of them. Training reads random rows, which tars do not
+allow: on disk an image of 64 pixels takes 12 kB, one of 256 pixels 196 kB; nothing is held in
+memory. Images are decoded and skipped by the same rules as in ``tokenize.py``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class PackShard(Stage["Artifact"]):
     image_size: int
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Write the two files.
+        """Write ``pixels.npy`` and ``skipped.jsonl``.
 
         Raises:
             CorpusError: when more images than allowed cannot be read, or the shard changes.
@@ -95,20 +95,20 @@ class PackShard(Stage["Artifact"]):
         return {"num_images": num_images, "skipped": counts}
 
     def _read(self, record: Record, part: PartFilter) -> Images | str:
-        """(S, S, 3) uint8 of a record, or the reason why it is no image of this part."""
+        """Return the (S, S, 3) uint8 image of a record, or the reason why it is skipped."""
         from imagegram.images.resampling import resize
 
         found = read_image(record, part)
         return found if isinstance(found, str) else resize(found[0], self.image_size)
 
     def _write_header(self, stream: BinaryIO, num_images: int) -> None:
-        """The header of the array: numpy leaves room in it for any number of rows."""
+        """Write the header of the array; numpy leaves room in it for any number of rows."""
         shape = (num_images, self.image_size, self.image_size, 3)
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(stream, header)
 
     def load(self, artifact: Artifact) -> Artifact:
-        """The artifact itself."""
+        """Return the artifact itself."""
         return artifact
 
 
@@ -131,7 +131,7 @@ class PackPixels(Stage["PixelSet"]):
 
     @property
     def parts(self) -> tuple[PackShard, ...]:
-        """One a shard."""
+        """One stage per shard."""
         return tuple(PackShard(images=shard, image_size=self.image_size) for shard in self.images)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
@@ -153,22 +153,22 @@ class PackPixels(Stage["PixelSet"]):
         return {"num_images": num_images, "skipped": dict(sorted(skipped.items()))}
 
     def load(self, artifact: Artifact) -> PixelSet:
-        """The handle of a finished collection."""
+        """Return the handle of a finished collection."""
         return PixelSet(artifact=artifact)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PixelSet:
-    """Images of one size; rows run shard by shard. Light enough to travel to processes."""
+    """Images of one size, rows shard by shard; small enough to send to processes."""
 
     artifact: Artifact
 
     def identity(self) -> str:
-        """``pixels/digest``."""
+        """Return ``pixels/digest``."""
         return self.artifact.identity()
 
     def __len__(self) -> int:
-        """Images, N."""
+        """Return the number of images, N."""
         return int(self.artifact.facts["num_images"])
 
     @cached_property
@@ -178,11 +178,11 @@ class PixelSet:
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
-        """Rows up to the end of each shard."""
+        """Number of rows up to the end of each shard."""
         return np.cumsum([shard.facts["num_images"] for shard in self.shards])
 
     def gather(self, rows: NDArray[np.integer[Any]]) -> Images:
-        """(B, S, S, 3) uint8 of the given rows, in their order; nothing else is read."""
+        """Return the (B, S, S, 3) uint8 images of the given rows; no other row is read."""
         owners = np.searchsorted(self._ends, rows, side="right")
         images: Images | None = None
         for owner in np.unique(owners).tolist():
@@ -200,17 +200,17 @@ class PixelSet:
 
 @lru_cache(maxsize=4096)
 def _mapped(path: Path) -> Images:
-    """Mapped once in every process, so that the handles stay light."""
+    """Map the pixels of a shard, once per process, so that handles stay small."""
     mapped: Images = np.load(path, mmap_mode="r")
     return mapped
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusPixels:
-    """The images of a corpus as what is trained on; its held-out images validate.
+    """Training data from the images of a corpus; its held-out images are for validation.
 
     Attributes:
-        corpus: where none of its images are held out, some of the training images validate.
+        corpus: without held-out images, some of the training images are used for validation.
         image_size: side in pixels.
     """
 
@@ -220,7 +220,7 @@ class CorpusPixels:
     image_size: int
 
     def identity(self) -> dict[str, Any]:
-        """The content of the shards, how some images are held out, and the size."""
+        """Return the identity: content of the shards, hold-out policy, and size."""
         return {
             "split": identity(Split(corpus=self.corpus)),
             "shards": [shard.identity() for shard in self.corpus.shards],

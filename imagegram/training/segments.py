@@ -3,9 +3,9 @@
     state.safetensors   networks, their moving averages and the optimizers' moments (``state.py``)
     history.jsonl       points of the curves since the first step, one JSON object a line
 
-A state is known by what is trained, on what, and how many steps are behind it, whatever segments
-led there: steps are functions of their number (``loop.py``). So a killed training goes on
-from the last state that is there, whichever earlier ones were removed meanwhile.
+A state is identified by objective, data and number of finished steps, whatever segments led there:
+steps are functions of their number (``loop.py``). So a killed training continues from the last
+state that exists, even if earlier states were removed.
 
 With AdamW a state is four times as large as the weights. Nothing refers to states once a training
 is finished: ``python -m imagegram.tools.gc --unused`` removes them, and their images, and keeps the
@@ -37,7 +37,7 @@ class SegmentHandle:
 
     Attributes:
         artifact: on disk.
-        last_step: steps behind the state.
+        last_step: number of finished steps.
     """
 
     artifact: Artifact
@@ -45,7 +45,7 @@ class SegmentHandle:
 
     @property
     def state(self) -> Path:
-        """The state file."""
+        """Path of the state file."""
         return self.artifact.path / STATE
 
     @property
@@ -56,12 +56,12 @@ class SegmentHandle:
 
 @dataclass(kw_only=True)
 class Watcher:
-    """Tells a person and the loggers how far a training has come.
+    """Reports the progress of a training to a bar and to the loggers.
 
     Attributes:
-        context: of the stage that trains.
-        bar: of the whole training.
-        step: up to which points were told.
+        context: context of the stage that trains.
+        bar: bar of the whole training.
+        step: step up to which points were logged.
     """
 
     context: Context
@@ -78,7 +78,7 @@ class Watcher:
         self.step = step
 
     def catch_up(self, history: list[dict[str, Any]]) -> None:
-        """Log the points of a segment that were not told while it was made."""
+        """Log the points of a segment that were not logged while it was made."""
         missed = [line for line in history if line["step"] > self.step]
         for line in missed:
             self.point(line["step"], {k: v for k, v in line.items() if k != "step"})
@@ -93,10 +93,10 @@ class TrainSegment(Stage[SegmentHandle]):
         optimization: steps of the whole training, rates, seed.
         items: what is trained on.
         validation: what the end is validated on.
-        last_step: steps behind the state that is written.
+        last_step: number of finished steps in the state that is written.
         previous: a finished segment to continue from; None: fresh weights.
         trainer: where to train.
-        watcher: of the whole training; None: nobody watches.
+        watcher: reports the progress of the whole training; None: no reports.
     """
 
     kind: ClassVar[str] = "training_state"
@@ -116,7 +116,7 @@ class TrainSegment(Stage[SegmentHandle]):
         """Write state and history.
 
         Raises:
-            StageError: when the loss is no number.
+            StageError: when the loss is not finite.
         """
         from imagegram.training.loop import train
 
@@ -148,12 +148,12 @@ class TrainSegment(Stage[SegmentHandle]):
         return {"first_step": first_step, "last_step": self.last_step}
 
     def load(self, artifact: Artifact) -> SegmentHandle:
-        """The handle of a finished segment."""
+        """Return the handle of a finished segment."""
         return SegmentHandle(artifact=artifact, last_step=self.last_step)
 
 
 def train_in_segments(context: Context, whole: TrainSegment, *, description: str) -> SegmentHandle:
-    """Train to the end, from the last state that is there; returns the last segment.
+    """Train to the end from the last existing state; return the last segment.
 
     Points of the curves go to the loggers as they come, those of found segments first, so that the
     curves are whole after a resume.

@@ -2,10 +2,10 @@
 
     network.NAME.KEY            weights and buffers of a network
     average.NAME.KEY            their moving average
-    optimizer.NAME.FIELD.KEY    what an optimizer knows of a parameter: exp_avg, exp_avg_sq, step
+    optimizer.NAME.FIELD.KEY    moments of a parameter: exp_avg, exp_avg_sq, step
 
-The number of steps is in the file's metadata. What has no such numbers, a frozen part or a
-parameter that no loss has reached, has no entry.
+The number of steps is in the file's metadata. A parameter without moments (frozen, or never reached
+by a gradient) has no optimizer entry.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """Everything that the next step needs, by names.
+    """The state that the next step continues from, by names.
 
     Attributes:
-        step: optimizer steps behind it.
+        step: number of finished steps.
         networks: weights and buffers of each network.
         averages: moving averages of the networks that have one.
-        optimizers: of each optimizer, by field, by the name of the parameter.
+        optimizers: moments of each optimizer, by field and name of the parameter.
     """
 
     step: int
@@ -58,7 +58,7 @@ class TrainingState:
         """Read what :meth:`write` wrote."""
         groups: dict[str, dict[str, Any]] = {"network": {}, "average": {}, "optimizer": {}}
         with safe_open(path, framework="pt") as file:
-            for full in file.keys():  # noqa: SIM118 - it is no dictionary
+            for full in file.keys():  # noqa: SIM118 - not a dictionary
                 group, name, key = full.split(".", 2)
                 entries = groups[group].setdefault(name, {})
                 if group == "optimizer":
@@ -75,7 +75,7 @@ class TrainingState:
 
 
 def _apart(tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Tensors on the CPU, none sharing memory with another: a file holds tied weights twice."""
+    """Copy tensors to the CPU so that none share memory: the file stores tied weights twice."""
     seen: set[int] = set()
     for name, tensor in tensors:
         plain = tensor.detach().cpu().contiguous()
@@ -90,12 +90,12 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: dict[str,
 
 
 def parameter_names(networks: nn.ModuleDict) -> dict[int, str]:
-    """Names of all parameters, ``network.key``, by the id of the parameter."""
+    """Return the names of all parameters, ``network.key``, by the id of the parameter."""
     return {id(parameter): name for name, parameter in networks.named_parameters()}
 
 
 def read_moments(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> dict[str, Tensors]:
-    """What an optimizer knows of its parameters, by field, by name."""
+    """Return the moments of an optimizer, by field and name of the parameter."""
     fields: dict[str, Tensors] = {}
     for parameter, known in optimizer.state.items():
         for what, value in known.items():
@@ -107,7 +107,7 @@ def read_moments(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> dic
 def restore_moments(
     optimizer: torch.optim.Optimizer, names: dict[int, str], fields: dict[str, Tensors]
 ) -> None:
-    """Give a fresh optimizer what :func:`read_moments` found; it moves it to its devices."""
+    """Load the moments of :func:`read_moments` into a fresh optimizer, on its devices."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, Tensors] = {}
     for number, parameter in enumerate(parameters):

@@ -1,4 +1,4 @@
-"""Token documents as items: what generators of tokens are trained on."""
+"""Token documents as training items, for generators that learn from tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from imagegram.training.objective import Prepared
 
 @dataclass(frozen=True, kw_only=True)
 class TokenItems:
-    """Rows of a token set: its documents, or, where they differ in length, their windows.
+    """Rows of a token set: its documents, or windows of them where lengths differ.
 
     Attributes:
         tokens: a finished token set; memory maps are opened in every process.
@@ -27,7 +27,7 @@ class TokenItems:
     tokens: TokenSet
 
     def __getstate__(self) -> dict[str, Any]:
-        """Travel without what was found of the windows."""
+        """Return the state without cached windows, so that it can be sent to another process."""
         return {"tokens": self.tokens}
 
     @cached_property
@@ -35,25 +35,25 @@ class TokenItems:
         return self.tokens.windows()
 
     def __len__(self) -> int:
-        """Rows, N."""
+        """Return the number of rows, N."""
         return self._rows.num_documents
 
     def gather(self, rows: NDArray[np.integer[Any]]) -> Tokens:
-        """(B, T) uint16 ids; torch computes little in uint16, so a batch casts them to int64."""
+        """Return (B, T) uint16 ids; batches cast them to int64, as torch hardly supports uint16."""
         return self._rows.gather(rows)
 
     def identity(self) -> Any:
-        """kind/digest of the set, and the length of its windows."""
+        """Return kind/digest of the set, and the length of its windows."""
         return self._rows.identity()
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenData:
-    """Finished token sets as what is trained on.
+    """Training data from finished token sets.
 
     Attributes:
         tokens: training documents.
-        holdout: documents that validate; None, or without any: some of the training documents do.
+        holdout: documents to validate on; None or empty: some of the training documents.
     """
 
     PARTS: ClassVar[tuple[type, ...]] = ()
@@ -62,7 +62,7 @@ class TokenData:
     holdout: TokenSet | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What both sets hold."""
+        """Return the identity of both sets."""
         sets = {"tokens": self.tokens, "holdout": self.holdout}
         return {
             name: None if tokens is None else TokenItems(tokens=tokens).identity()
@@ -70,7 +70,7 @@ class TokenData:
         }
 
     def prepare(self, context: Context) -> Prepared:
-        """Open them."""
+        """Open both sets."""
         items = TokenItems(tokens=self.tokens)
         if self.holdout is None or not self.holdout.num_documents:
             return Prepared(items=items, validation=items, validated_on="train")
