@@ -12,11 +12,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from imagegram.protocols import Corpus, ImageShard
-from imagegram.records import Locator, Record
+from imagegram.records import Record
 
 #: Of a metadata line: keys, sha256 and numbers; the rest depends on the names and texts.
 _METADATA_BYTES: Final = 270
@@ -53,7 +52,7 @@ class RecordCounter:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedShard:
-    """An image shard of which only name, place, identity and size are asked.
+    """An image shard whose content is not hashed, and whose records are perhaps not counted.
 
     Attributes:
         shard: the real one.
@@ -64,16 +63,6 @@ class PlannedShard:
     shard: ImageShard
     counter: RecordCounter = field(repr=False)
     hashes: bool
-
-    @property
-    def name(self) -> str:
-        """That of the shard."""
-        return self.shard.name
-
-    @property
-    def path(self) -> Path:
-        """That of the shard."""
-        return self.shard.path
 
     @cached_property
     def known(self) -> bool:
@@ -92,12 +81,12 @@ class PlannedShard:
         return self._identity
 
     def __iter__(self) -> Iterator[Record]:
-        """Those of the shard."""
+        """Records of the shard."""
         return iter(self.shard)
 
-    def read(self, locator: Locator) -> bytes:
-        """Those of the shard."""
-        return self.shard.read(locator)
+    def __getattr__(self, name: str) -> Any:
+        """Return what the shard has under any other name."""
+        return getattr(self.shard, name)
 
     @cached_property
     def _records(self) -> int:
@@ -124,13 +113,11 @@ class PlannedCorpus:
     """A corpus of planned shards, with the policy of the real one.
 
     Attributes:
-        name: that of the corpus.
         corpus: the real one.
         shards, holdout_shards: planned.
         counters: of training and held-out shards.
     """
 
-    name: str
     corpus: Corpus
     shards: tuple[PlannedShard, ...]
     holdout_shards: tuple[PlannedShard, ...]
@@ -155,28 +142,11 @@ class PlannedCorpus:
                 (corpus.shards, corpus.holdout_shards), counters, strict=True
             )
         )
-        return cls(
-            name=corpus.name,
-            corpus=corpus,
-            shards=train,
-            holdout_shards=holdout,
-            counters=counters,
-        )
+        return cls(corpus=corpus, shards=train, holdout_shards=holdout, counters=counters)
 
-    @property
-    def holdout_fraction(self) -> float:
-        """See :class:`~imagegram.protocols.Corpus`."""
-        return self.corpus.holdout_fraction
-
-    @property
-    def near_duplicate_rms(self) -> float:
-        """See :class:`~imagegram.protocols.Corpus`."""
-        return self.corpus.near_duplicate_rms
-
-    @property
-    def max_failed_fraction(self) -> float:
-        """See :class:`~imagegram.protocols.Corpus`."""
-        return self.corpus.max_failed_fraction
+    def __getattr__(self, name: str) -> Any:
+        """Return what the corpus has under any other name."""
+        return getattr(self.corpus, name)
 
     @property
     def num_estimated(self) -> int:

@@ -125,8 +125,15 @@ class Prefix:
 
     def forecast(self, at: Surroundings) -> Cost:
         """Foresee one shard after the other."""
-        images, length = self.tokens.images, self.length
-        return set_cost(self, self.parts, at, images=images, document_length=length, at_once=1)
+        return set_cost(
+            self,
+            self.parts,
+            at,
+            images=self.tokens.images,
+            at_once=1,
+            document_length=self.length,
+            vocab_size=self.tokens.artifact.facts["vocab_size"],
+        )
 
 
 def prefix_facts(tokens: TokenShard | TokenSet, length: int) -> dict[str, int]:

@@ -196,8 +196,9 @@ class Select:
     def forecast(self, at: Surroundings) -> Cost:
         """Foresee one shard after the other."""
         images = tuple(images.shard for images in self.images)
-        length = self.tokens.document_length
-        return set_cost(self, self.parts, at, images=images, document_length=length, at_once=1)
+        names = ("document_length", "vocab_size")
+        facts = {name: self.tokens.artifact.facts[name] for name in names}
+        return set_cost(self, self.parts, at, images=images, at_once=1, **facts)
 
 
 def tokenize(run: Any, split: SplitHandle, tokenizer: Tokenizer) -> tuple[TokenSet, TokenSet]:

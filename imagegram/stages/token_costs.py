@@ -76,8 +76,8 @@ def set_cost(
     at: Surroundings,
     *,
     images: tuple[ImageShard, ...],
-    document_length: int | None,
     at_once: int,
+    **facts: Any,
 ) -> Cost:
     """Cost of a token set.
 
@@ -88,8 +88,8 @@ def set_cost(
         parts: its shards.
         at: what costs depend on.
         images: of the handle.
-        document_length: tokens of every document; None: they differ.
         at_once: parts that are made at a time.
+        facts: of the set beside its counts.
     """
     if found := at.find(stage):
         handle = TokenSet(artifact=found, images=images)
@@ -97,12 +97,8 @@ def set_cost(
         return Cost.found(found, images=handle.num_documents, tokens=tokens, handle=handle)
     costs = [cost for part in parts if (cost := part.forecast(at)) is not None]
     whole = Cost.together(costs, at_once=at_once)
-    facts: dict[str, Any] = {
-        "num_documents": whole.images,
-        "num_tokens": whole.tokens - whole.images - len(costs),
-        "document_length": document_length,
-        "skipped": {},
-    }
+    num_tokens = whole.tokens - whole.images - len(costs)
+    facts |= {"num_documents": whole.images, "num_tokens": num_tokens, "skipped": {}}
     shards = [cost.artifact for cost in costs if cost.artifact is not None]
     artifact = at.expect(stage, facts, shards)
     return replace(whole, artifact=artifact, handle=TokenSet(artifact=artifact, images=images))

@@ -368,9 +368,14 @@ class Tokenize:
 
     def forecast(self, at: Surroundings) -> Cost:
         """Foresee processes side by side, one a shard."""
-        length = self.tokenizer.spec.document_length
         return set_cost(
-            self, self.parts, at, images=self.shards, document_length=length, at_once=at.workers
+            self,
+            self.parts,
+            at,
+            images=self.shards,
+            at_once=at.workers,
+            document_length=self.tokenizer.spec.document_length,
+            vocab_size=self.tokenizer.spec.vocab_size,
         )
 
 

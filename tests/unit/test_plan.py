@@ -49,7 +49,8 @@ MEASURED = 20 + 20 + 12 * (1 + len(PLANTED))
 def look(outputs: Path, *words: str, **options: Any) -> Forecast:
     exp = build(compose(*WORDS, f"paths.outputs={outputs}", *words))
     store = ArtifactStore(root=outputs / "artifacts")
-    return foresee(exp, flow, store=store, **{"workers": 1, "memory_bytes": 10**10, **options})
+    options = {"flow": flow, "workers": 1, "memory_bytes": 10**10, **options}
+    return foresee(exp, store=store, **options)
 
 
 def by_name(forecast: Forecast) -> dict[str, Any]:
@@ -110,6 +111,34 @@ def test_counts_are_those_of_the_run(planned: dict[str, Any]) -> None:
         assert before[name].cached == 0
         assert after[name].cached == after[name].parts
         assert after[name].disk_bytes == after[name].seconds == 0
+
+
+def test_expected_facts_are_those_of_the_run(planned: dict[str, Any], tmp_path: Path) -> None:
+    """Whatever a later stage reads of an expected artifact, it will read of the finished one."""
+
+    def facts_of(outputs: Path) -> dict[str, dict[str, Any]]:
+        facts: dict[str, dict[str, Any]] = {}
+
+        def remember(exp: Any, run: Any) -> None:
+            class Remembering(type(run)):  # type: ignore[misc]
+                def __call__(self, name: str, stage: Any) -> Any:
+                    handle = super().__call__(name, stage)
+                    if hasattr(handle, "artifact"):
+                        facts[name] = dict(handle.artifact.facts)
+                    return handle
+
+            run.__class__ = Remembering
+            flow(exp, run)
+
+        look(outputs, "num_samples=20", hashes=True, flow=remember)
+        return facts
+
+    expected, counted = facts_of(tmp_path), facts_of(planned["outputs"])
+    assert set(expected) == set(counted) >= {"split", "tokenize", "index", "generate", "floor"}
+    for name, facts in expected.items():
+        facts.pop("skipped", None)  # a plan refuses no image
+        assert {key: counted[name][key] for key in facts} == facts, name
+    assert expected["tokenize"]["vocab_size"] == 256
 
 
 def test_bytes_are_those_of_the_run(planned: dict[str, Any]) -> None:
