@@ -66,8 +66,8 @@ class NgramGenerator:
         Raises:
             ConfigError: saying what fits.
         """
-        _own(sampler).max_context_per_position(layout)
-        _label(condition)
+        _own(sampler, self.name).max_context_per_position(layout)
+        _label(condition, self.name)
 
     def scores(self, sampler: Sampler) -> bool:
         """Counts tell the probability of any token, whatever the sampler."""
@@ -310,16 +310,16 @@ class NgramModel:
             )
 
 
-def _own(sampler: Sampler) -> NgramSampler:
+def _own(sampler: Sampler, generator: str = "ngram") -> NgramSampler:
     """The sampler, of the kind that counts can follow."""
-    return require_kind(sampler, NgramSampler, group="sampler", generator="ngram")
+    return require_kind(sampler, NgramSampler, group="sampler", generator=generator)
 
 
-def _label(condition: Condition | None) -> LabelCondition | None:
+def _label(condition: Condition | None, generator: str = "ngram") -> LabelCondition | None:
     """The condition, of the kind that documents can meet."""
     if condition is None:
         return None
-    return require_kind(condition, LabelCondition, group="condition", generator="ngram")
+    return require_kind(condition, LabelCondition, group="condition", generator=generator)
 
 
 @contextmanager

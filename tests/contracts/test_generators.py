@@ -1,0 +1,194 @@
+"""What every shipped generator must do, over every YAML of conf/generator, on toy tokens.
+
+A generator that learns is trained for two steps of a small network: the knobs of ``SMALL`` are
+turned down where it has them.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from imagegram import schema
+from imagegram.errors import ConfigError
+from imagegram.executors.context import RunContext
+from imagegram.experiment import Experiment, build
+from imagegram.protocols import Model, Scores
+from imagegram.records import Tokens, Trace
+from imagegram.run import index_corpus
+from imagegram.store.fingerprint import canonical_json
+from tests.conftest import compose
+from tests.pictures import context
+
+NAMES = sorted(path.stem for path in schema.CONF.glob("generator/*.yaml"))
+SAMPLERS = sorted(path.stem for path in schema.CONF.glob("sampler/*.yaml"))
+TOY = (
+    "debug=tiny",
+    "corpus.num_shards=1",
+    "corpus.images_per_shard=12",
+    "corpus.num_holdout=4",
+    "tokenizer.sizes=[1,2]",
+)
+SMALL = {
+    "width": 16,
+    "depth": 1,
+    "num_heads": 2,
+    "optimization.steps": 2,
+    "optimization.batch_size": 4,
+    "optimization.warmup_steps": 0,
+}
+SEED = 2024
+
+
+class Maker:
+    """Makes the stages of a flow, and records nothing."""
+
+    def __init__(self, made_in: RunContext) -> None:
+        self.context = made_in
+
+    def __call__(self, name: str, stage: Any) -> Any:
+        return self.context.make(stage)
+
+    def config(self, values: Any) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Fitted:
+    exp: Experiment
+    model: Model
+    vocab_size: int
+
+    def generate(self, samples: Any, *, seed: int = SEED) -> tuple[Tokens, Trace]:
+        layout = self.exp.tokenizer.spec.layout
+        ids = np.asarray(samples, dtype=np.uint64)
+        return self.model.generate(ids, sampler=self.exp.sampler, layout=layout, seed=seed)
+
+
+def composed(name: str, outputs: Any) -> Experiment:
+    """The experiment of a generator, with the sampler that its file chooses."""
+    words = [*TOY, f"paths.outputs={outputs}", f"generator={name}"]
+    node = compose(*words).generator
+    missing = object()
+    small = [
+        f"generator.{knob}={value}"
+        for knob, value in SMALL.items()
+        if OmegaConf.select(node, knob, default=missing) is not missing
+    ]
+    return build(compose(*words, *small))
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    if request.param.endswith("_torch"):
+        pytest.importorskip("torch")
+    outputs = tmp_path_factory.getbasetemp() / "generators"
+    exp, maker = composed(request.param, outputs), Maker(context(outputs))
+    tokens, _, index = index_corpus(exp, maker)
+    fit = exp.generator.fit(tokens, index=index)
+    model = maker("fit", fit)
+    assert maker("fit", exp.generator.fit(tokens, index=index)).identity() == model.identity()
+    layout = exp.tokenizer.spec.layout
+    prepared = model.prepared(exp.sampler, maker.context, layout, exp.condition)
+    assert prepared.identity() == model.identity()
+    return Fitted(exp, prepared, exp.tokenizer.spec.vocab_size)
+
+
+def assert_same(first: tuple[Tokens, Trace], second: tuple[Tokens, Trace]) -> None:
+    np.testing.assert_array_equal(first[0], second[0])
+    assert first[1].keys() == second[1].keys()
+    for name, values_BT in first[1].items():
+        np.testing.assert_array_equal(values_BT, second[1][name], err_msg=name)
+
+
+def rows_of(whole: tuple[Tokens, Trace], rows: list[int]) -> tuple[Tokens, Trace]:
+    return whole[0][rows], {name: values_BT[rows] for name, values_BT in whole[1].items()}
+
+
+def test_tokens_are_ids_and_traces_are_beside_them(fitted: Fitted) -> None:
+    tokens_BT, trace = fitted.generate(range(7))
+    assert tokens_BT.shape == (7, fitted.exp.tokenizer.spec.length)
+    assert tokens_BT.dtype == np.uint16
+    assert tokens_BT.max() < fitted.vocab_size
+    for name, values_BT in trace.items():
+        assert values_BT.shape == tokens_BT.shape, name
+        assert np.isfinite(values_BT).all(), name
+
+
+def test_a_row_depends_on_the_seed_and_its_own_number_alone(fitted: Fitted) -> None:
+    whole = fitted.generate(range(40))
+    for rows in ([0], [39], [5, 6, 7], [33, 2, 2, 17], list(range(39, -1, -1))):
+        assert_same(fitted.generate(rows), rows_of(whole, rows))
+    assert_same(fitted.generate(range(40)), whole)
+
+
+def test_samples_and_seeds_differ(fitted: Fitted) -> None:
+    tokens_BT, _ = fitted.generate(range(20))
+    assert len(np.unique(tokens_BT, axis=0)) > 1
+    assert (fitted.generate(range(20), seed=SEED + 1)[0] != tokens_BT).any()
+
+
+def test_a_model_travels_to_another_process(fitted: Fitted) -> None:
+    there = Fitted(fitted.exp, pickle.loads(pickle.dumps(fitted.model)), fitted.vocab_size)
+    assert_same(there.generate(range(3)), fitted.generate(range(3)))
+
+
+def test_identity_is_json(fitted: Fitted) -> None:
+    assert canonical_json(fitted.model.identity())
+
+
+def test_replaying_own_samples_gives_their_own_trace(fitted: Fitted) -> None:
+    exp, model = fitted.exp, fitted.model
+    if not exp.generator.scores(exp.sampler):
+        pytest.skip("its models tell no probability of given tokens")
+    assert isinstance(model, Scores)
+    samples = np.array([4, 0, 2**63], dtype=np.uint64)
+    tokens_BT, trace = fitted.generate(samples)
+    replayed = model.score(
+        tokens_BT,
+        sampler=exp.sampler,
+        layout=exp.tokenizer.spec.layout,
+        seed=SEED,
+        samples=samples,
+    )
+    assert_same((tokens_BT, replayed), (tokens_BT, trace))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_foreign_sampler_is_refused_by_those_that_fit(name: str, tmp_path: Any) -> None:
+    exp = composed(name, tmp_path)
+    fitting, messages = [], []
+    for sampler in SAMPLERS:
+        node = compose(*TOY, f"sampler={sampler}").sampler
+        try:
+            exp.generator.check(instantiate(node, _convert_="all"), exp.tokenizer.spec.layout)
+            fitting.append(sampler)
+        except ConfigError as error:
+            messages.append(str(error))
+    assert exp.sampler.name in fitting
+    for message in messages:
+        assert message.startswith(f"generator={name} cannot work with sampler=")
+        assert message.partition("one of: ")[2] == ", ".join(f"sampler={each}" for each in fitting)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_condition_is_taken_or_refused_when_composed(name: str, tmp_path: Any) -> None:
+    """By every generator: nothing is asked in vain."""
+    exp = composed(name, tmp_path)
+    condition: Any = instantiate(compose("condition=label").condition, _convert_="all")
+    strange: Any = Maker(context(tmp_path))
+    strange.name = "strange"
+    layout = exp.tokenizer.spec.layout
+    with pytest.raises(ConfigError, match=rf"generator={name}.*condition=strange"):
+        exp.generator.check(exp.sampler, layout, strange)
+    exp.generator.check(exp.sampler, layout, None)
+    try:
+        exp.generator.check(exp.sampler, layout, condition)
+    except ConfigError as error:
+        assert "type condition=none" in str(error)  # noqa: PT017
