@@ -54,6 +54,12 @@ _LEVELS: Final = {
 }
 
 
+def tokens_of(tokenizer: PyramidTokenizer, image: Images) -> Tokens:
+    """The tokens of one image."""
+    (tokens_T,) = tokenizer.encode([tokenizer.prepare(image)]).documents
+    return tokens_T
+
+
 def plain_encode(data: bytes, sizes: tuple[int, ...]) -> Tokens:
     """The peer: a file to its tokens by Pillow and numpy."""
     picture = Image.open(io.BytesIO(data)).convert("RGB")
@@ -101,7 +107,7 @@ def encoding(
 
     def ours() -> list[Tokens]:
         with quiet():
-            return [tokenizer.encode(read_picture(d))[0] for d in files.data]
+            return [tokens_of(tokenizer, read_picture(d)) for d in files.data]
 
     def theirs() -> list[Tokens]:
         return [plain_encode(data, tokenizer.sizes) for data in files.data]
@@ -124,7 +130,7 @@ def encoding(
 def decoding(files: Files, tokenizer: PyramidTokenizer, repeats: int, *, table: str) -> Row:
     """From tokens to pixels, a batch at a time, ours beside the peer."""
     with quiet():
-        encoded = [tokenizer.encode(read_picture(data))[0] for data in files.data]
+        encoded = [tokens_of(tokenizer, read_picture(data)) for data in files.data]
     tokens_BT = np.stack(encoded)
 
     def theirs() -> list[Images]:
@@ -147,7 +153,7 @@ def whole_stages(corpus: Corpus, tokenizer: PyramidTokenizer) -> Iterator[Row]:
     available = len(corpus.shards)  # the demo writes its own on first use
     black = np.zeros((64, 64, 3), np.uint8)
     thumbnail(black)
-    tokenizer.encode(black)  # kernels are loaded, so that what grows from now on are images
+    tokens_of(tokenizer, black)  # kernels are loaded, so that what grows from now on are images
     at_first = peak_memory()
     counts = [n for n in _SHARDS if n < available] or [1]
     if hasattr(corpus, "num_shards") and available > 1:

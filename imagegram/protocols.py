@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.records import (
+    Encoded,
     Features,
     Images,
     Item,
@@ -195,8 +196,18 @@ class Tokenizer(Protocol):
     def fit(self, corpus: Corpus) -> Stage[Tokenizer] | Ready[Tokenizer]:
         """The stage that trains it on a corpus or fetches its weights; or itself, with none."""
 
-    def encode(self, item: Item) -> tuple[Tokens, int]:
-        """One item of any size to uint16 ids, as many as its spec says, and how many clipped."""
+    @property
+    def batch_size(self) -> int | None:
+        """Items that a network encodes at a time; None: there is none, one alone is as quick."""
+
+    def prepare(self, item: Item) -> Any:
+        """One item of any size to what :meth:`encode` takes; on any thread."""
+
+    def encode(self, prepared: Sequence[Any]) -> Encoded:
+        """The ids of prepared items; each depends on its item alone, not on those beside it.
+
+        At most ``batch_size`` at a time; without one from any thread.
+        """
 
     def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Any:
         """(B, T) ids to a sequence of B items; of images (B, S, S, 3) uint8.
@@ -204,19 +215,6 @@ class Tokenizer(Protocol):
         An item depends on the ids of its row alone, up to the first separator, not on the rows
         beside it. ``output_size`` asks for another side S of images; texts have none.
         """
-
-
-@runtime_checkable
-class BatchTokenizer(Tokenizer, Protocol):
-    """A tokenizer with a network: images are prepared one by one, and encoded by the batch."""
-
-    batch_size: int
-
-    def prepare(self, image: Images) -> NDArray[Any]:
-        """One RGB image (H, W, 3) uint8 of any size to what the network sees; on any thread."""
-
-    def encode_batch(self, prepared_B: NDArray[Any]) -> Tokens:
-        """Stacked prepared images, at most ``batch_size``, to (B, T) uint16 ids."""
 
 
 @runtime_checkable

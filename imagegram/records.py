@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -101,6 +101,19 @@ class Record:
     caption: str | None = None
     info: dict[str, Any] | None = None
     failure: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """What a tokenizer makes of some items.
+
+    Attributes:
+        documents: ids of each item, uint16, in their order.
+        counts: of all items together, by name: ``clipped`` residuals ...
+    """
+
+    documents: Sequence[Tokens] | Tokens
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

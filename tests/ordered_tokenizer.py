@@ -5,14 +5,15 @@ the i-th coefficient of their cosine transform in zigzag order, one digit a colo
 
 >>> tokenizer = OrderedTokenizer(num_tokens=4)
 >>> image = np.full((20, 30, 3), 200, np.uint8)
->>> tokens, num_clipped = tokenizer.encode(image)
->>> tokenizer.decode(tokens[None, :1])[0, 0, 0].tolist(), num_clipped
-([191, 191, 191], 0)
+>>> encoded = tokenizer.encode([tokenizer.prepare(image)])
+>>> tokenizer.decode(encoded.documents[0][None, :1])[0, 0, 0].tolist(), encoded.counts
+([191, 191, 191], {'clipped': 0})
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, Final
@@ -26,7 +27,7 @@ from imagegram.errors import TokenError
 from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Modality
-from imagegram.records import Images, Tokens
+from imagegram.records import Encoded, Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY
 from tests.conftest import compose
 
@@ -77,8 +78,17 @@ class OrderedTokenizer:
     def fit(self, corpus: Any) -> None:
         return None
 
-    def encode(self, image: Images) -> tuple[Tokens, int]:
-        return self._tokens(square(image, SIDE))
+    @property
+    def prepared_size(self) -> int:
+        return SIDE
+
+    def prepare(self, image: Images) -> Images:
+        return square(image, self.prepared_size)
+
+    def encode(self, prepared: Sequence[Images]) -> Encoded:
+        found = [self._tokens(resized(image, SIDE)) for image in prepared]
+        counts = {"clipped": sum(num_clipped for _, num_clipped in found)}
+        return Encoded(documents=[tokens for tokens, _ in found], counts=counts)
 
     def _tokens(self, pixels: Images) -> tuple[Tokens, int]:
         values = (pixels.astype(np.float64) - 127.5) / 127.5 @ _COLOURS.T  # (8, 8, 3)
@@ -119,7 +129,7 @@ class OrderedTokenizer:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchedOrderedTokenizer(OrderedTokenizer):
-    """The same as a BatchTokenizer, whose prepared images are what its network sees.
+    """The same by the batch, as if it had a network; prepared images are what that sees.
 
     Attributes:
         batch_size: images at a time.
@@ -131,14 +141,9 @@ class BatchedOrderedTokenizer(OrderedTokenizer):
     def encoder(self) -> BatchedOrderedTokenizer:
         return BatchedOrderedTokenizer(num_tokens=SIDE**2, digits=self.digits)
 
-    def prepare(self, image: Images) -> Images:
-        return square(image, self.image_size)
-
-    def encode_batch(self, prepared_B: NDArray[Any]) -> Tokens:
-        return np.stack([self._tokens(resized(image, SIDE))[0] for image in prepared_B])
-
-    def encode(self, image: Images) -> tuple[Tokens, int]:
-        return self._tokens(resized(self.prepare(image), SIDE))
+    @property
+    def prepared_size(self) -> int:
+        return self.image_size
 
 
 def compose_ordered(*overrides: str, batched: bool = False, **fields: Any) -> DictConfig:

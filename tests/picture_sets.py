@@ -18,6 +18,7 @@ from imagegram.protocols import Encoder, ImageSet
 from imagegram.records import Features, Images, Tokens
 from imagegram.tokenizers.pyramid import PyramidTokenizer
 from tests.image_sets import MemoryImages, MemoryReference, MemoryTokens, free_trace
+from tests.pictures import ids_of
 
 SIDE = 16
 #: Cells of 8, 4 and 1 pixels.
@@ -68,7 +69,7 @@ def image_set(images: Images) -> MemoryImages:
 
 
 def tokens_of(images: Images) -> Tokens:
-    return np.stack([PICTURES.encode(image)[0] for image in images])
+    return np.stack([ids_of(PICTURES, image) for image in images])
 
 
 @dataclass(frozen=True)

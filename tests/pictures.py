@@ -75,6 +75,12 @@ def write_samples(path: Path, seeds: Sequence[int]) -> Path:
     return write_tar(path, members)
 
 
+def ids_of(tokenizer: Any, item: Any) -> NDArray[np.uint16]:
+    """The ids that a tokenizer makes of one item."""
+    (ids,) = tokenizer.encode([tokenizer.prepare(item)]).documents
+    return ids
+
+
 def context(root: Path) -> RunContext:
     store = ArtifactStore(root=root / "artifacts")
     return RunContext(store=store, executor=SerialExecutor(), progress=SilentProgress())

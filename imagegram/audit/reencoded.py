@@ -116,7 +116,7 @@ class Reencoded:
         if self.jpeg_quality is not None:
             data = jpeg_bytes(pixels, self.jpeg_quality)
             pixels = read_picture(data)
-        tokens_T, _ = self.tokenizer.encode(pixels)
+        (tokens_T,) = self.tokenizer.encode([self.tokenizer.prepare(pixels)]).documents
         return tokens_T
 
 

@@ -23,7 +23,6 @@ from imagegram.errors import UnforeseenError
 from imagegram.images.decode import decode_image
 from imagegram.images.modality import IMAGES_FILE
 from imagegram.protocols import (
-    BatchTokenizer,
     Condition,
     DocumentSource,
     Model,
@@ -114,7 +113,7 @@ class SampleSet:
 
     def _seen(self, pixels: Images) -> Images:
         """What a tokenizer keeps of a file when it prepares pictures, as the middle square."""
-        if not isinstance(self.tokenizer, BatchTokenizer):
+        if self.tokenizer is None:
             return pixels
         prepared = self.tokenizer.prepare(pixels)
         is_picture = prepared.dtype == np.uint8 and prepared.shape[2:] == (3,)

@@ -18,8 +18,8 @@ Shards are tokenized side by side in processes, a small corpus in this one; work
 over become threads within a shard. A thread holds one picture at a time, in 6 to 11 bytes for each
 of its pixels, and at most 32 files and 32 documents, 2 bytes a token, that wait for their turn.
 
-A tokenizer with a network (``BatchTokenizer``) is run in this process, shard after shard: threads
-decode and prepare the pictures, and the network takes a batch of them at a time.
+A tokenizer with a network (one with a ``batch_size``) is run in this process, shard after shard:
+threads decode and prepare the pictures, and the network takes a batch of them at a time.
 """
 
 from __future__ import annotations
@@ -31,17 +31,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imagegram.errors import CorpusError, StageError, TokenError
 from imagegram.executors.threads import chunks, map_in_order
 from imagegram.images.decode import UnreadableImage, quiet, read_picture, thumbnail
-from imagegram.protocols import BatchTokenizer, ImageShard, Tokenizer
+from imagegram.protocols import ImageShard, Tokenizer
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES, Images, Record, Tokens
 from imagegram.stages.split import CHOSEN_SKIPS, PartFilter
 from imagegram.stages.token_costs import set_cost, shard_cost
@@ -75,7 +73,7 @@ class TokenizeShard:
 
     kind: ClassVar[str] = "token_shard"
     group: ClassVar[str] = "tokenize"
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
     RATE: ClassVar[PerUnit] = PerUnit("num_tokens", like="tokenizer", seconds=8.0e-8)
 
     shard: ImageShard
@@ -107,7 +105,7 @@ class TokenizeShard:
             "document_length": self.tokenizer.spec.document_length,
             "num_records": num_records,
             "skipped": skipped,
-            "num_clipped": writer.num_clipped,
+            "counts": dict(sorted(writer.counts.items())),
             "vocab_size": self.tokenizer.spec.vocab_size,
             "tokenizer": self.tokenizer.name,
             "shard": shard.name,
@@ -119,10 +117,6 @@ class TokenizeShard:
         """Foresee that one core takes the images, none of which is refused."""
         bytes_each = getattr(self.shard, "metadata_bytes", 0)
         return shard_cost(self, at, len(self.shard), metadata_bytes=bytes_each)
-
-    @cached_property
-    def _network(self) -> BatchTokenizer | None:
-        return self.tokenizer if isinstance(self.tokenizer, BatchTokenizer) else None
 
     def _write(self, out: Path, context: Context) -> tuple[_Writer, int]:
         """Write all documents; returns the writer, with its counts, and how many records passed."""
@@ -137,9 +131,9 @@ class TokenizeShard:
             stack.enter_context(quiet())
             writer = _Writer(out, stack)
             chunked = map_in_order(read, chunks(shard), workers=context.workers)
-            if self._network is not None:
+            if self.tokenizer.batch_size is not None:
                 outcomes = itertools.chain.from_iterable(chunked)
-                chunked = self._in_batches(self._network, outcomes)
+                chunked = self._in_batches(outcomes, self.tokenizer.batch_size)
             for some in chunked:
                 for record, document in some:
                     if isinstance(document, str):
@@ -159,35 +153,42 @@ class TokenizeShard:
             return found
         pixels, small = found
         metadata = json.dumps(self._metadata(record, pixels)).encode() + b"\n"
-        if self._network is not None:
-            return _Document(self._network.prepare(pixels), 0, small, metadata)
-        tokens, num_clipped = self.tokenizer.encode(pixels)
-        self._check_tokens(tokens)
-        return _Document(tokens, num_clipped, small, metadata)
+        document = _Document(self.tokenizer.prepare(pixels), small, metadata)
+        if self.tokenizer.batch_size is None:
+            (document,) = self._encode([document])
+        return document
+
+    def _encode(self, documents: Sequence[_Document]) -> list[_Document]:
+        """Prepared documents with their tokens; the first of them has the counts of all."""
+        encoded = self.tokenizer.encode([document.tokens for document in documents])
+        for tokens in encoded.documents:
+            self._check_tokens(tokens)
+        done = [
+            replace(document, tokens=tokens)
+            for document, tokens in zip(documents, encoded.documents, strict=True)
+        ]
+        return [replace(done[0], counts=encoded.counts), *done[1:]]
 
     def _in_batches(
-        self, tokenizer: BatchTokenizer, outcomes: Iterable[_Outcome]
+        self, outcomes: Iterable[_Outcome], batch_size: int
     ) -> Iterator[list[_Outcome]]:
         """Encode prepared documents by the batch; skipped records keep their place among them."""
         waiting: list[_Outcome] = []
-        prepared: list[NDArray[Any]] = []
+        prepared: list[_Document] = []
 
         def encoded() -> list[_Outcome]:
-            rows = iter(tokenizer.encode_batch(np.stack(prepared)) if prepared else ())
-            done: list[_Outcome] = []
-            for record, document in waiting:
-                if not isinstance(document, str):
-                    document = replace(document, tokens=next(rows))
-                    self._check_tokens(document.tokens)
-                done.append((record, document))
-            return done
+            done = iter(self._encode(prepared) if prepared else ())
+            return [
+                (record, document if isinstance(document, str) else next(done))
+                for record, document in waiting
+            ]
 
         for record, document in outcomes:
             waiting.append((record, document))
             if isinstance(document, str):
                 continue
-            prepared.append(document.tokens)
-            if len(prepared) == tokenizer.batch_size:
+            prepared.append(document)
+            if len(prepared) == batch_size:
                 yield encoded()
                 waiting, prepared = [], []
         yield encoded()
@@ -243,10 +244,10 @@ class TokenizeShard:
 
 @dataclass(frozen=True)
 class _Document:
-    tokens: NDArray[Any]  # (T,) ids; prepared pixels while they wait for their batch
-    num_clipped: int
+    tokens: Any  # (T,) ids; what the tokenizer prepared while it waits for its batch
     thumbnail: Images
     metadata: bytes
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 _Outcome = tuple[Record, _Document | str]
@@ -266,7 +267,8 @@ class _Writer:
         self.metadata_offsets = create("metaoff.0")
         self.skips = create(SKIPPED)
         self.thumbnails: list[Images] = []
-        self.num_clipped = self.num_tokens = 0
+        self.num_tokens = 0
+        self.counts: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
 
     def add(self, document: _Document) -> None:
@@ -277,7 +279,7 @@ class _Writer:
         self.metadata_offsets.write(self.metadata.tell().to_bytes(8, "little"))
         self.metadata.write(document.metadata)
         self.thumbnails.append(document.thumbnail)
-        self.num_clipped += document.num_clipped
+        self.counts.update(document.counts)
         self.num_tokens += len(document.tokens)
 
     def skip(self, record: Record, reason: str) -> None:
@@ -305,7 +307,7 @@ class Tokenize:
 
     kind: ClassVar[str] = "tokens"
     group: ClassVar[str] = "tokenize"
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
     PARTS: ClassVar[tuple[type, ...]] = (TokenizeShard,)
 
     shards: tuple[ImageShard, ...]
@@ -324,7 +326,7 @@ class Tokenize:
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Make all token shards; write ``shards.json``."""
         parts = self.parts
-        if self._is_small() or isinstance(self.tokenizer, BatchTokenizer):
+        if self._is_small() or self.tokenizer.batch_size is not None:
             shards = [context.make(part) for part in parts]
         else:
             shards = context.make_all(parts, description="tokenize")
@@ -333,11 +335,15 @@ class Tokenize:
         skipped = sum((Counter(fact["skipped"]) for fact in facts), Counter[str]())
         totals = {
             name: sum(int(fact[name]) for fact in facts)
-            for name in ("num_documents", "num_tokens", "num_records", "num_clipped")
+            for name in ("num_documents", "num_tokens", "num_records")
         }
+        counts: Counter[str] = Counter()
+        for fact in facts:
+            counts.update(fact["counts"])  # a sum of counters would drop those that are 0
         return {
             **totals,
             "document_length": self.tokenizer.spec.document_length,
+            "counts": dict(sorted(counts.items())),
             "skipped": dict(sorted(skipped.items())),
             "vocab_size": self.tokenizer.spec.vocab_size,
             "tokenizer": self.tokenizer.name,

@@ -16,6 +16,7 @@ from __future__ import annotations
 import codecs
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError, TokenError
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Modality
-from imagegram.records import EOS_TOKEN_ID, Tokens, row_sizes
+from imagegram.records import EOS_TOKEN_ID, Encoded, Tokens, row_sizes
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.hashing import file_stamp
 from imagegram.texts.modality import TEXTS
@@ -54,6 +55,7 @@ class BpeTokenizer:
 
     modality: ClassVar[Modality] = TEXTS
     VERSION: ClassVar[int] = 1
+    batch_size: ClassVar[int | None] = None
 
     name: str = field(default="bpe", metadata=NOT_IDENTITY)
     vocab_size: int = 4096
@@ -101,12 +103,11 @@ class BpeTokenizer:
         """The same at one window: token files hold whole documents."""
         return replace(self, window=1)
 
-    def encode(self, text: str) -> tuple[Tokens, int]:
-        """(L,) uint16 ids of one text, and 0: nothing is clipped.
+    def prepare(self, text: str) -> str:
+        """The text itself.
 
         Raises:
             TokenError: for half a character of UTF-16, which has no bytes.
-            ConfigError: when there are no merges yet.
         """
         try:
             text.encode()
@@ -117,8 +118,17 @@ class BpeTokenizer:
                 "has no bytes; repair it where it was written: "
                 "text.encode('utf-16', 'surrogatepass').decode('utf-16')"
             ) from error
-        ids = self._merges.encode(text, add_special_tokens=False).ids
-        return np.array(ids, dtype=np.uint16), 0
+        return text
+
+    def encode(self, prepared: Sequence[str]) -> Encoded:
+        """(L,) uint16 ids of every text.
+
+        Raises:
+            ConfigError: when there are no merges yet.
+        """
+        merges = self._merges
+        found = [merges.encode(text, add_special_tokens=False).ids for text in prepared]
+        return Encoded(documents=[np.array(ids, dtype=np.uint16) for ids in found])
 
     def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> list[str]:
         """Texts of rows of ids, up to their first separator.

@@ -12,9 +12,10 @@ original and not from the level above; the aspect ratio is squashed, nothing is 
 
 >>> tokenizer = PyramidTokenizer(name="toy", sizes=(1, 2))
 >>> image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3) * 20
->>> tokens, num_clipped = tokenizer.encode(image)
->>> tokens[:3].tolist(), num_clipped
-([90, 110, 130], 0)
+>>> encoded = tokenizer.encode([tokenizer.prepare(image)])
+>>> tokens = encoded.documents[0]
+>>> tokens[:3].tolist(), encoded.counts
+([90, 110, 130], {'clipped': 0})
 >>> bool((tokenizer.decode(tokens[None])[0] == image).all())
 True
 """
@@ -22,6 +23,7 @@ True
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Final
@@ -34,7 +36,7 @@ from imagegram.errors import ConfigError, TokenError
 from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Corpus, Modality
-from imagegram.records import Images, Tokens
+from imagegram.records import Encoded, Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.stage import Ready
 from imagegram.tokenizers.checks import require_ids, require_image
@@ -55,6 +57,7 @@ class PyramidTokenizer:
 
     modality: ClassVar[Modality] = IMAGES
     VERSION: ClassVar[int] = 1
+    batch_size: ClassVar[int | None] = None
 
     name: str = field(default="pyramid", metadata=NOT_IDENTITY)
     sizes: tuple[int, ...] = (8, 16, 32)
@@ -89,20 +92,30 @@ class PyramidTokenizer:
         """Return itself: there is nothing to learn."""
         return Ready(self)
 
-    def encode(self, image: Images) -> tuple[Tokens, int]:
-        """Tokens of one image.
-
-        Args:
-            image: (H, W, 3) uint8, any size.
-
-        Returns:
-            (T,) uint16 ids 0 ... 255, and how many residuals of the finest level were clipped:
-            0 means that ``decode`` gives back ``resize(image, sizes[-1])`` exactly.
+    def prepare(self, image: Images) -> Images:
+        """The image itself.
 
         Raises:
-            TokenError: when ``image`` has another shape or dtype.
+            TokenError: when ``image`` is not (H, W, 3) uint8.
         """
         require_image(image)
+        return image
+
+    def encode(self, prepared: Sequence[Images]) -> Encoded:
+        """Tokens of images.
+
+        Args:
+            prepared: images (H, W, 3) uint8, of any sizes.
+
+        Returns:
+            (T,) uint16 ids 0 ... 255 of each, and how many residuals of the finest level were
+            ``clipped``: 0 means that ``decode`` gives back ``resize(image, sizes[-1])`` exactly.
+        """
+        found = [self._encode(image) for image in prepared]
+        clipped = sum(num_clipped for _, num_clipped in found)
+        return Encoded(documents=[tokens for tokens, _ in found], counts={"clipped": clipped})
+
+    def _encode(self, image: Images) -> tuple[Tokens, int]:
         from imagegram.images.resampling import as_matrix, taps
         from imagegram.tokenizers.pyramid_kernels import encode_image
 

@@ -13,12 +13,12 @@ from PIL import Image
 
 from imagegram import schema
 from imagegram.errors import TokenError
-from imagegram.protocols import BatchTokenizer, Tokenizer
+from imagegram.protocols import Tokenizer
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.store.fingerprint import canonical_json, identity
 from imagegram.store.stage import Ready
 from tests.conftest import compose
-from tests.pictures import context, noise
+from tests.pictures import context, ids_of, noise
 
 NAMES = sorted(path.stem for path in schema.CONF.glob("tokenizer/*.yaml"))
 ODD = noise(3, size=50)[:37, :11]
@@ -56,22 +56,23 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def test_ids_have_the_declared_shape_and_range(tokenizer: Tokenizer) -> None:
     assert tokenizer.spec.vocab_size <= EOS_TOKEN_ID
     for image in IMAGES:
-        tokens, num_clipped = tokenizer.encode(image)
+        encoded = tokenizer.encode([tokenizer.prepare(image)])
+        (tokens,) = encoded.documents
         assert tokens.shape == (tokenizer.spec.length,)
         assert tokens.dtype == np.uint16
         assert int(tokens.max()) < tokenizer.spec.vocab_size  # so never the separator
-        assert num_clipped >= 0
+        assert all(count >= 0 for count in encoded.counts.values())
 
 
 def test_encoding_depends_on_the_image_alone(tokenizer: Tokenizer) -> None:
-    first = [tokenizer.encode(image)[0] for image in IMAGES]
-    second = [tokenizer.encode(image.copy())[0] for image in reversed(IMAGES)]
+    first = [ids_of(tokenizer, image) for image in IMAGES]
+    second = [ids_of(tokenizer, image.copy()) for image in reversed(IMAGES)]
     for one, other in zip(first, reversed(second), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_decoding_is_independent_of_the_batch(tokenizer: Tokenizer) -> None:
-    tokens = np.stack([tokenizer.encode(image)[0] for image in IMAGES])
+    tokens = np.stack([ids_of(tokenizer, image) for image in IMAGES])
     together = tokenizer.decode(tokens)
     assert together.dtype == np.uint8
     assert together.shape[0] == len(IMAGES)
@@ -84,11 +85,12 @@ def test_decoding_is_independent_of_the_batch(tokenizer: Tokenizer) -> None:
 
 
 def test_batches_and_single_images_get_the_same_ids(tokenizer: Tokenizer) -> None:
-    if not isinstance(tokenizer, BatchTokenizer):
-        pytest.skip("it has no network")
-    prepared = np.stack([tokenizer.prepare(image) for image in IMAGES])
-    for row, image in zip(tokenizer.encode_batch(prepared), IMAGES, strict=True):
-        np.testing.assert_array_equal(row, tokenizer.encode(image)[0])
+    encoded = tokenizer.encode([tokenizer.prepare(image) for image in IMAGES])
+    for row, image in zip(encoded.documents, IMAGES, strict=True):
+        np.testing.assert_array_equal(row, ids_of(tokenizer, image))
+    alone = [tokenizer.encode([tokenizer.prepare(image)]).counts for image in IMAGES]
+    for name, count in encoded.counts.items():
+        assert count == sum(counts[name] for counts in alone)
 
 
 def test_a_shorter_one_writes_the_first_tokens_of_its_encoder(tokenizer: Tokenizer) -> None:
@@ -99,15 +101,15 @@ def test_a_shorter_one_writes_the_first_tokens_of_its_encoder(tokenizer: Tokeniz
     assert short.spec.length == 3
     assert identity(short.encoder) == identity(tokenizer.encoder)
     for image in IMAGES:
-        whole = tokenizer.encoder.encode(image)[0]
-        np.testing.assert_array_equal(short.encode(image)[0], whole[:3])
+        whole = ids_of(tokenizer.encoder, image)
+        np.testing.assert_array_equal(ids_of(short, image), whole[:3])
         np.testing.assert_array_equal(
             short.decode(whole[None, :3]), tokenizer.encoder.decode(whole[None, :3])
         )
 
 
 def test_ids_outside_the_vocabulary_are_never_wrapped(tokenizer: Tokenizer) -> None:
-    tokens = tokenizer.encode(IMAGES[0])[0][None].copy()
+    tokens = ids_of(tokenizer, IMAGES[0])[None].copy()
     for wrong in (tokenizer.spec.vocab_size, EOS_TOKEN_ID):
         tokens[0, 1] = wrong
         with pytest.raises(TokenError, match=f"id {wrong} of image 0"):
@@ -118,7 +120,8 @@ def test_decode_of_encode_is_exact_where_nothing_clips(tokenizer: Tokenizer) -> 
     if tokenizer.spec.layout.is_ranked:
         pytest.skip("it keeps what matters most, not everything")
     for image in IMAGES:
-        tokens, num_clipped = tokenizer.encode(image)
+        encoded = tokenizer.encode([tokenizer.prepare(image)])
+        tokens, num_clipped = encoded.documents[0], encoded.counts["clipped"]
         (decoded,) = tokenizer.decode(tokens[None])
         side = decoded.shape[0]
         target = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)

@@ -24,7 +24,7 @@ from imagegram.stages.split import Split
 from imagegram.stages.tokens import TokenSet
 from imagegram.tools.audit import run_audit
 from tests.conftest import REPOSITORY, clean_environment, compose, read_summary
-from tests.pictures import context, encode
+from tests.pictures import context, encode, ids_of
 
 AuditHere = Callable[..., Audit]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -103,7 +103,7 @@ def test_decoded_training_images_read_as_the_recoded_ones(
     for score in ("exact_copy_rate", "largest_source_share", "num_phrases", "novelty_auc"):
         assert own[score] == pytest.approx(recoded[score]), score
     # What the tokens keep is what every file keeps of its own.
-    again = np.stack([tokenizer.encode(image)[0] for image in images])
+    again = np.stack([ids_of(tokenizer, image) for image in images])
     kept = float((again == tokens.gather(order)).mean())
     assert audit.record["circumstances"]["agreement"]["recoded"]["all"] == pytest.approx(kept)
     assert kept < 1

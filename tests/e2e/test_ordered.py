@@ -93,7 +93,7 @@ def test_originals_are_what_the_tokenizer_sees_of_the_files(tmp_path: Path) -> N
     tokenizer = BatchedOrderedTokenizer(**FIELDS)
     images = np.load(ceiling / "images.npy")
     prepared = [square(decode_image(file.read_bytes()), 16) for file in sorted(photos.iterdir())]
-    decoded = tokenizer.decode(np.stack([tokenizer.encode_batch(p[None])[0] for p in prepared]))
+    decoded = tokenizer.decode(tokenizer.encode(prepared).documents)
     errors = []
     for image in images:
         (match,) = np.flatnonzero((decoded == image).all(axis=(1, 2, 3)))

@@ -38,7 +38,8 @@ def test_tokens_are_those_of_this_version(name: str) -> None:
     tokenizer = instantiate(cfg.tokenizer, _convert_="all")
     if not isinstance(tokenizer.fit(instantiate(cfg.corpus, _convert_="all")), Ready):
         pytest.skip("its tokens are those of its weights, by which it is known")
-    tokens, num_clipped = tokenizer.encode(picture())
+    encoded = tokenizer.encode([tokenizer.prepare(picture())])
+    (tokens,), num_clipped = encoded.documents, encoded.counts["clipped"]
     now = {
         "version": type(tokenizer).VERSION,
         "identity": digest(identity(tokenizer)),  # what artifacts of token shards are keyed by

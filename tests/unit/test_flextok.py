@@ -21,7 +21,6 @@ from safetensors.numpy import save_file
 
 from imagegram import schema
 from imagegram.errors import ConfigError, MissingDependencyError, TokenError
-from imagegram.protocols import BatchTokenizer
 from imagegram.records import Images
 from imagegram.store.fingerprint import canonical_json, identity
 from imagegram.tokenizers.fetch import FetchWeights
@@ -54,7 +53,7 @@ def small(folder: Path, **fields: Any) -> FlexTokTokenizer:
 def test_configurations_need_no_weights_to_be_planned(name: str, tmp_path: Path) -> None:
     node = compose(f"tokenizer={name}", f"paths.outputs={tmp_path}").tokenizer
     tokenizer = instantiate(node, _convert_="all")
-    assert isinstance(tokenizer, BatchTokenizer)
+    assert tokenizer.batch_size == 16
     assert tokenizer.hub_repo == f"EPFL-VILAB/{name}"
     assert tokenizer.spec.vocab_size == 64_000
     assert tokenizer.spec.length == tokenizer.num_tokens == 256
@@ -64,7 +63,7 @@ def test_configurations_need_no_weights_to_be_planned(name: str, tmp_path: Path)
     assert isinstance(tokenizer.fit(None), FetchWeights)
     assert pickle.loads(pickle.dumps(tokenizer)) == tokenizer
     with pytest.raises(ConfigError, match=r"no weights yet.*tokenizer\.checkpoint="):
-        tokenizer.encode(noise(0, size=40))
+        tokenizer.encode([tokenizer.prepare(noise(0, size=40))])
 
 
 def test_it_is_imported_without_torch() -> None:
@@ -337,4 +336,4 @@ def test_without_the_package_it_says_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(
         MissingDependencyError, match=r"pip install -e '\.\[flextok\]'.*non-commercial"
     ):
-        tokenizer.encode(noise(0, size=40))
+        tokenizer.encode([tokenizer.prepare(noise(0, size=40))])

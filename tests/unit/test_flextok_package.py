@@ -28,7 +28,7 @@ from imagegram.records import Images, Tokens
 from imagegram.tokenizers.flextok import model as flextok_model
 from imagegram.tokenizers.flextok.tokenizer import FlexTokTokenizer
 from tests import flextok_models
-from tests.pictures import noise
+from tests.pictures import ids_of, noise
 
 IMAGES = [
     noise(0, size=50),
@@ -80,7 +80,7 @@ def tokenizer(file: Path) -> FlexTokTokenizer:
 
 @pytest.fixture(scope="module")
 def ids(tokenizer: FlexTokTokenizer) -> Tokens:
-    return tokenizer.encode_batch(prepared(tokenizer))
+    return tokenizer.encode(prepared(tokenizer)).documents
 
 
 def prepared(tokenizer: FlexTokTokenizer) -> Images:
@@ -157,7 +157,7 @@ def seed_of(row: Tokens, decode_seed: int) -> int:
 
 def test_a_short_tokenizer_keeps_the_first_ids(tokenizer: FlexTokTokenizer, ids: Tokens) -> None:
     short = dataclasses.replace(tokenizer, num_tokens=5)
-    found = short.encode_batch(prepared(short))
+    found = short.encode(prepared(short)).documents
     np.testing.assert_array_equal(found, ids[:, :5])
     np.testing.assert_array_equal(short.decode(found), tokenizer.decode(ids[:, :5]))
 
@@ -168,8 +168,8 @@ def test_a_short_tokenizer_keeps_the_first_ids(tokenizer: FlexTokTokenizer, ids:
 def test_rows_do_not_depend_on_the_batch(tokenizer: FlexTokTokenizer, ids: Tokens) -> None:
     images = prepared(tokenizer)
     for row, image in enumerate(images):
-        np.testing.assert_array_equal(tokenizer.encode_batch(image[None])[0], ids[row])
-    np.testing.assert_array_equal(tokenizer.encode_batch(images[::-1])[::-1], ids)
+        np.testing.assert_array_equal(tokenizer.encode(image[None]).documents[0], ids[row])
+    np.testing.assert_array_equal(tokenizer.encode(images[::-1]).documents[::-1], ids)
     pictures = tokenizer.decode(ids)
     for row in range(len(ids)):
         np.testing.assert_array_equal(tokenizer.decode(ids[row : row + 1])[0], pictures[row])
@@ -194,8 +194,8 @@ def test_batches_are_filled_up(
 
     monkeypatch.setattr(flextok_model.FlexTokModel, "_by_rows", watched)
     images = prepared(tokenizer)
-    together = tokenizer.encode_batch(images)
-    alone = np.concatenate([tokenizer.encode_batch(image[None]) for image in images])
+    together = tokenizer.encode(images).documents
+    alone = np.concatenate([tokenizer.encode(image[None]).documents for image in images])
     np.testing.assert_array_equal(together, alone)
     pictures = tokenizer.decode(ids[:5])
     for row in (0, 4):
@@ -223,11 +223,11 @@ def test_a_sampled_posterior_is_seeded_by_the_image(
     sampled = dataclasses.replace(tokenizer, posterior="sample")
     images = prepared(sampled)
     torch.manual_seed(0)
-    first = sampled.encode_batch(images)
+    first = sampled.encode(images).documents
     torch.manual_seed(1)
-    np.testing.assert_array_equal(sampled.encode_batch(images[::-1])[::-1], first)
+    np.testing.assert_array_equal(sampled.encode(images[::-1]).documents[::-1], first)
     assert (first != ids).any()
-    np.testing.assert_array_equal(tokenizer.encode_batch(images), ids)  # the model is shared
+    np.testing.assert_array_equal(tokenizer.encode(images).documents, ids)  # the model is shared
 
 
 def test_threads_load_one_model_and_leave_the_random_state(
@@ -251,7 +251,7 @@ def test_threads_load_one_model_and_leave_the_random_state(
 
 def test_bfloat16_runs(tokenizer: FlexTokTokenizer, ids: Tokens) -> None:
     low = dataclasses.replace(tokenizer, dtype="bfloat16")
-    found = low.encode_batch(prepared(low)[:2])
+    found = low.encode(prepared(low)[:2]).documents
     assert (found == ids[:2]).mean() > 0.5
     assert np.abs(low.decode(ids[:1]).astype(int) - tokenizer.decode(ids[:1])).mean() < 8
 
@@ -263,7 +263,7 @@ def test_a_configuration_beside_the_weights(file: Path, tmp_path: Path, ids: Tok
     path = flextok_models.write(tmp_path / "model.safetensors", in_header=False)
     path.with_name("config.json").write_text(json.dumps(flextok_models.config()))
     beside = FlexTokTokenizer(checkpoint=str(path), num_tokens=16, image_size=32, device="cpu")
-    np.testing.assert_array_equal(beside.encode(IMAGES[0])[0], ids[0])
+    np.testing.assert_array_equal(ids_of(beside, IMAGES[0]), ids[0])
 
 
 def test_weights_of_another_model(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_weights_of_another_model(tmp_path: Path) -> None:
     save_file({"weight": np.zeros(3, np.float32)}, path, header)
     other = FlexTokTokenizer(checkpoint=str(path), num_tokens=16, image_size=32, device="cpu")
     with pytest.raises(ConfigError, match="not those of its configuration"):
-        other.encode(IMAGES[0])
+        ids_of(other, IMAGES[0])
 
 
 def test_every_allowed_name_is_there() -> None:

@@ -23,7 +23,7 @@ from imagegram.metrics.prefix import PrefixMetric
 from imagegram.records import Images, Measurement, Tokens
 from tests.image_sets import MemoryImages, MemoryReference, MemoryTokens, free_trace
 from tests.ordered_tokenizer import OrderedTokenizer, square
-from tests.pictures import noise
+from tests.pictures import ids_of, noise
 
 TOKENIZER = OrderedTokenizer(num_tokens=12, image_size=16, digits=(39, 39, 41))
 
@@ -35,7 +35,7 @@ def pictures(count: int, *, seed: int) -> Images:
 
 
 def ordered_set(images: Images) -> MemoryImages:
-    tokens = np.stack([TOKENIZER.encode(image)[0] for image in images])
+    tokens = np.stack([ids_of(TOKENIZER, image) for image in images])
     originals = np.stack([square(image, TOKENIZER.image_size) for image in images])
     return MemoryImages(tokens, free_trace(tokens), TOKENIZER.decode(tokens), originals)
 

@@ -23,7 +23,6 @@ from imagegram import experiment
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import ConfigError, CorpusError, TokenError
 from imagegram.models.transformer import build
-from imagegram.protocols import BatchTokenizer
 from imagegram.run import fit_tokenizer
 from imagegram.stages.split import Split
 from imagegram.store.artifacts import fingerprint
@@ -74,7 +73,7 @@ def pictures(count: int) -> np.ndarray[Any, Any]:
 
 
 def test_a_checkpoint_brings_its_sizes(tokenizer: OrderedFsqTokenizer) -> None:
-    assert isinstance(tokenizer, BatchTokenizer)
+    assert tokenizer.batch_size == 64
     assert dataclasses.asdict(tokenizer.architecture) == SIZES
     assert tokenizer.num_tokens == 4
     assert tokenizer.spec.vocab_size == 60
@@ -85,13 +84,13 @@ def test_a_checkpoint_brings_its_sizes(tokenizer: OrderedFsqTokenizer) -> None:
 
 def test_rows_do_not_depend_on_the_rows_beside_them(tokenizer: OrderedFsqTokenizer) -> None:
     images = pictures(37)
-    together = tokenizer.encode_batch(images)
+    together = tokenizer.encode(images).documents
     assert together.dtype == np.uint16
     assert len(np.unique(together, axis=0)) > 8
     for size in (1, 5, 16):
-        parts = [tokenizer.encode_batch(images[i : i + size]) for i in range(0, 37, size)]
+        parts = [tokenizer.encode(images[i : i + size]).documents for i in range(0, 37, size)]
         np.testing.assert_array_equal(np.concatenate(parts), together)
-    np.testing.assert_array_equal(tokenizer.encode_batch(images[::-1]), together[::-1])
+    np.testing.assert_array_equal(tokenizer.encode(images[::-1]).documents, together[::-1])
     painted = tokenizer.decode(together)
     for size in (1, 5):
         parts = [tokenizer.decode(together[i : i + size]) for i in range(0, 37, size)]
@@ -105,7 +104,7 @@ def test_chunks_are_what_the_network_says(tokenizer: OrderedFsqTokenizer) -> Non
     with torch.inference_mode():
         ids = network.ids(torch.from_numpy(images).float() / 127.5 - 1)
         pixels = (network.paint(ids[:, :3]) + 1) * 127.5
-    np.testing.assert_array_equal(tokenizer.encode_batch(images), ids.numpy())
+    np.testing.assert_array_equal(tokenizer.encode(images).documents, ids.numpy())
     expected = pixels.clamp(0, 255).round().to(torch.uint8).numpy()
     np.testing.assert_array_equal(tokenizer.decode(ids[:, :3].numpy()), expected)
 
@@ -113,13 +112,13 @@ def test_chunks_are_what_the_network_says(tokenizer: OrderedFsqTokenizer) -> Non
 def test_any_prefix_is_decoded_and_lengths_are_first_tokens(
     tokenizer: OrderedFsqTokenizer,
 ) -> None:
-    tokens = tokenizer.encode_batch(pictures(3))
+    tokens = tokenizer.encode(pictures(3)).documents
     painted = [tokenizer.decode(tokens[:, :length]) for length in range(1, 5)]
     for fewer, more in itertools.pairwise(painted):
         assert (fewer != more).any()
     short = replace(tokenizer, num_tokens=2)
     assert short.encoder == tokenizer
-    np.testing.assert_array_equal(short.encode_batch(pictures(3)), tokens[:, :2])
+    np.testing.assert_array_equal(short.encode(pictures(3)).documents, tokens[:, :2])
     np.testing.assert_array_equal(short.decode(tokens[:, :2]), painted[1])
     assert tokenizer.decode(tokens, output_size=9).shape == (3, 9, 9, 3)
     assert tokenizer.decode(tokens[:0]).shape == (0, 16, 16, 3)
@@ -154,9 +153,10 @@ def test_images_are_squashed_as_pillow_does(tokenizer: OrderedFsqTokenizer) -> N
     image = noise(1)[:7]
     expected = Image.fromarray(image).resize((16, 16), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(tokenizer.prepare(image), np.asarray(expected))
-    tokens, num_clipped = tokenizer.encode(image)
-    np.testing.assert_array_equal(tokens, tokenizer.encode_batch(np.asarray(expected)[None])[0])
-    assert num_clipped == 0
+    encoded = tokenizer.encode([tokenizer.prepare(image)])
+    (tokens,), counts = encoded.documents, encoded.counts
+    assert len(tokens) == 4
+    assert counts == {}
     with pytest.raises(TokenError, match="RGB image"):
         tokenizer.prepare(image.astype(np.float32))  # type: ignore[arg-type]
 
@@ -177,9 +177,9 @@ def test_weights_are_known_by_content(tokenizer: OrderedFsqTokenizer, tmp_path: 
 
 def test_weights_written_anew_are_read_anew(tmp_path: Path) -> None:
     path = write_weights(tmp_path / "model.safetensors")
-    first = OrderedFsqTokenizer(checkpoint=str(path)).encode_batch(pictures(4))
+    first = OrderedFsqTokenizer(checkpoint=str(path)).encode(pictures(4)).documents
     write_weights(path, seed=1)
-    again = OrderedFsqTokenizer(checkpoint=str(path)).encode_batch(pictures(4))
+    again = OrderedFsqTokenizer(checkpoint=str(path)).encode(pictures(4)).documents
     assert (first != again).any()
 
 
@@ -204,13 +204,13 @@ def test_what_decides_a_recipe() -> None:
 
 
 def test_it_travels_without_its_network(tokenizer: OrderedFsqTokenizer) -> None:
-    before = tokenizer.encode_batch(pictures(2))
+    before = tokenizer.encode(pictures(2)).documents
     packed = pickle.dumps(tokenizer)
     assert len(packed) < 1000
     again = pickle.loads(packed)
     assert again == tokenizer
     assert hash(again) == hash(tokenizer)
-    np.testing.assert_array_equal(again.encode_batch(pictures(2)), before)
+    np.testing.assert_array_equal(again.encode(pictures(2)).documents, before)
 
 
 @pytest.mark.parametrize(
@@ -248,14 +248,14 @@ def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
 
 def test_without_weights_it_says_how_to_get_them() -> None:
     with pytest.raises(ConfigError, match=r"no weights yet.*tokenizer\.checkpoint="):
-        RECIPE.encode_batch(pictures(1))
+        RECIPE.encode(pictures(1))
 
 
 def test_an_unknown_device_is_refused(tokenizer: OrderedFsqTokenizer) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one here")
     with pytest.raises(ConfigError, match="device=cuda cannot be used"):
-        replace(tokenizer, device="cuda").encode_batch(pictures(1))
+        replace(tokenizer, device="cuda").encode(pictures(1))
 
 
 # ------------------------------------------------------------------------------ pixels and training
@@ -329,7 +329,7 @@ def test_fit_trains_a_tokenizer(tmp_path: Path, corpus: WebDatasetCorpus) -> Non
     assert artifact.facts["validated_on"] == "holdout"
     assert artifact.facts["num_items"] == 20
     assert trained.fit(corpus) == Ready(trained)
-    assert trained.encode_batch(pictures(3)).shape == (3, 4)
+    assert trained.encode(pictures(3)).documents.shape == (3, 4)
     assert ctx.make(stage) == trained
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,14 +18,14 @@ from imagegram.images.modality import IMAGES
 from imagegram.images.resampling import resize
 from imagegram.indexes.build.stage import BuildIndex
 from imagegram.layout import TokenLayout, TokenSpec
-from imagegram.protocols import BatchTokenizer, Modality
-from imagegram.records import Images, Tokens
+from imagegram.protocols import Modality
+from imagegram.records import Encoded, Images, Tokens
 from imagegram.stages.prefix import Prefix, PrefixShard
 from imagegram.stages.select import tokenize_shards
 from imagegram.stages.tokenize import Tokenize
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
-from tests.pictures import context, write_samples
+from tests.pictures import context, ids_of, write_samples
 
 SEEN: list[int] = []  # sizes of the batches that the network saw
 
@@ -56,12 +57,10 @@ class Network:
     def prepare(self, image: Images) -> NDArray[Any]:
         return resize(image, 4)
 
-    def encode_batch(self, prepared_B: NDArray[Any]) -> Tokens:
-        SEEN.append(len(prepared_B))
-        return prepared_B[..., 0].reshape(len(prepared_B), 16).astype(np.uint16)
-
-    def encode(self, image: Images) -> tuple[Tokens, int]:
-        return self.encode_batch(self.prepare(image)[None])[0], 0
+    def encode(self, prepared: Sequence[Images]) -> Encoded:
+        SEEN.append(len(prepared))
+        grey = np.stack(prepared)[..., 0]
+        return Encoded(documents=grey.reshape(len(grey), 16).astype(np.uint16), counts={"seen": 1})
 
     def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
         raise NotImplementedError
@@ -89,12 +88,13 @@ def test_a_network_gets_full_batches_and_documents_keep_their_order(
     tmp_path: Path, corpus: WebDatasetCorpus
 ) -> None:
     SEEN.clear()
-    assert isinstance(Network(), BatchTokenizer)
     tokens = made(tmp_path, corpus, Network())
     assert SEEN == [4, 3, 2]
+    assert [shard.artifact.facts["counts"]["seen"] for shard in tokens.shards] == [2, 1]
+    assert tokens.artifact.facts["counts"] == {"seen": 3}
     for document in range(tokens.num_documents):
         picture = decode_image(tokens.original(document))
-        np.testing.assert_array_equal(tokens.gather([document])[0], Network().encode(picture)[0])
+        np.testing.assert_array_equal(tokens.gather([document])[0], ids_of(Network(), picture))
 
 
 def test_the_batch_size_changes_no_file(tmp_path: Path, corpus: WebDatasetCorpus) -> None:

@@ -60,7 +60,8 @@ def pyramids(draw: st.DrawFn) -> tuple[np.ndarray, tuple[int, ...]]:
 def test_encode_and_decode_are_the_definition(case: tuple[np.ndarray, tuple[int, ...]]) -> None:
     image, sizes = case
     tokenizer = PyramidTokenizer(sizes=sizes)
-    tokens, num_clipped = tokenizer.encode(image)
+    encoded = tokenizer.encode([tokenizer.prepare(image)])
+    (tokens,), num_clipped = encoded.documents, encoded.counts["clipped"]
     expected, recon, clipped = by_definition(image, sizes)
     assert tokens.dtype == np.uint16
     assert tokens.tolist() == expected
@@ -103,7 +104,7 @@ def test_clipping_is_counted_at_the_finest_level() -> None:
     tokenizer = PyramidTokenizer(sizes=(2, 8))
     corner = np.zeros((8, 8, 3), np.uint8)
     corner[0, 0] = 255
-    _, num_clipped = tokenizer.encode(corner)
+    num_clipped = tokenizer.encode([corner]).counts["clipped"]
     assert num_clipped == 3  # 255 needs +239 above a dark base
 
 
@@ -136,7 +137,7 @@ def test_other_shapes_and_dtypes_are_refused(tokens: np.ndarray) -> None:
 )
 def test_encode_refuses_what_is_no_rgb_image(image: np.ndarray) -> None:
     with pytest.raises(TokenError, match="one RGB image"):
-        PyramidTokenizer().encode(image)
+        PyramidTokenizer().prepare(image)
 
 
 @pytest.mark.parametrize("sizes", [(), (0, 4), (8, 8), (16, 8), (8, 16.0), (True, 4), ("8",)])

@@ -23,7 +23,7 @@ from imagegram.stages.split import Split, SplitHandle
 from imagegram.stages.tokens import TokenSet
 from imagegram.tokenizers.pyramid import PyramidTokenizer
 from tests.index_folders import write_index
-from tests.pictures import context, encode, noise, sample, write_samples, write_tar
+from tests.pictures import context, encode, ids_of, noise, sample, write_samples, write_tar
 
 TOY = PyramidTokenizer(name="toy", sizes=(1, 2))
 
@@ -86,7 +86,7 @@ def test_every_record_is_in_one_part_or_counted(tmp_path: Path, corpus: WebDatas
     ]
     assert {"key": "near", "reason": "near_duplicate_of_holdout"} in listed
     assert {line["key"] for line in listed if line["reason"] == "held_out"} == set(keys(holdout))
-    expected = [TOY.encode(noise(int(key)))[0] for key in keys(train)]
+    expected = [ids_of(TOY, noise(int(key))) for key in keys(train)]
     np.testing.assert_array_equal(train.gather(range(train.num_documents)), expected)
     blocks = np.concatenate([block for _, block in train.thumbnails_blocks()])
     assert len(blocks) == train.num_documents

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ from imagegram.executors.serial import SerialExecutor
 from imagegram.images.decode import thumbnail
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Corpus, Tokenizer
-from imagegram.records import Images, Tokens
+from imagegram.records import Encoded, Images, Tokens
 from imagegram.stages.tokenize import Tokenize, TokenizeShard
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import fingerprint
@@ -30,6 +31,7 @@ from tests.pictures import (
     Member,
     context,
     encode,
+    ids_of,
     noise,
     png_header,
     sample,
@@ -63,7 +65,7 @@ def test_the_four_files_byte_by_byte(tmp_path: Path, corpus: WebDatasetCorpus) -
     stream, offsets, lines, starts = b"", b"", b"", b""
     for number, seed in enumerate([1, 2, 3]):
         offsets += len(stream).to_bytes(8, "little")
-        document, _ = TOY.encode(noise(seed))
+        document = ids_of(TOY, noise(seed))
         stream += b"\xff\xff" + b"".join(int(t).to_bytes(2, "little") for t in document)
         starts += len(lines).to_bytes(8, "little")
         metadata = tokens.metadata(number)
@@ -91,7 +93,7 @@ def test_a_token_set_joins_its_shards(tmp_path: Path, corpus: WebDatasetCorpus) 
     tokens = tokenize(tmp_path, corpus)
     assert (tokens.num_documents, tokens.num_tokens, tokens.length) == (5, 75, 15)
     assert tokens.first_documents.tolist() == [0, 3, 5]
-    expected = np.stack([TOY.encode(noise(seed))[0] for seed in (5, 1, 3, 5)])
+    expected = np.stack([ids_of(TOY, noise(seed)) for seed in (5, 1, 3, 5)])
     gathered = tokens.gather([4, 0, 2, 4])
     np.testing.assert_array_equal(gathered, expected)
     assert gathered.dtype == np.uint16
@@ -297,10 +299,14 @@ class MeddlingTokenizer:
     name: str = "meddling"
     path: str = ""
     spec: ClassVar[TokenSpec] = TokenSpec(vocab_size=256, layout=TokenLayout.pyramid((1,)))
+    batch_size: ClassVar[int | None] = None
 
-    def encode(self, image: Images) -> tuple[Tokens, int]:
+    def prepare(self, image: Images) -> Images:
+        return image
+
+    def encode(self, prepared: Sequence[Images]) -> Encoded:
         write_samples(Path(self.path), [7, 8, 9])
-        return np.zeros(3, np.uint16), 0
+        return Encoded(documents=[np.zeros(3, np.uint16) for _ in prepared])
 
     def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
         raise NotImplementedError
@@ -322,9 +328,13 @@ class LyingTokenizer:
     name: str = "lying"
     ids: tuple[int, ...] = ()
     spec: ClassVar[TokenSpec] = TokenSpec(vocab_size=256, layout=TokenLayout.pyramid((1,)))
+    batch_size: ClassVar[int | None] = None
 
-    def encode(self, image: Images) -> tuple[Tokens, int]:
-        return np.array(self.ids, np.uint16), 0
+    def prepare(self, image: Images) -> Images:
+        return image
+
+    def encode(self, prepared: Sequence[Images]) -> Encoded:
+        return Encoded(documents=[np.array(self.ids, np.uint16) for _ in prepared])
 
     def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
         raise NotImplementedError

@@ -13,6 +13,7 @@ pictures, so that an exact copy looks exactly like its source.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
@@ -25,7 +26,7 @@ from imagegram.errors import ConfigError, TokenError
 from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Corpus, Modality
-from imagegram.records import Images, Tokens
+from imagegram.records import Encoded, Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY, digest
 from imagegram.store.hashing import file_stamp
 from imagegram.store.stage import Ready
@@ -197,14 +198,11 @@ class FlexTokTokenizer:
         require_image(image)
         return shorter_side(image, self.image_size, _FILTERS[self.interpolation])
 
-    def encode_batch(self, prepared_B: NDArray[Any]) -> Tokens:
-        """(B, S, S, 3) uint8 prepared images to (B, T) uint16 ids."""
-        ids = self._model.encode(prepared_B, sample_posterior=self.posterior == "sample")
-        return np.ascontiguousarray(ids[:, : self._length])
-
-    def encode(self, image: Images) -> tuple[Tokens, int]:
-        """(T,) uint16 ids of one image, and 0: nothing is clipped."""
-        return self.encode_batch(self.prepare(image)[None])[0], 0
+    def encode(self, prepared: Sequence[Images] | Images) -> Encoded:
+        """Prepared images (S, S, 3) uint8 to (B, T) uint16 ids."""
+        images = np.asarray(prepared)
+        ids = self._model.encode(images, sample_posterior=self.posterior == "sample")
+        return Encoded(documents=np.ascontiguousarray(ids[:, : self._length]))
 
     def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
         """Pictures of sequences, or of their first tokens.

@@ -20,6 +20,7 @@ import functools
 import json
 import math
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
@@ -31,7 +32,7 @@ from imagegram.errors import ConfigError, TokenError, did_you_mean
 from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Corpus, Modality
-from imagegram.records import Images, Tokens
+from imagegram.records import Encoded, Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
 from imagegram.store.hashing import file_stamp
 from imagegram.store.stage import Ready
@@ -204,7 +205,10 @@ class OrderedFsqTokenizer:
         write_weights(out / MODEL, state.averages[NETWORK], metadata)
         trained = replace(self, checkpoint=str(out / MODEL)).encoder
         write_reconstructions(
-            out / PICTURE, validation, encode=trained.encode_batch, decode=trained.decode
+            out / PICTURE,
+            validation,
+            encode=lambda images: np.asarray(trained.encode(images).documents),
+            decode=trained.decode,
         )
 
     def trained(self, artifact: Artifact) -> OrderedFsqTokenizer:
@@ -222,20 +226,16 @@ class OrderedFsqTokenizer:
         require_image(image)
         return resize(image, self.image_size)
 
-    def encode(self, image: Images) -> tuple[Tokens, int]:
-        """(T,) uint16 ids of one image, and 0: nothing is clipped."""
-        return self.encode_batch(self.prepare(image)[None])[0], 0
-
-    def encode_batch(self, prepared_B: NDArray[Any]) -> Tokens:
-        """(B, S, S, 3) uint8 to (B, T) uint16 ids.
+    def encode(self, prepared: Sequence[Images] | Images) -> Encoded:
+        """Prepared images (S, S, 3) uint8 to (B, T) uint16 ids.
 
         Raises:
             ConfigError: when there are no weights yet.
         """
         from imagegram.tokenizers.ordered_fsq.network import encode
 
-        ids = encode(self._network(), prepared_B, chunk=_CHUNK, dtype=self.dtype)
-        return ids[:, : self._length]
+        ids = encode(self._network(), np.asarray(prepared), chunk=_CHUNK, dtype=self.dtype)
+        return Encoded(documents=ids[:, : self._length])
 
     def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
         """Images of rows of ids, or of their first ids.
