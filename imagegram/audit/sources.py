@@ -1,7 +1,7 @@
-"""Images that imagegram did not write, as documents: a folder, tars, or an array of tokens.
+"""Documents to audit: a folder of images, tars, or an array of tokens.
 
-``AuditedFiles`` are shards that the ordinary stage tokenizes, without a split: none is left out as
-a near-duplicate of another. ``TokenFile`` is a document source of its own.
+``AuditedFiles`` are shards that the ordinary stage tokenizes, without a split: no image is removed
+as a near-duplicate of another. ``TokenFile`` is a document source over an array of tokens.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _ROWS: Final = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedFiles:
-    """Image files that are measured as they are.
+    """Shards of audited image files.
 
     Attributes:
-        shards: of image files.
-        num_others: files beside them that are no images by their names.
+        shards: shards of image files.
+        num_others: files beside them whose names are not those of images.
     """
 
     shards: tuple[ImageShard, ...]
@@ -43,7 +43,7 @@ class AuditedFiles:
 
 
 def open_images(where: str, *, hash_cache: str | None = None) -> AuditedFiles:
-    """Open the images below a folder, or inside tars, as a corpus to audit.
+    """Open the images below a folder, or inside tars, as shards to audit.
 
     Args:
         where: a folder of images, a folder of tars, a tar, a glob, or a pattern such as

@@ -1,1 +1,1 @@
-"""Networks: plain torch modules without data, training or files; what trains them is elsewhere."""
+"""Networks: plain torch modules, without data, files or training code."""

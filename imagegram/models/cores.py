@@ -1,8 +1,8 @@
-"""Torch on a CPU: every piece of work on one core, pieces side by side on threads of ours.
+"""Torch on a CPU: each piece of work on one core, many pieces in parallel on our own threads.
 
-Torch would rather split each product among all cores. That is no faster for networks of this size,
-and where other programs want the cores too it is ten times slower, because its threads wait for the
-slowest after every product. It also lets the number of cores decide last bits; here it does not.
+By default torch splits every product among all cores. That is no faster for networks of this size;
+it is ten times slower when other programs use the cores, because torch's threads wait for the
+slowest one after every product; and last bits then depend on the number of cores.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """One core for all that this thread asks of torch."""
+    """Limit torch to one core in this thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -36,11 +36,11 @@ def map_on_cores(
     *,
     device: torch.device,
 ) -> Iterator[Result]:
-    """``map``, on a CPU with one core an item; elsewhere one item after the other.
+    """Apply a function to items: in parallel with one core each on a CPU, else one by one.
 
     Args:
-        function: runs in threads, which know nothing of modes (autocast, inference) set outside.
-        items: few, or small.
+        function: runs in threads, so modes set outside (autocast, inference) do not apply in it.
+        items: few or small ones.
         device: where ``function`` computes.
     """
     if device.type != "cpu":

@@ -27,7 +27,7 @@ _MARGIN: Final = 1e-3
 
 
 class FiniteScalarQuantizer(nn.Module):
-    """D numbers to a code in [-1, 1] and to one id, and back.
+    """Quantizer of D numbers to a code in [-1, 1] and to one id, and back.
 
     A digit of L levels is -(L // 2) ... (L - 1) // 2; divided by L // 2 it is the code.
 
@@ -45,7 +45,7 @@ class FiniteScalarQuantizer(nn.Module):
     def __init__(self, levels: Sequence[int]) -> None:
         super().__init__()
         reach = [(count - 1) * (1 + _MARGIN) / 2 for count in levels]
-        # An even number of levels has no middle one: the bound is moved half a step down, and
+        # An even number of levels has no middle level: the bound is moved half a step down, and
         # shifted so that zero stays zero.
         offset = [0.5 if count % 2 == 0 else 0.0 for count in levels]
         shift = [math.atanh(o / h) for o, h in zip(offset, reach, strict=True)]
@@ -62,23 +62,23 @@ class FiniteScalarQuantizer(nn.Module):
         keep("levels", list(levels), torch.int64)
 
     def forward(self, z: Tensor) -> Tensor:
-        """(..., D) any numbers to (..., D) float32 codes in [-1, 1]; the gradient passes straight.
+        """Round (..., D) numbers to float32 codes in [-1, 1]; gradients pass straight through.
 
-        Whatever the precision around it, this is done in float32: a code is exact.
+        Computed in float32 even under autocast, so that codes are exact.
         """
         bounded = torch.tanh(z.float() + self.shift) * self.reach - self.offset
         rounded = bounded + (bounded.round() - bounded).detach()
         return rounded / self.centre
 
     def ids(self, codes: Tensor) -> Tensor:
-        """(..., D) codes to (...) int64 ids."""
+        """Return the (...) int64 ids of (..., D) codes."""
         digits = (codes * self.centre).round().long() + self.centre
         return (digits * self.basis).sum(dim=-1)
 
     def codes(self, ids: Tensor) -> Tensor:
-        """(...) integer ids, 0 ... product of the levels - 1, to (..., D) float32 codes.
+        """Return the (..., D) float32 codes of (...) ids, 0 ... product of the levels - 1.
 
-        Other ids are the caller's to refuse: here they would wrap.
+        Callers must refuse other ids: here they would wrap.
         """
         digits = ids.long()[..., None] // self.basis % self.levels
         return (digits - self.centre).float() / self.centre

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 #: Standard deviation of fresh embeddings, beside features of deviation one.
 _EMBEDDING_STD: Final = 1.0
-#: How much smaller a head begins than other matrices: the first steps are not for unlearning noise.
+#: Scale of a head's initial weights against other matrices: training need not unlearn noise first.
 _HEAD_SCALE: Final = 0.1
 
 
@@ -43,7 +43,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x_BTW: Tensor, mask_TT: Tensor | None = None) -> Tensor:
-        """(B, T, W) to (B, T, W).
+        """Return (B, T, W) features for (B, T, W) features.
 
         Args:
             x_BTW: features.
@@ -61,7 +61,7 @@ class Attention(nn.Module):
 
 
 class GatedMlp(nn.Module):
-    """SwiGLU, as large as an MLP of four times the width."""
+    """A SwiGLU MLP with as many weights as a plain MLP of four times the width."""
 
     def __init__(self, *, width: int) -> None:
         super().__init__()
@@ -116,11 +116,11 @@ class Transformer(nn.Module):
 
 
 class Head(nn.Linear):
-    """The last layer of a network; it begins small."""
+    """The last layer of a network, with small initial weights."""
 
 
 def initialize(network: nn.Module, *, seed: int) -> None:
-    """Fresh weights, decided by the seed and the order of the parameters alone.
+    """Set fresh weights, which depend only on the seed and the order of the parameters.
 
     Matrices keep the size of what they read (deviation one over the root of its length); those that
     end a residual branch are smaller by the root of how many branches their transformer adds up.
@@ -156,7 +156,7 @@ def initialize(network: nn.Module, *, seed: int) -> None:
 
 
 def build(factory: type[nn.Module], *, seed: int, **sizes: object) -> nn.Module:
-    """A network with fresh weights; torch's global random numbers stay untouched."""
+    """Build a network with fresh weights, without touching torch's global random state."""
     with torch.random.fork_rng(devices=[]):
         network = factory(**sizes)
     initialize(network, seed=seed)

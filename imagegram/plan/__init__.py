@@ -1,1 +1,1 @@
-"""What a run will need, said before it runs: images, tokens, disk, memory, time."""
+"""Plans: estimates, before a run, of the images, tokens, disk, memory and time that it needs."""

@@ -1,4 +1,4 @@
-"""The check at the start of a run: what the machine cannot hold is refused before it is begun."""
+"""The check at the start of a run: refuses a run that the machine cannot hold."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from imagegram.run_folder import num_workers
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.manifest import human_bytes
 
-#: A first look counts so many records of a corpus that is not cached.
+#: Number of records of an uncached corpus that the first, rough estimate counts.
 _QUICK_RECORDS: Final = 1000
 
 
 def refuse_what_cannot_fit(cfg: DictConfig, exp: Experiment, flow: Flow) -> None:
     """Refuse a run that needs more disk than ``paths.outputs`` has free, or too much memory.
 
-    The first look estimates; what it would refuse is counted exactly before it is refused. Errors
-    of the corpus or the store are left to the run itself, which tells them with the stage's name.
+    A rough estimate comes first; only if it would refuse the run, all records are counted. Errors
+    of the corpus or the store are left to the run, which reports them with the stage's name.
 
     Raises:
         CapacityError: saying what is needed, what is free, and what to type.

@@ -1,8 +1,8 @@
-"""A corpus to plan with: what it is and how much, without reading its images.
+"""A corpus in a plan: its identity and number of images, without reading the images.
 
-Content hashes are taken from memory, never computed here: a shard that was not hashed yet cannot
-have been tokenized into this store either. Records of the first tars are counted in their headers,
-those of the others are estimated from their sizes.
+Content hashes come from the hash cache and are not computed here: a shard that was never hashed
+cannot have been tokenized into this store. The records of the first tars are counted by their
+headers; the number of records of the other tars is estimated from their sizes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 from imagegram.protocols import Corpus, ImageShard
 from imagegram.records import Record
 
-#: Of a metadata line: keys, sha256 and numbers; the rest depends on the names and texts.
+#: Bytes of the fixed part of a metadata line (keys, sha256, numbers); names and texts come on top.
 _METADATA_BYTES: Final = 270
 _SAMPLED_RECORDS: Final = 8
 
@@ -27,8 +27,8 @@ class RecordCounter:
     """Counts the records of shards, exactly up to a limit, from then on by their sizes.
 
     Attributes:
-        max_counted: records that are counted one by one; None: all.
-        records, size_bytes: counted so far.
+        max_counted: number of records that are counted one by one; None: all.
+        records, size_bytes: records counted so far, and their bytes.
         num_estimated: shards whose records were estimated.
     """
 
@@ -38,7 +38,7 @@ class RecordCounter:
     num_estimated: int = 0
 
     def count(self, shard: ImageShard) -> int:
-        """Records of a shard, damaged ones included."""
+        """Count or estimate the records of a shard, including damaged ones."""
         size = shard.path.stat().st_size if shard.path.is_file() else 0
         enough = self.max_counted is not None and self.records >= self.max_counted
         if enough and size and self.size_bytes:
@@ -52,12 +52,12 @@ class RecordCounter:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedShard:
-    """An image shard whose content is not hashed, and whose records are perhaps not counted.
+    """An image shard of a plan: not hashed here, and its records perhaps only estimated.
 
     Attributes:
-        shard: the real one.
-        counter: of its corpus.
-        hashes: compute a hash that is not remembered.
+        shard: the real shard.
+        counter: record counter of the corpus.
+        hashes: compute a hash that is not in the hash cache.
     """
 
     shard: ImageShard
@@ -66,7 +66,7 @@ class PlannedShard:
 
     @cached_property
     def known(self) -> bool:
-        """Whether the content hash is known, so that a look into the store tells anything."""
+        """Whether the content hash is known, so that the store can be searched for the shard."""
         return not self._identity.startswith("unknown")
 
     @cached_property
@@ -77,7 +77,7 @@ class PlannedShard:
         return recall() or f"unknown {self.shard.path} {self.shard.name}"
 
     def identity(self) -> str:
-        """The content hash, or words that no stored artifact has."""
+        """Return the content hash, or a text that matches no stored artifact."""
         return self._identity
 
     def __iter__(self) -> Iterator[Record]:
@@ -93,12 +93,12 @@ class PlannedShard:
         return self.counter.count(self.shard)
 
     def __len__(self) -> int:
-        """Records, or about as many."""
+        """Return the number of records, counted or estimated."""
         return self._records
 
     @cached_property
     def metadata_bytes(self) -> int:
-        """Of one document's metadata line, by the first records."""
+        """Return the bytes of a metadata line, averaged over the first records."""
         records = list(itertools.islice(iter(self.shard), _SAMPLED_RECORDS))
         sizes = [
             len(record.key) + len(record.locator.member) + len(self.shard.name)
@@ -110,12 +110,12 @@ class PlannedShard:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedCorpus:
-    """A corpus of planned shards, with the policy of the real one.
+    """A corpus of planned shards, with the hold-out policy of the real corpus.
 
     Attributes:
-        corpus: the real one.
-        shards, holdout_shards: planned.
-        counters: of training and held-out shards.
+        corpus: the real corpus.
+        shards, holdout_shards: planned shards.
+        counters: record counters of training and held-out shards.
     """
 
     corpus: Corpus
@@ -125,12 +125,12 @@ class PlannedCorpus:
 
     @classmethod
     def of(cls, corpus: Corpus, *, max_counted: int | None, hashes: bool) -> PlannedCorpus:
-        """Wrap a corpus.
+        """Return the planned form of a corpus.
 
         Args:
-            corpus: the demo writes its tars when they are asked for.
-            max_counted: records to count one by one in each part; None: all.
-            hashes: compute hashes that are not remembered; reads the whole corpus.
+            corpus: the real corpus; the demo corpus writes its tars on first use.
+            max_counted: number of records to count one by one in each part; None: all.
+            hashes: compute hashes that are not in the hash cache; reads the whole corpus.
 
         Raises:
             CorpusError: when shards are missing.
@@ -150,10 +150,10 @@ class PlannedCorpus:
 
     @property
     def num_estimated(self) -> int:
-        """Shards whose records were estimated."""
+        """Number of shards whose records were estimated."""
         return sum(counter.num_estimated for counter in self.counters)
 
     @property
     def num_unknown(self) -> int:
-        """Shards whose content was never hashed."""
+        """Number of shards whose content was never hashed."""
         return sum(not shard.known for shard in (*self.shards, *self.holdout_shards))

@@ -1,4 +1,4 @@
-"""What a plan says: the cost of every stage, and of all."""
+"""Forecast: the cost of every stage of a run, and the totals."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from imagegram.store.cost import Amounts
 
 @dataclass(frozen=True, kw_only=True)
 class StageForecast(Amounts):
-    """What one stage will cost.
+    """The expected cost of one stage.
 
     Attributes:
-        name: of the stage in the run.
-        digest: of its artifact, which is known before it is made; empty where there is none.
+        name: name of the stage in the run.
+        digest: digest of its artifact, known before it is made; empty where there is none.
     """
 
     name: str
@@ -22,13 +22,13 @@ class StageForecast(Amounts):
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What a run will cost, stage by stage.
+    """The expected cost of a run, stage by stage.
 
     Attributes:
-        stages: in their order.
-        num_estimated: shards whose records were estimated from their sizes.
-        num_unknown: shards that were never hashed, so that they count as not cached.
-        is_whole: whether the flow could be walked to its end.
+        stages: forecasts in the order of the stages.
+        num_estimated: number of shards whose records were estimated from their sizes.
+        num_unknown: number of shards that were never hashed and so count as not cached.
+        is_whole: whether the forecast covers all requested stages.
     """
 
     stages: tuple[StageForecast, ...]
@@ -38,25 +38,25 @@ class Forecast:
 
     @property
     def unforeseen(self) -> tuple[str, ...]:
-        """Stages that do not say what they cost: the sums go without them."""
+        """Names of stages without a forecast; the totals do not include them."""
         return tuple(stage.name for stage in self.stages if not stage.known)
 
     @property
     def refusals(self) -> tuple[str, ...]:
-        """What the machine cannot do, whatever the disk holds."""
+        """Reasons why the machine cannot run a stage, apart from disk space."""
         return tuple(stage.refusal for stage in self.stages if stage.refusal)
 
     @property
     def disk_bytes(self) -> int:
-        """Still to be written."""
+        """Bytes still to be written."""
         return sum(stage.disk_bytes for stage in self.stages)
 
     @property
     def memory_bytes(self) -> int:
-        """At the peak of the greediest stage."""
+        """Largest peak memory of a stage, in bytes."""
         return max((stage.memory_bytes for stage in self.stages), default=0)
 
     @property
     def seconds(self) -> float:
-        """Still to be spent."""
+        """Seconds still to be spent."""
         return sum(stage.seconds for stage in self.stages)

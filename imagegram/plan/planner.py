@@ -1,11 +1,11 @@
-"""The flow of a run, walked without running it.
+"""Planner: walks the flow of a run to estimate its cost, without running it.
 
     forecast = foresee(exp, flow, store=store, workers=2, memory_bytes=8 * 10**9)
     forecast.disk_bytes, forecast.seconds
 
-The flow of ``run.py`` is called with a :class:`Planner` in place of the run. Digests follow from
-what was asked for and not from results, so the planner knows of every stage whether it is cached,
-up to the last one; what the others cost each says itself (``Stage.forecast``).
+The flow of ``run.py`` is called with a :class:`Planner` in place of the run. Digests depend on the
+configuration and not on results, so the planner knows for every stage whether it is cached; stages
+that are not cached estimate their own cost (``Stage.forecast``).
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ def foresee(
     max_counted: int | None = 20_000,
     hashes: bool = False,
 ) -> Forecast:
-    """Walk the flow of an experiment and say what it will cost.
+    """Walk the flow of an experiment and return its forecast.
 
     Args:
-        exp: what would be run.
-        flow: calls its second argument with (name, stage) as it would call a run.
-        store: what is there already.
-        workers: of the run.
-        memory_bytes: that it may spend.
-        rates: seconds a unit; None: those that the store tells.
-        max_counted: records to count in tar headers; None: all.
+        exp: the experiment.
+        flow: calls its second argument with (name, stage), as it would call a run.
+        store: the artifacts that exist.
+        workers: workers of the run.
+        memory_bytes: memory that the run may use.
+        rates: seconds per unit; None: measured in the store.
+        max_counted: number of records to count in tar headers; None: all.
         hashes: read shards that were never hashed, to know whether they are cached.
 
     Raises:
         CorpusError: when shards are missing.
-        ArtifactError: when what is there is damaged.
+        ArtifactError: when an existing artifact is damaged.
     """
     corpus = PlannedCorpus.of(exp.corpus, max_counted=max_counted, hashes=hashes)
     # A frozen dataclass has no settable name, which the protocol's own name would be.
@@ -71,7 +71,7 @@ def foresee(
         flow(exp, planner)
     except _EndOfPlanError:
         pass
-    except UnforeseenError:  # the flow itself asked for what an unforeseen stage will tell
+    except UnforeseenError:  # the flow needs the result of a stage that cannot be foreseen
         is_whole = False
     return Forecast(
         stages=tuple(planner.stages),
@@ -83,13 +83,13 @@ def foresee(
 
 @dataclass(frozen=True, kw_only=True)
 class StoreSurroundings:
-    """The Surroundings of a plan.
+    """The Surroundings of stages in a plan.
 
     Attributes:
-        store: what is there.
-        rates: seconds a unit.
-        workers: processes or threads.
-        memory_bytes: that may be spent.
+        store: the artifacts that exist.
+        rates: seconds per unit.
+        workers: number of processes or threads.
+        memory_bytes: memory that stages may use.
     """
 
     store: ArtifactStore
@@ -101,7 +101,7 @@ class StoreSurroundings:
         """Return the finished artifact of a stage, or None."""
         try:
             return self.store.find(stage)
-        except UnforeseenError:  # its name follows from content that is still to be made
+        except UnforeseenError:  # its digest depends on content that is still to be made
             return None
 
     def expect(
@@ -123,7 +123,7 @@ class StoreSurroundings:
         return Artifact(path=path, manifest=manifest, expected_parts=tuple(parts))
 
     def rate(self, stage: Stage[Any], *, builtin: float | None = None) -> Rate:
-        """Return how long a unit of a stage with a ``RATE`` takes."""
+        """Return the seconds per unit of a stage with a ``RATE``."""
         cls: Any = type(stage)
         like = cls.RATE.like and identity(getattr(stage, cls.RATE.like))
         return self.rates.of(cls, like, builtin=builtin)
@@ -134,7 +134,7 @@ class StoreSurroundings:
 
 
 class _Facts(dict[str, Any]):
-    """Facts of an artifact that is still to be made: what nobody foresees is refused."""
+    """Facts of an artifact that is still to be made; unknown facts raise an error."""
 
     def __missing__(self, name: str) -> Any:
         raise UnforeseenError(f"{name} is known only when the stage is made")
@@ -145,10 +145,10 @@ class _EndOfPlanError(Exception):
 
 
 class Planner:
-    """Takes the place of a run in the flow; see the module.
+    """Stand-in for a run in the flow, which collects forecasts.
 
     Attributes:
-        stages: what was foreseen so far.
+        stages: forecasts so far.
     """
 
     def __init__(self, exp: Experiment, at: StoreSurroundings) -> None:
@@ -157,7 +157,7 @@ class Planner:
         self._at = at
 
     def __call__(self, name: str, stage: Stage[Any] | Ready[Any]) -> Any:
-        """Foresee one stage; returns what stands for its handle."""
+        """Foresee one stage; return a stand-in for its handle."""
         if isinstance(stage, Ready):
             return stage.value
         if self._exp.ends_before(stage.group):
@@ -170,20 +170,20 @@ class Planner:
         return cost.handle
 
     def adopt(self, exp: Experiment) -> None:
-        """Go on with the tokenizer that was fitted."""
+        """Continue with the fitted tokenizer."""
         self._exp = exp
 
     def config(self, values: Any) -> None:
-        """Nothing is logged."""
+        """Do nothing: a plan logs no configuration."""
 
     def collect(self, handle: Any, name: str) -> None:
-        """Nothing is collected: hard links cost nothing."""
+        """Do nothing: the hard links of a run folder take no space."""
 
     def score(self, scores: Any) -> None:
-        """Nothing was measured."""
+        """Do nothing: a plan has no scores."""
 
     def report(self, scores: Any, *, generated: Any, tokens: Any, index: Any) -> None:
-        """Foresee the run folder."""
+        """Foresee the cost of the report and the run folder."""
         sets = {"generated": generated, "tokens": tokens, "tokenizer": self._exp.tokenizer}
         self._record("report", report_cost(self._at, evaluation=scores, **sets))
 

@@ -1,9 +1,9 @@
-"""Seconds a unit of work: from the manifests of finished artifacts, else built in.
+"""Rates: seconds per unit of work, from the manifests of finished artifacts, else built in.
 
-A stage is expected to take as long as the newest artifacts in this store that are most like it: the
-same tokenizer, sampler, metric or encoder before another one of the same class. Their manifests do
-not say how many workers there were, so a measured rate is taken as it is; built-in rates are those
-of one core, and are divided by the workers. What a stage counts by is its ``RATE``.
+A stage is expected to be as fast as the newest artifacts in this store that are most similar: those
+of the same tokenizer, sampler, metric or encoder, else of the same class. Manifests do not record
+the number of workers, so a measured rate is used as it is; built-in rates are those of one core and
+are divided by the workers. The unit of a stage is defined by its ``RATE``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from imagegram.store.manifest import MANIFEST, Manifest
 #: Where the built-in numbers were measured: ``python -m imagegram.tools.plan --rates`` after
 #: ``python -m imagegram.run corpus=tiny_imagenet_20 tokenizer=pyramid3 num_samples=500``.
 BUILTIN: Final = "one core of an AMD EPYC, tiny_imagenet_20, pyramid3, commit b20256a"
-#: So many of the newest artifacts of a kind are asked.
+#: Number of newest artifacts of a kind that are read.
 _NEWEST: Final = 64
 
 
@@ -33,26 +33,26 @@ class _Sample:
 
 
 class Rates:
-    """Rates of the stages that have one, as one store has seen them."""
+    """Rates of stages, measured on the artifacts of one store."""
 
     def __init__(self, store: ArtifactStore | None) -> None:
         self._store = store
         self._samples: dict[type[Any], list[_Sample]] = {}
 
     def of(self, stage: type[Any], like: Any = None, *, builtin: float | None = None) -> Rate:
-        """Return the rate of a class of stages.
+        """Return the rate of a stage.
 
         Args:
             stage: with a ``RATE``.
-            like: identity of the tokenizer, sampler or metric that is going to work.
-            builtin: seconds where no artifact tells; None: those of ``RATE``.
+            like: identity of the tokenizer, sampler or metric of the stage.
+            builtin: seconds when no artifact was measured; None: those of ``RATE``.
         """
         samples = self._of(stage)
         exact = [sample for sample in samples if sample.like == like]
         similar = [sample for sample in samples if _class(sample.like) == _class(like)]
         for group, words in ((exact, ""), (similar, " of its class")):
             if group:
-                # The median: some waited for a compiler, or made the side files of an index.
+                # The median: some durations include compiling, or the side files of an index.
                 seconds = statistics.median(sample.seconds / sample.units for sample in group)
                 return Rate(
                     seconds=seconds, source=f"{len(group)} made here{words}", per_core=False
@@ -61,10 +61,10 @@ class Rates:
         return Rate(seconds=seconds, source="built in", per_core=True)
 
     def measured(self) -> dict[str, dict[str, float]]:
-        """Return seconds a unit of everything that was made here, by kind and class.
+        """Return the measured seconds per unit, by kind and class.
 
-        What worker processes made side by side (``token_shard``) is already that of one core;
-        what threads shared is to be multiplied by their number.
+        The rate of parts made in worker processes (``token_shard``) is that of one core; the rate
+        of a stage whose threads share the work must be multiplied by their number.
         """
         table: dict[str, dict[str, float]] = {}
         for stage in PerUnit.stages:
@@ -87,7 +87,7 @@ class Rates:
         return self._samples[stage]
 
     def _read(self, stage: type[Any]) -> list[_Sample]:
-        """The newest artifacts of this VERSION: another one may be slower or faster."""
+        """Read the newest artifacts of the current VERSION; other versions may differ in speed."""
         counted, samples = stage.RATE, []
         for manifest in self.newest(stage.kind):
             payload, facts = manifest.payload, manifest.facts

@@ -1,8 +1,8 @@
-"""What a FlexTok checkpoint says of its model: read from its header, checked, never trusted.
+"""The model configuration of a FlexTok checkpoint: read from its header and checked.
 
 A configuration is a tree of class names and arguments that Hydra turns into modules. Hydra calls
-whatever a ``_target_`` names, so a downloaded file could run any program: every name is held
-against a list first, and interpolations are refused, since they could hide one.
+any function that a ``_target_`` names, so a downloaded file could run any program: every name is
+first checked against a list, and interpolations are refused because they could hide a name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.records import EOS_TOKEN_ID
 
-#: The parts of a model, as its constructor calls them.
+#: The parts of a model, by the argument names of its constructor.
 PARTS: Final = (
     "vae",
     "encoder",
@@ -28,11 +28,11 @@ PARTS: Final = (
     "flow_matching_noise_module",
     "pipeline",
 )
-#: Beside the weights: the configuration when their header has none, and that of a VAE's own page.
+#: Files beside the weights: the configuration if the header has none, and that of the VAE.
 CONFIG_FILE: Final = "config.json"
 VAE_CONFIG_FILE: Final = "vae_config.json"
-_MAX_HEADER_BYTES: Final = 100_000_000  # as safetensors itself
-#: Hydra's functions that return what they are given the name of.
+_MAX_HEADER_BYTES: Final = 100_000_000  # the limit of safetensors itself
+#: Hydra's functions that return the object of a given name.
 _LOOKUPS: Final = ("hydra.utils.get_class", "hydra.utils.get_method", "hydra.utils.get_object")
 _TARGETS: Final = frozenset(
     {
@@ -85,7 +85,7 @@ _TARGETS: Final = frozenset(
 
 @dataclass(frozen=True)
 class Numbers:
-    """What has to be known of a model before its gigabytes are loaded.
+    """Numbers of a model that are needed before its weights are loaded.
 
     Attributes:
         num_registers: tokens of a whole sequence.
@@ -102,7 +102,7 @@ class Numbers:
 
 
 def read_config(checkpoint: Path) -> dict[str, Any]:
-    """The configuration of a checkpoint's model, one entry for each of :data:`PARTS`.
+    """Read the configuration of a checkpoint's model, one entry for each of :data:`PARTS`.
 
     Args:
         checkpoint: a safetensors file. Its header holds the configuration (as the package's own
@@ -128,7 +128,7 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
 
 
 def linked_vae(checkpoint: Path) -> str | None:
-    """The page whose ``config.json`` is needed beside a checkpoint; None: the checkpoint is whole.
+    """Return the hub page whose ``config.json`` a checkpoint needs; None: it is complete.
 
     Such a model takes the scale of its VAE's latents from the VAE's own page.
     """
@@ -142,10 +142,10 @@ def linked_vae(checkpoint: Path) -> str | None:
 
 
 def read_numbers(config: Mapping[str, Any], checkpoint: Path) -> Numbers:
-    """The numbers of a configuration.
+    """Read the numbers of a configuration.
 
     Raises:
-        ConfigError: when it does not say them, or more ids than 16 bits hold beside a separator.
+        ConfigError: when a number is missing, or the ids do not fit 16 bits beside the separator.
     """
     try:
         registers = config["encoder"]["module_dict"]["enc_register_module"]
@@ -200,7 +200,7 @@ def _is_flag(key: str) -> bool:
 
 
 def _nodes(value: Any) -> Iterator[Any]:
-    """All dictionaries, keys and values of a tree.
+    """Yield all dictionaries, keys and values of a tree.
 
     Raises:
         ConfigError: for what JSON cannot hold.
@@ -220,10 +220,10 @@ def _nodes(value: Any) -> Iterator[Any]:
 
 
 def _without_links(config: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
-    """The same model, with nothing to download and no compilation of its own.
+    """Return the configuration without downloads and compilation.
 
-    The VAE's weights are in the checkpoint with all others, so ``hf_hub_path`` would only fetch
-    what is overwritten; all that it adds is what that page says of the latents.
+    The checkpoint contains the VAE's weights too, so ``hf_hub_path`` would download weights that
+    are then overwritten; only the latents' numbers of that page are needed.
     """
     vae = {**config["vae"], "compile_encode_fn": False}
     page = vae.pop("hf_hub_path", None)
@@ -247,7 +247,7 @@ def _without_links(config: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
 
 
 def _from_header(checkpoint: Path) -> dict[str, Any]:
-    """The configuration in a safetensors header, or {}; its values are Python literals as text."""
+    """Read the configuration in a safetensors header, or {}; its values are Python literals."""
     try:
         with checkpoint.open("rb") as stream:
             (size,) = struct.unpack("<Q", stream.read(8))
@@ -281,10 +281,10 @@ def _from_json(path: Path) -> dict[str, Any]:
 
 
 def require_choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse an unknown word of a field.
+    """Refuse an unknown value of a field.
 
     Raises:
-        ConfigError: naming those that are known.
+        ConfigError: naming the known values.
     """
     if value not in allowed:
         raise ConfigError(f"tokenizer.{field}={value} is unknown; {did_you_mean(value, allowed)}")

@@ -4,9 +4,9 @@ The package packs the images of a batch into one sequence of which every image i
 compiled FlexAttention skips what lies between blocks; without it (on a CPU) a whole mask is made,
 whose cost grows with the square of the batch, so there images go one by one.
 
-The last bits of a sum depend on the shapes of its matrices, and a rounding may turn them into
-another id or another pixel. So the network sees the same number of rows every time, the last ones
-repeated where there are fewer, and what it says of a row never depends on how many came with it.
+The last bits of a sum depend on the shapes of its matrices, and rounding may turn them into another
+id or another pixel. So the network always gets the same number of rows (the last row is repeated
+if there are fewer), and its result for a row never depends on the size of the batch.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from imagegram.records import Images, Tokens
 from imagegram.store.hashing import file_stamp
 from imagegram.tokenizers.flextok.config import PARTS, Numbers, read_config, read_numbers
 
-#: Where the pipeline finds the noise that each picture starts from.
+#: Key under which the pipeline expects the initial noise of each picture.
 _NOISE: Final = "imagegram_noise"
 _LOADING: Final = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and how a model runs; changes no more than the last bits of its numbers.
+    """Where and how a model runs; affects only the last bits of its results.
 
     Attributes:
         device: of torch.
@@ -53,17 +53,17 @@ class Runtime:
 
     @property
     def rows(self) -> int:
-        """Rows that the network sees at a time, always."""
+        """Number of rows of every call of the network."""
         return self.batch_size if self.flex else 1
 
 
 @dataclass(frozen=True)
 class Painting:
-    """How tokens become pictures.
+    """Settings of decoding tokens to pictures.
 
     Attributes:
         timesteps: of the rectified flow.
-        guidance_scale: of classifier-free guidance; 1 is none.
+        guidance_scale: weight of classifier-free guidance; 1: no guidance.
         norm_guidance: adaptive projected guidance (https://arxiv.org/abs/2410.02416).
         seed: of the noise that pictures start from.
         image_size: side of a picture in pixels.
@@ -87,7 +87,7 @@ class FlexTokModel:
 
     @torch.no_grad()
     def encode(self, pixels_BHWC: Images, *, sample_posterior: bool) -> Tokens:
-        """(B, S, S, 3) uint8 to (B, T) ids, uint16.
+        """Encode (B, S, S, 3) uint8 images as (B, T) uint16 ids.
 
         Args:
             pixels_BHWC: prepared images.
@@ -121,7 +121,7 @@ class FlexTokModel:
 
     @torch.no_grad()
     def decode(self, tokens_BT: Tokens, painting: Painting) -> Images:
-        """(B, k) ids, all below the vocabulary, to (B, S, S, 3) uint8; k may be any prefix."""
+        """Decode (B, k) ids, the first k of each sequence, to (B, S, S, 3) uint8 images."""
         network = self.network
         length = tokens_BT.shape[1]
         room = network.encoder.module_dict["enc_register_module"].n_max
@@ -156,7 +156,7 @@ class FlexTokModel:
     def _by_rows(
         self, function: Callable[[Any], NDArray[Any]], rows_B: NDArray[Any]
     ) -> NDArray[Any]:
-        """``function`` of all rows, exactly ``runtime.rows`` at a time."""
+        """Apply ``function`` to all rows, in calls of exactly ``runtime.rows`` rows."""
         done, at_once = [], self.runtime.rows
         for start in range(0, len(rows_B), at_once):
             some = rows_B[start : start + at_once]
@@ -171,7 +171,7 @@ class FlexTokModel:
         return torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32)
 
     def _drawn(self, images: torch.Tensor, seeds: list[int]) -> list[torch.Tensor]:
-        """Latents drawn from the VAE's posterior, one generator an image."""
+        """Draw latents from the VAE's posterior, with one random generator per image."""
         vae = self.network.vae
         kind = torch.device(self.runtime.device).type
         with torch.autocast(kind, dtype=vae.dtype_override, enabled=self._vae_is_low()):
@@ -185,14 +185,14 @@ class FlexTokModel:
         return bool(self.network.vae.dtype_override != torch.float32)
 
     def _noise(self, ids: NDArray[np.int64], seed: int, side: int) -> torch.Tensor:
-        """(1, C, side, side) that the picture of these ids starts from, the same on any device."""
+        """Return the (1, C, side, side) initial noise for these ids, the same on any device."""
         content = np.array([seed, *ids], dtype="<i8").tobytes()
         channels = self.network.pipeline.out_channels
         return _normal((1, channels, side, side), _seed(content)).to(self.runtime.device)
 
 
 def load_model(checkpoint: str, runtime: Runtime) -> FlexTokModel:
-    """The model of a checkpoint, loaded once a process, from whichever thread asks first.
+    """Load the model of a checkpoint, once per process, also when threads ask for it at once.
 
     Raises:
         MissingDependencyError: without the ``flextok`` package.
@@ -231,7 +231,7 @@ def _loaded(path: Path, stamp: str, device: str, flex: bool, compiled: bool) -> 
 
 
 def build(config: Mapping[str, Any]) -> Any:
-    """The package's model, with random weights, of a checked configuration.
+    """Build the package's model from a checked configuration, with random weights.
 
     Raises:
         MissingDependencyError: without the package.
@@ -246,21 +246,21 @@ def build(config: Mapping[str, Any]) -> Any:
         ) from error
     from hydra.utils import instantiate
 
-    # Weights are drawn, then overwritten: the generator of others must not notice.
+    # Random weights are drawn and then overwritten: the global generator must stay as it was.
     with torch.random.fork_rng(devices=[]):
         parts = {part: instantiate(config[part], _convert_="all") for part in PARTS}
         return FlexTok(**parts)
 
 
 def _prepare(network: Any, *, flex: bool, compiled: bool) -> None:
-    """Set what the package lets callers set."""
+    """Apply the runtime settings that the package offers."""
     from flextok.model.layers.attention import FlexAttention
     from flextok.model.preprocessors.flex_seq_packing import BlockWiseSequencePacker
     from flextok.model.trunks.transformers import FlexTransformer, FlexTransformerDecoder
 
     network.pipeline.noise_read_key = _NOISE
     network.vae.sample_posterior = False
-    network.vae.force_vae_encode = False  # latents that we drew are taken as they are
+    network.vae.force_vae_encode = False  # sampled latents are used unchanged
     for module in network.modules():
         if isinstance(module, FlexAttention):
             module.use_flex_attention = flex
@@ -271,13 +271,13 @@ def _prepare(network: Any, *, flex: bool, compiled: bool) -> None:
 
 
 def normalized(pixels_BHWC: Images) -> torch.Tensor:
-    """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in -1 ... 1, in torchvision's order of sums."""
+    """Map (B, H, W, 3) uint8 to (B, 3, H, W) float32 in -1 ... 1, rounding as torchvision."""
     pixels = torch.from_numpy(np.array(pixels_BHWC)).permute(0, 3, 1, 2).contiguous()
     return pixels.to(torch.float32).div(255).sub_(0.5).div_(0.5)
 
 
 def as_bytes(images_BCHW: torch.Tensor) -> Images:
-    """(B, 3, H, W) in -1 ... 1 to (B, H, W, 3) uint8, cut off below a byte as the package does."""
+    """Map (B, 3, H, W) in -1 ... 1 to (B, H, W, 3) uint8, truncated as the package does."""
     unit = images_BCHW.sub(-1.0).div_(2.0).clamp_(0, 1)
     return (unit.permute(0, 2, 3, 1).contiguous().numpy() * 255).astype(np.uint8)
 
@@ -287,6 +287,6 @@ def _seed(content: bytes) -> int:
 
 
 def _normal(shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """Standard normal numbers, float32, drawn on the CPU wherever they are used."""
+    """Draw standard normal float32 numbers, on the CPU for every device."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator)

@@ -61,18 +61,18 @@ class FlexTokTokenizer:
 
     Attributes:
         name: what tables and reports call it.
-        hub_repo: page of the hub that has the weights.
+        hub_repo: repository of the hub with the weights.
         hub_revision: its branch, tag or commit.
-        checkpoint: safetensors file with the weights; None: they are fetched from the hub.
-        num_tokens: how many of the first tokens are kept; None: all.
+        checkpoint: safetensors file with the weights; None: downloaded from the hub.
+        num_tokens: number of first tokens that are kept; None: all.
         image_size: side of the pictures that the model was trained on, in pixels.
         interpolation: of the shorter side to ``image_size``: ``bicubic``, or ``bilinear`` as the
             package's helper for demonstrations. The margin of the longer side is cut off.
         posterior: latents of the VAE: their ``mode``, or a ``sample`` seeded by the image.
-        timesteps: steps of the flow that paints.
-        guidance_scale: weight of the tokens against no tokens; 1 is no guidance.
+        timesteps: steps of the rectified flow that decodes.
+        guidance_scale: weight of classifier-free guidance; 1: no guidance.
         norm_guidance: adaptive projected guidance (arXiv 2410.02416), at a high guidance_scale.
-        decode_seed: of the noise that pictures start from.
+        decode_seed: seed of the initial noise of pictures.
         device: where torch runs; None: ``cuda`` where there is one, else ``cpu``.
         dtype: ``float32`` or ``bfloat16``.
         batch_size: images at a time, on a GPU.
@@ -108,7 +108,7 @@ class FlexTokTokenizer:
     hash_cache: str | None = field(default=None, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
-        """Refuse what no model can do."""
+        """Refuse settings that no model supports."""
         require_choice("interpolation", self.interpolation, tuple(_FILTERS))
         require_choice("posterior", self.posterior, ("mode", "sample"))
         require_choice("dtype", self.dtype, ("float32", "bfloat16"))
@@ -131,7 +131,7 @@ class FlexTokTokenizer:
         return cast(int, self.num_tokens)
 
     def identity(self) -> dict[str, Any]:
-        """Content of the weights, or their page while there are none, preprocessing, decoding."""
+        """Return the identity: weights (or their hub page), preprocessing and decoding."""
         weights = f"{self.hub_repo}@{self.hub_revision}"
         config = None
         if self.checkpoint is not None:
@@ -154,14 +154,14 @@ class FlexTokTokenizer:
 
     @property
     def spec(self) -> TokenSpec:
-        """A ranked sequence; one digit of an id a dimension of the FSQ code."""
+        """A ranked sequence; each digit of an id is one dimension of the FSQ code."""
         numbers = self._numbers
         layout = TokenLayout.sequence(self._length, digits=numbers.levels)
         return TokenSpec(vocab_size=numbers.vocab_size, layout=layout)
 
     @property
     def encoder(self) -> FlexTokTokenizer:
-        """Whole sequences, whatever is kept of them and however they are painted."""
+        """The same tokenizer with all tokens and default decoding: what encoding depends on."""
         return replace(
             self,
             num_tokens=self._numbers.num_registers,
@@ -172,19 +172,19 @@ class FlexTokTokenizer:
         )
 
     def fit(self, corpus: Corpus) -> FetchWeights[FlexTokTokenizer] | Ready[FlexTokTokenizer]:
-        """The stage that fetches the weights; itself where a checkpoint is given."""
+        """Return the stage that downloads the weights; the tokenizer itself if it has them."""
         if self.checkpoint is not None:
             return Ready(self)
         return FetchWeights(repo=self.hub_repo, revision=self.hub_revision, tokenizer=self)
 
     def linked_configs(self) -> dict[str, str]:
-        """Files that the checkpoint needs beside it: name -> page whose ``config.json`` it is."""
+        """Return the files that a checkpoint needs beside it: name -> hub page of the file."""
         assert self.checkpoint is not None
         page = linked_vae(Path(self.checkpoint))
         return {} if page is None else {VAE_CONFIG_FILE: page}
 
     def prepare(self, image: Images) -> Images:
-        """The middle square of the image, its shorter side resized to ``image_size``.
+        """Resize the shorter side of an image to ``image_size`` and crop the middle square.
 
         Args:
             image: (H, W, 3) uint8, any size.
@@ -199,13 +199,13 @@ class FlexTokTokenizer:
         return shorter_side(image, self.image_size, _FILTERS[self.interpolation])
 
     def encode(self, prepared: Sequence[Images] | Images) -> Encoded:
-        """Prepared images (S, S, 3) uint8 to (B, T) uint16 ids."""
+        """Encode prepared images, (S, S, 3) uint8, as (B, T) uint16 ids."""
         images = np.asarray(prepared)
         ids = self._model.encode(images, sample_posterior=self.posterior == "sample")
         return Encoded(documents=np.ascontiguousarray(ids[:, : self._length]))
 
     def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
-        """Pictures of sequences, or of their first tokens.
+        """Decode sequences, or their first tokens, to pictures.
 
         Args:
             tokens_BT: (B, k) ids of any integer dtype, 1 <= k <= tokens of a whole sequence.
@@ -261,7 +261,7 @@ class FlexTokTokenizer:
                 f"tokenizer={self.name} has no weights yet; a run fetches them first, "
                 f"from {self.hub_repo}, or give tokenizer.checkpoint=FOLDER/model.safetensors"
             )
-        _ = self._numbers  # a sequence that is too long is refused before gigabytes are read
+        _ = self._numbers  # refuse a sequence that is too long before the weights are loaded
         device = _device(self.device)
         flex = self.attention == "flex" or (self.attention == "auto" and device != "cpu")
         runtime = Runtime(device, self.dtype, flex, self.compile, self.batch_size)

@@ -4,8 +4,8 @@ After Bachmann et al., "FlexTok: Resampling Images into 1D Token Sequences of Fl
 (arXiv 2502.13967), made small: it reads pixels, and its decoder is deterministic.
 
 * The image becomes patches. R learned registers join them in a transformer in which patches see
-  patches, and a register sees all patches and the registers before it: token i does not know of
-  those after it.
+  patches, and a register sees all patches and the registers before it: token i does not depend on
+  the tokens after it.
 * Every register becomes a few numbers, rounded to one id (``quantizers.py``).
 * In training only the first k registers of an image are kept, k drawn anew for each; the others are
   replaced by one learned vector (nested dropout). So what matters most has to come first, and any
@@ -85,7 +85,7 @@ class OrderedFsq(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, images_BSSC: Tensor, keep_B: Tensor) -> Tensor:
-        """Images from the first ``keep_B`` of their own codes.
+        """Reconstruct images from the first ``keep_B`` of their own codes.
 
         Args:
             images_BSSC: (B, S, S, 3) float.
@@ -97,7 +97,7 @@ class OrderedFsq(nn.Module):
         return self.decode(self.encode(images_BSSC), keep_B)
 
     def encode(self, images_BSSC: Tensor) -> Tensor:
-        """(B, S, S, 3) float to (B, R, D) float32 codes in [-1, 1]."""
+        """Encode (B, S, S, 3) float images as (B, R, D) float32 codes in [-1, 1]."""
         patches = self.embed_patches(self._patches(images_BSSC)) + self.patch_positions
         registers = self.registers.expand(len(images_BSSC), -1, -1)
         read = self.encoder(torch.cat((patches, registers), dim=1), self.mask)
@@ -105,7 +105,7 @@ class OrderedFsq(nn.Module):
         return codes
 
     def decode(self, codes_BRD: Tensor, keep_B: Tensor) -> Tensor:
-        """(B, R, D) codes, those from ``keep_B`` (B,) on unread, to (B, S, S, 3) pixels."""
+        """Decode the first ``keep_B`` (B,) of (B, R, D) codes to (B, S, S, 3) pixels."""
         ranks = torch.arange(self.num_registers, device=codes_BRD.device)
         kept = (ranks < keep_B[:, None])[..., None]
         read = torch.where(kept, self.embed_codes(codes_BRD), self.dropped)
@@ -114,11 +114,11 @@ class OrderedFsq(nn.Module):
         return self._image(self.to_pixels(self.decoder(both)[:, self.num_registers :]))
 
     def ids(self, images_BSSC: Tensor) -> Tensor:
-        """(B, S, S, 3) float to (B, R) int64 ids."""
+        """Encode (B, S, S, 3) float images as (B, R) int64 ids."""
         return self.quantizer.ids(self.encode(images_BSSC))
 
     def paint(self, ids_BK: Tensor) -> Tensor:
-        """(B, K) ids, the first K of R, to (B, S, S, 3) pixels, not clipped."""
+        """Decode (B, K) ids, the first K of R, to (B, S, S, 3) pixels, not clipped."""
         length = ids_BK.shape[1]
         codes = self.quantizer.codes(ids_BK)
         rest = codes.new_zeros(len(codes), self.num_registers - length, codes.shape[2])
@@ -126,20 +126,20 @@ class OrderedFsq(nn.Module):
         return self.decode(torch.cat((codes, rest), dim=1), keep_B)
 
     def _patches(self, images: Tensor) -> Tensor:
-        """(B, S, S, 3) to (B, P, pixels of a patch)."""
+        """Cut (B, S, S, 3) images into (B, P, pixels of a patch)."""
         side, size = self.image_size // self.patch_size, self.patch_size
         cut = images.reshape(-1, side, size, side, size, 3).transpose(2, 3)
         return cut.reshape(-1, self.num_patches, 3 * size**2)
 
     def _image(self, patches: Tensor) -> Tensor:
-        """(B, P, pixels of a patch) to (B, S, S, 3)."""
+        """Join (B, P, pixels of a patch) to (B, S, S, 3) images."""
         side, size = self.image_size // self.patch_size, self.patch_size
         pieces = patches.reshape(-1, side, side, size, size, 3).transpose(2, 3)
         return pieces.reshape(-1, self.image_size, self.image_size, 3)
 
 
 def encoder_mask(num_patches: int, num_registers: int) -> Tensor:
-    """(P + R, P + R) bool: who (row) sees whom (column), patches first.
+    """Return the (P + R, P + R) attention mask: True where a row sees a column; patches first.
 
     >>> encoder_mask(1, 2).int().tolist()
     [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
@@ -151,5 +151,5 @@ def encoder_mask(num_patches: int, num_registers: int) -> Tensor:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Bytes 0 ... 255 to float32 in -1 ... 1."""
+    """Map bytes 0 ... 255 to float32 in -1 ... 1."""
     return images.float() / 127.5 - 1

@@ -1,4 +1,4 @@
-"""The network of the ordered tokenizer at work: arrays to arrays, in chunks of one shape."""
+"""Inference with the network of the ordered tokenizer, in chunks of one shape."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from imagegram.tokenizers.ordered_fsq.model import OrderedFsq, to_float
 
 
 def load(path: Path, sizes: dict[str, Any], *, device: str, compiled: bool) -> OrderedFsq:
-    """The network in evaluation mode, with the weights of a file, on a device.
+    """Load the network in evaluation mode, with the weights of a file, on a device.
 
     Raises:
         ConfigError: when there is no such device.
     """
     require_device(device)
-    with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
+    with torch.random.fork_rng(devices=[]):  # the fresh weights are overwritten
         network = OrderedFsq(**sizes)
     network.load_state_dict(load_file(path))
     network = network.eval().to(device)
@@ -36,7 +36,7 @@ def load(path: Path, sizes: dict[str, Any], *, device: str, compiled: bool) -> O
 
 
 def encode(network: OrderedFsq, images_BSSC: Images, *, chunk: int, dtype: str) -> Tokens:
-    """(B, S, S, 3) uint8 to (B, R) uint16 ids, ``chunk`` images at a time."""
+    """Encode (B, S, S, 3) uint8 images as (B, R) uint16 ids, ``chunk`` images at a time."""
 
     def ids(images: Tensor) -> Tensor:
         return network.ids(to_float(images)).to(torch.int32)
@@ -46,7 +46,7 @@ def encode(network: OrderedFsq, images_BSSC: Images, *, chunk: int, dtype: str) 
 
 
 def decode(network: OrderedFsq, tokens_BK: NDArray[Any], *, chunk: int, dtype: str) -> Images:
-    """(B, K) ids to (B, S, S, 3) uint8, ``chunk`` images at a time."""
+    """Decode (B, K) ids to (B, S, S, 3) uint8 images, ``chunk`` images at a time."""
 
     def paint(ids: Tensor) -> Tensor:
         pixels = (network.paint(ids).float() + 1) * 127.5
@@ -65,7 +65,7 @@ def _chunked(
     chunk: int,
     dtype: str,
 ) -> NDArray[Any]:
-    """``function`` of all rows; every call sees ``chunk`` of them, zeros where there are fewer."""
+    """Apply ``function`` to all rows, ``chunk`` per call; the last call is padded with zeros."""
     device = network.registers.device
 
     def work(first: int) -> NDArray[Any]:

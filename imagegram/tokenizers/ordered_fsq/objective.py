@@ -1,4 +1,4 @@
-"""What the ordered autoencoder learns: to paint an image from any number of its first codes.
+"""The objective of the ordered autoencoder: reconstruct an image from any number of codes.
 
 The loss of an image is the mean squared error of its pixels in 0 ... 1, painted from the first k
 codes, k drawn anew for every image and step (nested dropout); nothing else is added. The networks
@@ -37,7 +37,7 @@ class OrderedReconstruction:
     flips: bool
 
     def module(self) -> ReconstructionModule:
-        """Network and loss."""
+        """Build the network with its loss."""
         from imagegram.tokenizers.ordered_fsq.training import ReconstructionModule
 
         return ReconstructionModule(self)
@@ -45,7 +45,7 @@ class OrderedReconstruction:
     def batch(
         self, items: NDArray[Any], rng: np.random.Generator
     ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Images (B, S, S, 3) uint8, some mirrored, and how many codes each keeps (B,)."""
+        """Return (B, S, S, 3) uint8 images, some mirrored, and (B,) numbers of codes to keep."""
         keep_B = keep_lengths(
             rng,
             how=self.keep,
@@ -61,7 +61,7 @@ class OrderedReconstruction:
 def keep_lengths(
     rng: np.random.Generator, *, how: str, batch_size: int, num_registers: int
 ) -> NDArray[np.int64]:
-    """(batch_size,) how many registers nested dropout keeps of each image, 1 ... R.
+    """Draw the (batch_size,) numbers of registers, 1 ... R, that nested dropout keeps.
 
     Args:
         rng: draws them.

@@ -1,4 +1,4 @@
-"""Sizes of the ordered autoencoder: checked, and kept in the metadata of its weights."""
+"""Sizes of the ordered autoencoder, checked and stored in the metadata of its weights."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Architecture:
     num_heads: int
 
     def check(self) -> None:
-        """Refuse sizes that no network can have.
+        """Refuse sizes that a network cannot have.
 
         Raises:
             ConfigError: with the field and what is allowed.
@@ -67,10 +67,10 @@ class Architecture:
 
 
 def read_architecture(checkpoint: str | Path) -> dict[str, Any]:
-    """Sizes of the network in a weights file; reads only its header.
+    """Read the sizes of the network from the header of a weights file.
 
     Raises:
-        ConfigError: when there is no such file, or it is of something else.
+        ConfigError: when the file is missing, or is not one of this network.
     """
     from safetensors import SafetensorError, safe_open
 

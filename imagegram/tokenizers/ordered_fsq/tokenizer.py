@@ -71,14 +71,14 @@ _OPTIMIZATION: Final = Optimization(
 )
 _KEEP: Final = ("pow2", "uniform")
 _DTYPES: Final = ("float32", "bfloat16")
-#: Images that the network sees at a time: with more, one core is no quicker.
+#: Images per call of the network; more are no faster on one core.
 _CHUNK: Final = 16
 _LOADING: Final = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderedFsqTokenizer:
-    """Registers of a transformer, rounded to ids; see the module.
+    """An ordered tokenizer: registers of a transformer, rounded to ids.
 
     Attributes:
         name: what tables and reports call it.
@@ -88,8 +88,8 @@ class OrderedFsqTokenizer:
         flips: mirror half of the training images.
         optimization: steps, rates, seed of its training.
         trainer: where it is trained.
-        num_tokens: how many of the first tokens are kept; None: all.
-        checkpoint: safetensors file of a trained network; None: it is trained.
+        num_tokens: number of first tokens that are kept; None: all.
+        checkpoint: safetensors file of a trained network; None: the run trains it.
         device: where it encodes and decodes (``cpu``, ``cuda``).
         batch_size: images that are encoded at a time.
         dtype: of encoding and decoding; ``bfloat16`` is faster on a GPU, and changes some ids.
@@ -122,7 +122,7 @@ class OrderedFsqTokenizer:
     hash_cache: str | None = field(default=None, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
-        """Take the sizes of a checkpoint; refuse what cannot be."""
+        """Take the sizes of a checkpoint; refuse impossible settings."""
         if self.checkpoint is not None:
             for name, value in read_architecture(self.checkpoint).items():
                 object.__setattr__(self, name, value)
@@ -148,7 +148,7 @@ class OrderedFsqTokenizer:
             )
 
     def identity(self) -> dict[str, Any]:
-        """Content of the weights, or the recipe that they are made by, and how many tokens."""
+        """Return the identity: weights (or the recipe of their training) and number of tokens."""
         kind = {"class": type(self).__name__, "version": self.VERSION}
         kind["num_tokens"] = self._length
         if self.checkpoint is None:
@@ -158,7 +158,7 @@ class OrderedFsqTokenizer:
         return kind | {"weights": weights, "resize": "bilinear, squashed"}
 
     def objective(self) -> OrderedReconstruction:
-        """What its network learns."""
+        """Objective of the network's training."""
         return OrderedReconstruction(
             architecture=self.architecture, keep=self.keep, flips=self.flips
         )
@@ -181,20 +181,20 @@ class OrderedFsqTokenizer:
 
     @property
     def encoder(self) -> OrderedFsqTokenizer:
-        """The same with all tokens."""
+        """The same tokenizer with all tokens."""
         return replace(self, num_tokens=self.num_registers)
 
     def fit(
         self, corpus: Corpus
     ) -> TrainTokenizer[OrderedFsqTokenizer] | Ready[OrderedFsqTokenizer]:
-        """The stage that trains the network; itself where there is a checkpoint."""
+        """Return the stage that trains the network; the tokenizer itself if it has a checkpoint."""
         if self.checkpoint is not None:
             return Ready(self)
         data = CorpusPixels(corpus=corpus, image_size=self.image_size)
         return TrainTokenizer(component=self, data=data)
 
     def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
-        """Write the averaged weights, and a sheet of pictures from more and more tokens."""
+        """Write the averaged weights, and reconstructions from increasing numbers of tokens."""
         from imagegram.tokenizers.ordered_fsq.training import write_reconstructions
         from imagegram.training.state import write_weights
 
@@ -212,11 +212,11 @@ class OrderedFsqTokenizer:
         )
 
     def trained(self, artifact: Artifact) -> OrderedFsqTokenizer:
-        """The tokenizer with the weights that a training left in a folder."""
+        """Return the tokenizer with the weights that a training wrote into a folder."""
         return replace(self, checkpoint=str(artifact.path / MODEL))
 
     def prepare(self, image: Images) -> Images:
-        """(H, W, 3) uint8, any size, to (S, S, 3) uint8.
+        """Resize an (H, W, 3) uint8 image to (S, S, 3) uint8.
 
         Raises:
             TokenError: when ``image`` has another shape or dtype.
@@ -227,7 +227,7 @@ class OrderedFsqTokenizer:
         return resize(image, self.image_size)
 
     def encode(self, prepared: Sequence[Images] | Images) -> Encoded:
-        """Prepared images (S, S, 3) uint8 to (B, T) uint16 ids.
+        """Encode prepared images, (S, S, 3) uint8, as (B, T) uint16 ids.
 
         Raises:
             ConfigError: when there are no weights yet.
@@ -238,7 +238,7 @@ class OrderedFsqTokenizer:
         return Encoded(documents=ids[:, : self._length])
 
     def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
-        """Images of rows of ids, or of their first ids.
+        """Decode rows of ids, or their first ids, to images.
 
         Args:
             tokens_BT: (B, K) ids of any integer dtype, K in 1 ... ``num_tokens``.
@@ -276,7 +276,7 @@ class OrderedFsqTokenizer:
         require_ids(tokens, self.spec.vocab_size)
 
     def _network(self) -> OrderedFsq:
-        """The network with its weights, once a process; never part of the dataclass."""
+        """Return the network with its weights, loaded once per process."""
         if self.checkpoint is None:
             raise ConfigError(
                 f"tokenizer {self.name} has no weights yet: a run trains them first; from Python, "
@@ -292,7 +292,7 @@ class OrderedFsqTokenizer:
 def _load(
     path: Path, stamp: str, architecture: Architecture, device: str, compiled: bool
 ) -> OrderedFsq:
-    """Read the weights; ``stamp`` makes a file that was written anew another one."""
+    """Load the weights; ``stamp`` is part of the cache key, so a rewritten file is read again."""
     from imagegram.tokenizers.ordered_fsq.network import load
 
     return load(path, dataclasses.asdict(architecture), device=device, compiled=compiled)

@@ -1,7 +1,7 @@
-"""How the ordered autoencoder is trained and looked at; Lightning's side of ``objective.py``.
+"""Training and validation of the ordered autoencoder; Lightning's side of ``objective.py``.
 
-Validation paints held-out images from 1, 2, 4, ... codes, so the curves tell what each
-length costs.
+Validation reconstructs held-out images from 1, 2, 4, ... codes, so the curves show the error at
+each length.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from imagegram.tokenizers.ordered_fsq.sizes import NETWORK
 from imagegram.training.module import TrainingModule
 from imagegram.training.objective import Items
 
-#: Images that validation looks at, and how many at a time.
+#: Number of images that validation uses, and how many at a time.
 NUM_VALIDATION: Final = 512
 _CHUNK: Final = 32
 _NUM_SHOWN: Final = 12
 
 
 class ReconstructionModule(TrainingModule):
-    """One autoencoder and the squared error of its pictures."""
+    """TrainingModule with one autoencoder and the squared error of its pictures."""
 
     def make_networks(self) -> dict[str, nn.Module]:
-        """Fresh weights."""
+        """Build the autoencoder with fresh weights."""
         sizes = dataclasses.asdict(self.objective.architecture)
         return {NETWORK: build(OrderedFsq, seed=self.optimization.seed, **sizes)}
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Mean squared error of pixels in 0 ... 1."""
+        """Return the mean squared error of pixels in 0 ... 1."""
         images, keep_B = batch
         target = to_float(images)
         loss = squared_error(self.networks[NETWORK](target, keep_B), target).mean()
@@ -47,7 +47,7 @@ class ReconstructionModule(TrainingModule):
         return loss
 
     def validate(self, networks: Mapping[str, nn.Module], items: Items) -> dict[str, float]:
-        """``val/mse_k1``, ``_k2``, ...: mean squared error of pixels in 0 ... 1, clipped."""
+        """Return ``val/mse_k1``, ``_k2``, ...: mean squared error of clipped pixels in 0 ... 1."""
         network: Any = networks[NETWORK]
         num_images = min(NUM_VALIDATION, len(items))
         rows = np.arange(num_images) * len(items) // num_images
@@ -66,12 +66,12 @@ class ReconstructionModule(TrainingModule):
 
 
 def _all(length: int, codes: Tensor) -> Tensor:
-    """(B,) the same length for every image."""
+    """Return (B,) equal lengths for all images."""
     return torch.full((len(codes),), length, device=codes.device)
 
 
 def squared_error(painted: Tensor, images: Tensor) -> Tensor:
-    """(B,) mean squared error of each image, in units of pixels in 0 ... 1; float32."""
+    """Return the (B,) float32 mean squared error of each image, for pixels in 0 ... 1."""
     return ((painted.float() - images) / 2).square().flatten(1).mean(dim=1)
 
 
@@ -82,7 +82,7 @@ def write_reconstructions(
     encode: Callable[[Images], Tokens],
     decode: Callable[[Tokens], Images],
 ) -> None:
-    """Write validation images in a row, and below them their pictures from 1, 2, 4, ... tokens."""
+    """Write a sheet: validation images, and below them reconstructions from 1, 2, 4 ... tokens."""
     count = min(_NUM_SHOWN, len(validation))
     originals = validation.gather(np.arange(count) * len(validation) // count)
     tokens = encode(originals)
