@@ -1,1 +1,1 @@
-"""The page of a run: pictures, provenance, figures, tables."""
+"""The report page of a run: pictures, provenance, figures, tables."""

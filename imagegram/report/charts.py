@@ -22,13 +22,13 @@ Array = NDArray[np.float64]
 _WIDTH: Final = 320
 _HEIGHT: Final = 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 8, 10, 26
-_DRAWN: Final = ("jpeg", "ceiling", "floor", "generated")  # the last is on top
-#: Colours of heat maps from nothing to all: as light as they say, in print and on any page.
+_DRAWN: Final = ("jpeg", "ceiling", "floor", "generated")  # drawn in this order, the last on top
+#: Colours of heat maps from zero to the top: lightness grows with the value, also in print.
 HEAT: Final = ("#1d1512", "#6b2a17", "#b4411f", "#e39a6b", "#fbeadb")
 
 
 def histogram_chart(edges: Array, shares: Mapping[str, Array], *, title: str) -> Markup:
-    """Bars of the generated shares, held-out and training images as outlines above them.
+    """Draw bars of the generated shares, with held-out and training images as outlines.
 
     Args:
         edges: (E,) left edges of the bins, whole numbers.
@@ -67,12 +67,12 @@ def line_chart(
     labels: Sequence[str] = (),
     ends: tuple[float, float] | None = None,
 ) -> Markup:
-    """Curves over 1, 2, 3 ...; gaps where a curve is not defined.
+    """Draw curves over 1, 2, 3 ...; gaps where a curve is not defined.
 
     Args:
         curves: by image set, (X,) values.
-        title: for readers who do not see the picture.
-        labels: (X,) what is written below each value; none: its number.
+        title: text for screen readers.
+        labels: (X,) text below each value; None: its number.
         ends: values at the bottom and at the top; None: shares in 0 ... 1, as per cent.
     """
     count = max(len(curve) for curve in curves.values())
@@ -98,7 +98,7 @@ def line_chart(
 
 
 def scale_chart(value: float, floor: float, ceiling: float, interval: Sequence[Any]) -> Markup:
-    """A strip from held-out (left) to training images (right) with the value on it.
+    """Draw a strip from held-out (left) to training images (right) with the value on it.
 
     A value beyond an end is drawn outside of it, at most a tenth of the strip away.
     """
@@ -125,11 +125,11 @@ def scale_chart(value: float, floor: float, ceiling: float, interval: Sequence[A
 
 
 def heat_map(values_HW: Array, top: float) -> Images:
-    """A picture of values, one pixel each.
+    """Return a picture of values, one pixel each.
 
     Args:
         values_HW: values from 0 on; (H, W).
-        top: the value that is drawn brightest.
+        top: value of the brightest colour.
 
     Returns:
         (H, W, 3) uint8.
@@ -148,7 +148,7 @@ def _y(value: float, top: float, bottom: float = 0.0) -> float:
 
 
 def _axis_y(bottom: float, top: float, *, is_share: bool) -> str:
-    """Rules and labels at nothing, half and all of the range; shares in per cent."""
+    """Draw rules and labels at the bottom, middle and top of the range; shares in per cent."""
     lines = []
     digits = 0 if top >= 0.1 else 1
     for part in (0.0, 0.5, 1.0):

@@ -1,4 +1,4 @@
-"""The worst copies of the report: every sample with its sources, by cell and by token."""
+"""Cards of the worst copies: every sample with its sources, by cell and by token."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def copy_cards(
     generated: ImageSet,
     layout: TokenLayout,
 ) -> list[dict[str, Any]]:
-    """One card a traced sample, in their order.
+    """Return one card per traced sample, in their order.
 
     Args:
-        traced: where the tokens of the worst copies are from.
-        pairs: the same samples, beside the training image that looks most like each.
+        traced: the worst copies with the sources of their tokens.
+        pairs: the same samples with their nearest training images.
         generated: all samples.
-        layout: of their tokens.
+        layout: layout of their tokens.
     """
     by_sample = {pair.sample: pair for pair in pairs}
     drawn = [level for level in range(layout.num_levels) if _is_picture(layout, level)]
@@ -75,13 +75,13 @@ def copy_cards(
 
 
 def drawn_share(traced: Sequence[TracedSample]) -> float | None:
-    """Mean share of tokens that the sampler took from the source that they are credited to."""
+    """Return the mean share of tokens that the sampler drew from their credited source."""
     shares = [one.drawn_share for one in traced if one.drawn_share is not None]
     return sum(shares) / len(shares) if shares else None
 
 
 def _is_picture(layout: TokenLayout, level: int) -> bool:
-    """Whether the level has places in the picture: an ordered sequence has none."""
+    """Return whether the level has positions in the picture; ordered tokens have none."""
     is_strip = layout.heights[level] == 1 and layout.widths[level] > 1
     return layout.is_picture and not is_strip
 
@@ -91,19 +91,19 @@ def _named_share(one: TracedSample) -> float:
 
 
 def _grey(image_HWC: Images) -> Images:
-    """(H, W) uint8, pale: only what is drawn over it has colours."""
+    """Return an (H, W) uint8 pale grey picture as background of coloured overlays."""
     grey = np.asarray(Image.fromarray(image_HWC).convert("L"), dtype=np.float64)
     return np.asarray(np.rint(56 + grey * 0.72), dtype=np.uint8)
 
 
 def data_url(image: Images) -> Markup:
-    """A picture as text, (H, W) or (H, W, 3) uint8; a small one is enlarged."""
+    """Return an (H, W) or (H, W, 3) uint8 picture as a data URL; small ones are enlarged."""
     scale = grids.scale_for(image.shape[0], target=_SIDE)
     encoded = base64.b64encode(grids.png_bytes(grids.enlarge(image[None], scale)[0]))
     return Markup(f"data:image/png;base64,{encoded.decode()}")
 
 
 def small_url(image: Images) -> Markup:
-    """A picture that is shown small, reduced if it is large."""
+    """Return the data URL of a picture that is shown small, reduced if it is large."""
     factor = max(1, image.shape[0] // _SIDE)
     return data_url(np.asarray(Image.fromarray(image).reduce(factor)))

@@ -1,4 +1,4 @@
-"""What a report costs: the run folder, written anew by every run, and the search for its pairs."""
+"""Cost of a report: the run folder, rewritten by every run, and the search for its pairs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from imagegram.report.pairs import FindPairs
 from imagegram.store.cost import PROCESS_BYTES, Cost
 from imagegram.store.stage import Surroundings
 
-#: report.html shows a bounded number of pictures; loggers and Hydra write beside it.
+#: Bytes of a run folder besides pictures (loggers and Hydra write there too), most pictures of
+#: report.html, and seconds.
 _RUN_FOLDER_BYTES: Final = 1_000_000
 _PICTURES: Final = 240
 _SECONDS: Final = 0.5
 
 
 def report_cost(at: Surroundings, **fields: Any) -> Cost:
-    """Return the cost of a report; its files are no artifact.
+    """Return the cost of a report; its files are not an artifact.
 
     Args:
-        at: what costs depend on.
+        at: store, workers and memory that costs depend on.
         fields: of :class:`~imagegram.report.pairs.FindPairs`.
     """
     pairs, generated = FindPairs(**fields), fields["generated"]
@@ -37,7 +38,7 @@ def report_cost(at: Surroundings, **fields: Any) -> Cost:
 
 
 def run_folder_bytes(image_size: int) -> int:
-    """Bytes of the page with its pictures as base64 PNG; samples are hard links."""
+    """Return the bytes of the page with its base64 pictures; samples are hard links."""
     side = max(image_size, 64 // image_size * image_size)
     picture = min(3 * image_size**2 + side**2 // 8 + 300, 60_000)
     return _RUN_FOLDER_BYTES + _PICTURES * picture * 4 // 3

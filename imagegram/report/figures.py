@@ -1,4 +1,4 @@
-"""Figures of the report: histograms and curves by level, and maps of what positions cost."""
+"""Figures of the report: histograms and curves by level, and maps of values by position."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _BRIGHTEST: Final = 0.99
 
 
 def chart_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
-    """Sections of small multiples, one chart a level; those that nobody measured are left out.
+    """Return the sections with one chart per level; charts without a curve are left out.
 
-    Ordered tokens, which have one level, are told by position too.
+    Ordered tokens, which have one level, are also shown by position.
     """
     part = "a region of a picture" if layout.is_picture else "a piece of one picture"
     sections = [
@@ -62,7 +62,7 @@ def _histograms(
     charts = []
     for level in range(layout.num_levels):
         shares = named(curves, f"{prefix}_level{level}")
-        shares.pop("ceiling", None)  # one tall bar at the far end, which would flatten the rest
+        shares.pop("ceiling", None)  # one tall bar at the far end would flatten the rest
         if edges is not None and shares:
             label = level_label(layout, level)
             svg = histogram_chart(edges, shares, title=f"{title}, {label}")
@@ -96,9 +96,9 @@ def _novelty(curves: Curves, layout: TokenLayout) -> dict[str, Any]:
 
 
 def heat_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
-    """Maps by position, samples beside held-out images; those nobody measured are left out.
+    """Return maps by position, samples beside held-out images, of all measured values.
 
-    Ordered tokens have no places: their positions are told by curves.
+    Ordered tokens have no positions in the picture: they are shown as curves.
     """
     if not layout.is_picture:
         return []
@@ -135,7 +135,7 @@ def _maps(
             values = find(which, level)
             if values is not None:
                 found[level, which] = values.reshape(shape).mean(axis=2)
-    # A few positions, as the first of all, would leave the others in the dark.
+    # A few extreme positions, such as the first, would leave the others dark.
     every = np.concatenate([values.ravel() for values in found.values()] or [np.zeros(1)])
     top = float(np.quantile(every, _BRIGHTEST)) or float(every.max()) or 1.0
     names = {"generated": "samples", "floor": "held-out"}
@@ -156,7 +156,7 @@ def _maps(
 
 
 def level_label(layout: TokenLayout, level: int) -> str:
-    """A level and its size.
+    """Return the label of a level with its size.
 
     >>> level_label(TokenLayout.sequence(64), 0)
     '64 tokens'

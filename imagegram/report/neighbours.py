@@ -1,4 +1,4 @@
-"""The training image nearest to each sample: exact over the whole corpus, then looked at closely.
+"""Nearest training images: exact search by thumbnails, then ranking by all pixels.
 
 Every training thumbnail (16x16 RGB) is compared, block by block; the few nearest are decoded and
 ranked by the root mean square difference of all pixels, so that a copy is found at exactly 0.
@@ -25,10 +25,10 @@ _BLOCK: Final = 65536
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbour:
-    """A training image beside a sample.
+    """A training image compared with a sample.
 
     Attributes:
-        document: global id.
+        document: id of the training document.
         image: (S, S, 3) uint8, decoded from the document's tokens.
         rms: root mean square difference of the pixels, 0 ... 255.
         metadata: source key, shard, caption.
@@ -48,13 +48,13 @@ def nearest_documents(
     suspects: Sequence[int | None],
     workers: int = 1,
 ) -> list[Neighbour]:
-    """The nearest training image of each image.
+    """Find the nearest training image of each image.
 
     Args:
         images_BHWC: samples.
         tokens: the training documents.
         tokenizer: decodes them.
-        suspects: for each sample one more document to look at (its largest source), or None.
+        suspects: for each sample one more document to compare (its largest source), or None.
         workers: threads of the search.
     """
     candidates = _by_thumbnail(images_BHWC, tokens, workers)
@@ -71,14 +71,14 @@ def nearest_documents(
 
 
 def compare(image: Images, document: int, *, tokens: TokenSet, tokenizer: Tokenizer) -> Neighbour:
-    """One training document beside one image of the same size."""
+    """Compare one training document with one image of the same size."""
     return _compared(image, [document], tokens, tokenizer)[0]
 
 
 def _compared(
     image: Images, documents: list[int], tokens: TokenSet, tokenizer: Tokenizer
 ) -> list[Neighbour]:
-    """Training documents beside one image; decoded at once, which a network does faster."""
+    """Compare training documents with one image; decoded together, faster with a network."""
     decoded = tokenizer.decode(tokens.gather(documents), output_size=image.shape[0])
     differences = decoded.astype(np.float64) - image
     return [
@@ -93,11 +93,11 @@ def _compared(
 
 
 def _by_thumbnail(images_BHWC: Images, tokens: TokenSet, workers: int) -> NDArray[np.int64]:
-    """(B, K) ids of the documents with the nearest thumbnails, K <= 8, nearest first.
+    """Return the (B, K) ids of documents with the nearest thumbnails, K <= 8, nearest first.
 
     Takes 0.2 GB for a block of thumbnails, however many there are.
     """
-    # It tells at INFO which instruction sets it tried.
+    # faiss logs at INFO which instruction sets it tried
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     import faiss
 

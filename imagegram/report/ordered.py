@@ -1,4 +1,4 @@
-"""Figures of ordered tokens: what every position says, and what a prefix shows of its image."""
+"""Figures of ordered tokens: scores by position, and reconstruction by prefix length."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 #: Keys of a legend: CSS class and words.
 SAMPLES_AND_HELD_OUT: Final = (("generated", "samples"), ("floor", "held-out"))
 ALL_SETS: Final = (*SAMPLES_AND_HELD_OUT, ("ceiling", "training"))
-#: Curve, its label, and whether it is a share; by the metrics that draw them.
+#: Curve, its label, and whether it is a share; by the metrics that write them.
 _POSITIONS: Final = (
     ("source_share_by_position", "from the image's largest source", True),
     ("copied_prefix_by_position", "in a copied prefix", True),
@@ -28,7 +28,7 @@ _POSITIONS: Final = (
 
 
 def ordered_sections(curves: Curves) -> list[dict[str, Any]]:
-    """By position, and by length of the prefix; without charts where nobody measured them."""
+    """Return the sections by position and by prefix length; empty where not measured."""
     return [_positions(curves), _prefixes(curves)]
 
 
@@ -81,7 +81,7 @@ def _prefixes(curves: Curves) -> dict[str, Any]:
 
 
 def named(curves: Curves, name: str) -> dict[str, Array]:
-    """The curve of that name of samples and real images; planted sets are in no chart."""
+    """Return the named curve of samples and real images; charts omit planted sets."""
     return {
         which: curves[which][name]
         for which in ("generated", "floor", "ceiling")
@@ -94,7 +94,7 @@ def _highest(lines: dict[str, Array]) -> float:
 
 
 def _around(lines: Iterable[Array]) -> tuple[float, float]:
-    """Whole decibels below and above all values."""
+    """Return whole decibels below and above all values."""
     values = np.concatenate(list(lines))
     known = values[np.isfinite(values)]
     if not known.size:

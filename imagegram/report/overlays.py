@@ -2,9 +2,9 @@
 
 Ordered tokens have no places in the picture, so they are drawn as a stream alone.
 
-A class says whose colour a shape has (``s0`` ... ``s4``: the largest sources of the sample, ``sx``:
-any other training image), a second one how opaque it is (``o1`` ... ``o5``: how long the copied
-phrase is, on a scale of logarithms). Where no training image holds a token, nothing is drawn.
+One CSS class gives the colour of a shape, by its source (``s0`` ... ``s4``: the largest sources of
+the sample, ``sx``: any other training image); a second class gives its opacity, by the length of
+the copied phrase (``o1`` ... ``o5``, logarithmic). A token without a source is not drawn.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from imagegram.report.provenance import TracedSample
 
 #: Steps of opacity.
 STEPS: Final = 5
-#: Cells of a finer level are drawn in blocks, at most so many a side.
+#: Most cells per side; those of finer levels are drawn in blocks.
 _MAX_SIDE: Final = 64
-#: A stream that is longer is drawn in bins.
+#: Longest stream that is drawn token by token; longer ones are drawn in bins.
 _MAX_BINS: Final = 960
-#: Shapes that tell what they are; smaller ones are drawn together with others of their colour.
+#: Number of shapes with a tooltip; smaller shapes are merged into one path per colour.
 _MAX_TITLES: Final = 150
 _RIBBON_HEIGHT: Final = 10.0
 #: Share of it that a single token has.
@@ -40,13 +40,13 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class _Shape:
-    """A rectangle that has one source.
+    """A rectangle of tokens with one source.
 
     Attributes:
-        x, y, width, height: in units of the drawing.
-        classes: its colour and its opacity.
-        token: a position that lies in it.
-        title: what it is.
+        x, y, width, height: place and size in units of the drawing.
+        classes: CSS classes of its colour and opacity.
+        token: position of a token in it.
+        title: text of its tooltip.
     """
 
     x: int
@@ -60,24 +60,24 @@ class _Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class ProvenancePainter:
-    """Draws one sample.
+    """Painter of the overlays and ribbons of one sample.
 
     Attributes:
-        traced: the source of every token.
-        layout: of its tokens.
+        traced: the sample with the source of every token.
+        layout: layout of its tokens.
     """
 
     traced: TracedSample
     layout: TokenLayout
 
     def size(self, level: int) -> tuple[int, int]:
-        """Rows and columns of a level's overlay: its cells, or blocks of them."""
+        """Return rows and columns of a level's overlay: its cells, or blocks of cells."""
         height, width = self.layout.heights[level], self.layout.widths[level]
         block = math.ceil(max(height, width) / _MAX_SIDE)
         return math.ceil(height / block), math.ceil(width / block)
 
     def overlay(self, level: int) -> Markup:
-        """The cells of one level, in units of :meth:`size`.
+        """Draw the cells of one level, in units of :meth:`size`.
 
         A cell has the source that most of its tokens are credited to, and of these the longest
         phrase. Neighbours are one shape where document, displacement and opacity are the same.
@@ -107,7 +107,7 @@ class ProvenancePainter:
         return self._drawn(shapes)
 
     def ribbon(self, level: int) -> Markup:
-        """The stream of one level as a band: x is the position, colour the source.
+        """Draw the stream of one level as a band: x is the position, colour the source.
 
         The height is that of the logarithm of the phrase's length, full for a whole image.
         """
@@ -140,17 +140,17 @@ class ProvenancePainter:
 
     @cached_property
     def _lengths(self) -> NDArray[np.float64]:
-        """(T,) how long the phrase of a token is: 0 for a single token, 1 for the whole image."""
+        """Return (T,) relative phrase lengths: 0 for a single token, 1 for the whole image."""
         spans = np.maximum(self.traced.spans, 1)
         return np.asarray(np.log(spans) / max(math.log(len(spans)), 1e-9))
 
     @cached_property
     def _ranks(self) -> dict[int, int]:
-        """Cluster -> its rank among the named sources."""
+        """Return the rank of each cluster among the named sources."""
         return {source.cluster: rank for rank, source in enumerate(self.traced.sources)}
 
     def _chosen(self, part: slice, cell_T: Ints, num_cells: int) -> Ints:
-        """(num_cells,) the token that stands for each cell; -1 where no training image holds any.
+        """Return (num_cells,) the token that represents each cell; -1 where no token has a source.
 
         Of the source that most tokens of the cell are credited to (ties to the smallest cluster),
         the first token of the longest phrase.
@@ -164,7 +164,7 @@ class ProvenancePainter:
         many = int(clusters.max()) + 1
         pairs, counts = np.unique(cell_T[seen] * many + clusters[seen], return_counts=True)
         source = np.full(num_cells, -1, dtype=np.int64)
-        order = np.lexsort((-pairs, counts))  # the best of a cell is written last
+        order = np.lexsort((-pairs, counts))  # the best token of a cell is written last
         source[pairs[order] // many] = pairs[order] % many
         own = seen[clusters[seen] == source[cell_T[seen]]]
         order = np.lexsort((-own, spans[own]))
@@ -172,9 +172,9 @@ class ProvenancePainter:
         return chosen
 
     def _keys(self, chosen: Ints, told_T: NDArray[np.integer[Any]]) -> Ints:
-        """Equal for tokens that may be one shape; -1 for none.
+        """Return (T,) keys that are equal for tokens of one shape; -1 for tokens without source.
 
-        Those have the same document, the same displacement and are told the same, (T,) from 0 on.
+        Tokens of one shape have the same document, displacement and tooltip; keys count from 0.
         """
         tokens = chosen[chosen >= 0]
         keys = np.full(chosen.shape, -1, dtype=np.int64)
@@ -193,10 +193,10 @@ class ProvenancePainter:
     # --------------------------------------------------------------------------------------- words
 
     def _title(self, tokens: Ints) -> str:
-        """Source, length of the copied phrases, and where they were taken from."""
+        """Return the tooltip of a shape: source, phrase lengths, and place in the source."""
         spans = self.traced.spans[tokens]
         low, high = int(spans.min()), int(spans.max())
-        count = f"{high:,}" if low == high else f"{low:,} to {high:,}"  # phrases side by side
+        count = f"{high:,}" if low == high else f"{low:,} to {high:,}"  # adjacent phrases
         first = int(tokens.flat[0])
         noun = "token" if high == 1 else "tokens"
         return f"{self._name(first)}, {count} {noun} from {self._place(first)}"
@@ -212,7 +212,7 @@ class ProvenancePainter:
         return f"{name}, near-duplicate of {key}" if is_other else f"{name} {key}"
 
     def _place(self, token: int) -> str:
-        """Row and column in the source, or rank, and how far they were moved."""
+        """Return row and column (or rank) in the source, and the displacement, in words."""
         source, layout = int(self.traced.positions[token]), self.layout
         if not layout.is_picture:
             moved = "same place" if source == token else f"moved by {token - source:+d}"
@@ -231,7 +231,7 @@ class ProvenancePainter:
     # ------------------------------------------------------------------------------------- drawing
 
     def _drawn(self, shapes: Sequence[_Shape]) -> Markup:
-        """The largest shapes each with its title, the others as one path of each colour."""
+        """Draw the largest shapes with their tooltips, the others as one path per colour."""
         ordered = sorted(shapes, key=lambda shape: -shape.width * shape.height)
         parts = [
             f'<rect class="{shape.classes}" x="{shape.x}" y="{shape.y:.3g}" '
@@ -256,7 +256,7 @@ class ProvenancePainter:
 
 
 def merged(keys_HW: Ints) -> list[tuple[int, int, int, int]]:
-    """Rectangles (row, column, rows, columns) of equal keys; -1 is left out.
+    """Return rectangles (row, column, rows, columns) of equal keys, without key -1.
 
     Runs of a row first, then runs of the same place and key below each other.
 

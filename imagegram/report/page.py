@@ -1,4 +1,4 @@
-"""The report: one HTML file with everything in it, readable without a network.
+"""The report: one self-contained HTML file, readable without a network.
 
 Pictures are base64 PNG, charts are inline SVG, there is no script and no link to elsewhere. The
 samples that copy most come first, each coloured by the training items that it was made of.
@@ -34,13 +34,13 @@ from imagegram.texts.highlight import visible
 REPORT: Final = "report.html"
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _SHOWN_SAMPLES: Final = 64
-#: Worst copies that are not folded away.
+#: Number of worst copies that are shown unfolded.
 _OPEN_COPIES: Final = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs:
-    """All that the report shows.
+    """Everything that the report shows.
 
     Attributes:
         title: of the page.
@@ -52,13 +52,13 @@ class ReportInputs:
         pairs: the samples that copy most beside training images.
         tokenizer: names the levels.
         stages: by stage name, the record of a run: ``hit``, ``digest`` and ``path``.
-        artifacts: what was made for the report alone.
+        artifacts: artifacts that were made only for the report.
         traced: the first of the pairs, with the source of every token.
         values, intervals: score name -> image set -> value or (low, high), planted sets included.
-        infos: by score name, words, unit and direction.
-        notes: by score name, why a part of it is missing.
-        skipped: by the name of a metric that was left out, why.
-        recipes: by score name, what numbers must share to be comparable.
+        infos: description of each score: words, unit and direction.
+        notes: by score name, why a part of the score is missing.
+        skipped: by metric name, why the metric was left out.
+        recipes: by score name, what comparable numbers must share.
     """
 
     title: str
@@ -81,7 +81,7 @@ class ReportInputs:
 
 
 def write_report(folder: Path, inputs: ReportInputs) -> Path:
-    """Write ``report.html`` into ``folder``; returns its path."""
+    """Write ``report.html`` into ``folder``; return its path."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

@@ -1,13 +1,13 @@
-"""Pairs: the samples that copy most; images each beside the training image that it is nearest to.
+"""Pairs: the samples that copy most; images each with their nearest training image.
 
-Searched once and kept as an artifact, because every run writes its report anew and the search reads
-the thumbnails of the whole corpus:
+The pairs are an artifact, because every run rewrites its report and the search reads the thumbnails
+of the whole corpus:
 
     pairs = context.make(FindPairs(evaluation=evaluation, generated=samples, tokens=tokens,
                                    tokenizer=tokenizer)).pairs
 
 ``pairs.json`` lists them, ``pictures.npy`` (M, S, S, 3) uint8 holds their training images. Texts
-have no such neighbours: ``provenance.py`` says what they were made of.
+have no nearest images: ``provenance.py`` finds their sources.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from imagegram.store.stage import Context, Surroundings
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A sample beside training images.
+    """A sample with its nearest training image and its largest source.
 
     Attributes:
         sample: number of the sample.
-        exact: all its tokens are those of one training document.
-        share: of its tokens that come from one document; None when nobody measured it.
-        nearest: the training image that looks most like it; None: it is no image.
-        source: the document that most of its tokens come from, where that is another image.
+        exact: whether all its tokens equal those of one training document.
+        share: share of its tokens that come from one document; None if not measured.
+        nearest: the training image that looks most like it; None if it is not an image.
+        source: the document that most of its tokens come from, if it is not ``nearest``.
     """
 
     sample: int
@@ -53,13 +53,13 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class FindPairs:
-    """The stage that looks for them.
+    """The stage that finds the pairs of a report.
 
     Attributes:
-        evaluation: knows how much each sample copies.
+        evaluation: scores with the copied share of each sample.
         generated: the samples.
-        tokens, tokenizer: the training documents, and what decodes them.
-        max_pairs: how many samples, those that copy most.
+        tokens, tokenizer: the training documents, and their tokenizer.
+        max_pairs: number of samples, those that copy most.
     """
 
     kind: ClassVar[str] = "pairs"
@@ -74,7 +74,7 @@ class FindPairs:
     max_pairs: int = 64
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Search, then write the list and the pictures."""
+        """Find the pairs; write the list and the pictures."""
         task = context.progress.start("nearest training images", 1, "searches")
         pairs = find_pairs(
             self.evaluation.curves.get("generated", {}),
@@ -90,7 +90,7 @@ class FindPairs:
         return {"num_documents": self.tokens.num_documents, **facts}
 
     def load(self, artifact: Artifact) -> PairList:
-        """Open the list."""
+        """Open the list of pairs."""
         return PairList(artifact=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
@@ -110,7 +110,7 @@ class FindPairs:
 
 @dataclass(frozen=True, kw_only=True)
 class PairList:
-    """What was found."""
+    """The finished list of pairs."""
 
     artifact: Artifact
 
@@ -120,7 +120,7 @@ class PairList:
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
-        """The sample that copies most comes first."""
+        """Pairs, the sample that copies most first."""
         return read_pairs(self.artifact.path)
 
 
@@ -133,7 +133,7 @@ def find_pairs(
     max_pairs: int,
     workers: int = 1,
 ) -> tuple[Pair, ...]:
-    """The samples that copy most, each with its nearest training image and its largest source.
+    """Find the samples that copy most, their nearest training images and largest sources.
 
     Args:
         curves: of the generated images: ``source_share``, ``source_document`` and ``exact_copy``,
@@ -141,7 +141,7 @@ def find_pairs(
         generated: B samples.
         tokens: the training documents.
         tokenizer: decodes them.
-        max_pairs: at most so many.
+        max_pairs: largest number of pairs.
         workers: threads of the search.
     """
     count = generated.num_images
@@ -153,7 +153,7 @@ def find_pairs(
     if generated.images is not None:
         suspects = [None if sources is None or sources[i] < 0 else int(sources[i]) for i in shown]
         images = np.asarray(generated.images[np.sort(shown)])
-        images = images[np.argsort(np.argsort(shown))]  # a memory map is read forwards
+        images = images[np.argsort(np.argsort(shown))]  # memory maps are read in order
         beside = _beside(images, suspects, tokens=tokens, tokenizer=tokenizer, workers=workers)
     return tuple(
         Pair(
@@ -189,7 +189,7 @@ def _beside(
 
 
 def write_pairs(out: Path, pairs: tuple[Pair, ...]) -> dict[str, Any]:
-    """Write ``pairs.json`` and ``pictures.npy``; returns the facts."""
+    """Write ``pairs.json`` and ``pictures.npy``; return the facts."""
     pictures: list[NDArray[np.uint8]] = []
 
     def place(neighbour: Neighbour | None) -> dict[str, Any] | None:
@@ -220,7 +220,7 @@ def write_pairs(out: Path, pairs: tuple[Pair, ...]) -> dict[str, Any]:
 
 
 def read_pairs(folder: Path) -> tuple[Pair, ...]:
-    """What :func:`write_pairs` wrote."""
+    """Read the files of :func:`write_pairs`."""
     place = folder / "pictures.npy"
     pictures = np.load(place) if place.exists() else ()
 

@@ -64,11 +64,11 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TracedSample:
-    """Where the tokens of one sample are from.
+    """One sample with the source of every token.
 
     Attributes:
-        sample: its number.
-        num_sources: clusters that at least one token is credited to.
+        sample: number of the sample.
+        num_sources: number of clusters that at least one token is credited to.
         drawn_share: of the tokens that are credited and that the sampler took from a document,
             those it took from the same cluster; None where there are none.
         sources: the largest, most tokens first.
@@ -90,15 +90,15 @@ class TracedSample:
 
 @dataclass(frozen=True, kw_only=True)
 class TraceProvenance(Stage["Provenance"]):
-    """The stage that parses them.
+    """The stage that finds the sources of the samples that copy most.
 
     Attributes:
         pairs: the samples, those that copy most first.
         generated: all samples.
-        index: over the training documents.
-        tokens, tokenizer: the training documents, and what decodes them.
-        near_duplicate_rms: of training images that count as one source.
-        max_samples: how many samples are traced.
+        index: index of the training documents.
+        tokens, tokenizer: the training documents, and their tokenizer.
+        near_duplicate_rms: largest RMS difference of training images that count as one source.
+        max_samples: number of samples that are traced.
         max_candidates: occurrences of a phrase among which its source is chosen.
     """
 
@@ -120,7 +120,7 @@ class TraceProvenance(Stage["Provenance"]):
         check_candidates(self.kind, self.max_candidates)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Parse, then write arrays, list and pictures."""
+        """Parse the samples; write arrays, list and pictures."""
         clusters = context.make(
             Cluster(documents=self.tokens, near_duplicate_rms=self.near_duplicate_rms)
         )
@@ -140,13 +140,13 @@ class TraceProvenance(Stage["Provenance"]):
         return write_provenance(out, traced)
 
     def load(self, artifact: Artifact) -> Provenance:
-        """Open what was found."""
+        """Open the finished provenance."""
         return Provenance(artifact=artifact)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What was found."""
+    """The finished provenance."""
 
     artifact: Artifact
 
@@ -156,7 +156,7 @@ class Provenance:
 
     @cached_property
     def samples(self) -> tuple[TracedSample, ...]:
-        """The sample that copies most comes first."""
+        """Traced samples, the one that copies most first."""
         return read_provenance(self.artifact.path)
 
 
@@ -174,9 +174,9 @@ def trace_samples(
     """Parse M samples, and look up their largest sources.
 
     Args:
-        samples: their numbers.
+        samples: numbers of the samples.
         generated: all samples.
-        index: over the N training documents.
+        index: index of the N training documents.
         clusters: (N,) near-duplicate cluster of every training document.
         tokens: the training documents.
         tokenizer: decodes them.
@@ -218,7 +218,7 @@ def trace_samples(
 
 
 def _largest(one: TracedSample, size: int, show: _Shown) -> tuple[Source, ...]:
-    """The sources with most of ``size`` tokens; ties to the smallest cluster."""
+    """Return the sources with most of ``size`` tokens; ties go to the smallest cluster."""
     ids, counts = np.unique(one.clusters[one.clusters >= 0], return_counts=True)
     sources = []
     for rank, place in enumerate(np.argsort(-counts, kind="stable")[:NAMED_SOURCES]):
@@ -265,7 +265,7 @@ class _Shown:
 
 
 def write_provenance(out: Path, traced: Sequence[TracedSample]) -> dict[str, Any]:
-    """Write arrays, list and pictures; returns the facts."""
+    """Write arrays, list and pictures; return the facts."""
     pictures: list[Images] = []
 
     def entry(source: Source) -> dict[str, Any]:
@@ -302,7 +302,7 @@ def write_provenance(out: Path, traced: Sequence[TracedSample]) -> dict[str, Any
 
 
 def read_provenance(folder: Path) -> tuple[TracedSample, ...]:
-    """What :func:`write_provenance` wrote; arrays are memory maps."""
+    """Read the files of :func:`write_provenance`; arrays are memory maps."""
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
     place = folder / "pictures.npy"
     pictures = np.load(place) if place.exists() else None  # none of the tokens is credited

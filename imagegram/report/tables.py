@@ -1,4 +1,4 @@
-"""Tables of the report: scores, what they make of planted copies, and what each stage cost."""
+"""Tables of the report: scores, calibration on planted copies, and the cost of each stage."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Values = Mapping[str, Mapping[str, float | None]]
 Intervals = Mapping[str, Mapping[str, tuple[float | None, float | None]]]
 Infos = Mapping[str, ScoreInfo]
 
-#: Groups in their order; others follow as they come.
+#: Order of the groups; other groups follow.
 GROUPS: Final = ("copying", "novelty and choice", "likelihood", "quality", "tokenizer")
-#: Groups in which held-out and training items are the ends of a scale; elsewhere both are as good.
+#: Groups in which held-out and training items are ends of a scale; in others both are equally good.
 _SCALES: Final = ("copying", "novelty and choice")
-#: A longer note is folded.
+#: Length from which a note is folded.
 _LONG_NOTE: Final = 120
-#: What counts images in the facts of a stage.
+#: Facts of a stage that count images.
 _COUNTS: Final = ("num_images", "num_documents", "num_scanned")
 
 
@@ -30,7 +30,7 @@ _COUNTS: Final = ("num_images", "num_documents", "num_scanned")
 
 
 def by_group(scores: Iterable[str], infos: Infos) -> dict[str, list[ScoreInfo]]:
-    """Sort scores into the groups of a table, each in the order in which they came."""
+    """Sort scores into the groups of a table, keeping their order within a group."""
     groups: dict[str, list[ScoreInfo]] = {group: [] for group in GROUPS}
     for score in scores:
         info = infos.get(score, ScoreInfo(name=score))
@@ -44,10 +44,10 @@ def score_groups(
     notes: Mapping[str, str],
     recipes: Mapping[str, Mapping[str, str]],
 ) -> list[dict[str, Any]]:
-    """Rows of the score table, grouped by question.
+    """Return the rows of the score table, grouped by question.
 
-    What all numbers of a group share of their recipes is the group's, the rest is told above the
-    first of those that share it.
+    Recipe items that all numbers of a group share are shown with the group; other items are shown
+    above the first of the rows that share them.
     """
     groups = []
     for title, members in by_group(scores, infos).items():
@@ -88,7 +88,7 @@ def _score_row(
 
 
 def _in_words(recipe: Mapping[str, str], items: Set[tuple[str, str]]) -> str:
-    """Some items of a recipe, in its order."""
+    """Return some items of a recipe in words, in their order."""
     return ", ".join(f"{key} {value}" for key, value in recipe.items() if (key, value) in items)
 
 
@@ -99,9 +99,9 @@ def _interval(info: ScoreInfo, low: float | None, high: float | None) -> str:
 
 
 def _scale(info: ScoreInfo, score: Score) -> Any:
-    """A strip from held-out to training images; None where that is no scale.
+    """Return a strip from held-out to training images; None where they are not ends of a scale.
 
-    Between two sets of real images there is no scale of quality: both are as good.
+    Two sets of real images are equally good, so they are not ends of a scale of quality.
     """
     ends = (score.value, score.floor, score.ceiling)
     if info.group not in _SCALES or None in ends or score.floor == score.ceiling:
@@ -115,7 +115,7 @@ def _scale(info: ScoreInfo, score: Score) -> Any:
 def calibration_table(
     scores: Mapping[str, Score], infos: Infos, values: Values, intervals: Intervals
 ) -> dict[str, Any] | None:
-    """What every score reads on every image set; None when no set was planted.
+    """Return the table of every score on every image set; None without planted sets.
 
     A cell is ``apart`` when its 95 % interval and that of the held-out images do not meet, ``like``
     when they do, and neither where no interval is known.
@@ -171,7 +171,10 @@ def _kind(
     sets: Mapping[str, float | None],
     intervals: Mapping[str, tuple[float | None, float | None]],
 ) -> str:
-    """``apart``, ``like`` or nothing; a number without an interval, as of equal images, is one."""
+    """Return ``apart``, ``like`` or an empty text.
+
+    A number without an interval (as of equal images) counts as an interval of length zero.
+    """
     ends: list[tuple[float, float]] = []
     exact = 0
     for name in (which, "floor"):
@@ -189,7 +192,7 @@ def _kind(
 
 
 def _planted_label(which: str) -> str:
-    """A planted set in words.
+    """Return the name of a planted set in words.
 
     >>> _planted_label("copies_5"), _planted_label("collages")
     ('5 % copies', 'collages')
@@ -204,11 +207,11 @@ def _planted_label(which: str) -> str:
 def stage_rows(
     records: Mapping[str, Mapping[str, Any]], artifacts: Sequence[Artifact]
 ) -> list[dict[str, Any]]:
-    """What the artifacts of a run cost when they were made.
+    """Return rows with the cost of the artifacts of a run when they were made.
 
     Args:
         records: by stage name: ``hit`` and ``path`` of the artifact.
-        artifacts: others, which are no stage of the run; nobody knows whether they were there.
+        artifacts: other artifacts, not stages of the run; whether they were found is unknown.
     """
     rows = []
     for name, record in records.items():
@@ -233,7 +236,7 @@ def _stage_row(name: str, artifact: Artifact, hit: bool | None) -> dict[str, Any
 
 
 def _size(folder: Path, manifest: Manifest) -> int:
-    """Bytes of an artifact and of the parts that it lists."""
+    """Return the bytes of an artifact and of the parts that it lists."""
     total = sum(entry.size_bytes for entry in manifest.files.values())
     if PARTS_FILE in manifest.files:
         kind, digests = read_parts(folder)

@@ -1,1 +1,1 @@
-"""Sweeps: the jobs of a multirun read back, compared and drawn; nothing is measured here."""
+"""Sweeps: read the jobs of a multirun, compare them and draw figures; no scores are measured."""

@@ -1,4 +1,4 @@
-"""Configurations: jobs that differ in their seed only, with means and intervals over seeds."""
+"""Configurations: groups of jobs that differ only in their seed, with means over seeds."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Estimate:
 
     Attributes:
         value: mean over seeds.
-        low, high: 95 % interval, None where there is none, see :func:`estimate`.
+        low, high: 95 % interval, or None, see :func:`estimate`.
         floor, ceiling: means over seeds, of held-out and of training images.
-        num_seeds: how many seeds have a value.
+        num_seeds: number of seeds with a value.
     """
 
     value: float
@@ -35,11 +35,11 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """Jobs that differ in their seed only.
+    """A group of jobs that differ only in their seed.
 
     Attributes:
-        at: key of an axis -> where it lies, in the order of the axes.
-        jobs: one a seed.
+        at: key of an axis -> value of the jobs on it, in the order of the axes.
+        jobs: one job per seed.
     """
 
     at: Mapping[str, Scalar]
@@ -47,7 +47,7 @@ class Configuration:
 
 
 def configurations(jobs: Sequence[Job], axes: Sequence[Axis]) -> tuple[Configuration, ...]:
-    """Jobs by where they lie on the axes, in the order of the axes' values."""
+    """Group jobs by their values on the axes, in the order of the axes' values."""
     groups: dict[tuple[Scalar, ...], list[Job]] = {}
     for job in jobs:
         groups.setdefault(axis_values(job, axes), []).append(job)
@@ -63,7 +63,7 @@ def configurations(jobs: Sequence[Job], axes: Sequence[Axis]) -> tuple[Configura
 def one_job_a_seed(
     jobs: Sequence[Job], axes: Sequence[Axis]
 ) -> tuple[tuple[Job, ...], tuple[Job, ...]]:
-    """Completed jobs, and those of them that say again what a later one says: no second seed."""
+    """Split completed jobs into one per configuration and seed, and earlier repetitions."""
     completed = [job for job in jobs if job.is_completed]
     last = {(axis_values(job, axes), job.seed): job.folder for job in completed}
     kept = set(last.values())
@@ -74,14 +74,14 @@ def one_job_a_seed(
 
 
 def estimate(jobs: Sequence[Job], score: str) -> Estimate | None:
-    """The mean of a score over jobs that differ in their seed only.
+    """Return the mean of a score over jobs that differ only in their seed.
 
     The interval is ``mean +- t * s / sqrt(n)`` with Student's t of n - 1 degrees of freedom over n
-    seeds. Of one seed it is the job's own; of seeds that all agree, where t would claim certainty,
-    the hull of the jobs' own.
+    seeds. For one seed it is the job's own interval. If all seeds agree, where t would claim
+    certainty, it is the hull of the jobs' intervals.
 
     Returns:
-        None when no job has a value.
+        The estimate, or None when no job has a value.
 
     Raises:
         ValueError: the jobs' recipes differ, so that a mean would mix them.
@@ -105,7 +105,7 @@ def estimate(jobs: Sequence[Job], score: str) -> Estimate | None:
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Which points no other point beats: none is as low in both and lower in one.
+    """Return which points are Pareto-optimal: no other is as low in both and lower in one.
 
     >>> pareto([(0.0, 9.0), (0.5, 5.0), (0.6, 5.0), (1.0, 1.0)])
     [True, True, False, True]

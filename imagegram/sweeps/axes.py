@@ -1,7 +1,7 @@
 """Axes of a sweep: the knobs in which its jobs differ, found by comparing their configurations.
 
-What a name decides (``corpus.num_shards`` of ``corpus.name``) follows the name and is no axis of
-its own. Seeds, paths, workers and loggers are none either.
+A key that follows from a name (``corpus.num_shards`` from ``corpus.name``) is not an axis of its
+own. Neither are seeds, paths, workers and loggers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from imagegram.sweeps.jobs import Job, Scalar
 
-#: What changes no number, or is averaged over.
+#: Keys that change no score, or that are averaged over.
 _IGNORED: Final = re.compile(
     r"(seed|stages|planted)$|(paths|runtime|logger|callback|launcher|hydra)(\.|$)"
 )
@@ -21,12 +21,12 @@ _IGNORED: Final = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One knob.
+    """One knob of a sweep.
 
     Attributes:
-        key: in the configuration.
-        followers: keys that it decides.
-        values: those that occur, numbers first and ascending; None where a job lacks the key.
+        key: key in the configuration.
+        followers: keys that this key decides.
+        values: values that occur, ascending numbers first; None where a job lacks the key.
     """
 
     key: str
@@ -35,45 +35,45 @@ class Axis:
 
     @property
     def label(self) -> str:
-        """Short: ``sampler.max_context`` is max_context, ``corpus.name`` is corpus."""
+        """Short label: max_context for ``sampler.max_context``, corpus for ``corpus.name``."""
         group, _, last = self.key.rpartition(".")
         return group.rpartition(".")[2] if group and last in ("name", "_target_") else last
 
     @property
     def group(self) -> str:
-        """Of the configuration: corpus, tokenizer, sampler ..."""
+        """Group of the configuration: corpus, tokenizer, sampler ..."""
         return self.key.partition(".")[0]
 
     @property
     def is_numeric(self) -> bool:
-        """All values are numbers."""
+        """Whether all values are numbers."""
         return all(is_number(value) for value in self.values)
 
     @property
     def has_numbers(self) -> bool:
-        """Two values or more are numbers: worth a curve."""
+        """Whether at least two values are numbers, enough for a curve."""
         return sum(is_number(value) for value in self.values) > 1
 
     @property
     def is_family(self) -> bool:
-        """All values are one name with different numbers, as in pyramid2, pyramid3."""
+        """Whether all values are one name with different numbers, as in pyramid2, pyramid3."""
         names = [value for value in self.values if isinstance(value, str)]
         families = {family_of(name) for name in names}
         return len(names) == len(self.values) and len(families) == 1 and not families & {*names}
 
     @property
     def is_ordered(self) -> bool:
-        """Values have an order that a figure should show."""
+        """Whether the values have an order that a figure should show."""
         return self.has_numbers or self.is_family
 
     def short(self, value: Scalar) -> str:
-        """A value beside its mark: of a family, the number."""
+        """Return the label of a value beside its mark; in a family, only the number."""
         text = show(value)
         return text.removeprefix(family_of(text)).lstrip("_") if self.is_family else text
 
 
 def is_number(value: Scalar) -> bool:
-    """A number, and no truth value.
+    """Return whether a value is a number and not a bool.
 
     >>> is_number(3), is_number(True), is_number("3")
     (True, False, False)
@@ -82,7 +82,7 @@ def is_number(value: Scalar) -> bool:
 
 
 def show(value: Scalar) -> str:
-    """A value as one types it.
+    """Return a value as it is typed on the command line.
 
     >>> show(None), show(True), show(2.0), show(0.12345678)
     ('null', 'true', '2', '0.12345678')
@@ -95,7 +95,7 @@ def show(value: Scalar) -> str:
 
 
 def family_of(name: str) -> str:
-    """A name without the number at its end.
+    """Return a name without the number at its end.
 
     >>> family_of("tiny_imagenet_20"), family_of("pyramid3"), family_of("demo")
     ('tiny_imagenet', 'pyramid', 'demo')
@@ -104,12 +104,12 @@ def family_of(name: str) -> str:
 
 
 def identity(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """The part of a configuration that decides its scores, without the seed."""
+    """Return the part of a configuration that decides its scores, without the seed."""
     return {key: value for key, value in config.items() if not _IGNORED.match(key)}
 
 
 def find_axes(jobs: Sequence[Job]) -> tuple[Axis, ...]:
-    """The axes between jobs, in the order of the configuration; jobs without one do not count."""
+    """Find the axes between jobs with a configuration, in the order of the configuration."""
     configs = [identity(job.config) for job in jobs if job.config]
     varied: dict[str, tuple[int, ...]] = {}
     for key in dict.fromkeys(key for config in configs for key in config):
@@ -134,14 +134,14 @@ def find_axes(jobs: Sequence[Job]) -> tuple[Axis, ...]:
 
 
 def _leader(key: str, varied: Mapping[str, tuple[int, ...]]) -> str:
-    """The name that decides a key, or the key itself.
+    """Return the name that decides a key, or the key itself.
 
     Args:
         key: one of ``varied``.
-        varied: keys in which jobs differ -> which jobs share a value.
+        varied: keys in which jobs differ -> the partition of jobs by value.
     """
     ranks, path = varied[key], key.split(".")
-    for depth in range(1, len(path)):  # the outermost name first: it chose all below it
+    for depth in range(1, len(path)):  # the outermost name first: it decides all keys below it
         name = ".".join([*path[:depth], "name"])
         if name in varied and name != key and _decides(varied[name], ranks):
             return _leader(name, varied)
@@ -152,27 +152,27 @@ def _leader(key: str, varied: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def _decides(name: Sequence[int], ranks: Sequence[int]) -> bool:
-    """Whether jobs that share the name share the other value too."""
+    """Return whether jobs that share the name also share the other value."""
     return len({*zip(name, ranks, strict=True)}) == len({*name})
 
 
 def axis_values(job: Job, axes: Sequence[Axis]) -> tuple[Scalar, ...]:
-    """Where a job lies on every axis."""
+    """Return the value of a job on every axis."""
     return tuple(job.config.get(axis.key) for axis in axes)
 
 
 def describe(at: Mapping[str, Scalar], axes: Sequence[Axis]) -> str:
-    """Where something lies on the axes, in words: ``max_context = 3, matching = free``.
+    """Describe the values on the axes in words: ``max_context = 3, matching = free``.
 
     Args:
         at: key of an axis -> value.
-        axes: those to tell of.
+        axes: axes to mention.
     """
     return ", ".join(f"{axis.label} = {show(at[axis.key])}" for axis in axes)
 
 
 def _order(value: Scalar) -> tuple[int, float, list[tuple[int, str]]]:
-    """Numbers by size, then text with the numbers in it by size, null last."""
+    """Return a sort key: numbers by size, then text with its numbers by size, null last."""
     if is_number(value):
         return (0, float(value), [])  # type: ignore[arg-type]
     parts = re.split(r"(\d+)", show(value))

@@ -1,10 +1,9 @@
-"""A Hydra callback: when a multirun ends, its report is written into its folder.
+"""A Hydra callback that writes the report of a multirun into its folder when it ends.
 
     python -m imagegram.run -m sampler.max_context=3,6,12
 
 On by default through ``conf/hydra/callbacks/sweep_report.yaml``; ``hydra/callbacks=none`` turns it
-off. A single run is not concerned, and this module imports next to nothing, because every run
-imports it.
+off. It does nothing in a single run, and this module imports little because every run imports it.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from omegaconf import DictConfig
 
 
 class SweepReport(Callback):
-    """Writes the report of a multirun; whatever happens to the report, the sweep is not harmed."""
+    """Hydra callback that writes the report of a multirun; its errors never fail the sweep."""
 
     def __init__(self) -> None:
         self.folder: Path | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Note the folder; Hydra does not tell the end of a multirun in which a job failed."""
+        """Remember the folder; Hydra does not call the end hook if a job of the multirun failed."""
         self.folder = Path(config.hydra.sweep.dir).absolute()
         atexit.register(self._write)
 
@@ -36,7 +35,7 @@ class SweepReport(Callback):
 
     def _write(self) -> None:
         if self.folder is None or not any(self.folder.glob("*/summary.json")):
-            return  # nothing began, or a sweeper that keeps its jobs elsewhere
+            return  # no job began, or the sweeper keeps its jobs elsewhere
         try:
             from imagegram.sweeps.write import write_report
 

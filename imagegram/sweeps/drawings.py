@@ -1,4 +1,4 @@
-"""What a sweep's figures show, before any library draws it: points, curves, crosses, refusals.
+"""Contents of a sweep's figures, before they are drawn: points, curves, crosses, refusals.
 
 ``interactive.py`` draws it.
 """
@@ -19,7 +19,7 @@ from imagegram.sweeps.recipes import RecipeGroup, split_by_recipe
 from imagegram.sweeps.scales import Scale
 from imagegram.sweeps.styles import Styles
 
-#: Groups whose ranked scores are drawn when nobody asked; of the first two a frontier is made.
+#: Groups whose ranked scores are drawn by default; the first two give the axes of the frontier.
 COPYING: Final = "copying"
 QUALITY: Final = "quality"
 LIKELIHOOD: Final = "likelihood"
@@ -31,10 +31,10 @@ class Mark:
     """One configuration of a frontier.
 
     Attributes:
-        configuration: what it is.
+        configuration: the configuration.
         x, y: its two scores.
-        is_optimal: no other mark of the frontier is better in one and as good in the other; none
-            is where a score has no direction.
+        is_optimal: no other mark of the frontier is better in one and as good in the other;
+            false for all marks when a score has no direction.
     """
 
     configuration: Configuration
@@ -45,15 +45,15 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class Frontier:
-    """One score over another, of jobs whose numbers may meet.
+    """One score over another, for jobs whose scores have the same recipe.
 
     Attributes:
         x, y: the scores.
-        axes: of the sweep.
-        marks: configurations.
+        axes: axes of the sweep.
+        marks: one mark per configuration.
         paths: marks that differ along :func:`path_axis` only, in its order.
         floors, ceilings: distinct (x, y) of held-out and of training images.
-        recipe: what tells these jobs from others that could not be drawn with them, or nothing.
+        recipe: what distinguishes these jobs from those of other recipes; empty if alone.
     """
 
     x: ScoreInfo
@@ -67,18 +67,18 @@ class Frontier:
 
     @property
     def styles(self) -> Styles:
-        """Colours and shapes."""
+        """Colours and shapes of the marks."""
         return Styles.of(self.axes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A score over one axis, where all other axes stand still.
+    """A score over one axis, with all other axes fixed.
 
     Attributes:
-        configurations: in the order of ``xs``.
-        xs: places.
-        estimates: one a place.
+        configurations: configurations in the order of ``xs``.
+        xs: places on the horizontal axis.
+        estimates: one estimate per place.
     """
 
     configurations: tuple[Configuration, ...]
@@ -88,10 +88,10 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """The curves of one score, and those of held-out and training images, the same drawn once.
+    """The curves of one score, and distinct curves of held-out and training images.
 
     Attributes:
-        score: which it is.
+        score: name of the score.
         curves: one for every combination of the other axes.
         floors, ceilings: each (xs, ys).
         recipe: as in :class:`Frontier`.
@@ -106,13 +106,13 @@ class Panel:
 
 @dataclass(frozen=True, kw_only=True)
 class Knob:
-    """All panels over one axis.
+    """All panels over one axis of a sweep.
 
     Attributes:
         scale: the horizontal axis.
-        axes: of the sweep.
-        panels: one a score and recipe.
-        refusals: sentences about what is not drawn, and why.
+        axes: axes of the sweep.
+        panels: one panel per score and recipe.
+        refusals: sentences that say what is not drawn, and why.
     """
 
     scale: Scale
@@ -122,26 +122,26 @@ class Knob:
 
     @property
     def styles(self) -> Styles:
-        """Colours and dashes of the axes that tell curves apart."""
+        """Colours and dashes of the axes that distinguish curves."""
         return Styles.of([axis for axis in self.axes if axis != self.scale.axis])
 
 
 def scores_of(jobs: Sequence[Job]) -> tuple[str, ...]:
-    """Names of all scores, in the order in which jobs have them."""
+    """Return the names of all scores, in the order of their first job."""
     return tuple(dict.fromkeys(score for job in jobs for score in job.scores))
 
 
 def infos_of(jobs: Sequence[Job]) -> dict[str, ScoreInfo]:
-    """What is known of all scores, in the order in which jobs have them; later jobs know better."""
+    """Return the descriptions of all scores; those of later jobs take precedence."""
     known = {name: info for job in jobs for name, info in job.infos.items()}
     return {score: known.get(score, ScoreInfo(name=score)) for score in scores_of(jobs)}
 
 
 def choose(asked: str, option: str, group: str, infos: Mapping[str, ScoreInfo]) -> ScoreInfo | None:
-    """The score that was asked for, else the first in rank of a group; None without one.
+    """Return the requested score, else the first-ranked score of a group, or None.
 
     Raises:
-        ConfigError: nobody has the score that was asked for.
+        ConfigError: no job has the requested score.
     """
     if asked:
         if asked not in infos:
@@ -155,14 +155,14 @@ def choose(asked: str, option: str, group: str, infos: Mapping[str, ScoreInfo]) 
 def headline_scores(
     infos: Mapping[str, ScoreInfo], *chosen: ScoreInfo | None
 ) -> tuple[ScoreInfo, ...]:
-    """The scores that curves are drawn of: the chosen ones, then all that have a rank."""
+    """Return the scores that are drawn as curves: the chosen ones, then all with a rank."""
     asked = [info for info in chosen if info is not None]
     ranked = [info for group in (COPYING, QUALITY, LIKELIHOOD) for info in _ranked(group, infos)]
     return tuple(dict.fromkeys([*asked, *ranked]))
 
 
 def axis_title(info: ScoreInfo) -> str:
-    """A score with its unit and the direction that is better.
+    """Return the title of an axis: a score with its unit and its better direction.
 
     >>> axis_title(ScoreInfo(name="psnr", unit="dB", better="higher"))
     'psnr (dB, higher is better)'
@@ -175,7 +175,7 @@ def axis_title(info: ScoreInfo) -> str:
 def frontiers(
     jobs: Sequence[Job], axes: Sequence[Axis], x: ScoreInfo, y: ScoreInfo
 ) -> tuple[Frontier, ...]:
-    """One frontier a recipe, that of the most jobs first."""
+    """Return one frontier per recipe, the one with most jobs first."""
     groups = split_by_recipe(jobs, [x.name, y.name])
     return tuple(_frontier(group, axes, x, y) for group in groups)
 
@@ -202,7 +202,7 @@ def _frontier(group: RecipeGroup, axes: Sequence[Axis], x: ScoreInfo, y: ScoreIn
 
 
 def _optimal(points: Sequence[tuple[float, float]], x: ScoreInfo, y: ScoreInfo) -> Sequence[bool]:
-    """Which points no other beats, in the directions of both scores."""
+    """Return which points are Pareto-optimal in the directions of both scores."""
     if x.better is None or y.better is None:
         return [False] * len(points)
     signs = {"lower": 1, "higher": -1}
@@ -210,7 +210,7 @@ def _optimal(points: Sequence[tuple[float, float]], x: ScoreInfo, y: ScoreInfo) 
 
 
 def _paths(marks: Sequence[Mark], axes: Sequence[Axis]) -> tuple[tuple[Mark, ...], ...]:
-    """Marks along one axis, joined where all others are equal."""
+    """Return the paths of marks along one axis, with all other axes equal."""
     along = path_axis(axes)
     if along is None:
         return ()
@@ -226,20 +226,20 @@ def _paths(marks: Sequence[Mark], axes: Sequence[Axis]) -> tuple[tuple[Mark, ...
 
 
 def path_axis(axes: Sequence[Axis]) -> Axis | None:
-    """The axis along which marks are joined: of those with an order, that with most values."""
+    """Return the axis along which marks are joined: the ordered axis with most values."""
     ordered = [axis for axis in axes if axis.is_ordered]
     return max(ordered, key=lambda axis: len(axis.values), default=None)
 
 
 def _elsewhere(configuration: Configuration, along: Axis) -> tuple[Scalar, ...]:
-    """Where it lies on all axes but one."""
+    """Return the values of a configuration on all axes but one."""
     return tuple(value for key, value in configuration.at.items() if key != along.key)
 
 
 def knob(
     jobs: Sequence[Job], axes: Sequence[Axis], scale: Scale, scores: Sequence[ScoreInfo]
 ) -> Knob:
-    """Curves of some scores over one axis."""
+    """Return the panels of some scores over one axis."""
     panels: list[Panel] = []
     refusals: list[str] = []
     for score in scores:
@@ -282,7 +282,7 @@ def _curve(line: Sequence[Configuration], scale: Scale, score: str) -> Curve:
 
 
 def _ranked(group: str, infos: Mapping[str, ScoreInfo]) -> list[ScoreInfo]:
-    """Scores of a group that are drawn when nobody asked, by their rank."""
+    """Return the scores of a group that are drawn by default, in order of rank."""
     ranked = [info for info in infos.values() if info.group == group and info.rank]
     return sorted(ranked, key=lambda info: info.rank)
 

@@ -31,7 +31,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What a cell shows, sorts by, tells when one points at it, and how many columns it takes."""
+    """A cell: its text, sort key, tooltip and number of columns."""
 
     text: str
     sort: str = ""
@@ -43,7 +43,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Cells, and a class for the look of the row."""
+    """A row: its cells and its CSS class."""
 
     cells: tuple[Cell, ...]
     mark: str = ""
@@ -59,7 +59,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A sortable table; the rows of ``foot`` stay where they are."""
+    """A sortable table; the rows of ``foot`` are not sorted."""
 
     groups: tuple[Group, ...]
     columns: tuple[Column, ...]
@@ -68,7 +68,7 @@ class Grid:
 
 
 def jobs_grid(sweep: Sweep) -> Grid:
-    """One row a job: where it lies, its scores, its seconds."""
+    """Return the table of jobs: values on the axes, scores and seconds."""
     scores = _in_groups(sweep)
     recipes = _recipe_texts(sweep)
     has_status = bool(sweep.unfinished or sweep.repeated)
@@ -96,7 +96,7 @@ def jobs_grid(sweep: Sweep) -> Grid:
 
 
 def means_grid(sweep: Sweep) -> Grid | None:
-    """One row a configuration and recipe; None where every configuration has one seed."""
+    """Return the table of means per configuration and recipe; None if all have one seed."""
     if all(len(found.jobs) < 2 for found in sweep.configurations):
         return None
     scores = _in_groups(sweep)
@@ -122,7 +122,7 @@ def means_grid(sweep: Sweep) -> Grid | None:
 
 
 def _in_groups(sweep: Sweep) -> list[ScoreInfo]:
-    """Scores in the order of the report's groups; within one as they came."""
+    """Sort scores by the groups of the report, keeping their order within a group."""
     groups = by_group(sweep.scores, sweep.infos)
     return [info for members in groups.values() for info in members]
 
@@ -135,7 +135,7 @@ def _groups(lead: int, scores: Sequence[ScoreInfo], *, tail: int) -> tuple[Group
 
 
 def _recipe_texts(sweep: Sweep) -> dict[str, str]:
-    """Job -> what tells its recipes from those of other jobs."""
+    """Return, for each job, how its recipes differ from those of other jobs."""
     texts: dict[str, list[str]] = {}
     for groups in sweep.mixed.values():
         for group in groups:
@@ -145,7 +145,7 @@ def _recipe_texts(sweep: Sweep) -> dict[str, str]:
 
 
 def _same_recipes(sweep: Sweep) -> list[list[Job]]:
-    """Counted jobs that share the recipes of all scores."""
+    """Group counted jobs that share the recipes of all scores."""
     groups: dict[str, list[Job]] = {}
     for job in sweep.counted:
         recipes = {score: recipe_of(job, score, sweep.counted) for score in sweep.mixed}
@@ -156,7 +156,7 @@ def _same_recipes(sweep: Sweep) -> list[list[Job]]:
 def _real_rows(
     jobs: Sequence[Job], scores: Sequence[ScoreInfo], lead: int, *, tail: int
 ) -> tuple[Row, ...]:
-    """What held-out and training images read, from the lowest to the highest of all jobs."""
+    """Return rows with the range, over all jobs, of held-out and of training scores."""
     rows = []
     for title, part in (("held-out images", "floor"), ("training images", "ceiling")):
         cells = [Cell(text=title, span=lead)]
@@ -172,7 +172,7 @@ def _real_rows(
 
 
 def _column(title: str, *, meaning: str = "", is_text: bool = False) -> Column:
-    """Long names may break behind an underscore or a dot."""
+    """Return a heading in which long names may break after an underscore or a dot."""
     breakable = escape(title).replace("_", "_<wbr>").replace(".", ".<wbr>")
     return Column(title=Markup(breakable), meaning=meaning, is_text=is_text)
 
@@ -223,7 +223,7 @@ def _seeds_cell(found: Configuration) -> Cell:
 
 
 def _interval(low: float | None, high: float | None, score: ScoreInfo) -> str:
-    """Both ends, without repeating the sign of per cent."""
+    """Format both ends of an interval, without repeating the per cent sign."""
     if low is None or high is None:
         return ""
     first, last = (score.show(end) for end in (low, high))
@@ -231,6 +231,6 @@ def _interval(low: float | None, high: float | None, score: ScoreInfo) -> str:
 
 
 def _short_name(job: Job, sweep: Sweep) -> str:
-    """The job's number in its only sweep, else its name."""
+    """Return the job's number if there is one sweep, else its name."""
     number = re.match(r"(\d+)_", job.name)
     return number[1] if number and len(sweep.paths) == 1 else job.name

@@ -1,7 +1,7 @@
-"""Figures of the report: plotly, so that a point tells what it is when one points at it.
+"""Figures of the report in plotly, whose points show details under the mouse pointer.
 
-A figure is made in the colours of the light page; the script of the page draws it, and exchanges
-the colours in the dark. All text of the user's is escaped: plotly reads labels as HTML.
+A figure is made in the colours of the light page; the script of the page draws it, and replaces
+the colours in dark mode. All user text is escaped, because plotly reads labels as HTML.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 _FONT: Final = (
     "ui-sans-serif, system-ui, -apple-system, Segoe UI, Helvetica Neue, Arial, sans-serif"
 )
-#: More labels than this hide each other; pointing still tells.
+#: More labels than this overlap; the mouse pointer still shows them.
 _MAX_LABELS: Final = 30
 _CLEAR: Final = "rgba(0,0,0,0)"
 _HOVER: Final = "%{customdata}<extra></extra>"
 
 
 def frontier_figure(frontier: Frontier) -> go.Figure:
-    """One score over another, with intervals, crosses of real images and optimal points."""
+    """Draw one score over another, with intervals, crosses of real images and optimal points."""
     figure, colors = _empty(), palette()
     for path in frontier.paths:
         figure.add_scatter(
@@ -80,7 +80,7 @@ def frontier_figure(frontier: Frontier) -> go.Figure:
 
 
 def panel_figure(panel: Panel, knob: Knob) -> go.Figure:
-    """One score over one axis, a line for every combination of the others."""
+    """Draw one score over one axis, a line for every combination of the others."""
     figure, colors = _empty(), palette()
     for name, lines, color, dash in (
         ("training images", panel.ceilings, colors["pale"], "solid"),
@@ -114,14 +114,14 @@ def panel_figure(panel: Panel, knob: Knob) -> go.Figure:
 
 
 def plotly_script() -> str:
-    """The library itself, for the page to hold once."""
+    """Return the plotly library, which the page contains once."""
     from plotly.offline import get_plotlyjs
 
     return str(get_plotlyjs())
 
 
 def _empty() -> go.Figure:
-    """Without plotly's own template: its colours have no partners in the dark."""
+    """Return a figure without plotly's template, whose colours have no dark counterparts."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -130,7 +130,7 @@ def _empty() -> go.Figure:
 
 
 def _interval_trace(mark: Mark, frontier: Frontier) -> go.Scatter:
-    """Both intervals of a mark, which is drawn above all intervals."""
+    """Return the trace of both intervals of a mark; marks are drawn above all intervals."""
     import plotly.graph_objects as go
 
     color = frontier.styles.faint(mark.configuration.at)
@@ -189,7 +189,7 @@ def _curve_trace(curve: Curve, panel: Panel, knob: Knob) -> go.Scatter:
 
 
 def _bars(estimates: Sequence[Estimate], color: str) -> dict[str, Any]:
-    """Error bars from ``value`` to ``low`` and ``high``."""
+    """Return error bars from ``value`` to ``low`` and ``high``."""
     return {
         "type": "data",
         "symmetric": False,

@@ -1,6 +1,6 @@
-"""Jobs of a sweep, as their folders tell them: configuration, scores, recipes, stages.
+"""Jobs of a sweep, read from their folders: configuration, scores, recipes, stages.
 
-A job that failed, was killed or never began is a job too: it has a status and no scores.
+A job that failed, was killed or never began is also a job: it has a status and no scores.
 
 >>> flatten({"sampler": {"name": "greedy", "top_k": None}, "sizes": [8, 16]})
 {'sampler.name': 'greedy', 'sampler.top_k': None, 'sizes': '[8, 16]'}
@@ -24,7 +24,7 @@ from imagegram.metrics.shipped import recorded_infos
 from imagegram.records import ScoreInfo
 from imagegram.stages.evaluate import SCORES, Score
 
-#: Of every score in ``summary.json``, in the order of the tables.
+#: Fields of every score in ``summary.json``, in the order of the tables.
 PARTS: Final = ("value", "floor", "ceiling", "low", "high", "normalized")
 Scalar = bool | int | float | str | None
 
@@ -34,17 +34,17 @@ class Job:
     """One run folder.
 
     Attributes:
-        folder: absolute.
-        name: of the folder, after its sweep's where several sweeps are read.
+        folder: absolute path of the run folder.
+        name: name of the folder, after that of its sweep where several sweeps are read.
         status: ``completed``, ``failed``, ``running`` (killed, or at work) or ``unreadable``.
         error: why it failed, or cannot be read.
         config: flattened, interpolations as written, lists as JSON.
         scores: by name.
-        recipes: by score name, what numbers must share to be comparable; None when the artifact
-            that tells is gone.
-        infos: by score name, what its metric says of it.
+        recipes: recipe by score name (what comparable numbers must share); None when its artifact
+            was removed.
+        infos: description by score name.
         stages: by name, ``hit``, ``digest``, ``duration_s`` and ``path``.
-        num_images: training images, if the artifact that tells is still there.
+        num_images: number of training images; None when its artifact was removed.
     """
 
     folder: Path
@@ -60,27 +60,27 @@ class Job:
 
     @property
     def is_completed(self) -> bool:
-        """Every requested stage finished."""
+        """Whether every requested stage finished."""
         return self.status == "completed"
 
     @property
     def outcome(self) -> str:
-        """The status for a reader: a job that never said how it ended is unfinished."""
+        """Status for readers; a job that did not record its end is unfinished."""
         return "unfinished" if self.status == "running" else self.status
 
     @property
     def seed(self) -> Scalar:
-        """Of the samples; None where the configuration cannot be read."""
+        """Seed of the samples; None when the configuration cannot be read."""
         return self.config.get("seed")
 
     @property
     def duration_s(self) -> float:
-        """Seconds of all stages in this run."""
+        """Duration of all stages of this run, in seconds."""
         return sum(float(stage["duration_s"]) for stage in self.stages.values())
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Scalar]:
-    """Nested mappings as one, keys joined by dots; what is no scalar becomes JSON text."""
+    """Flatten nested mappings, joining keys by dots; values other than scalars become JSON."""
     if isinstance(node, Mapping):
         flat: dict[str, Scalar] = {}
         for key, value in node.items():
@@ -91,7 +91,7 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Scalar]:
 
 
 def read_jobs(paths: Sequence[Path]) -> tuple[Job, ...]:
-    """The jobs of several sweeps or runs, each sweep's in the order in which they began.
+    """Read the jobs of sweeps or runs; jobs of a sweep are in the order in which they began.
 
     Args:
         paths: folders of multiruns, or single run folders; one named twice is read once.
@@ -108,10 +108,10 @@ def read_jobs(paths: Sequence[Path]) -> tuple[Job, ...]:
 
 
 def job_folders(path: Path) -> list[Path]:
-    """The run folders of a sweep, or the one that a run folder is.
+    """Return the run folders of a sweep; for a run folder, itself.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no run folder.
     """
     if not path.is_dir():
         raise ConfigError(f"sweep: no folder {path.absolute()}{_suggestion(path)}")
@@ -129,13 +129,13 @@ def job_folders(path: Path) -> list[Path]:
 
 
 def newest_sweep(outputs: Path) -> Path | None:
-    """The multirun that began last below an outputs folder."""
+    """Return the multirun that began last below an outputs folder."""
     sweeps = sorted(child for child in (outputs / "sweeps").glob("*") if child.is_dir())
     return sweeps[-1] if sweeps else None
 
 
 def read_job(folder: Path, name: str) -> Job:
-    """One run folder; what cannot be read is told in ``status`` and ``error``."""
+    """Read one run folder; read errors are reported in ``status`` and ``error``."""
     try:
         config = flatten(OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml")))
         if not (folder / "summary.json").exists():
@@ -165,7 +165,7 @@ def read_job(folder: Path, name: str) -> Job:
 
 
 def planned_jobs(sweep: Path) -> int | None:
-    """How many jobs a multirun was to have; None where only its sweeper knows."""
+    """Return the planned number of jobs of a multirun; None if only its sweeper knows it."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -174,7 +174,7 @@ def planned_jobs(sweep: Path) -> int | None:
         if not hydra.sweeper._target_.endswith("BasicSweeper"):
             return None
         params = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()]
-        last = {  # an override on the command line replaces the experiment's own
+        last = {  # an override on the command line replaces that of the experiment
             item.get_key_element(): item
             for item in OverridesParser.create().parse_overrides(
                 params + list(hydra.overrides.task)
@@ -190,7 +190,7 @@ def planned_jobs(sweep: Path) -> int | None:
 
 
 def _read_record(folder: Path, stage: Mapping[str, Any] | None) -> dict[str, Any]:
-    """``scores.json`` of a run, which older run folders lack but their artifact has; or nothing."""
+    """Read the ``scores.json`` of a run, or of its artifact in older run folders; else empty."""
     own = folder / SCORES
     path = own if own.is_file() else _find_artifact(folder, stage, SCORES)
     record: dict[str, Any] = json.loads(path.read_text()) if path else {}
@@ -198,7 +198,7 @@ def _read_record(folder: Path, stage: Mapping[str, Any] | None) -> dict[str, Any
 
 
 def _find_artifact(folder: Path, stage: Mapping[str, Any] | None, file: str) -> Path | None:
-    """A file of a stage's artifact, also where all of the outputs were moved to another place."""
+    """Find a file of a stage's artifact, also after the outputs folder was moved."""
     if stage is None:
         return None
     recorded = Path(stage["path"])

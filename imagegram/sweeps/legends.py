@@ -33,7 +33,7 @@ _SIGNS: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One line of a legend: a sign and what it means."""
+    """One line of a legend: a sign and its meaning."""
 
     sign: Markup
     text: str
@@ -41,14 +41,14 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Legend:
-    """Entries under one heading: an axis, or nothing for what all figures share."""
+    """Entries under one heading: an axis, or empty for signs that all figures share."""
 
     title: str
     entries: tuple[Entry, ...]
 
 
 def frontier_legend(frontier: Frontier) -> list[Legend]:
-    """What colours, shapes and crosses of a frontier mean."""
+    """Explain the colours, shapes and crosses of a frontier."""
     shared = [
         Entry(sign=_sign("plus"), text="held-out images"),
         Entry(sign=_sign("times"), text="training images"),
@@ -59,7 +59,7 @@ def frontier_legend(frontier: Frontier) -> list[Legend]:
 
 
 def knob_legend(knob: Knob) -> list[Legend]:
-    """What colours and lines of curves mean."""
+    """Explain the colours and lines of curves."""
     shared = [
         Entry(sign=_sign("dashes"), text="held-out images"),
         Entry(sign=_sign("line", "pale"), text="training images"),
@@ -87,7 +87,7 @@ def _axes(styles: Styles) -> list[Legend]:
 
 
 def _few(colors: list[Color]) -> list[Color]:
-    """All colours, or of a long ramp enough to read it; the last one always."""
+    """Return all colours, or some of a long ramp, always with the last one."""
     every = -(-len(colors) // _MAX_COLORS)
     return colors[::-every][::-1]
 

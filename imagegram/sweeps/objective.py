@@ -1,4 +1,4 @@
-r"""What a search minimises: one number of a run, under limits on others.
+r"""The objective of a search: one number of a run, under limits on others.
 
     python -m imagegram.run -m hydra/sweeper=optuna objective.minimize=kid \
         +objective.limit.largest_source_share=0.05 'sampler.top_p=interval(0.7,1)'
@@ -16,23 +16,23 @@ from imagegram.errors import ConfigError, did_you_mean
 from imagegram.loggers.headline import Infos, Scores, headline
 from imagegram.metrics.shipped import shipped_scores
 
-#: Above every score that a run within its limits can have.
+#: Larger than every score of a run within its limits.
 BEYOND_LIMITS: Final = 1e9
 
 
 def objective_value(scores: Scores, infos: Infos, objective: Mapping[str, Any]) -> float:
-    """The number to minimise; smaller is better, always finite.
+    """Return the number to minimise; smaller is better, always finite.
 
     Within all limits it is the score itself. Beyond one it is ``BEYOND_LIMITS`` plus the sum of the
-    excesses, each relative to its limit (as it is for a limit of 0): every setting that keeps the
-    limits beats every one that does not, and of two that do not the one that is nearer to them
-    wins (Deb 2000, "An efficient constraint handling method for genetic algorithms"). A search by
+    excesses, each relative to its limit (absolute for a limit of 0): every setting within the
+    limits beats every setting beyond them, and of two beyond, the one nearer to the limits wins
+    (Deb 2000, "An efficient constraint handling method for genetic algorithms"). A search by
     ranks, as TPE and CMA-ES are, needs no weight between the two. A number that is not defined,
     such as a distance of too few images, is worse than all that.
 
     Args:
-        scores: of the run, as ``summary.json`` has them.
-        infos: by score name; they say which have a short name too.
+        scores: scores of the run, as in ``summary.json``.
+        infos: descriptions by score name; some define a short name.
         objective: ``minimize``, a name; ``limit``, name -> largest value that is allowed.
 
     Raises:
@@ -46,7 +46,7 @@ def objective_value(scores: Scores, infos: Infos, objective: Mapping[str, Any]) 
     """
     limits = objective.get("limit") or {}
     values = {name: score.get("value") for name, score in scores.items()}
-    # A score's own name wins: the short one of the same spelling is the same number or unmeasured.
+    # A score's own name wins over an equal short name, which is the same number or not measured.
     values = {name: measured.value for name, measured in headline(scores, infos).items()} | values
     numbers = {}
     for name in (objective["minimize"], *limits):
@@ -76,7 +76,7 @@ def check_search(hydra: Any, objective: Mapping[str, Any]) -> None:
 
     Args:
         hydra: the node ``hydra`` of the configuration.
-        objective: that of the run; its ``minimize`` is None where there is none.
+        objective: objective of the run; ``minimize`` is None when there is no objective.
 
     Raises:
         ConfigError: saying what to type.

@@ -1,7 +1,7 @@
 """The sweep's ``report.html``: one file with everything in it, readable without a network.
 
-It shares the style of a run's report. Figures are drawn by plotly, which the file holds once;
-pictures are base64 PNG; all text of the user's is escaped, in HTML, in JSON and in labels.
+It has the style of a run's report. Figures are drawn by plotly, which the file contains once;
+pictures are base64 PNG; all user text is escaped, in HTML, in JSON and in labels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MAX_SHOWN_SEEDS: Final = 6
 
 
 def write_page(folder: Path, sweep: Sweep) -> Path:
-    """Write ``report.html`` into ``folder``; returns its path."""
+    """Write ``report.html`` into ``folder``; return its path."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -64,7 +64,7 @@ def write_page(folder: Path, sweep: Sweep) -> Path:
 
 
 def warnings_of(sweep: Sweep) -> list[str]:
-    """What a reader must know before believing a figure: sentences."""
+    """Return sentences that warn of what makes the figures less reliable."""
     found = []
     planned = [planned_jobs(path) for path in sweep.paths]
     wanted = sum(number for number in planned if number is not None)
@@ -105,7 +105,7 @@ def warnings_of(sweep: Sweep) -> list[str]:
 
 
 def _texts(sweep: Sweep) -> dict[str, Any]:
-    """Everything on the page that is neither figure nor table."""
+    """Return all texts of the page outside figures and tables."""
     joined = path_axis(sweep.axes)
     several = any(len(found.jobs) > 1 for found in sweep.configurations)
     return {
@@ -133,7 +133,7 @@ def _title(sweep: Sweep) -> str:
 
 
 def _facts(sweep: Sweep) -> list[tuple[str, str]]:
-    """(label, value) pairs for the line under the title."""
+    """Return (label, value) pairs for the line under the title."""
     done, total = len(sweep.jobs) - len(sweep.unfinished), len(sweep.jobs)
     seeds = list(dict.fromkeys(show(job.seed) for job in sweep.counted))
     some = ", ".join(seeds) if len(seeds) <= _MAX_SHOWN_SEEDS else f"{len(seeds)} seeds"
@@ -156,13 +156,13 @@ def _facts(sweep: Sweep) -> list[tuple[str, str]]:
 
 
 def _constant(sweep: Sweep, key: str) -> str:
-    """A value of the configuration that all jobs share, or nothing."""
+    """Return a value of the configuration that all jobs share, or an empty text."""
     values = {job.config.get(key) for job in sweep.jobs if job.config}
     return show(next(iter(values))) if len(values) == 1 and None not in values else ""
 
 
 def _shared(sweep: Sweep) -> str:
-    """What all jobs have in common, one ``key=value`` a line."""
+    """Return what all jobs have in common, one ``key=value`` per line."""
     configs = [job.config for job in sweep.jobs if job.config]
     if not configs:
         return ""
@@ -179,7 +179,7 @@ _ABSENT: Final = object()
 
 
 def _command(sweep: Sweep) -> str:
-    """What was typed, where one multirun tells."""
+    """Return the command that was typed, if there is one multirun that recorded it."""
     try:
         words = OmegaConf.load(sweep.paths[0] / "multirun.yaml").hydra.overrides.task
     except (OSError, AttributeError):
@@ -189,7 +189,7 @@ def _command(sweep: Sweep) -> str:
 
 
 def _stages(sweep: Sweep) -> list[dict[str, Any]]:
-    """By stage: in how many jobs it was made and found, and its seconds in all of them."""
+    """Return for each stage how many jobs made and found it, and its total seconds."""
     stages: dict[str, dict[str, Any]] = {}
     for job in sweep.jobs:
         for name, record in job.stages.items():
@@ -227,7 +227,7 @@ def _knob(knob: Knob) -> dict[str, Any]:
 
 
 def _json(value: Mapping[str, Any]) -> Markup:
-    """For a script element, which nothing in the text can end."""
+    """Return JSON for a script element, escaped so that no text can close the element."""
     return Markup(json.dumps(value).replace("<", "\\u003c"))
 
 

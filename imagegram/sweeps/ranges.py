@@ -1,6 +1,6 @@
-"""Ranges of axes: every value, floor and ceiling is inside, endless intervals run off the edge.
+"""Ranges of axes: every value, floor and ceiling is inside; very long intervals are cut off.
 
-Of two seeds, an interval is easily ten times as long as all points are apart.
+With two seeds, an interval is easily ten times as long as the distance between all points.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Final
 from imagegram.sweeps.aggregate import Estimate
 
 _PADDING: Final = 0.06
-#: How much of the distance between the points an interval may add on either side.
+#: Share of the distance between the points that an interval may add on either side.
 _INTERVAL: Final = 0.5
 
 
 def axis_range(
     estimates: Sequence[Estimate], others: Sequence[float], *, is_share: bool
 ) -> tuple[float, float]:
-    """The ends of an axis.
+    """Return the ends of an axis.
 
     Args:
-        estimates: with their intervals.
+        estimates: estimates with their intervals.
         others: further numbers that must be inside: floors and ceilings.
-        is_share: the numbers are shares of 1; nothing is drawn far below 0 or above 1.
+        is_share: whether the numbers are shares of 1, so that the axis ends near 0 and 1.
     """
     inside = [estimate.value for estimate in estimates] + list(others)
     low, high = min(inside), max(inside)

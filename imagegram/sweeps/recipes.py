@@ -1,8 +1,8 @@
 """Recipes: numbers that were measured differently are never averaged, compared or joined.
 
-A recipe says what two numbers must share: N, N_ref, D, encoder, resize, codec. Scores of tokens
-have none. Where the artifact that tells is gone, the part of the configuration that decides it
-stands in for it, and never meets a recipe that is known.
+A recipe lists what two comparable numbers must share: N, N_ref, D, encoder, resize, codec. Scores
+of tokens have no recipe. If the artifact with a recipe was removed, the part of the configuration
+that decides it is used instead; such a recipe never equals a known one.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _STAND_IN: Final = ("num_samples", "output_size", "encoder.name", "encoder.resol
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeGroup:
-    """Jobs whose numbers may meet.
+    """Jobs whose numbers are comparable.
 
     Attributes:
-        jobs: in their order.
-        text: what tells this group from the others, as in ``N = 64``; empty when it is the only.
+        jobs: the jobs in their order.
+        text: what distinguishes this group, as in ``N = 64``; empty for a single group.
     """
 
     jobs: tuple[Job, ...]
@@ -32,13 +32,13 @@ class RecipeGroup:
 
 
 def recipe_of(job: Job, score: str, jobs: Sequence[Job]) -> dict[str, str]:
-    """The recipe of a job's score.
+    """Return the recipe of a job's score.
 
     Args:
         job: one of ``jobs``.
         score: its name.
-        jobs: all that it might be compared with: if one of them knows that the score has no
-            recipe, it has none.
+        jobs: all jobs to compare with: if one of them records that the score has no recipe, it
+            has none in any job.
     """
     if job.recipes is not None:
         return dict(job.recipes.get(score, {}))
@@ -50,7 +50,7 @@ def recipe_of(job: Job, score: str, jobs: Sequence[Job]) -> dict[str, str]:
 
 
 def split_by_recipe(jobs: Sequence[Job], scores: Sequence[str]) -> tuple[RecipeGroup, ...]:
-    """Jobs by the recipes of some scores, the largest group first; those without a value left out.
+    """Group jobs by the recipes of some scores, the largest group first.
 
     Only jobs that have a number for every one of the scores are in a group.
     """
@@ -69,12 +69,12 @@ def split_by_recipe(jobs: Sequence[Job], scores: Sequence[str]) -> tuple[RecipeG
 
 
 def value_of(job: Job, score: str) -> float | None:
-    """A job's number, None where it has none."""
+    """Return the value of a job's score, or None."""
     return job.scores[score].value if score in job.scores else None
 
 
 def _merged(parts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """One recipe for people; where two scores differ in a field, it says of which score it is."""
+    """Merge recipes for display; a field in which two scores differ names its score."""
     merged: dict[str, str] = {}
     for score, recipe in parts.items():
         for field, text in recipe.items():
@@ -83,7 +83,7 @@ def _merged(parts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
 
 
 def _differences(recipes: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """What differs between recipes, by their identity."""
+    """Return the differences between recipes, by the recipes' identity."""
     fields = dict.fromkeys(field for recipe in recipes.values() for field in recipe)
     varied = [f for f in fields if len({recipe.get(f) for recipe in recipes.values()}) > 1]
     return {

@@ -1,4 +1,4 @@
-"""Samples of a sweep side by side: the same seeds at the same place, one axis down, one across."""
+"""Samples of a sweep side by side: equal seeds at equal places, one axis down, one across."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from imagegram.sweeps.aggregate import Configuration, configurations
 from imagegram.sweeps.axes import Axis, describe, show
 from imagegram.sweeps.jobs import Job, Scalar
 
-#: Pictures across the page, and on all of it.
+#: Largest number of pictures in a row of the page, and on the whole page.
 _ACROSS: Final = 16
 _MAX_PICTURES: Final = 1200
-#: Larger ones are reduced: the page shows them no larger.
+#: Side in pixels to which larger pictures are reduced, the size at which the page shows them.
 _MAX_SIDE: Final = 96
 
 
@@ -27,9 +27,9 @@ class Cell:
     """The first samples of one job.
 
     Attributes:
-        images: (K, S, S, 3) uint8; None where the job has no samples.
+        images: (K, S, S, 3) uint8; None when the job has no samples.
         text: the configuration in words.
-        seed: of the job.
+        seed: seed of the job.
     """
 
     images: Images | None
@@ -39,14 +39,14 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleTable:
-    """Cells by two axes; further axes stand still.
+    """Cells by two axes, with further axes fixed.
 
     Attributes:
-        title: where the further axes stand; empty without any.
-        corner: what goes down and what across.
-        columns: headings; empty where there is one column.
-        rows: heading and cells; None where no job lies.
-        num_across: samples in a row of a cell.
+        title: values of the further axes; empty without such axes.
+        corner: names of the axes down and across.
+        columns: headings; empty when there is one column.
+        rows: heading and cells; None where there is no job.
+        num_across: number of samples in a row of a cell.
     """
 
     title: str
@@ -57,7 +57,7 @@ class SampleTable:
 
 
 def sample_tables(jobs: Sequence[Job], axes: Sequence[Axis]) -> tuple[SampleTable, ...]:
-    """The first samples of every configuration, of its lowest seed.
+    """Return tables of the first samples of every configuration, of its lowest seed.
 
     The axis with most values goes down, the next across; every combination of further axes has a
     table of its own.
@@ -66,14 +66,14 @@ def sample_tables(jobs: Sequence[Job], axes: Sequence[Axis]) -> tuple[SampleTabl
     if not found:
         return ()
     if 2 * len(found) < math.prod(len(axis.values) for axis in axes):
-        tables = [_listed(found, axes)]  # drawn at random: a table would be empty nearly everywhere
+        tables = [_listed(found, axes)]  # axes sampled at random: a table would be nearly empty
     else:
         tables = _crossed(found, axes)
     return tuple(table for table in tables if _has_pictures(table))
 
 
 def _listed(found: Sequence[Configuration], axes: Sequence[Axis]) -> SampleTable:
-    """One row a configuration."""
+    """Return a table with one row per configuration."""
     count = max(1, min(_ACROSS, _MAX_PICTURES // len(found)))
     cells = [_cell(configuration, axes, count) for configuration in found]
     rows = tuple((cell.text, (cell,)) for cell in cells)
@@ -128,7 +128,7 @@ def _cell(configuration: Configuration, axes: Sequence[Axis], count: int) -> Cel
 
 
 def first_samples(job: Job, count: int) -> Images | None:
-    """(K, S, S, 3) uint8, at most ``count`` images; None where there are no samples."""
+    """Read at most ``count`` samples, (K, S, S, 3) uint8; None when there are no samples."""
     try:
         images_BHWC = np.load(job.folder / "samples" / "images.npy", mmap_mode="r")[:count]
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""Scales: where the values of an axis lie in a figure of curves.
+"""Scales: the positions of an axis' values in a figure of curves.
 
-A corpus lies at its number of images, a pyramid at its number of levels, a number at itself; of
-numbers beside names (or null), each value lies one step behind the one before.
+A corpus is placed at its number of images, a pyramid at its number of levels, a number at itself.
+An axis that mixes numbers with names (or null) has its values at equal steps.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Final
 from imagegram.sweeps.axes import Axis, family_of, is_number, show
 from imagegram.sweeps.jobs import Job, Scalar
 
-#: What is varied for ordered tokens: title of the section, and what is written under the figure.
+#: Knobs of ordered tokens: title of the section, and label under the figure.
 _WORDS: Final = {
     "tokenizer.num_tokens": ("Prefix length", "first tokens that are kept of an image"),
     "sampler.anchor": ("Anchor", "first tokens that a source must share"),
     "sampler.context_digits": ("Context digits", "digits of a token that contexts compare"),
 }
-#: What chooses a pyramid.
+#: Key that chooses a pyramid.
 _PYRAMIDS: Final = ("tokenizer.name", "tokenizer.sizes")
-#: From this ratio on between the largest and the smallest number, steps are factors.
+#: Ratio of the largest to the smallest number from which the axis is logarithmic.
 _LOG_FROM: Final = 4.0
 _MAX_TICKS: Final = 9
 
@@ -33,12 +33,12 @@ class Scale:
     """The horizontal axis of curves.
 
     Attributes:
-        axis: what is varied.
-        title: of the section.
-        label: under the figure.
+        axis: the axis of the sweep.
+        title: title of the section.
+        label: label under the figure.
         places: value of the axis -> number.
         families: value -> name without its number; a curve joins one family only.
-        texts: number -> what is written at its tick.
+        texts: number -> label of its tick.
     """
 
     axis: Axis
@@ -50,20 +50,20 @@ class Scale:
 
     @property
     def is_log(self) -> bool:
-        """Whether steps are factors."""
+        """Whether the axis is logarithmic."""
         numbers = list(self.places.values())
         return min(numbers) > 0 and max(numbers) >= _LOG_FROM * min(numbers) and not self.texts
 
     @property
     def ticks(self) -> dict[float, str]:
-        """Places with their texts, few enough to read."""
+        """Return places with their labels, few enough to read."""
         numbers = sorted(set(self.places.values()))
         every = -(-len(numbers) // _MAX_TICKS)
         return {number: self.texts.get(number, f"{number:,g}") for number in numbers[::every]}
 
 
 def find_scales(axes: Sequence[Axis], jobs: Sequence[Job]) -> tuple[Scale, ...]:
-    """One scale for every axis that curves can be drawn over: corpora and depths come first."""
+    """Return a scale for every axis of curves; corpora and depths come first."""
     scales = [_corpus_scale(axis, jobs) or _depth_scale(axis, jobs) for axis in axes]
     found = [scale for scale in scales if scale is not None]
     found.sort(key=lambda scale: scale.axis.group != "corpus")
@@ -120,7 +120,7 @@ def _knob_scale(axis: Axis) -> Scale:
 
 
 def _numbers_in_names(axis: Axis) -> dict[Scalar, float]:
-    """The last number of each value; values without one are left out."""
+    """Return the last number in each value; values without a number are left out."""
     found = {value: re.findall(r"\d+", show(value)) for value in axis.values}
     return {value: float(numbers[-1]) for value, numbers in found.items() if numbers}
 

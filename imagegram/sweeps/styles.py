@@ -1,7 +1,7 @@
 """Colours and shapes of a sweep's figures, legible on paper and in the dark.
 
-Figures are drawn in the colours of the light page; the page's script exchanges each for its partner
-when the reader's screen is dark (:func:`dark_partners`). Paper, ink and accent are those of
+Figures are drawn in the colours of the light page; the page's script replaces each by its dark
+counterpart in dark mode (:func:`dark_partners`). Paper, ink and accent are those of
 ``report/templates/report.css``, which is read, not repeated.
 """
 
@@ -25,7 +25,7 @@ DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 #: A colour on paper, and in the dark.
 Pair = tuple[str, str]
 
-#: Values without an order: told apart by hue and by lightness.
+#: Colours of values without an order, which differ in hue and lightness.
 _SERIES: Final = (
     ("#b4411f", "#f08a63"),
     ("#2f6f8f", "#7fb9d6"),
@@ -36,19 +36,19 @@ _SERIES: Final = (
     ("#8c5a3c", "#cf9f80"),
     ("#5a5f6b", "#a9b0bf"),
 )
-#: Values with an order: from the first to the last, mixed between these stops.
+#: Colours of ordered values, interpolated between these stops.
 _RAMP: Final = (("#dc9a6c", "#9c5a43"), ("#b4411f", "#f08a63"), ("#3d1207", "#ffe9dc"))
-#: How much of its mark's colour an interval has; the rest is paper.
+#: Share of its mark's colour in the colour of an interval; the rest is paper.
 _FAINT: Final = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Styles:
-    """Which axis is told by colour, and which by shape (in curves: by dashes).
+    """Which axis is shown by colour, and which by shape (in curves: by dashes).
 
     Attributes:
         color_axis: the one with most values; None without axes.
-        shape_axis: another one, rather of names than of numbers.
+        shape_axis: another axis, preferably one of names.
     """
 
     color_axis: Axis | None
@@ -56,7 +56,7 @@ class Styles:
 
     @classmethod
     def of(cls, axes: Sequence[Axis]) -> Styles:
-        """Choose among the axes that a figure does not show in another way."""
+        """Choose the two axes among those that a figure does not show in another way."""
         by_size = sorted(axes, key=lambda axis: -len(axis.values))
         if not by_size:
             return cls(color_axis=None, shape_axis=None)
@@ -66,11 +66,11 @@ class Styles:
         return cls(color_axis=color, shape_axis=shape)
 
     def color(self, at: Mapping[str, Scalar]) -> str:
-        """The colour of what lies there on the axes; the accent without an axis."""
+        """Return the colour for values on the axes; the accent colour without an axis."""
         return self._pair(at)[0]
 
     def faint(self, at: Mapping[str, Scalar]) -> str:
-        """The colour of its interval: bars must not hide marks."""
+        """Return the fainter colour of an interval, so that bars do not hide marks."""
         return _faint(self._pair(at))[0]
 
     def _pair(self, at: Mapping[str, Scalar]) -> Pair:
@@ -80,12 +80,12 @@ class Styles:
         return _shade(axis, axis.values.index(at[axis.key]), len(axis.values))
 
     def shape(self, at: Mapping[str, Scalar]) -> int:
-        """Into SHAPES and DASHES."""
+        """Return the index into SHAPES and DASHES for values on the axes."""
         axis = self.shape_axis
         return 0 if axis is None else axis.values.index(at[axis.key])
 
     def colors(self) -> list[tuple[Scalar, str, str]]:
-        """Every value of the colour axis with its colour (light, dark)."""
+        """Return every value of the colour axis with its colour (light, dark)."""
         values = self.color_axis.values if self.color_axis else ()
         return [
             (value, *_shade(self.color_axis, rank, len(values)))
@@ -95,7 +95,7 @@ class Styles:
 
 
 def _shade(axis: Axis, rank: int, count: int) -> Pair:
-    """The colour of the rank-th of ``count`` values."""
+    """Return the colour of the rank-th of ``count`` values."""
     if not axis.is_ordered:
         return _SERIES[rank % len(_SERIES)]
     share = rank / max(1, count - 1)
@@ -109,7 +109,7 @@ def _faint(pair: Pair) -> Pair:
 
 
 def _mix(stops: Sequence[str], share: float) -> str:
-    """The colour at ``share`` of the way through ``stops``.
+    """Return the colour at ``share`` of the way through ``stops``.
 
     >>> _mix(["#000000", "#102030", "#ffffff"], 0.25)
     '#081018'
@@ -123,13 +123,13 @@ def _mix(stops: Sequence[str], share: float) -> str:
 
 @cache
 def palette(scheme: str = "light") -> dict[str, str]:
-    """The custom properties of the page that are colours, by name, ``light`` or ``dark``."""
+    """Return the colours among the page's CSS properties, by name, ``light`` or ``dark``."""
     blocks = re.findall(r":root \{(.*?)\}", REPORT_CSS.read_text(), re.DOTALL)
     return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[scheme == "dark"]))
 
 
 def dark_partners(axes: Sequence[Axis]) -> dict[str, str]:
-    """Light colour -> dark colour, of everything that figures over these axes may hold."""
+    """Return light colour -> dark colour for all colours of figures over these axes."""
     light, dark = palette(), palette("dark")
     pairs = [(light[name], dark[name]) for name in light]
     for axis in axes:

@@ -1,4 +1,4 @@
-"""A sweep that was read: its jobs, its axes, which jobs count, and the scores that are drawn."""
+"""Sweep: the jobs that were read, their axes, which jobs count, and which scores are drawn."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Sweep:
     """Jobs of one or several multiruns, ready to be compared.
 
     Attributes:
-        paths: folders and files that were named.
-        jobs: all of them, failed and unfinished ones too.
-        x, y: the scores of the frontier; None where no job has one.
+        paths: folders and files on the command line.
+        jobs: all jobs, including failed and unfinished ones.
+        x, y: the scores of the frontier; None when no job has such a score.
     """
 
     paths: tuple[Path, ...]
@@ -44,37 +44,37 @@ class Sweep:
 
     @cached_property
     def all_axes(self) -> tuple[Axis, ...]:
-        """In which the jobs differ, those included that have no scores."""
+        """Axes in which all jobs differ, including jobs without scores."""
         return find_axes(self.jobs)
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
-        """In which the jobs differ that count."""
+        """Axes in which the counted jobs differ."""
         return find_axes(self.counted)
 
     @cached_property
     def counted(self) -> tuple[Job, ...]:
-        """Completed jobs, one a configuration and seed."""
+        """Completed jobs, one per configuration and seed."""
         return one_job_a_seed(self.jobs, self.all_axes)[0]
 
     @cached_property
     def repeated(self) -> tuple[Job, ...]:
-        """Completed jobs that say again what another one says."""
+        """Completed jobs that repeat the configuration and seed of another job."""
         return one_job_a_seed(self.jobs, self.all_axes)[1]
 
     @property
     def unfinished(self) -> tuple[Job, ...]:
-        """Jobs that failed, were killed, are at work or cannot be read."""
+        """Jobs that failed, were killed, are still running or cannot be read."""
         return tuple(job for job in self.jobs if not job.is_completed)
 
     @cached_property
     def configurations(self) -> tuple[Configuration, ...]:
-        """Counted jobs, seeds together."""
+        """Counted jobs, grouped over seeds."""
         return configurations(self.counted, self.axes)
 
     @cached_property
     def infos(self) -> dict[str, ScoreInfo]:
-        """What is known of all scores, by name."""
+        """Descriptions of all scores, by name."""
         return infos_of(self.jobs)
 
     @property
@@ -84,7 +84,7 @@ class Sweep:
 
     @cached_property
     def frontiers(self) -> tuple[Frontier, ...]:
-        """One a recipe; none without a copying and a quality score."""
+        """One frontier per recipe; empty without a copying and a quality score."""
         if self.x is None or self.y is None:
             return ()
         return frontiers(self.counted, self.axes, self.x, self.y)
@@ -99,7 +99,7 @@ class Sweep:
 
     @cached_property
     def mixed(self) -> dict[str, tuple[RecipeGroup, ...]]:
-        """Scores whose recipe differs between jobs, with the groups that may not meet."""
+        """Scores whose recipe differs between jobs, with the groups of comparable jobs."""
         groups = {score: split_by_recipe(self.counted, [score]) for score in self.scores}
         return {score: parts for score, parts in groups.items() if len(parts) > 1}
 
@@ -109,7 +109,7 @@ def read_sweep(paths: Sequence[Path], *, x: str = "", y: str = "") -> Sweep:
 
     Args:
         paths: folders of multiruns, single run folders, or results.csv files.
-        x: a score; empty for the first in rank of the copying scores that are there.
+        x: a score; empty for the first in rank of the copying scores.
         y: a score; empty for the first in rank of the quality scores.
 
     Raises:

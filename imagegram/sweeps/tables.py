@@ -30,7 +30,7 @@ Columns = dict[str, list[Scalar]]
 
 
 def columns_of(jobs: Sequence[Job], axes: Sequence[Axis], scores: Sequence[str]) -> Columns:
-    """Column -> one entry a job; None where there is nothing."""
+    """Return the columns with one entry per job; None for missing entries."""
     columns: Columns = {
         "job": [job.name for job in jobs],
         "status": [job.status for job in jobs],
@@ -54,7 +54,7 @@ def columns_of(jobs: Sequence[Job], axes: Sequence[Axis], scores: Sequence[str])
 def write_tables(
     folder: Path, jobs: Sequence[Job], axes: Sequence[Axis], infos: Mapping[str, ScoreInfo]
 ) -> None:
-    """Write both files, which hold the same, and what their scores are."""
+    """Write both files, with the same contents, and the descriptions of the scores."""
     columns = columns_of(jobs, axes, tuple(infos))
     stored = {name: dataclasses.asdict(info) for name, info in infos.items()}
     (folder / SCORES).write_text(json.dumps({"infos": stored}, indent=1) + "\n")
@@ -69,10 +69,10 @@ def write_tables(
 
 
 def read_results(path: Path) -> tuple[Job, ...]:
-    """The jobs that a ``results.csv`` tells of.
+    """Read the jobs of a ``results.csv``.
 
     Raises:
-        ConfigError: the file is no such table.
+        ConfigError: the file is not such a table.
     """
     try:
         with path.open(newline="") as stream:
@@ -100,7 +100,7 @@ def _job(path: Path, number: int, row: Mapping[str, str], record: Mapping[str, A
         elif column not in ("job", "status"):
             config[column] = _parse(text)
     return Job(
-        folder=path / str(number),  # nowhere: there are no samples
+        folder=path / str(number),  # no folder, so no samples
         name=row.get("job", str(number)),
         status=row.get("status", "completed"),
         config={"seed": None} | config,
@@ -115,7 +115,7 @@ def _job(path: Path, number: int, row: Mapping[str, str], record: Mapping[str, A
 
 
 def _parse(text: str) -> Scalar:
-    """A value as :func:`show` wrote it."""
+    """Parse a value that :func:`show` wrote."""
     if text in ("", "true", "false"):
         return {"": None, "true": True, "false": False}[text]
     for kind in (int, float):
@@ -144,5 +144,5 @@ def _write_parquet(path: Path, columns: Columns) -> None:
 
 
 def _text(value: Scalar) -> str:
-    """Without losing a digit of a number."""
+    """Return a value as text, without losing a digit of a number."""
     return repr(value) if isinstance(value, float) else show(value)

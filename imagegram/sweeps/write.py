@@ -1,4 +1,4 @@
-"""Write all that a sweep's report is made of, into one folder."""
+"""Write all files of a sweep's report into one folder."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def write_report(paths: Sequence[Path], *, out: Path, x: str = "", y: str = "") 
     """
     sweep = read_sweep(paths, x=x, y=y)
     out.mkdir(parents=True, exist_ok=True)
-    if not any(path.is_file() for path in paths):  # a table is not written from itself
+    if not any(path.is_file() for path in paths):  # no table is made from a table
         write_tables(out, sweep.jobs, sweep.all_axes, sweep.infos)
     return write_page(out, sweep)
