@@ -108,7 +108,7 @@ def index_corpus(exp: Experiment, run: Any) -> tuple[TokenSet, TokenSet, Index]:
     return tokens, holdout, run("index", exp.index.build(tokens))
 
 
-def real_images(exp: Experiment, model: Model) -> RealImages:
+def real_images(exp: Experiment, model: Model | None) -> RealImages:
     """How the experiment shows real documents: as its generator would have written them."""
     return RealImages(
         scorer=model if exp.generator.scores(exp.sampler) else None,
