@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.conftest import REPOSITORY, clean_environment, read_summary
@@ -53,3 +54,28 @@ def test_a_cached_run_imports_no_compiler_and_no_network(demo_outputs: Path) -> 
         (folder / "report.html").read_text().count("data:image/png") for folder in (first, again)
     ]
     assert pictures[0] == pictures[1] > 8
+
+
+def test_another_generator_measures_its_own_samples_alone(
+    run_here: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Floors, ceilings and planted sets are measured once, whatever generator is beside them."""
+    words = ("metric=[copying]", "planted=[copies_20]")
+    learned = (
+        "generator=maskgit",
+        "generator.width=16",
+        "generator.depth=1",
+        "generator.optimization.steps=2",
+        "generator.optimization.warmup_steps=0",
+        "generator.optimization.batch_size=2",
+    )
+    run_here(*words, outputs=tmp_path / "outputs")
+    measured = {path.name for path in (tmp_path / "outputs/artifacts/measurement").iterdir()}
+    folder = run_here(*words, *learned, outputs=tmp_path / "outputs")
+    after = {path.name for path in (tmp_path / "outputs/artifacts/measurement").iterdir()}
+    assert len(measured) == 4  # generated, floor, ceiling, planted
+    assert len(after - measured) == 1
+    stages = read_summary(folder)["stages"]
+    assert [name for name, record in stages.items() if not record["hit"]] == [
+        "fit", "generate", "ceiling", "floor", "copies_20", "evaluate"
+    ]  # fmt: skip
