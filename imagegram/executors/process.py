@@ -37,7 +37,7 @@ class ProcessExecutor:
         *,
         at_once: int | None = None,
     ) -> Iterator[Result]:
-        """Return results in the order of ``items``, ``at_once`` at a time; an error ends the rest.
+        """Yield results in the order of ``items``, ``at_once`` at a time; an error ends the rest.
 
         Raises:
             StageError: when the system killed a worker (usually for memory).

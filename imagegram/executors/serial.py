@@ -26,6 +26,6 @@ class SerialExecutor:
         *,
         at_once: int | None = None,
     ) -> Iterator[Result]:
-        """Return the results in the order of ``items``, made one at a time."""
+        """Yield the results in the order of ``items``, made one at a time."""
         for item in items:
             yield function(item, progress)

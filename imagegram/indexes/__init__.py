@@ -1,6 +1,6 @@
-"""Suffix-array indexes over shards of token streams: three engines, one contract.
+"""Suffix-array indexes over shards of token streams: several engines with one contract.
 
-``open_index(dirs)`` is the way in; ``docs/indexes.md`` shows it in a notebook.
+Open an index with ``open_index(dirs)``; ``docs/indexes.md`` shows it in a notebook.
 """
 
 from imagegram.indexes.base import Index

@@ -1,4 +1,4 @@
-"""The index as a library: one class to open, the same questions for every engine.
+"""Index: the class of opened indexes, with the same queries for every engine.
 
     from imagegram.indexes import open_index
     index = open_index("outputs/artifacts/index/0123456789ab")
@@ -6,8 +6,8 @@
     index.next_token([65535, 128])       # what follows, with counts
     index.spans(tokens)                  # which training images a token row was taken from
 
-An engine answers a few primitive questions (:meth:`Index._count` ...); everything else follows
-from them here. See ``docs/indexes.md``.
+An engine implements a few primitive queries (:meth:`Index._count` ...); all others are built on
+them here. See ``docs/indexes.md``.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ NextTokens = tuple[Tokens, NDArray[np.uint64]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Index(ABC):
-    """Shards of documents and the questions one can ask of them.
+    """An opened index: shards of documents and the queries on them.
 
     Attributes:
-        shards: in the order that numbers the documents.
-        artifact: of the store, when the shards are those of one.
+        shards: shards in the order that numbers the documents.
+        artifact: artifact of the store, if the shards belong to one.
     """
 
     shards: tuple[DocumentStream, ...]
     artifact: Artifact | None = None
 
     def identity(self) -> str:
-        """Return ``index/digest``, what stages know this index by.
+        """Return ``index/digest``, the identity of this index for stages.
 
         Raises:
-            UnsupportedError: for shards that are no artifact of the store.
+            UnsupportedError: for shards that are not an artifact of the store.
         """
         if self.artifact is None:
             raise UnsupportedError(
@@ -61,42 +61,42 @@ class Index(ABC):
 
     @abstractmethod
     def _count(self, ids: Tokens) -> int:
-        """Occurrences of ``ids``, which is not empty, over all shards."""
+        """Count occurrences of ``ids``, which is not empty, over all shards."""
 
     @abstractmethod
     def _num_contexts(self, ids: Tokens) -> int:
-        """Occurrences of ``ids`` that a token of the same shard follows."""
+        """Count occurrences of ``ids`` that a token of the same shard follows."""
 
     @abstractmethod
     def _next_tokens(self, ids: Tokens) -> list[NextTokens]:
-        """Per shard, or for all of them: distinct tokens after ``ids`` and their counts."""
+        """Return distinct tokens after ``ids`` and their counts, per shard or for all shards."""
 
     @abstractmethod
     def _occurrences(self, ids: Tokens, limit: int) -> list[tuple[int, int]]:
-        """Shard and stream position of the first occurrences, shard by shard in table order."""
+        """Return shard and stream position of the first occurrences, by shard in table order."""
 
     # ------------------------------------------------------------------------------------- sizes
 
     @cached_property
     def num_tokens(self) -> int:
-        """Tokens of all shards, separators included."""
+        """Number of tokens of all shards, separators included."""
         return sum(shard.num_tokens for shard in self.shards)
 
     @cached_property
     def num_documents(self) -> int:
-        """Documents of all shards; ids run shard by shard."""
+        """Number of documents of all shards; ids run shard by shard."""
         return int(self.first_documents[-1])
 
     @cached_property
     def first_documents(self) -> NDArray[np.int64]:
-        """(S + 1,) id of the first document of each shard, then the number of all."""
+        """(S + 1,) id of the first document of each shard, then the number of all documents."""
         counts = [shard.num_documents for shard in self.shards]
         return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
 
     # --------------------------------------------------------------------------------- questions
 
     def count(self, ids: Ids) -> int:
-        """Occurrences of ``ids`` (separators allowed), never across shards.
+        """Count occurrences of ``ids`` (separators allowed), never across shards.
 
         The empty sequence occurs ``num_tokens`` times.
 
@@ -109,7 +109,7 @@ class Index(ABC):
     def next_token(
         self, prompt_ids: Ids, *, max_context: int | None = None, min_count: int = 1
     ) -> NextTokenDist:
-        """What follows the longest suffix of the prompt that is supported well enough.
+        """Return the tokens that follow the longest suffix of the prompt with enough support.
 
         An occurrence is a context when a token of the same shard follows it; the separator is a
         token here. The longest suffix of at most ``max_context`` tokens with ``min_count``
@@ -133,7 +133,7 @@ class Index(ABC):
         return merge_next_tokens(parts, suffix_len=length)
 
     def longest_suffix(self, prompt_ids: Ids, *, min_count: int = 1) -> int:
-        """Length of the longest suffix of the prompt that occurs ``min_count`` times.
+        """Return the length of the longest suffix of the prompt that occurs ``min_count`` times.
 
         Raises:
             TokenError: for ids that are no integers in 0 ... 65535.
@@ -148,7 +148,7 @@ class Index(ABC):
         )
 
     def occurrences(self, ids: Ids, *, limit: int = 10) -> tuple[Occurrence, ...]:
-        """Where ``ids`` occurs: the first ``limit`` places, shard by shard in table order.
+        """Return the first ``limit`` places where ``ids`` occurs, by shard in table order.
 
         An occurrence that begins with the separator before a document has position -1; one that
         begins with the final separator of a shard is its last document's position ``T``.
@@ -169,7 +169,7 @@ class Index(ABC):
         return Occurrence(document=first + document, position=inside)
 
     def spans(self, ids: Ids, *, min_len: int = 1, max_occurrences: int = 10) -> list[Span]:
-        """Maximal matching spans: those that no longer matching span contains, by start.
+        """Return the maximal matching spans by start: those inside no longer matching span.
 
         Raises:
             TokenError: for ids that are no integers in 0 ... 65535.
@@ -195,7 +195,7 @@ class Index(ABC):
     # ------------------------------------------------------------------------------ whole rows
 
     def longest_prefixes(self, ids: Ids) -> NDArray[np.int32]:
-        """(T,) for every start, the length of the longest match that begins there."""
+        """Return the (T,) lengths of the longest match that begins at every start."""
         lengths: NDArray[np.int32] = self.match_lengths(check_ids(ids)[None])[0]
         return lengths
 
@@ -206,7 +206,7 @@ class Index(ABC):
         workers: int | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> NDArray[np.int32]:
-        """Longest match that *begins* at every position of every row.
+        """Return the longest match that *begins* at every position of every row.
 
         Args:
             tokens_BT: (B, T) ids.
@@ -235,7 +235,7 @@ class Index(ABC):
     def suffix_match_lengths(
         self, tokens_BT: NDArray[np.integer[Any]], *, workers: int | None = None
     ) -> NDArray[np.int32]:
-        """Longest match that *ends* at every position of every row, that position included.
+        """Return the longest match that *ends* at every position of every row, inclusive.
 
         Args:
             tokens_BT: (B, T) ids.
@@ -252,7 +252,7 @@ class Index(ABC):
     def documents_equal(
         self, tokens_BT: NDArray[np.integer[Any]], *, workers: int | None = None
     ) -> NDArray[np.int64]:
-        """(B,) number of documents that are identical to each row.
+        """Return the (B,) numbers of documents that are identical to each row.
 
         Args:
             tokens_BT: (B, T) ids.
@@ -275,7 +275,7 @@ class Index(ABC):
         return counts
 
     def parse(self, row: Ids, *, max_occurrences: int = 64) -> list[Phrase]:
-        """Read a row as the fewest corpus phrases: from the left, always the longest match.
+        """Parse a row into the fewest corpus phrases: from the left, always the longest match.
 
         Raises:
             TokenError: for ids that are no integers in 0 ... 65535.
@@ -310,12 +310,12 @@ class Index(ABC):
         workers: int | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> Phrases:
-        """:meth:`parse` of every row, in arrays.
+        """Parse every row as :meth:`parse` does, into arrays.
 
         Args:
             tokens_BT: (B, T) ids.
-            lengths_BT: (B, T) what :meth:`match_lengths` says of them.
-            max_occurrences: of each phrase, to keep.
+            lengths_BT: (B, T) result of :meth:`match_lengths` for the rows.
+            max_occurrences: number of occurrences of each phrase to keep.
             workers: threads; None: all cores.
             advance: told how many more rows are done.
 
@@ -349,7 +349,7 @@ class Index(ABC):
     # --------------------------------------------------------------------------------- documents
 
     def document(self, document: int) -> Tokens:
-        """Token ids of one document, without separators.
+        """Return the token ids of one document, without separators.
 
         Raises:
             TokenError: when there is no such document.
@@ -358,7 +358,7 @@ class Index(ABC):
         return shard.document(inside)
 
     def metadata(self, document: int) -> dict[str, Any]:
-        """Source key, shard, caption ... of one document, in O(1).
+        """Return source key, shard, caption ... of one document, in O(1).
 
         Raises:
             TokenError: when there is no such document.
@@ -377,7 +377,7 @@ class Index(ABC):
 
 
 def suffix_lengths(lengths_BT: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
-    """From longest matches that begin at each position to those that end there.
+    """Convert longest matches that begin at each position to those that end there.
 
     >>> suffix_lengths(np.array([[2, 3, 2, 1]])).tolist()
     [[1, 2, 2, 3]]

@@ -1,4 +1,4 @@
-"""What every engine asks of its arguments: nothing is rounded, wrapped or guessed."""
+"""Checks of the arguments of every engine: nothing is rounded, wrapped or guessed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imagegram.records import EOS_TOKEN_ID, Tokens
 
 
 def check_ids(ids: Any, *, dimensions: int = 1) -> Tokens:
-    """Token ids as a contiguous uint16 array; nothing is rounded, wrapped or guessed.
+    """Return token ids as a contiguous uint16 array, without rounding or wrapping any.
 
     Raises:
         TokenError: for another number of dimensions, non-integers, or ids outside 0 ... 65535.
@@ -46,7 +46,7 @@ def _as_array(ids: Any) -> NDArray[Any]:
 
 
 def check_at_least(name: str, value: int, least: int) -> int:
-    """``value`` when it is an integer of at least ``least``.
+    """Return ``value`` if it is an integer of at least ``least``.
 
     Raises:
         ConfigError: naming the argument.
@@ -57,9 +57,9 @@ def check_at_least(name: str, value: int, least: int) -> int:
 
 
 def thread_count(workers: int | None) -> int:
-    """``workers``, or all cores.
+    """Return ``workers``, or the number of cores.
 
     Raises:
-        ConfigError: when it is no integer of at least 1.
+        ConfigError: when it is not an integer of at least 1.
     """
     return (os.cpu_count() or 1) if workers is None else check_at_least("workers", workers, 1)

@@ -1,4 +1,4 @@
-"""Adapter to the PyPI package fast-gram: its answers, or an error; never a quiet approximation.
+"""Adapter to the PyPI package fast-gram: exact answers or an error, never an approximation.
 
 What it corrects (fast-gram 0.1.0):
 
@@ -7,8 +7,8 @@ What it corrects (fast-gram 0.1.0):
   contexts are read from the table itself;
 * counts are exact because ``max_support`` covers the whole interval, and are checked to add up;
 * results that are error values are raised; numpy integers are converted, which it would refuse;
-* it numbers the shards of one folder by file name, ``table.10`` before ``table.2``; we by number;
-* a shard without documents, which it would refuse, is answered for here.
+* it orders the shards of one folder by file name, ``table.10`` before ``table.2``; we by number;
+* a shard without documents, which it would refuse, is handled here.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FastgramIndex(Index):
-    """Counts and next tokens by ``fastgram.GramEngine``; everything else follows from them."""
+    """Engine with counts and next tokens from ``fastgram.GramEngine``; the rest builds on them."""
 
     shards: tuple[IndexShard, ...]
 
     @cached_property
     def engine(self) -> Any:
-        """The opened ``GramEngine``.
+        """Opened ``GramEngine``.
 
         Raises:
             MissingDependencyError: when fast-gram is not installed.
             UnsupportedError: when no shard has a document.
-            IndexFormatError: when it refuses the folders or reads other shards than we do.
+            IndexFormatError: when it refuses the folders or reads different shards.
         """
         try:
             import fastgram
@@ -68,7 +68,7 @@ class FastgramIndex(Index):
 
     @cached_property
     def _folders(self) -> list[str]:
-        """Folders that hold documents, in the order in which they are given to fast-gram."""
+        """Folders with documents, in the order in which they are passed to fast-gram."""
         return list(dict.fromkeys(str(shard.path) for shard in self.shards if shard.num_documents))
 
     @cached_property
@@ -101,7 +101,7 @@ class FastgramIndex(Index):
         return counted + (self._lone_separators() if ids.tolist() == [EOS_TOKEN_ID] else 0)
 
     def _ends_a_shard(self, ids: Tokens) -> int:
-        """Shards whose stream ends with ``ids``: occurrences without a next token."""
+        """Count the shards whose stream ends with ``ids``, an occurrence without a next token."""
         if not ids.size:
             return 0
         return sum(np.array_equal(shard.tokens[-ids.size :], ids) for shard in self.shards)
@@ -147,7 +147,7 @@ class FastgramIndex(Index):
 
 
 def _checked(answer: Any) -> Any:
-    """An answer of fast-gram, unless it is an error value or an approximation."""
+    """Return an answer of fast-gram; raise if it is an error value or an approximation."""
     if "error" in answer:
         raise UnsupportedError(f"fast-gram refused the query: {answer['error']}")
     if answer.get("approx"):

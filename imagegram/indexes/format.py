@@ -39,7 +39,7 @@ REBUILD: Final = (
 
 
 def pointer_width(num_tokens: int) -> int:
-    """Bytes of one pointer: the fewest that hold the largest byte position of a token.
+    """Return the bytes of one pointer: the fewest that hold the largest byte position.
 
     >>> [pointer_width(n) for n in (0, 1, 128, 129, 32768, 32769)]
     [1, 1, 1, 2, 2, 3]
@@ -54,8 +54,8 @@ class IndexShard(DocumentStream):
 
     Attributes:
         path: the folder.
-        number: which ``table.N`` of the folder; 0 for everything that imagegram builds.
-        artifact: of the store, when the folder is one.
+        number: N of ``table.N`` in the folder; 0 for everything that imagegram builds.
+        artifact: artifact of the store, if the folder is one.
     """
 
     path: Path
@@ -79,14 +79,14 @@ class IndexShard(DocumentStream):
 
     @property
     def name(self) -> str:
-        """The folder and, when it holds several shards, which."""
+        """Folder and, if it holds several shards, number of the shard."""
         return f"{self.path}" + (f" (shard {self.number})" if self.number else "")
 
     def identity(self) -> str:
-        """``kind/digest`` of the artifact.
+        """Return ``kind/digest`` of the artifact.
 
         Raises:
-            UnsupportedError: for a folder that is no artifact of the store.
+            UnsupportedError: for a folder that is not an artifact of the store.
         """
         if self.artifact is None:
             raise UnsupportedError(
@@ -96,7 +96,7 @@ class IndexShard(DocumentStream):
         return self.artifact.identity()
 
     def file(self, role: str) -> Path:
-        """Path of ``tokenized``, ``table``, ``offset``, ``metadata`` or ``metaoff``."""
+        """Return the path of ``tokenized``, ``table``, ``offset``, ``metadata`` or ``metaoff``."""
         return self.path / f"{role}.{self.number}"
 
     @cached_property
@@ -120,7 +120,7 @@ class IndexShard(DocumentStream):
         return int(self.table.size) // self.num_tokens if self.num_tokens else 1
 
     def metadata(self, document: int) -> dict[str, Any]:
-        """What ``metadata.N`` says of one document; empty when the index keeps no metadata.
+        """Return the metadata of one document; empty when the index keeps no metadata.
 
         Raises:
             TokenError: when there is no such document.
@@ -150,11 +150,11 @@ class IndexShard(DocumentStream):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExpectedShard(IndexShard):
-    """A shard in a plan, found or still to be made: its counts are known and no file is read.
+    """A shard in a plan, found or still to be made: its counts are known, no file is read.
 
     Attributes:
-        facts: of its artifact.
-        length: tokens of every document; None: they differ.
+        facts: facts of its artifact.
+        length: number of tokens of every document; None: they differ.
     """
 
     facts: Mapping[str, Any]
@@ -162,12 +162,12 @@ class ExpectedShard(IndexShard):
 
     @classmethod
     def of(cls, artifact: Artifact, *, length: int | None) -> ExpectedShard:
-        """Return what stands for the shard of an artifact."""
+        """Return the stand-in for the shard of an artifact."""
         return cls(path=artifact.path, artifact=artifact, facts=artifact.facts, length=length)
 
     @property
     def num_documents(self) -> int:
-        """Documents."""
+        """Number of documents."""
         return int(self.facts["num_documents"])
 
     @property
@@ -177,15 +177,15 @@ class ExpectedShard(IndexShard):
 
     @property
     def document_length(self) -> int | None:
-        """Tokens of every document."""
+        """Number of tokens of every document; None: they differ."""
         return self.length
 
 
 def open_shards(path: Path) -> tuple[IndexShard, ...]:
-    """Every shard of one folder, by number (infini-gram keeps several in one folder).
+    """Open every shard of one folder, by number (infini-gram keeps several in one folder).
 
     Raises:
-        IndexFormatError: when the folder holds none, or one is broken.
+        IndexFormatError: when the folder holds no shard, or a broken one.
     """
     numbers = sorted(
         int(file.suffix[1:])
@@ -203,7 +203,7 @@ def open_shards(path: Path) -> tuple[IndexShard, ...]:
 
 
 def read_pointers(shard: IndexShard, start: int, stop: int) -> NDArray[np.int64]:
-    """Stream positions (in tokens) of the suffixes of ranks ``start ... stop - 1``."""
+    """Read the stream positions (in tokens) of the suffixes of ranks ``start ... stop - 1``."""
     width = shard.pointer_width
     packed = np.asarray(shard.table[start * width : stop * width]).reshape(-1, width)
     wide = np.zeros((len(packed), MAX_POINTER_WIDTH), dtype=np.uint8)
@@ -212,7 +212,7 @@ def read_pointers(shard: IndexShard, start: int, stop: int) -> NDArray[np.int64]
 
 
 def map_file(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Map a file read-only; an empty file, which cannot be mapped, is an empty array.
+    """Map a file read-only; return an empty array for an empty file, which cannot be mapped.
 
     Raises:
         IndexFormatError: when it is missing or holds a broken last entry.
@@ -236,7 +236,7 @@ def _size(path: Path) -> int:
 
 
 def check_files(shard: IndexShard) -> None:
-    """What :meth:`IndexShard.open` promises; reads a few bytes."""
+    """Check the sizes and separators of the files of a shard; reads a few bytes."""
     table_bytes, num_tokens = _size(shard.file("table")), shard.num_tokens
     least = pointer_width(num_tokens)
     width = table_bytes // max(num_tokens, 1)

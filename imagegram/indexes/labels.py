@@ -1,4 +1,4 @@
-"""Labels of documents: which class each one has, for samples that ask for one.
+"""Labels of documents: the class of each document, for conditioning samples on a label.
 
 >>> first = Labels(names=("dog",), by_document=np.array([0, -1], dtype=np.int32))
 >>> second = Labels(names=("cat",), by_document=np.array([0], dtype=np.int32))
@@ -16,18 +16,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-#: No label: any document may decide.
+#: No label: documents of any label may decide.
 ANY: Final = -1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Labels:
-    """Labels of documents.
+    """The labels of the documents of an index.
 
     Attributes:
-        names: (K,) in sorted order.
-        by_document: (N,) int32 place of each document's label in ``names``; -1: it has none.
-        keys: what else the JSON beside the images holds, for messages.
+        names: (K,) labels in sorted order.
+        by_document: (N,) int32 index of each document's label in ``names``; -1: no label.
+        keys: other keys in the JSON beside the images, for messages.
     """
 
     names: tuple[str, ...]
@@ -36,7 +36,7 @@ class Labels:
 
     @classmethod
     def join(cls, parts: Sequence[Labels]) -> Labels:
-        """Labels of several shards, one after the other."""
+        """Join the labels of several shards, in order."""
         names = sorted({name for part in parts for name in part.names})
         number = {name: i for i, name in enumerate(names)}
         ids = []

@@ -1,4 +1,4 @@
-"""Merge what shards say of the next token: pure functions that every engine uses.
+"""Merging the next-token counts of shards: pure functions that every engine uses.
 
 The context is chosen once for the whole corpus: the longest suffix whose continued occurrences,
 *summed over all shards*, reach ``min_count``. Only then are the shards' counts added. (Testing
@@ -20,10 +20,10 @@ from imagegram.records import NextTokenDist, Tokens
 
 
 def longest_supported(support: Callable[[int], int], *, limit: int, min_count: int) -> int:
-    """The largest length of at most ``limit`` with enough support; 0 when none has.
+    """Return the largest length of at most ``limit`` with enough support; 0 if none has.
 
     Args:
-        support: occurrences over all shards of the suffix of a length; never increases with it.
+        support: occurrences, over all shards, of the suffix of a length; decreasing in length.
         limit: longest length allowed.
         min_count: fewest occurrences wanted.
     """

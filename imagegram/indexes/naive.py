@@ -1,7 +1,7 @@
-"""The oracle: every answer by scanning the streams, in plain Python and numpy.
+"""The naive engine: answers by scanning the streams, in plain Python and numpy.
 
-Slow on purpose. It needs no table, so it also answers for streams in memory; all other engines
-are tested against it.
+It is slow and simple: all other engines are tested against it. It needs no table, so it also works
+on streams in memory.
 
 >>> index = NaiveIndex.of_streams([[65535, 1, 2, 1, 65535]])
 >>> index.count([1]), index.next_token([7, 1]).tokens.tolist()
@@ -26,15 +26,15 @@ from imagegram.records import NextTokenDist, Span, Tokens
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NaiveIndex(Index):
-    """Answers by definition: compare the query with the stream at every position."""
+    """Engine that compares the query with the stream at every position."""
 
     @classmethod
     def of_streams(cls, streams: Sequence[Ids]) -> NaiveIndex:
-        """An index over streams in memory: a separator before each document and after the last."""
+        """Return an index of streams in memory: separators before documents and after the last."""
         return cls(shards=tuple(ListedStream.of(check_ids(stream)) for stream in streams))
 
     def _matches(self, ids: Tokens) -> list[NDArray[np.intp]]:
-        """Per shard, the positions where ``ids`` occurs, ascending."""
+        """Return, per shard, the ascending positions where ``ids`` occurs."""
         found = []
         for shard in self.shards:
             positions = np.arange(max(shard.num_tokens - ids.size + 1, 0))

@@ -31,13 +31,13 @@ _PIECES: Final = 256
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NativeIndex(Index):
-    """Suffix arrays searched by ``indexes/kernels/search.py``."""
+    """Engine that searches suffix arrays with ``indexes/kernels/search.py``."""
 
     shards: tuple[IndexShard, ...]
 
     @cached_property
     def views(self) -> kernels.ShardViews:
-        """What the kernels read; valid as long as this index lives."""
+        """Addresses that the kernels read; valid as long as this index exists."""
         return kernels.shard_views(self.shards)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class NativeIndex(Index):
     def _match_rows(
         self, rows: Tokens, workers: int | None, report: Callable[[int], None]
     ) -> NDArray[np.int32]:
-        """Longest matches of rows that are no whole documents."""
+        """Return the longest matches of rows that are not whole documents."""
         lengths = np.zeros(rows.shape, dtype=np.int32)
         order = np.empty(rows.size, dtype=np.uint32)
         sort_by_pair(rows, order)

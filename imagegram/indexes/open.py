@@ -1,4 +1,4 @@
-"""Find the shards behind folders and hand them to an engine."""
+"""Opening indexes: find the shards in folders and choose an engine."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def open_index(dirs: str | Path | Sequence[str | Path], *, engine: str = "native
 
 
 def make_engine(shards: Sequence[IndexShard], *, engine: str, device: str | None = None) -> Index:
-    """An engine over open shards.
+    """Make an engine over open shards.
 
     Args:
-        shards: in the order of their documents.
+        shards: shards in the order of their documents.
         engine: one of :data:`ENGINES`.
-        device: of engine torch: ``cpu``, ``cuda``, ``cuda:1`` ...; None: the fastest.
+        device: device of the torch engine: ``cpu``, ``cuda``, ``cuda:1`` ...; None: the fastest.
 
     Raises:
         ConfigError: for an unknown engine.
-        IndexFormatError: without any shard.
+        IndexFormatError: when there is no shard.
     """
     if not shards:
         raise IndexFormatError("an index needs at least one shard; give an index folder")
@@ -68,13 +68,13 @@ def make_engine(shards: Sequence[IndexShard], *, engine: str, device: str | None
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StoredIndex:
-    """The index of an artifact, whose engine starts with the first question.
+    """The index of an artifact, whose engine starts with the first query.
 
-    A run that finds everything asks none, and loads no compiler.
+    A run whose stages are all cached makes no query, and so loads no compiler.
 
     Attributes:
-        shards: in the order of their documents.
-        artifact: of the store.
+        shards: shards in the order of their documents.
+        artifact: artifact of the store.
     """
 
     shards: tuple[IndexShard, ...]
@@ -89,14 +89,14 @@ class StoredIndex:
         return make_engine(self.shards, engine="native")
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the engine has under any other name."""
-        if name.startswith("__"):  # copies and pickles ask before there are fields
+        """Return any other attribute from the engine."""
+        if name.startswith("__"):  # copy and pickle call this before the fields exist
             raise AttributeError(name)
         return getattr(self._engine, name)
 
 
 def find_shards(folder: Path) -> tuple[IndexShard, ...]:
-    """The shards of an index artifact, an index folder, or a folder of index folders.
+    """Open the shards of an index artifact, an index folder, or a folder of index folders.
 
     Raises:
         IndexFormatError: when there are none, or one of them is broken or missing.
@@ -108,7 +108,7 @@ def find_shards(folder: Path) -> tuple[IndexShard, ...]:
     if (folder / PARTS_FILE).exists():
         return _shards_of_artifact(folder)
     if not any(folder.glob("tokenized.*")):
-        # A hidden folder is one that a killed job left behind.
+        # hidden folders were left behind by killed jobs
         seen = (part for part in folder.iterdir() if not part.name.startswith("."))
         parts = sorted(part for part in seen if any(part.glob("tokenized.*")))
         if parts:

@@ -1,8 +1,9 @@
-"""An order of all suffixes of one index shard, with the side files that spare every search.
+"""Order: all suffixes of one index shard in order, with side files that replace searches.
 
-Each suffix has a rank. Beside the table, which leads from ranks to places in the stream, an order
-keeps the way back and what neighbours share; whoever knows one place of a context then knows the
-interval of its ranks without a search. Two orders have the same files:
+Each suffix has a rank. The table maps ranks to positions in the stream; an order also stores the
+inverse of the table and the lengths that neighbouring suffixes share. So from one position of a
+context, the interval of its ranks follows without a search. There are two orders, with the same
+files:
 
 suffix order
     of ``table.0``: contexts match anywhere.
@@ -49,7 +50,7 @@ MINIMA_FANOUT: Final = 32
 
 
 def inverse_width(num_tokens: int) -> int:
-    """Bytes of one rank: the fewest that hold the largest, n - 1.
+    """Return the bytes of one rank: the fewest that hold the largest rank, n - 1.
 
     >>> [inverse_width(n) for n in (0, 1, 256, 257, 65536, 65537)]
     [1, 1, 1, 2, 2, 3]
@@ -58,7 +59,7 @@ def inverse_width(num_tokens: int) -> int:
 
 
 def minima_sizes(num_tokens: int) -> list[int]:
-    """Entries of each level of ``minima``, from the finest to the coarsest.
+    """Return the number of entries of each level of ``minima``, finest to coarsest.
 
     >>> minima_sizes(32), minima_sizes(33), minima_sizes(32 * 32 + 1), minima_sizes(0)
     ([1], [2], [33, 2], [0])
@@ -74,10 +75,10 @@ class Order:
     """Memory maps of one order. Make it with :meth:`open`, which checks what it opens.
 
     Attributes:
-        shard: whose suffixes.
+        shard: shard with the suffixes.
         aligned: first by the position inside the document, then as in the shard's table.
-        path: the folder of the side files.
-        artifact: of the store, when the folder is one.
+        path: folder of the side files.
+        artifact: artifact of the store, if the folder is one.
     """
 
     shard: IndexShard
@@ -142,7 +143,7 @@ class Order:
 
 
 def _check_files(order: Order) -> None:
-    """What :meth:`Order.open` promises; reads no data."""
+    """Check the sizes of the side files; reads no data."""
     n = order.shard.num_tokens
     expected = {
         "inverse.0": n * order.inverse_width + INVERSE_PADDING,

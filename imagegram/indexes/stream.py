@@ -1,4 +1,4 @@
-"""A token stream with documents: what every engine reads, on disk or in memory.
+"""Token streams of documents, which every engine reads, on disk or in memory.
 
 >>> stream = ListedStream.of([65535, 1, 2, 65535, 3, 4, 65535])
 >>> stream.num_documents, stream.document(1).tolist(), stream.locate(5)
@@ -40,7 +40,7 @@ class DocumentStream(ABC):
 
     @abstractmethod
     def metadata(self, document: int) -> dict[str, Any]:
-        """What is known of one document besides its tokens."""
+        """Return the metadata of one document."""
 
     @property
     def num_tokens(self) -> int:
@@ -54,7 +54,7 @@ class DocumentStream(ABC):
 
     @cached_property
     def has_final_separator(self) -> bool:
-        """Whether a separator follows the last document (ours) or not (other tools)."""
+        """Whether a separator follows the last document (as imagegram writes it)."""
         if not self.num_tokens or int(self.tokens[-1]) != EOS_TOKEN_ID:
             return False
         return not self.num_documents or self._start(self.num_documents - 1) < self.num_tokens
@@ -82,7 +82,7 @@ class DocumentStream(ABC):
         return self.tokens[self._start(document) : end]
 
     def locate(self, position: int) -> tuple[int, int]:
-        """Document and position inside it of one token of the stream.
+        """Return the document of one token of the stream, and the position inside it.
 
         A separator has position -1 of the document that follows; the final separator is the last
         document's position ``len(document)``. A stream without documents answers (-1, -1).
@@ -127,7 +127,7 @@ class ListedStream(DocumentStream):
 
     @classmethod
     def of(cls, ids: Sequence[int] | Tokens) -> ListedStream:
-        """A stream that begins with a separator; one at its end closes the last document."""
+        """Make a stream from ids that begin with a separator; one may follow the last document."""
         tokens = np.asarray(ids, dtype=np.uint16)
         separators = np.flatnonzero(tokens == EOS_TOKEN_ID)
         if tokens.size and (not separators.size or separators[0]):
@@ -140,6 +140,6 @@ class ListedStream(DocumentStream):
         return cls(ids=tokens, separators=separators)
 
     def metadata(self, document: int) -> dict[str, Any]:
-        """Nothing is known of documents in memory: an empty dictionary."""
+        """Return an empty dictionary: documents in memory have no metadata."""
         self.check_document(document)
         return {}

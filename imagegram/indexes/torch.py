@@ -2,9 +2,9 @@
 
     index = open_index("outputs/artifacts/index/0123456789ab", engine="torch")
 
-Every search is one lock step over all queries: what a thread does in ``kernels/search.py``, a
-row of a tensor does here. Single questions cost some hundred device calls each; whole batches of
-rows (``match_lengths``, ``documents_equal``) are what it is for. Six bytes of device memory a
+All queries are searched in lockstep: each row of a tensor does what a thread does in
+``kernels/search.py``. A single query costs some hundred device calls; the engine is meant for whole
+batches of rows (``match_lengths``, ``documents_equal``). Six bytes of device memory a
 token (ten from 1 G tokens a shard on).
 """
 
@@ -35,8 +35,8 @@ from imagegram.records import EOS_TOKEN_ID, Tokens
 
 #: Tokens of a query that one step compares.
 _WINDOW: Final = 32
-#: Queries that are searched at a time, and comparisons of all queries with ranks, when they are
-#: fewer: bounds the scratch memory.
+#: Queries that are searched at a time, and, for fewer queries, comparisons with ranks at a time:
+#: bounds the scratch memory.
 _QUERIES: Final = 1 << 17
 _PIVOTS: Final = _QUERIES
 _BLOCK: Final = 1 << 24
@@ -62,19 +62,19 @@ class Queries:
     stride: int = 1
 
     def repeat(self, times: int) -> Queries:
-        """Every query ``times`` times in a row."""
+        """Repeat every query ``times`` times in a row."""
         start, length = (each.repeat_interleave(times) for each in (self.start, self.length))
         return replace(self, start=start, length=length)
 
 
 def sort_key(tokens: Tensor) -> Tensor:
-    """Place of tokens (int16 bits) in the order of the table: their two bytes swapped."""
+    """Return sort keys of tokens (int16 bits) in table order: their two bytes swapped."""
     wide = tokens.int() & 0xFFFF
     return ((wide & 0xFF) << 8) | (wide >> 8)
 
 
 def _pick(values_AK: Tensor, number_A: Tensor) -> Tensor:
-    """(A,) one value of each row."""
+    """Pick (A,) one value of each row."""
     return values_AK.gather(1, number_A[:, None]).squeeze(1)
 
 
@@ -108,7 +108,7 @@ class SuffixTable:
         return self.tokens.numel()
 
     def shared(self, at_A: Tensor, queries: Queries, known_A: Tensor) -> Tensor:
-        """(A,) tokens that each query shares with the stream from ``at`` on.
+        """Return the (A,) numbers of tokens that each query shares with the stream from ``at`` on.
 
         Args:
             at_A: (A,) stream positions.
@@ -135,7 +135,7 @@ class SuffixTable:
     def bound(
         self, queries: Queries, lo_A: Tensor, hi_A: Tensor, *, after: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """First rank of [lo, hi) whose suffix sorts not before its query; hi when all do.
+        """Find the first rank of [lo, hi) whose suffix does not sort before its query; else hi.
 
         One step compares each query with many ranks at once, the fewer queries the more ranks.
 
@@ -180,7 +180,7 @@ class SuffixTable:
     def _sorts_before(
         self, at_A: Tensor, shared_A: Tensor, queries: Queries, *, after: bool
     ) -> Tensor:
-        """(A,) whether the suffix at a place sorts before its query, of which it shares a part."""
+        """Return (A,) whether the suffix at a place sorts before its query; they share a prefix."""
         last, next_A = self.num_tokens - 1, at_A + shared_A
         wanted = (queries.start + shared_A * queries.stride).clamp_(max=queries.ids.numel() - 1)
         smaller_A = sort_key(self.tokens[next_A.clamp(max=last)]) < sort_key(queries.ids[wanted])
@@ -189,7 +189,7 @@ class SuffixTable:
     def find(
         self, queries: Queries, lo_A: Tensor | None = None, hi_A: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(A,), (A,) ranks [lo, hi) of the suffixes that begin with each query.
+        """Find the (A,), (A,) ranks [lo, hi) of the suffixes that begin with each query.
 
         Args:
             queries: A of them; the empty one is found at every rank.
@@ -206,7 +206,7 @@ class SuffixTable:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TorchIndex(Index):
-    """Suffix arrays resident on a device.
+    """Engine with suffix arrays resident on a device.
 
     Attributes:
         device: ``cpu``, ``cuda``, ``cuda:1`` ...; None: CUDA when there is one.
@@ -217,7 +217,7 @@ class TorchIndex(Index):
 
     @cached_property
     def tables(self) -> tuple[SuffixTable, ...]:
-        """The shards on the device.
+        """Shards on the device.
 
         Raises:
             ConfigError: when there is no such device.
@@ -234,7 +234,7 @@ class TorchIndex(Index):
         return {"shards": self.shards, "device": self.device}  # copied again by another process
 
     def _queries(self, rows: Tokens, lengths: NDArray[np.int64]) -> Queries:
-        """Queries that lie one after the other in ``rows``."""
+        """Return queries that lie one after the other in ``rows``."""
         device = self.tables[0].tokens.device
         ids = to_device(np.ascontiguousarray(rows), device)
         length = torch.from_numpy(lengths).to(device)
@@ -242,7 +242,7 @@ class TorchIndex(Index):
         return Queries(ids=ids, start=length.cumsum(0) - length, length=length, longest=longest)
 
     def _intervals(self, ids: Tokens) -> list[tuple[int, int]]:
-        """Per shard, ranks [lo, hi) of the suffixes that begin with ``ids``."""
+        """Return, per shard, the ranks [lo, hi) of the suffixes that begin with ``ids``."""
         if not ids.size:
             return [(0, table.num_tokens) for table in self.tables]
         query = self._queries(ids, np.array([ids.size]))

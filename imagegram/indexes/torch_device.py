@@ -1,4 +1,4 @@
-"""Where torch computes, whether an index fits there, and how packed files become tensors.
+"""Devices of the torch engine: choice, free memory, and conversion of packed files.
 
 >>> unpack(np.array([2, 0, 4, 1], dtype=np.uint8), width=2, count=2, device=choose_device("cpu"))
 tensor([  2, 260], dtype=torch.int32)
@@ -16,19 +16,19 @@ from torch import Tensor
 from imagegram.errors import ConfigError, UnsupportedError
 from imagegram.executors.budget import available_bytes
 
-#: Entries that are brought to the device at a time.
+#: Entries that are copied to the device at a time.
 _BLOCK: Final = 1 << 24
-#: Part of the free memory that an index may take; the rest is for the work itself.
+#: Share of the free memory that an index may take; the rest is for the searches.
 _SHARE: Final = 0.8
 _GIGABYTE: Final = 1e9
 
 
 def choose_device(name: str | None, *, setting: str = "generator.device") -> torch.device:
-    """The device of a name: ``cpu``, ``cuda``, ``cuda:1``; None: CUDA when there is one, else CPU.
+    """Return the device of a name such as ``cuda:1``; None: CUDA if there is one, else CPU.
 
     Args:
-        name: of the device.
-        setting: of the configuration, which named it.
+        name: name of the device.
+        setting: key of the configuration that holds the name, for messages.
 
     Raises:
         ConfigError: for another name, or a device that is not there.
@@ -46,19 +46,19 @@ def choose_device(name: str | None, *, setting: str = "generator.device") -> tor
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of a device that nobody uses now."""
+    """Return the free memory of a device in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return available_bytes()
 
 
 def require_memory(needed: int, device: torch.device, *, what: str) -> None:
-    """Refuse what does not fit, before anything is copied.
+    """Refuse an index that does not fit on the device, before anything is copied.
 
     Args:
-        needed: bytes.
-        device: where.
-        what: is to lie there.
+        needed: needed bytes.
+        device: the device.
+        what: name of the data, for messages.
 
     Raises:
         UnsupportedError: naming both sizes and what to type instead.
@@ -74,14 +74,14 @@ def require_memory(needed: int, device: torch.device, *, what: str) -> None:
 
 
 def position_dtype(largest: int) -> torch.dtype:
-    """The smaller integer type that holds positions up to ``largest``."""
+    """Return the smallest integer type that holds positions up to ``largest``."""
     return torch.int32 if largest < 2**31 else torch.int64
 
 
 def unpack(
     packed: NDArray[np.uint8], *, width: int, count: int, device: torch.device, halve: bool = False
 ) -> Tensor:
-    """Packed little-endian integers of ``width`` bytes as a tensor.
+    """Unpack little-endian integers of ``width`` bytes to a tensor.
 
     Args:
         packed: at least ``count * width`` bytes.
@@ -107,7 +107,7 @@ def unpack(
 
 
 def to_device(values: NDArray[Any], device: torch.device, *, most: int | None = None) -> Tensor:
-    """A uint16 array as an int16 tensor of the same bits, or with values cut at ``most``.
+    """Copy a uint16 array to an int16 tensor of the same bits, or with values cut at ``most``.
 
     Args:
         values: (n,) uint16, perhaps a memory map.
@@ -124,7 +124,7 @@ def to_device(values: NDArray[Any], device: torch.device, *, most: int | None = 
 
 
 def first_true(mask_AK: Tensor) -> tuple[Tensor, Tensor]:
-    """Per row, whether any entry is true and the first one that is (the last without any)."""
+    """Return, per row, whether any entry is true and the first true one (else the last entry)."""
     last = mask_AK.shape[1] - 1
     numbers_K = torch.arange(last + 1, device=mask_AK.device)
     return mask_AK.any(1), torch.where(mask_AK, numbers_K, last).amin(1)

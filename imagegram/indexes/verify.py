@@ -20,7 +20,7 @@ _BLOCK: Final = 1 << 20
 
 
 def verify(shard: IndexShard, *, deep: bool = False, samples: int = 100_000) -> None:
-    """Check what opening does not: separators, table entries and their order.
+    """Check the contents of a shard: separators, table entries and their order.
 
     Args:
         shard: an open shard.
@@ -53,7 +53,7 @@ def verify(shard: IndexShard, *, deep: bool = False, samples: int = 100_000) -> 
 
 
 def _check_offsets(shard: IndexShard) -> None:
-    """Offsets must name every separator of the stream but the final one, in its order."""
+    """Check that the offsets are those of every separator but the final one, in order."""
     separators = np.flatnonzero(np.asarray(shard.tokens) == EOS_TOKEN_ID)
     expected = separators[: separators.size - shard.has_final_separator] * TOKEN_BYTES
     offsets = np.asarray(shard.offsets)
@@ -70,7 +70,7 @@ def _check_offsets(shard: IndexShard) -> None:
 
 
 def _check_parity(shard: IndexShard, ranks: range) -> None:
-    """Pointers are bytes: an odd one is rounded here, and read askew by other tools."""
+    """Check that pointers are even: we would round an odd byte position, other tools misread it."""
     width = shard.pointer_width
     lowest = np.asarray(shard.table[ranks.start * width : ranks.stop * width : width])
     for odd in np.flatnonzero(lowest % TOKEN_BYTES)[:1]:
@@ -81,7 +81,7 @@ def _check_parity(shard: IndexShard, ranks: range) -> None:
 
 
 def _rank_blocks(num_tokens: int, *, deep: bool, samples: int) -> Iterator[range]:
-    """Ranges of ranks to compare; they overlap by one so that no pair is left out."""
+    """Yield ranges of ranks to compare; they overlap by one so that no pair is left out."""
     if deep or num_tokens <= samples:
         for start in range(0, num_tokens, _BLOCK):
             yield range(start, min(start + _BLOCK + 1, num_tokens))
@@ -91,7 +91,7 @@ def _rank_blocks(num_tokens: int, *, deep: bool, samples: int) -> Iterator[range
 
 
 def _check_order(shard: IndexShard, first_rank: int, pointers: NDArray[np.int64]) -> None:
-    """Compare neighbours: vectorised over a window that doubles while they are still equal."""
+    """Compare neighbouring suffixes in a window that doubles while they are still equal."""
     left, right = pointers[:-1], pointers[1:]
     open_pairs, depth, window = np.arange(len(left)), 0, 8
     while open_pairs.size:
@@ -119,7 +119,7 @@ def _check_order(shard: IndexShard, first_rank: int, pointers: NDArray[np.int64]
 
 
 def _keys(shard: IndexShard, positions: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Sort keys of tokens: the bytes swapped, as memcmp sees them; -1 past the end."""
+    """Return sort keys of tokens: the bytes swapped, as memcmp compares them; -1 past the end."""
     inside = positions < shard.num_tokens
     tokens = np.asarray(shard.tokens)[np.where(inside, positions, 0)]
     keys: NDArray[np.int32] = np.where(inside, tokens.byteswap().astype(np.int32), -1)

@@ -1,1 +1,1 @@
-"""Metrics: one question each, asked in the same way of generated, held-out and training images."""
+"""Metrics: each measures generated, held-out and training images in the same way."""

@@ -1,7 +1,7 @@
-"""Copying in place: what a training image holds at the same positions, not just anywhere.
+"""Copying in place: tokens that a training image has at the same positions.
 
-A match anywhere may be a common texture. One at the same level, row and column is a part of one
-training picture, left where it was.
+A match anywhere may be a common texture. A match at the same level, row and column is a part of one
+training picture that was copied without being moved.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from imagegram.metrics.intervals import clopper_pearson, mean_over_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo, Tokens
 
-#: Tokens of images that are laid over the corpus at a time.
+#: Tokens of images that are compared with the corpus at a time.
 _TOKENS: Final = 1 << 25
-#: Tokens that are looked at at a time.
+#: Tokens that are read at a time.
 _FEW_TOKENS: Final = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlignedMetric:
-    """Equal tokens at equal positions, exactly, over all training documents.
+    """Metric of equal tokens at equal positions, exact over all training documents.
 
     ``near_exact_rate``: images of which at least ``near_exact_share`` of the tokens are those of
     one training document. ``aligned_agreement``: mean share of tokens that an image has in common
@@ -124,7 +124,7 @@ class AlignedMetric:
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one image set against all documents; takes up to 0.3 GB, 0.15 GB a worker.
 
-        Most of the time is spent on comparing every image with every document: 0.03 ns x images x
+        Most of the time goes into comparing every image with every document: 0.03 ns x images x
         documents x tokens on one core.
         """
         layout, seed = reference.layout, reference.seed
@@ -165,7 +165,7 @@ class AlignedMetric:
 
 
 def prefix_ends(layout: TokenLayout) -> dict[str, int]:
-    """Prefixes that are scores: their names, and how many tokens they have.
+    """Return the prefixes that become scores: name -> number of tokens.
 
     >>> prefix_ends(TokenLayout.pyramid((1, 2)))
     {'level0': 3, 'level1': 15}
@@ -180,10 +180,11 @@ def prefix_ends(layout: TokenLayout) -> dict[str, int]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Overlay:
-    """What some images share with the training documents, position by position.
+    """The agreement of some images with the training documents, position by position.
 
     Attributes:
-        equal: (B,) tokens equal to those of the best document, and ``documents``, (B,) which it is.
+        equal: (B,) number of tokens equal to those of the best document.
+        documents: (B,) id of that document.
         shares: (L, B) share of equal tokens with that document, by level.
         means: (B,) mean length of the longest aligned match that ends at a token.
         prefixes: (B,) tokens of the longest copied prefix.
@@ -227,7 +228,7 @@ def _lay_over(tokens_BT: Tokens, reference: Reference) -> _Overlay:
 def _shares_by_level(
     tokens_BT: Tokens, documents_B: NDArray[np.int64], reference: Reference
 ) -> NDArray[np.float64]:
-    """(L, B) share of tokens of each level that are equal to those of each row's document."""
+    """Return the (L, B) share of each level's tokens that equal those of each row's document."""
     layout: TokenLayout = reference.layout
     shares_LB = np.empty((layout.num_levels, len(tokens_BT)))
     for rows in row_tiles(len(tokens_BT), max(_FEW_TOKENS // layout.num_tokens, 1)):
@@ -238,7 +239,7 @@ def _shares_by_level(
 
 
 def _free_matches(generated: ImageSet, reference: Reference) -> NDArray[np.float64]:
-    """(B,) mean length of the longest match anywhere that ends at a token."""
+    """Return the (B,) mean length of the longest match anywhere that ends at a token."""
     matches_BT = reference.match_lengths(generated)
     means_B = np.empty(generated.num_images)
     for rows in row_tiles(len(means_B), max(_FEW_TOKENS // reference.layout.num_tokens, 1)):

@@ -1,14 +1,14 @@
-"""``png_bits_per_dim``, ``webp_...``, ``jxl_...``: what lossless files of the same pictures take.
+"""``png_bits_per_dim``, ``webp_...``, ``jxl_...``: size of lossless files of the same pictures.
 
-The scale on which ``bits_per_dim`` of an n-gram is read (``metrics/likelihood.py``). A codec knows
-pictures in general and predicts from neighbours in two dimensions; the n-gram knows its corpus and
-the last few tokens, and a pyramid gives it more tokens to write than a picture has colour values.
-Far fewer bits than a codec's mean that the pictures are in its corpus. Pictures are the decoded
-ones, on both sides.
+These scores are a scale for ``bits_per_dim`` of an n-gram (``metrics/likelihood.py``). A codec
+assumes pictures in general and predicts from neighbours in two dimensions; the n-gram has counts of
+its corpus and sees the last few tokens, and a pyramid has more tokens than a picture has colour
+values. Far fewer bits than those of a codec mean that the pictures are in the corpus. Both are
+measured on decoded pictures.
 
-Of a small picture a good part of the file is header, and statistics begin anew with every file. So
-the same is told of contact sheets (``png_sheet_bits_per_dim`` ...) of up to 2^20 pixels, pictures
-side by side in the order of a hash of their pixels. Both count whole files.
+A large part of a small picture's file is header, and the codec's statistics start anew with every
+file. So contact sheets are measured too (``png_sheet_bits_per_dim`` ...), of up to 2^20 pixels,
+with pictures side by side in the order of a hash of their pixels. Both count whole files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from imagegram.metrics.intervals import mean_over_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Images, Measured, Measurement, ScoreInfo
 
-#: Pixels of a contact sheet: enough to make its header nothing, and few enough for many threads.
+#: Pixels of a contact sheet: many enough for a negligible header, few enough for many threads.
 _SHEET_PIXELS: Final = 1 << 20
 #: Images that a thread encodes at a time.
 _IMAGES: Final = 16
@@ -38,12 +38,12 @@ _JXL_EFFORT: Final = 7
 
 
 def encode_png(image_HWC: Images) -> bytes:
-    """One (H, W, 3) uint8 image as PNG, with the best of zlib's settings."""
+    """Encode one (H, W, 3) uint8 image as PNG, with zlib's best compression."""
     return _saved(image_HWC, format="PNG", optimize=True)
 
 
 def encode_webp(image_HWC: Images) -> bytes:
-    """One (H, W, 3) uint8 image as lossless WebP.
+    """Encode one (H, W, 3) uint8 image as lossless WebP.
 
     At ``method=6, quality=100`` files of 32 and 128 pixels were larger by 3 % and 1 %, and took 40
     times as long.
@@ -52,7 +52,7 @@ def encode_webp(image_HWC: Images) -> bytes:
 
 
 def encode_jxl(image_HWC: Images) -> bytes:
-    """One (H, W, 3) uint8 image as lossless JPEG XL; needs pylibjxl.
+    """Encode one (H, W, 3) uint8 image as lossless JPEG XL; needs pylibjxl.
 
     Efforts 8 to 10 made larger files of 32 pixels, in three to twelve times the time.
     """
@@ -71,7 +71,7 @@ CODECS: Final[dict[str, Callable[[Images], bytes]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class CodecMetric:
-    """Bits of lossless files by the colour values that they hold.
+    """Metric of the bits of lossless files per colour value.
 
     ``<codec>_bits_per_dim``: 8 x bytes of a picture's own file / (3 H W), mean over pictures.
     ``<codec>_sheet_bits_per_dim``: the same of all contact sheets together, without interval: few
@@ -104,7 +104,7 @@ class CodecMetric:
     name: str = "codecs"
 
     def identity(self) -> dict[str, Any]:
-        """The fields, and what is missing: installed later, it is measured then."""
+        """Return the fields and the missing codecs, so that installing one measures again."""
         own = {"class": type(self).__name__, "version": self.VERSION, "name": self.name}
         return own | ({"missing": missing} if (missing := missing_codecs()) else {})
 
@@ -147,23 +147,23 @@ class CodecMetric:
 
 
 def score_names() -> list[str]:
-    """The scores, in their order."""
+    """Return the names of the scores, in their order."""
     return [f"{codec}{kind}_bits_per_dim" for kind in ("", "_sheet") for codec in CODECS]
 
 
 def missing_codecs() -> list[str]:
-    """Codecs whose library is not installed."""
+    """Return the codecs whose library is not installed."""
     return [] if find_spec("pylibjxl") else ["jxl"]
 
 
 def content_order(rows: NDArray[Any]) -> NDArray[np.int64]:
-    """(B,) rows, pictures or tokens, by their hash: the same order, however a set is sorted."""
+    """Return (B,) row numbers sorted by a hash of the rows, whatever the order of the set."""
     hashes = [hashlib.sha256(np.ascontiguousarray(row).data).digest() for row in rows]
     return np.array(sorted(range(len(hashes)), key=hashes.__getitem__), dtype=np.int64)
 
 
 def library_versions(missing: list[str]) -> dict[str, str]:
-    """What decides the size of a file besides its pixels."""
+    """Return the library versions, which decide the size of a file besides its pixels."""
     from PIL import __version__, features
 
     zlib = features.version("zlib_ng") or features.version("zlib")

@@ -1,4 +1,4 @@
-"""How much was copied, in token space and exactly: whole images, sources, phrases, spans."""
+"""Copying, measured exactly in tokens: whole images, sources, phrases, spans."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HIGH_QUANTILE: Final = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class CopyingMetric:
-    """Copies, measured against the index; sources as in ``metrics/sources.py``.
+    """Metric of copied tokens, by the index; sources are defined in ``metrics/sources.py``.
 
     ``exact_copy_rate``: images that are one phrase of one training document: of documents that all
     have the length of an image, those whose tokens are a document's.
@@ -165,7 +165,7 @@ class CopyingMetric:
 
 
 def _scores(images: dict[str, NDArray[np.float64]], *, seed: int) -> dict[str, Measured]:
-    """Scores of an image set from one number an image."""
+    """Return the scores of an image set from one number per image."""
     exact, shares = images["exact_copy"], images["source_share"]
     sources = images["num_effective"][images["num_effective"] > 0]
     nobody = Measured(value=None, note="no token is credited to a training image")
@@ -184,7 +184,7 @@ def _scores(images: dict[str, NDArray[np.float64]], *, seed: int) -> dict[str, M
 def _level_shares(
     own_BT: NDArray[np.bool_], sizes_B: NDArray[np.int64], layout: TokenLayout
 ) -> dict[str, NDArray[Any]]:
-    """(B,) share of each level's tokens that are credited to the image's largest source."""
+    """Return the (B,) shares of each level's tokens that are credited to the largest source."""
     return {
         f"source_share_level{level}": mean_of_written(own_BT, sizes_B, positions=positions)
         for level, positions in enumerate(layout.level_slices)
@@ -192,6 +192,6 @@ def _level_shares(
 
 
 def _is_largest(sources: Sources, clusters: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(B, T) whether a token is credited to the image's largest source."""
+    """Return (B, T) whether a token is credited to the image's largest source."""
     documents = sources.token_documents
     return np.asarray((clusters[documents] == sources.clusters[:, None]) & (documents >= 0))

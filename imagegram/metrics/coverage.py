@@ -1,4 +1,4 @@
-"""How widely the training corpus was used: which pictures were sources at all, and how unevenly."""
+"""Use of the training corpus: the share of pictures that were sources, and how unevenly."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from imagegram.records import Measured
 def usage_scores(
     credited_N: NDArray[np.int64], clusters_N: NDArray[np.int64]
 ) -> dict[str, Measured]:
-    """Scores of an image set by the tokens that were credited to each training cluster.
+    """Return the scores of an image set from the tokens credited to each training cluster.
 
     ``source_coverage``: share of all clusters that are the source of at least one phrase; it grows
     with the number of images. ``source_gini``: Gini coefficient of the credited tokens over all
     clusters, unused ones included: 0 when all are used alike, 1 - 1/M when one of M is used alone.
 
-    Both describe these images, without an interval: a bootstrap repeats images, and what is
-    repeated uses fewer clusters.
+    Both have no interval: a bootstrap repeats images, and a sample with repetitions uses fewer
+    clusters.
 
     Args:
         credited_N: tokens credited to the cluster with this id, 0 where there is no such cluster.
@@ -35,7 +35,7 @@ def usage_scores(
 
 
 def gini(amounts_M: NDArray[np.int64]) -> float:
-    """Mean difference of two amounts, drawn with replacement, over twice their mean.
+    """Return the Gini coefficient: mean difference of two random amounts over twice the mean.
 
     >>> gini(np.array([1, 1, 1, 1])), gini(np.array([0, 0, 0, 8]))
     (0.0, 0.75)

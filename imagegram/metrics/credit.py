@@ -1,4 +1,4 @@
-"""Crediting phrases to sources, compiled; what it means is told in ``sources.py``."""
+"""Crediting phrases to sources, compiled; the rules are explained in ``sources.py``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imagegram.records import Phrases, Sources, Tokens
 def credit(
     phrases: Phrases, *, clusters: NDArray[np.int64], sizes: NDArray[np.int64], num_tokens: int
 ) -> Sources:
-    """What the phrases of B rows of T tokens say of their sources.
+    """Credit the phrases of B rows of T tokens to sources.
 
     Args:
         phrases: of B rows.
@@ -119,7 +119,7 @@ def _chosen(
     by_cluster: NDArray[np.int64],
     by_document: NDArray[np.int64],
 ) -> Int:
-    """The document, of the cluster, with most tokens so far; ties to the smallest ids."""
+    """Return the document of the cluster with most tokens so far; ties go to the smallest ids."""
     chosen = np.int64(candidates[0])
     for k in range(1, candidates.size):
         document = np.int64(candidates[k])
@@ -137,7 +137,7 @@ def _chosen(
 
 @njit(cache=True, nogil=True)
 def _largest(ids: NDArray[np.int64], credited: NDArray[np.int64]) -> tuple[Int, Int]:
-    """The id with most tokens, ties to the smallest, and how many it has."""
+    """Return the id with most tokens, ties to the smallest, and its number of tokens."""
     best = ids[0]
     for one in ids[1:]:
         more = credited[one] - credited[best]
@@ -148,7 +148,7 @@ def _largest(ids: NDArray[np.int64], credited: NDArray[np.int64]) -> tuple[Int, 
 
 @njit(cache=True, nogil=True)
 def _effective_number(counts: NDArray[np.int64]) -> float:
-    """exp(entropy) of shares: as many equal ones would be as uneven (Hill, Ecology 1973)."""
+    """Return exp(entropy) of shares, the effective number of sources (Hill, Ecology 1973)."""
     total = counts.sum()
     entropy = 0.0
     for count in counts:
@@ -165,7 +165,7 @@ def nearest_places(
     text: Tokens,
     positions: NDArray[np.int64],
 ) -> None:
-    """Where the phrases of a row that are credited to a document lie in it.
+    """Find the positions, in a document, of the phrases of a row that are credited to it.
 
     Args:
         row: (T,) tokens.
@@ -187,7 +187,7 @@ def nearest_places(
 
 @njit(cache=True, nogil=True)
 def _nearest(phrase: Tokens, text: Tokens, wanted: Int) -> Int:
-    """The place in the text nearest to ``wanted`` at which the phrase begins; ties to the left."""
+    """Return the position in the text nearest to ``wanted`` where the phrase begins; ties left."""
     last = text.size - phrase.size
     for distance in range(wanted + text.size):
         for place in (wanted - distance, wanted + distance):

@@ -1,4 +1,4 @@
-"""Duplication response: is a picture that the corpus holds often copied more often?
+"""Duplication response: whether pictures that the corpus holds more often are copied more often.
 
 Memorization of language and image models grows with the number of copies in the training data
 (Kandpal, Wallace and Raffel, "Deduplicating training data mitigates privacy risks in language
@@ -30,7 +30,7 @@ BUCKETS: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicationMetric:
-    """Copying by multiplicity: the size of the near-duplicate cluster that an image copies.
+    """Metric of copying by multiplicity, the size of the near-duplicate cluster of a source.
 
     An image *copies* when its largest source (``metrics/sources.py``) has a share of at least
     ``copied_share`` of its tokens. Clusters fall into buckets of size 1, 2-3, 4-9, and 10 or more.
@@ -41,8 +41,8 @@ class DuplicationMetric:
     1 when copies help more than that.
     ``copies_per_cluster_multiplicity_*``: the same over the bucket's share of the training
     *clusters*: 1 when every picture is copied as often, however often the corpus holds it.
-    Both are of the images that copy, whatever their number; the intervals are Clopper-Pearson's, of
-    the bucket's share among them. Curves: copying images, training images and clusters by bucket.
+    Both count only the images that copy; intervals are Clopper-Pearson intervals of the
+    bucket's share of them. Curves: copying images, training images and clusters by bucket.
 
     Attributes:
         name: of this metric in the configuration.
@@ -79,7 +79,7 @@ class DuplicationMetric:
             )
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
-        """Find the images that copy, and count them by the multiplicity of what they copy."""
+        """Find the images that copy, and count them by the multiplicity of their source."""
         copied = [
             sources.clusters[sources.shares >= self.copied_share]
             for _, sources in parse_images(generated, reference, max_candidates=self.max_candidates)
@@ -103,7 +103,7 @@ class DuplicationMetric:
 def bucket_counts(
     copied: NDArray[np.int64], clusters_N: NDArray[np.int64]
 ) -> dict[str, NDArray[np.int64]]:
-    """Copying images (``copies``), training ``images`` and ``clusters`` of each bucket.
+    """Count copying images (``copies``), training ``images`` and ``clusters`` of each bucket.
 
     Args:
         copied: cluster that each copying image copies.
@@ -126,11 +126,11 @@ def bucket_counts(
 def relative_rates(
     name: str, copies: NDArray[np.int64], members: NDArray[np.int64], nobody: str
 ) -> dict[str, Measured]:
-    """Each bucket's share of the copies over its share of the members, with intervals.
+    """Return each bucket's share of the copies over its share of the members, with intervals.
 
     Args:
-        name: of the scores, before ``_multiplicity_``.
-        copies: by bucket.
+        name: name of the scores, before ``_multiplicity_``.
+        copies: number of copying images by bucket.
         members: training images or clusters by bucket.
         nobody: why there is no number when there are no copies.
     """

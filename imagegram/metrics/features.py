@@ -1,4 +1,4 @@
-"""What the metrics of features share: fetch both sides, write the recipe, refuse too few images."""
+"""Helpers of feature metrics: fetch both sides, write the recipe, refuse too few images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FeaturePair:
     Attributes:
         generated: (N, D) float32.
         reference: (R, D) float32.
-        recipe: what two numbers must share to be comparable.
+        recipe: what comparable numbers must share.
     """
 
     generated: Features
@@ -26,7 +26,7 @@ class FeaturePair:
     recipe: dict[str, str]
 
     def too_few(self, needed: int) -> str | None:
-        """Why the sets are too small for a metric that needs ``needed`` images, or None."""
+        """Return why the sets are too small for a metric that needs ``needed`` images, or None."""
         for name, features in (("images", self.generated), ("reference images", self.reference)):
             if len(features) < needed:
                 return f"{len(features)} {name}, at least {needed} are needed"
@@ -38,7 +38,7 @@ class FeaturePair:
 def compared_features(
     encoder: Encoder, *, generated: ImageSet, reference: Reference
 ) -> FeaturePair:
-    """Features of both sides, each computed once a run and cached as an artifact."""
+    """Return the features of both sides, each computed once per run and cached as an artifact."""
     ours = reference.features(encoder, generated)
     theirs = reference.reference_features(encoder)
     recipe = feature_recipe(encoder, generated=ours, reference=theirs)
@@ -48,7 +48,7 @@ def compared_features(
 def feature_recipe(
     encoder: Encoder, *, generated: Features, reference: Features | None = None
 ) -> dict[str, str]:
-    """What two numbers must share to be comparable; ``reference`` where there is another side."""
+    """Return what comparable numbers must share; ``reference`` where there is another side."""
     return {
         "N": str(len(generated)),
         **({} if reference is None else {"N_ref": str(len(reference))}),
@@ -60,10 +60,10 @@ def feature_recipe(
 
 
 def score_suffix(encoder: Encoder) -> str:
-    """The encoder's name as part of a score name: lower case, letters, digits, underscores."""
+    """Return the encoder's name for score names: lower case, letters, digits, underscores."""
     return re.sub(r"[^a-z0-9]+", "_", encoder.name.lower()).strip("_")
 
 
 def undefined(reason: str) -> Measured:
-    """A score that has no value here, and why."""
+    """Return a score without a value, with the reason."""
     return Measured(value=None, note=reason)

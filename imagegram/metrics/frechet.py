@@ -1,7 +1,7 @@
 """``fd_<encoder>``: Frechet distance of features, the FID proxy.
 
-Never called FID: that name belongs to Inception features of 50,000 images. At the sample sizes of
-one run it is mostly bias: read it against its held-out floor at the same N, and KD before it.
+It is never called FID, the name for Inception features of 50,000 images. At the sample sizes of one
+run it is mostly bias: compare it with its held-out floor at the same N, and prefer KD.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class FrechetMetric:
 
     Attributes:
         name: of this metric in the configuration.
-        encoder: whose features.
+        encoder: computes the features.
         jackknife_blocks: blocks of images left out in turn; at least 2.
     """
 

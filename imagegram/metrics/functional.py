@@ -1,7 +1,7 @@
 """The mathematics of the metrics: pure functions of arrays, no files, no networks.
 
 Sets of images come by keyword as ``generated=`` and ``reference=``: most of these are asymmetric,
-and swapped sets turn precision into recall without a word. All arithmetic is float64.
+and swapped sets silently turn precision into recall. All arithmetic is float64.
 
 >>> x = np.random.default_rng(0).normal(size=(50, 4))
 >>> abs(frechet_distance(generated=x, reference=x)) < 1e-6
@@ -25,12 +25,12 @@ _ROWS: Final = 1024
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FrechetPair:
-    """Generated features beside a Gaussian fitted to the reference, ready for many subsets.
+    """Generated features and a Gaussian fitted to the reference, prepared for many subsets.
 
     With ``F F^T = S_r`` the non-zero eigenvalues of ``S_g S_r`` are those of the covariance of
     ``generated @ F``, and the smaller of the n x n and the r x r form is decomposed: exact also
-    where N < D, when a covariance has no full rank. Sums over all images are kept, so that a subset
-    costs only what it leaves out.
+    where N < D, when a covariance has no full rank. Sums over all images are kept, so that the cost
+    of a subset depends only on the images that it leaves out.
 
     Attributes:
         generated: (N, D) features; image i is in block ``i % blocks``.
@@ -77,7 +77,7 @@ class FrechetPair:
             gram = np.zeros((factor.shape[1],) * 2)
 
         def add(rows: slice) -> tuple[Array | None, float]:
-            # Centred first: a large common mean would eat the digits of the products.
+            # Centred first: a large common mean would cost the products their precision.
             x = generated[rows] - centre
             y = None if gram is None else x @ factor
             return None if y is None else y.T @ y, float((x**2).sum())
@@ -98,11 +98,11 @@ class FrechetPair:
         )
 
     def distance(self, without: int | None = None) -> float:
-        """Frechet distance of all images, or without a block; at least two must be left."""
+        """Return the Frechet distance of all images, or of at least two without a block."""
         left_out = slice(0, 0) if without is None else slice(without, None, self.blocks)
         x = self.generated[left_out] - self.centre
         count = len(self.generated) - len(x)
-        # Sums over what is left: all centred features add up to nothing.
+        # Sums over the rest follow from the left-out images: all centred features sum to 0.
         mean = -x.sum(axis=0) / count
         squares = self.squares - float((x**2).sum())
         if self.gram is None or count <= len(self.gram):
@@ -116,7 +116,7 @@ class FrechetPair:
         return float(shift @ shift + spread + self.trace - 2.0 * roots.sum())
 
     def _small_gram(self, without: int | None) -> Array:
-        """(n, n) products of the projected features of n <= M images, around their mean."""
+        """Return (n, n) products of the projected features of n <= M images, around their mean."""
         kept = np.arange(len(self.generated)) % self.blocks != without
         y = (self.generated[kept] - self.centre) @ self.factor
         y -= y.mean(axis=0)
@@ -124,7 +124,7 @@ class FrechetPair:
 
 
 def frechet_distance(*, generated: NDArray[Any], reference: NDArray[Any]) -> float:
-    """Squared Frechet (2-Wasserstein) distance of Gaussians fitted to (N, D) and (R, D) features.
+    """Return the squared Frechet distance of Gaussians fitted to (N, D) and (R, D) features.
 
     ``|m_g - m_r|^2 + tr(S_g + S_r - 2 (S_g S_r)^(1/2))`` (Heusel et al., "GANs trained by a two
     time-scale update rule", NeurIPS 2017). Mostly bias while N is not many times D: only
@@ -148,7 +148,7 @@ def kernel_distance(
     workers: int = 1,
     advance: Advance = lambda steps: None,
 ) -> KernelDistance:
-    """KID on all pairs: MMD^2 with the kernel ``(x.y / D + 1)^3`` of (N, D) and (R, D) features.
+    """Return KID on all pairs of (N, D) and (R, D) features: MMD^2, kernel ``(x.y / D + 1)^3``.
 
     Binkowski et al., "Demystifying MMD GANs", ICLR 2018; here the whole U-statistic instead of
     random subsets, so there is no randomness to seed. Unbiased, hence at times below zero. The
@@ -158,10 +158,11 @@ def kernel_distance(
     40 MB a worker.
 
     Args:
-        generated: features.
-        reference: features.
+        generated: (N, D) features.
+        reference: (R, D) features.
         workers: threads.
-        advance: told how many more of the N + R images are compared with those of their own set.
+        advance: called with the number of further images (of N + R) that are compared with their
+            own set.
     """
     n, r = len(generated), len(reference)
     across = np.empty(n)
@@ -186,7 +187,7 @@ def kernel_distance(
 
 
 def _kernel(a: NDArray[Any], b: NDArray[Any]) -> Array:
-    """(n, m) kernel of two tiles of features."""
+    """Return the (n, m) kernel of two tiles of features."""
     products = np.asarray(a, dtype=np.float64) @ np.asarray(b, dtype=np.float64).T
     products /= a.shape[1]
     products += 1.0
@@ -196,7 +197,7 @@ def _kernel(a: NDArray[Any], b: NDArray[Any]) -> Array:
 
 
 def _kernel_sums(features: NDArray[Any], workers: int, advance: Advance) -> Array:
-    """(N,) kernel of every image with all others, added; every pair is computed once."""
+    """Return the (N,) sums of the kernel of every image with all others; each pair once."""
     tiles = row_tiles(len(features), _ROWS)
     pairs = [(a, b) for i, a in enumerate(tiles) for b in tiles[i:]]
     sums = np.zeros(len(features))
@@ -227,7 +228,7 @@ def novelty_curve(
     positions: NDArray[Any] | None = None,
     sizes_B: NDArray[np.int64] | None = None,
 ) -> Array:
-    """(B, max_n): share of every image's n-grams that the training corpus does not hold.
+    """Return (B, max_n) shares of every image's n-grams that the training corpus lacks.
 
     ``nov(n) = (#{i: NSL_i < n} - min(n - 1, len)) / (len - min(n - 1, len))``, NSL_i the length of
     the longest suffix of ``image[..i]`` found in the corpus (Merrill, Smith, Elazar, "Evaluating
@@ -238,10 +239,10 @@ def novelty_curve(
         suffix_lengths_BT: NSL of every position.
         max_n: largest n.
         positions: positions at which an n-gram may end (those of one level); default: all.
-        sizes_B: written positions of every row, from the left; None: all are.
+        sizes_B: number of written positions of every row, from the left; None: all.
 
     Returns:
-        Column n - 1 holds n; NaN where no n-gram can end.
+        Column n - 1 is for n-grams of length n; NaN where no n-gram can end.
     """
     lengths = np.asarray(suffix_lengths_BT)
     ends = np.arange(lengths.shape[1]) if positions is None else np.asarray(positions)
@@ -253,8 +254,8 @@ def novelty_curve(
 
 
 def _novelty(lengths: NDArray[Any], ends: NDArray[Any], max_n: int) -> Array:
-    """(B, max_n) :func:`novelty_curve` of n-grams that end at the same positions in all rows."""
-    # Of n-grams that end at the first positions there are fewer: those are counted one by one.
+    """Return the :func:`novelty_curve` of n-grams that end at the same positions in all rows."""
+    # Fewer n-grams end at the first positions: these are counted one by one.
     early, late = ends[ends < max_n], ends[ends >= max_n]
     shorter = np.zeros((len(lengths), max_n), dtype=np.int64)
     columns: Any = late
@@ -273,7 +274,7 @@ def _novelty(lengths: NDArray[Any], ends: NDArray[Any], max_n: int) -> Array:
 
 
 def length_edges(maximum: int) -> NDArray[np.int64]:
-    """Left edges of half-octave bins of lengths: 0, 1, 2, 3, 4, 6, 8, 12 ... up to ``maximum``.
+    """Return left edges of half-octave bins of lengths: 0, 1, 2, 3, 4, 6, 8, ... ``maximum``.
 
     >>> length_edges(20).tolist()
     [0, 1, 2, 3, 4, 6, 8, 12, 16]
@@ -285,7 +286,7 @@ def length_edges(maximum: int) -> NDArray[np.int64]:
 
 
 def length_histogram(lengths: NDArray[Any], edges: NDArray[Any]) -> Array:
-    """(len(edges),) share of ``lengths`` in each bin [edge, next edge); the last bin is open.
+    """Return the (len(edges),) share of ``lengths`` in each bin; the last bin is open.
 
     >>> length_histogram(np.array([0, 1, 7, 99]), np.array([0, 1, 2, 4])).tolist()
     [0.25, 0.25, 0.0, 0.5]
@@ -295,16 +296,16 @@ def length_histogram(lengths: NDArray[Any], edges: NDArray[Any]) -> Array:
 
 
 def length_counts(lengths: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64]:
-    """(len(edges),) how many of (B, T) ``lengths`` lie in each bin, as :func:`length_histogram`."""
+    """Count (B, T) ``lengths`` in each bin, (len(edges),), as :func:`length_histogram`."""
     counts = np.zeros(len(edges), dtype=np.int64)
-    for row in np.atleast_2d(lengths):  # row by row: memory stays flat
+    for row in np.atleast_2d(lengths):  # row by row: memory stays bounded
         bins = np.searchsorted(edges, row, side="right") - 1
         counts += np.bincount(bins, minlength=len(edges))
     return counts
 
 
 def mean_of_defined(values: NDArray[Any], *, axis: int) -> Array:
-    """Mean along an axis of all but the NaNs; NaN where there is nothing else.
+    """Return the mean along an axis without NaNs; NaN where all are NaN.
 
     >>> mean_of_defined(np.array([[1.0, np.nan], [3.0, np.nan]]), axis=0).tolist()
     [2.0, nan]
@@ -319,12 +320,12 @@ def mean_of_defined(values: NDArray[Any], *, axis: int) -> Array:
 def mean_of_written(
     values_BT: NDArray[Any], sizes_B: NDArray[np.int64], *, positions: slice = slice(None)
 ) -> Array:
-    """(B,) mean over the written positions of every row, 0 where there is none.
+    """Return the (B,) mean over the written positions of every row, 0 where none are written.
 
     Args:
-        values_BT: of every position.
-        sizes_B: written positions of each row, from the left; the others are padding.
-        positions: those to look at.
+        values_BT: value of every position.
+        sizes_B: number of written positions of each row, from the left; the rest is padding.
+        positions: positions to average.
 
     >>> mean_of_written(np.array([[1, 3, 8], [4, 2, 9]]), np.array([2, 3])).tolist()
     [2.0, 5.0]
@@ -342,13 +343,13 @@ def written_counts(
     *,
     positions: slice,
 ) -> NDArray[np.int64]:
-    """(len(edges),) how many lengths at written positions lie in each bin.
+    """Count the lengths at written positions in each bin, (len(edges),).
 
     Args:
-        lengths_BT: of every position; 0 where nothing is written.
-        sizes_B: written positions of each row, from the left.
-        edges: of the bins, the first is 0.
-        positions: those to look at.
+        lengths_BT: length at every position; 0 where nothing is written.
+        sizes_B: number of written positions of each row, from the left.
+        edges: left edges of the bins, the first is 0.
+        positions: positions to count.
     """
     counts = length_counts(lengths_BT[:, positions], edges)
     at_T = np.arange(lengths_BT.shape[1])[positions]

@@ -1,4 +1,4 @@
-"""dHash: 64 bits of a picture that survive what hardly changes how it looks.
+"""dHash: 64 bits of a picture that small changes of the picture leave the same.
 
 >>> ramp = np.tile(np.arange(0, 256, 8, dtype=np.uint8)[:, None], (1, 32, 1, 3))
 >>> hashes = DifferenceHash().encode(np.concatenate([ramp, ramp[:, :, ::-1]]))
@@ -33,11 +33,11 @@ _BLOCK: Final = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class DifferenceHash:
-    """An encoder to 64 features 0 or 1.
+    """An encoder of images to 64 features, each 0 or 1.
 
     The picture's 16x16 bilinear thumbnail becomes 8 rows of 9 cells of area-averaged luma; a bit
-    says whether a cell is brighter than the one on its left. The thumbnail comes first because of
-    original training images no more than that is kept.
+    is 1 where a cell is brighter than the cell on its left. The thumbnail is used because only
+    thumbnails of the original training images are kept.
     """
 
     VERSION: ClassVar[int] = 1
@@ -45,11 +45,11 @@ class DifferenceHash:
     name: str = "dhash"
 
     def encode(self, images_BHWC: Images) -> Features:
-        """(B, H, W, 3) uint8 to (B, 64) float32."""
+        """Encode (B, H, W, 3) uint8 images as (B, 64) float32."""
         require_images(images_BHWC)
         bits = np.empty((len(images_BHWC), _SIDE, _SIDE), dtype=np.float32)
         rows, columns = _overlaps(THUMBNAIL_SIZE, _SIDE), _overlaps(THUMBNAIL_SIZE, _SIDE + 1)
-        for first in range(0, len(bits), _AT_ONCE):  # some at a time: memory stays flat
+        for first in range(0, len(bits), _AT_ONCE):  # some at a time: memory stays bounded
             part = images_BHWC[first : first + _AT_ONCE]
             luma = np.stack([thumbnail(np.asarray(image)) for image in part]) @ _LUMA
             cells = rows @ luma @ columns.T  # sums of whole numbers below 2^53: exact in any order
@@ -58,7 +58,7 @@ class DifferenceHash:
 
 
 def _overlaps(size: int, cells: int) -> NDArray[np.float64]:
-    """(cells, size) how much of each pixel lies in each cell, in 1 / cells of a pixel."""
+    """Return (cells, size) overlaps of pixels and cells, in units of 1 / cells of a pixel."""
     pixels, edges = np.arange(size) * cells, np.arange(cells + 1)[:, None] * size
     overlaps = np.minimum(pixels + cells, edges[1:]) - np.maximum(pixels, edges[:-1])
     return np.asarray(np.maximum(overlaps, 0), dtype=np.float64)
@@ -67,14 +67,14 @@ def _overlaps(size: int, cells: int) -> NDArray[np.float64]:
 def nearest_hash(
     hashes_BD: Features, blocks: Iterable[Features], *, workers: int
 ) -> NDArray[np.float64]:
-    """(B,) Hamming distance, 0 ... 64, to the nearest hash of all blocks.
+    """Return the (B,) Hamming distances, 0 ... 64, to the nearest hash of all blocks.
 
     Args:
         hashes_BD: (B, 64) bits.
         blocks: (N, 64) bits of training images, at least one block with one image.
         workers: threads.
     """
-    # It tells at INFO which instruction sets it tried.
+    # faiss logs at INFO which instruction sets it tried
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     import faiss
 

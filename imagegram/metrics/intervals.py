@@ -1,4 +1,4 @@
-"""95 % intervals, and where to refuse one.
+"""95 % intervals, and the cases in which no interval can be given.
 
 Tokens of one image depend on each other, so images are resampled, never tokens. Rates of whole
 images get Clopper-Pearson, quantiles order statistics. Distances of whole sets get a jackknife: a
@@ -22,14 +22,14 @@ from imagegram.executors.tiles import Advance, over_tiles
 from imagegram.records import Measured
 
 CONFIDENCE: Final = 0.95
-#: Below this many images a percentile bootstrap covers far less than it claims.
+#: Fewest images for a percentile bootstrap; with fewer it covers far less than it claims.
 MIN_IMAGES: Final = 10
 _RESAMPLES: Final = 2000
 _RESAMPLE_BLOCK: Final = 100
 
 
 def clopper_pearson(*, successes: int, trials: int) -> Measured:
-    """A rate with its exact two-sided interval (Clopper and Pearson, Biometrika 1934)."""
+    """Return a rate with its exact two-sided interval (Clopper and Pearson, Biometrika 1934)."""
     from scipy.stats import beta
 
     tail = (1 - CONFIDENCE) / 2
@@ -40,7 +40,7 @@ def clopper_pearson(*, successes: int, trials: int) -> Measured:
 
 
 def mean_over_images(values_B: NDArray[np.float64], *, seed: int) -> Measured:
-    """The mean of one number an image, with a percentile bootstrap over images.
+    """Return the mean of one number per image, with a percentile bootstrap over images.
 
     Args:
         values_B: one number an image.
@@ -56,7 +56,7 @@ def mean_over_images(values_B: NDArray[np.float64], *, seed: int) -> Measured:
     rng = np.random.Generator(np.random.Philox(key=seed))
     means = [
         values_B[rng.integers(len(values_B), size=(_RESAMPLE_BLOCK, len(values_B)))].mean(axis=1)
-        for _ in range(_RESAMPLES // _RESAMPLE_BLOCK)  # in blocks: memory stays flat
+        for _ in range(_RESAMPLES // _RESAMPLE_BLOCK)  # in blocks: memory stays bounded
     ]
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
@@ -66,11 +66,11 @@ def mean_over_images(values_B: NDArray[np.float64], *, seed: int) -> Measured:
 def ratio_over_images(
     parts_B: NDArray[np.float64], wholes_B: NDArray[np.float64], *, seed: int
 ) -> Measured:
-    """A share of all that the images hold, with a percentile bootstrap over images.
+    """Return the ratio of two sums over images, with a percentile bootstrap over images.
 
     Args:
-        parts_B: how much of each image.
-        wholes_B: of how much; 0 for images that have nothing to count, not for all.
+        parts_B: counted part of each image.
+        wholes_B: whole of each image; 0 for images without anything to count, not for all.
         seed: of the resampling.
 
     Returns:
@@ -95,7 +95,7 @@ def ratio_over_images(
 def quantile_over_images(
     values_B: NDArray[np.float64], quantile: float, *, lowest: float, highest: float
 ) -> Measured:
-    """A quantile of one number an image, with its interval by order statistics.
+    """Return a quantile of one number per image, with its interval by order statistics.
 
     The ends are two of the sorted values. Which ones follows from the binomial number of images
     below the quantile, whatever the numbers' distribution: it covers at least 95 % at every N
@@ -105,8 +105,8 @@ def quantile_over_images(
     Args:
         values_B: one number an image, at least one.
         quantile: 0 ... 1.
-        lowest: no number can be smaller: the end where no image can be it.
-        highest: no number can be larger.
+        lowest: smallest possible number, the lower end when no order statistic can be it.
+        highest: largest possible number, likewise.
     """
     from scipy.stats import binom
 
@@ -142,18 +142,18 @@ def delete_block_jackknife(
     workers: int = 1,
     advance: Advance = lambda steps: None,
 ) -> list[Measured]:
-    """Statistics of a set of images with delete-block jackknife intervals.
+    """Return statistics of a set of images with delete-block jackknife intervals.
 
     ``SE^2 = (K - 1) / K * sum_k (theta_k - mean theta)^2`` over K estimates, each without one block
     of images (Kuensch, Annals of Statistics 1989); the interval is ``value +- t * SE`` with
     Student's t of K - 1 degrees of freedom. Image i is in block ``i % blocks``.
 
     Args:
-        statistics: (M,) numbers of all images (None), or of all but those of a block.
-        num_images: how many there are.
+        statistics: returns (M,) numbers for all images (None), or for all but those of a block.
+        num_images: number of images.
         blocks: K.
-        workers: threads that ask for them.
-        advance: told when another of the K + 1 (or 1) subsets is done.
+        workers: threads that compute the statistics.
+        advance: called when another of the K + 1 (or 1) subsets is done.
 
     Returns:
         M measured numbers; without interval where a block would hold fewer than two images, or an

@@ -1,10 +1,10 @@
-"""How well JPEG keeps a picture in a given number of bits, where it may leave out all it can.
+"""The best JPEG of a picture within a given number of bits.
 
-The reference beside reconstructions from a few tokens (``metrics/prefix.py``). A picture is made
-smaller, saved, read, and enlarged again, for every side, quality and colour resolution; the one
-nearest to the picture counts, among those that fit. Counted is the entropy-coded scan alone:
-headers, tables and which of the settings was best are free, in JPEG's favour. The Huffman tables
-are the standard's own: tables made for one picture would hold a part of the picture.
+It is the baseline for reconstructions from a few tokens (``metrics/prefix.py``). A picture is
+shrunk, saved, read and enlarged again, for every side, quality and colour resolution; among the
+files that fit, the one with the smallest error is used. Only the entropy-coded scan is counted:
+headers, tables and the choice of settings are free, in JPEG's favour. The standard Huffman tables
+are used, because tables made for one picture would contain a part of the picture.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 
 from imagegram.records import Images
 
-#: Sides that pictures are made smaller to, in pixels; their own is tried too.
+#: Sides in pixels to which pictures are shrunk; the original side is also tried.
 SIDES: Final = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 QUALITIES: Final = (1, 2, 3, 5, 7, 10, 14, 20, 28, 40, 55, 70, 85, 95)
 #: Pillow's names of full and half colour resolution.
@@ -29,11 +29,11 @@ _STUFFED: Final = b"\xff\x00"
 
 
 def best_errors(image_HWC: Images, num_bytes: Sequence[int]) -> NDArray[np.float64]:
-    """Mean squared errors of the best JPEGs whose scans fit.
+    """Return the mean squared errors of the best JPEGs whose scans fit.
 
     Args:
         image_HWC: a square picture, uint8.
-        num_bytes: (K,) how many bytes a scan may have.
+        num_bytes: (K,) largest number of bytes of a scan.
 
     Returns:
         (K,) of all colour values; infinite where not even the smallest scan fits.
@@ -54,16 +54,16 @@ def best_errors(image_HWC: Images, num_bytes: Sequence[int]) -> NDArray[np.float
 
 
 def encode_jpeg(picture: Image.Image, *, quality: int, subsampling: str) -> bytes:
-    """A baseline JPEG file with the standard's Huffman tables."""
+    """Encode a baseline JPEG file with the standard Huffman tables."""
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=quality, subsampling=subsampling)
     return stream.getvalue()
 
 
 def scan_bytes(data: bytes) -> int:
-    """Bytes of the entropy-coded data of a baseline JPEG file with one scan.
+    """Return the bytes of the entropy-coded data of a baseline JPEG file with one scan.
 
-    Zeros that are stuffed behind a byte of ones are no data and not counted.
+    The zero bytes that are stuffed after each byte 255 are not counted.
     """
     start = data.rindex(_START_OF_SCAN)  # no scan holds a marker: its 255s are stuffed
     start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
@@ -72,7 +72,7 @@ def scan_bytes(data: bytes) -> int:
 
 
 def _read(data: bytes, side: int) -> NDArray[np.float64]:
-    """(side, side, 3) pixels of a file, enlarged."""
+    """Read the (side, side, 3) pixels of a file, enlarged."""
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
         enlarged = picture.resize((side, side), Image.Resampling.BICUBIC)
     return np.asarray(enlarged, dtype=np.float64)

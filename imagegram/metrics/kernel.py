@@ -18,11 +18,11 @@ from imagegram.records import Measured, Measurement, ScoreInfo
 class KernelMetric:
     """Unbiased squared MMD, polynomial kernel of degree 3, all pairs; jackknife interval.
 
-    It can be below zero, and it can miss collages: read it beside density and coverage.
+    It can be negative, and it can miss collages: read it together with density and coverage.
 
     Attributes:
         name: of this metric in the configuration.
-        encoder: whose features.
+        encoder: computes the features.
     """
 
     VERSION: ClassVar[int] = 1

@@ -1,20 +1,20 @@
-"""``bits_per_token``, ``bits_per_dim``: how many bits an image takes under a smoothed n-gram.
+"""``bits_per_token``, ``bits_per_dim``: code length of an image under a smoothed n-gram.
 
 The counts of all contexts of 0 ... ``max_context`` tokens become one proper distribution over the
 vocabulary at every position: no token is impossible, and all of them sum to one. So
 
     sum_t -log2 p(x_t | x_0 ... x_{t-1})
 
-is a code length: an arithmetic coder that is told these probabilities writes the tokens within two
-bits of it, and whoever has the same training images reads them back. Decoding tokens is
-deterministic, so these bits carry the decoded picture too (other tokens may decode to the same
-picture, so its shortest code can only be shorter). That is what makes the number comparable with
-PNG, WebP and JPEG XL files of the same pictures (``metrics/codecs.py``).
+is a code length: an arithmetic coder with these probabilities writes the tokens in at most two bits
+more, and a reader with the same training images can decode them. Decoding tokens is deterministic,
+so these bits also encode the decoded picture (other tokens may decode to the same picture, so its
+shortest code can only be shorter). Therefore the number is comparable with the sizes of PNG, WebP
+and JPEG XL files of the same pictures (``metrics/codecs.py``).
 
-Held-out images say how well the counts foretell new pictures. Training images read fewer bits
-because the model has counted them; they are not taken out. Generated images are measured under this
-same model, whatever generated them: too few bits are pictures that the corpus holds already, too
-many are pictures unlike any.
+Held-out images show how well the counts predict new pictures. Training images need fewer bits
+because they are in the counts; they are not subtracted. Generated images are measured under this
+same model, whatever generated them: too few bits mean pictures that are already in the corpus, too
+many bits mean pictures unlike the corpus.
 
 >>> counts = np.array([3.0, 1.0, 0.0])  # of three tokens after some context
 >>> p = interpolate(np.full(3, 1 / 3), counts, total=4.0, distinct=2.0, discount=0.75)
@@ -41,7 +41,7 @@ from imagegram.records import EOS_TOKEN_ID, Measurement, ScoreInfo, Tokens, Trac
 from imagegram.samplers.ngram import MATCHING, NgramSampler, matching_classes
 
 Array = NDArray[np.float64]
-#: Tokens that are asked for at a time, with 24 bytes of trace and 50 of counts each.
+#: Tokens that are replayed at a time, with 24 bytes of trace and 50 of counts each.
 _TOKENS: Final = 1 << 21
 
 
@@ -51,21 +51,22 @@ class LikelihoodMetric:
 
     ``p_k(w|h) = max(c(hw) - d, 0) / c(h) + d N1+(h) / c(h) p_{k-1}(w|h')``
 
-    with h the last k tokens, h' the last k - 1, c(h) the places that continue h (``matching`` says
-    which may), c(hw) those of them that hold w, N1+(h) the different tokens that they hold. Below
-    order 0 every token of the vocabulary is equally likely; an order whose context occurs nowhere
-    says nothing. The separator before an image is a context token; the first token, which nothing
-    else precedes, has no order 0. (Ney, Essen, Kneser, "On structuring probabilistic dependences in
-    stochastic language modelling", Computer Speech and Language 8, 1994; Chen, Goodman, "An
-    empirical study of smoothing techniques for language modeling", ibid. 13, 1999.)
+    with h the last k tokens, h' the last k - 1, c(h) the number of places after h (``matching``
+    defines which count), c(hw) the number of them with token w, N1+(h) the number of different
+    tokens there. Below order 0 every token of the vocabulary is equally likely; an order whose
+    context does not occur is skipped. The separator before an image is a context token; the first
+    token, which only the separator precedes, has no order 0. (Ney, Essen, Kneser, "On structuring
+    probabilistic dependences in stochastic language modelling", Computer Speech and Language 8,
+    1994; Chen, Goodman, "An empirical study of smoothing techniques for language modeling", ibid.
+    13, 1999.)
 
     Scores: ``bits_per_token``, ``bits_per_token_level<k>`` where there are levels, and
     ``bits_per_dim``, all bits of an image by its 3 S S colour values, S the side of the finest
     level. Ordered tokens have no colour values of their own: S is then the side of the measured
     images, and larger images read fewer bits. Curve: ``code_length``, mean bits of every position.
 
-    Counts come from the traces of ``max_context`` replays of the images, and of one of a few rows
-    that ask for order 0 (with matching by position, of up to twice as many rows as images). A trace
+    Counts come from the traces of ``max_context`` replays of the images, and of one replay of a few
+    rows for order 0 (with matching by position, of up to twice as many rows as images). A trace
     keeps probabilities in 24 bits: counts are exact below 2^23, and beyond wrong by less than one
     in 2^23, some 10^-7 bits.
 
@@ -73,7 +74,7 @@ class LikelihoodMetric:
         name: of this metric in the configuration.
         max_context: longest context in tokens.
         discount: d, in (0, 1].
-        matching: which places may continue a context, as of a sampler.
+        matching: which places may continue a context, as in a sampler.
     """
 
     VERSION: ClassVar[int] = 2
@@ -142,7 +143,7 @@ class LikelihoodMetric:
         for rows in row_tiles(num_images, max(_TOKENS // layout.num_tokens, 1)):
             try:
                 bits_BT = self.code_lengths(np.asarray(generated.tokens[rows]), reference)
-            except UnsupportedError as error:  # an engine without this matching
+            except UnsupportedError as error:  # this engine does not support the matching
                 reference.progress.finish(task)
                 names = score_names(layout)
                 reason = f"metric.{self.name}.matching={self.matching}: {error}"
@@ -156,7 +157,7 @@ class LikelihoodMetric:
         reference.progress.finish(task)
         bits_B = levels_BL.sum(axis=1)
         values = [bits_B / layout.num_tokens, bits_B / max(dims, 1)]
-        if layout.is_picture:  # one level says what all tokens do
+        if layout.is_picture:  # one level equals all tokens
             values += list((levels_BL / layout.level_sizes).T)
         scalars = {
             name: mean_over_images(value_B, seed=reference.seed)
@@ -169,7 +170,7 @@ class LikelihoodMetric:
         )
 
     def code_lengths(self, tokens_BT: Tokens, reference: Reference) -> Array:
-        """(B, T) ``-log2 p`` of every token given those before it."""
+        """Return (B, T) ``-log2 p`` of every token given the tokens before it."""
         p_BT = np.full(tokens_BT.shape, 1.0 / reference.vocab_size)
         for order in range(self.max_context + 1):
             if order:
@@ -183,7 +184,7 @@ class LikelihoodMetric:
         return np.asarray(-np.log2(p_BT))
 
     def _counts(self, tokens_BT: Tokens, reference: Reference, order: int) -> Counts:
-        """What follows the last ``order`` tokens before every position."""
+        """Return the counts after the last ``order`` tokens before every position."""
         sampler = NgramSampler(
             name=f"order_{order}",
             temperature=1.0,
@@ -204,13 +205,13 @@ class LikelihoodMetric:
         return counts_of(trace, order)
 
     def _zero_counts(self, tokens_BT: Tokens, reference: Reference) -> Counts:
-        """Order 0: what follows a token that occurs nowhere, so that no context is left.
+        """Return the counts of order 0, by replaying tokens after one that occurs nowhere.
 
-        That depends on the class of a position and on its token alone: each pair is asked once.
+        They depend only on the class of a position and its token: each pair is replayed once.
         """
         seen = np.zeros(tokens_BT.shape, dtype=np.bool_)
         none = Counts(seen, *(np.ones(tokens_BT.shape) for _ in range(3)))
-        if tokens_BT.shape[1] == 1:  # nothing but first tokens
+        if tokens_BT.shape[1] == 1:  # only first tokens
             return none
         classes_T = matching_classes(self.matching, reference.layout)
         asked = pack_pairs(tokens_BT[:, 1:], classes_T, absent=absent_token(reference.index))
@@ -221,12 +222,12 @@ class LikelihoodMetric:
 
 
 class Pairs(NamedTuple):
-    """Questions of the form: how often is this token found at positions of this class?
+    """Rows to replay that count how often a token occurs at positions of a class.
 
     Attributes:
-        rows: (R, T) uint16; before every asked token stands one that occurs nowhere.
-        row, column: (P,) where each pair is asked.
-        inverse: (B, T - 1) the pair of every token but the first ones.
+        rows: (R, T) uint16; every counted token follows a token that occurs nowhere.
+        row, column: (P,) place of each pair of class and token in ``rows``.
+        inverse: (B, T - 1) pair of every token but the first of each image.
     """
 
     rows: Tokens
@@ -238,8 +239,8 @@ class Pairs(NamedTuple):
 def pack_pairs(tokens_BT: Tokens, classes_T: NDArray[np.int32], *, absent: int) -> Pairs:
     """Pack the pairs of class and token into few rows.
 
-    A row asks at even or at odd positions and holds ``absent`` elsewhere; two rows together ask
-    once at every position but the first, whose context is the separator.
+    A row has counted tokens at even or at odd positions and ``absent`` elsewhere; so two rows count
+    one token at every position but the first, whose context is the separator.
 
     Args:
         tokens_BT: (B, T - 1) tokens of the positions 1 ... T - 1.
@@ -263,8 +264,8 @@ class Counts(NamedTuple):
     """Exact counts of one order, arrays (B, T).
 
     Attributes:
-        seen: whether the context occurs, c(h) > 0; else the others say nothing.
-        held: c(hw), of the row's own token.
+        seen: whether the context occurs, c(h) > 0; otherwise the other counts are undefined.
+        held: c(hw) of the row's own token.
         total: c(h).
         distinct: N1+(h).
     """
@@ -276,7 +277,7 @@ class Counts(NamedTuple):
 
 
 def counts_of(trace: Trace, order: int) -> Counts:
-    """Read counts of one order from the trace of a sampler with temperature 1."""
+    """Return the counts of one order from the trace of a sampler with temperature 1."""
     total = trace["num_contexts"].astype(np.float64)
     return Counts(
         seen=trace["suffix_len"] == order,
@@ -287,20 +288,20 @@ def counts_of(trace: Trace, order: int) -> Counts:
 
 
 def interpolate(shorter: Array, held: Any, total: Any, distinct: Any, *, discount: float) -> Array:
-    """Probabilities of tokens after a context, from those after a shorter one.
+    """Return probabilities of tokens after a context, given those after a shorter one.
 
     Args:
         shorter: p_{k-1}(w|h').
-        held: c(hw), places that continue the context with the token.
-        total: c(h), places that continue it; at least 1.
-        distinct: N1+(h), different tokens that they hold.
-        discount: d in (0, 1], what every seen token gives up.
+        held: c(hw), number of places with the token after the context.
+        total: c(h), number of places after the context; at least 1.
+        distinct: N1+(h), number of different tokens after the context.
+        discount: d in (0, 1], subtracted from the count of every seen token.
     """
     return np.asarray((np.maximum(held - discount, 0.0) + discount * distinct * shorter) / total)
 
 
 def absent_token(index: Index) -> int:
-    """The largest id that no training image holds.
+    """Return the largest id that occurs in no training image.
 
     Raises:
         UnsupportedError: when all 65,535 occur.
@@ -312,9 +313,9 @@ def absent_token(index: Index) -> int:
 
 
 def num_dims(layout: TokenLayout, images: ImageSet) -> int:
-    """Colour values of one image: of the finest level, or of the pictures without such a level.
+    """Return the number of colour values of an image: of the finest level, else of the picture.
 
-    0 where items are no pictures.
+    0 for items that are not pictures.
     """
     if layout.num_channels == 3:
         return 3 * layout.heights[-1] * layout.widths[-1]
@@ -323,7 +324,7 @@ def num_dims(layout: TokenLayout, images: ImageSet) -> int:
 
 
 def score_names(layout: TokenLayout) -> list[str]:
-    """The scores, in their order."""
+    """Return the names of the scores, in their order."""
     overall = ["bits_per_token", "bits_per_dim"]
     if not layout.is_picture:
         return overall

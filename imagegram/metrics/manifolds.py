@@ -1,7 +1,7 @@
 """Precision, recall, density, coverage of large sets, also without each block of images in turn.
 
-Distances are made tile by tile and forgotten. What a subset needs of them is little: of every image
-its nearest in each block of images, of every reference image its nearest generated one.
+Distances are computed tile by tile and not kept. Subsets need only the nearest images of an image
+in each block, and the nearest generated image of every reference image.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ PRDC: Final = ("precision", "recall", "density", "coverage")
 
 
 def pairwise_distances(a: NDArray[Any], b: NDArray[Any]) -> Array:
-    """(N, D) and (R, D) to (N, R) Euclidean distances; equal rows are at exactly 0.
+    """Return (N, R) Euclidean distances of (N, D) and (R, D); equal rows are at exactly 0.
 
-    ``|a|^2 + |b|^2 - 2 a.b`` cancels to noise for equal rows; what is below the rounding of the
-    squares is 0, so that copies lie *inside* balls of radius 0.
+    ``|a|^2 + |b|^2 - 2 a.b`` cancels to noise for equal rows; values below the rounding error of
+    the squares are set to 0, so that copies lie *inside* balls of radius 0.
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)
@@ -36,7 +36,7 @@ def pairwise_distances(a: NDArray[Any], b: NDArray[Any]) -> Array:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ManifoldPair:
-    """What subsets of generated images have to know of N generated and R reference images.
+    """Distances of N generated and R reference images, summarized for all subsets.
 
     Image i is in block ``i % blocks``; a subset is all images, or all but one block.
 
@@ -44,11 +44,11 @@ class ManifoldPair:
         num_images: N.
         nearest_k: k of the balls.
         blocks: K.
-        inside: (N,) reference balls that hold each generated image.
+        inside: (N,) number of reference balls that contain each generated image.
         nearest: (K, R) distance of each reference image to the nearest generated one of a block.
-        radii: (R,) of the reference balls.
-        recalled: (K + 1, R) whether a generated ball holds each reference image: first of all
-            generated images, then of those without a block.
+        radii: (R,) radii of the reference balls.
+        recalled: (K + 1, R) whether a generated ball contains each reference image: first for all
+            generated images, then without each block.
     """
 
     num_images: int
@@ -70,18 +70,18 @@ class ManifoldPair:
         workers: int = 1,
         advance: Advance = lambda steps: None,
     ) -> ManifoldPair:
-        """All that is needed of (N, D) generated and (R, D) reference features; N, R > nearest_k.
+        """Summarize (N, D) generated and (R, D) reference features; N, R > nearest_k.
 
         Takes 8 K (k + 1) bytes a generated image and 2 K bytes a reference image and worker, and
         the time of (N + R)^2 D multiplications.
 
         Args:
-            generated: features.
-            reference: features.
+            generated: (N, D) features.
+            reference: (R, D) features.
             nearest_k: k.
             blocks: K.
             workers: threads.
-            advance: told how many more generated images are done, each twice.
+            advance: called with the number of further generated images that are done, each twice.
         """
         size = len(generated)
         radii = _others(reference, nearest_k, blocks=1, workers=workers)[:, 0]
@@ -117,9 +117,9 @@ class ManifoldPair:
         )
 
     def measure(self, without: int | None = None) -> dict[str, float]:
-        """Precision, recall, density and coverage of all generated images, or without a block.
+        """Return precision, recall, density and coverage of all images, or without a block.
 
-        NaN where no more than k are left.
+        NaN when at most k images are left.
         """
         kept = np.ones(self.num_images, dtype=np.bool_)
         blocks = np.ones(self.blocks, dtype=np.bool_)
@@ -145,12 +145,12 @@ def _others(
     workers: int,
     advance: Advance = lambda steps: None,
 ) -> Array:
-    """(N, K + 1) distance of every image to its k-th nearest other, then without each block.
+    """Return (N, K + 1) distances to the k-th nearest other image, of all, then without blocks.
 
-    Every tile is made once and read along both of its sides.
+    Every tile is computed once and used for its rows and its columns.
     """
     size = len(features)
-    # The nearest is the image itself, so k + 1; infinite where a block has fewer.
+    # The nearest is the image itself, so keep k + 1; infinite where a block has fewer.
     nearest = np.full((size, blocks, k + 1), np.inf)
     members = [np.arange(block, size, blocks) for block in range(min(blocks, size))]
     tiles = [rows[part] for rows in members for part in row_tiles(len(rows), _TILE)]
@@ -187,7 +187,7 @@ def _others(
 def prdc(
     *, generated: NDArray[Any], reference: NDArray[Any], nearest_k: int = 5
 ) -> dict[str, float]:
-    """Precision, recall (Kynkaanniemi et al. 2019), density, coverage (Naeem et al., ICML 2020).
+    """Return precision, recall (Kynkaanniemi 2019), density, coverage (Naeem et al., ICML 2020).
 
     Precision: share of generated images inside the reference manifold, the union of balls around
     reference images that reach their k-th nearest other. Recall: share of reference images inside

@@ -1,7 +1,7 @@
 """``authpct`` and ``ct``: two published tests of memorization in feature space.
 
-Both compare distances of whole images: they see copies and noisy copies, and call what is put
-together from parts of several training images *more* novel than real held-out images.
+Both compare distances of whole images: they detect copies and noisy copies, but rate collages of
+several training images as *more* novel than real held-out images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from imagegram.metrics.nearest import nearest_rows
 from imagegram.protocols import Encoder, ImageSet, Reference
 from imagegram.records import Features, Measured, Measurement, ScoreInfo
 
-#: Principal components, cells, and images that a cell must exceed, as published.
+#: Principal components, cells, and number of images that a cell must exceed, as published.
 _DIMENSIONS: Final = 64
 _CELLS: Final = 3
 _MIN_IMAGES: Final = 20
@@ -41,7 +41,7 @@ class MemorizationMetric:
 
     Attributes:
         name: of this metric in the configuration.
-        encoder: whose features.
+        encoder: computes the features.
         jackknife_blocks: blocks of images left out in turn, for ``ct``; at least 2.
     """
 
@@ -135,9 +135,9 @@ class MemorizationMetric:
 def authentic_images(
     *, generated: NDArray[Any], training: NDArray[Any], workers: int = 1
 ) -> NDArray[np.bool_]:
-    """(B,) whether d(t, nearest other training image) < d(image, t) for its nearest t.
+    """Return (B,) whether d(t, nearest other training image) < d(image, t), t nearest to image.
 
-    The index of t is one of training images: the authors' own code looks it up by images.
+    t indexes training images; the authors' code uses it as an index of generated images.
 
     >>> training = np.array([[0.0], [10.0], [11.0]])
     >>> authentic_images(generated=np.array([[4.0], [8.0], [10.0]]), training=training).tolist()
@@ -145,7 +145,7 @@ def authentic_images(
     """
     nearest = nearest_rows(generated, training, workers=workers)
     rows, places = np.unique(nearest.ids[:, 0], return_inverse=True)
-    # The nearest of all to a training image is itself or its double, at 0; the second is wanted.
+    # The nearest row to a training image is itself or its duplicate, at 0; take the second.
     others = nearest_rows(training[rows], training, k=2, workers=workers)
     return np.asarray(others.distances[places.ravel(), 1] < nearest.distances[:, 0])
 
@@ -156,14 +156,14 @@ class CellDistances:
 
     Attributes:
         cells: (B,) cell of each image.
-        distances: (B,) to the nearest training image of that cell; infinite where it has none.
+        distances: (B,) distance to the nearest training image of the cell; infinite without one.
     """
 
     cells: NDArray[np.integer[Any]]
     distances: NDArray[np.float64]
 
     def rows(self, kept: NDArray[np.bool_]) -> CellDistances:
-        """Some of the images."""
+        """Return cells and distances of some of the images."""
         return CellDistances(cells=self.cells[kept], distances=self.distances[kept])
 
 
@@ -175,13 +175,13 @@ def cell_distances(
     seed: int,
     workers: int = 1,
 ) -> list[CellDistances]:
-    """Cells and distances of each set of images, in up to 64 principal components.
+    """Compute cells and distances of each set of images, in up to 64 principal components.
 
     Args:
         sets: (B, D) features each.
         training: (N, D) features that distances are measured to, read in blocks.
         fitted: (R, D) features that components and three k-means cells are fitted to.
-        seed: of both fits.
+        seed: seed of both fits.
         workers: threads of the search.
     """
     from sklearn.cluster import KMeans
@@ -213,7 +213,7 @@ def cell_distances(
 
 
 def usable_cells(*, generated: CellDistances, held_out: CellDistances) -> list[int]:
-    """Cells with more than 20 generated, some held-out and some training images."""
+    """Return cells with more than 20 generated, some held-out and some training images."""
     return [
         cell
         for cell in range(_CELLS)
@@ -223,7 +223,7 @@ def usable_cells(*, generated: CellDistances, held_out: CellDistances) -> list[i
 
 
 def ct_score(*, generated: CellDistances, held_out: CellDistances, cells: Sequence[int]) -> float:
-    """Mean over cells of the Mann-Whitney z of distances, weighted by held-out images.
+    """Return the mean over cells of the Mann-Whitney z of distances, weighted by held-out images.
 
     With m generated and n held-out images in a cell, and U the pairs whose generated image is the
     farther one (half of those with equal distances), ``z = (U - (m n / 2 - 1 / 2)) / sqrt(m n

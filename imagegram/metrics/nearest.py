@@ -40,7 +40,7 @@ def nearest_rows(
     workers: int = 1,
     advance: Advance = lambda steps: None,
 ) -> Nearest:
-    """The k rows nearest to each query; all of them where there are fewer.
+    """Find the k rows nearest to each query, or all rows if there are fewer.
 
     Takes the time of B N D multiplications, and 20 K B bytes beside blocks of both.
 
@@ -49,7 +49,7 @@ def nearest_rows(
         rows: (N, D), memory-mapped perhaps.
         k: K.
         workers: threads.
-        advance: told how many more rows were searched.
+        advance: called with the number of further rows that were searched.
     """
     parts = row_tiles(len(queries), _QUERIES)
 

@@ -1,4 +1,4 @@
-"""Tiles of pictures and the nearest training tiles, in whole numbers: a copy is at exactly 0.
+"""Nearest training tiles of picture tiles, in whole numbers: a copy is at exactly 0.
 
 A picture is cut into a grid of s x s pixels; a border narrower than a tile is left out. Flat tiles
 match anything flat and prove nothing: they are left out on both sides.
@@ -25,32 +25,32 @@ from numpy.typing import NDArray
 from imagegram.executors.tiles import Advance, over_tiles, row_tiles
 from imagegram.records import Images
 
-#: A tile is flat where its pixels stray less from its mean colour: 5 % of full range, root mean
-#: square over pixels and channels.
+#: A tile is flat when its pixels deviate less than this from its mean colour: 5 % of full range,
+#: root mean square over pixels and channels.
 FLAT_SD: Final = 255 / 20
 #: Queries and training tiles that are compared at a time: 8 MB of squares.
 _QUERIES: Final = 1024
 _ROWS: Final = 2048
-#: Products of tiles of that many numbers, shifted to -128 ... 127, are whole numbers below 2^24.
+#: Products of tiles of this many numbers, shifted to -128 ... 127, are whole numbers below 2^24.
 _EXACT_IN_FLOAT32: Final = (1 << 24) // (3 * 128 * 128)
 
 Place = tuple[int, int]
 
 
 def places(side: int, tile: int) -> list[Place]:
-    """Row and column of every tile of a square picture."""
+    """Return row and column of every tile of a square picture."""
     return list(itertools.product(range(side // tile), range(side // tile)))
 
 
 def tiles_at(images_BHWC: Images, tile: int, place: Place) -> NDArray[np.uint8]:
-    """(B, tile * tile * 3) the tile of every picture at one place."""
+    """Return the (B, tile * tile * 3) tile of every picture at one place."""
     row, column = place[0] * tile, place[1] * tile
     part = images_BHWC[:, row : row + tile, column : column + tile]
     return np.ascontiguousarray(part).reshape(len(part), -1)
 
 
 def textured(tiles: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(B,) whether a tile is not flat."""
+    """Return (B,) whether a tile is not flat."""
     pixels = tiles.reshape(len(tiles), -1, 3).astype(np.int64)
     squares, sums = (pixels**2).sum(axis=1), pixels.sum(axis=1)
     # The variance times the number of pixels squared, a whole number.
@@ -59,7 +59,7 @@ def textured(tiles: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def nearest_squares(queries: NDArray[np.uint8], rows: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(Q,) squared Euclidean distance to the nearest row, exact; infinite where there is none."""
+    """Return the exact (Q,) squared distances to the nearest row; infinite without rows."""
     wide = queries.shape[1] > _EXACT_IN_FLOAT32
     kind = np.float64 if wide else np.float32
 
@@ -81,7 +81,7 @@ def nearest_squares(queries: NDArray[np.uint8], rows: NDArray[np.uint8]) -> NDAr
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TileDistances:
-    """What is known of the tiles of one image set.
+    """The tiles of one image set: which are textured, and their nearest training tiles.
 
     Attributes:
         textured: (B, P) whether the tile at each place is not flat.
@@ -94,7 +94,7 @@ class TileDistances:
 
     @classmethod
     def of(cls, images_BHWC: Images, tile: int) -> TileDistances:
-        """Before the first training image was looked at."""
+        """Return the state before the search: all distances are infinite."""
         grid = places(images_BHWC.shape[1], tile)
         known = np.empty((len(images_BHWC), len(grid)), dtype=np.bool_)
         for column, place in enumerate(grid):
@@ -112,7 +112,7 @@ def search_tiles(
     workers: int = 1,
     advance: Advance = lambda steps: None,
 ) -> list[TileDistances]:
-    """The nearest training tile of every tile of every picture of all sets.
+    """Find the nearest training tile of every tile of every picture of all sets.
 
     Takes the time of B N H W C multiplications, times the places of a grid if ``anywhere``.
 
@@ -120,9 +120,9 @@ def search_tiles(
         sets: (B, S, S, 3) each, memory-mapped perhaps.
         blocks: (N, S, S, 3) training images; none is kept.
         tile: side of a tile in pixels, at most S.
-        anywhere: look at all places of the grid, not at the same one alone.
+        anywhere: search all places of the grid instead of the same place only.
         workers: threads.
-        advance: told how many more training images were searched.
+        advance: called with the number of further training images that were searched.
     """
     found = [TileDistances.of(images, tile) for images in sets]
     grid = places(sets[0].shape[1], tile)
@@ -141,7 +141,7 @@ def search_tiles(
             for place in grid if anywhere else grid[column : column + 1]:
                 training = tiles_at(block, tile, place)
                 squares = nearest_squares(queries, training[textured(training)])
-                nearest = found[which].squares[rows, column]  # a view: no other item has it
+                nearest = found[which].squares[rows, column]  # a view, used by this item alone
                 nearest[known] = np.minimum(nearest[known], squares)
 
         for _ in over_tiles(search, items, workers=workers):

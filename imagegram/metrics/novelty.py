@@ -1,8 +1,7 @@
-"""What is new: the n-novelty curve.
+"""Novelty: the share of n-grams that the training corpus does not contain.
 
-Novelty alone rewards noise, and plain samples can be *more* novel than held-out images, because
-those share n-grams with the training corpus: read every number against its floor, and beside
-quality.
+Novelty alone rewards noise, and samples can be *more* novel than held-out images, which share
+n-grams with the training corpus: compare every number with its floor, and read it with quality.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from imagegram.metrics.intervals import mean_over_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo, row_sizes
 
-#: Tokens that are looked at at a time.
+#: Tokens that are read at a time.
 _TOKENS: Final = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoveltyMetric:
-    """The n-novelty curve, over all tokens and per level.
+    """Metric of the n-novelty curve, over all tokens and per level.
 
     Scores ``novelty_n<n>`` for every n of ``shown_n`` and ``novelty_auc``, the mean of the curve
     over n = 1 ... max_n: 0 when every n-gram was seen, 1 when none was.
@@ -89,7 +88,7 @@ class NoveltyMetric:
             overall[rows] = novelty_curve(lengths_BT, **curve)
             for level, ends in enumerate(levels):
                 of_levels[level, rows] = novelty_curve(lengths_BT, **curve, positions=ends)
-        # Nothing is defined for an image without tokens, long n-grams not for a short one.
+        # Images without tokens have no n-grams, short images no long n-grams: NaN.
         written = ~np.isnan(overall[:, 0])
         if not written.any():
             nothing = Measured(value=None, note="nothing was written")
@@ -109,7 +108,7 @@ class NoveltyMetric:
 
 
 def _mean(values_B: NDArray[np.float64], n: int, reference: Reference) -> Measured:
-    """Mean over the images that have n-grams."""
+    """Return the mean over the images that have n-grams."""
     long_enough = ~np.isnan(values_B)
     if not long_enough.any():
         return Measured(value=None, note=f"all images are shorter than {n} tokens")

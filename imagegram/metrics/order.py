@@ -1,4 +1,4 @@
-"""What decided each token, read from the trace: forced steps, length of context, bits of choice."""
+"""How each token was chosen, from the trace: forced steps, length of context, bits of choice."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo, Tokens, row_sizes
 
 _UNIT_BINS: Final = 32
-#: Tokens that are looked at at a time.
+#: Tokens that are read at a time.
 _TOKENS: Final = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderMetric:
-    """How long the contexts were that decided, and how much choice they left.
+    """Metric of the contexts that decided the tokens: their length, and the choice they left.
 
     ``forced_copy_rate``: share of steps with a single possible next token, which was the one
     written: the model had no choice. ``mean_suffix_len``: tokens of context used.
-    ``single_context_rate``: share of steps that one place of the corpus decided alone.
-    ``choice_bits_per_image``: ``-sum log2 p`` of the written tokens, the bits that the sampler had
-    to be told; few bits, little choice.
+    ``single_context_rate``: share of steps whose context has a single place in the corpus.
+    ``choice_bits_per_image``: ``-sum log2 p`` of the written tokens, the information that the
+    random choices added; few bits mean little choice.
     ``impossible_step_rate``: share of steps whose token the sampler could not have written; above 0
     only in replayed images, whose bits are then not defined.
 
-    A step writes a token, or the separator that ends an image early; padding is none.
+    A step writes a token, or the separator that ends an image early; padding is not a step.
 
     Curves: lengths of contexts and entropies by level; of ordered tokens also the share of forced
     steps and the mean context of every position.
@@ -95,7 +95,7 @@ class OrderMetric:
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure the trace of one image set; takes up to 0.2 GB."""
         trace, layout, num_images = generated.trace, reference.layout, generated.num_images
-        # One bin a length where samplers live, half octaves beyond.
+        # One bin per length for the usual contexts, half octaves beyond.
         far = length_edges(layout.num_tokens)
         edges = np.concatenate([np.arange(_UNIT_BINS), far[far >= _UNIT_BINS]])
         curves = {"order_edges": edges.astype(np.float64)}
@@ -111,7 +111,7 @@ class OrderMetric:
             forced = (trace["num_distinct"][rows] == 1) & (trace["source_document"][rows] >= 0)
             forced_B[rows] = mean_of_written(forced, steps_B)
             impossible_B[rows] = mean_of_written(probability_BT <= 0, steps_B)
-            # What is impossible has no bits; they are shown only where nothing is.
+            # Impossible steps have no bits; bits are reported only without such steps.
             bits_B[rows] = -np.log2(np.where(probability_BT > 0, probability_BT, 1.0)).sum(axis=1)
             entropy_T += np.asarray(trace["entropy"][rows], dtype=np.float64).sum(axis=0)
             forced_T += forced.sum(axis=0)
@@ -144,5 +144,5 @@ class OrderMetric:
 
 
 def num_steps(tokens_BT: Tokens) -> NDArray[np.int64]:
-    """(B,) steps that wrote a row: its tokens, and the separator where it ends early."""
+    """Return the (B,) steps of each row: its tokens, and the separator where it ends early."""
     return np.minimum(row_sizes(tokens_BT) + 1, tokens_BT.shape[1])

@@ -1,7 +1,7 @@
-"""``patch_copy_rate``: tiles of pixels that were taken from training images; sees collages.
+"""``patch_copy_rate``: share of pixel tiles that were copied from training images.
 
-The one test of pixels that is not blind for images that are put together from parts of several
-training images; what was copied by tokens, exactly, says the copying metric.
+This is the only pixel test that detects collages of several training images; the copying metric
+measures exact copies of tokens.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _BLOCK_BYTES: Final = 1 << 25
 
 @dataclass(frozen=True, kw_only=True)
 class PatchMetric:
-    """Shares of textured tiles that are training tiles, at 1 % false positives.
+    """Metric of the share of textured tiles that are training tiles, at 1 % false positives.
 
     ``patch_copy_rate``: tiles nearer to a training tile than 99 % of the textured tiles of held-out
     images are, of all sizes, by area. ``exact_patch_rate``: tiles that equal a training tile.
     Training tiles are those of the tokenizer's reconstructions, at the same place. Flat tiles, see
-    ``metrics/nearest_tiles.py``, are in neither count.
+    ``metrics/nearest_tiles.py``, are not counted.
 
     Attributes:
         name: of this metric in the configuration.
@@ -160,7 +160,7 @@ class PatchMetric:
         return Measurement(scalars=scalars, curves=_curves(counts), recipe=recipe)
 
     def tiles_of(self, layout: TokenLayout, side: int) -> list[int]:
-        """Sides of tiles in pixels, ascending."""
+        """Return the sides of tiles in pixels, ascending."""
         if self.tile_sizes is not None:
             return [size for size in sorted(self.tile_sizes) if size <= side]
         rows = layout.heights if layout.is_picture else (8, 4)
@@ -190,14 +190,14 @@ class PatchMetric:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Counts:
-    """Pixels of every image in textured tiles of one size.
+    """Numbers of pixels of every image in textured tiles of one size.
 
     Attributes:
-        textured: (B,) in all of them.
-        exact: (B,) in those that equal a training tile.
-        copied: (B,) in those below the threshold; None without one.
+        textured: (B,) pixels in textured tiles.
+        exact: (B,) pixels in tiles that equal a training tile.
+        copied: (B,) pixels in tiles below the threshold; None without a threshold.
         recipe: the threshold, in words.
-        reason: why there is none.
+        reason: why there is no threshold.
     """
 
     textured: NDArray[np.float64]
@@ -232,7 +232,7 @@ class _Counts:
 
 
 def _share(groups: list[_Counts], of_what: str, seed: int) -> Measured:
-    """The share of textured tiles of all groups, by area, with its interval."""
+    """Return the share of textured tiles of all groups, by area, with its interval."""
     parts = [getattr(counts, of_what) for counts in groups]
     reasons = [counts.reason for counts, part in zip(groups, parts, strict=True) if part is None]
     if reasons:
@@ -244,7 +244,7 @@ def _share(groups: list[_Counts], of_what: str, seed: int) -> Measured:
 
 
 def _curves(groups: list[_Counts]) -> dict[str, NDArray[np.float64]]:
-    """(B,) share of each image; NaN where it has no textured tile. Empty without thresholds."""
+    """Return the (B,) share of each image, NaN without textured tiles; empty without threshold."""
     parts = [counts.copied for counts in groups if counts.copied is not None]
     if len(parts) < len(groups):
         return {}

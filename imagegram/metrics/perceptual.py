@@ -1,8 +1,8 @@
 """``near_dup_rate_fpr1pct``: whole images that are nearer to a training image than held-out ones.
 
 Three published tests of copying, each with a threshold of its own that at most 1 % of held-out
-images fall below. They see copies, also noisy ones, and are blind for what is put together from
-parts of several images: read them beside ``patch_copy_rate``.
+images fall below. They detect copies and noisy copies, but not collages of several images: read
+them together with ``patch_copy_rate``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class PerceptualMetric:
 
     Attributes:
         name: of this metric in the configuration.
-        encoder: whose features.
+        encoder: computes the features.
     """
 
     VERSION: ClassVar[int] = 1
@@ -108,7 +108,7 @@ class PerceptualMetric:
 
 
 def _nearest_hashes(sets: Sequence[ImageSet], reference: Reference) -> NDArray[np.float64]:
-    """(B,) bits between each image of all sets and the nearest training image."""
+    """Return the (B,) bits that differ between each image and the nearest training image."""
     encoder = cast(Encoder, DifferenceHash())
 
     def training() -> Iterator[Features]:
@@ -123,7 +123,7 @@ def _nearest_hashes(sets: Sequence[ImageSet], reference: Reference) -> NDArray[n
 def _nearest_features(
     features: Features, training: Features, reference: Reference
 ) -> dict[str, NDArray[np.float64]]:
-    """(B,) numbers by curve name; those that are not defined are left out."""
+    """Return (B,) numbers by curve name; undefined curves are left out."""
     if not (np.isfinite(features).all() and np.isfinite(training).all()):
         return {}
     task = reference.progress.start("nearest training images", len(training), "images")
@@ -142,12 +142,12 @@ def _nearest_features(
 
 
 def adaptive(distances_BK: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(B,) Carlini's score of sorted distances to the K nearest: small where one is much nearer.
+    """Return (B,) adaptive distances from the sorted K nearest: small if one is much nearer.
 
     >>> adaptive(np.array([[1.0, 3.0], [2.0, 2.0], [0.0, 0.0]])).tolist()
     [1.0, 2.0, 2.0]
     """
     nearest, means = distances_BK[:, 0], distances_BK.mean(axis=1)
-    # All at 0: equally near, like all at any other distance.
+    # All at 0: equally near, treated like equal distances elsewhere.
     ratios = np.divide(nearest, means, out=np.ones(len(means)), where=means > 0)
     return np.asarray(ratios / _ALPHA)

@@ -1,19 +1,19 @@
-"""Same-position copying, compiled and exact: rows beside all training documents, token by token.
+"""Same-position copying, compiled and exact: rows against all training documents.
 
-Two questions of (B, T) rows and N documents of T tokens each. How far back does some document agree
-at the same positions (:func:`aligned_suffix_lengths`)? And how many tokens are equal to those of
-the document that agrees best (:func:`aligned_agreement`)?
+Two results for (B, T) rows and N documents of T tokens each: how far back some document agrees at
+the same positions (:func:`aligned_suffix_lengths`), and how many tokens equal those of the document
+that agrees best (:func:`aligned_agreement`).
 
-The first is answered by sorting, not by comparing pairs. The positional Burrows-Wheeler transform
+The first is computed by sorting, not by comparing pairs. The positional Burrows-Wheeler transform
 (Durbin, "Efficient haplotype matching and storage using the positional Burrows-Wheeler transform",
 Bioinformatics 2014) keeps all sequences in the order of their reversed prefixes and knows from
 which position on neighbours agree. A document that agrees longest with a row stands next to it
-(rows in between aside), so one stable counting sort a position is all: about 20 ns x (N + B) x T on
-one core of an AMD EPYC. The second needs all pairs, at 0.03 ns a comparison for tokens below 256
+(rows in between aside), so one stable counting sort a position is enough: about 20 ns x (N + B) x T
+on one core of an AMD EPYC. The second needs all pairs, at 0.03 ns a comparison for tokens below 256
 and 0.04 ns for larger ones.
 
-Every document is read once, in blocks. A block is sorted beside all rows, and the longest of the
-blocks is the longest of all: so memory does not grow with N, and threads share the blocks.
+Every document is read once, in blocks. Each block is sorted together with all rows, and the longest
+match over blocks is the longest of all: memory does not grow with N, and threads share the blocks.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ Result = TypeVar("Result")
 
 #: Tokens of a block of documents; 128 MB.
 _BLOCK_TOKENS: Final = 1 << 26
-#: Positions that are sorted between two looks at the shared result.
+#: Positions that are sorted between two updates of the shared result.
 _POSITIONS: Final = 64
-#: Documents whose equal tokens are counted together, and positions until a byte may be full.
+#: Documents whose equal tokens are counted together, and positions until a byte counter is full.
 _STRIP: Final = 512
 _BYTE_POSITIONS: Final = 255
 
@@ -49,7 +49,7 @@ def aligned_suffix_lengths(
     workers: int = 1,
     advance: Advance = lambda documents: None,
 ) -> NDArray[np.int32]:
-    """Longest match that *ends* at every position and lies at the same positions of a document.
+    """Return the longest match that *ends* at every position, at equal positions of a document.
 
     Takes 4 bytes a token of the rows, and a worker 128 MB (or one document) and 0.15 KB x (B +
     documents of a block).
@@ -73,7 +73,7 @@ def aligned_suffix_lengths(
 
     def raise_lengths(first: int, block_NT: Tokens) -> None:
         for positions, lengths in _block_lengths(rows_BT, block_NT):
-            with lock:  # the larger of two is the same in any order
+            with lock:  # the maximum does not depend on the order of blocks
                 longest = lengths_BT[:, positions]
                 np.maximum(longest, lengths, out=longest)
 
@@ -89,7 +89,7 @@ def aligned_agreement(
     workers: int = 1,
     advance: Advance = lambda documents: None,
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Tokens that each row shares, at the same positions, with the document that shares most.
+    """Count the tokens that each row shares, at equal positions, with its best document.
 
     A worker takes 128 MB (or one document) and 2 KB a row.
 
@@ -131,7 +131,7 @@ def _over_blocks(
     workers: int,
     advance: Advance,
 ) -> Iterator[Result]:
-    """``function(first document, (n, T) their tokens)`` of all blocks, in the order of ids."""
+    """Apply ``function(first document, (n, T) tokens)`` to all blocks, in the order of ids."""
     num_tokens = rows_BT.shape[1]
     fair = -(-documents.num_documents // workers)
     size = max(min(fair, _BLOCK_TOKENS // max(num_tokens, 1)), 1)
@@ -155,7 +155,7 @@ def _over_blocks(
 
 
 def _block_lengths(rows_BT: Tokens, block_NT: Tokens) -> Iterator[tuple[slice, NDArray[np.int32]]]:
-    """Positions, and (B, positions) the longest matches that end there, against one block."""
+    """Yield positions, and the (B, positions) longest matches with one block that end there."""
     num_rows, num_tokens = rows_BT.shape
     num_documents = len(block_NT)
     size = num_documents + num_rows
@@ -183,7 +183,7 @@ def _sort_columns(
     stack: NDArray[np.int32],
     lengths: NDArray[np.int32],
 ) -> None:
-    """Sort by some more positions, and write down how long the rows' best matches are.
+    """Sort by some more positions, and write the lengths of the rows' best matches.
 
     Args:
         columns: (P, n) tokens of documents, then of rows, at positions ``first ... first + P - 1``.
@@ -215,7 +215,7 @@ def _sort_column(
     groups: NDArray[np.int32],
     stack: NDArray[np.int32],
 ) -> None:
-    """Sort by the tokens at position t, stably: what had one order keeps it inside a token.
+    """Sort stably by the tokens at position t: equal tokens keep their previous order.
 
     Two sequences that become neighbours agree from the largest start between their ranks on. All
     starts that can still be the largest of a range that ends here stand on a stack, falling, with
@@ -260,7 +260,7 @@ def _sort_column(
 def _match_rows(
     end: int, order: NDArray[np.int32], starts: NDArray[np.int32], lengths: NDArray[np.int32]
 ) -> None:
-    """(B,) tokens before ``end`` that each row shares with the nearer of two documents around it.
+    """Write (B,) tokens before ``end`` that each row shares with the better neighbour document.
 
     From one document on, the largest start so far is what the sequences behind share with it.
     """
@@ -286,7 +286,7 @@ def _match_rows(
 
 
 def _narrow(rows_BT: Tokens, block_NT: Tokens) -> NDArray[np.unsignedinteger[Any]]:
-    """Rows as bytes where all tokens are bytes: twice as many are compared at a time."""
+    """Return rows as bytes if all tokens fit, so that twice as many are compared at a time."""
     fits = max(int(rows_BT.max(initial=0)), int(block_NT.max(initial=0))) < 256
     return rows_BT.astype(np.uint8) if fits else rows_BT
 

@@ -1,6 +1,6 @@
-"""``precision``, ``recall``, ``density``, ``coverage``: fidelity and diversity, told apart.
+"""``precision``, ``recall``, ``density``, ``coverage``: fidelity and diversity, separately.
 
-A mode collapse reads precision 1 and recall 0; a generator of noise the other way round.
+A mode collapse has precision 1 and recall 0; a generator of noise has the opposite.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class PrdcMetric:
 
     Attributes:
         name: of this metric in the configuration.
-        encoder: whose features.
+        encoder: computes the features.
         nearest_k: k; 5 is usual.
         jackknife_blocks: blocks of images left out in turn; at least 2.
     """
@@ -109,7 +109,7 @@ class PrdcMetric:
 
 
 def _inside(measured: Measured, highest: float | None) -> Measured:
-    """Cut an interval to what the number can be: a symmetric one may reach outside."""
+    """Clip an interval to the possible values, which a symmetric interval may exceed."""
     if measured.low is None or measured.high is None:
         return measured
     high = measured.high if highest is None else min(measured.high, highest)

@@ -1,8 +1,8 @@
-"""``prefix_psnr_k<k>``: how well the first k tokens of an image show it; of ordered tokens only.
+"""``prefix_psnr_k<k>``: quality of images decoded from their first k tokens (ordered tokens).
 
-An ordered tokenizer puts what matters most first, and decodes every prefix of a sequence. So one
-set of images says what each length costs: the error of reconstruction should fall with every token,
-and be below that of JPEG in as many bits, which knows pictures in general and no corpus.
+An ordered tokenizer writes the most important tokens first and decodes every prefix of a sequence.
+So one set of images shows the error at each length: it should fall with every token, and be below
+that of JPEG with as many bits, which was not fitted to a corpus.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PrefixMetric:
 
     Attributes:
         name: of this metric in the configuration.
-        max_images: how many are decoded and saved, chosen by a hash of their tokens.
+        max_images: number of images that are decoded and saved, chosen by a hash of their tokens.
     """
 
     VERSION: ClassVar[int] = 1
@@ -118,7 +118,7 @@ class PrefixMetric:
         lengths: Sequence[int],
         reference: Reference,
     ) -> list[Measured]:
-        """By length, of images decoded from so many tokens."""
+        """Return, by length, the PSNR of images decoded from that many tokens."""
         task = reference.progress.start("prefixes", len(lengths) * len(rows), "images")
         found = []
         for length in lengths:
@@ -136,7 +136,7 @@ class PrefixMetric:
 def _jpeg_psnr(
     originals: Images, num_bytes_K: NDArray[np.int64], reference: Reference
 ) -> list[Measured]:
-    """By length, of the best JPEG files that are no longer."""
+    """Return, by length, the PSNR of the best JPEG files with at most as many bits."""
     task = reference.progress.start("JPEG of as many bits", len(originals), "images")
     parts: list[Array] = []
 
@@ -173,12 +173,12 @@ def _pillow_version() -> str:
 
 
 def score_names(lengths: Sequence[int]) -> list[str]:
-    """The scores, in their order."""
+    """Return the names of the scores, in their order."""
     return [f"prefix_{of}psnr_k{length}" for of in ("", "jpeg_") for length in lengths]
 
 
 def id_entropy(tokens_BT: Tokens) -> Array:
-    """(T,) entropy in bits of the frequencies of the ids at every position.
+    """Return the (T,) entropy, in bits, of the id frequencies at every position.
 
     >>> id_entropy(np.array([[7, 1], [7, 2]], dtype=np.uint16)).tolist()
     [0.0, 1.0]

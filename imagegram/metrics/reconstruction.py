@@ -1,8 +1,8 @@
-"""``psnr``, ``rfd_<encoder>``, ``codebook_usage``: what the tokenizer alone loses and uses.
+"""``psnr``, ``rfd_<encoder>``, ``codebook_usage``: loss and use of ids by the tokenizer alone.
 
-No generator can be better than the tokens it writes. Real images say how far decoded tokens are
-from their originals: read on held-out images, a large loss is the tokenizer's fault and not the
-generator's. Which ids are in use, and how evenly, is told of every set of images.
+No generator can be better than its tokens. Real images show how far decoded tokens are from their
+originals: a large loss on held-out images is the tokenizer's fault and not the generator's. The use
+of ids is measured on every set of images.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PEAK: Final = 255.0
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionMetric:
-    """The tokenizer's ceiling; originals are resized as it does it: bilinear, squashed.
+    """Metric of the tokenizer's loss; originals are resized to its square, bilinear.
 
     ``psnr``: ``10 log10(255^2 / MSE)`` in dB, of the mean squared error of all colour values (one
     exact image would make the mean of every image's own PSNR infinite).
@@ -39,12 +39,12 @@ class ReconstructionMetric:
     ``rfd_<encoder>``: Frechet distance between features of decoded images and of their originals;
     the same images on both sides, so it has little of the bias of small sets; without interval.
     ``codebook_usage``: share of the vocabulary that occurs in the set, which grows with its size.
-    ``codebook_entropy``: bits of a token of which nothing but the frequencies of ids are known, at
-    most ``log2`` of the vocabulary. Curves: both by level.
+    ``codebook_entropy``: entropy of the id frequencies in bits, at most ``log2`` of the
+    vocabulary. Curves: both by level.
 
     Attributes:
         name: of this metric in the configuration.
-        encoder: whose features.
+        encoder: computes the features.
     """
 
     VERSION: ClassVar[int] = 1
@@ -106,7 +106,7 @@ class ReconstructionMetric:
     def _losses(
         self, generated: ImageSet, reference: Reference
     ) -> tuple[dict[str, Measured], dict[str, str]]:
-        """The scores that need originals, and the recipe."""
+        """Return the scores that need originals, and the recipe."""
         originals, rfd = generated.originals, f"rfd_{score_suffix(self.encoder)}"
         if originals is None:
             names = ("psnr", "exact_reconstruction_rate", rfd)
@@ -128,7 +128,7 @@ class ReconstructionMetric:
             distance = Measured(value=0.0)
         else:
             value = frechet_distance(generated=pair.generated, reference=pair.reference)
-            distance = Measured(value=max(value, 0.0))  # rounding may leave less than nothing
+            distance = Measured(value=max(value, 0.0))  # rounding may give a tiny negative number
         scalars = {
             "psnr": peak_signal_to_noise(mean_over_images(errors_B, seed=reference.seed)),
             "exact_reconstruction_rate": exact,
@@ -139,7 +139,7 @@ class ReconstructionMetric:
     def _original_features(
         self, decoded: Features, originals: Images, differs_B: NDArray[np.bool_]
     ) -> Features:
-        """Features of the originals; those of equal pixels are known."""
+        """Return the features of the originals; rows equal to decoded images are reused."""
         features, rows = np.array(decoded), np.flatnonzero(differs_B)
         for tile in row_tiles(len(rows), _IMAGES):
             features[rows[tile]] = self.encoder.encode(np.asarray(originals[rows[tile]]))
@@ -147,7 +147,7 @@ class ReconstructionMetric:
 
 
 def squared_errors(images_BHWC: Images, originals_BHWC: Images) -> NDArray[np.float64]:
-    """(B,) mean squared difference of the colour values of every image."""
+    """Return the (B,) mean squared differences of the colour values of every image."""
     errors_B = np.empty(len(images_BHWC))
     for rows in row_tiles(len(images_BHWC), _IMAGES):
         differences = images_BHWC[rows].astype(np.float64) - originals_BHWC[rows]
@@ -156,11 +156,11 @@ def squared_errors(images_BHWC: Images, originals_BHWC: Images) -> NDArray[np.fl
 
 
 def peak_signal_to_noise(error: Measured) -> Measured:
-    """A mean squared error in decibels, interval included; a smaller error is a larger number."""
+    """Convert a mean squared error and its interval to PSNR in decibels."""
     if not error.value:
         return undefined("every image is reconstructed exactly, so the ratio is infinite")
     value = _decibels(error.value)
-    if not error.low or not error.high:  # resamples without any error: no honest upper end
+    if not error.low or not error.high:  # resamples without any error: the upper end is infinite
         return Measured(value=value)
     return Measured(value=value, low=_decibels(error.high), high=_decibels(error.low))
 
@@ -170,7 +170,7 @@ def _decibels(error: float) -> float:
 
 
 def id_counts(tokens_BT: Tokens, layout: TokenLayout, vocab_size: int) -> NDArray[np.int64]:
-    """(L, V) occurrences of every id at every level."""
+    """Count the (L, V) occurrences of every id at every level."""
     counts_LV = np.zeros((layout.num_levels, vocab_size), dtype=np.int64)
     for rows in row_tiles(len(tokens_BT), max(_TOKENS // layout.num_tokens, 1)):
         some = np.asarray(tokens_BT[rows])
@@ -180,7 +180,7 @@ def id_counts(tokens_BT: Tokens, layout: TokenLayout, vocab_size: int) -> NDArra
 
 
 def usage(counts_V: NDArray[np.int64]) -> float:
-    """Share of the ids that occur.
+    """Return the share of the ids that occur.
 
     >>> usage(np.array([3, 0, 1, 0]))
     0.5
@@ -189,7 +189,7 @@ def usage(counts_V: NDArray[np.int64]) -> float:
 
 
 def entropy_bits(counts_V: NDArray[np.int64]) -> float:
-    """Entropy of the frequencies in bits.
+    """Return the entropy of the frequencies, in bits.
 
     >>> entropy_bits(np.array([2, 0, 1, 1]))
     1.5

@@ -1,4 +1,4 @@
-"""What the metrics of ``conf/metric/`` say of their scores, without a run."""
+"""Descriptions of all scores of the metrics in ``conf/metric/``, without a run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from imagegram.schema import component_classes
 
 
 def shipped_metrics() -> tuple[type[Metric], ...]:
-    """The classes, in the order of their files."""
+    """Return the metric classes, in the order of their files."""
     classes: Any = [cls for (group, _), cls in component_classes().items() if group == "metric"]
     return tuple(classes)
 
 
 @cache
 def shipped_scores() -> tuple[ScoreInfo, ...]:
-    """Every score that a shipped metric can write."""
+    """Return the description of every score that a shipped metric can write."""
     return tuple(
         replace(info, needs=tuple(sorted(metric.NEEDS)))
         for metric in shipped_metrics()
@@ -29,10 +29,10 @@ def shipped_scores() -> tuple[ScoreInfo, ...]:
 
 
 def recorded_infos(record: Mapping[str, Any], scores: Iterable[str]) -> dict[str, ScoreInfo]:
-    """What ``scores.json`` says of scores, by name.
+    """Return the descriptions of scores in ``scores.json``, by name.
 
-    Records before version 5 of the evaluation say nothing: shipped metrics are then asked, and
-    scores of others are in no direction.
+    Records before version 5 of the evaluation have none: the shipped metrics' are used then, and
+    scores of other metrics have no better direction.
     """
     if (stored := record.get("infos")) is not None:
         return {name: ScoreInfo.of(info) for name, info in stored.items()}

@@ -1,4 +1,4 @@
-"""Where every token of an image was copied from: a parse into the longest phrases of the corpus.
+"""Sources of tokens: a parse of an image into the longest phrases of the corpus.
 
 Reading left to right, take the longest run that the training corpus holds, then go on after it:
 the fewest cut-and-paste operations that make the image (greedy is optimal for this; Ziv and Merhav,
@@ -9,13 +9,13 @@ one source. Each phrase is credited to *one* cluster among those of its first ``
 occurrences (shard by shard, table order): the one that was credited with most tokens of this image
 so far, ties to the smallest cluster id. Inside the cluster it is credited to one of the documents
 among these occurrences by the same rule: most tokens of this image so far, ties to the smallest
-document id. A token that the corpus does not hold is a phrase of its own and credited to nobody. So
+document id. A token that the corpus does not hold is a phrase of its own without a source. So
 a training image is one phrase of one source. A frequent phrase may have its true source beyond the
 candidates, the sooner the more copies the corpus holds: shares are lower bounds, for all image sets
 alike.
 
-A row that ends early is padded with separators. They are no part of it: no phrase reaches into
-them, and shares are of the tokens before them.
+A row that ends early is padded with separators. Padding is not part of the image: no phrase reaches
+into it, and shares count only the tokens before it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class TokenSources(NamedTuple):
 
 
 def check_candidates(name: str, max_candidates: int) -> None:
-    """Check the knob that every metric of sources has.
+    """Refuse a number of candidates below 1.
 
     Raises:
         ConfigError: when it is less than 1.
@@ -72,9 +72,9 @@ def parse_sources(
     """Parse every row up to its padding and credit its phrases.
 
     Args:
-        index: over the N training documents.
-        tokens_BT: images.
-        lengths_BT: their longest matches, as the index gives them.
+        index: index of the N training documents.
+        tokens_BT: tokens of the images.
+        lengths_BT: their longest matches, from the index.
         clusters: (N,) cluster of each document: the lowest document id in it.
         max_candidates: occurrences of a phrase among which its source is chosen.
         workers: threads; None: all cores.
@@ -97,7 +97,7 @@ def parse_sources(
 
 
 def _written(phrases: Phrases, sizes_B: NDArray[np.int64]) -> Phrases:
-    """The phrases of rows without those of their padding, each a token of length 0."""
+    """Return the phrases of rows without padding, whose tokens are phrases of length 0."""
     rows_P = np.repeat(np.arange(len(sizes_B)), np.diff(phrases.ends, prepend=0))
     written_P = phrases.starts < sizes_B[rows_P]
     if written_P.all():
@@ -146,7 +146,7 @@ def token_sources(
     max_candidates: int = 64,
     workers: int | None = None,
 ) -> TokenSources:
-    """Documents and positions that :func:`parse_sources` credits, for the rows of a report.
+    """Return the documents and positions that tokens are credited to, for a report.
 
     Where a phrase occurs more than once in its document, it was taken from the place nearest to its
     own position, the earlier of two that are as near.

@@ -1,4 +1,4 @@
-"""Rates of images that are suspiciously near: thresholds are set on held-out images, never taken.
+"""Rates of suspiciously near images, by thresholds that are set on held-out images.
 
 A published threshold can flag a sixth of real, unseen images; so every distance gets its own, at
 which at most 1 % of the held-out calibration images are flagged.
@@ -25,14 +25,14 @@ NO_CALIBRATION: Final = "no held-out images are left to set a threshold on"
 
 
 def allowed(num_held_out: int) -> int:
-    """How many of so many held-out ones may be flagged: at most 1 %; none of fewer than 100."""
+    """Return how many held-out images may be flagged: at most 1 %, so none of fewer than 100."""
     return int(FALSE_POSITIVES * num_held_out)
 
 
 def threshold_of(held_out: NDArray[np.float64]) -> float:
-    """What a distance must be *below* to be flagged: the next after those that may be flagged.
+    """Return the threshold that a flagged distance is *below*: that of the next held-out image.
 
-    Below and not at: among whole numbers many held-out images share the distance at the threshold,
+    Below and not equal: with whole-number distances, many held-out images can lie at the threshold,
     and all of them would be flagged.
 
     Args:
@@ -42,17 +42,17 @@ def threshold_of(held_out: NDArray[np.float64]) -> float:
 
 
 def never_flags(threshold: float) -> str | None:
-    """Why a threshold says nothing: not even a copy is below it; None where it does."""
+    """Return why a threshold cannot flag even a copy, or None if it can."""
     if threshold > 0:
         return None
     return "more than 1 % of the held-out ones are at distance 0, so that a copy proves nothing"
 
 
 def flagged_rate(distances_B: NDArray[np.float64], held_out: NDArray[np.float64]) -> Measured:
-    """The share of images that are nearer than 99 % of held-out images, with its exact interval.
+    """Return the share of images nearer than 99 % of held-out images, with exact interval.
 
     Args:
-        distances_B: one distance an image.
+        distances_B: one distance per image.
         held_out: distances of the calibration images, found in the same way.
     """
     if not len(held_out):
@@ -65,7 +65,7 @@ def flagged_rate(distances_B: NDArray[np.float64], held_out: NDArray[np.float64]
 
 
 def calibration_recipe(num_held_out: int) -> str:
-    """How many held-out images set the thresholds, and how many of them may be flagged.
+    """Say how many held-out images set the thresholds, and how many of them may be flagged.
 
     >>> calibration_recipe(64)
     '64 held-out images, of which at most 0 are flagged'

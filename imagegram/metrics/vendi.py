@@ -1,6 +1,7 @@
-"""``vendi_<encoder>``: how many different images a set holds; diversity without a reference.
+"""``vendi_<encoder>``: effective number of different images; diversity without a reference.
 
-A collapsed generator reads 1. Real copies read as high as real images: it says nothing of copying.
+A collapsed generator scores 1. Copies of training images score as high as real images, so it does
+not measure copying.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class VendiMetric:
 
     Attributes:
         name: of this metric in the configuration.
-        encoder: whose features.
+        encoder: computes the features.
         jackknife_blocks: blocks of images left out in turn; at least 2.
     """
 
@@ -74,13 +75,13 @@ class VendiMetric:
             advance=lambda subsets: reference.progress.advance(task, subsets),
         )
         reference.progress.finish(task)
-        if measured.low is not None:  # a symmetric interval may reach below the smallest score
+        if measured.low is not None:  # a symmetric interval may reach below 1, the smallest score
             measured = dataclasses.replace(measured, low=max(measured.low, 1.0))
         return Measurement(scalars={score: measured}, curves={}, recipe=recipe)
 
 
 def vendi_score(directions: NDArray[Any]) -> float:
-    """The Vendi score of (N, D) unit vectors, from the smaller of the N x N and the D x D form.
+    """Return the Vendi score of (N, D) unit vectors, from the N x N or D x D form.
 
     >>> round(vendi_score(np.eye(3)), 6), round(vendi_score(np.ones((5, 1))), 6)
     (3.0, 1.0)
@@ -88,5 +89,5 @@ def vendi_score(directions: NDArray[Any]) -> float:
     size, dimensions = directions.shape
     gram = directions @ directions.T if size <= dimensions else directions.T @ directions
     eigenvalues = np.linalg.eigvalsh(gram / size)
-    shares = eigenvalues[eigenvalues > 0]  # rounding makes tiny negative ones
+    shares = eigenvalues[eigenvalues > 0]  # rounding makes tiny negative eigenvalues
     return float(np.exp(-(shares * np.log(shares)).sum()))

@@ -98,7 +98,7 @@ class PlannedShard:
 
     @cached_property
     def metadata_bytes(self) -> int:
-        """Return the bytes of a metadata line, averaged over the first records."""
+        """Bytes of a metadata line, averaged over the first records."""
         records = list(itertools.islice(iter(self.shard), _SAMPLED_RECORDS))
         sizes = [
             len(record.key) + len(record.locator.member) + len(self.shard.name)

@@ -140,13 +140,13 @@ class ProvenancePainter:
 
     @cached_property
     def _lengths(self) -> NDArray[np.float64]:
-        """Return (T,) relative phrase lengths: 0 for a single token, 1 for the whole image."""
+        """(T,) relative phrase lengths: 0 for a single token, 1 for the whole image."""
         spans = np.maximum(self.traced.spans, 1)
         return np.asarray(np.log(spans) / max(math.log(len(spans)), 1e-9))
 
     @cached_property
     def _ranks(self) -> dict[int, int]:
-        """Return the rank of each cluster among the named sources."""
+        """Rank of each cluster among the named sources."""
         return {source.cluster: rank for rank, source in enumerate(self.traced.sources)}
 
     def _chosen(self, part: slice, cell_T: Ints, num_cells: int) -> Ints:

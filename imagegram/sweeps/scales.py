@@ -56,7 +56,7 @@ class Scale:
 
     @property
     def ticks(self) -> dict[float, str]:
-        """Return places with their labels, few enough to read."""
+        """Places with their labels, few enough to read."""
         numbers = sorted(set(self.places.values()))
         every = -(-len(numbers) // _MAX_TICKS)
         return {number: self.texts.get(number, f"{number:,g}") for number in numbers[::every]}

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 #: Values that a token can have.
 IDS: Final = 65536
 _BYTES: Final = 256
-#: Most distinct tokens of which all but one run fit into single bytes.
+#: Most distinct tokens for which all but one run fit into single bytes.
 _MOST_MIXED: Final = 2 * _BYTES - 1
 
 
 def most_bytes(num_tokens: int, num_distinct: int) -> int:
-    """Most bytes that the code of a stream can have; no less for more distinct tokens.
+    """Return the largest possible size of a coded stream in bytes; grows with distinct tokens.
 
     >>> most_bytes(1000, 256), most_bytes(1000, 257), most_bytes(1000, 512)
     (1000, 1007, 2000)
@@ -36,7 +36,7 @@ def most_bytes(num_tokens: int, num_distinct: int) -> int:
         return num_tokens
     if num_distinct > _MOST_MIXED:
         return 2 * num_tokens
-    # The rarest of k runs without overlap holds at most the k-th part of all tokens.
+    # The rarest of k disjoint runs holds at most 1 / k of all tokens.
     return num_tokens + num_tokens // (num_distinct // (num_distinct - _BYTES + 1))
 
 
@@ -56,7 +56,7 @@ class ByteCode:
 
     @classmethod
     def of(cls, counts: NDArray[np.integer]) -> ByteCode:
-        """The code of a stream.
+        """Make the code of a stream.
 
         Args:
             counts: (up to 65536,) occurrences by token.
@@ -85,5 +85,5 @@ class ByteCode:
         return code
 
     def num_bytes(self, num_tokens: int) -> int:
-        """Bytes of the coded stream of so many tokens."""
+        """Return the bytes of the coded stream of a number of tokens."""
         return num_tokens + self.num_long

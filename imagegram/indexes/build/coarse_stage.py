@@ -1,8 +1,8 @@
-"""Coarse: an index shard of the most significant digits of its tokens, for contexts.
+"""Coarse: an index shard of the most significant digits of its tokens, for coarse contexts.
 
-``context.make(BuildCoarse(shard=shard, divisor=25))`` opens it, made first when it is missing. The
-stream has the documents of the shard with ids divided by ``divisor`` (``TokenLayout.coarse``), so a
-place of one is the place of the other.
+``context.make(BuildCoarse(shard=shard, divisor=25))`` opens it, after making it if it is missing.
+Its stream has the documents of the shard with ids divided by ``divisor`` (``TokenLayout.coarse``),
+so both streams have the same positions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from imagegram.store.manifest import Artifact
 from imagegram.store.parts import link_or_copy
 from imagegram.store.stage import Context, Surroundings
 
-#: Tokens that pass at a time.
+#: Tokens that are read at a time.
 _BLOCK: Final = 1 << 22
 
 
@@ -32,7 +32,7 @@ class BuildCoarse:
 
     Attributes:
         shard: an artifact of the store.
-        divisor: product of the values of the digits that are left out, at least 2.
+        divisor: product of the numbers of values of the dropped digits, at least 2.
     """
 
     kind: ClassVar[str] = "coarse_index"
@@ -62,11 +62,11 @@ class BuildCoarse:
         }
 
     def load(self, artifact: Artifact) -> IndexShard:
-        """The opened shard."""
+        """Open the shard."""
         return IndexShard.open(artifact.path, artifact=artifact)
 
     def _check_memory(self, budget: int) -> int:
-        """Bytes of memory of the sort; raises CapacityError when there are fewer."""
+        """Return the memory of the sort in bytes; raise CapacityError when there is less."""
         need = sort_bytes(self.shard.num_tokens, EOS_TOKEN_ID + 1)
         if need > budget:
             raise CapacityError(
@@ -103,7 +103,7 @@ class BuildCoarse:
 
 
 def write_coarse(shard: IndexShard, divisor: int, out: Path) -> IndexShard:
-    """An index folder of the coarse ids of a shard, opened."""
+    """Write the index folder of the coarse ids of a shard, and open it."""
     with (out / "tokenized.0").open("wb") as stream:
         for start in range(0, shard.num_tokens, _BLOCK):
             ids = np.asarray(shard.tokens[start : start + _BLOCK])

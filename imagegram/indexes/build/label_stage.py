@@ -1,7 +1,7 @@
 """Labels of the documents of one index shard, for ``condition=label``, read from their metadata.
 
-``context.make(ReadLabels(shard=shard, key="label"))`` opens them, read first when they are missing.
-``labels.npy`` holds (N,) int32, the place of each document's label in ``names.json``, -1 for none.
+``context.make(ReadLabels(shard=shard, key="label"))`` opens them, after reading them if missing.
+``labels.npy`` holds (N,) int32, the index of each document's label in ``names.json``, -1 for none.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ReadLabels:
 
     Attributes:
         shard: an artifact of the store.
-        key: of the JSON beside an image, or ``caption``.
+        key: key in the JSON beside an image, or ``caption``.
     """
 
     kind: ClassVar[str] = "labels"
@@ -42,7 +42,7 @@ class ReadLabels:
     key: str
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Read every line of metadata once; takes 4 bytes a document, and the names."""
+        """Read every line of metadata once; takes 4 bytes per document, and the names."""
         task = context.progress.start("read labels", 1, "shards")
         labels = read_labels(self.shard, self.key)
         np.save(out / "labels.npy", labels.by_document)
@@ -57,7 +57,7 @@ class ReadLabels:
         }
 
     def load(self, artifact: Artifact) -> Labels:
-        """The opened labels."""
+        """Open the labels."""
         names = json.loads((artifact.path / "names.json").read_text())
         by_document = np.load(artifact.path / "labels.npy")
         return Labels(
@@ -65,7 +65,7 @@ class ReadLabels:
         )
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee that one core reads all metadata; the names take next to nothing."""
+        """Foresee that one core reads all metadata; the size of the names is negligible."""
         unread = Labels(names=(), by_document=np.empty(0, dtype=np.int32))
         if found := at.find(self):
             return Cost.found(found, handle=unread)
@@ -81,10 +81,10 @@ class ReadLabels:
 
 
 def read_labels(shard: IndexShard, key: str) -> Labels:
-    """Labels of all documents of a shard; words and whole numbers are labels, nothing else.
+    """Read the labels of all documents of a shard; only words and whole numbers are labels.
 
     Raises:
-        IndexFormatError: when the metadata is not one JSON object a document.
+        IndexFormatError: when the metadata is not one JSON object per document.
     """
     number: dict[str, int] = {}
     keys: set[str] = set()

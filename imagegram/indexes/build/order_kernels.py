@@ -23,7 +23,7 @@ from imagegram.indexes.order import MINIMA_FANOUT
 
 #: Largest shared length that is stored; longer ones read as this.
 LONGEST: Final = 65535
-#: Suffixes whose neighbours are fetched together, so that their cache misses overlap.
+#: Suffixes whose neighbours are fetched together, so that the memory accesses overlap.
 _BATCH: Final = 256
 
 #: Integers inside kernels: compiled as int64, int or np.int64 to a type checker.
@@ -32,7 +32,7 @@ Int: TypeAlias = Any
 
 @njit(inline="always", cache=True)
 def _bucket(i: Int, documents: Int, stride: Int) -> Int:
-    """Position of a suffix inside its document + 1: 0 for its separator, stride for the last."""
+    """Return a suffix's position in its document + 1: 0 for its separator, stride for the last."""
     return i % stride if i < documents * stride else stride
 
 
@@ -40,7 +40,7 @@ def _bucket(i: Int, documents: Int, stride: Int) -> Int:
 def count_buckets(
     table: Int, width: Int, n: Int, first: Int, last: Int, documents: Int, stride: Int
 ) -> NDArray[np.int64]:
-    """(stride + 1,) suffixes of ranks ``first ... last - 1`` by position inside their document."""
+    """Count suffixes of ranks ``first ... last - 1`` by position in the document, (stride + 1,)."""
     counts = np.zeros(stride + 1, np.int64)
     for rank in range(first, last):
         counts[_bucket(load_packed(table, width, n, rank) >> 1, documents, stride)] += 1
@@ -140,7 +140,7 @@ def share(
             if stride > 0:
                 bucket = _bucket(i, documents, stride)
                 room = stride - bucket
-                if ranks[k] == bucket * documents:  # the one before is of another position
+                if ranks[k] == bucket * documents:  # the one before has another position
                     j = -1
             if j < 0:
                 shared = room = 0
@@ -162,7 +162,7 @@ def repeats(
     first: Int,
     last: Int,
 ) -> NDArray[np.uint16]:
-    """(last - first,) longest prefix of each suffix that occurs at another place as well."""
+    """Return (last - first,) longest prefixes of suffixes that occur at another place as well."""
     longest = np.empty(last - first, np.uint16)
     address = np.uint64(lcp.ctypes.data)
     for start in range(first, last, _BATCH):
@@ -179,7 +179,7 @@ def repeats(
 
 @njit(cache=True, nogil=True)
 def minima_of(level: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """The next level: the minimum of each 32 entries; the last block may be short."""
+    """Return the next level: the minimum of every 32 entries; the last block may be short."""
     above = np.empty((level.size + MINIMA_FANOUT - 1) // MINIMA_FANOUT, np.uint16)
     for block in range(above.size):
         above[block] = level[block * MINIMA_FANOUT : (block + 1) * MINIMA_FANOUT].min()

@@ -1,8 +1,8 @@
-"""Order: the side files of one index shard that let generation go without searches.
+"""Order: the side files of one index shard with which generation needs no searches.
 
-``context.make(BuildOrder(shard=shard, aligned=True))`` opens them, made first when they are
-missing; ``indexes/order.py`` says what they hold. The suffix order serves contexts that match
-anywhere, the aligned order those at the same position.
+``context.make(BuildOrder(shard=shard, aligned=True))`` opens them, after making them if they are
+missing; ``indexes/order.py`` describes them. The suffix order is for contexts that match anywhere,
+the aligned order for contexts at the same position.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ class BuildOrder:
         }
 
     def load(self, artifact: Artifact) -> Order:
-        """The opened order."""
+        """Open the order."""
         return Order.open(artifact.path, shard=self.shard, aligned=self.aligned, artifact=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee threads that share the shard."""
+        """Foresee the time of threads that share the work on the shard."""
         count = self.shard.num_tokens
         if found := at.find(self):
             return Cost.found(found, tokens=count, handle=Expected(found))
@@ -90,7 +90,7 @@ class BuildOrder:
 
 
 def order_bytes(*, num_tokens: int, aligned: bool) -> int:
-    """Bytes of inverse, shared lengths, repeats and minima; an aligned order has its own table.
+    """Return the bytes of the side files; an aligned order also has its own table.
 
     >>> round(order_bytes(num_tokens=4_033_001, aligned=True) / 4_033_001, 2)  # a token
     10.06
@@ -101,10 +101,10 @@ def order_bytes(*, num_tokens: int, aligned: bool) -> int:
 
 
 def check_order_memory(num_tokens: int, name: str, budget: int) -> int:
-    """Bytes of memory that an order of so many suffixes takes.
+    """Return the memory in bytes of building an order; refuse a budget that is too small.
 
     Raises:
-        CapacityError: when ``budget`` bytes do not hold them.
+        CapacityError: when ``budget`` bytes are not enough.
     """
     from imagegram.indexes.build.orders import order_memory
 

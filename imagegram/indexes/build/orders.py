@@ -1,9 +1,9 @@
 """Compute the side files of an order from the table of an index shard.
 
-The way back is a scatter; shared lengths are counted along the stream (Kasai's algorithm) by
-threads that each start anew at their part. Memory beside the maps of table and stream is that of
-ranks and shared lengths, 6 bytes a token up to 4 G tokens; the aligned table needs no more before
-it is written. Files are written from begin to end, each once.
+The inverse is a scatter; shared lengths are counted along the stream (Kasai's algorithm) by threads
+that each start with their own part. Besides the maps of table and stream, memory holds ranks and
+shared lengths, 6 bytes a token up to 4 G tokens; building the aligned table needs no more. Each
+file is written once, from begin to end.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from imagegram.indexes.build import order_kernels as kernels
 from imagegram.indexes.format import IndexShard, map_file, pointer_width
 from imagegram.indexes.order import INVERSE_PADDING, inverse_width, minima_sizes
 
-#: How often :func:`build_order` reports.
+#: Number of progress reports of :func:`build_order`.
 STEPS: Final = 4
-#: Suffixes of one piece of work of ``repeat.0``, which is written piece by piece.
+#: Suffixes per piece of ``repeat.0``, which is written piece by piece.
 _PIECE: Final = 1 << 22
 
 T = TypeVar("T")
 
 
 def order_memory(num_tokens: int) -> int:
-    """Most bytes of memory that :func:`build_order` takes, beside maps and some MB a thread."""
+    """Return the peak memory of :func:`build_order` in bytes, besides maps and MBs per thread."""
     return num_tokens * max(inverse_width(num_tokens) + 2, pointer_width(num_tokens))
 
 
@@ -101,16 +101,16 @@ class _Job:
         self.pool = pool
 
     def parts(self) -> list[tuple[int, int]]:
-        """The range 0 ... n in about equal parts, one a thread."""
+        """Split the range 0 ... n into about equal parts, one per thread."""
         ends = [self.n * k // self.workers for k in range(self.workers + 1)]
         return list(pairwise(ends))
 
     def each(self, function: Callable[[int, int], T]) -> list[T]:
-        """Results of ``function(first, last)`` for all parts."""
+        """Return the results of ``function(first, last)`` for all parts."""
         return list(self.pool.map(lambda part: function(*part), self.parts()))
 
     def partition(self) -> NDArray[np.uint8]:
-        """The aligned table: pointers by position, stable."""
+        """Make the aligned table: pointers sorted stably by position in the document."""
         source = _address(self.shard.table), self.width, self.n
         aligned = np.empty(self.n * self.width, np.uint8)
         counts = self.each(
@@ -131,7 +131,7 @@ class _Job:
         return aligned
 
     def invert(self, table: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Packed ranks and the padding."""
+        """Make the packed ranks, with padding."""
         inverse = np.empty(self.n * self.rank_width + INVERSE_PADDING, np.uint8)
         inverse[inverse.size - INVERSE_PADDING :] = 0
         source = _address(table), self.width, self.n
@@ -140,7 +140,7 @@ class _Job:
         return inverse
 
     def share(self, table: NDArray[np.uint8], inverse: NDArray[np.uint8]) -> NDArray[np.uint16]:
-        """The shared lengths by rank."""
+        """Make the shared lengths by rank."""
         lcp = np.empty(self.n, np.uint16)
         source = _address(self.shard.tokens), _address(table), self.width, self.n
         ranks = _address(inverse), self.rank_width
@@ -151,7 +151,7 @@ class _Job:
     def repeats(
         self, inverse: NDArray[np.uint8], lcp: NDArray[np.uint16]
     ) -> Iterator[NDArray[np.uint16]]:
-        """The repeats along the stream, piece by piece."""
+        """Yield the repeats along the stream, piece by piece."""
         source = _address(inverse), self.rank_width, self.n, lcp
         for start in range(0, self.n, _PIECE * self.workers):
             firsts = range(start, min(start + _PIECE * self.workers, self.n), _PIECE)

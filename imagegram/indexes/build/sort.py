@@ -23,16 +23,16 @@ from imagegram.indexes.build.byte_code import IDS, ByteCode, most_bytes
 from imagegram.indexes.format import pointer_width
 from imagegram.records import TOKEN_BYTES
 
-#: Tokens, or suffixes, that pass at a time.
+#: Tokens, or suffixes, that are processed at a time.
 _BLOCK: Final = 1 << 18
-#: From so many coded bytes on, positions need 64 bits while they are sorted.
+#: Number of coded bytes from which sorting needs positions of 64 bits.
 _WIDE: Final = 2**31
-#: Tokens that an index shard is filled to: one search for a billion of them.
+#: Default size of an index shard in tokens: a billion, so that few shards are searched.
 SHARD_TOKENS: Final = 2**30
 
 
 def check_shard_tokens(shard_tokens: int) -> None:
-    """Refuse a size that no shard can have.
+    """Refuse an impossible size of a shard.
 
     Raises:
         ConfigError: when it is below 1.
@@ -45,7 +45,7 @@ def check_shard_tokens(shard_tokens: int) -> None:
 
 
 def sort_bytes(num_tokens: int, num_distinct: int) -> int:
-    """Most bytes of memory that :func:`build_table` takes, beside some MB of blocks and code.
+    """Return the peak memory of :func:`build_table` in bytes, besides some MB of blocks.
 
     Args:
         num_tokens: of the stream, separators included.
@@ -104,7 +104,7 @@ def build_table(
 
 
 def _count(tokens_path: Path) -> NDArray[np.int64]:
-    """(65536,) occurrences of every token."""
+    """Count the (65536,) occurrences of every token."""
     counts = np.zeros(IDS, np.int64)
     for tokens in _blocks(tokens_path):
         counts += np.bincount(tokens, minlength=IDS)
@@ -112,7 +112,7 @@ def _count(tokens_path: Path) -> NDArray[np.int64]:
 
 
 def _blocks(tokens_path: Path) -> Iterator[NDArray[np.uint16]]:
-    """The stream piece by piece; read, not mapped, so that no page of it stays in memory."""
+    """Yield the stream in blocks; read, not mapped, so that no page of it stays in memory."""
     with tokens_path.open("rb") as stream:
         while (tokens := np.fromfile(stream, "<u2", _BLOCK)).size:
             yield tokens
@@ -121,7 +121,7 @@ def _blocks(tokens_path: Path) -> Iterator[NDArray[np.uint16]]:
 def _sort(
     tokens_path: Path, table: BinaryIO, code: ByteCode, num_tokens: int, width: int, wide: bool
 ) -> int:
-    """Write the whole table; returns the number of pointers."""
+    """Sort and write the whole table; return the number of pointers."""
     from pydivsufsort import divsufsort
 
     from imagegram.indexes.build import sort_kernels as kernels

@@ -29,7 +29,7 @@ def encode(
     coded: NDArray[np.uint8],
     start: int,
 ) -> int:
-    """Write the words of a block of tokens to ``coded`` from ``start`` on; returns their end.
+    """Write the words of a block of tokens to ``coded`` from ``start`` on; return their end.
 
     Args:
         tokens: (B,) block.
@@ -79,7 +79,7 @@ def to_directory(coded: NDArray[np.uint8], long_lead: int) -> NDArray[np.uint64]
 def pointers(
     suffixes: Any, step: int, directory: NDArray[np.uint64], width: int, packed: np.uint64
 ) -> int:
-    """Byte positions in the token stream of a block of sorted coded suffixes.
+    """Convert a block of sorted coded suffixes to byte positions in the token stream.
 
     Args:
         suffixes: (B,) positions in the coded stream, int32 or int64.

@@ -28,7 +28,7 @@ _KEY_BITS: Final = 17
 
 
 def write_sorted(tokens_path: Path, table: BinaryIO, width: int, *, device: str) -> int:
-    """Write the whole table of a stream; returns the number of its pointers.
+    """Write the whole table of a stream; return the number of its pointers.
 
     Args:
         tokens_path: uint16 stream of at least one token.
@@ -58,7 +58,7 @@ def write_sorted(tokens_path: Path, table: BinaryIO, width: int, *, device: str)
 
 
 def sort_suffixes(tokens: Tensor) -> Tensor:
-    """Stream positions of all suffixes, in the order of the table.
+    """Sort all suffixes: return their stream positions in the order of the table.
 
     Args:
         tokens: (n,) int16, the bits of the uint16 ids.
@@ -86,11 +86,11 @@ def sort_suffixes(tokens: Tensor) -> Tensor:
 
 
 def _number(values: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Dense ranks of values, the places of the values in ascending order, and how many differ."""
+    """Return dense ranks of values, their sorted order, and the number of distinct values."""
     ascending, order = torch.sort(values)
     numbers = torch.zeros_like(ascending)
     torch.cumsum(ascending[1:] != ascending[:-1], 0, out=numbers[1:])
     distinct = int(numbers[-1]) + 1
-    ranks = ascending  # its values are not needed any more
+    ranks = ascending  # free the memory of its values
     ranks[order] = numbers
     return ranks, order, distinct

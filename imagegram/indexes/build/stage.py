@@ -1,4 +1,4 @@
-"""Index: suffix arrays over the token shards, in which the tokens of any generator are looked up.
+"""Index: suffix arrays over the token shards, for searching the tokens of any generator.
 
 One search in a large shard costs hardly more than one in a small shard, so consecutive token
 shards are joined to one index shard until it holds ``shard_tokens`` tokens. An index shard opens
@@ -32,7 +32,7 @@ from imagegram.store.stage import Context, Surroundings
 
 #: Files of a token shard that an index shard shares.
 TOKEN_FILES: Final = ("tokenized.0", "offset.0", "metadata.0", "metaoff.0")
-#: Interpreter, compiled code and blocks of one worker.
+#: Bytes of one worker: interpreter, compiled code and blocks.
 _PROCESS_BYTES: Final = 250_000_000
 
 
@@ -55,7 +55,7 @@ class BuildIndexShard:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the stream, separators included."""
+        """Number of tokens of the stream, separators included."""
         return sum(shard.stream_tokens - 1 for shard in self.tokens) + 1
 
     @property
@@ -64,7 +64,7 @@ class BuildIndexShard:
 
     @property
     def memory_bytes(self) -> int:
-        """Most bytes of this machine's memory that :meth:`run` takes."""
+        """Peak memory of :meth:`run` on this machine, in bytes."""
         if self.build_device != "cpu":
             return _PROCESS_BYTES
         distinct = max(shard.vocab_size for shard in self.tokens) + 1  # and the separator
@@ -99,7 +99,7 @@ class BuildIndexShard:
         }
 
     def load(self, artifact: Artifact) -> IndexShard:
-        """The opened shard."""
+        """Open the shard."""
         return IndexShard.open(artifact.path, artifact=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
@@ -129,8 +129,8 @@ class BuildIndex:
     """The stage that indexes a token set.
 
     Attributes:
-        tokens: what to index.
-        shard_tokens: join token shards up to so many tokens, separators included; a token shard
+        tokens: the token set to index.
+        shard_tokens: join token shards up to this many tokens, separators included; a token shard
             that is larger becomes an index shard of its own.
         build_device: where suffixes are sorted: ``cpu``, ``cuda``, ``cuda:1`` ...
     """
@@ -148,7 +148,7 @@ class BuildIndex:
         check_shard_tokens(self.shard_tokens)
 
     def parts(self) -> tuple[BuildIndexShard, ...]:
-        """The index shards, in the order of their documents: as few as possible, from the left."""
+        """Index shards in the order of their documents: as few as possible, joined greedily."""
         groups: list[list[TokenShard]] = []
         filled = 0
         for shard in self.tokens.shards:
@@ -163,10 +163,10 @@ class BuildIndex:
         )
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Build the missing shards, as many at a time as memory holds; write ``shards.json``.
+        """Build the missing shards, as many at a time as fit in memory; write ``shards.json``.
 
         Raises:
-            CapacityError: when one shard alone needs more memory than may be spent.
+            CapacityError: when one shard alone needs more memory than allowed.
             ArtifactError: when shards and token set disagree in their counts.
         """
         parts = self.parts()
@@ -191,7 +191,7 @@ class BuildIndex:
         return {**totals, "pointer_width": max(widths, default=0), "num_shards": len(facts)}
 
     def load(self, artifact: Artifact) -> StoredIndex:
-        """The index over the opened shards.
+        """Open the index with its shards.
 
         Raises:
             ArtifactError: when a shard was removed or damaged.
@@ -201,7 +201,7 @@ class BuildIndex:
         return StoredIndex(shards=shards, artifact=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee as many sorts side by side as workers and memory allow."""
+        """Foresee as many sorts at a time as workers and memory allow."""
         if found := at.find(self):
             counts = {"images": found.facts["num_documents"], "tokens": found.facts["num_tokens"]}
             return Cost.found(found, handle=self._expected(found), **counts)
@@ -221,7 +221,7 @@ class BuildIndex:
         return replace(whole, artifact=artifact, handle=handle, refusal=refusal)
 
     def _expected(self, artifact: Artifact) -> StoredIndex:
-        """The index in a plan: no shard is opened."""
+        """Return the stand-in for the index in a plan; no shard is opened."""
         length = self.tokens.document_length
         shards = tuple(ExpectedShard.of(part, length=length) for part in open_parts(artifact))
         return StoredIndex(shards=shards, artifact=artifact)
@@ -229,11 +229,11 @@ class BuildIndex:
 
 @dataclass(frozen=True, kw_only=True)
 class Indexing:
-    """How tokens are indexed: the ``index`` group of the configuration.
+    """Settings of indexing: the ``index`` group of the configuration.
 
     Attributes:
-        name: of the configuration file.
-        shard_tokens: most tokens of an index shard, to which token shards are joined.
+        name: name of the configuration file.
+        shard_tokens: largest number of tokens of an index shard that joins token shards.
         build_device: where suffixes are sorted: ``cpu``, ``cuda``, ``cuda:1`` ...; the same index.
     """
 
@@ -257,21 +257,21 @@ class Indexing:
 
 
 def sorts_at_once(parts: Sequence[BuildIndexShard], budget: int) -> int:
-    """How many of ``parts`` can be made at a time, at least 1, within ``budget`` bytes of memory.
+    """Return how many ``parts`` fit in ``budget`` bytes of memory at a time, at least 1.
 
     Raises:
-        CapacityError: when the largest alone needs more.
+        CapacityError: when the largest part alone needs more.
     """
     largest = max(parts, key=lambda part: part.memory_bytes)
     if largest.memory_bytes > budget:
         raise _too_large(largest, budget)
     if largest.build_device != "cpu":
-        return 1  # the device has one memory for all
+        return 1  # all parts share the memory of the device
     return budget // largest.memory_bytes
 
 
 def _too_large(part: BuildIndexShard, budget: int) -> CapacityError:
-    """Names the most tokens of a shard that fit, unless one token shard alone is too large."""
+    """Return the error; it names the largest shard size that fits, if token shards do."""
     need = part.memory_bytes
     fitting = part.num_tokens * (budget - _PROCESS_BYTES) // max(need - _PROCESS_BYTES, 1)
     advice = "make the shards of the corpus smaller"
@@ -285,7 +285,7 @@ def _too_large(part: BuildIndexShard, budget: int) -> CapacityError:
 
 
 def _check_tokens(shard: TokenShard) -> None:
-    """Every count of a token shard's manifest must be found again in its files."""
+    """Check that the files of a token shard have the counts of its manifest."""
     folder, whole = shard.artifact.path, TokenShard(artifact=shard.artifact)
     expected = (whole.num_documents, whole.stream_tokens)
     found = (
@@ -313,7 +313,7 @@ def _check_tokens(shard: TokenShard) -> None:
 
 
 def _join(shards: Sequence[TokenShard], out: Path) -> None:
-    """Write the files of one shard with the documents of all, in their order.
+    """Write the files of one shard with the documents of all token shards, in their order.
 
     Documents that follow each other are copied as they lie there, with the separators before them.
     """
