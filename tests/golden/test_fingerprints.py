@@ -20,9 +20,9 @@ from tests.conftest import compose
 GOLDEN = Path(__file__).with_name("fingerprints.json")
 COMPONENTS = [
     f"{group}={path.stem}"
-    for group in ("tokenizer", "sampler", "encoder")
+    for group in ("tokenizer", "sampler", "condition", "encoder")
     for path in sorted(schema.CONF.glob(f"{group}/*.yaml"))
-    if path.stem != "module"  # its identity is the user's own file
+    if path.stem not in ("module", "none")  # one is the user's own file, one is nothing
 ]
 
 
