@@ -1,13 +1,13 @@
 """Longest matches of whole token rows, compiled: every suffix of every row, in sorted order.
 
-A search for each position in each shard would be a row of cache misses every time. Here the
-suffixes of many rows are sorted (``suffixes.py``) and walked beside those of a shard: the
-two between which a suffix stands share the most with it (Manber and Myers 1993), and it stands a
-few ranks from the one before. What the one before shares with both decides most steps without a
-look at any token.
+A separate search for each position in each shard would have a cache miss at every step. Instead,
+the suffixes of many rows are sorted (``suffixes.py``) and merged with the sorted suffixes of a
+shard: the two neighbours of a suffix in the shard share the most tokens with it (Manber and Myers
+1993), and its place is a few ranks after that of the suffix before. The lengths that the suffix
+before shares with both neighbours decide most steps without reading any token.
 
-The walk compares at most ``suffixes.DEPTH`` tokens. Longer matches come in
-passages that end together: ``passages.py`` finds the end of each passage once.
+The walk compares at most ``suffixes.DEPTH`` tokens. Longer matches form passages of starts whose
+matches end at the same position: ``passages.py`` finds the end of each passage once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from imagegram.indexes.kernels.suffixes import (
     tokens_left,
 )
 
-#: Ranks that a dense walk asks for before it comes to them.
+#: Number of ranks that a dense walk prefetches ahead.
 _AHEAD: Final = 48
 
 
@@ -44,16 +44,16 @@ _AHEAD: Final = 48
 def _compare(
     views: ShardViews, s: Int, rank: Int, query: Int, left: Int, key: Int, known: Int
 ) -> tuple[Int, Int]:
-    """A suffix of a row beside one of a shard, which share ``known`` >= 2 tokens.
+    """Compare a suffix of a row with one of a shard; they share ``known`` >= 2 tokens.
 
     Args:
         views: the shards.
         s: shard.
-        rank: of its suffix.
+        rank: rank of the shard's suffix.
         query: address of the row's suffix.
-        left: tokens of the row's suffix.
+        left: number of tokens of the row's suffix.
         key: its tokens 2 ... 5, as :func:`four_tokens` gives them.
-        known: tokens that are known to be shared.
+        known: number of tokens known to be shared.
 
     Returns:
         Shared tokens, at most DEPTH, and 1 when the shard's suffix sorts before the row's, else 0
@@ -62,6 +62,7 @@ def _compare(
     position = pointer_at(views, s, rank)
     address = views.token_address[s] + np.uint64(2 * position)
     there = views.num_tokens[s] - position
+    # Start at the last step of four tokens, counted from token 2, that is known to be shared.
     depth = 2 + ((known - 2) & ~(STEP - 1))
     while depth < DEPTH:
         offset = np.uint64(2 * depth)
@@ -78,7 +79,10 @@ def _compare(
 
 @njit(cache=True, nogil=True)
 def _pair_interval(views: ShardViews, s: Int, pair: NDArray[np.uint16]) -> tuple[Int, Int, Int]:
-    """Ranks of the suffixes that begin with a pair; and, when there is none, what is shared."""
+    """Return the ranks of the suffixes that begin with a pair, and how many tokens match.
+
+    Without such suffixes, 1 when some suffix begins with the first token, else 0.
+    """
     lo, hi, depth = prefix_bucket(views, s, pair, 0, 2)
     if depth == 1 and lo < hi:
         lo, hi = narrow(views, s, lo, hi, 1, np.int64(pair[1]))
@@ -110,11 +114,12 @@ def _walk(
         queries: address of the rows, and T.
         order: (n,) flat positions, sorted.
         keys: (n,) their tokens 2 ... 5.
-        shared: (n,) what each shares with the one before.
+        shared: (n,) number of tokens that each shares with the one before.
         best: (n,) raised to the longest match in this shard, at most DEPTH.
     """
     text, num_tokens = queries
-    # A suffix stands between ranks place - 1 and place, with which it shares below and above.
+    # A suffix sorts between the ranks place - 1 and place; it shares ``below`` tokens with the
+    # first of these and ``above`` tokens with the second.
     place, below, above = lo, np.int64(2), np.int64(2)
     ahead = lo if hi - lo < 4 * order.size else hi
     for j in range(order.size):
@@ -123,17 +128,20 @@ def _walk(
             prefetch(views.token_address[s] + np.uint64(2 * rank))
             ahead += 1
         common = np.int64(shared[j])
-        if place == hi or common > above or common == DEPTH:  # it stands where the last one stood
+        if place == hi or common > above or common == DEPTH:
+            # Rank place sorts after the previous suffix and shares less with it than this suffix
+            # does: so it sorts after this suffix too, and place stays.
             below = min(below, common)
         else:
             query = text + np.uint64(2 * np.int64(order[j]))
             left, key = tokens_left(order[j], num_tokens), keys[j]
             low, high, step = place - 1, hi, 1
-            if common < above:  # behind the suffix that shared more with the last one
+            if common < above:
+                # Rank place shares more with the previous suffix than this one: it sorts before it.
                 low, below = place, common
             known = max(min(common, above), 2) if common == above else 2
             below = min(below, common)
-            while low + step < hi:  # gallop: most stand one step on, or none
+            while low + step < hi:  # gallop: most suffixes move by at most one rank
                 agree, less = _compare(views, s, low + step, query, left, key, known)
                 if not less:
                     high, above = low + step, agree
@@ -153,7 +161,7 @@ def _walk(
 
 @njit(cache=True, nogil=True)
 def _group_end(rows: NDArray[np.uint16], order: NDArray[np.uint32], start: Int) -> Int:
-    """End of the group of equal first pairs that begins at ``start``."""
+    """Return the end of the group of equal first pairs that begins at ``start``."""
     flat, num_tokens = rows.ravel(), rows.shape[1]
     first, last = order[start], tokens_left(order[start], num_tokens) == 1
     end = start + 1
@@ -170,7 +178,7 @@ def _group_end(rows: NDArray[np.uint16], order: NDArray[np.uint32], start: Int) 
 def group_ends(
     rows: NDArray[np.uint16], order: NDArray[np.uint32], least: Int
 ) -> NDArray[np.int64]:
-    """Cut what ``sort_by_pair`` made into pieces of whole groups, ``least`` suffixes or more."""
+    """Cut the result of ``sort_by_pair`` into pieces of whole groups, at least ``least`` long."""
     ends = np.empty(order.size // least + 1, dtype=np.int64)
     number, start, end = 0, np.int64(0), np.int64(0)
     while end < order.size:
@@ -188,13 +196,13 @@ def match_groups(
     order: NDArray[np.uint32],
     lengths: NDArray[np.int32],
 ) -> None:
-    """Longest matches, cut to :data:`DEPTH`, of suffixes of whole groups of equal pairs.
+    """Find longest matches, cut to :data:`DEPTH`, of suffixes in whole groups of equal pairs.
 
     Args:
         views: the shards.
         rows: (B, T) tokens.
         text: address of the rows.
-        order: some of the groups that ``sort_by_pair`` made; sorted further in place.
+        order: some of the groups of ``sort_by_pair``; sorted further in place.
         lengths: (B * T,) written at the positions in ``order``.
     """
     flat, num_tokens = rows.ravel(), rows.shape[1]
@@ -210,7 +218,7 @@ def match_groups(
             best = np.empty(2 * size, np.int16)
         best[:size] = 0
         pair[0] = flat[group[0]]
-        if tokens_left(group[0], num_tokens) == 1:
+        if tokens_left(group[0], num_tokens) == 1:  # last tokens of rows: a match of at most 1
             key = sort_key(np.int64(pair[0]))
             for s in range(views.num_tokens.size):
                 if views.firsts[s, key] < views.firsts[s, key + 1]:

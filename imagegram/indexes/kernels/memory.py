@@ -1,4 +1,4 @@
-"""Packed integers in raw memory, inside compiled functions: how kernels read maps and fill arrays.
+"""Packed integers in raw memory, for kernels that read memory maps and fill arrays.
 
 An address instead of an array needs no reference count in parallel loops, has one compiled form
 for writable arrays and read-only maps, and reads 8 bytes where an integer of 3 or 5 bytes begins.
@@ -35,7 +35,7 @@ _TYPES: Any = {8: types.uint8, 16: types.uint16, 32: types.uint32, 64: types.uin
 
 
 def _load(bits: int) -> Any:
-    """An intrinsic that reads an unsigned integer of ``bits`` bits at an unaligned address."""
+    """Make an intrinsic that reads an unsigned integer of ``bits`` bits at any address."""
     result: Any = _TYPES[bits]
 
     def load(typingctx: Any, address: Any) -> Any:
@@ -49,7 +49,7 @@ def _load(bits: int) -> Any:
 
 
 def _store(bits: int) -> Any:
-    """An intrinsic that writes an unsigned integer of ``bits`` bits at an unaligned address."""
+    """Make an intrinsic that writes an unsigned integer of ``bits`` bits at any address."""
     operand: Any = _TYPES[bits]
 
     def store(typingctx: Any, address: Any, value: Any) -> Any:
@@ -64,14 +64,14 @@ def _store(bits: int) -> Any:
 
 
 def _prefetch(typingctx: Any, address: Any) -> Any:
-    """Ask for the cache line at an address, which may be anything: nothing waits for it."""
+    """Prefetch the cache line at an address, which need not be valid."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
         function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
         line = builder.inttoptr(arguments[0], byte)
-        builder.call(function, [line, word(0), word(3), word(1)])  # to read, keep, data
+        builder.call(function, [line, word(0), word(3), word(1)])  # read, keep, data
         return context.get_dummy_value()
 
     return types.void(types.uint64), codegen
@@ -85,7 +85,7 @@ def _count_ones(typingctx: Any, bits: Any) -> Any:
 
 
 def _borrow(typingctx: Any, values: Any) -> Any:
-    """Counting references is two locked instructions an access: half the time of a short kernel."""
+    """Return arrays without reference counts: counting takes half the time of a short kernel."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         result = arguments[0]
@@ -104,9 +104,9 @@ def _borrow(typingctx: Any, values: Any) -> Any:
 #: ``borrow(named_tuple)``: the same arrays, without counting references to them; the caller must
 #: hold them for as long as the kernel runs.
 borrow: Any = intrinsic(_borrow)
-#: ``count_ones(bits)``: how many of the 64 are set.
+#: ``count_ones(bits)``: number of set bits of 64.
 count_ones: Any = intrinsic(_count_ones)
-#: ``prefetch(address)``.
+#: ``prefetch(address)``: load a cache line without waiting for it.
 prefetch: Any = intrinsic(_prefetch)
 load_u8, load_u16, load_u32, load_u64 = _load(8), _load(16), _load(32), _load(64)
 store_u8, store_u16, store_u32 = _store(8), _store(16), _store(32)
@@ -114,9 +114,9 @@ store_u8, store_u16, store_u32 = _store(8), _store(16), _store(32)
 
 @njit(inline="always", cache=True)
 def load_packed(address: Any, width: Any, count: Any, i: Any) -> Any:
-    """Integer ``i`` of ``count`` packed ones of ``width`` bytes (1 ... 8), as int64.
+    """Load integer ``i`` of ``count`` packed integers of ``width`` bytes (1 ... 8), as int64.
 
-    Never reads behind the last of them, so the end of a memory map is safe.
+    Never reads after the last one, so it is safe at the end of a memory map.
     """
     first = address + np.uint64(i * width)
     if i * width + 8 <= count * width:
@@ -132,7 +132,7 @@ def load_packed(address: Any, width: Any, count: Any, i: Any) -> Any:
 
 @njit(inline="always", cache=True)
 def store_packed(address: Any, width: Any, i: Any, value: Any) -> Any:
-    """Write integer ``i`` of packed ones of ``width`` bytes; touches no byte of its neighbours."""
+    """Store integer ``i`` of packed integers of ``width`` bytes; touches no neighbour's byte."""
     first = address + np.uint64(i * width)
     if width == 4:
         store_u32(first, np.uint32(value))

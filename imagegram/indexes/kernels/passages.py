@@ -1,7 +1,7 @@
-"""Single searches, compiled: where one query stands in every shard, and the ends of long matches.
+"""Single searches, compiled: the place of one query in every shard, and ends of long matches.
 
-Matches that are longer than the walk of ``matching.py`` compares come in passages that end
-together. The end of each is found once, so that long copies cost no quadratic time.
+Matches longer than the walk of ``matching.py`` compares form passages of starts whose matches end
+at the same position. The end of each is found once, so that long copies take no quadratic time.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _EOS = EOS_TOKEN_ID
 def compare_query(
     views: ShardViews, s: Int, position: Int, query: Int, length: Int, known: Int
 ) -> tuple[Int, Int]:
-    """A query beside a suffix of a shard, which share ``known`` tokens.
+    """Compare a query with a suffix of a shard; they share ``known`` tokens.
 
     Args:
         views: the shards.
         s: shard.
-        position: of its suffix in the stream.
+        position: position of the suffix in the stream.
         query: address of the query.
-        length: tokens of the query.
-        known: tokens that are known to be shared.
+        length: number of tokens of the query.
+        known: number of tokens known to be shared.
 
     Returns:
         Shared tokens, and 1 when the suffix sorts before the query, 0 when not or all are shared.
@@ -65,10 +65,10 @@ def place_query(
     query: Int,
     bounds: NDArray[np.int64],
 ) -> Int:
-    """Where ``ids[start:end]`` stands in every shard; its longest prefix that any shard holds.
+    """Find the place of ``ids[start:end]`` in every shard, and its longest prefix in any shard.
 
-    One binary search a shard, which compares nothing again that both bounds share, all side by
-    side: their cache misses overlap.
+    One binary search per shard, which skips the tokens that both bounds share. The searches of all
+    shards advance together, so that their memory accesses overlap.
 
     Args:
         views: the shards.
@@ -76,12 +76,12 @@ def place_query(
         start: first token of the query.
         end: its end.
         query: its address.
-        bounds: (5, S): written: the last rank before the query and the first that is not, the
-            tokens that these share with it (of a rank outside the bucket: what the bucket shares),
-            and scratch.
+        bounds: (5, S), written: the last rank before the query; the first rank not before it; the
+            number of tokens that each of these shares with the query (for a rank outside the
+            bucket, the number that the bucket shares); and scratch.
 
     Returns:
-        Tokens.
+        Number of tokens of the longest prefix.
     """
     low, high, position = bounds[0], bounds[1], bounds[4]
     below, above = bounds[2], bounds[3]
@@ -95,6 +95,7 @@ def place_query(
         longest = max(longest, depth)
         todo += lo < hi
     while todo:
+        # First ask for the memory of one step in every shard, then take these steps.
         for s in range(low.size):
             if low[s] + 1 < high[s]:
                 position[s] = pointer_at(views, s, (low[s] + high[s]) >> 1)
@@ -116,10 +117,10 @@ def place_query(
 
 @njit(cache=True, nogil=True)
 def extend_rows(views: ShardViews, rows: NDArray[np.uint16], lengths: NDArray[np.int32]) -> None:
-    """Complete the matches that :func:`match_groups` cut.
+    """Complete the matches that :func:`match_groups` cut to DEPTH.
 
-    The end of the longest match never moves back from one start to the next, so the starts between
-    two places where it moves need no search; the next such place is found by bisection.
+    The end of the longest match never moves back from one start to the next. So all starts of a
+    passage have the same end; the first start of the next passage is found by bisection.
 
     Args:
         views: the shards.
@@ -137,8 +138,8 @@ def extend_rows(views: ShardViews, rows: NDArray[np.uint16], lengths: NDArray[np
                 continue
             query = text + np.uint64(2 * start)
             end = start + place_query(views, ids, start, num_tokens, query, bounds)
-            # All starts up to end - DEPTH reach DEPTH tokens without passing the end. Those below
-            # high do not pass it; first the last of them is asked, which mostly settles it.
+            # All starts up to end - DEPTH match at least DEPTH tokens. Find the first of them whose
+            # match passes end: high. The last one is tried first, because mostly none passes.
             low, high = start, max(end - DEPTH, start) + 1
             middle = high - 1
             while end < num_tokens and low < middle:
@@ -161,7 +162,7 @@ def extend_rows(views: ShardViews, rows: NDArray[np.uint16], lengths: NDArray[np
 
 @njit(cache=True, nogil=True)
 def count_documents(views: ShardViews, rows: NDArray[np.uint16], counts: NDArray[np.int64]) -> None:
-    """Documents that are identical to each row.
+    """Count the documents that are identical to each row.
 
     Args:
         views: the shards.

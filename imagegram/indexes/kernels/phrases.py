@@ -1,7 +1,7 @@
-"""Greedy parses of many rows, compiled: where their longest phrases occur.
+"""Greedy parses of many rows, compiled, with the occurrences of their longest phrases.
 
-The phrases are looked up in the order of the shards' tables: each stands a few ranks behind the one
-before it, or at the same place.
+The phrases are looked up in the order of the shards' tables: the place of each is the same as that
+of the phrase before, or a few ranks later.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def parse_rows(
     threads: int,
     advance: Callable[[int], None],
 ) -> Phrases:
-    """Phrases of rows whose longest matches are known; see ``Index.parse_rows``.
+    """Return the phrases of rows, given their longest matches; see ``Index.parse_rows``.
 
     Takes 64 bytes a phrase and 4 bytes an occurrence that is kept.
     """
@@ -73,15 +73,15 @@ def parse_rows(
 def phrase_starts(
     lengths: NDArray[np.int32], starts: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> Int:
-    """From the left, one longest match after the other.
+    """Write where the phrases of rows start: from the left, one longest match after the other.
 
     Args:
         lengths: (B, T) longest matches.
         starts: (B * T,) written: flat positions.
-        ends: (B,) written: phrases of this row and all rows before it.
+        ends: (B,) written: number of phrases of this row and all rows before it.
 
     Returns:
-        All phrases.
+        Number of phrases.
     """
     number = 0
     for b in range(lengths.shape[0]):
@@ -98,7 +98,7 @@ def phrase_starts(
 def phrase_keys(
     flat: NDArray[np.uint16], starts: NDArray[np.int64], lengths: NDArray[np.int32], skipped: Int
 ) -> NDArray[np.uint64]:
-    """Four tokens of every phrase, behind some skipped ones, as a number in table order."""
+    """Return four tokens of every phrase, after some skipped ones, as a number in table order."""
     keys = np.empty(starts.size, dtype=np.uint64)
     text = np.uint64(flat.ctypes.data)
     for p in range(starts.size):
@@ -116,7 +116,7 @@ def occurrences(
     documents: NDArray[np.int32],
     counts: NDArray[np.int64],
 ) -> None:
-    """Documents of the first occurrences of phrases, shard by shard in table order.
+    """Write the documents of the first occurrences of phrases, by shard in table order.
 
     Args:
         views: the shards.
@@ -124,7 +124,7 @@ def occurrences(
         starts: (P,) flat positions of the phrases.
         lengths: (P,) tokens; 0 for a token that occurs nowhere.
         documents: (P, limit) written.
-        counts: (P,) written: how many were.
+        counts: (P,) written: number of documents written for each phrase.
     """
     num_tokens, limit = rows.shape[1], documents.shape[1]
     text = np.uint64(rows.ctypes.data)
@@ -158,17 +158,19 @@ def occurrences(
 def _move_on(
     views: ShardViews, query: Int, length: Int, agree: Int, bounds: NDArray[np.int64]
 ) -> None:
-    """What ``place_query`` says, from what it said of a query that sorts before this one.
+    """Find the places of a query, given the places of a query that sorts before it.
 
     Args:
         views: the shards.
-        query: address.
-        length: tokens.
-        agree: tokens that both queries share.
-        bounds: (5, S) of the query before; of this one afterwards.
+        query: address of the query.
+        length: number of tokens of the query.
+        agree: number of tokens that both queries share.
+        bounds: (5, S), as of ``place_query``: of the query before, then written for this one.
     """
     places, shared = bounds[1], bounds[3]
-    for s in range(places.size):  # what shares less with the last query still sorts behind this one
+    # A shard whose suffix at the place shares fewer tokens with the last query than this query does
+    # keeps its place: the suffix still sorts after this query. Others are searched from there.
+    for s in range(places.size):
         if places[s] < views.num_tokens[s] and agree <= shared[s]:
             position = pointer_at(views, s, places[s])
             prefetch(views.token_address[s] + np.uint64(2 * position))
@@ -179,6 +181,7 @@ def _move_on(
         low, high, step = places[s] - 1, end, 1
         shared[s] = 0
         while low + 1 < high:
+            # Gallop (steps 1, 2, 4 ...) until a suffix is not before the query; then bisect.
             middle = min(low + step, (low + high) >> 1) if step else (low + high) >> 1
             position = pointer_at(views, s, middle)
             both, less = compare_query(views, s, position, query, length, 0)
@@ -191,7 +194,10 @@ def _move_on(
 
 @njit(cache=True, nogil=True)
 def _last(views: ShardViews, s: Int, first: Int, most: Int, query: Int, length: Int) -> Int:
-    """Last rank below ``most`` of those from ``first`` on that begin with the whole query."""
+    """Find the last rank below ``most``, from ``first`` on, that begins with the whole query.
+
+    Steps double while they succeed and halve when they fail.
+    """
     step: Int = 1
     while step:
         rank = first + step

@@ -1,4 +1,4 @@
-"""Compiled suffix-array searches over many shards: what every fast path is built from.
+"""Compiled suffix-array searches over many shards, which all fast paths use.
 
 Kernels receive a :class:`ShardViews` and a shard number ``s``. They read the memory maps through
 raw addresses: no reference counts inside parallel loops, and any number of shards of any pointer
@@ -22,9 +22,9 @@ from imagegram.errors import IndexFormatError
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.kernels.memory import load_packed, load_u16, load_u64
 
-#: First tokens that have a bucket: every uint16, in sort order.
+#: Number of buckets of first tokens: every uint16, in sort order.
 _KEYS: Final = 65536
-#: Classes of a byte-valued stream (0 ... 255 and the separator), in sort order.
+#: Number of classes of a byte-valued stream (0 ... 255 and the separator), in sort order.
 _CLASSES: Final = 257
 _EOS: Final = 65535
 
@@ -95,20 +95,20 @@ def shard_views(shards: Sequence[IndexShard]) -> ShardViews:
 
 @njit(inline="always", cache=True)
 def token_at(views: ShardViews, s: Int, i: Int) -> Int:
-    """Token ``i`` of the stream of shard ``s``."""
+    """Return token ``i`` of the stream of shard ``s``."""
     return np.int64(load_u16(views.token_address[s] + np.uint64(2 * i)))
 
 
 @njit(inline="always", cache=True)
 def pointer_at(views: ShardViews, s: Int, rank: Int) -> Int:
-    """Stream position, in tokens, of the suffix of a rank."""
+    """Return the stream position, in tokens, of the suffix of a rank."""
     table, width = views.table_address[s], views.pointer_width[s]
     return load_packed(table, width, views.num_tokens[s], rank) >> 1
 
 
 @njit(cache=True, nogil=True)
 def locate(views: ShardViews, s: Int, i: Int) -> tuple[Int, Int]:
-    """Global document and position inside it of token ``i``; -1 for the separator before it.
+    """Return the global document of token ``i`` and the position in it, -1 for its separator.
 
     The final separator is the last document's position ``len(document)``; -1, -1 without documents.
     """
@@ -132,13 +132,13 @@ def locate(views: ShardViews, s: Int, i: Int) -> tuple[Int, Int]:
 
 @njit(inline="always", cache=True)
 def sort_key(token: Int) -> Int:
-    """Place of a token in the order of the table: its two bytes swapped."""
+    """Return the sort key of a token in table order: its two bytes swapped."""
     return ((token & 255) << 8) | (token >> 8)
 
 
 @njit(inline="always", cache=True)
 def key_at(views: ShardViews, s: Int, i: Int) -> Int:
-    """Sort key of token ``i`` of the stream; -1 at its end."""
+    """Return the sort key of token ``i`` of the stream; -1 at its end."""
     if i >= views.num_tokens[s]:
         return -1
     return sort_key(token_at(views, s, i))
@@ -146,7 +146,7 @@ def key_at(views: ShardViews, s: Int, i: Int) -> Int:
 
 @njit(cache=True, nogil=True)
 def upper_bound(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int, key: Int) -> Int:
-    """First rank of [lo, hi) whose key at ``depth`` exceeds ``key``; hi when none does."""
+    """Return the first rank of [lo, hi) whose key at ``depth`` exceeds ``key``, else hi."""
     while lo < hi:
         mid = (lo + hi) >> 1
         if key_at(views, s, pointer_at(views, s, mid) + depth) <= key:
@@ -158,7 +158,7 @@ def upper_bound(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int, key: In
 
 @njit(cache=True, nogil=True)
 def group_end(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int, key: Int) -> Int:
-    """Like :func:`upper_bound`, galloping from ``lo``: cheap when the group is small."""
+    """Return :func:`upper_bound`, by galloping from ``lo``: fast for small groups."""
     step = 1
     while lo + step < hi and key_at(views, s, pointer_at(views, s, lo + step) + depth) <= key:
         lo += step
@@ -168,15 +168,15 @@ def group_end(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int, key: Int)
 
 @njit(cache=True, nogil=True)
 def narrow(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int, token: Int) -> tuple[Int, Int]:
-    """The part of an interval that goes on with ``token``.
+    """Narrow an interval to the suffixes that continue with ``token``.
 
     Args:
         views: the shards.
         s: shard.
         lo: first rank; all suffixes of [lo, hi) share their first ``depth`` tokens.
         hi: end of the interval.
-        depth: tokens that they share.
-        token: wanted next token.
+        depth: number of tokens that they share.
+        token: the next token.
 
     Returns:
         Ranks [lo, hi) of the suffixes whose token at ``depth`` is ``token``; empty when lo == hi.
@@ -190,7 +190,7 @@ def narrow(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int, token: Int) 
 
 @njit(inline="always", cache=True)
 def token_class(token: Int) -> Int:
-    """Class of a token in a byte-valued stream, or -1: then no shard holds it."""
+    """Return the class of a token in a byte-valued stream, or -1 if no such stream holds it."""
     if token < 256:
         return token
     return 256 if token == _EOS else -1
@@ -200,10 +200,10 @@ def token_class(token: Int) -> Int:
 def prefix_bucket(
     views: ShardViews, s: Int, ids: NDArray[np.uint16], start: Int, end: Int
 ) -> tuple[Int, Int, Int]:
-    """Interval of ``ids[start:end]``'s first one or two tokens, by table look-up.
+    """Look up the interval of the first one or two tokens of ``ids[start:end]``.
 
     Returns:
-        lo, hi and how many tokens they share: 0 (empty query), 1 or 2.
+        lo, hi and the number of tokens that they share: 0 (empty query), 1 or 2.
     """
     if start >= end:
         return 0, views.num_tokens[s], 0
@@ -222,7 +222,7 @@ def prefix_bucket(
 def common_length(
     views: ShardViews, s: Int, position: Int, ids: NDArray[np.uint16], start: Int, end: Int
 ) -> Int:
-    """Tokens that ``ids[start:end]`` shares with the stream from ``position`` on."""
+    """Count the tokens that ``ids[start:end]`` shares with the stream from ``position`` on."""
     most = min(end - start, views.num_tokens[s] - position)
     address = views.token_address[s] + np.uint64(2 * position)
     length = 0
@@ -235,10 +235,10 @@ def common_length(
 def find(
     views: ShardViews, s: Int, ids: NDArray[np.uint16], start: Int, end: Int
 ) -> tuple[Int, Int]:
-    """Ranks [lo, hi) of all suffixes of shard ``s`` that begin with ``ids[start:end]``.
+    """Find the ranks [lo, hi) of all suffixes of shard ``s`` that begin with ``ids[start:end]``.
 
-    The empty query is found at every rank. What the first and the last suffix of the interval
-    share with the query is shared by all between, so equal runs are compared, not searched.
+    The empty query is found at every rank. All suffixes of an interval share the tokens that its
+    first and last suffix share with the query, so these tokens are compared instead of searched.
     """
     lo, hi, depth = prefix_bucket(views, s, ids, start, end)
     length = end - start
@@ -257,9 +257,9 @@ def find(
 
 @njit(cache=True, nogil=True)
 def continued(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int) -> Int:
-    """First rank of an interval of shared ``depth`` that has a next token: ``lo`` or ``lo + 1``.
+    """Return the first rank, ``lo`` or ``lo + 1``, that has a next token at ``depth``.
 
-    Only one suffix ends exactly there, and it sorts first.
+    At most one suffix of a shard ends exactly there, and it sorts first.
     """
     if lo < hi and pointer_at(views, s, lo) + depth >= views.num_tokens[s]:
         return lo + 1
@@ -283,7 +283,7 @@ def next_groups(
         s: shard.
         lo: first rank of an interval of suffixes that share ``depth`` tokens.
         hi: its end.
-        depth: shared tokens.
+        depth: number of shared tokens.
         tokens: (min(hi - lo, 65536),) written.
         counts: like ``tokens``, written.
 
@@ -307,7 +307,7 @@ def next_groups(
 
 @njit(cache=True, nogil=True)
 def _fill_firsts(views: ShardViews, s: Int) -> Int:
-    """Fill ``views.firsts[s]``; returns 1 when all ids are below 256 or the separator, else 0."""
+    """Fill ``views.firsts[s]``; return 1 when all ids are below 256 or the separator, else 0."""
     byte_valued, num_tokens = 1, views.num_tokens[s]
     rank: Int = 0
     key: Int = 0

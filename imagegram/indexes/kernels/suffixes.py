@@ -1,4 +1,4 @@
-"""Sorting the suffixes of token rows, compiled: queries in the order in which a shard answers them.
+"""Sorting the suffixes of token rows, compiled, so that queries are in the order of a shard.
 
 All suffixes of many rows are first grouped by their first two tokens, then every group (it fits
 into the processor's cache) is sorted by four tokens at a time. Suffixes end with their row; one
@@ -20,9 +20,9 @@ from imagegram.indexes.kernels.search import Int, sort_key
 
 #: Tokens that are compared at a time: eight bytes.
 STEP: Final = 4
-#: Tokens up to which suffixes are sorted and compared: two of the group and 16 steps.
+#: Number of tokens by which suffixes are sorted and compared: two of the group and 16 steps.
 DEPTH: Final = 2 + 16 * STEP
-#: Up to as many suffixes are compared one with another.
+#: Largest group that is sorted by insertion.
 _FEW: Final = 12
 _KEYS: Final = 65536
 
@@ -31,7 +31,7 @@ _KEYS: Final = 65536
 
 
 def _load_swapped(bits: int) -> Any:
-    """An intrinsic: the number at an unaligned address whose *first* byte counts most."""
+    """Make an intrinsic that reads a big-endian number at an unaligned address."""
 
     def load(typingctx: Any, address: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -48,7 +48,7 @@ _load_one, _load_four = _load_swapped(16), _load_swapped(64)
 
 
 def _count_leading_zeros(typingctx: Any, value: Any) -> Any:
-    """Zero bits before the first one; 64 of zero."""
+    """Count the zero bits before the first one; 64 for zero."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
@@ -57,7 +57,7 @@ def _count_leading_zeros(typingctx: Any, value: Any) -> Any:
 
 
 def _ask_for_line(typingctx: Any, address: Any) -> Any:
-    """Ask for the cache line at an address, without waiting for it."""
+    """Prefetch the cache line at an address, without waiting for it."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -78,7 +78,7 @@ prefetch: Any = intrinsic(_ask_for_line)
 
 @njit(inline="always", cache=True)
 def four_tokens(address: Int, available: Int) -> Int:
-    """Up to four tokens as one number that sorts like their bytes; zeros where there are none."""
+    """Load up to four tokens as one number that sorts like their bytes, padded with zeros."""
     if available >= STEP:
         return _load_four(address)
     value = np.uint64(0)
@@ -89,13 +89,13 @@ def four_tokens(address: Int, available: Int) -> Int:
 
 @njit(inline="always", cache=True)
 def equal_tokens(a: Int, b: Int) -> Int:
-    """First tokens, 0 ... 4, in which two numbers of :func:`four_tokens` agree."""
+    """Count the first tokens, 0 ... 4, in which two numbers of :func:`four_tokens` agree."""
     return np.int64(_leading_zeros(a ^ b) >> np.uint64(4))
 
 
 @njit(inline="always", cache=True)
 def tokens_left(position: Int, num_tokens: Int) -> Int:
-    """Tokens from a flat position in rows of ``num_tokens`` to the end of its row."""
+    """Count the tokens from a flat position, in rows of ``num_tokens``, to the end of its row."""
     return num_tokens - np.int64(np.uint32(position) % np.uint32(num_tokens))
 
 
@@ -104,7 +104,7 @@ def tokens_left(position: Int, num_tokens: Int) -> Int:
 
 @njit(inline="always", cache=True)
 def _second_key(flat: NDArray[np.uint16], i: Int, num_tokens: Int) -> Int:
-    """Place of the token after ``i`` in the order of all tokens; 0 at the end of a row."""
+    """Return 1 + sort key of the token after ``i``, or 0 at the end of a row."""
     if tokens_left(i, num_tokens) == 1:
         return np.int64(0)
     return 1 + sort_key(np.int64(flat[i + 1]))
@@ -112,7 +112,7 @@ def _second_key(flat: NDArray[np.uint16], i: Int, num_tokens: Int) -> Int:
 
 @njit(cache=True, nogil=True)
 def sort_by_pair(rows: NDArray[np.uint16], order: NDArray[np.uint32]) -> None:
-    """Sort all suffixes of all rows by their first two tokens; takes 4 bytes a token besides.
+    """Sort all suffixes of all rows by their first two tokens, with 4 bytes a token of scratch.
 
     Args:
         rows: (B, T) tokens, fewer than 2**32 of them.
@@ -124,6 +124,7 @@ def sort_by_pair(rows: NDArray[np.uint16], order: NDArray[np.uint32]) -> None:
     for i in range(flat.size):
         counts[0, 1 + _second_key(flat, i, num_tokens)] += 1
         counts[1, 1 + sort_key(np.int64(flat[i]))] += 1
+    # Two stable counting sorts: by the second token, then by the first.
     seconds, firsts = np.cumsum(counts[0]), np.cumsum(counts[1])
     for i in range(flat.size):
         key = _second_key(flat, i, num_tokens)
@@ -150,9 +151,11 @@ def sort_group(
         num_tokens: T.
         order: (n,) flat positions, sorted in place.
         keys: (n,) scratch.
-        shared: (n,) written: tokens shared with the suffix before it, at most DEPTH; 2 first.
+        shared: (n,) written: number of tokens shared with the suffix before it, at most DEPTH; the
+            first is 2.
     """
     shared[0] = 2
+    # Ranges of ``order`` that agree in their first ``depth`` tokens and are still to be sorted.
     todo = [(np.int64(0), np.int64(order.size), np.int64(2))]
     while todo:
         lo, hi, depth = todo.pop()
@@ -173,7 +176,7 @@ def sort_group(
             start, end = end, end + 1
             while end < hi and keys[end] == keys[start]:
                 end += 1
-            full = start
+            full = start  # suffixes before ``full`` end within these four tokens
             if end - start > 1:
                 full = _short_first(order[start:end], num_tokens, depth) + start
             if start > lo:
@@ -182,7 +185,7 @@ def sort_group(
                 )
                 agree = equal_tokens(keys[start - 1], keys[start])
                 shared[start] = min(depth + agree, short)
-            for j in range(start + 1, min(full + 1, end)):  # after one that ends there
+            for j in range(start + 1, min(full + 1, end)):  # the one before ends here
                 shared[j] = tokens_left(order[j - 1], num_tokens)
             if depth + STEP < DEPTH:
                 if end - full > 1:
@@ -195,15 +198,15 @@ def sort_group(
 def compare_texts(
     a: Int, left_a: Int, b: Int, left_b: Int, depth: Int, most: Int
 ) -> tuple[Int, Int]:
-    """Two runs of tokens that share their first ``depth``, compared up to ``most`` tokens.
+    """Compare two runs of tokens that share their first ``depth``, up to ``most`` tokens.
 
     Args:
-        a: address of one.
-        left_a: its tokens.
-        b: address of the other.
-        left_b: its tokens.
-        depth: tokens that they are known to share.
-        most: tokens from which on they are as good as equal.
+        a: address of the first run.
+        left_a: its number of tokens.
+        b: address of the second run.
+        left_b: its number of tokens.
+        depth: number of tokens known to be shared.
+        most: number of shared tokens from which the runs count as equal.
 
     Returns:
         Shared tokens, and 1 when the second sorts before the first, else 0.
@@ -227,7 +230,7 @@ def compare_texts(
 def _sort_few(
     text: Int, num_tokens: Int, order: NDArray[np.uint32], shared: NDArray[np.int16], depth: Int
 ) -> None:
-    """Insertion sort of suffixes that share ``depth`` tokens; ``shared[0]`` is left as it is."""
+    """Sort a few suffixes that share ``depth`` tokens, by insertion; keeps ``shared[0]``."""
     for j in range(1, order.size):
         new, k = order[j], j
         left, address = tokens_left(new, num_tokens), text + np.uint64(2 * np.int64(new))
@@ -253,7 +256,7 @@ def _sort_few(
 
 @njit(cache=True, nogil=True)
 def _short_first(order: NDArray[np.uint32], num_tokens: Int, depth: Int) -> Int:
-    """Move suffixes that end before ``depth + STEP`` to the front, by length; their number."""
+    """Move suffixes that end before ``depth + STEP`` to the front, by length; count them."""
     short = 0
     for position in order:
         short += tokens_left(position, num_tokens) < depth + STEP
