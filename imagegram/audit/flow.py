@@ -54,7 +54,7 @@ class Source:
         images: folder, tars, or a pattern of tars.
         tokens: a ``.npy`` file of ids.
         num_images: measure at most this many; None: all.
-        jpeg_quality: of the training images that are measured as JPEG copies: 1 ... 100;
+        jpeg_quality: quality of the training images measured as JPEG copies: 1 ... 100;
             ``AUTO``: that of the audited files; None: none are measured.
     """
 
@@ -174,7 +174,7 @@ def _tokenize_audited(exp: Experiment, run: Any, source: Source) -> _Audited:
         "audited_tokens",
         shards=files.shards,
         tokenizer=exp.tokenizer,
-        max_failed_fraction=1.0,  # unreadable files are counted and told, however many there are
+        max_failed_fraction=1.0,  # unreadable files are counted and reported
     )
     skipped = documents.artifact.facts["skipped"]
     if not documents.num_documents:

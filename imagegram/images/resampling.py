@@ -188,7 +188,7 @@ def resize_turned(
         turned: (W * 3, H) uint8, the transposed image.
         rows: taps from H.
         columns: taps from W.
-        level: which resize of the taps.
+        level: number of the resize in the taps.
         at: its first output, in ``rows`` and in ``columns`` (so all before it are squares).
         sums: int32, scratch for three times the longest side of image and output.
         out: (height, width * 3) uint8.

@@ -211,7 +211,7 @@ class Index(ABC):
         Args:
             tokens_BT: (B, T) ids.
             workers: threads; None: all cores.
-            advance: told how many more rows are done.
+            advance: called with the number of further rows that are done.
 
         Returns:
             (B, T) int32: the most tokens from there on, inside the row, that some shard holds.
@@ -317,7 +317,7 @@ class Index(ABC):
             lengths_BT: (B, T) result of :meth:`match_lengths` for the rows.
             max_occurrences: number of occurrences of each phrase to keep.
             workers: threads; None: all cores.
-            advance: told how many more rows are done.
+            advance: called with the number of further rows that are done.
 
         Raises:
             TokenError: as :meth:`match_lengths`.

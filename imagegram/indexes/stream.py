@@ -36,7 +36,7 @@ class DocumentStream(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What to call it in a message."""
+        """Name of the stream in messages."""
 
     @abstractmethod
     def metadata(self, document: int) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class DocumentStream(ABC):
         return int(strides[0]) - 1 if (strides == strides[0]).all() else None
 
     def document(self, document: int) -> Tokens:
-        """(T,) token ids of one document, without separators; a view of the stream.
+        """Return the (T,) token ids of one document, without separators; a view of the stream.
 
         Raises:
             TokenError: when there is no such document.
@@ -122,7 +122,7 @@ class ListedStream(DocumentStream):
 
     @property
     def name(self) -> str:
-        """What to call it in a message."""
+        """Name of the stream in messages."""
         return "the stream in memory"
 
     @classmethod

@@ -38,7 +38,7 @@ class WandbLogger:
 
         Args:
             node: ``project``, ``offline``, ``save_dir`` and any argument of ``wandb.init``.
-            name: of the run.
+            name: name of the run.
             group: runs that the dashboard shows together: a sweep.
             tags: words to filter by.
         """

@@ -45,7 +45,7 @@ class AlignedMetric:
     images whose copied prefix reaches a position.
 
     Attributes:
-        name: of this metric in the configuration.
+        name: name of this metric in the configuration.
         near_exact_share: share of equal tokens from which an image counts as a near copy.
     """
 

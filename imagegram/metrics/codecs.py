@@ -78,7 +78,7 @@ class CodecMetric:
     files, and often one. A codec whose library is missing has no value.
 
     Attributes:
-        name: of this metric in the configuration.
+        name: name of this metric in the configuration.
     """
 
     VERSION: ClassVar[int] = 1

@@ -36,7 +36,7 @@ class CopyingMetric:
     share of images whose token at a position is credited to their largest source.
 
     Attributes:
-        name: of this metric in the configuration.
+        name: name of this metric in the configuration.
         max_candidates: occurrences of a phrase among which its source is chosen.
     """
 

@@ -18,7 +18,7 @@ def credit(
     """Credit the phrases of B rows of T tokens to sources.
 
     Args:
-        phrases: of B rows.
+        phrases: phrases of B rows.
         clusters: (N,) cluster of each document: the lowest document id in it.
         sizes: (B,) tokens of each row without its padding.
         num_tokens: T.

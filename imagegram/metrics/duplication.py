@@ -45,8 +45,8 @@ class DuplicationMetric:
     bucket's share of them. Curves: copying images, training images and clusters by bucket.
 
     Attributes:
-        name: of this metric in the configuration.
-        copied_share: of an image's tokens, from which it counts as a copy of its largest source.
+        name: name of this metric in the configuration.
+        copied_share: share of an image's tokens from which it counts as a copy of its source.
         max_candidates: occurrences of a phrase among which its source is chosen.
     """
 
@@ -132,7 +132,7 @@ def relative_rates(
         name: name of the scores, before ``_multiplicity_``.
         copies: number of copying images by bucket.
         members: training images or clusters by bucket.
-        nobody: why there is no number when there are no copies.
+        nobody: reason that is given when there are no copies.
     """
     rates = {}
     for (_, label, words), count, size in zip(BUCKETS, copies, members, strict=True):

@@ -25,7 +25,7 @@ class FrechetMetric:
     The interval is the noise of drawing these images, not the bias of drawing so few.
 
     Attributes:
-        name: of this metric in the configuration.
+        name: name of this metric in the configuration.
         encoder: computes the features.
         jackknife_blocks: blocks of images left out in turn; at least 2.
     """

@@ -38,7 +38,7 @@ class FrechetPair:
         centre: (D,) their mean.
         factor: (D, M) F, where M is the smaller of D and R.
         shift: (D,) from the reference's mean to theirs.
-        trace: of the reference's covariance.
+        trace: trace of the reference's covariance.
         gram: (M, M) sum of squares of the projected features; None where N is at most M.
         squares: sum of squares of the centred features.
     """

@@ -44,7 +44,7 @@ def mean_over_images(values_B: NDArray[np.float64], *, seed: int) -> Measured:
 
     Args:
         values_B: one number an image.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
         No interval for fewer than :data:`MIN_IMAGES` images, nor when all are equal: the bootstrap
@@ -71,7 +71,7 @@ def ratio_over_images(
     Args:
         parts_B: counted part of each image.
         wholes_B: whole of each image; 0 for images without anything to count, not for all.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
         ``sum parts / sum wholes``; no interval for fewer than :data:`MIN_IMAGES` images that have
@@ -124,7 +124,7 @@ def check_blocks(name: str, blocks: int) -> None:
     """Refuse a jackknife of fewer than two blocks.
 
     Args:
-        name: of the metric.
+        name: name of the metric.
         blocks: its ``jackknife_blocks``.
 
     Raises:

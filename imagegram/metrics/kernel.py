@@ -21,7 +21,7 @@ class KernelMetric:
     It can be negative, and it can miss collages: read it together with density and coverage.
 
     Attributes:
-        name: of this metric in the configuration.
+        name: name of this metric in the configuration.
         encoder: computes the features.
     """
 

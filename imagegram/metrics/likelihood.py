@@ -71,7 +71,7 @@ class LikelihoodMetric:
     in 2^23, some 10^-7 bits.
 
     Attributes:
-        name: of this metric in the configuration.
+        name: name of this metric in the configuration.
         max_context: longest context in tokens.
         discount: d, in (0, 1].
         matching: which places may continue a context, as in a sampler.

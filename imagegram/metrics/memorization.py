@@ -40,7 +40,7 @@ class MemorizationMetric:
     fitted to the reference images, distances are to all training images.
 
     Attributes:
-        name: of this metric in the configuration.
+        name: name of this metric in the configuration.
         encoder: computes the features.
         jackknife_blocks: blocks of images left out in turn, for ``ct``; at least 2.
     """

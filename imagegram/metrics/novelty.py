@@ -32,9 +32,9 @@ class NoveltyMetric:
     over n = 1 ... max_n: 0 when every n-gram was seen, 1 when none was.
 
     Attributes:
-        name: of this metric in the configuration.
+        name: name of this metric in the configuration.
         max_n: largest n.
-        shown_n: which n become scores.
+        shown_n: values of n that become scores.
     """
 
     VERSION: ClassVar[int] = 1

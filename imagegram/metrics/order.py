@@ -37,7 +37,7 @@ class OrderMetric:
     steps and the mean context of every position.
 
     Attributes:
-        name: of this metric in the configuration.
+        name: name of this metric in the configuration.
     """
 
     VERSION: ClassVar[int] = 2

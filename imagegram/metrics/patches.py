@@ -39,7 +39,7 @@ class PatchMetric:
     ``metrics/nearest_tiles.py``, are not counted.
 
     Attributes:
-        name: of this metric in the configuration.
+        name: name of this metric in the configuration.
         tile_sizes: sides in pixels; None: of the cells of the tokenizer's levels, from 4 pixels to
             less than the image; of ordered tokens, which have no cells, an eighth and a quarter of
             the image.

@@ -44,7 +44,7 @@ class PerceptualMetric:
     has 50 duplicates.
 
     Attributes:
-        name: of this metric in the configuration.
+        name: name of this metric in the configuration.
         encoder: computes the features.
     """
 

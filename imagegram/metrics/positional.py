@@ -58,7 +58,7 @@ def aligned_suffix_lengths(
         rows_BT: (B, T) tokens, of any ids.
         documents: N >= 1 of T tokens each.
         workers: threads; they never change a length.
-        advance: told how many more documents are done.
+        advance: called with the number of further documents that are done.
 
     Returns:
         (B, T) int32: the most last tokens of ``row[: t + 1]`` that some document holds at the same
@@ -97,7 +97,7 @@ def aligned_agreement(
         rows_BT: (B, T) tokens, of any ids.
         documents: N >= 1 of T tokens each.
         workers: threads; they never change a count.
-        advance: told how many more documents are done.
+        advance: called with the number of further documents that are done.
 
     Returns:
         (B,) int32 equal tokens, 0 ... T, and (B,) int64 that document; of several the smallest id.

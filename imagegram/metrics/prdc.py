@@ -24,7 +24,7 @@ class PrdcMetric:
     """Manifolds of balls that reach the k-th nearest image; delete-block jackknife intervals.
 
     Attributes:
-        name: of this metric in the configuration.
+        name: name of this metric in the configuration.
         encoder: computes the features.
         nearest_k: k; 5 is usual.
         jackknife_blocks: blocks of images left out in turn; at least 2.

@@ -46,7 +46,7 @@ class PrefixMetric:
     frequencies of its ids in the whole set are known, at most ``log2`` of the number of images.
 
     Attributes:
-        name: of this metric in the configuration.
+        name: name of this metric in the configuration.
         max_images: number of images that are decoded and saved, chosen by a hash of their tokens.
     """
 

@@ -43,7 +43,7 @@ class ReconstructionMetric:
     vocabulary. Curves: both by level.
 
     Attributes:
-        name: of this metric in the configuration.
+        name: name of this metric in the configuration.
         encoder: computes the features.
     """
 

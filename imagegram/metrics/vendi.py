@@ -27,7 +27,7 @@ class VendiMetric:
     between 1, all features point the same way, and N. It grows with N: compare at equal N.
 
     Attributes:
-        name: of this metric in the configuration.
+        name: name of this metric in the configuration.
         encoder: computes the features.
         jackknife_blocks: blocks of images left out in turn; at least 2.
     """

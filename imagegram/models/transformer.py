@@ -70,7 +70,7 @@ class GatedMlp(nn.Module):
         self.out = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x_BTW: Tensor) -> Tensor:
-        """(B, T, W) to (B, T, W)."""
+        """Return (B, T, W) features for (B, T, W) features."""
         gate, value = self.expand(x_BTW).chunk(2, dim=-1)
         out: Tensor = self.out(F.silu(gate) * value)
         return out
@@ -87,7 +87,7 @@ class Block(nn.Module):
         self.mlp = GatedMlp(width=width)
 
     def forward(self, x_BTW: Tensor, mask_TT: Tensor | None = None) -> Tensor:
-        """(B, T, W) to (B, T, W); the mask is that of :class:`Attention`."""
+        """Return (B, T, W) features for (B, T, W) features; masked as in :class:`Attention`."""
         x_BTW = x_BTW + self.attention(self.attention_norm(x_BTW), mask_TT)
         out: Tensor = x_BTW + self.mlp(self.mlp_norm(x_BTW))
         return out
@@ -108,7 +108,7 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(width, bias=False)
 
     def forward(self, x_BTW: Tensor, mask_TT: Tensor | None = None) -> Tensor:
-        """(B, T, W) to (B, T, W); the mask is that of :class:`Attention`."""
+        """Return (B, T, W) features for (B, T, W) features; masked as in :class:`Attention`."""
         for block in self.blocks:
             x_BTW = block(x_BTW, mask_TT)
         out: Tensor = self.norm(x_BTW)

@@ -43,7 +43,7 @@ class ReportInputs:
     """Everything that the report shows.
 
     Attributes:
-        title: of the page.
+        title: title of the page.
         config_yaml: the whole configuration.
         facts: (label, value) pairs for the line under the title: corpus, tokenizer, sampler ...
         scores: by score name.

@@ -115,7 +115,7 @@ class PairList:
     artifact: Artifact
 
     def identity(self) -> str:
-        """kind/digest of the artifact."""
+        """Return kind/digest of the artifact."""
         return self.artifact.identity()
 
     @cached_property
@@ -175,7 +175,7 @@ def _beside(
     tokenizer: Tokenizer,
     workers: int,
 ) -> list[tuple[Neighbour, Neighbour | None]]:
-    """The nearest training image of each image, and its largest source where that is another."""
+    """Find the nearest training image of each image, and its largest source if different."""
     nearest = nearest_documents(
         images_BHWC, suspects=suspects, tokens=tokens, tokenizer=tokenizer, workers=workers
     )

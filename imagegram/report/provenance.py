@@ -44,11 +44,11 @@ class Source:
     """A document of the training corpus that a sample was made of.
 
     Attributes:
-        cluster: of near-duplicates; they count as one source.
-        document: of that cluster, the one that most tokens are credited to.
+        cluster: cluster of near-duplicates, which count as one source.
+        document: document of that cluster that most tokens are credited to.
         num_tokens: tokens of the sample that are credited to the cluster.
         share: the same, of all its tokens.
-        metadata: of the document: source key, shard, caption.
+        metadata: metadata of the document: source key, shard, caption.
         image: (S, S, 3) uint8, decoded from the document's tokens; None beyond the largest.
         passage: of a text, the longest run that was taken from it; None beyond the largest.
     """
@@ -151,7 +151,7 @@ class Provenance:
     artifact: Artifact
 
     def identity(self) -> str:
-        """kind/digest of the artifact."""
+        """Return kind/digest of the artifact."""
         return self.artifact.identity()
 
     @cached_property

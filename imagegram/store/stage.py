@@ -161,7 +161,7 @@ class Ready(Generic[T_co]):
     """A stage that makes no artifact: a run returns its value, as for an untrained component.
 
     Attributes:
-        value: what ``run`` returns.
+        value: value that the run returns.
     """
 
     value: T_co

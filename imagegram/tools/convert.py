@@ -4,7 +4,7 @@ python -m imagegram.tools.convert export outputs/artifacts/selection/DIGEST FOLD
 python -m imagegram.tools.convert import FOLDER INDEX_FOLDER
 
 The layout: ``FOLDER/token_shards/NNNNN.bin`` (or ``FOLDER/NNNNN.bin``), little-endian uint16, every
-image ``tokens_per_image`` ids and then 65535; ``FOLDER/config.json`` tells the rest.
+image ``tokens_per_image`` ids and then 65535; ``FOLDER/config.json`` holds the counts.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def export_shards(source: Path, target: Path) -> dict[str, Any]:
 
 
 def _pieces(shard: IndexShard | TokenShard) -> Iterator[bytes]:
-    """The documents of a shard, a separator behind each of them: those before them move there."""
+    """Yield the documents of a shard in pieces, with the separator moved behind each document."""
     if isinstance(shard, TokenShard):
         ends = shard.separators
         parts = [shard.stream[ends[first] + 1 : ends[end] + 1] for first, end in shard.runs()]

@@ -49,7 +49,7 @@ def build_workspace(entity: str, project: str) -> Any:
         project: project with the runs.
 
     Raises:
-        MissingDependencyError: without the package that knows W&B's views.
+        MissingDependencyError: when ``wandb-workspaces`` is not installed.
     """
     try:
         import wandb_workspaces.reports.v2 as wr

@@ -21,8 +21,8 @@ class Optimization:
         learning_rate: the largest, after the warm-up.
         final_learning_rate: at the end of the cosine; ``learning_rate``: it stays constant.
         warmup_steps: steps until ``learning_rate``.
-        weight_decay: of matrices; positions, gains and biases do not decay.
-        betas: of AdamW's moments.
+        weight_decay: decay of matrices; positions, gains and biases do not decay.
+        betas: decay rates of AdamW's moments.
         ema_decay: decay of the exponential moving average of the weights, which is what is kept;
             0: the last weights are kept.
         precision: ``32-true``, or ``bf16-mixed``: weights stay float32.

@@ -91,8 +91,8 @@ class TrainSegment(Stage[SegmentHandle]):
     Attributes:
         objective: networks, batches, losses.
         optimization: steps of the whole training, rates, seed.
-        items: what is trained on.
-        validation: what the end is validated on.
+        items: items to train on.
+        validation: items to validate on at the end.
         last_step: number of finished steps in the state that is written.
         previous: a finished segment to continue from; None: fresh weights.
         trainer: where to train.

@@ -112,10 +112,10 @@ def share(
     Args:
         tokens: address of the uint16 stream.
         table: address of the packed pointers of this order.
-        width: of a pointer in bytes.
+        width: bytes of a pointer.
         n: tokens of the stream.
         inverse: address of the packed ranks.
-        inverse_width: of a rank in bytes.
+        inverse_width: bytes of a rank.
         first: stream position.
         last: end of the positions.
         documents: number of them; read with ``stride`` > 0.

@@ -49,7 +49,7 @@ def build_order(
     Args:
         shard: with its table.
         out: written.
-        aligned: which order.
+        aligned: whether to build the aligned order.
         workers: threads.
         advance: called :data:`STEPS` times.
 

@@ -48,7 +48,7 @@ def sort_bytes(num_tokens: int, num_distinct: int) -> int:
     """Return the peak memory of :func:`build_table` in bytes, besides some MB of blocks.
 
     Args:
-        num_tokens: of the stream, separators included.
+        num_tokens: number of tokens of the stream, separators included.
         num_distinct: distinct tokens in it, the separator included; more is safe.
     """
     coded = most_bytes(num_tokens, num_distinct)

@@ -38,7 +38,7 @@ class Runtime:
     """Where and how a model runs; affects only the last bits of its results.
 
     Attributes:
-        device: of torch.
+        device: torch device.
         dtype: ``float32`` or ``bfloat16`` (autocast; the weights stay float32).
         flex: compiled FlexAttention instead of torch's own attention under a mask.
         compile: compile the transformers.
@@ -62,10 +62,10 @@ class Painting:
     """Settings of decoding tokens to pictures.
 
     Attributes:
-        timesteps: of the rectified flow.
+        timesteps: number of steps of the rectified flow.
         guidance_scale: weight of classifier-free guidance; 1: no guidance.
         norm_guidance: adaptive projected guidance (https://arxiv.org/abs/2410.02416).
-        seed: of the noise that pictures start from.
+        seed: seed of the initial noise of pictures.
         image_size: side of a picture in pixels.
     """
 

@@ -60,7 +60,7 @@ class FlexTokTokenizer:
     """A FlexTok model of the hub, or of a file.
 
     Attributes:
-        name: what tables and reports call it.
+        name: name of the tokenizer in tables and reports.
         hub_repo: repository of the hub with the weights.
         hub_revision: its branch, tag or commit.
         checkpoint: safetensors file with the weights; None: downloaded from the hub.

@@ -46,7 +46,7 @@ class OrderedFsq(nn.Module):
         width: features of a position, W.
         encoder_depth: blocks of the encoder.
         decoder_depth: blocks of the decoder.
-        num_heads: of both; divides ``width``.
+        num_heads: attention heads of both; divides ``width``.
     """
 
     mask: Tensor

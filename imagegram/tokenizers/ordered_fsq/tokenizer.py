@@ -81,7 +81,7 @@ class OrderedFsqTokenizer:
     """An ordered tokenizer: registers of a transformer, rounded to ids.
 
     Attributes:
-        name: what tables and reports call it.
+        name: name of the tokenizer in tables and reports.
         image_size, patch_size, num_registers, levels, width, encoder_depth, decoder_depth,
             num_heads: as in :class:`Architecture`; a checkpoint brings its own, which count.
         keep: how nested dropout draws lengths: ``pow2`` (1, 2, 4, ...) or ``uniform``.
