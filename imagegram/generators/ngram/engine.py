@@ -53,17 +53,17 @@ class Request:
         layout: of the documents.
         lengths: a shard with documents, how many tokens each of its documents has; None: they
             differ.
+        ragged: whether documents differ in length, and rows may end early.
         labelled: whether only documents of a label may decide some tokens.
         made: the side files at hand; None: those that are needed will be made.
-        ragged: whether a sample may end early, as documents do.
     """
 
     sampler: NgramSampler
     layout: TokenLayout
     lengths: tuple[int | None, ...]
+    ragged: bool = False
     labelled: bool = False
     made: Needs | None = None
-    ragged: bool = False
 
     @property
     def longest(self) -> int:
@@ -161,6 +161,7 @@ class Job:
     Attributes:
         sampler: the knobs.
         layout: of the documents.
+        ragged: whether a row ends where a separator is drawn; the rest of it is filled with that.
         samples: (B,) sample ids, B >= 1.
         seed: 0 ... 2**64 - 1.
         forced: (B, T) tokens to trace; None: they are drawn.
@@ -168,20 +169,18 @@ class Job:
         advance: hears the number of tokens of finished rows.
         workers: threads.
         device: of engines with tensors; None: CUDA when there is one.
-        ragged: whether the separator that ends a document may be drawn: it ends the row, which is
-            padded with separators.
     """
 
     sampler: NgramSampler
     layout: TokenLayout
     samples: NDArray[np.uint64]
     seed: int
+    ragged: bool = False
     forced: Tokens | None = None
     labels: RowLabels | None = None
     advance: Callable[[int], None] = lambda steps: None
     workers: int = 1
     device: str | None = None
-    ragged: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -81,6 +81,11 @@ def _check_lengths(request: Request) -> None:
     matching, num_tokens = request.sampler.matching, request.layout.num_tokens
     if matching == "free":
         return
+    if request.ragged:
+        raise UnsupportedError(
+            f"sampler.matching={matching} compares places inside images, but the documents of this "
+            "tokenizer differ in length; use sampler.matching=free"
+        )
     for shard, length in enumerate(request.lengths):
         if length != num_tokens:
             found = "documents of different lengths" if length is None else f"{length} tokens each"

@@ -15,12 +15,12 @@ from numba.extending import register_jitable
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
+from imagegram.generators.ngram.engine import Job
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.kernels.search import Int
-from imagegram.layout import TokenLayout
 from imagegram.records import TOKEN_BYTES
 from imagegram.samplers import ngram, truncation
-from imagegram.samplers.ngram import NgramSampler, matching_classes
+from imagegram.samplers.ngram import matching_classes
 
 _VOCABULARY: Final = 65536
 _NO_STARTS: Final = np.empty(0, dtype=np.int64)
@@ -67,7 +67,8 @@ class Knobs(NamedTuple):
         shifts: whether the place before a candidate was one for the token before: then a suffix
             that was too long stays too long.
         aligned: whether tables sort by position first: then all of an interval are candidates.
-        ends: whether the end of a document is a candidate, which then ends a row.
+        ends: whether a separator behind at least one token of context is a candidate: it ends a
+            row.
     """
 
     temperature: float
@@ -123,28 +124,23 @@ class Work(NamedTuple):
 
 def find_documents(shards: Sequence[IndexShard]) -> Documents:
     """Where the documents of shards begin."""
-    uneven = [shard.document_length is None for shard in shards]
+    lengths = [shard.document_length for shard in shards]
     starts = [
-        np.asarray(shard.offsets).astype(np.int64) // TOKEN_BYTES if differs else _NO_STARTS
-        for shard, differs in zip(shards, uneven, strict=True)
+        np.asarray(shard.offsets).astype(np.int64) // TOKEN_BYTES if length is None else _NO_STARTS
+        for shard, length in zip(shards, lengths, strict=True)
     ]
     sizes = np.array([len(at) for at in starts], dtype=np.int64)
+    strides = [0 if length is None else length + 1 for length in lengths]
     return Documents(
-        stride=np.array([(s.document_length or -1) + 1 for s in shards], dtype=np.int64),
+        stride=np.array(strides, dtype=np.int64),
         first_start=np.cumsum(sizes) - sizes,
         starts=np.concatenate(starts),
     )
 
 
-def make_knobs(
-    shards: Sequence[IndexShard],
-    sampler: NgramSampler,
-    layout: TokenLayout,
-    *,
-    aligned: bool,
-    ends: bool = False,
-) -> Knobs:
+def make_knobs(shards: Sequence[IndexShard], job: Job, *, aligned: bool) -> Knobs:
     """The sampler as numbers, for tables that are ``aligned`` or not."""
+    sampler = job.sampler
     needed = min(sampler.min_count, sum(shard.num_documents for shard in shards))
     return Knobs(
         temperature=float(sampler.temperature),
@@ -157,9 +153,9 @@ def make_knobs(
         filtered=sampler.matching != "free" and not aligned,
         shifts=sampler.matching != "level",
         aligned=aligned,
-        ends=ends,
-        limits=sampler.max_context_per_position(layout),
-        classes=matching_classes(sampler.matching, layout),
+        ends=job.ragged,
+        limits=sampler.max_context_per_position(job.layout),
+        classes=matching_classes(sampler.matching, job.layout),
     )
 
 

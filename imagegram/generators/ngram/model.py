@@ -182,6 +182,7 @@ class NgramModel:
             layout=layout,
             samples=samples.astype(np.uint64),
             seed=seed,
+            ragged=self.ragged,
             workers=workers,
             device=self.device,
         )
@@ -232,6 +233,7 @@ class NgramModel:
             layout=layout,
             samples=samples.astype(np.uint64),
             seed=seed,
+            ragged=self.ragged,
             forced=tokens_BT,
             workers=workers,
             device=self.device,
@@ -249,7 +251,7 @@ class NgramModel:
             job = replace(job, labels=self._row_labels(asked, job))
         verb = "generate" if job.forced is None else "replay"
         with _advancing(progress, verb, len(job.samples) * job.layout.num_tokens) as advance:
-            return engine.rows(replace(job, advance=advance, ragged=self.ragged))
+            return engine.rows(replace(job, advance=advance))
 
     @property
     def _filled(self) -> tuple[IndexShard, ...]:
@@ -271,9 +273,9 @@ class NgramModel:
             sampler=sampler,
             layout=layout,
             lengths=tuple(shard.document_length for shard in self._filled),
+            ragged=self.ragged,
             labelled=asked is not None,
             made=made,
-            ragged=self.ragged,
         )
 
     def _open(self, engine: type[Engine]) -> Engine:

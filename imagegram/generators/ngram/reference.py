@@ -159,23 +159,20 @@ class ReferenceLookup:
         position = len(history) - 1
         needed = min(self.job.sampler.min_count, self._num_documents(label))
         for anchor in range(min(self.job.sampler.anchor, position), -1, -1):
-            places = self._places(position, compared[1 : anchor + 1], label)
+            following = self._places(position, compared[1 : anchor + 1], label)
+            places = self._tokens(following)
             if self._support(places) >= needed:
                 break
         length = 0
         while length < limit:
             longer = [
                 at[_tokens_at(stream, at - length - 1) == compared[-length - 1]]
-                for at, stream in zip(places, self.contexts, strict=True)
+                for at, stream in zip(following, self.contexts, strict=True)
             ]
             if self._support(longer) < needed:
                 break
-            places, length = longer, length + 1
-        if length == 0:
-            places = [
-                at[stream[at] != EOS_TOKEN_ID]
-                for at, stream in zip(places, self.corpus.streams, strict=True)
-            ]
+            places = following = longer
+            length += 1
         held = [stream[at] for at, stream in zip(places, self.corpus.streams, strict=True)]
         tokens_K, counts_K = np.unique(np.concatenate(held), return_counts=True)
 
@@ -203,14 +200,14 @@ class ReferenceLookup:
         return int((self.job.labels.by_document == label).sum())
 
     def _places(self, position: int, anchor: list[int], label: int) -> list[NDArray[np.int64]]:
-        """Per shard, every token that may stand at ``position``, in documents that may decide."""
+        """Per shard, what may stand at ``position``, in documents that may decide."""
         sampler, labels = self.job.sampler, self.job.labels
         classes = matching_classes(sampler.matching, self.job.layout)
         places = []
         for shard, stream in enumerate(self.corpus.streams):
-            at = np.flatnonzero(stream != EOS_TOKEN_ID)
-            if self.job.ragged:
-                at = np.arange(1, len(stream))  # all but the separator that ends no document
+            at = np.arange(1, len(stream))  # the first separator ends no document
+            if not self.job.ragged:
+                at = at[stream[at] != EOS_TOKEN_ID]
             documents, positions = self.corpus.locate(shard, at)
             keep = np.ones(len(at), dtype=np.bool_)
             if sampler.matching != "free":
@@ -224,6 +221,13 @@ class ReferenceLookup:
                 keep &= (first + i < len(stream)) & (self.contexts[shard][inside] == token)
             places.append(at[keep])
         return places
+
+    def _tokens(self, places: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+        """Places that hold no separator."""
+        return [
+            at[stream[at] != EOS_TOKEN_ID]
+            for at, stream in zip(places, self.corpus.streams, strict=True)
+        ]
 
     def _support(self, places: list[NDArray[np.int64]]) -> int:
         if not self.job.sampler.count_documents:
@@ -270,7 +274,7 @@ def trace_rows(lookup: Lookup, job: Job) -> tuple[Tokens, Trace]:
             trace["entropy"][b, t] = entropy_bits(p_K)
             tokens_BT[b, t] = token
             history.append(token)
-            if job.ragged and token == EOS_TOKEN_ID:
+            if token == EOS_TOKEN_ID:
                 tokens_BT[b, t:] = EOS_TOKEN_ID
                 break
         job.advance(num_tokens)

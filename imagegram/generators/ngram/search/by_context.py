@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Documents, Knobs, Work, sort_tally, tally
-from imagegram.generators.ngram.search.by_document import Rules, begins, written_at
 from imagegram.generators.ngram.search.intervals import find_context, locate
+from imagegram.generators.ngram.search.voters import Rules, begins, coarse_of, written_at
 from imagegram.indexes.kernels.search import Int, ShardViews, narrow, pointer_at
 
 _EOS: Final = 65535
@@ -32,11 +32,14 @@ def admits(
     t: Int,
     anchor: Int,
     label: Int,
+    length: Int,
     s: Int,
     index: Int,
 ) -> bool:
-    """Whether a token of the corpus may stand at position ``t``, whatever is before it."""
-    if index >= views.num_tokens[s] or written_at(rules, s, index) == _EOS:
+    """Whether a token of the corpus may stand at position ``t``, behind ``length`` given ones."""
+    if index >= views.num_tokens[s]:
+        return False
+    if written_at(rules, s, index) == _EOS and not (knobs.ends and length > 0):
         return False
     document, position = locate(documents, views, s, index)
     if (knobs.filtered or rules.in_place) and knobs.classes[position] != knobs.classes[t]:
@@ -110,7 +113,9 @@ def _supported(
     for s in range(views.num_tokens.size):
         for rank in range(work.trial[0, s], work.trial[1, s]):
             index = pointer_at(views, s, rank) + length
-            if not admits(views, documents, knobs, rules, history, t, anchor, label, s, index):
+            if not admits(
+                views, documents, knobs, rules, history, t, anchor, label, length, s, index
+            ):
                 continue
             if rules.count_documents:
                 document = views.first_document[s] + locate(documents, views, s, index)[0]
@@ -141,7 +146,7 @@ def count_rare(
     for s in range(views.num_tokens.size):
         for rank in range(work.kept[0, s], work.kept[1, s]):
             index = pointer_at(views, s, rank) + length
-            if admits(views, documents, knobs, rules, history, t, anchor, label, s, index):
+            if admits(views, documents, knobs, rules, history, t, anchor, label, length, s, index):
                 num_distinct = tally(work, num_distinct, written_at(rules, s, index), 1)
     sort_tally(work, num_distinct)
     return num_distinct
@@ -166,11 +171,11 @@ def nth_rare(
     for s in range(views.num_tokens.size):
         lo, hi = work.kept[0, s], work.kept[1, s]
         if lo < hi:
-            lo, hi = narrow(views, s, lo, hi, length, token // rules.divisor)
+            lo, hi = narrow(views, s, lo, hi, length, coarse_of(rules, token))
         for rank in range(lo, hi):
             index = pointer_at(views, s, rank) + length
             if written_at(rules, s, index) == token and admits(
-                views, documents, knobs, rules, history, t, anchor, label, s, index
+                views, documents, knobs, rules, history, t, anchor, label, length, s, index
             ):
                 if number == 0:
                     return s, index

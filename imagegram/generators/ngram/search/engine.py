@@ -25,9 +25,9 @@ from imagegram.generators.ngram.kernels import (
     make_knobs,
     make_work,
 )
-from imagegram.generators.ngram.search.by_document import Rules, Voters, make_voters
 from imagegram.generators.ngram.search.kernel import write_row
 from imagegram.generators.ngram.search.memo import FREQUENT, MAX_ENTRIES, Memo, make_memo
+from imagegram.generators.ngram.search.voters import Rules, Voters, make_voters
 from imagegram.indexes.build.coarse_stage import write_coarse
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.kernels.search import ShardViews, shard_views
@@ -58,13 +58,8 @@ class SearchEngine(Engine):
 
     @staticmethod
     def refuses(request: Request) -> str | None:
-        """Conditions on documents that end where they do."""
-        if not request.ragged or not request.conditions:
-            return None
-        return (
-            f"generator.engine=native cannot do {request.conditions[0]} on documents of different "
-            "lengths; leave that knob at its default, or use generator.engine=naive"
-        )
+        """Nothing."""
+        return None
 
     @staticmethod
     def needs(request: Request) -> Needs:
@@ -81,7 +76,7 @@ class SearchEngine(Engine):
         needs = Needs(order="aligned", divisor=divisor)
         aligned = job.sampler.matching == "position" and self.files.made == needs
         views = self._views(divisor, aligned=aligned)
-        knobs = make_knobs(contexts, job.sampler, job.layout, aligned=aligned, ends=job.ragged)
+        knobs = make_knobs(contexts, job, aligned=aligned)
         rules = self._rules(job, contexts, divisor, aligned=aligned)
         documents, num_documents = self.documents, self.files.num_documents
         forced, seed = job.forced is not None, np.uint64(job.seed)

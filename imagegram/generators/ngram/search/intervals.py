@@ -126,10 +126,12 @@ def _try_length(
             if lo == hi:
                 _shorten(views, knobs, work, history, t, s, length)
         lo = continued(views, s, lo, hi, length)
-        # After no context at all every document would end: there a document never does.
-        may_end = knobs.ends and length > 0
-        last = pointer_at(views, s, hi - 1) + length if lo < hi and not may_end else np.int64(-1)
-        if last >= 0 and token_at(views, s, last) == _EOS:
+        ends = knobs.ends and length > 0
+        if (
+            lo < hi
+            and not ends
+            and token_at(views, s, pointer_at(views, s, hi - 1) + length) == _EOS
+        ):
             hi = upper_bound(views, s, lo, hi, length, sort_key(_EOS) - 1)
         work.trial[0, s], work.trial[1, s] = lo, hi
     if length > 0 and not _supported(views, documents, knobs, work, length, group):

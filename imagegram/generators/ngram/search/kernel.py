@@ -33,17 +33,7 @@ from imagegram.generators.ngram.kernels import (
 )
 from imagegram.generators.ngram.philox import uniforms
 from imagegram.generators.ngram.search.by_context import admits, count_rare, longest_rare, nth_rare
-from imagegram.generators.ngram.search.by_document import (
-    Rules,
-    Voters,
-    choose_anchor,
-    count_among,
-    longest_among,
-    match,
-    narrow_anchor,
-    nth_among,
-    written_at,
-)
+from imagegram.generators.ngram.search.by_document import count_among, longest_among, nth_among
 from imagegram.generators.ngram.search.intervals import (
     count_next,
     has_class,
@@ -52,6 +42,15 @@ from imagegram.generators.ngram.search.intervals import (
     nth_place,
 )
 from imagegram.generators.ngram.search.memo import Memo, remember
+from imagegram.generators.ngram.search.voters import (
+    Rules,
+    Voters,
+    choose_anchor,
+    coarse_of,
+    match,
+    narrow_anchor,
+    written_at,
+)
 from imagegram.indexes.kernels.search import Int, ShardViews, narrow, pointer_at, token_at
 
 _EOS: Final = 65535
@@ -112,7 +111,7 @@ def _nth_of_all(
     for s in range(views.num_tokens.size):
         lo, hi = work.kept[0, s], work.kept[1, s]
         if lo < hi:
-            lo, hi = narrow(views, s, lo, hi, depth, token // rules.divisor)
+            lo, hi = narrow(views, s, lo, hi, depth, coarse_of(rules, token))
         for rank in range(lo, hi):
             index = pointer_at(views, s, rank) + depth
             if written_at(rules, s, index) != token:
@@ -154,7 +153,9 @@ def _anchor_and_label(
     same = t > 0 and rules.sizes[t] == rules.sizes[t - 1]
     if t == rules.label_tokens and rules.row_labels[b] >= 0:
         same = False
-    anchor = choose_anchor(views, documents, rules, voters, history, t, label, needed, anchor, same)
+    anchor = choose_anchor(
+        views, documents, knobs, rules, voters, history, t, label, needed, anchor, same
+    )
     return anchor, label, needed
 
 
@@ -223,7 +224,7 @@ def _is_candidate(
         return False
     if rules is None:
         return bool(has_class(documents, knobs, knobs.classes[t], s, index))
-    return bool(admits(views, documents, knobs, rules, history, t, anchor, label, s, index))
+    return bool(admits(views, documents, knobs, rules, history, t, anchor, label, length, s, index))
 
 
 @njit(cache=True, nogil=True)
@@ -329,7 +330,7 @@ def write_row(
                 memo, views, history, t + 1, length, knobs.classes[t], total, bits,
                 work.kept, tokens_K, counts_K, p_K,
             )  # fmt: skip
-        history[t + 1] = token if rules is None else token // rules.divisor
-        if knobs.ends and token == _EOS:
+        if token == _EOS:  # the row has ended
             rows.tokens[b, t:] = _EOS
             break
+        history[t + 1] = token if rules is None else token // rules.divisor

@@ -23,6 +23,7 @@ from imagegram.generators.ngram.walk.order import (
     interval_start,
     is_separator,
     lcp,
+    locate,
     place_at,
 )
 from imagegram.indexes.kernels.search import Int
@@ -93,15 +94,15 @@ def _first_candidate(walk: Walk, lo: Int, length: Int) -> Int:
 
 
 @njit(cache=True, nogil=True)
-def _candidates(walk: Walk, lo: Int, hi: Int, length: Int) -> tuple[Int, Int]:
-    """Ranks of an interval of a context whose places hold a token of an image.
+def _candidates(walk: Walk, knobs: Knobs, lo: Int, hi: Int, length: Int) -> tuple[Int, Int]:
+    """Ranks of an interval of a context of at least one token whose places are candidates.
 
     The separator sorts last among next tokens; a suffix that ends with the stream sorts first.
     """
     if lo == hi or walk.aligned:
         return lo, hi
     lo = _first_candidate(walk, lo, length)
-    if lo < hi and is_separator(walk, place_at(walk, hi - 1) + length):
+    if lo < hi and not knobs.ends and is_separator(walk, place_at(walk, hi - 1) + length):
         hi = max(lo, interval_start(walk, hi - 1, length + 1))
     return lo, hi
 
@@ -124,7 +125,7 @@ def supported(
     if hi - lo < knobs.needed:
         return False
     if sieve is None:
-        first, end = _candidates(walk, lo, hi, length)
+        first, end = _candidates(walk, knobs, lo, hi, length)
         return bool(end - first >= knobs.needed)
     if hi - lo >= memo.frequent:
         entry = recall(memo, lo, length, group)
@@ -143,16 +144,13 @@ def enough(
     if knobs.filtered:
         lo = _first_candidate(walk, lo, length)
     else:
-        lo, hi = _candidates(walk, lo, hi, length)
+        lo, hi = _candidates(walk, knobs, lo, hi, length)
     for rank in range(lo, hi):
         place = place_at(walk, rank) + length
         if knobs.filtered and not _admits(knobs, _slot(walk, place), group):
             continue
         if knobs.count_documents:
-            if walk.stride > 0:
-                document = place // walk.stride
-            else:
-                document = np.searchsorted(walk.starts, place) - 1
+            document = locate(walk, place)[0]
             if sieve.stamps[document] == sieve.clock[0]:
                 continue
             sieve.stamps[document] = sieve.clock[0]

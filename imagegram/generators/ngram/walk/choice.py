@@ -108,7 +108,7 @@ def choose_next(
     else:
         start, named = room(memo, hi - lo), forced or not walk.ascending
         entry = memo.used[0]
-        distinct, total = count_groups(walk, memo, start, lo, hi, length, named)
+        distinct, total = count_groups(walk, memo, start, lo, hi, length, named, knobs.ends)
         if length > 0 and total < knobs.needed:
             numbers[LENGTH, w] = length - 1
             return shorten_context(walk, knobs, sieve, numbers, t, w)
@@ -218,7 +218,7 @@ def _sift(
             walk, knobs, memo, sieve, start, lo, hi, length, group, named
         )
     else:
-        distinct, total = count_groups(walk, memo, start, lo, hi, length, named)
+        distinct, total = count_groups(walk, memo, start, lo, hi, length, named, knobs.ends)
     too_few = length > 0 and total < knobs.needed
     if knobs.count_documents and length > 0 and not too_few:
         too_few = not enough(walk, knobs, sieve, lo, hi, length, group)

@@ -114,7 +114,7 @@ def goes_on(
         position = numbers[POSITION, w] + 1
         return bool(position < knobs.classes.size and knobs.classes[position] == knobs.classes[t])
     after = numbers[PLACE, w] + 1
-    return bool(after < walk.num_tokens and token(walk, after) != _EOS)
+    return bool(after < walk.num_tokens and (knobs.ends or token(walk, after) != _EOS))
 
 
 @njit(cache=True, nogil=True)

@@ -46,8 +46,6 @@ class WalkEngine(Engine):
     @staticmethod
     def refuses(request: Request) -> str | None:
         """What is asked of documents, several shards, and shards without side files."""
-        if request.ragged:
-            return "a walk does not know where documents of different lengths end"
         if request.conditions:
             return f"a walk cannot do {request.conditions[0]}"
         if len(request.lengths) != 1:
@@ -77,7 +75,7 @@ class WalkEngine(Engine):
         tokens_BT, trace = job.start()
         rows = Rows(tokens=tokens_BT, **trace)
         walk, seed, forced = self.walk, np.uint64(job.seed), job.forced is not None
-        knobs = make_knobs(self.files.shards, job.sampler, job.layout, aligned=walk.aligned)
+        knobs = make_knobs(self.files.shards, job, aligned=walk.aligned)
 
         def make_scratch(size: int) -> tuple[Memo, Sieve | None, Walkers]:
             memo = make_memo(knobs.temperature, frequent=self.frequent, entries=self.memo_entries)

@@ -9,19 +9,19 @@ from one scan of ``lcp``. A context that occurs once (``repeat``) needs none of 
 
 Many images take each step together, so that their cache misses overlap. Defined by
 ``ngram/reference.py``; for matching ``position`` on the aligned order, for all others on that
-of suffixes. There an interval may hold places that are no candidates (``walk_candidates.py``).
+of suffixes. There an interval may hold places that are no candidates (``walk/candidates.py``).
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Knobs, Rows
-from imagegram.generators.ngram.walk.candidates import (
-    Sieve,
-)
+from imagegram.generators.ngram.walk.candidates import Sieve
 from imagegram.generators.ngram.walk.choice import choose_next, copy_next
 from imagegram.generators.ngram.walk.context import (
     COPY,
@@ -53,6 +53,8 @@ from imagegram.generators.ngram.walk.order import (
 )
 from imagegram.indexes.kernels.memory import borrow, prefetch
 from imagegram.indexes.kernels.search import Int
+
+_EOS: Final = 65535
 
 
 @njit(cache=True, nogil=True)
@@ -98,7 +100,7 @@ def write_rows(
                 start,
             )
         _take(walk, walkers, moved)
-        _write(walkers, rows, start, t, size)
+        _write(knobs, walkers, rows, start, t, size)
 
 
 @njit(cache=True, nogil=True)
@@ -120,6 +122,8 @@ def _begin_all(
     if sieve is not None and t > 0 and not knobs.shifts:
         opens = knobs.classes[t] != knobs.classes[t - 1]
     for w in range(size):
+        if knobs.ends and t > 0 and walkers.history[w, t] == _EOS:
+            continue  # the row has ended
         if t > 0 and (
             opens or numbers[PLACE, w] < 0 or (limit > before + 1 and numbers[LENGTH, w] == before)
         ):
@@ -207,11 +211,15 @@ def _take(walk: Walk, walkers: Walkers, moved: Int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _write(walkers: Walkers, rows: Rows, start: Int, t: Int, size: Int) -> None:
+def _write(knobs: Knobs, walkers: Walkers, rows: Rows, start: Int, t: Int, size: Int) -> None:
     """Write the tokens of position ``t`` and their trace."""
     numbers, reals = walkers.numbers, walkers.reals
     for w in range(size):
         b = start + w
+        if knobs.ends and t > 0 and walkers.history[w, t] == _EOS:
+            walkers.history[w, t + 1] = _EOS
+            rows.tokens[b, t] = _EOS  # padding, without a trace
+            continue
         walkers.history[w, t + 1] = numbers[TOKEN, w]
         rows.tokens[b, t] = numbers[TOKEN, w]
         rows.suffix_len[b, t] = numbers[LENGTH, w]

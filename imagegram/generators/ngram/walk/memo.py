@@ -173,12 +173,12 @@ def forget(memo: Memo) -> None:
 
 @njit(cache=True, nogil=True)
 def count_groups(
-    walk: Walk, memo: Memo, start: Int, lo: Int, hi: Int, length: Int, named: bool
+    walk: Walk, memo: Memo, start: Int, lo: Int, hi: Int, length: Int, named: bool, ends: bool
 ) -> tuple[Int, Int]:
     """Write the groups of next tokens of an interval of suffixes that share ``length`` tokens.
 
-    The group of the separator, the last one, and a suffix that ends with the stream, the first
-    one, are no candidates. ``named``: write their tokens too, ascending.
+    A suffix that ends with the stream, the first one, is no candidate, and the group of the
+    separator, the last one, only where ``ends``. ``named``: write their tokens too, ascending.
 
     Returns:
         Number of groups, written from ``start`` on, and candidates in all of them.
@@ -200,7 +200,11 @@ def count_groups(
         rank += 1
     memo.first[end], memo.places[end] = since, hi - since
     end += 1
-    if not walk.aligned and is_separator(walk, place_at(walk, hi - 1) + length):
+    if (
+        not walk.aligned
+        and not (ends and length > 0)
+        and is_separator(walk, place_at(walk, hi - 1) + length)
+    ):
         end, hi = end - 1, since
     if named:
         name_groups(walk, memo, start, end, length)

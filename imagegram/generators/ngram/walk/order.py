@@ -202,9 +202,12 @@ def interval_end(walk: Walk, rank: Int, depth: Int) -> Int:
 
 @njit(cache=True, nogil=True)
 def locate(walk: Walk, place: Int) -> tuple[Int, Int]:
-    """Document of a token of the stream, and its position inside."""
+    """Document of a token of the stream, and its position inside.
+
+    A separator lies in the document that it ends.
+    """
     if walk.stride > 0:
-        document = place // walk.stride
+        document = (place - 1) // walk.stride
         return document, place - document * walk.stride - 1
     document = np.searchsorted(walk.starts, place) - 1
     return document, place - walk.starts[document] - 1
