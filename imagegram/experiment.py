@@ -92,12 +92,13 @@ def build(cfg: DictConfig) -> Experiment:
         parse_recipe(recipe)
     _check_outputs_outside(cfg)
     tokenizer, sampler = _component(cfg.tokenizer), _component(cfg.sampler)
-    generator = _component(cfg.generator)
+    generator, corpus = _component(cfg.generator), _component(cfg.corpus)
+    _check_modality(corpus, tokenizer)
     condition = _component(cfg.condition) if cfg.condition else None
     # Refused now, not after hours of indexing.
     generator.check(sampler, tokenizer.spec.layout, condition)
     return Experiment(
-        corpus=_component(cfg.corpus),
+        corpus=corpus,
         train_corpus=None if cfg.train_corpus is None else _component(cfg.train_corpus),
         tokenizer=tokenizer,
         index=_component(cfg.index),
@@ -111,6 +112,17 @@ def build(cfg: DictConfig) -> Experiment:
         output_size=cfg.output_size,
         stages=tuple(cfg.stages),
         callbacks=tuple(_component(node) for node in cfg.callback.values()),
+    )
+
+
+def _check_modality(corpus: Corpus, tokenizer: Tokenizer) -> None:
+    """Refuse a tokenizer of images for texts, and the other way round."""
+    if corpus.modality == tokenizer.modality:
+        return
+    raise ConfigError(
+        f"corpus={corpus.name} holds {corpus.modality.nouns}, but tokenizer={tokenizer.name} reads "
+        f"{tokenizer.modality.nouns}; type for example corpus=demo tokenizer=pyramid3, or "
+        "corpus=demo_text tokenizer=bpe"
     )
 
 

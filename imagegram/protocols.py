@@ -72,6 +72,9 @@ class Modality(Protocol):
     #: File of the sketches of a token shard.
     SKETCHES: ClassVar[str]
 
+    def __hash__(self) -> int:
+        """One kind of items is one key."""
+
     def reading(self) -> AbstractContextManager[None]:
         """Surroundings of :meth:`read` for a process; entered by the thread that starts others."""
 
@@ -136,9 +139,13 @@ class ImageShard(Protocol):
 
 
 class Corpus(Protocol):
-    """Real images, as shards in a fixed order, and how some of them are held out."""
+    """Real images or texts, as shards in a fixed order, and how some of them are held out."""
 
     name: str
+
+    @property
+    def modality(self) -> Modality:
+        """What its records are."""
 
     @property
     def shards(self) -> tuple[ImageShard, ...]:
@@ -157,8 +164,8 @@ class Corpus(Protocol):
         """Share of the first shard's clusters to hold out when no shard is held out whole."""
 
     @property
-    def near_duplicate_rms(self) -> float:
-        """Largest RMS difference (0...255) of 16x16 thumbnails of one near-duplicate cluster."""
+    def near_duplicate_limit(self) -> float:
+        """Largest RMS difference (0 ... 255) of near thumbnails, smallest similarity of texts."""
 
     @property
     def max_failed_fraction(self) -> float:
@@ -180,10 +187,6 @@ class Tokenizer(Protocol):
     @property
     def spec(self) -> TokenSpec:
         """How many ids there are, how many make a sample, what every position stands for."""
-
-    @property
-    def image_size(self) -> int:
-        """Side of decoded images in pixels, unless another is asked for."""
 
     @property
     def encoder(self) -> Tokenizer:
@@ -431,6 +434,7 @@ class Metric(Protocol):
 
     * ``ids``, ``images``, ``text`` of the measured set; ``trace.<name>``, an array of its trace.
       Real images are measured once, whatever sampler replayed them, by metrics without a trace;
+    * ``places``: positions that mean the same in all documents, which then have one length;
     * ``matches`` and ``training_features``: of the training corpus, always there, at a cost.
 
     ``SCORES`` describes every score that the metric writes.
@@ -464,8 +468,8 @@ class Documents(DocumentSource, Protocol):
     def metadata(self, document: int) -> dict[str, Any]:
         """Source key, shard, caption ... of one document."""
 
-    def thumbnails_blocks(self) -> Iterator[tuple[int, Images]]:
-        """First document id and (N, 16, 16, 3) uint8 thumbnails, shard by shard."""
+    def sketch_blocks(self) -> Iterator[tuple[int, Sketches]]:
+        """First document id and sketches, shard by shard."""
 
 
 class Reference(Protocol):

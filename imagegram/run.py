@@ -68,8 +68,8 @@ def flow(exp: Experiment, run: Any) -> None:
     references = reference_sets(
         run,
         real_images(exp, model),
-        tokens=tokens,
-        holdout=holdout,
+        tokens=tokens.windows(),
+        holdout=holdout.windows(),
         num_images=exp.num_samples,
         planted=exp.planted,
     )
@@ -83,7 +83,7 @@ def flow(exp: Experiment, run: Any) -> None:
             tokenizer=exp.tokenizer,
             index=index,
             seed=exp.seed,
-            near_duplicate_rms=exp.corpus.near_duplicate_rms,
+            near_duplicate_rms=exp.corpus.near_duplicate_limit,
         ),
     )
     run.score(evaluation)

@@ -248,7 +248,7 @@ class Run:
             TraceProvenance(
                 pairs=pairs,
                 index=index,
-                near_duplicate_rms=exp.corpus.near_duplicate_rms,
+                near_duplicate_rms=exp.corpus.near_duplicate_limit,
                 **shared,
             )
         )
@@ -343,10 +343,11 @@ def _write_scores(path: Path, evaluation: Evaluation) -> None:
 
 def _facts(exp: Experiment, tokens: TokenSet) -> list[tuple[str, str]]:
     """What an experiment is, in a line."""
+    modality = exp.corpus.modality
     skipped = tokens.artifact.facts["skipped"]
     return [
-        ("corpus", f"{exp.corpus.name}, {tokens.num_documents:,} training images"),
-        ("tokenizer", f"{exp.tokenizer.name}, {exp.tokenizer.spec.length:,} tokens an image"),
+        ("corpus", f"{exp.corpus.name}, {tokens.num_documents:,} training {modality.nouns}"),
+        ("tokenizer", f"{exp.tokenizer.name}, {exp.tokenizer.spec.length:,} tokens a sample"),
         ("skipped", ", ".join(f"{n} {why}" for why, n in skipped.items()) or "none"),
         ("generator", exp.generator.name),
         ("sampler", exp.sampler.name),

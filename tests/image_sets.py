@@ -101,7 +101,7 @@ class MemoryTokens:
     def metadata(self, document: int) -> dict[str, Any]:
         return {"key": f"k{document}", "caption": f"<b>caption {document}</b>"}
 
-    def thumbnails_blocks(self) -> Iterator[tuple[int, Images]]:
+    def sketch_blocks(self) -> Iterator[tuple[int, Images]]:
         first = 0
         for shard in self.shards:
             yield first, np.stack([thumbnail(image) for image in TOKENIZER.decode(shard)])

@@ -78,7 +78,7 @@ class PictureTokens(MemoryTokens):
 
     originals: Images | None = None
 
-    def thumbnails_blocks(self) -> Iterator[tuple[int, Images]]:
+    def sketch_blocks(self) -> Iterator[tuple[int, Images]]:
         images = PICTURES.decode(self.all) if self.originals is None else self.originals
         first = 0
         for shard in self.shards:

@@ -135,7 +135,7 @@ def audit_flow(exp: Experiment, run: Any, source: Source) -> Audit:
         tokenizer=exp.tokenizer,
         index=index,
         seed=exp.seed,
-        near_duplicate_rms=exp.corpus.near_duplicate_rms,
+        near_duplicate_rms=exp.corpus.near_duplicate_limit,
     )
     evaluation = run("evaluate", evaluate)
     run.score(evaluation)
@@ -265,7 +265,7 @@ def _level_names(exp: Experiment) -> list[str]:
 def _num_repeated(exp: Experiment, run: Any, documents: Any, measured: SampleSet) -> int:
     """Count measured images that are near-duplicates of another one (or equal rows of tokens)."""
     if isinstance(documents, TokenSet):
-        stage = Cluster(documents=documents, near_duplicate_rms=exp.corpus.near_duplicate_rms)
+        stage = Cluster(documents=documents, near_duplicate_rms=exp.corpus.near_duplicate_limit)
         labels = run.context.make(stage).labels[_drawn(measured)]
     else:
         labels = np.unique(measured.tokens, axis=0, return_inverse=True)[1]

@@ -24,6 +24,8 @@ from PIL import Image
 from imagegram.corpora.tar import TarShard
 from imagegram.corpora.webdataset import NEAR_DUPLICATE_RMS, check_policy
 from imagegram.errors import ConfigError, CorpusError, MissingDependencyError
+from imagegram.images.modality import IMAGES
+from imagegram.protocols import Modality
 from imagegram.seeding import uniforms
 from imagegram.store.fingerprint import NOT_IDENTITY, digest
 
@@ -66,6 +68,7 @@ class DemoCorpus:
         hash_cache: folder that remembers content hashes; None: hash at every run.
     """
 
+    modality: ClassVar[Modality] = IMAGES
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="demo", metadata=NOT_IDENTITY)
@@ -95,6 +98,11 @@ class DemoCorpus:
                 f"{self.num_holdout} and {self.image_size}; type for example "
                 "corpus.num_holdout=256 corpus.image_size=64"
             )
+
+    @property
+    def near_duplicate_limit(self) -> float:
+        """Largest RMS difference of thumbnails of one picture."""
+        return self.near_duplicate_rms
 
     @property
     def holdout_fraction(self) -> float:

@@ -23,7 +23,9 @@ from typing import ClassVar, Final
 from imagegram.corpora.docstrings import paragraphs
 from imagegram.corpora.jsonl import JsonlShard
 from imagegram.errors import ConfigError, CorpusError, MissingDependencyError, did_you_mean
+from imagegram.protocols import Modality
 from imagegram.store.fingerprint import NOT_IDENTITY, digest
+from imagegram.texts.modality import TEXTS
 
 #: Import name -> name on PyPI.
 PACKAGES: Final = {
@@ -59,12 +61,13 @@ class DemoTextCorpus:
         hash_cache: folder that remembers content hashes; None: hash at every run.
     """
 
+    modality: ClassVar[Modality] = TEXTS
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="demo_text", metadata=NOT_IDENTITY)
     path: str = field(default="outputs/corpora", metadata=NOT_IDENTITY)
     packages: tuple[str, ...] = ("numpy", "scipy", "sklearn", "skimage", "sympy", "networkx")
-    documents_per_shard: int = 250
+    documents_per_shard: int = 2000
     num_shards: int | None = None
     holdout_fraction: float = 0.1
     near_duplicate_similarity: float = 0.8
@@ -87,6 +90,11 @@ class DemoTextCorpus:
                 raise ConfigError(
                     f"corpus.{name} must be at least 1, got {value}; type corpus.{name}=NUMBER"
                 )
+
+    @property
+    def near_duplicate_limit(self) -> float:
+        """Smallest similarity of near-duplicates."""
+        return self.near_duplicate_similarity
 
     @property
     def folder(self) -> Path:

@@ -18,6 +18,8 @@ from typing import ClassVar
 from imagegram.corpora.tar import IMAGE_SUFFIXES, parse_caption, parse_info
 from imagegram.corpora.webdataset import NEAR_DUPLICATE_RMS, check_policy
 from imagegram.errors import CorpusError
+from imagegram.images.modality import IMAGES
+from imagegram.protocols import Modality
 from imagegram.records import Locator, Record
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.hashing import (
@@ -141,6 +143,7 @@ class FolderCorpus:
         hash_cache: folder that remembers content hashes; None: hash at every run.
     """
 
+    modality: ClassVar[Modality] = IMAGES
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="folder", metadata=NOT_IDENTITY)
@@ -155,6 +158,11 @@ class FolderCorpus:
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_policy(self)
+
+    @property
+    def near_duplicate_limit(self) -> float:
+        """Largest RMS difference of thumbnails of one picture."""
+        return self.near_duplicate_rms
 
     @property
     def shards(self) -> tuple[FolderShard, ...]:

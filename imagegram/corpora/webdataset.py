@@ -18,6 +18,8 @@ from typing import ClassVar, Final
 
 from imagegram.corpora.tar import TarShard
 from imagegram.errors import ConfigError, CorpusError
+from imagegram.images.modality import IMAGES
+from imagegram.protocols import Modality
 from imagegram.store.fingerprint import NOT_IDENTITY
 
 #: RMS difference (0 ... 255) of 16x16 thumbnails up to which two images count as one picture.
@@ -52,6 +54,7 @@ class WebDatasetCorpus:
         hash_cache: folder that remembers content hashes; None: hash at every run.
     """
 
+    modality: ClassVar[Modality] = IMAGES
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="webdataset", metadata=NOT_IDENTITY)
@@ -72,6 +75,11 @@ class WebDatasetCorpus:
             if not isinstance(value := getattr(self, name), str | None):
                 object.__setattr__(self, name, tuple(str(item) for item in value))
         check_policy(self)
+
+    @property
+    def near_duplicate_limit(self) -> float:
+        """Largest RMS difference of thumbnails of one picture."""
+        return self.near_duplicate_rms
 
     @property
     def shards(self) -> tuple[TarShard, ...]:

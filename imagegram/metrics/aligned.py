@@ -50,7 +50,7 @@ class AlignedMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "matches"})
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "matches", "places"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="near_exact_rate",

@@ -78,7 +78,7 @@ class LikelihoodMetric:
     """
 
     VERSION: ClassVar[int] = 2
-    NEEDS: ClassVar[frozenset[str]] = frozenset({"ids"})
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "places"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="bits_per_token",

@@ -113,7 +113,7 @@ def _nearest_hashes(sets: Sequence[ImageSet], reference: Reference) -> NDArray[n
 
     def training() -> Iterator[Features]:
         yield reference.training_features(encoder)
-        for _, thumbnails in reference.documents.thumbnails_blocks():
+        for _, thumbnails in reference.documents.sketch_blocks():
             yield encoder.encode(thumbnails)
 
     hashes = np.concatenate([reference.features(encoder, images) for images in sets])

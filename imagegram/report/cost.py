@@ -24,7 +24,7 @@ def report_cost(at: Surroundings, **fields: Any) -> Cost:
         fields: of :class:`~imagegram.report.pairs.FindPairs`.
     """
     pairs, generated = FindPairs(**fields), fields["generated"]
-    folder = run_folder_bytes(int(generated.artifact.facts["image_size"]))
+    folder = run_folder_bytes(int(generated.artifact.facts.get("image_size", 0)))
     search = pairs.forecast(at)
     return replace(
         search,
@@ -39,6 +39,6 @@ def report_cost(at: Surroundings, **fields: Any) -> Cost:
 
 def run_folder_bytes(image_size: int) -> int:
     """Return the bytes of the page with its base64 pictures; samples are hard links."""
-    side = max(image_size, 64 // image_size * image_size)
+    side = max(image_size, 64 // max(image_size, 1) * image_size)
     picture = min(3 * image_size**2 + side**2 // 8 + 300, 60_000)
     return _RUN_FOLDER_BYTES + _PICTURES * picture * 4 // 3

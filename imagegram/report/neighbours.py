@@ -105,7 +105,7 @@ def _by_thumbnail(images_BHWC: Images, tokens: TokenSet, workers: int) -> NDArra
     queries = _rows(np.stack([thumbnail(np.asarray(image)) for image in images_BHWC]))
     ids = np.empty((len(queries), 0), dtype=np.int64)
     distances = np.empty((len(queries), 0), dtype=np.float32)
-    for first_document, thumbnails in tokens.thumbnails_blocks():
+    for first_document, thumbnails in tokens.sketch_blocks():
         for first in range(0, len(thumbnails), _BLOCK):
             block = _rows(thumbnails[first : first + _BLOCK])
             near, found = faiss.knn(queries, block, min(_CANDIDATES, len(block)))

@@ -97,7 +97,7 @@ class FindPairs:
         """Foresee a search through all thumbnails, and at most two training images a pair."""
         if found := at.find(self):
             return Cost.found(found)
-        side = self.generated.artifact.facts["image_size"]  # type: ignore[attr-defined]
+        side = self.generated.artifact.facts.get("image_size", 0)  # type: ignore[attr-defined]
         rate = at.rate(self)
         return Cost(
             artifact=at.expect(self, {}),

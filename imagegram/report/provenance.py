@@ -122,7 +122,11 @@ class TraceProvenance(Stage["Provenance"]):
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Parse the samples; write arrays, list and pictures."""
         clusters = context.make(
-            Cluster(documents=self.tokens, near_duplicate_rms=self.near_duplicate_rms)
+            Cluster(
+                documents=self.tokens,
+                near_duplicate_rms=self.near_duplicate_rms,
+                modality=self.tokenizer.modality,
+            )
         )
         task = context.progress.start("sources of the worst copies", 1, "parses")
         traced = trace_samples(

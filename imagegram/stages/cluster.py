@@ -5,7 +5,7 @@ Known by the token set and the radius: every metric and every sampler of a corpu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.images.near_duplicates import cluster_labels
-from imagegram.protocols import Documents
+from imagegram.images.modality import IMAGES
+from imagegram.protocols import Documents, Modality
+from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context, Stage
 
@@ -37,11 +38,13 @@ class ClusterSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster(Stage[ClusterSet]):
-    """Documents whose 16x16 thumbnails are near each other; takes 1.7 kB of memory a document.
+    """Documents whose sketches are near each other; takes 1.7 kB of memory an image.
 
     Attributes:
         documents: the training documents.
-        near_duplicate_rms: largest RMS difference (0 ... 255) of neighbours in a cluster.
+        near_duplicate_rms: where near-duplicates begin, in the measure of the modality; digests
+            know it by the name that it has for images.
+        modality: of the documents.
     """
 
     kind: ClassVar[str] = "clusters"
@@ -49,12 +52,13 @@ class Cluster(Stage[ClusterSet]):
     VERSION: ClassVar[int] = 1
     documents: Documents
     near_duplicate_rms: float
+    modality: Modality = field(default=IMAGES, metadata=NOT_IDENTITY)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Search, write ``labels.npy`` (N,) int64."""
         task = context.progress.start("cluster near-duplicates", 1, "searches")
-        blocks = [np.asarray(block) for _, block in self.documents.thumbnails_blocks()]
-        labels = cluster_labels(np.concatenate(blocks), rms=self.near_duplicate_rms)
+        blocks = [np.asarray(block) for _, block in self.documents.sketch_blocks()]
+        labels = self.modality.cluster(np.concatenate(blocks), limit=self.near_duplicate_rms)
         np.save(out / "labels.npy", labels.astype(np.int64))
         context.progress.advance(task)
         context.progress.finish(task)

@@ -193,7 +193,8 @@ class Evaluate:
 
     def lacks(self, metric: Metric) -> dict[str, str]:
         """Image sets that a metric cannot be asked of, and why."""
-        found = {name: lacking(metric, images) for name, images in self.sets.items()}
+        ragged = self.tokenizer.spec.ragged
+        found = {name: lacking(metric, images, ragged=ragged) for name, images in self.sets.items()}
         return {name: reason for name, reason in found.items() if reason}
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:

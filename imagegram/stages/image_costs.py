@@ -32,7 +32,10 @@ def images_cost(stage: Any, at: Surroundings, count: int) -> Cost:
     if found := at.find(stage):
         count, length = int(found.facts["num_images"]), int(found.facts["num_tokens"])
         return Cost.found(found, images=count, tokens=count * length)
-    length, side = stage.tokenizer.spec.length, stage.output_size or stage.tokenizer.image_size
+    length, side = (
+        stage.tokenizer.spec.length,
+        stage.output_size or getattr(stage.tokenizer, "image_size", 0),
+    )
     context, rate, traced = Foresight(at), at.rate(stage), hasattr(stage, "model")
     if traced:
         with suppress(UnforeseenError):  # the model itself is unforeseen

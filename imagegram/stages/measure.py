@@ -123,7 +123,11 @@ class TrainingReference:
 
     def clusters(self) -> NDArray[np.int64]:
         """(N,) cluster of near-duplicates of each training document."""
-        stage = Cluster(documents=self.documents, near_duplicate_rms=self.near_duplicate_rms)
+        stage = Cluster(
+            documents=self.documents,
+            near_duplicate_rms=self.near_duplicate_rms,
+            modality=self.tokenizer.modality,
+        )
         return self.context.make(stage).labels
 
 
@@ -277,7 +281,7 @@ class Measure:
             shared[f"matches {images}"] = Match(index=self.index, images=self.images)
         if not hasattr(metric, "encoder"):
             return shared
-        encoder, side = metric.encoder, self.images.artifact.facts["image_size"]  # type: ignore[attr-defined]
+        encoder, side = metric.encoder, self.images.artifact.facts.get("image_size", 0)  # type: ignore[attr-defined]
         name = repr(identity(encoder))
         shared[f"{name} {images}"] = Embed(encoder=encoder, images=self.images)
         taken = [(self.num_skipped, self.max_images)]

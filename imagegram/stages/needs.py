@@ -15,11 +15,12 @@ _TRACE: Final = "trace."
 #: Attribute of an image set that holds its items, by need.
 _ITEMS: Final = {"images": "images", "text": "texts"}
 #: Needs besides arrays of a trace.
-NEEDS: Final = (*_ITEMS, "ids", "matches", "training_features")
+NEEDS: Final = (*_ITEMS, "ids", "matches", "places", "training_features")
 #: Why an image set has no items of a kind, by need.
 _REASONS: Final = {
     "images": "images, but these items are not pictures",
     "text": "text, but these items are not texts",
+    "places": "places, but documents differ in length",
 }
 
 
@@ -28,13 +29,18 @@ def reads_trace(metric: Metric) -> bool:
     return any(need.startswith(_TRACE) for need in metric.NEEDS)
 
 
-def lacking(metric: Metric, images: ImageSet) -> str:
+def lacking(metric: Metric, images: ImageSet, *, ragged: bool = False) -> str:
     """Say which needs of a metric an image set cannot meet, and why; empty when it meets all.
+
+    Args:
+        metric: names its needs.
+        images: the image set.
+        ragged: whether documents differ in length, so that places in them mean nothing.
 
     Raises:
         ConfigError: for a need that does not exist.
     """
-    missing = sorted(need for need in metric.NEEDS if not _is_there(need, images))
+    missing = sorted(need for need in metric.NEEDS if not _is_there(need, images, ragged))
     if not missing:
         return ""
     reasons = [_REASONS[need] for need in missing if need in _REASONS]
@@ -46,11 +52,11 @@ def lacking(metric: Metric, images: ImageSet) -> str:
     return f"metric {metric.name} needs {'; and '.join(reasons)}"
 
 
-def _is_there(need: str, images: ImageSet) -> bool:
+def _is_there(need: str, images: ImageSet, ragged: bool) -> bool:
     if need.startswith(_TRACE):
         return need.removeprefix(_TRACE) in images.trace
     if need not in NEEDS:
         raise ConfigError(f"no metric can need {need!r}; {did_you_mean(need, NEEDS)}")
     if need in _ITEMS:
         return getattr(images, _ITEMS[need], None) is not None
-    return True
+    return need != "places" or not ragged

@@ -95,7 +95,7 @@ class SelectShard:
         def look(documents: list[int]) -> list[str | None]:
             return [
                 part.skip_key(keys[document])
-                or part.skip_thumbnail(np.asarray(self.tokens.thumbnails[document]))
+                or part.skip_sketch(np.asarray(self.tokens.sketches[document]))
                 for document in documents
             ]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.errors import Unreadable
 from imagegram.executors.threads import chunks, map_in_order
-from imagegram.images.decode import UnreadableImage, quiet, read_picture, thumbnail
-from imagegram.images.near_duplicates import ThumbnailSearch, cluster_labels
-from imagegram.protocols import Corpus, ImageShard
-from imagegram.records import Images, Record
+from imagegram.protocols import Corpus, ImageShard, Modality
+from imagegram.records import Record, Sketches
 from imagegram.store.cost import NPY_HEADER, PROCESS_BYTES, THUMBNAIL_BYTES, Cost, PerUnit
 from imagegram.store.fingerprint import identity
 from imagegram.store.stage import Context, Surroundings
@@ -58,7 +57,8 @@ class Split:
         return {
             "class": "Split",
             "version": self.VERSION,
-            "near_duplicate_rms": float(self.corpus.near_duplicate_rms),
+            # Digests know the limit by the name that it has for images.
+            "near_duplicate_rms": float(self.corpus.near_duplicate_limit),
             "holdout_fraction": None if self._whole else float(self.corpus.holdout_fraction),
             "scanned": [shard.identity() for shard in self._scanned],
         }
@@ -72,12 +72,12 @@ class Split:
         return self.corpus.holdout_shards or self.corpus.shards[:1]
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Write ``holdout.json`` (keys by shard) and ``thumbnails.npy`` ((H, 16, 16, 3) uint8)."""
+        """Write ``holdout.json`` (keys by shard) and the sketches of what is held out."""
         chosen: dict[str, list[str]] = {}
-        thumbnails: list[Images] = []
+        modality, sketches = self.corpus.modality, []
         num_scanned, num_clusters = 0, None
         for shard in self._scanned:
-            seen = _scan(shard, context)
+            seen = _scan(shard, modality, context)
             held = np.ones(len(seen.keys), dtype=np.bool_)
             if not self._whole:
                 held, num_clusters = self._choose(seen)
@@ -85,9 +85,9 @@ class Split:
                 key for key, is_held in zip(seen.keys, held.tolist(), strict=True) if is_held
             ]
             num_scanned += len(seen.keys)
-            thumbnails.append(seen.thumbnails[held])
+            sketches.append(seen.sketches[held])
         (out / "holdout.json").write_text(json.dumps(chosen, indent=1) + "\n")
-        np.save(out / "thumbnails.npy", np.concatenate(thumbnails))
+        np.save(out / modality.SKETCHES, np.concatenate(sketches))
         return {
             "num_holdout": sum(len(keys) for keys in chosen.values()),
             "num_scanned": num_scanned,
@@ -97,7 +97,7 @@ class Split:
 
     def _choose(self, seen: _Scan) -> tuple[NDArray[np.bool_], int]:
         """Which scanned images are held out, and in how many clusters they all lie."""
-        labels = cluster_labels(seen.thumbnails, rms=self.corpus.near_duplicate_rms)
+        labels = self.corpus.modality.cluster(seen.sketches, limit=self.corpus.near_duplicate_limit)
         members: dict[int, list[str]] = defaultdict(list)
         for label, sha256 in zip(labels.tolist(), seen.hashes, strict=True):
             members[label].append(sha256)
@@ -205,34 +205,37 @@ class SplitShard:
         return records - self.split.num_holdout if is_scanned else records
 
     def open(self) -> PartFilter:
-        """What decides, image by image, whether it belongs to this part."""
-        holdout = _load_holdout(self.split.artifact.path)
+        """What decides, item by item, whether it belongs to this part."""
+        corpus = self.split.corpus
+        holdout = _load_holdout(
+            self.split.artifact.path, corpus.modality, corpus.near_duplicate_limit
+        )
         held_keys = holdout.keys.get(self.shard.identity())
         is_whole = held_keys is not None and self.split.artifact.facts["whole_shards"]
         return PartFilter(
             part=self.part,
             held_keys=None if is_whole else held_keys or frozenset(),
-            held_thumbnails=holdout.search,
-            near_duplicate_rms=self.split.corpus.near_duplicate_rms,
+            near_held=holdout.near,
+            modality=corpus.modality,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartFilter:
-    """Says of every image of a shard why it is not in a part of it.
+    """Says of every item of a shard why it is not in a part of it.
 
     Attributes:
         part: ``train`` or ``holdout``.
-        held_keys: keys of this shard that are held out; None: all, so that the unreadable images
+        held_keys: keys of this shard that are held out; None: all, so that the unreadable items
             of a held-out shard are counted by their own reasons.
-        held_thumbnails: of the held-out images of all shards.
-        near_duplicate_rms: largest RMS difference of thumbnails of one picture.
+        near_held: from a sketch to those near-duplicates of it that are held out.
+        modality: of the items.
     """
 
     part: Part
     held_keys: frozenset[str] | None
-    held_thumbnails: ThumbnailSearch
-    near_duplicate_rms: float
+    near_held: Callable[[Sketches], NDArray[np.int64]]
+    modality: Modality
 
     def skip_key(self, key: str) -> str | None:
         """``held_out`` (in train), ``not_held_out`` (in holdout) or None, before decoding."""
@@ -241,67 +244,65 @@ class PartFilter:
             return "held_out" if is_held else None
         return None if is_held else "not_held_out"
 
-    def skip_thumbnail(self, image_thumbnail: Images) -> str | None:
-        """``near_duplicate_of_holdout`` (in train) or None, by a (16, 16, 3) thumbnail."""
-        if self.part != "train" or not len(self.held_thumbnails.thumbnails):
+    def skip_sketch(self, sketch: Sketches) -> str | None:
+        """``near_duplicate_of_holdout`` (in train) or None, by a sketch."""
+        if self.part != "train" or not len(self.near_held(sketch)):
             return None
-        near = self.held_thumbnails.neighbours(image_thumbnail, rms=self.near_duplicate_rms)
-        return "near_duplicate_of_holdout" if len(near) else None
+        return "near_duplicate_of_holdout"
 
 
 @dataclass(frozen=True)
 class _Scan:
     keys: list[str]
     hashes: list[str]
-    thumbnails: Images
+    sketches: Sketches
 
 
 @dataclass(frozen=True)
 class _Holdout:
     keys: dict[str, frozenset[str]]
-    search: ThumbnailSearch
+    near: Callable[[Sketches], NDArray[np.int64]]
 
 
 @lru_cache(maxsize=4)
-def _load_holdout(folder: Path) -> _Holdout:
+def _load_holdout(folder: Path, modality: Modality, limit: float) -> _Holdout:
     """Read once in every process, so that the handles stay light."""
     keys = json.loads((folder / "holdout.json").read_text())
     return _Holdout(
         keys={shard: frozenset(names) for shard, names in keys.items()},
-        search=ThumbnailSearch.over(np.load(folder / "thumbnails.npy")),
+        near=modality.search(np.load(folder / modality.SKETCHES), limit=limit),
     )
 
 
-def _scan(shard: ImageShard, context: Context) -> _Scan:
-    """Keys, content hashes and thumbnails of the readable images of a shard."""
+def _scan(shard: ImageShard, modality: Modality, context: Context) -> _Scan:
+    """Keys, content hashes and sketches of the readable items of a shard."""
     keys: list[str] = []
     hashes: list[str] = []
-    thumbnails: list[Images] = []
-    task = context.progress.start(f"split {shard.name}", len(shard), "images")
-    with quiet():
-        for some in map_in_order(_look, chunks(shard), workers=context.workers):
+    sketches: list[Sketches] = []
+    task = context.progress.start(f"split {shard.name}", len(shard), modality.nouns)
+
+    def look(records: Sequence[Record]) -> list[tuple[Record, tuple[str, Sketches] | None]]:
+        return [(record, _look(record, modality)) for record in records]
+
+    with modality.reading():
+        for some in map_in_order(look, chunks(shard), workers=context.workers):
             for record, seen in some:
                 if seen is None:
                     continue
                 keys.append(record.key)
                 hashes.append(seen[0])
-                thumbnails.append(seen[1])
+                sketches.append(seen[1])
             context.progress.advance(task, len(some))
     context.progress.finish(task)
-    stacked = np.array(thumbnails, dtype=np.uint8).reshape(-1, 16, 16, 3)
-    return _Scan(keys, hashes, stacked)
+    return _Scan(keys, hashes, modality.stack(sketches))
 
 
-def _look(records: Sequence[Record]) -> list[tuple[Record, tuple[str, Images] | None]]:
-    """Content hash and thumbnail of each record; None where there is no readable image."""
-
-    def look(record: Record) -> tuple[str, Images] | None:
-        if record.failure is not None:
-            return None
-        try:
-            pixels = read_picture(record.data)
-        except UnreadableImage:  # counted, with its reason, when the shard is tokenized
-            return None
-        return hashlib.sha256(record.data).hexdigest(), thumbnail(pixels)
-
-    return [(record, look(record)) for record in records]
+def _look(record: Record, modality: Modality) -> tuple[str, Sketches] | None:
+    """Content hash and sketch of a record; None: it is no readable item."""
+    if record.failure is not None:
+        return None
+    try:
+        item = modality.read(record.data)
+    except Unreadable:  # counted, with its reason, when the shard is tokenized
+        return None
+    return hashlib.sha256(record.data).hexdigest(), modality.sketch(item)

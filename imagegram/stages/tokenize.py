@@ -9,7 +9,7 @@ A token shard holds the stream in the layout of the suffix-array tools (see ``do
     offset.0        little-endian uint64: byte position of the separator before each document
     metadata.0      one JSON object a line, in document order
     metaoff.0       little-endian uint64: byte position of each line
-    thumbnails.npy  (N, 16, 16, 3) uint8
+    thumbnails.npy  (N, 16, 16, 3) uint8; of texts sketches.npy (N, 128) uint32
     skipped.jsonl   one line for every record that is no document, with its reason
 
 Every record of a shard is either a document or counted under a reason: the counts must add up.
@@ -36,11 +36,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Final
 
 import numpy as np
 
-from imagegram.errors import CorpusError, StageError, TokenError
+from imagegram.errors import CorpusError, StageError, TokenError, Unreadable
 from imagegram.executors.threads import chunks, map_in_order
-from imagegram.images.decode import UnreadableImage, quiet, read_picture, thumbnail
-from imagegram.protocols import ImageShard, Tokenizer
-from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES, Images, Record, Tokens
+from imagegram.protocols import ImageShard, Modality, Tokenizer
+from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES, Item, Record, Sketches, Tokens
 from imagegram.stages.split import CHOSEN_SKIPS, PartFilter
 from imagegram.stages.token_costs import set_cost, shard_cost
 from imagegram.stages.tokens import TokenSet, TokenShard
@@ -93,7 +92,7 @@ class TokenizeShard:
         writer, num_records = self._write(out, context)
         if shard.identity() != content:
             raise changed_while_read(shard.path)
-        num_documents, skipped = len(writer.thumbnails), dict(sorted(writer.skipped.items()))
+        num_documents, skipped = len(writer.sketches), dict(sorted(writer.skipped.items()))
         if num_records != num_documents + sum(skipped.values()):
             raise StageError(
                 f"{shard.path}: {num_records} records, but {num_documents} documents and "
@@ -109,6 +108,7 @@ class TokenizeShard:
             "vocab_size": self.tokenizer.spec.vocab_size,
             "tokenizer": self.tokenizer.name,
             "shard": shard.name,
+            "sketches": self.tokenizer.modality.SKETCHES,
         }
         self.check_failures(out, facts)
         return facts
@@ -120,16 +120,16 @@ class TokenizeShard:
 
     def _write(self, out: Path, context: Context) -> tuple[_Writer, int]:
         """Write all documents; returns the writer, with its counts, and how many records passed."""
-        shard = self.shard
-        task = context.progress.start(f"tokenize {shard.name}", len(shard), "images")
+        shard, modality = self.shard, self.tokenizer.modality
+        task = context.progress.start(f"tokenize {shard.name}", len(shard), modality.nouns)
         num_records = 0
 
         def read(records: Sequence[Record]) -> list[_Outcome]:
             return [(record, self._read(record)) for record in records]
 
         with ExitStack() as stack:
-            stack.enter_context(quiet())
-            writer = _Writer(out, stack)
+            stack.enter_context(modality.reading())
+            writer = _Writer(out, stack, modality)
             chunked = map_in_order(read, chunks(shard), workers=context.workers)
             if self.tokenizer.batch_size is not None:
                 outcomes = itertools.chain.from_iterable(chunked)
@@ -148,12 +148,12 @@ class TokenizeShard:
 
     def _read(self, record: Record) -> _Document | str:
         """The document of a record, its tokens only prepared for a network; or why it is none."""
-        found = read_image(record)
+        found = read_item(record, self.tokenizer.modality)
         if isinstance(found, str):
             return found
-        pixels, small = found
-        metadata = json.dumps(self._metadata(record, pixels)).encode() + b"\n"
-        document = _Document(self.tokenizer.prepare(pixels), small, metadata)
+        item, sketch = found
+        metadata = json.dumps(self._metadata(record, item)).encode() + b"\n"
+        document = _Document(self.tokenizer.prepare(item), sketch, metadata)
         if self.tokenizer.batch_size is None:
             (document,) = self._encode([document])
         return document
@@ -203,13 +203,12 @@ class TokenizeShard:
                 f"{int(tokens.max(initial=0))}; it declares {count} ids below {spec.vocab_size}"
             )
 
-    def _metadata(self, record: Record, pixels: Images) -> dict[str, Any]:
+    def _metadata(self, record: Record, item: Item) -> dict[str, Any]:
         return {
             "key": record.key,
             "shard": self.shard.name,
             "sha256": hashlib.sha256(record.data).hexdigest(),
-            "width": pixels.shape[1],
-            "height": pixels.shape[0],
+            **self.tokenizer.modality.facts(item),
             "caption": record.caption,
             "info": record.info,
             "locator": {
@@ -245,7 +244,7 @@ class TokenizeShard:
 @dataclass(frozen=True)
 class _Document:
     tokens: Any  # (T,) ids; what the tokenizer prepared while it waits for its batch
-    thumbnail: Images
+    sketch: Sketches
     metadata: bytes
     counts: Mapping[str, int] = field(default_factory=dict)
 
@@ -256,17 +255,17 @@ _Outcome = tuple[Record, _Document | str]
 class _Writer:
     """The six files of a token shard, written side by side."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, modality: Modality) -> None:
         def create(name: str) -> BinaryIO:
             return stack.enter_context((folder / name).open("wb"))
 
-        self.folder = folder
+        self.folder, self.modality = folder, modality
         self.stream = create("tokenized.0")
         self.offsets = create("offset.0")
         self.metadata = create("metadata.0")
         self.metadata_offsets = create("metaoff.0")
         self.skips = create(SKIPPED)
-        self.thumbnails: list[Images] = []
+        self.sketches: list[Sketches] = []
         self.num_tokens = 0
         self.counts: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
@@ -278,7 +277,7 @@ class _Writer:
         self.stream.write(np.ascontiguousarray(document.tokens, dtype="<u2").data)
         self.metadata_offsets.write(self.metadata.tell().to_bytes(8, "little"))
         self.metadata.write(document.metadata)
-        self.thumbnails.append(document.thumbnail)
+        self.sketches.append(document.sketch)
         self.counts.update(document.counts)
         self.num_tokens += len(document.tokens)
 
@@ -291,8 +290,7 @@ class _Writer:
     def close(self) -> None:
         """Write what can only be written at the end."""
         self.stream.write(_SEPARATOR)
-        stacked = np.array(self.thumbnails, dtype=np.uint8).reshape(-1, 16, 16, 3)
-        np.save(self.folder / "thumbnails.npy", stacked)
+        np.save(self.folder / self.modality.SKETCHES, self.modality.stack(self.sketches))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -385,20 +383,22 @@ class Tokenize:
         )
 
 
-def read_image(record: Record, part: PartFilter | None = None) -> tuple[Images, Images] | str:
-    """Decode a record: its pixels and its thumbnail, or the reason why it is not of this part."""
+def read_item(
+    record: Record, modality: Modality, part: PartFilter | None = None
+) -> tuple[Item, Sketches] | str:
+    """Read a record: its item and its sketch, or the reason why it is not of this part."""
     if record.failure is not None:
         return record.failure
     if part is not None and (reason := part.skip_key(record.key)) is not None:
         return reason
     try:
-        pixels = read_picture(record.data)
-    except UnreadableImage as refusal:
+        item = modality.read(record.data)
+    except Unreadable as refusal:
         return refusal.reason
-    small = thumbnail(pixels)
-    if part is not None and (reason := part.skip_thumbnail(small)) is not None:
+    sketch = modality.sketch(item)
+    if part is not None and (reason := part.skip_sketch(sketch)) is not None:
         return reason
-    return pixels, small
+    return item, sketch
 
 
 def refuse_failures(

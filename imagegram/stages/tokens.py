@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, CorpusError
+from imagegram.images.modality import IMAGES
 from imagegram.protocols import DocumentSource
-from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES, Images, Locator, Tokens
+from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES, Locator, Sketches, Tokens
 from imagegram.store.parts import open_named, open_parts
 
 if TYPE_CHECKING:
@@ -173,12 +174,13 @@ class TokenShard:
         return np.where(ended_BT, np.uint16(EOS_TOKEN_ID), self.stream[places_BT])
 
     @cached_property
-    def thumbnails(self) -> Images:
-        """(N, 16, 16, 3) uint8."""
-        if not self.num_documents:  # an empty array cannot be mapped
-            return np.empty((0, 16, 16, 3), np.uint8)
-        thumbnails: Images = np.load(self.artifact.path / "thumbnails.npy", mmap_mode="r")
-        return thumbnails if self.is_whole else thumbnails[self._chosen]
+    def sketches(self) -> Sketches:
+        """(N, ...) what near-duplicates of the documents are found by; see ``Modality``."""
+        facts = self.artifact.facts
+        is_empty = not facts["num_documents"]  # an empty array cannot be mapped
+        path = self.artifact.path / facts.get("sketches", IMAGES.SKETCHES)
+        sketches: Sketches = np.load(path, mmap_mode=None if is_empty else "r")
+        return sketches if self.is_whole else sketches[self._chosen]
 
     def _positions(self, name: str) -> NDArray[np.uint64]:
         return np.fromfile(self.artifact.path / name, dtype="<u8")
@@ -324,10 +326,10 @@ class TokenSet:
         shard, place = self.locate(document)
         return self.shards[shard].metadata(place)
 
-    def thumbnails_blocks(self) -> Iterator[tuple[int, Images]]:
-        """First document id and (N, 16, 16, 3) uint8 thumbnails, shard by shard."""
+    def sketch_blocks(self) -> Iterator[tuple[int, Sketches]]:
+        """First document id and sketches, shard by shard."""
         for first, shard in zip(self.first_documents.tolist(), self.shards, strict=False):
-            yield first, shard.thumbnails
+            yield first, shard.sketches
 
     def original(self, document: int) -> bytes:
         """The encoded bytes of the image that a document was made from, in O(1).

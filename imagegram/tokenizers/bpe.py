@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import codecs
 import functools
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -24,12 +25,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.errors import ConfigError, TokenError
+from imagegram.errors import ConfigError, CorpusError, TokenError
 from imagegram.layout import TokenLayout, TokenSpec
-from imagegram.protocols import Modality
+from imagegram.protocols import Corpus, Modality
 from imagegram.records import EOS_TOKEN_ID, Encoded, Tokens, row_sizes
-from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.stages.split import Split
+from imagegram.stages.tokenize import read_item
+from imagegram.store.fingerprint import NOT_IDENTITY, identity
 from imagegram.store.hashing import file_stamp
+from imagegram.store.stage import Context, Ready, Stage
 from imagegram.texts.modality import TEXTS
 from imagegram.tokenizers.checks import require_ids
 from imagegram.tokenizers.weights import weights_sha256
@@ -37,6 +41,10 @@ from imagegram.tokenizers.weights import weights_sha256
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Merges
 
+    from imagegram.store.manifest import Artifact
+
+#: What a training writes.
+MERGES: Final = "tokenizer.json"
 _NUM_BYTES: Final = 256
 
 
@@ -102,6 +110,10 @@ class BpeTokenizer:
     def encoder(self) -> BpeTokenizer:
         """The same at one window: token files hold whole documents."""
         return replace(self, window=1)
+
+    def fit(self, corpus: Corpus) -> Stage[BpeTokenizer] | Ready[BpeTokenizer]:
+        """The stage that trains the merges; or itself, with a checkpoint."""
+        return Ready(self) if self.checkpoint else TrainBpe(tokenizer=self, corpus=corpus)
 
     def prepare(self, text: str) -> str:
         """The text itself.
@@ -203,6 +215,67 @@ class BpeTokenizer:
                 "tokenizer.checkpoint=FOLDER/tokenizer.json"
             )
         return Path(self.checkpoint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainBpe(Stage[BpeTokenizer]):
+    """The stage that merges the pairs of a corpus: ``tokenizer.json``.
+
+    Attributes:
+        tokenizer: the recipe.
+        corpus: whose training texts are read; held-out ones are not.
+    """
+
+    kind: ClassVar[str] = "tokenizer"
+    group: ClassVar[str] = "tokenize"
+    VERSION: ClassVar[int] = 1
+    PARTS: ClassVar[tuple[type, ...]] = (Split,)
+
+    tokenizer: BpeTokenizer
+    corpus: Corpus
+
+    def identity(self) -> dict[str, Any]:
+        """The recipe, the content of the shards and how some texts are held out."""
+        kind = {"class": type(self).__name__, "version": self.VERSION}
+        return kind | {
+            "tokenizer": {"version": self.tokenizer.VERSION, **self.tokenizer.recipe()},
+            "split": identity(Split(corpus=self.corpus)),
+            "shards": [shard.identity() for shard in self.corpus.shards],
+        }
+
+    def run(self, out: Path, context: Context) -> dict[str, Any]:
+        """Read all training texts, merge, write the file.
+
+        Raises:
+            CorpusError: when there is no training text.
+        """
+        texts = self._texts(context)
+        first = next(texts, None)
+        if first is None:
+            raise CorpusError(
+                f"corpus {self.corpus.name} has no training text that can be read, so there is "
+                "nothing to learn a vocabulary from; give a corpus with texts, for example "
+                "corpus=demo_text"
+            )
+        path = out / MERGES
+        train(itertools.chain([first], texts), vocab_size=self.tokenizer.vocab_size, path=path)
+        return {"tokenizer": self.tokenizer.name, "vocab_size": self._with(path).vocab_size}
+
+    def _texts(self, context: Context) -> Iterator[str]:
+        """The training texts, in the order of their corpus."""
+        for images in context.make(Split(corpus=self.corpus)).train:
+            part = images.open()
+            for record in images.shard:
+                found = read_item(record, self.corpus.modality, part)
+                if not isinstance(found, str):
+                    yield found[0]
+
+    def load(self, artifact: Artifact) -> BpeTokenizer:
+        """The tokenizer with its merges."""
+        return self._with(artifact.path / MERGES)
+
+    def _with(self, path: Path) -> BpeTokenizer:
+        return replace(self.tokenizer, checkpoint=str(path))
 
 
 def train(texts: Any, *, vocab_size: int, path: Path) -> None:

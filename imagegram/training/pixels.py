@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from imagegram.errors import CorpusError
 from imagegram.executors.threads import chunks, map_in_order
 from imagegram.images.decode import quiet
+from imagegram.images.modality import IMAGES
 from imagegram.protocols import Corpus
 from imagegram.records import Images, Record
 from imagegram.stages.split import PartFilter, Split, SplitShard
-from imagegram.stages.tokenize import SKIPPED, read_image, refuse_failures
+from imagegram.stages.tokenize import SKIPPED, read_item, refuse_failures
 from imagegram.store.fingerprint import identity
 from imagegram.store.hashing import changed_while_read
 from imagegram.store.parts import open_parts, write_parts
@@ -98,7 +99,7 @@ class PackShard(Stage["Artifact"]):
         """Return the (S, S, 3) uint8 image of a record, or the reason why it is skipped."""
         from imagegram.images.resampling import resize
 
-        found = read_image(record, part)
+        found = read_item(record, IMAGES, part)
         return found if isinstance(found, str) else resize(found[0], self.image_size)
 
     def _write_header(self, stream: BinaryIO, num_images: int) -> None:

@@ -43,7 +43,9 @@ def test_a_component_yaml_names_its_schema_and_itself(path: Path) -> None:
     assert [first, second] == [f"/schema/{class_name}@_here_", "_self_"]
     groups = {key for choice in chosen for key in choice}
     assert groups <= (
-        {"override /sampler@_global_.sampler"} if path.parent.name == "generator" else set()
+        {"override /sampler@_global_.sampler"}
+        if path.parent.name in ("generator", "tokenizer")
+        else set()
     )
     assert document["name"] == path.stem
     cls = schema.component_classes()[path.parent.name, class_name]

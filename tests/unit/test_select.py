@@ -88,7 +88,7 @@ def test_every_record_is_in_one_part_or_counted(tmp_path: Path, corpus: WebDatas
     assert {line["key"] for line in listed if line["reason"] == "held_out"} == set(keys(holdout))
     expected = [ids_of(TOY, noise(int(key))) for key in keys(train)]
     np.testing.assert_array_equal(train.gather(range(train.num_documents)), expected)
-    blocks = np.concatenate([block for _, block in train.thumbnails_blocks()])
+    blocks = np.concatenate([block for _, block in train.sketch_blocks()])
     assert len(blocks) == train.num_documents
     assert train.original(3) == encode(noise(int(keys(train)[3])))
 

@@ -81,13 +81,13 @@ def test_near_duplicates_of_held_out_images_leave_training_in_every_shard(tmp_pa
     second = split.train[1].open()
     assert [second.skip_key(key) for key in ("copy", "new", original)] == [None, None, None]
     small = {record.key: thumbnail(decode_image(record.data)) for record in split.train[1].shard}
-    assert second.skip_thumbnail(small["copy"]) == "near_duplicate_of_holdout"
-    assert second.skip_thumbnail(small["new"]) is None
+    assert second.skip_sketch(small["copy"]) == "near_duplicate_of_holdout"
+    assert second.skip_sketch(small["new"]) is None
     first, (holdout,) = split.train[0].open(), split.holdout
     assert first.skip_key(original) == "held_out"
     assert holdout.open().skip_key(original) is None
     assert holdout.open().skip_key("not there") == "not_held_out"
-    assert holdout.open().skip_thumbnail(small["copy"]) is None
+    assert holdout.open().skip_sketch(small["copy"]) is None
 
 
 def test_parts_of_a_shard_partition_it(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_parts_of_a_shard_partition_it(tmp_path: Path) -> None:
         in_train, in_holdout = train.skip_key(record.key), holdout.skip_key(record.key)
         assert (in_train is None) != (in_holdout is None)
         if in_train is None:  # so far from every held-out picture that nothing is lost
-            assert train.skip_thumbnail(thumbnail(decode_image(record.data))) is None
+            assert train.skip_sketch(thumbnail(decode_image(record.data))) is None
 
 
 def test_whole_shards_are_held_out_whole(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from imagegram.errors import ArtifactError, CorpusError, StageError, TokenError
 from imagegram.executors.process import ProcessExecutor
 from imagegram.executors.serial import SerialExecutor
 from imagegram.images.decode import thumbnail
+from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout, TokenSpec
-from imagegram.protocols import Corpus, Tokenizer
+from imagegram.protocols import Corpus, Modality, Tokenizer
 from imagegram.records import Encoded, Images, Tokens
 from imagegram.stages.tokenize import Tokenize, TokenizeShard
 from imagegram.stages.tokens import TokenSet
@@ -102,7 +103,7 @@ def test_a_token_set_joins_its_shards(tmp_path: Path, corpus: WebDatasetCorpus) 
     assert first.separators.tolist() == [0, 16, 32, 48]
     assert first.stream[[0, 16, 32, 48]].tolist() == [65535] * 4
     assert (tokens.locate(2), tokens.locate(3)) == ((0, 2), (1, 0))
-    blocks = [(start, block.shape) for start, block in tokens.thumbnails_blocks()]
+    blocks = [(start, block.shape) for start, block in tokens.sketch_blocks()]
     assert blocks == [(0, (3, 16, 16, 3)), (3, (2, 16, 16, 3))]
     assert tokens.original(4) == encode(noise(5))
     for document in (-1, 5):
@@ -264,7 +265,7 @@ def test_a_shard_of_no_documents(tmp_path: Path) -> None:
     assert tokens.artifact.facts["skipped"] == {"empty_file": 1}
     assert shard.stream.tolist() == [65535]
     assert shard.separators.tolist() == [0]
-    assert shard.thumbnails.shape == (0, 16, 16, 3)
+    assert shard.sketches.shape == (0, 16, 16, 3)
     assert tokens.gather([]).shape == (0, 15)
 
 
@@ -296,6 +297,7 @@ def test_originals_of_a_folder(tmp_path: Path) -> None:
 class MeddlingTokenizer:
     """Rewrites the tar that it is fed from, in the middle."""
 
+    modality: ClassVar[Modality] = IMAGES
     name: str = "meddling"
     path: str = ""
     spec: ClassVar[TokenSpec] = TokenSpec(vocab_size=256, layout=TokenLayout.pyramid((1,)))
@@ -325,6 +327,7 @@ def test_a_shard_that_changes_while_it_is_tokenized(
 class LyingTokenizer:
     """Emits what it does not declare."""
 
+    modality: ClassVar[Modality] = IMAGES
     name: str = "lying"
     ids: tuple[int, ...] = ()
     spec: ClassVar[TokenSpec] = TokenSpec(vocab_size=256, layout=TokenLayout.pyramid((1,)))

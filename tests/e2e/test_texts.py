@@ -1,0 +1,75 @@
+"""Whole runs on texts: documents of different lengths, generated until they end, then audited."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+
+from imagegram.errors import ConfigError
+from imagegram.experiment import build
+from imagegram.records import EOS_TOKEN_ID, row_sizes
+from imagegram.run import run_experiment
+from imagegram.texts.samples import read_texts
+from tests.conftest import compose
+from tests.documents import documents
+
+WORDS = (
+    *("corpus=demo_text", "tokenizer=bpe", "tokenizer.vocab_size=300", "tokenizer.window=24"),
+    *("num_samples=12", "planted=[shuffled,copies_20,collages]", "logger=none", "runtime=ci"),
+)
+
+
+def configured(root: Path, *words: str) -> Any:
+    """A configuration whose corpus was written beforehand: the same texts everywhere."""
+    cfg = compose(*WORDS, f"paths.outputs={root}/outputs", *words)
+    folder = instantiate(cfg.corpus, _convert_="all").folder
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [{"key": f"story{n}", "text": text} for n, text in enumerate(documents(300, seed=7))]
+    lines += [{"key": "copy", "text": lines[0]["text"].upper()}, {"key": "blank", "text": " "}]
+    (folder / "00000.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return cfg
+
+
+def test_texts_are_generated_until_they_end_and_audited(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    scores = run_experiment(configured(tmp_path), run).scores
+    tokens = np.load(run / "samples" / "tokens.npy")
+    assert tokens.shape == (12, 24)
+    sizes = row_sizes(tokens)
+    assert (sizes < 24).any()
+    assert all((row[size:] == EOS_TOKEN_ID).all() for row, size in zip(tokens, sizes, strict=True))
+    texts = read_texts(run / "samples" / "texts.jsonl")
+    assert len(texts) == 12
+    assert all(text == "" or text[0].isupper() for text in texts)  # they begin as documents do
+    assert scores["exact_copy_rate"]["ceiling"] == 1.0
+    assert scores["largest_source_share"]["floor"] < 1.0
+    values = json.loads((run / "scores.json").read_text())
+    assert values["values"]["exact_copy_rate"]["copies_20"] > 0
+    assert {"aligned", "kernel", "frechet"} <= set(values["skipped"])
+    page = (run / "report.html").read_text()
+    assert 'class="run s0 o' in page
+    assert "documents differ in length" in page
+    assert re.search("<code>(story|copy)", page)
+
+
+def test_whole_contexts_copy(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    cfg = configured(tmp_path, "sampler.max_context=24", "planted=[]", "metric=[copying]")
+    scores = run_experiment(cfg, run).scores
+    assert scores["exact_copy_rate"]["value"] > 0.5
+    assert scores["num_phrases"]["value"] < 3
+
+
+def test_a_tokenizer_of_images_is_refused_for_texts() -> None:
+    with pytest.raises(ConfigError, match="corpus=demo_text holds texts"):
+        build(compose("corpus=demo_text", "tokenizer=pyramid3"))
+    with pytest.raises(ConfigError, match="tokenizer=bpe reads texts"):
+        build(compose("corpus=demo", "tokenizer=bpe"))
