@@ -29,6 +29,7 @@ from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Modality
 from imagegram.records import Encoded, Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.stage import Ready
 from tests.conftest import compose
 
 #: Side of what is transformed; its square is the longest sequence.
@@ -75,8 +76,8 @@ class OrderedTokenizer:
     def encoder(self) -> OrderedTokenizer:
         return OrderedTokenizer(num_tokens=SIDE**2, digits=self.digits)
 
-    def fit(self, corpus: Any) -> None:
-        return None
+    def fit(self, corpus: Any) -> Ready[OrderedTokenizer]:
+        return Ready(self)
 
     @property
     def prepared_size(self) -> int:
