@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ from tests.conftest import REPOSITORY, clean_environment, read_summary
 
 PAGE = (REPOSITORY / "docs" / "add_your_own.md").read_text()
 FILES = dict(re.findall(r"^```\w+ file=(\S+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+DOCS = sorted((REPOSITORY / "docs").glob("*.md"))
 COMMANDS = re.findall(r"^```bash\n(.*?)\n```", PAGE, re.MULTILINE | re.DOTALL)
 
 
@@ -24,6 +26,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
+    (folder / "notes").mkdir()
+    texts = [text for page in DOCS for text in page.read_text().split("\n\n") if text.strip()]
+    lines = [json.dumps({"key": str(number), "text": text}) for number, text in enumerate(texts)]
+    (folder / "notes" / "0.jsonl").write_text("\n".join(lines) + "\n")
     return folder
 
 
@@ -52,4 +58,4 @@ def test_a_command_of_the_page_runs(command: str, folder: Path) -> None:
 
 
 def test_every_component_is_one_class_and_one_yaml() -> None:
-    assert len(FILES) == 2 * len(COMMANDS) == 6
+    assert len(FILES) == 2 * len(COMMANDS) == 8
