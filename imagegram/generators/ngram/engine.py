@@ -207,13 +207,13 @@ class Engine(ABC):
     @staticmethod
     @abstractmethod
     def refuses(request: Request) -> str | None:
-        """Why this engine cannot write what is asked, and what to type instead; None: it can."""
+        """Say why this engine cannot write what is asked and what to type; None: it can."""
 
     @staticmethod
     @abstractmethod
     def needs(request: Request) -> Needs:
-        """Side files that make it fast; what it cannot do without, it refuses to miss."""
+        """Name the side files that make it fast."""
 
     @abstractmethod
     def rows(self, job: Job) -> tuple[Tokens, Trace]:
-        """(B, T) tokens and their trace."""
+        """Write (B, T) tokens and their trace."""

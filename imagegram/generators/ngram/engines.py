@@ -14,7 +14,7 @@ from imagegram.store.stage import Context
 
 
 def engines_of(name: str) -> tuple[type[Engine], ...]:
-    """The engines of a configured name, those to be preferred first.
+    """List the engines of a configured name, the preferred one first.
 
     Each is imported when it is asked for: one compiles kernels, another needs torch.
     """
@@ -38,7 +38,7 @@ def engines_of(name: str) -> tuple[type[Engine], ...]:
 
 
 def choose(name: str, request: Request) -> type[Engine]:
-    """The first engine of a configured name that can write what is asked.
+    """Choose the first engine of a configured name that can write what is asked.
 
     Raises:
         ConfigError: when the sampler does not fit the layout.
@@ -54,7 +54,7 @@ def choose(name: str, request: Request) -> type[Engine]:
 
 
 def needs_of(name: str, request: Request) -> Needs:
-    """The side files that ``prepared`` will make for the chosen engine; raises as :func:`choose`.
+    """Name the side files that the chosen engine needs; raises as :func:`choose`.
 
     Also for shards that are only planned: the lengths of their documents are known.
     """
@@ -62,7 +62,7 @@ def needs_of(name: str, request: Request) -> Needs:
 
 
 def make_files(needs: Needs, shards: Sequence[IndexShard], context: Context) -> Files:
-    """Shards with the side files that are needed, made when they are missing."""
+    """Open shards with the side files that are needed, made when they are missing."""
     whole = compared = tuple(shards)
     coarse: tuple[IndexShard, ...] = ()
     orders: tuple[Order, ...] = ()
@@ -77,7 +77,7 @@ def make_files(needs: Needs, shards: Sequence[IndexShard], context: Context) -> 
 
 
 def _check_lengths(request: Request) -> None:
-    """Matching by position needs documents that all have the layout's length."""
+    """Refuse to compare positions of documents that differ in length."""
     matching, num_tokens = request.sampler.matching, request.layout.num_tokens
     if matching == "free":
         return

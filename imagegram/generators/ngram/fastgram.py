@@ -33,7 +33,7 @@ class FastgramEngine(ReferenceEngine):
 
     @staticmethod
     def refuses(request: Request) -> str | None:
-        """What needs positions or documents of a context."""
+        """Refuse what needs positions or documents of a context."""
         sampler = request.sampler
         if (why_not := no_ends(request, "fastgram")) is not None:
             return why_not
@@ -52,7 +52,7 @@ class FastgramEngine(ReferenceEngine):
         return None
 
     def rows(self, job: Job) -> tuple[Tokens, Trace]:
-        """(B, T) tokens and their trace."""
+        """Write (B, T) tokens and their trace."""
         needed = min(job.sampler.min_count, self.corpus.num_documents)
         return trace_rows(FastgramLookup(index=self.index, corpus=self.corpus, needed=needed), job)
 

@@ -326,7 +326,7 @@ def _label(condition: Condition | None, generator: str = "ngram") -> LabelCondit
 
 @contextmanager
 def _advancing(progress: Progress | None, verb: str, total: int) -> Iterator[Callable[[int], None]]:
-    """What hears of finished tokens while a task of so many is shown."""
+    """Show a task of ``total`` tokens, and advance it by the tokens that are finished."""
     if progress is None:
         yield lambda steps: None
         return

@@ -312,16 +312,16 @@ class ReferenceEngine(Engine):
 
     @staticmethod
     def refuses(request: Request) -> str | None:
-        """Nothing."""
+        """Refuse nothing."""
         return None
 
     @staticmethod
     def needs(request: Request) -> Needs:
-        """Nothing: streams are scanned."""
+        """Ask for nothing: streams are scanned."""
         return Needs()
 
     def rows(self, job: Job) -> tuple[Tokens, Trace]:
-        """(B, T) tokens and their trace."""
+        """Write (B, T) tokens and their trace."""
         return trace_rows(ReferenceLookup(corpus=self.corpus, job=job), job)
 
     @cached_property

@@ -56,7 +56,7 @@ class LockstepEngine(Engine):
 
     @staticmethod
     def refuses(request: Request) -> str | None:
-        """What is asked of documents, several shards, matching of classes, long contexts."""
+        """Refuse conditions, several shards, matching by class, long contexts."""
         sampler, filled = request.sampler, len(request.lengths)
         if (why_not := no_ends(request, "torch")) is not None:
             return why_not
@@ -87,11 +87,11 @@ class LockstepEngine(Engine):
 
     @staticmethod
     def needs(request: Request) -> Needs:
-        """An order: of suffixes, or by position first."""
+        """Ask for an order: of suffixes, or by position first."""
         return Needs(order="aligned" if request.sampler.matching == "position" else "suffix")
 
     def rows(self, job: Job) -> tuple[Tokens, Trace]:
-        """(B, T) tokens and their trace; on device ``cpu``, threads of torch.
+        """Write (B, T) tokens and their trace; on device ``cpu``, threads of torch.
 
         Raises:
             ConfigError: when there is no such device.
@@ -228,7 +228,7 @@ def _threads(workers: int) -> Iterator[None]:
 
 
 def _make(shard: IndexShard, aligned: bool, device: torch.device, workers: int) -> OrderTensors:
-    """An order that nobody keeps: only its tensors are wanted."""
+    """Make an order in a temporary folder and load its tensors."""
     from imagegram.indexes.build.orders import build_order
 
     with tempfile.TemporaryDirectory() as folder:

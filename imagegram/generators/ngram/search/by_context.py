@@ -75,7 +75,7 @@ def longest_rare(
             lo, hi = find_context(views, knobs, s, history, t, length)
             work.trial[0, s], work.trial[1, s] = lo, hi
             places += hi - lo
-        if places > most:
+        if places > most:  # looking at each document is cheaper; shorter ones have more places
             return np.int64(COMMON)
         if _supported(
             views, documents, knobs, rules, work, history, t, anchor, label, length, needed

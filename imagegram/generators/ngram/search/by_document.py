@@ -80,7 +80,7 @@ def longest_among(
         if rules.count_documents and best >= 0:
             voters.support[best] += 1
     length, found = limit, voters.support[limit]
-    while length > 0 and found < needed:
+    while length > 0 and found < needed:  # a longer match is a match of every shorter length too
         length -= 1
         found += voters.support[length]
     return length

@@ -58,17 +58,17 @@ class SearchEngine(Engine):
 
     @staticmethod
     def refuses(request: Request) -> str | None:
-        """Nothing."""
+        """Refuse nothing."""
         return None
 
     @staticmethod
     def needs(request: Request) -> Needs:
-        """Coarse shards for some digits, an aligned order for the same position."""
+        """Ask for coarse shards to compare digits, for an aligned order to compare positions."""
         aligned = request.sampler.matching == "position"
         return Needs(order="aligned" if aligned else None, divisor=request.divisor)
 
     def rows(self, job: Job) -> tuple[Tokens, Trace]:
-        """(B, T) tokens and their trace, on threads."""
+        """Write (B, T) tokens and their trace, on threads."""
         tokens_BT, trace = job.start()
         rows = Rows(tokens=tokens_BT, **trace)
         divisor = divisor_of(job.sampler, job.layout)
@@ -166,13 +166,13 @@ class SearchEngine(Engine):
 
 
 def over_aligned(views: ShardViews, orders: Sequence[Order]) -> ShardViews:
-    """Views whose tables are those of aligned orders."""
+    """Replace the tables of views by the tables of aligned orders."""
     tables = [order.table.ctypes.data for order in orders]
     return views._replace(table_address=np.array(tables, dtype=np.uint64))
 
 
 def _make_coarse(shards: Sequence[IndexShard], divisor: int) -> tuple[IndexShard, ...]:
-    """Coarse shards that are in memory maps only: their folder is gone."""
+    """Make coarse shards in a temporary folder; their memory maps outlive it."""
     coarse = []
     for shard in shards:
         with tempfile.TemporaryDirectory(prefix="imagegram-coarse-") as root:

@@ -75,7 +75,7 @@ def _supported(
         for s in range(views.num_tokens.size):
             found += work.trial[1, s] - work.trial[0, s]
         return found >= knobs.needed
-    work.clock[0] += 1
+    work.clock[0] += 1  # a new time: no document is stamped with it yet
     for s in range(views.num_tokens.size):
         for rank in range(work.trial[0, s], work.trial[1, s]):
             index = pointer_at(views, s, rank) + depth
@@ -111,7 +111,7 @@ def _try_length(
     """
     group = knobs.classes[t]
     entry = recall(memo, views, history, t + 1, length, group)
-    if entry >= 0:
+    if entry >= 0:  # only supported contexts are remembered
         work.kept[:] = memo.intervals[entry]
         return entry
     for s in range(views.num_tokens.size):
@@ -121,11 +121,12 @@ def _try_length(
                 lo, hi = narrow(
                     views, s, work.kept[0, s], work.kept[1, s], length - 1, np.int64(history[t])
                 )
-        elif work.longest[s] >= length:
+        elif work.longest[s] >= length:  # a shard that lacks a shorter context is not asked
             lo, hi = find_context(views, knobs, s, history, t, length)
             if lo == hi:
                 _shorten(views, knobs, work, history, t, s, length)
         lo = continued(views, s, lo, hi, length)
+        # Separators sort last. An empty context says nothing of an end, so there they never count.
         ends = knobs.ends and length > 0
         if (
             lo < hi
@@ -147,6 +148,7 @@ def find_context(
     """Ranks of shard ``s`` that begin with the last ``length`` tokens before position ``t``."""
     if not knobs.aligned:
         return find(views, s, history, t + 1 - length, t + 1)
+    # The aligned table holds one suffix a document for each position, the separator's first.
     lo = (t + 1 - length) * views.num_documents[s]
     hi = lo + views.num_documents[s]
     for depth in range(length):
@@ -205,7 +207,7 @@ def longest(
         good = length
         if knobs.shifts and t > 0 and previous < min(np.int64(knobs.limits[t - 1]), t):
             return good, entry  # one token more had too few candidates for the token before
-        while good < limit and bad > limit:
+        while good < limit and bad > limit:  # up, until a length fails
             length = min(good + step, limit)
             tried = _try_length(views, documents, knobs, memo, work, history, t, length, False)
             if tried == _TOO_FEW:
@@ -213,7 +215,7 @@ def longest(
             else:
                 good, entry, step = length, tried, 2 * step
     else:
-        while entry == _TOO_FEW:
+        while entry == _TOO_FEW:  # down, to the empty context at the latest
             bad, length = length, max(length - step, 0)
             entry = _try_length(views, documents, knobs, memo, work, history, t, length, False)
             step *= 2
@@ -239,7 +241,7 @@ def count_next(
         while rank < hi:
             index = pointer_at(views, s, rank) + depth
             token, end = token_at(views, s, index), rank + 1
-            if not knobs.filtered:
+            if not knobs.filtered:  # all places of a token are candidates: jump to its end
                 end = group_end(views, s, rank, hi, depth, sort_key(token))
             if has_class(documents, knobs, group, s, index):
                 num_distinct = tally(work, num_distinct, token, end - rank)

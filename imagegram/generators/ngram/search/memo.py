@@ -105,6 +105,7 @@ def recall(
     while memo.slots[slot] >= 0:
         entry = np.int64(memo.slots[slot])
         if memo.length[entry] == length and memo.group[entry] == group:
+            # Hashes may collide: the tokens before the remembered place decide.
             shard, first, same = memo.shard[entry], memo.at[entry] - length, 0
             while same < length and token_at(views, shard, first + same) == np.int64(
                 history[end - length + same]
@@ -135,6 +136,7 @@ def remember(
     size = tokens_K.size
     if length > MAX_LENGTH or size > memo.tokens.size:
         return
+    # Forgetting all is as simple as right: what is frequent comes back at once.
     if memo.used[0] == memo.length.size or memo.used[1] + size > memo.tokens.size:
         memo.slots[:] = -1
         memo.used[:] = 0

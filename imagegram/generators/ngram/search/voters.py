@@ -157,6 +157,7 @@ def _gather(
     size, ranks = 0, 0
     for s in range(views.num_tokens.size):
         ranks += voters.anchors[anchor, 1, s] - voters.anchors[anchor, 0, s]
+    # Look through the fewer: documents of the label, or those that begin with the anchor.
     if label >= 0 and rules.first_member[label + 1] - rules.first_member[label] <= ranks:
         s = 0
         for i in range(rules.first_member[label], rules.first_member[label + 1]):
@@ -237,6 +238,7 @@ def choose_anchor(
     many candidates of a document. Then one token more that was too much stays too much.
     """
     top = min(np.int64(rules.anchor), t)
+    # Nothing longer is allowed yet, or it had too few documents before this token already.
     if same and (previous == top or previous < min(np.int64(rules.anchor), t - 1)):
         return previous
     for anchor in range(top, 0, -1):

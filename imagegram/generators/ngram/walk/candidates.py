@@ -236,6 +236,7 @@ def nth_admitted(
     if run > MARK:
         lo = _first_candidate(walk, lo, length)
         marks = sieve.marks[sieve.marked[entry] :]
+        # Bisect for the last mark with at most ``number`` candidates before it.
         block, last = (rank - lo) // MARK, (rank + run - 1 - lo) // MARK
         number += marks[block]  # from here on among all candidates of the interval
         for r in range(lo + block * MARK, rank):

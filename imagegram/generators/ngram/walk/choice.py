@@ -92,7 +92,7 @@ def choose_next(
     """Choose among the next tokens of an interval; or shorten the context when they are too few."""
     numbers, reals = walkers.numbers, walkers.reals
     lo, hi, length = numbers[FIRST, w], numbers[LAST, w], numbers[LENGTH, w]
-    if length > 0 and hi - lo < knobs.needed:
+    if length > 0 and hi - lo < knobs.needed:  # places bound candidates from above
         numbers[LENGTH, w] = length - 1
         return shorten_context(walk, knobs, sieve, numbers, t, w)
     group, entry = class_at(knobs, sieve, t), np.int64(-1)
@@ -174,6 +174,7 @@ def _leave(
     if sieve is not None and knobs.filtered:
         run = sieve.run[chosen]
     numbers[FIRST, w], numbers[LAST, w], numbers[SIZE, w] = begin, begin + run, run
+    # The place after the last one precedes this token too when its rank lies in the group.
     stays = begin <= rank < begin + run
     if sieve is not None and stays:
         stays = goes_on(walk, knobs, sieve, numbers, t, w)

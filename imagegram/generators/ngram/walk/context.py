@@ -114,7 +114,7 @@ def goes_on(
         position = numbers[POSITION, w] + 1
         return bool(position < knobs.classes.size and knobs.classes[position] == knobs.classes[t])
     after = numbers[PLACE, w] + 1
-    return bool(after < walk.num_tokens and (knobs.ends or token(walk, after) != _EOS))
+    return bool(after < walk.num_tokens and (token(walk, after) != _EOS or knobs.ends))
 
 
 @njit(cache=True, nogil=True)
@@ -125,6 +125,7 @@ def shorten_context(
     after, length = numbers[PLACE, w] + 1, numbers[LENGTH, w]
     if sieve is not None:
         numbers[GROWN, w] = 0
+    # Such a context has one candidate: enough where one is, if a token stands there.
     while length > 0 and repeat(walk, after - length) < length:
         if knobs.needed == 1 and goes_on(walk, knobs, sieve, numbers, t, w):
             numbers[LENGTH, w] = length

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imagegram.generators.ngram.blocks import write_blocks
 from imagegram.generators.ngram.engine import Engine, Job, Needs, Request
@@ -23,6 +24,8 @@ from imagegram.generators.ngram.walk.memo import (
 from imagegram.generators.ngram.walk.order import Walk, Walkers, make_walk, make_walkers
 from imagegram.records import Tokens, Trace
 from imagegram.samplers.ngram import matching_classes
+
+Scratch = tuple[Memo, Sieve | None, Walkers, NDArray[np.bool_] | None]
 
 #: Images that a thread takes through each step together: enough for their misses to overlap.
 BLOCK: Final = 32
@@ -45,7 +48,7 @@ class WalkEngine(Engine):
 
     @staticmethod
     def refuses(request: Request) -> str | None:
-        """What is asked of documents, several shards, and shards without side files."""
+        """Refuse conditions on documents, several shards, and shards without side files."""
         if request.conditions:
             return f"a walk cannot do {request.conditions[0]}"
         if len(request.lengths) != 1:
@@ -62,7 +65,7 @@ class WalkEngine(Engine):
 
     @staticmethod
     def needs(request: Request) -> Needs:
-        """An order: of suffixes, or by position first."""
+        """Ask for an order: of suffixes, or by position first."""
         return Needs(order="aligned" if request.sampler.matching == "position" else "suffix")
 
     @cached_property
@@ -71,17 +74,19 @@ class WalkEngine(Engine):
         return make_walk(self.files.orders[0])
 
     def rows(self, job: Job) -> tuple[Tokens, Trace]:
-        """(B, T) tokens and their trace, on threads."""
+        """Write (B, T) tokens and their trace, on threads."""
         tokens_BT, trace = job.start()
         rows = Rows(tokens=tokens_BT, **trace)
         walk, seed, forced = self.walk, np.uint64(job.seed), job.forced is not None
         knobs = make_knobs(self.files.shards, job, aligned=walk.aligned)
 
-        def make_scratch(size: int) -> tuple[Memo, Sieve | None, Walkers]:
+        def make_scratch(size: int) -> Scratch:
             memo = make_memo(knobs.temperature, frequent=self.frequent, entries=self.memo_entries)
-            return memo, make_sieve(walk, knobs, memo), make_walkers(size, job.shape[1])
+            ended = np.zeros(size, dtype=np.bool_) if job.ragged else None
+            walkers = make_walkers(size, job.shape[1])
+            return memo, make_sieve(walk, knobs, memo), walkers, ended
 
-        def write(scratch: tuple[Memo, Sieve | None, Walkers], start: int, size: int) -> None:
+        def write(scratch: Scratch, start: int, size: int) -> None:
             write_rows(walk, knobs, *scratch, rows, start, size, forced, seed, job.samples)
 
         write_blocks(job, most=BLOCK, make_scratch=make_scratch, write=write)

@@ -64,6 +64,7 @@ def write_rows(
     memo: Memo,
     sieve: Sieve | None,
     walkers: Walkers,
+    ended: NDArray[np.bool_] | None,
     rows: Rows,
     start: Int,
     size: Int,
@@ -71,16 +72,22 @@ def write_rows(
     seed: np.uint64,
     samples_B: NDArray[np.uint64],
 ) -> None:
-    """Generate rows ``start ... start + size - 1``, or trace them when their tokens are forced."""
+    """Generate rows ``start ... start + size - 1``, or trace them when their tokens are forced.
+
+    ``ended`` is memory for which rows have ended; None where none ends early: the same source is
+    compiled once more for images, without a look at it.
+    """
     walk, knobs, memo = borrow(walk), borrow(knobs), borrow(memo)
     walkers, rows = borrow(walkers), borrow(rows)
     if sieve is not None:
         sieve = borrow(sieve)
+    if ended is not None:
+        ended[:] = False
     for t in range(rows.tokens.shape[1]):
         if forced:
             for w in range(size):
                 walkers.numbers[TOKEN, w] = rows.tokens[start + w, t]
-        number = _begin_all(walk, knobs, memo, sieve, walkers, t, size, forced)
+        number = _begin_all(walk, knobs, memo, sieve, walkers, ended, t, size, forced)
         moved = 0
         while number > 0:
             _find_intervals(walk, walkers, number, size)
@@ -100,7 +107,7 @@ def write_rows(
                 start,
             )
         _take(walk, walkers, moved)
-        _write(knobs, walkers, rows, start, t, size)
+        _write(walkers, ended, rows, start, t, size)
 
 
 @njit(cache=True, nogil=True)
@@ -110,6 +117,7 @@ def _begin_all(
     memo: Memo,
     sieve: Sieve | None,
     walkers: Walkers,
+    ended: NDArray[np.bool_] | None,
     t: Int,
     size: Int,
     forced: bool,
@@ -122,8 +130,8 @@ def _begin_all(
     if sieve is not None and t > 0 and not knobs.shifts:
         opens = knobs.classes[t] != knobs.classes[t - 1]
     for w in range(size):
-        if knobs.ends and t > 0 and walkers.history[w, t] == _EOS:
-            continue  # the row has ended
+        if ended is not None and ended[w]:
+            continue
         if t > 0 and (
             opens or numbers[PLACE, w] < 0 or (limit > before + 1 and numbers[LENGTH, w] == before)
         ):
@@ -211,15 +219,23 @@ def _take(walk: Walk, walkers: Walkers, moved: Int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _write(knobs: Knobs, walkers: Walkers, rows: Rows, start: Int, t: Int, size: Int) -> None:
+def _write(
+    walkers: Walkers,
+    ended: NDArray[np.bool_] | None,
+    rows: Rows,
+    start: Int,
+    t: Int,
+    size: Int,
+) -> None:
     """Write the tokens of position ``t`` and their trace."""
     numbers, reals = walkers.numbers, walkers.reals
     for w in range(size):
         b = start + w
-        if knobs.ends and t > 0 and walkers.history[w, t] == _EOS:
-            walkers.history[w, t + 1] = _EOS
-            rows.tokens[b, t] = _EOS  # padding, without a trace
-            continue
+        if ended is not None:
+            if ended[w]:
+                rows.tokens[b, t] = _EOS  # padding, without a trace
+                continue
+            ended[w] = numbers[TOKEN, w] == _EOS
         walkers.history[w, t + 1] = numbers[TOKEN, w]
         rows.tokens[b, t] = numbers[TOKEN, w]
         rows.suffix_len[b, t] = numbers[LENGTH, w]

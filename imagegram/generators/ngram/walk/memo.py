@@ -189,7 +189,7 @@ def count_groups(
             return 0, 0
     end, since, rank = start, lo, lo + 1
     while rank < hi:
-        if lcp(walk, rank) <= length:
+        if lcp(walk, rank) <= length:  # the next token differs from the one before: a group ends
             memo.first[end], memo.places[end] = since, rank - since
             end, since = end + 1, rank
         elif rank % MINIMA_FANOUT == 0:
@@ -198,7 +198,7 @@ def count_groups(
             if rank >= hi or lcp(walk, rank) <= length:
                 continue
         rank += 1
-    memo.first[end], memo.places[end] = since, hi - since
+    memo.first[end], memo.places[end] = since, hi - since  # the last group ends with the interval
     end += 1
     if (
         not walk.aligned
