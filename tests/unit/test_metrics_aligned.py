@@ -125,7 +125,7 @@ def test_chunks_and_workers_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_traces_are_not_looked_at(corpus: MemoryTokens) -> None:
     images = dataclasses.replace(MemoryImages.of(corpus.all[:2]), trace=None, images=None)
-    assert {"ids", "matches"} == AlignedMetric.NEEDS
+    assert {"ids", "matches", "places"} == AlignedMetric.NEEDS
     measurement = AlignedMetric().measure(generated=images, reference=MemoryReference(corpus))
     assert measurement.scalars["near_exact_rate"].value == 1.0
 
