@@ -129,7 +129,7 @@ def test_paragraphs_of_two_packages_count_once(
 
 def test_what_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="did you mean 'sympy'"):
-        DemoTextCorpus(packages=("simpy",))
+        DemoTextCorpus(packages=("sympi",))
     with pytest.raises(ConfigError, match="is empty"):
         DemoTextCorpus(packages=())
     with pytest.raises(ConfigError, match="documents_per_shard"):
