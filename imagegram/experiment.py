@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -18,13 +19,18 @@ from imagegram.protocols import (
     Condition,
     Corpus,
     Generator,
+    ImageSet,
+    Index,
     Metric,
     Sampler,
     Tokenizer,
 )
 from imagegram.schema import STAGES
 from imagegram.seeding import check_counts
+from imagegram.stages.evaluate import Evaluation
 from imagegram.stages.planted import parse_recipe
+from imagegram.stages.tokens import TokenSet
+from imagegram.store.stage import Makes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +75,27 @@ class Experiment:
         if group not in STAGES:
             raise ConfigError(f"a stage says group {group!r}; {did_you_mean(group, STAGES)}")
         return STAGES.index(group) > max(map(STAGES.index, self.stages))
+
+
+class Runner(Makes, Protocol):
+    """What walks a flow: the run folder, which makes its stages, or a plan, which foresees them."""
+
+    def adopt(self, exp: Experiment) -> None:
+        """Continue with an experiment whose tokenizer is fitted."""
+
+    def config(self, values: Mapping[str, Any]) -> None:
+        """Record what was counted, as ``group.name``."""
+
+    def collect(self, handle: Any, name: str) -> None:
+        """Show the files of an artifact in the run folder."""
+
+    def score(self, evaluation: Evaluation) -> None:
+        """Record the scores."""
+
+    def report(
+        self, evaluation: Evaluation, *, generated: ImageSet, tokens: TokenSet, index: Index
+    ) -> Any:
+        """Write the report of the run."""
 
 
 def build(cfg: DictConfig) -> Experiment:

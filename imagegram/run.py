@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from imagegram import schema
 from imagegram.errors import ImagegramError
-from imagegram.experiment import Experiment, build
+from imagegram.experiment import Experiment, Runner, build
 from imagegram.plan.check import refuse_what_cannot_fit
 from imagegram.protocols import Index, Model
 from imagegram.run_folder import Run, check_outputs, write_summary
@@ -45,7 +45,7 @@ def run_experiment(cfg: DictConfig, folder: Path) -> Run:
     return run
 
 
-def flow(exp: Experiment, run: Any) -> None:
+def flow(exp: Experiment, run: Runner) -> None:
     """The stages of an experiment; ``run`` makes them, or foresees them (``plan/planner.py``)."""
     exp = fit_tokenizer(exp, run)
     tokens, holdout, index = index_corpus(exp, run)
@@ -90,7 +90,7 @@ def flow(exp: Experiment, run: Any) -> None:
     run.report(evaluation, generated=samples, tokens=tokens, index=index)
 
 
-def fit_tokenizer(exp: Experiment, run: Any) -> Experiment:
+def fit_tokenizer(exp: Experiment, run: Runner) -> Experiment:
     """The experiment with a tokenizer that has its weights: trained, fetched, or none needed."""
     fit = exp.tokenizer.fit(exp.train_corpus or exp.corpus)
     exp = replace(exp, tokenizer=run("fit_tokenizer", fit))
@@ -98,7 +98,7 @@ def fit_tokenizer(exp: Experiment, run: Any) -> Experiment:
     return exp
 
 
-def index_corpus(exp: Experiment, run: Any) -> tuple[TokenSet, TokenSet, Index]:
+def index_corpus(exp: Experiment, run: Runner) -> tuple[TokenSet, TokenSet, Index]:
     """Tokenize and index: training documents, held-out documents, the index of the former."""
     split, tokenizer = run("split", Split(corpus=exp.corpus)), exp.tokenizer
     tokens, holdout = tokenize(run, split, tokenizer)

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from imagegram.errors import UnforeseenError
 from imagegram.executors.foresight import foresee_stage
-from imagegram.experiment import Experiment
+from imagegram.experiment import Experiment, Runner
 from imagegram.plan.corpus import PlannedCorpus
 from imagegram.plan.forecast import Forecast, StageForecast
 from imagegram.plan.rates import Rates
@@ -29,7 +29,7 @@ from imagegram.store.fingerprint import identity
 from imagegram.store.manifest import Artifact, Manifest
 from imagegram.store.stage import Ready, Stage
 
-Flow = Callable[[Experiment, Any], None]
+Flow = Callable[[Experiment, Runner], None]
 
 
 def foresee(
@@ -179,13 +179,13 @@ class Planner:
     def collect(self, handle: Any, name: str) -> None:
         """Do nothing: the hard links of a run folder take no space."""
 
-    def score(self, scores: Any) -> None:
+    def score(self, evaluation: Any) -> None:
         """Do nothing: a plan has no scores."""
 
-    def report(self, scores: Any, *, generated: Any, tokens: Any, index: Any) -> None:
+    def report(self, evaluation: Any, *, generated: Any, tokens: Any, index: Any) -> None:
         """Foresee the cost of the report and the run folder."""
         sets = {"generated": generated, "tokens": tokens, "tokenizer": self._exp.tokenizer}
-        self._record("report", report_cost(self._at, evaluation=scores, **sets))
+        self._record("report", report_cost(self._at, evaluation=evaluation, **sets))
 
     def _record(self, name: str, cost: Cost) -> None:
         amounts = {field.name: getattr(cost, field.name) for field in dataclasses.fields(Amounts)}

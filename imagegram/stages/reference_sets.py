@@ -6,13 +6,14 @@ other half, so that the floor shows what they flag among fresh images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from imagegram.protocols import Condition, DocumentSource, Model, Sampler, Tokenizer
-from imagegram.stages.generate import Decode, Replay, SampleSet
+from imagegram.stages.generate import Decode, Replay
 from imagegram.stages.planted import Planted
+from imagegram.store.stage import Makes
 
 #: Held-out images that thresholds are set on: 1 % of them are 20.
 MAX_CALIBRATION: Final = 2000
@@ -64,7 +65,7 @@ class RealImages:
 
 
 def reference_sets(
-    run: Callable[[str, Any], SampleSet],
+    run: Makes,
     real: RealImages,
     *,
     tokens: DocumentSource,

@@ -30,7 +30,7 @@ from imagegram.stages.tokenize import SKIPPED, Tokenize
 from imagegram.stages.tokens import DOCUMENTS, SELECTION_SHARD, TokenSet, TokenShard
 from imagegram.store.cost import NPY_HEADER, Cost
 from imagegram.store.parts import write_parts
-from imagegram.store.stage import Context, Surroundings
+from imagegram.store.stage import Context, Makes, Surroundings
 
 if TYPE_CHECKING:
     from imagegram.store.manifest import Artifact
@@ -201,7 +201,7 @@ class Select:
         return set_cost(self, self.parts, at, images=images, at_once=1, **facts)
 
 
-def tokenize(run: Any, split: SplitHandle, tokenizer: Tokenizer) -> tuple[TokenSet, TokenSet]:
+def tokenize(run: Makes, split: SplitHandle, tokenizer: Tokenizer) -> tuple[TokenSet, TokenSet]:
     """Training and held-out documents of a corpus, of one tokenization."""
     corpus = split.corpus
     tokens = tokenize_shards(
@@ -211,13 +211,13 @@ def tokenize(run: Any, split: SplitHandle, tokenizer: Tokenizer) -> tuple[TokenS
         tokenizer=tokenizer,
         max_failed_fraction=corpus.max_failed_fraction,
     )
-    train: TokenSet = run("select", Select(tokens=tokens, images=split.train))
-    holdout: TokenSet = run("select_holdout", Select(tokens=tokens, images=split.holdout))
+    train = run("select", Select(tokens=tokens, images=split.train))
+    holdout = run("select_holdout", Select(tokens=tokens, images=split.holdout))
     return replace(train, window=tokens.window), replace(holdout, window=tokens.window)
 
 
 def tokenize_shards(
-    run: Any,
+    run: Makes,
     name: str,
     *,
     shards: tuple[ImageShard, ...],

@@ -165,3 +165,10 @@ class Ready(Generic[T_co]):
     """
 
     value: T_co
+
+
+class Makes(Protocol):
+    """A flow's way to a result: find a stage's artifact, or make it, or foresee it."""
+
+    def __call__(self, name: str, stage: Stage[T] | Ready[T]) -> T:
+        """Return the handle of a stage, which the run records under a name."""
