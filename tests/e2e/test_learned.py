@@ -116,4 +116,4 @@ def test_a_trained_generator_is_audited_like_any_other(outputs: Path, run_here: 
 
 
 #: Stages before a generator is fitted.
-PREPARING = ("fit_tokenizer", "split", "tokenize", "tokenize_holdout", "index")
+PREPARING = ("fit_tokenizer", "split", "tokenize", "select", "select_holdout", "index")
