@@ -10,51 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from imagegram.corpora.file_shard import FileShard
 from imagegram.errors import CorpusError
 from imagegram.records import Locator, Record
-from imagegram.store.hashing import (
-    changed_while_read,
-    file_stamp,
-    recalled_sha256,
-    remembered_sha256,
-)
-from imagegram.store.manifest import file_sha256
+from imagegram.store.hashing import changed_while_read, file_stamp
 
 
 @dataclass(frozen=True, kw_only=True)
-class JsonlShard:
-    """A shard over the lines of one file.
-
-    Attributes:
-        name: unique in its corpus.
-        path: the file.
-        hash_cache: folder that remembers content hashes; None: hash at every call.
-    """
-
-    name: str
-    path: Path
-    hash_cache: str | None = None
-
-    def identity(self) -> str:
-        """sha256 over the bytes of the file."""
-        return remembered_sha256(
-            what=self.path,
-            key=str(self.path.absolute()),
-            stamp=lambda: file_stamp(self.path),
-            compute=lambda: file_sha256(self.path),
-            memory=self.hash_cache,
-        )
-
-    def known_identity(self) -> str | None:
-        """The identity, if it is remembered; the file is not read."""
-        return recalled_sha256(
-            key=str(self.path.absolute()),
-            stamp=lambda: file_stamp(self.path),
-            memory=self.hash_cache,
-        )
+class JsonlShard(FileShard):
+    """A shard over the lines of one file."""
 
     def __len__(self) -> int:
         """Lines, damaged ones included."""

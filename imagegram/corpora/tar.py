@@ -23,15 +23,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from imagegram.corpora.file_shard import FileShard
 from imagegram.errors import CorpusError
 from imagegram.records import Locator, Record
-from imagegram.store.hashing import (
-    changed_while_read,
-    file_stamp,
-    recalled_sha256,
-    remembered_sha256,
-)
-from imagegram.store.manifest import file_sha256
+from imagegram.store.hashing import changed_while_read, file_stamp
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
 _ZEROS: Final = bytes(tarfile.BLOCKSIZE)
@@ -41,36 +36,8 @@ _PAX: Final = re.compile(rb"(\d+) (?:mtime|atime|ctime|uid|gid|uname|gname)=[^\n
 
 
 @dataclass(frozen=True, kw_only=True)
-class TarShard:
-    """An ImageShard over a tar of samples.
-
-    Attributes:
-        name: unique in its corpus.
-        path: the tar.
-        hash_cache: folder that remembers content hashes; None: hash at every call.
-    """
-
-    name: str
-    path: Path
-    hash_cache: str | None = None
-
-    def identity(self) -> str:
-        """sha256 over the bytes of the tar."""
-        return remembered_sha256(
-            what=self.path,
-            key=str(self.path.absolute()),
-            stamp=lambda: file_stamp(self.path),
-            compute=lambda: file_sha256(self.path),
-            memory=self.hash_cache,
-        )
-
-    def known_identity(self) -> str | None:
-        """The identity, if it is remembered; the tar is not read."""
-        return recalled_sha256(
-            key=str(self.path.absolute()),
-            stamp=lambda: file_stamp(self.path),
-            memory=self.hash_cache,
-        )
+class TarShard(FileShard):
+    """An ImageShard over a tar of samples."""
 
     def __len__(self) -> int:
         """Records, damaged ones included."""
