@@ -228,7 +228,7 @@ class MaskGitModel:
             seed: 0 ... 2**64 - 1.
             condition: None; the network knows no labels.
             progress: hears of the tokens that are done.
-            workers: cores.
+            workers: unused; torch has its cores from the environment.
 
         Returns:
             (B, T) uint16 tokens, and by name: ``log_prob`` float32, natural logarithm of the
