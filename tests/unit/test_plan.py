@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagegram.corpora import tar as tar_module
+from imagegram.corpora import file_shard
 from imagegram.corpora.tar import TarShard
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import CapacityError
@@ -237,7 +237,7 @@ def test_a_plan_reads_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def refuse(*_: object) -> str:
         raise AssertionError("a shard was hashed")
 
-    monkeypatch.setattr(tar_module, "file_sha256", refuse)
+    monkeypatch.setattr(file_shard, "file_sha256", refuse)
     forecast = look(tmp_path)
     assert forecast.num_unknown == 3
     assert forecast.disk_bytes > 0
@@ -340,7 +340,7 @@ def test_a_known_hash_is_recalled_without_reading(
     assert shard.known_identity() is None
     assert counter.count(shard) == 3
     known = shard.identity()
-    monkeypatch.setattr(tar_module, "file_sha256", None)
+    monkeypatch.setattr(file_shard, "file_sha256", None)
     assert shard.known_identity() == known
     write_tar(tmp_path / "a.tar", 4)
     assert shard.known_identity() is None
