@@ -1,6 +1,6 @@
 """What travels between the rooms: token and image arrays, records, traces, measurements.
 
-Array names carry shape suffixes; the legend is in ``protocols.py``.
+Array names carry shape suffixes; the legend is in ``protocols/``.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from imagegram.stages.tokens import DOCUMENTS, SELECTION_SHARD, TokenSet, TokenShard
+from imagegram.stages.token_shard import DOCUMENTS, SELECTION_SHARD, TokenShard
+from imagegram.stages.tokens import TokenSet
 from imagegram.store.manifest import Artifact
 from imagegram.store.parts import write_parts
 from tests.index_folders import write_index

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
+from imagegram.stages.skips import SKIPPED
 from imagegram.stages.token_costs import prefix_shard_bytes, set_cost, shard_counts
-from imagegram.stages.tokenize import SKIPPED
-from imagegram.stages.tokens import TokenSet, TokenShard
+from imagegram.stages.token_shard import TokenShard
+from imagegram.stages.tokens import TokenSet
 from imagegram.store.cost import WORKER_BYTES, Cost
 from imagegram.store.parts import link_or_copy, write_parts
 from imagegram.store.stage import Context, Surroundings

@@ -24,10 +24,12 @@ from imagegram.errors import CorpusError, StageError
 from imagegram.executors.threads import chunks, map_in_order
 from imagegram.protocols import ImageShard, Tokenizer
 from imagegram.stages.prefix import Prefix
+from imagegram.stages.skips import SKIPPED
 from imagegram.stages.split import SplitHandle, SplitShard
 from imagegram.stages.token_costs import set_cost, shard_counts
-from imagegram.stages.tokenize import SKIPPED, Tokenize
-from imagegram.stages.tokens import DOCUMENTS, SELECTION_SHARD, TokenSet, TokenShard
+from imagegram.stages.token_shard import DOCUMENTS, SELECTION_SHARD, TokenShard
+from imagegram.stages.tokenize import Tokenize
+from imagegram.stages.tokens import TokenSet
 from imagegram.store.cost import NPY_HEADER, Cost
 from imagegram.store.parts import write_parts
 from imagegram.store.stage import Context, Makes, Surroundings

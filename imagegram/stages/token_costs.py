@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imagegram.records import TOKEN_BYTES
-from imagegram.stages.tokens import TokenSet, TokenShard
+from imagegram.stages.token_shard import TokenShard
+from imagegram.stages.tokens import TokenSet
 from imagegram.store.cost import NPY_HEADER, THUMBNAIL_BYTES, WORKER_BYTES, Cost
 from imagegram.store.stage import Stage, Surroundings
 

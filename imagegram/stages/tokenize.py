@@ -1,22 +1,12 @@
-"""Tokenize: images to token streams, one artifact a shard, of all that can be read.
+"""Tokenize: all readable images of a corpus to token streams, one artifact a shard.
 
-Who is held out is not asked: that is a choice among documents (``select.py``), so another split
-tokenizes nothing again.
+Held-out images are tokenized too: the split selects among documents later (``select.py``), so
+another split tokenizes nothing again. Each record of a shard is either a document or skipped under
+a reason, and the counts must add up. The files of a shard are those of ``token_files.py``.
 
-A token shard holds the stream in the layout of the suffix-array tools (see ``docs/formats.md``):
-
-    tokenized.0     little-endian uint16: 65535 document 65535 document ... document 65535
-    offset.0        little-endian uint64: byte position of the separator before each document
-    metadata.0      one JSON object a line, in document order
-    metaoff.0       little-endian uint64: byte position of each line
-    thumbnails.npy  (N, 16, 16, 3) uint8; of texts sketches.npy (N, 128) uint32
-    skipped.jsonl   one line for every record that is no document, with its reason
-
-Every record of a shard is either a document or counted under a reason: the counts must add up.
-
-Shards are tokenized side by side in processes, a small corpus in this one; workers that are left
-over become threads within a shard. A thread holds one picture at a time, in 6 to 11 bytes for each
-of its pixels, and at most 32 files and 32 documents, 2 bytes a token, that wait for their turn.
+Shards are tokenized side by side in processes, a small corpus in this process; spare workers become
+threads within a shard. A thread holds one picture at a time, in 6 to 11 bytes for each of its
+pixels, and at most 32 files and 32 documents (2 bytes a token) wait for their turn.
 
 A tokenizer with a network (one with a ``batch_size``) is run in this process, shard after shard:
 threads decode and prepare the pictures, and the network takes a batch of them at a time.
@@ -32,17 +22,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-import numpy as np
-
-from imagegram.errors import CorpusError, StageError, TokenError, Unreadable
+from imagegram.errors import StageError, TokenError
 from imagegram.executors.threads import chunks, map_in_order
-from imagegram.protocols import ImageShard, Modality, Tokenizer
-from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES, Item, Record, Sketches, Tokens
-from imagegram.stages.split import CHOSEN_SKIPS, PartFilter
+from imagegram.protocols import ImageShard, Tokenizer
+from imagegram.records import Item, Record, Tokens
+from imagegram.stages.skips import read_item, refuse_failures
 from imagegram.stages.token_costs import set_cost, shard_cost
-from imagegram.stages.tokens import TokenSet, TokenShard
+from imagegram.stages.token_files import TokenDocument, TokenWriter
+from imagegram.stages.token_shard import TokenShard
+from imagegram.stages.tokens import TokenSet
 from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.hashing import changed_while_read
@@ -52,12 +42,11 @@ from imagegram.store.stage import Context, Surroundings
 if TYPE_CHECKING:
     from imagegram.store.manifest import Artifact
 
-SKIPPED: Final = "skipped.jsonl"
-_SEPARATOR: Final = EOS_TOKEN_ID.to_bytes(TOKEN_BYTES, "little")
-_SHOWN_KEYS: Final = 5
-#: Images up to which no processes are started: 20,000 of 64 x 64 pixels take one core 3 seconds,
-#: as long as two processes take to start and share them.
+#: Number of images up to which no processes are started: 20,000 images of 64 x 64 pixels take one
+#: core 3 seconds, as long as two processes take to start and share them.
 _FEW_IMAGES: Final = 20_000
+#: A record with its document, or with the reason why it is skipped.
+_Outcome = tuple[Record, TokenDocument | str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +54,8 @@ class TokenizeShard:
     """The stage that tokenizes one shard, in one pass and bounded memory.
 
     Attributes:
-        shard: images.
-        tokenizer: images to ids.
+        shard: shard of images.
+        tokenizer: encoder of the images.
         max_failed_fraction: share of unreadable images above which the shard is refused.
     """
 
@@ -80,7 +69,7 @@ class TokenizeShard:
     max_failed_fraction: float = field(default=1.0, metadata=NOT_IDENTITY)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Write the six files; see the module.
+        """Write the six files of a token shard.
 
         Raises:
             CorpusError: when more images than allowed cannot be read, or the shard changes.
@@ -114,12 +103,12 @@ class TokenizeShard:
         return facts
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee that one core takes the images, none of which is refused."""
+        """Foresee the tokens of all images, on one core."""
         bytes_each = getattr(self.shard, "metadata_bytes", 0)
         return shard_cost(self, at, len(self.shard), metadata_bytes=bytes_each)
 
-    def _write(self, out: Path, context: Context) -> tuple[_Writer, int]:
-        """Write all documents; returns the writer, with its counts, and how many records passed."""
+    def _write(self, out: Path, context: Context) -> tuple[TokenWriter, int]:
+        """Write all documents; return the writer, with its counts, and the number of records."""
         shard, modality = self.shard, self.tokenizer.modality
         task = context.progress.start(f"tokenize {shard.name}", len(shard), modality.nouns)
         num_records = 0
@@ -129,7 +118,7 @@ class TokenizeShard:
 
         with ExitStack() as stack:
             stack.enter_context(modality.reading())
-            writer = _Writer(out, stack, modality)
+            writer = TokenWriter(out, stack, modality)
             chunked = map_in_order(read, chunks(shard), workers=context.workers)
             if self.tokenizer.batch_size is not None:
                 outcomes = itertools.chain.from_iterable(chunked)
@@ -146,20 +135,20 @@ class TokenizeShard:
         context.progress.finish(task)
         return writer, num_records
 
-    def _read(self, record: Record) -> _Document | str:
-        """The document of a record, its tokens only prepared for a network; or why it is none."""
+    def _read(self, record: Record) -> TokenDocument | str:
+        """Return the document of a record, for a network only prepared; or why it is skipped."""
         found = read_item(record, self.tokenizer.modality)
         if isinstance(found, str):
             return found
         item, sketch = found
         metadata = json.dumps(self._metadata(record, item)).encode() + b"\n"
-        document = _Document(self.tokenizer.prepare(item), sketch, metadata)
+        document = TokenDocument(self.tokenizer.prepare(item), sketch, metadata)
         if self.tokenizer.batch_size is None:
             (document,) = self._encode([document])
         return document
 
-    def _encode(self, documents: Sequence[_Document]) -> list[_Document]:
-        """Prepared documents with their tokens; the first of them has the counts of all."""
+    def _encode(self, documents: Sequence[TokenDocument]) -> list[TokenDocument]:
+        """Return prepared documents with their tokens; the first one has the counts of all."""
         encoded = self.tokenizer.encode([document.tokens for document in documents])
         for tokens in encoded.documents:
             self._check_tokens(tokens)
@@ -172,9 +161,9 @@ class TokenizeShard:
     def _in_batches(
         self, outcomes: Iterable[_Outcome], batch_size: int
     ) -> Iterator[list[_Outcome]]:
-        """Encode prepared documents by the batch; skipped records keep their place among them."""
+        """Encode prepared documents in batches; skipped records keep their place among them."""
         waiting: list[_Outcome] = []
-        prepared: list[_Document] = []
+        prepared: list[TokenDocument] = []
 
         def encoded() -> list[_Outcome]:
             done = iter(self._encode(prepared) if prepared else ())
@@ -222,8 +211,8 @@ class TokenizeShard:
         """Refuse token files of a shard in which more images failed than are allowed *now*.
 
         Args:
-            folder: of the token shard, for the keys of the first failures.
-            facts: what tokenization counted.
+            folder: folder of the token shard, for the keys of the first failures.
+            facts: counts of the tokenization.
 
         Raises:
             CorpusError: with the reasons, the first keys, and what to type.
@@ -237,60 +226,8 @@ class TokenizeShard:
         )
 
     def load(self, artifact: Artifact) -> TokenShard:
-        """The handle of a finished token shard."""
+        """Return the handle of a finished token shard."""
         return TokenShard(artifact=artifact)
-
-
-@dataclass(frozen=True)
-class _Document:
-    tokens: Any  # (T,) ids; what the tokenizer prepared while it waits for its batch
-    sketch: Sketches
-    metadata: bytes
-    counts: Mapping[str, int] = field(default_factory=dict)
-
-
-_Outcome = tuple[Record, _Document | str]
-
-
-class _Writer:
-    """The six files of a token shard, written side by side."""
-
-    def __init__(self, folder: Path, stack: ExitStack, modality: Modality) -> None:
-        def create(name: str) -> BinaryIO:
-            return stack.enter_context((folder / name).open("wb"))
-
-        self.folder, self.modality = folder, modality
-        self.stream = create("tokenized.0")
-        self.offsets = create("offset.0")
-        self.metadata = create("metadata.0")
-        self.metadata_offsets = create("metaoff.0")
-        self.skips = create(SKIPPED)
-        self.sketches: list[Sketches] = []
-        self.num_tokens = 0
-        self.counts: Counter[str] = Counter()
-        self.skipped: Counter[str] = Counter()
-
-    def add(self, document: _Document) -> None:
-        """Append one document."""
-        self.offsets.write(self.stream.tell().to_bytes(8, "little"))
-        self.stream.write(_SEPARATOR)
-        self.stream.write(np.ascontiguousarray(document.tokens, dtype="<u2").data)
-        self.metadata_offsets.write(self.metadata.tell().to_bytes(8, "little"))
-        self.metadata.write(document.metadata)
-        self.sketches.append(document.sketch)
-        self.counts.update(document.counts)
-        self.num_tokens += len(document.tokens)
-
-    def skip(self, record: Record, reason: str) -> None:
-        """Count and list a record that is no document."""
-        self.skipped[reason] += 1
-        line = {"key": record.key, "reason": reason, "member": record.locator.member}
-        self.skips.write(json.dumps(line).encode() + b"\n")
-
-    def close(self) -> None:
-        """Write what can only be written at the end."""
-        self.stream.write(_SEPARATOR)
-        np.save(self.folder / self.modality.SKETCHES, self.modality.stack(self.sketches))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,8 +235,8 @@ class Tokenize:
     """The stage that tokenizes a corpus, shard by shard.
 
     Attributes:
-        shards: in the order of the corpus.
-        tokenizer: images to ids.
+        shards: shards in the order of the corpus.
+        tokenizer: encoder of the images.
         max_failed_fraction: share of unreadable images above which a shard is refused.
     """
 
@@ -314,7 +251,7 @@ class Tokenize:
 
     @property
     def parts(self) -> tuple[TokenizeShard, ...]:
-        """One a shard."""
+        """Stages of the shards."""
         how: dict[str, Any] = {
             "tokenizer": self.tokenizer,
             "max_failed_fraction": self.max_failed_fraction,
@@ -349,7 +286,7 @@ class Tokenize:
         }
 
     def _is_small(self) -> bool:
-        """Whether threads are about done when worker processes would have started."""
+        """Return whether threads would be done before worker processes have started."""
         room = _FEW_IMAGES
         for shard in self.shards:  # no further than needed: a large shard takes a while to count
             room -= len(shard)
@@ -358,7 +295,7 @@ class Tokenize:
         return True
 
     def load(self, artifact: Artifact) -> TokenSet:
-        """The handle of a finished token set.
+        """Return the handle of a finished token set.
 
         Raises:
             CorpusError: when more images of a shard failed than this corpus allows. The limit is no
@@ -371,7 +308,7 @@ class Tokenize:
         return tokens
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee processes side by side, one a shard."""
+        """Foresee the shards, each on a process of its own."""
         return set_cost(
             self,
             self.parts,
@@ -380,57 +317,4 @@ class Tokenize:
             at_once=at.workers,
             document_length=self.tokenizer.spec.document_length,
             vocab_size=self.tokenizer.spec.vocab_size,
-        )
-
-
-def read_item(
-    record: Record, modality: Modality, part: PartFilter | None = None
-) -> tuple[Item, Sketches] | str:
-    """Read a record: its item and its sketch, or the reason why it is not of this part."""
-    if record.failure is not None:
-        return record.failure
-    if part is not None and (reason := part.skip_key(record.key)) is not None:
-        return reason
-    try:
-        item = modality.read(record.data)
-    except Unreadable as refusal:
-        return refusal.reason
-    sketch = modality.sketch(item)
-    if part is not None and (reason := part.skip_sketch(sketch)) is not None:
-        return reason
-    return item, sketch
-
-
-def refuse_failures(
-    shard: ImageShard,
-    folder: Path,
-    *,
-    allowed: float,
-    num_records: int,
-    skipped: Mapping[str, int],
-) -> None:
-    """Refuse a shard in which more images failed than its corpus allows *now*.
-
-    Args:
-        shard: that was read.
-        folder: that holds the list of skips, for the keys of the first failures.
-        allowed: share of its records that may fail.
-        num_records: of the shard.
-        skipped: records that are no images of a part, by reason.
-
-    Raises:
-        CorpusError: with the reasons, the first keys, and what to type.
-    """
-    failures = {why: n for why, n in skipped.items() if why not in CHOSEN_SKIPS}
-    num_failed = sum(failures.values())
-    if num_failed > allowed * num_records:
-        share = num_failed / num_records
-        lines = map(json.loads, (folder / SKIPPED).read_text().splitlines())
-        failed = (line["key"] for line in lines if line["reason"] in failures)
-        keys = itertools.islice(failed, _SHOWN_KEYS)
-        raise CorpusError(
-            f"{shard.path}: {num_failed} of {num_records} images cannot be read "
-            f"({', '.join(f'{why}: {n}' for why, n in failures.items())}), first "
-            f"{', '.join(keys)}; at most {allowed:.1%} may fail. Mend the shard, or go on "
-            f"without them: corpus.max_failed_fraction={min(share + 0.001, 1):.3f}"
         )

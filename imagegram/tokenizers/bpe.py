@@ -29,8 +29,8 @@ from imagegram.errors import ConfigError, CorpusError, TokenError
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Corpus, Modality
 from imagegram.records import EOS_TOKEN_ID, Encoded, Tokens, row_sizes
+from imagegram.stages.skips import read_item
 from imagegram.stages.split import Split
-from imagegram.stages.tokenize import read_item
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
 from imagegram.store.hashing import file_stamp
 from imagegram.store.stage import Context, Ready, Stage

@@ -26,7 +26,8 @@ from imagegram.indexes.format import IndexShard
 from imagegram.indexes.open import find_shards
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
 from imagegram.stages.split import CHOSEN_SKIPS
-from imagegram.stages.tokens import TokenSet, TokenShard
+from imagegram.stages.token_shard import TokenShard
+from imagegram.stages.tokens import TokenSet
 from imagegram.store.manifest import MANIFEST, PARTS_FILE, Artifact, Manifest, read_parts
 from imagegram.store.parts import open_parts
 from imagegram.tools.arguments import exit_cleanly

@@ -5,12 +5,11 @@
 
 One artifact per shard, and a collection of them. Training reads random rows, which tars do not
 allow: on disk an image of 64 pixels takes 12 kB, one of 256 pixels 196 kB; nothing is held in
-memory. Images are decoded and skipped by the same rules as in ``tokenize.py``.
+memory. Images are decoded and skipped by the same rules as in ``stages/skips.py``.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +26,8 @@ from imagegram.images.decode import quiet
 from imagegram.images.modality import IMAGES
 from imagegram.protocols import Corpus
 from imagegram.records import Images, Record
+from imagegram.stages.skips import SKIPPED, read_item, refuse_failures, skip_line
 from imagegram.stages.split import PartFilter, Split, SplitShard
-from imagegram.stages.tokenize import SKIPPED, read_item, refuse_failures
 from imagegram.store.fingerprint import identity
 from imagegram.store.hashing import changed_while_read
 from imagegram.store.parts import open_parts, write_parts
@@ -72,14 +71,13 @@ class PackShard(Stage["Artifact"]):
         def read(records: Sequence[Record]) -> list[tuple[Record, Images | str]]:
             return [(record, self._read(record, part)) for record in records]
 
-        with quiet(), (out / PIXELS).open("wb") as pixels, (out / SKIPPED).open("w") as skips:
+        with quiet(), (out / PIXELS).open("wb") as pixels, (out / SKIPPED).open("wb") as skips:
             self._write_header(pixels, 0)
             for some in map_in_order(read, chunks(shard), workers=context.workers):
                 for record, image in some:
                     if isinstance(image, str):
                         skipped[image] += 1
-                        line = {"key": record.key, "reason": image, "member": record.locator.member}
-                        skips.write(json.dumps(line) + "\n")
+                        skips.write(skip_line(record, image))
                     else:
                         pixels.write(image.tobytes())
                         num_images += 1

@@ -24,6 +24,7 @@ from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Corpus, Modality, Tokenizer
 from imagegram.records import Encoded, Images, Tokens
+from imagegram.stages.token_files import TokenWriter
 from imagegram.stages.tokenize import Tokenize, TokenizeShard
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import fingerprint
@@ -354,9 +355,7 @@ def test_a_tokenizer_that_breaks_its_contract(
 def test_counts_that_do_not_add_up_are_loud(
     tmp_path: Path, corpus: WebDatasetCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from imagegram.stages import tokenize as module
-
-    monkeypatch.setattr(module._Writer, "add", lambda *_: None)
+    monkeypatch.setattr(TokenWriter, "add", lambda *_: None)
     (first, _) = corpus.shards
     with pytest.raises(StageError, match="3 records, but 0 documents and 0 skipped"):
         context(tmp_path).make(TokenizeShard(shard=first, tokenizer=TOY))

@@ -22,7 +22,8 @@ from imagegram.indexes.build.sort import SHARD_TOKENS, check_shard_tokens, sort_
 from imagegram.indexes.format import ExpectedShard, IndexShard, pointer_width
 from imagegram.indexes.open import StoredIndex
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
-from imagegram.stages.tokens import TokenSet, TokenShard
+from imagegram.stages.token_shard import TokenShard
+from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import removal
 from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.fingerprint import NOT_IDENTITY

@@ -1,0 +1,61 @@
+"""The contracts of the house: what a corpus, a tokenizer, an index, a metric ... must do.
+
+Nothing here does any work. A component is a frozen, keyword-only dataclass whose fields are its
+identity; weights and memory maps are loaded lazily. Array names carry shape suffixes:
+
+======  =================================================
+``B``   images of a batch (or samples)
+``T``   tokens of one image
+``H W`` height and width in pixels, ``C`` = 3 colours
+``K``   distinct next tokens
+``D``   features of one image
+======  =================================================
+"""
+
+from imagegram.protocols.data import (
+    Corpus,
+    ImageShard,
+    ItemWriter,
+    Modality,
+    TextTokenizer,
+    Tokenizer,
+)
+from imagegram.protocols.evaluation import (
+    Callback,
+    Documents,
+    DocumentSource,
+    Encoder,
+    ImageSet,
+    Metric,
+    Reference,
+)
+from imagegram.protocols.models import (
+    Condition,
+    Generator,
+    Index,
+    Model,
+    Sampler,
+    Scores,
+)
+
+__all__ = [
+    "Callback",
+    "Condition",
+    "Corpus",
+    "DocumentSource",
+    "Documents",
+    "Encoder",
+    "Generator",
+    "ImageSet",
+    "ImageShard",
+    "Index",
+    "ItemWriter",
+    "Metric",
+    "Modality",
+    "Model",
+    "Reference",
+    "Sampler",
+    "Scores",
+    "TextTokenizer",
+    "Tokenizer",
+]

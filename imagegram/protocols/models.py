@@ -1,0 +1,175 @@
+"""Contracts of generation: indexes, generators, models, samplers and conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.layout import TokenLayout
+from imagegram.records import NextTokenDist, Phrases, Span, Tokens, Trace
+from imagegram.store.stage import Context, Progress, Ready, Stage
+
+
+class Index(Protocol):
+    """A suffix array over shards of documents; every engine gives the same answers."""
+
+    @property
+    def shards(self) -> tuple[Any, ...]:
+        """Index shards, in the order that numbers the documents."""
+
+    def identity(self) -> str:
+        """Return kind/digest of the artifact."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens of all shards, including separators."""
+
+    @property
+    def num_documents(self) -> int:
+        """Number of documents of all shards; ids run shard by shard."""
+
+    def count(self, ids: Sequence[int]) -> int:
+        """Return the occurrences of ``ids`` (separators allowed); [] occurs num_tokens times."""
+
+    def next_token(
+        self, prompt_ids: Sequence[int], *, max_context: int | None = None, min_count: int = 1
+    ) -> NextTokenDist:
+        """Return the next tokens after the longest suffix with ``min_count`` continuations."""
+
+    def longest_suffix(self, prompt_ids: Sequence[int], *, min_count: int = 1) -> int:
+        """Return the length of the longest suffix of the prompt that occurs ``min_count`` times."""
+
+    def spans(
+        self, ids: Sequence[int], *, min_len: int = 1, max_occurrences: int = 10
+    ) -> list[Span]:
+        """Return the maximal matching spans: those that no longer matching span contains."""
+
+    def match_lengths(
+        self,
+        tokens_BT: Tokens,
+        *,
+        workers: int | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> NDArray[np.int32]:
+        """Return the (B, T) length of the longest match that begins at each position."""
+
+    def parse_rows(
+        self,
+        tokens_BT: Tokens,
+        lengths_BT: NDArray[np.integer[Any]],
+        *,
+        max_occurrences: int = 64,
+        workers: int | None = None,
+    ) -> Phrases:
+        """Return the rows as corpus phrases: from the left, always the longest match."""
+
+    def documents_equal(
+        self, tokens_BT: Tokens, *, workers: int | None = None
+    ) -> NDArray[np.int64]:
+        """Return the (B,) number of documents that are identical to each row."""
+
+    def document(self, document: int) -> Tokens:
+        """Return the token ids of one document, without separators."""
+
+    def metadata(self, document: int) -> dict[str, Any]:
+        """Return source key, shard, caption ... of one document, in O(1)."""
+
+
+class Sampler(Protocol):
+    """Options of sampling: one frozen dataclass a family of generators."""
+
+    @property
+    def name(self) -> str:
+        """Name of the configuration file."""
+
+
+class Condition(Protocol):
+    """Requested property of each sample, drawn by (seed, sample id); see ``conditions/``."""
+
+    @property
+    def name(self) -> str:
+        """Name of the configuration file."""
+
+
+class Model(Protocol):
+    """A generator that is ready to sample; it owns no index of the training documents."""
+
+    def identity(self) -> Any:
+        """Return the identity: kind and digest."""
+
+    def prepared(
+        self,
+        sampler: Sampler,
+        context: Context,
+        layout: TokenLayout,
+        condition: Condition | None = None,
+    ) -> Model:
+        """Return the model with the artifacts that make a sampler fast; makes missing ones."""
+
+    def generate(
+        self,
+        samples: NDArray[np.uint64],
+        *,
+        sampler: Sampler,
+        layout: TokenLayout,
+        seed: int,
+        condition: Condition | None = None,
+        progress: Progress | None = None,
+        workers: int = 1,
+    ) -> tuple[Tokens, Trace]:
+        """Return (B, T) tokens and their trace; row b depends only on (seed, samples[b])."""
+
+
+@runtime_checkable
+class Scores(Protocol):
+    """A model that can score given tokens; see :meth:`Generator.scores`."""
+
+    def score(
+        self,
+        tokens_BT: Tokens,
+        *,
+        sampler: Sampler,
+        layout: TokenLayout,
+        seed: int,
+        condition: Condition | None = None,
+        samples: NDArray[np.uint64] | None = None,
+        progress: Progress | None = None,
+        workers: int = 1,
+    ) -> Trace:
+        """Return the trace of given tokens, as if the sampler had drawn them.
+
+        For samples of the model itself, under their seed and sample ids, it is their own trace.
+
+        Args:
+            tokens_BT: (B, T) ids.
+            sampler: options of sampling.
+            layout: layout of the tokenizer.
+            seed: seed of the samples.
+            condition: condition of the samples.
+            samples: (B,) sample ids; None: 0 ... B - 1.
+            progress: progress of the scored tokens.
+            workers: number of threads.
+        """
+
+
+class Generator(Protocol):
+    """A component of the group ``generator``: fits models."""
+
+    name: str
+
+    def check(
+        self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
+    ) -> None:
+        """Refuse a sampler or a condition that cannot work on such tokens, naming those that can.
+
+        Called when the experiment is composed; ``samplers/kinds.py`` has the words.
+        """
+
+    def scores(self, sampler: Sampler) -> bool:
+        """Return whether its models implement :class:`Scores` under a sampler."""
+
+    def fit(self, tokens: Any, *, index: Index) -> Stage[Model] | Ready[Model]:
+        """Return the stage that fits a token set (``stages.tokens.TokenSet``), or the model."""
