@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from imagegram import words
 from imagegram.errors import ConfigError, ImagegramError, did_you_mean
 from imagegram.indexes.build.stage import Indexing
 from imagegram.protocols import (
@@ -105,6 +106,7 @@ def build(cfg: DictConfig) -> Experiment:
         ConfigError: a value that no experiment can have; says what to type instead.
     """
     check_counts(cfg.num_samples, cfg.seed)
+    words.refuse_empty_places(cfg)
     for stage in cfg.stages:
         if stage not in STAGES:
             raise ConfigError(f"stages: unknown stage {stage!r}; {did_you_mean(stage, STAGES)}")

@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from imagegram import schema
+from imagegram import schema, words
 from imagegram.errors import ImagegramError
 from imagegram.experiment import Experiment, Runner, build
 from imagegram.plan.check import refuse_what_cannot_fit
@@ -153,6 +153,7 @@ def main() -> None:
     """The command line; also the console script ``imagegram``."""
     try:
         schema.register()
+        sys.argv[1:] = words.as_typed(sys.argv[1:])
         check_outputs(sys.argv[1:])
     except ImagegramError as error:
         print(f"imagegram: {error}", file=sys.stderr)
@@ -169,7 +170,7 @@ def main() -> None:
         decorate(enter)()
     except SystemExit as stop:
         if stop.code and not entered:  # Hydra refused to compose: add what was probably meant
-            for hint in schema.explain_overrides(sys.argv[1:]):
+            for hint in words.explain(sys.argv[1:]):
                 print(f"imagegram: {hint}", file=sys.stderr)
         raise
 

@@ -22,6 +22,7 @@ from typing import Any, Self, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from imagegram import words
 from imagegram.errors import ConfigError, ImagegramError
 from imagegram.executors.context import RunContext
 from imagegram.executors.process import ProcessExecutor
@@ -303,16 +304,16 @@ def num_workers(cfg: DictConfig) -> int:
     return cfg.runtime.workers or os.cpu_count() or 1
 
 
-def check_outputs(words: list[str]) -> None:
+def check_outputs(typed: list[str]) -> None:
     """Refuse an outputs folder that cannot be written, before Hydra makes the run folder there.
 
     Raises:
         ConfigError: naming the folder and the reason.
     """
-    named = [word.partition("=")[2] for word in words if word.startswith("paths.outputs=")]
-    if any(word.startswith("-") and word != "-m" for word in words):
+    named = [word.partition("=")[2] for word in typed if word.startswith("paths.outputs=")]
+    if any(word.startswith("-") and word != "-m" for word in typed):
         return  # --help, --cfg ...: nothing will be written
-    folder = Path(named[-1].strip("'\"") if named else "outputs")  # quotes are Hydra's
+    folder = Path(words.text_of(named[-1]) if named else "outputs")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -18,9 +18,14 @@ from typing import Any, Final
 
 from omegaconf import MISSING, OmegaConf
 
-from imagegram.errors import ConfigError, did_you_mean
+from imagegram.errors import ConfigError
 
-CONF: Final = Path(__file__).resolve().parents[1] / "conf"
+_PACKAGE: Final = Path(__file__).resolve().parent
+#: The configuration: in the package of a wheel, at the top of the repository of a checkout.
+CONF: Final = next(
+    (folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir()),
+    _PACKAGE / "conf",
+)
 #: Groups of stages, in the order of the flow.
 STAGES: Final = ("tokenize", "index", "fit", "generate", "evaluate")
 _TARGET: Final = re.compile(r"^_target_: (imagegram\.[\w.]+)$", re.MULTILINE)
@@ -182,8 +187,8 @@ def register() -> None:
 
     if not CONF.is_dir():
         raise ConfigError(
-            f"no configuration folder {CONF}: imagegram runs from its checkout; "
-            "in it, type: pip install -c constraints.txt -e ."
+            f"no configuration folder {CONF}: the installed package is not whole; install it "
+            "again from a wheel or, in the repository, type: pip install -c constraints.txt -e ."
         )
     store = ConfigStore.instance()
     store.store(group="schema", name="config", node=Config)
@@ -200,68 +205,3 @@ def slug(text: str) -> str:
     'corpus.path=_a_b,tokenizer=pyramid3'
     """
     return re.sub(r"[^\w.,=+-]+", "_", text)[:120]
-
-
-def explain_overrides(overrides: list[str]) -> list[str]:
-    """For every override that Hydra cannot take: what was probably meant.
-
-    Called after Hydra refused to compose, so that its message is followed by a hint.
-    """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    hints = [
-        f"{item}: Hydra reads braces as a dictionary; quote the value, as in "
-        f"""'{item.partition("=")[0]}="{item.partition("=")[2]}"'"""
-        for item in overrides
-        if "{" in item and '"' not in item and "'" not in item
-    ]
-    hints += [
-        f"{item}: neither the shell nor Hydra expands ~ behind the =; write $HOME instead"
-        for item in overrides
-        if "=~" in item
-    ]
-    groups = [item for item in overrides if re.fullmatch(r"[a-z_]+=[\w\[\],]+", item)]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        known_groups = {path.name for path in CONF.iterdir() if path.is_dir()}
-        chosen = [item for item in groups if item.split("=")[0] in known_groups]
-        hints += [hint for item in chosen for hint in _explain_choice(item)]
-        try:
-            config = compose("config", overrides=chosen)
-        except Exception:  # noqa: BLE001 - the hint must never hide Hydra's own message
-            return hints
-        keys = _flat_keys(OmegaConf.to_container(config, resolve=False)) | known_groups
-    for item in overrides:
-        key = item.lstrip("+~").split("=")[0]
-        if "=" in item and not item.startswith(("+", "~", "-", "hydra")) and key not in keys:
-            prefix = key.rpartition(".")[0]
-            near = {name for name in keys if name.rpartition(".")[0] == prefix} or keys
-            near = {name for name in near if not name.endswith("_target_")}
-            hints.append(f"{key}: unknown; {did_you_mean(key, near)}")
-    return hints
-
-
-def _explain_choice(item: str) -> list[str]:
-    """Choices of a group that do not exist: of ``metric=[a,b]`` Hydra does not list what does.
-
-    >>> [hint[:46] for hint in _explain_choice("metric=[copyin,order]")]
-    ["metric=copyin: unknown; did you mean 'copying'"]
-    """
-    group, _, words = item.partition("=")
-    known = {path.stem for path in (CONF / group).glob("*.yaml")}
-    chosen = [word for word in re.findall(r"\w+", words) if word != "null"]
-    return [
-        f"{group}={word}: unknown; {did_you_mean(word, known)}"
-        for word in chosen
-        if word not in known
-    ]
-
-
-def _flat_keys(node: Any, prefix: str = "") -> set[str]:
-    keys: set[str] = set()
-    if isinstance(node, dict):
-        for name, value in node.items():
-            path = f"{prefix}{name}"
-            keys |= {path} | _flat_keys(value, f"{path}.")
-    return keys

@@ -55,7 +55,7 @@ class DemoCorpus:
 
     Attributes:
         name: what tables and reports call it.
-        path: folder that the tars are written below.
+        write_to: folder that the tars are written below.
         num_shards: training tars; fewer are the first of more.
         images_per_shard: crops of one training tar.
         num_holdout: held-out crops, in one tar.
@@ -72,7 +72,7 @@ class DemoCorpus:
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="demo", metadata=NOT_IDENTITY)
-    path: str = field(default="outputs/corpora", metadata=NOT_IDENTITY)
+    write_to: str = field(default="outputs/corpora", metadata=NOT_IDENTITY)
     num_shards: int = 4
     images_per_shard: int = 500
     num_holdout: int = 256
@@ -113,7 +113,7 @@ class DemoCorpus:
     def folder(self) -> Path:
         """Where the tars of these crops lie; other crops lie beside it."""
         crops = [self.VERSION, self.images_per_shard, self.num_holdout, self.image_size]
-        return Path(self.path) / f"demo-{digest([*crops, list(self.crop_scales), self.seed])}"
+        return Path(self.write_to) / f"demo-{digest([*crops, list(self.crop_scales), self.seed])}"
 
     @property
     def shards(self) -> tuple[TarShard, ...]:

@@ -49,7 +49,7 @@ class DemoTextCorpus:
 
     Attributes:
         name: what tables and reports call it.
-        path: folder that the JSON lines are written below.
+        write_to: folder that the JSON lines are written below.
         packages: import names, of those in ``PACKAGES``; a paragraph that several have counts once.
         documents_per_shard: documents of one shard.
         num_shards: only the first N shards; None: all.
@@ -65,7 +65,7 @@ class DemoTextCorpus:
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="demo_text", metadata=NOT_IDENTITY)
-    path: str = field(default="outputs/corpora", metadata=NOT_IDENTITY)
+    write_to: str = field(default="outputs/corpora", metadata=NOT_IDENTITY)
     packages: tuple[str, ...] = ("numpy", "scipy", "sklearn", "skimage", "sympy", "networkx")
     documents_per_shard: int = 2000
     num_shards: int | None = None
@@ -100,7 +100,8 @@ class DemoTextCorpus:
     def folder(self) -> Path:
         """Where the documents of these packages, in these versions, lie."""
         versions = {package: _version(package) for package in self.packages}
-        return Path(self.path) / f"demo_text-{digest([self.VERSION, self._size, versions])}"
+        name = f"demo_text-{digest([self.VERSION, self._size, versions])}"
+        return Path(self.write_to) / name
 
     @property
     def _size(self) -> int:

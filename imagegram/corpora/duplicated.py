@@ -120,7 +120,7 @@ class DuplicatedCorpus(WebDatasetCorpus):
     """Tars of images, some of them repeated; all other fields are :class:`WebDatasetCorpus`'s.
 
     Attributes:
-        path: folder that the repeated tars are written below.
+        write_to: folder that the repeated tars are written below.
         multiplicities: how often an image can be there.
         shares: share of the images that are there as often; they sum to 1.
         seed: of the choice of images.
@@ -129,7 +129,7 @@ class DuplicatedCorpus(WebDatasetCorpus):
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="duplicated", metadata=NOT_IDENTITY)
-    path: str = field(default="outputs/corpora", metadata=NOT_IDENTITY)
+    write_to: str = field(default="outputs/corpora", metadata=NOT_IDENTITY)
     multiplicities: tuple[int, ...] = MULTIPLICITIES
     shares: tuple[float, ...] = SHARES
     seed: int = 0
@@ -153,7 +153,7 @@ class DuplicatedCorpus(WebDatasetCorpus):
             CorpusError: when a tar is missing or one cannot be written.
         """
         return self.repetition.repeat(
-            super().shards, folder=Path(self.path), corpus=self.name, hash_cache=self.hash_cache
+            super().shards, folder=Path(self.write_to), corpus=self.name, hash_cache=self.hash_cache
         )
 
 

@@ -1,7 +1,7 @@
 """WebDatasetCorpus: tars of images with captions, in the order that the configuration lists them.
 
     python -m imagegram.run corpus=webdataset corpus.tars=FOLDER
-    python -m imagegram.run corpus=webdataset 'corpus.tars="data/{00000..00009}.tar"'
+    python -m imagegram.run corpus=webdataset 'corpus.tars=data/{00000..00009}.tar'
 
 ``num_shards`` takes the first N, so that the sizes of one corpus are nested and share their
 artifacts: what is cached is a shard, and its identity is its content.
@@ -91,7 +91,7 @@ class WebDatasetCorpus:
         if self.tars is None:
             raise CorpusError(
                 f"corpus {self.name}: no tars are named; type corpus.tars=FOLDER, a glob, a list "
-                "[a.tar,b.tar] or a pattern 'corpus.tars=\"FOLDER/{00000..00099}.tar\"'"
+                "[a.tar,b.tar] or a pattern 'corpus.tars=FOLDER/{00000..00099}.tar'"
             )
         return self._open(self.tars, self.num_shards)
 

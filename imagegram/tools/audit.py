@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from imagegram import schema
+from imagegram import words as typed_words
 from imagegram.audit.findings import Reading
 from imagegram.audit.flow import AUDIT, AUTO, Audit, Source, audit_flow
 from imagegram.audit.reencoded import check_quality
@@ -70,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse_intermixed_args(argv)
     source, words = take_source(flags.words)
     schema.register()
+    words = typed_words.as_typed(words)
     check_outputs(words)
     return _with_hydra(source, words, as_json=flags.json)
 
@@ -89,7 +91,7 @@ def take_source(words: Sequence[str]) -> tuple[Source, list[str]]:
     for word in words:
         key, _, value = word.partition("=")
         if key in _OWN:
-            own[key] = value.strip("'\"")
+            own[key] = typed_words.text_of(value)
         else:
             rest.append(word)
     if ("images" in own) == ("tokens" in own) or not (own.get("images") or own.get("tokens")):
@@ -155,7 +157,7 @@ def _with_hydra(source: Source, words: list[str], *, as_json: bool) -> int:
         decorate(enter)()
     except SystemExit as stop:
         if stop.code and not entered:  # Hydra refused to compose: add a suggestion
-            for hint in schema.explain_overrides(words):
+            for hint in typed_words.explain(words):
                 print(f"imagegram: {hint}", file=sys.stderr)
         raise
     finally:

@@ -55,17 +55,20 @@ def compose_corpus(overrides: Sequence[str]) -> WebDatasetCorpus:
     from hydra.errors import HydraException
     from hydra.utils import instantiate
 
-    from imagegram import schema
+    from imagegram import schema, words
 
     schema.register()
+    typed = words.as_typed(overrides)
     try:
         with initialize_config_dir(str(schema.CONF), version_base="1.3"):
-            corpus: Any = instantiate(compose("config", list(overrides)).corpus, _convert_="all")
+            corpus: Any = instantiate(compose("config", typed).corpus, _convert_="all")
     except HydraException as error:
         cause = error.__cause__
         if isinstance(cause, ImagegramError):
             raise cause from None
-        raise ConfigError(f"{error}\nfor example: corpus=cc12m_10") from error
+        hints = words.explain(typed)
+        lines = [str(error), *hints, "for example: corpus=cc12m_10"]
+        raise ConfigError("\n".join(lines)) from error
     if not isinstance(corpus, WebDatasetCorpus) or corpus.hub_repo is None:
         pattern = re.compile(r"^hub_repo: (?!null)", re.MULTILINE)
         names = (

@@ -78,16 +78,17 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
 
-    from imagegram import schema
+    from imagegram import schema, words
 
     schema.register()
+    typed = words.as_typed(overrides)
     try:
         with initialize_config_dir(str(schema.CONF), version_base="1.3"):
-            return compose("config", list(overrides))
+            return compose("config", typed)
     except HydraException as error:
         if isinstance(error.__cause__, ImagegramError):
             raise error.__cause__ from None
-        hints = schema.explain_overrides(list(overrides))
+        hints = words.explain(typed)
         raise ConfigError("\n".join([str(error), *hints])) from error
 
 

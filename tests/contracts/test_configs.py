@@ -153,17 +153,3 @@ def test_a_mistyped_key_gets_a_hint(
     result = command("imagegram.run", ["sampler.temprature=1", "--cfg", "job"])
     assert result.returncode == 1
     assert "did you mean 'sampler.temperature'?" in result.stderr
-
-
-def test_unquoted_braces_get_a_hint(
-    command: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
-    words = ["corpus=webdataset", "corpus.tars=tars/{00..09}.tar", "--cfg", "job"]
-    result = command("imagegram.run", words)
-    assert result.returncode == 1
-    assert """'corpus.tars="tars/{00..09}.tar"'""" in result.stderr
-
-
-def test_an_unexpanded_home_gets_a_hint() -> None:
-    (hint,) = schema.explain_overrides(["corpus=folder", "corpus.path=~/photos"])
-    assert "$HOME" in hint

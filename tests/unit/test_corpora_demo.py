@@ -19,7 +19,7 @@ from imagegram.images.decode import decode_image
 
 def tiny(folder: Path, **fields: int) -> DemoCorpus:
     given = {"num_shards": 2, "images_per_shard": 40, "num_holdout": 20, **fields}
-    return DemoCorpus(path=str(folder), **given)  # type: ignore[arg-type]
+    return DemoCorpus(write_to=str(folder), **given)  # type: ignore[arg-type]
 
 
 def boxes(shard: TarShard) -> list[tuple[str, tuple[int, int, int, int]]]:

@@ -29,7 +29,7 @@ def tars(tmp_path: Path) -> Path:
 
 
 def repeated(root: Path, **fields: object) -> DuplicatedCorpus:
-    places = {"tars": f"{root}/train", "holdout_tars": f"{root}/holdout", "path": f"{root}/out"}
+    places = {"tars": f"{root}/train", "holdout_tars": f"{root}/holdout", "write_to": f"{root}/out"}
     return DuplicatedCorpus(**{**places, **HALF, **fields})  # type: ignore[arg-type]
 
 
@@ -94,7 +94,7 @@ def test_a_share_of_nothing_or_of_all() -> None:
 def test_bytes_are_deterministic_and_sizes_nested(tars: Path) -> None:
     both = repeated(tars)
     written = [shard.path.read_bytes() for shard in both.shards]
-    one = repeated(tars, num_shards=1, path=f"{tars}/elsewhere")
+    one = repeated(tars, num_shards=1, write_to=f"{tars}/elsewhere")
     assert [shard.path.read_bytes() for shard in one.shards] == written[:1]
     assert repeated(tars, seed=1).shards[0].path != both.shards[0].path
     assert not list(tars.rglob("*.partial"))
@@ -127,7 +127,7 @@ def test_unreadable_images_are_left_out(tmp_path: Path) -> None:
     members = [*sample("0", 0), ("1.txt", b"no image"), ("2.JPG", encode(noise(2), "JPEG"))]
     write_tar(tmp_path / "train" / "00000.tar", members)
     corpus = DuplicatedCorpus(
-        tars=f"{tmp_path}/train", path=f"{tmp_path}/out", multiplicities=(2,), shares=(1.0,)
+        tars=f"{tmp_path}/train", write_to=f"{tmp_path}/out", multiplicities=(2,), shares=(1.0,)
     )
     records = list(corpus.shards[0])
     keys = ["000000_000", "000000_001", "000002_000", "000002_001"]
@@ -139,8 +139,8 @@ def test_unreadable_images_are_left_out(tmp_path: Path) -> None:
 
 def test_the_demo_repeats_its_crops(tmp_path: Path) -> None:
     sizes = {"num_shards": 2, "images_per_shard": 20, "num_holdout": 5}
-    plain = DemoCorpus(path=str(tmp_path), **sizes)  # type: ignore[arg-type]
-    corpus = DuplicatedDemoCorpus(path=str(tmp_path), **sizes, **HALF)  # type: ignore[arg-type]
+    plain = DemoCorpus(write_to=str(tmp_path), **sizes)  # type: ignore[arg-type]
+    corpus = DuplicatedDemoCorpus(write_to=str(tmp_path), **sizes, **HALF)  # type: ignore[arg-type]
     assert corpus.holdout_shards == plain.holdout_shards
     assert [shard.name for shard in corpus.shards] == [shard.name for shard in plain.shards]
     images = [record.data for shard in corpus.shards for record in shard]
@@ -156,7 +156,7 @@ def test_lists_of_the_configuration_become_tuples(tars: Path) -> None:
 def test_a_folder_that_cannot_be_written(tars: Path) -> None:
     (tars / "file").write_text("in the way")
     with pytest.raises(CorpusError, match=r"corpus duplicated .* paths.outputs=FOLDER"):
-        _ = repeated(tars, path=f"{tars}/file").shards
+        _ = repeated(tars, write_to=f"{tars}/file").shards
 
 
 @pytest.mark.parametrize(

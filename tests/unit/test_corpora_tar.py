@@ -225,7 +225,11 @@ def test_a_sound_tar_reads_as_webdataset_reads_it(tmp_path: Path) -> None:
     from imagegram.corpora.demo import DemoCorpus
 
     corpus = DemoCorpus(
-        name="demo", path=tmp_path, hash_cache=tmp_path / "hashes", num_shards=1, images_per_shard=9
+        name="demo",
+        write_to=tmp_path,
+        hash_cache=tmp_path / "hashes",
+        num_shards=1,
+        images_per_shard=9,
     )
     (shard,) = corpus.shards
     theirs = list(webdataset.WebDataset(str(shard.path), shardshuffle=False))

@@ -92,7 +92,7 @@ def test_sentences_are_kept_and_everything_else_is_not() -> None:
 
 
 def test_documents_of_a_package_are_written_once_and_nothing_is_imported(tmp_path: Path) -> None:
-    corpus = DemoTextCorpus(path=str(tmp_path), packages=("skimage",), documents_per_shard=40)
+    corpus = DemoTextCorpus(write_to=str(tmp_path), packages=("skimage",), documents_per_shard=40)
     shards = corpus.shards
     records = [record for shard in shards for record in shard]
     assert [len(shard) for shard in shards[:-1]] == [40] * (len(shards) - 1)
@@ -102,7 +102,7 @@ def test_documents_of_a_package_are_written_once_and_nothing_is_imported(tmp_pat
     before = [shard.path.stat().st_mtime_ns for shard in shards]
     assert [shard.path.stat().st_mtime_ns for shard in corpus.shards] == before
     first = DemoTextCorpus(
-        path=str(tmp_path), packages=("skimage",), documents_per_shard=40, num_shards=1
+        write_to=str(tmp_path), packages=("skimage",), documents_per_shard=40, num_shards=1
     )
     assert [shard.identity() for shard in first.shards] == [shards[0].identity()]
     assert not list(tmp_path.glob(".*"))
@@ -120,7 +120,7 @@ def test_paragraphs_of_two_packages_count_once(
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text('"""' + "\n\n".join(some) + '"""')
         (tmp_path / name / "broken.py").write_text("def (:")
-    corpus = DemoTextCorpus(path=str(tmp_path / "out"), packages=("numpy", "scipy"))
+    corpus = DemoTextCorpus(write_to=str(tmp_path / "out"), packages=("numpy", "scipy"))
     (shard,) = corpus.shards
     texts = {record.key: record.data.decode() for record in shard}
     assert texts == {"numpy.__init__": "\n\n".join(sentences[:7])}  # too little is left of scipy
@@ -136,4 +136,4 @@ def test_what_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         DemoTextCorpus(documents_per_shard=0)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="pip install scikit-image"):
-        _ = DemoTextCorpus(path=str(tmp_path), packages=("skimage",)).shards
+        _ = DemoTextCorpus(write_to=str(tmp_path), packages=("skimage",)).shards

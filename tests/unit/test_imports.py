@@ -28,6 +28,7 @@ ROOMS = (
     "executors",
     "loggers",
     "schema",
+    "words",
     "images",
     "texts",
     "corpora",
