@@ -34,21 +34,25 @@ from imagegram.stages.tokens import TokenSet
 from imagegram.store.stage import Makes
 
 
+class EndOfFlowError(Exception):
+    """Raised at the first stage after the last requested group; ends a flow without failure."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Everything that decides the result, and the callbacks that watch.
+    """All that decides the result, and callbacks.
 
     Attributes:
         corpus, tokenizer, generator, sampler: the four axes.
-        condition: what every sample is asked to be; None: anything.
-        index: how the training tokens are indexed.
-        train_corpus: what a tokenizer that learns is trained on; None: ``corpus``.
-        metrics: in the order of the configuration.
-        num_samples: images to generate, and to measure floors and ceilings on.
-        planted: image sets whose copying is known, measured beside them.
+        condition: requested property of each sample; None: unconditional.
+        index: options of the index of the training tokens.
+        train_corpus: corpus that a learned tokenizer is trained on; None: ``corpus``.
+        metrics: metrics in the order of the configuration.
+        num_samples: number of generated images, and of images in floors and ceilings.
+        planted: recipes of image sets with known copying, measured beside them.
         seed: 0 ... 2**64 - 1.
         output_size: side of decoded images in pixels; None: the tokenizer's finest level.
-        stages: which groups of stages to run.
+        stages: groups of stages to run.
         callbacks: hooks around the stages.
     """
 
@@ -67,28 +71,30 @@ class Experiment:
     callbacks: tuple[Callback, ...]
     train_corpus: Corpus | None = None
 
-    def ends_before(self, group: str) -> bool:
-        """Whether a group of stages comes after the last one that is asked for.
+    def require(self, group: str) -> None:
+        """End the flow before the first group of stages after the last requested one.
 
         Raises:
+            EndOfFlowError: for such a group.
             ConfigError: for a group that the flow does not have.
         """
         if group not in STAGES:
             raise ConfigError(f"a stage says group {group!r}; {did_you_mean(group, STAGES)}")
-        return STAGES.index(group) > max(map(STAGES.index, self.stages))
+        if STAGES.index(group) > max(map(STAGES.index, self.stages)):
+            raise EndOfFlowError
 
 
 class Runner(Makes, Protocol):
-    """What walks a flow: the run folder, which makes its stages, or a plan, which foresees them."""
+    """Caller of a flow: the run folder, which makes its stages, or a plan, which foresees them."""
 
     def adopt(self, exp: Experiment) -> None:
         """Continue with an experiment whose tokenizer is fitted."""
 
     def config(self, values: Mapping[str, Any]) -> None:
-        """Record what was counted, as ``group.name``."""
+        """Record counts, as ``group.name``."""
 
     def collect(self, handle: Any, name: str) -> None:
-        """Show the files of an artifact in the run folder."""
+        """Link the files of an artifact into the run folder."""
 
     def score(self, evaluation: Evaluation) -> None:
         """Record the scores."""
@@ -100,10 +106,10 @@ class Runner(Makes, Protocol):
 
 
 def build(cfg: DictConfig) -> Experiment:
-    """Instantiate every component of ``cfg`` and check what concerns more than one of them.
+    """Instantiate all components of ``cfg``, and check values that concern several of them.
 
     Raises:
-        ConfigError: a value that no experiment can have; says what to type instead.
+        ConfigError: for a value that no experiment can have, with what to type instead.
     """
     check_counts(cfg.num_samples, cfg.seed)
     words.refuse_empty_places(cfg)
@@ -156,7 +162,7 @@ def _check_modality(corpus: Corpus, tokenizer: Tokenizer) -> None:
 
 
 def _check_outputs_outside(cfg: DictConfig) -> None:
-    """A folder of images is searched to its depths: our own pictures must not lie in it."""
+    """Refuse an outputs folder inside the corpus, which would then contain generated images."""
     images, outputs = cfg.corpus.get("path"), Path(cfg.paths.outputs)
     if images is not None and outputs.resolve().is_relative_to(Path(images).resolve()):
         raise ConfigError(
@@ -166,7 +172,7 @@ def _check_outputs_outside(cfg: DictConfig) -> None:
 
 
 def _component(node: DictConfig) -> Any:
-    """Instantiate one node; the component's own message, without Hydra's wrapping."""
+    """Instantiate one node; errors keep the component's message, without Hydra's wrapping."""
     try:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:

@@ -27,7 +27,7 @@ from imagegram.errors import ConfigError, ImagegramError
 from imagegram.executors.context import RunContext
 from imagegram.executors.process import ProcessExecutor
 from imagegram.executors.progress import RichProgress, SilentProgress
-from imagegram.experiment import Experiment
+from imagegram.experiment import EndOfFlowError, Experiment
 from imagegram.loggers.headline import dashboard
 from imagegram.loggers.jsonl import JsonlLogger
 from imagegram.loggers.mirror import Mirror
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class StageRecord:
-    """How one stage went: found or made, its digest, its seconds in this run, its folder."""
+    """Record of a stage: found or made, digest, seconds in this run, folder."""
 
     hit: bool
     digest: str
@@ -57,22 +57,18 @@ class StageRecord:
     path: str
 
 
-class _EnoughStagesError(Exception):
-    """Raised at the first stage after the last requested one; ends the flow early, in peace."""
-
-
 class Run:
-    """A run folder that is open; use as a context manager.
+    """An open run folder; use as a context manager.
 
     Attributes:
-        folder: the run folder.
-        exp: the experiment, and ``cfg``, the configuration it was built from.
-        context: what stages may use: store, executor, progress.
-        records: by stage name, in order.
-        scores: by score name, and ``infos``, what is known of them; filled by :meth:`score`.
-        counted: what the run learned of its configuration, filled by :meth:`config`.
+        folder: path of the run folder.
+        exp, cfg: experiment, and the configuration it was built from.
+        context: store, executor and progress of the stages.
+        records: records by stage name, in order.
+        scores, infos: scores by name, and their descriptions; filled by :meth:`score`.
+        counted: counts of the corpus and the index, filled by :meth:`config`.
         status, error: as in ``summary.json``.
-        mirror: the configured loggers; there once the run is entered.
+        mirror: configured loggers, from the entry on.
     """
 
     def __init__(self, cfg: DictConfig, exp: Experiment, folder: Path) -> None:
@@ -112,9 +108,9 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        """Say how it ended, in files, loggers and on the console; point ``latest`` here."""
+        """Record how the run ended, in files, loggers and on the console; update ``latest``."""
         self._progress.__exit__(kind, error, trace)
-        early = kind is _EnoughStagesError
+        early = kind is EndOfFlowError
         self.status = "completed" if kind is None or early else "failed"
         self.error = None if self.status == "completed" else f"{type(error).__name__}: {error}"
         try:
@@ -132,9 +128,9 @@ class Run:
         return early
 
     def __call__(self, name: str, stage: Stage[T] | Ready[T]) -> T:
-        """Find or make the artifact of ``stage``; returns its handle.
+        """Return the handle of ``stage``, after making its artifact if that is missing.
 
-        What is ready is returned, and neither recorded nor shown: nothing was done.
+        The value of a ready stage is returned without a record.
 
         Raises:
             ImagegramError: when the stage was left out of ``stages`` and is not cached.
@@ -142,8 +138,7 @@ class Run:
         if isinstance(stage, Ready):
             return stage.value
         group = stage.group
-        if self.exp.ends_before(group):
-            raise _EnoughStagesError
+        self.exp.require(group)
         for callback in self.exp.callbacks:
             callback.on_stage_start(self, name)
         if group not in self.exp.stages and self.context.store.find(stage) is None:
@@ -173,11 +168,11 @@ class Run:
         return handle
 
     def adopt(self, exp: Experiment) -> None:
-        """Go on as this experiment: its tokenizer got its weights."""
+        """Continue with an experiment whose tokenizer is fitted."""
         self.exp = exp
 
     def _log_curves(self, values: Mapping[str, float], step: int) -> None:
-        """Points of curves, told while a stage is made: metrics.jsonl and every logger."""
+        """Write points of curves to metrics.jsonl and every logger, while a stage is made."""
         self._jsonl.log("curve", step=step, **values)
         self.mirror.scalars(values, step=step)
 
@@ -187,7 +182,7 @@ class Run:
         self.mirror.config(values)
 
     def collect(self, handle: Any, name: str) -> None:
-        """Show an artifact's files in the run folder, as ``name/``; hard links where possible."""
+        """Link the files of an artifact into the run folder, as ``name/``, or copy them."""
         target = self.folder / name
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(
@@ -200,7 +195,7 @@ class Run:
     def score(self, evaluation: Evaluation) -> None:
         """Record the scores: summary.json, metrics.jsonl and every logger hold the same numbers.
 
-        ``scores.csv`` and ``scores.json`` have those of the planted sets too.
+        ``scores.csv`` and ``scores.json`` also have the scores of the planted sets.
         """
         for name, score in evaluation.scores.items():
             values = dataclasses.asdict(score)
@@ -230,14 +225,14 @@ class Run:
         title: str | None = None,
         facts: Sequence[tuple[str, str]] | None = None,
     ) -> PairList:
-        """Write ``report.html``, and show its pairs in the run folder; returns them.
+        """Write ``report.html``, link its pairs into the run folder, and return them.
 
         Args:
-            evaluation: what was measured.
-            generated: of whom.
-            tokens: the training documents.
-            index: over them.
-            title: of the page; None: corpus, tokenizer and sampler.
+            evaluation: scores of all metrics.
+            generated: measured image set.
+            tokens: training documents.
+            index: index of the training documents.
+            title: title of the page; None: corpus, tokenizer and sampler.
             facts: (label, value) pairs below it; None: those of an experiment.
         """
         exp = self.exp
@@ -300,7 +295,7 @@ class Run:
 
 
 def num_workers(cfg: DictConfig) -> int:
-    """Processes or threads of a run: ``runtime.workers``, or all cores."""
+    """Return the number of processes or threads: ``runtime.workers``, or all cores."""
     return cfg.runtime.workers or os.cpu_count() or 1
 
 
@@ -326,14 +321,14 @@ def check_outputs(typed: list[str]) -> None:
 
 
 def write_summary(folder: Path, **values: Any) -> None:
-    """Replace ``summary.json`` in one step: a reader never sees half of it."""
+    """Replace ``summary.json`` in one step, so that no reader sees half of it."""
     partial = folder / ".summary.json.partial"
     partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
     partial.replace(folder / "summary.json")
 
 
 def _write_scores(path: Path, evaluation: Evaluation) -> None:
-    """One row a score and image set: value and 95 % interval, empty where not defined."""
+    """Write one row a score and image set: value and 95 % interval, empty if not defined."""
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["score", "set", "value", "low", "high"])
@@ -343,7 +338,7 @@ def _write_scores(path: Path, evaluation: Evaluation) -> None:
 
 
 def _facts(exp: Experiment, tokens: TokenSet) -> list[tuple[str, str]]:
-    """What an experiment is, in a line."""
+    """Return (label, value) pairs that describe an experiment."""
     modality = exp.corpus.modality
     skipped = tokens.artifact.facts["skipped"]
     return [
@@ -359,7 +354,7 @@ def _facts(exp: Experiment, tokens: TokenSet) -> list[tuple[str, str]]:
 
 
 def _short(facts: Mapping[str, Any]) -> str:
-    """The counts of a stage in one line."""
+    """Format the first counts of a stage as one line."""
     shown = []
     for name, value in facts.items():
         if isinstance(value, bool) or not isinstance(value, int | float | str):

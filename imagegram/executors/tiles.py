@@ -7,12 +7,11 @@ where other processes have some of them.)
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
+
+from imagegram.executors.threads import map_in_order
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,19 +26,12 @@ def over_tiles(
     """Yield results in the order of ``items``; at most twice ``workers`` results wait.
 
     Args:
-        function: runs on a thread, with single-threaded linear algebra.
+        function: called in any thread, with single-threaded linear algebra.
         items: arguments of the function.
-        workers: threads.
+        workers: number of threads.
     """
-    ahead = iter(items)
-    with one_thread_each(), ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[Result]] = deque(
-            pool.submit(function, item) for item in itertools.islice(ahead, 2 * workers)
-        )
-        while waiting:
-            result = waiting.popleft().result()
-            waiting.extend(pool.submit(function, item) for item in itertools.islice(ahead, 1))
-            yield result
+    with one_thread_each():
+        yield from map_in_order(function, items, workers=workers)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from imagegram.errors import UnforeseenError
 from imagegram.executors.foresight import foresee_stage
-from imagegram.experiment import Experiment, Runner
+from imagegram.experiment import EndOfFlowError, Experiment, Runner
 from imagegram.plan.corpus import PlannedCorpus
 from imagegram.plan.forecast import Forecast, StageForecast
 from imagegram.plan.rates import Rates
@@ -69,7 +69,7 @@ def foresee(
     is_whole = True
     try:
         flow(exp, planner)
-    except _EndOfPlanError:
+    except EndOfFlowError:
         pass
     except UnforeseenError:  # the flow needs the result of a stage that cannot be foreseen
         is_whole = False
@@ -140,10 +140,6 @@ class _Facts(dict[str, Any]):
         raise UnforeseenError(f"{name} is known only when the stage is made")
 
 
-class _EndOfPlanError(Exception):
-    """Raised at the first stage after the last requested one."""
-
-
 class Planner:
     """Stand-in for a run in the flow, which collects forecasts.
 
@@ -160,8 +156,7 @@ class Planner:
         """Foresee one stage; return a stand-in for its handle."""
         if isinstance(stage, Ready):
             return stage.value
-        if self._exp.ends_before(stage.group):
-            raise _EndOfPlanError
+        self._exp.require(stage.group)
         cost = foresee_stage(stage, self._at)
         for side, its in cost.sides.items():
             if its.cached < its.parts and side not in {row.name for row in self.stages}:

@@ -1,6 +1,6 @@
 """Cluster: near-duplicates among the training documents, so that one picture counts as one source.
 
-Known by the token set and the radius: every metric and every sampler of a corpus shares it.
+Identified by token set and radius, so all metrics and samplers of a corpus share the clusters.
 """
 
 from __future__ import annotations
@@ -16,19 +16,13 @@ from numpy.typing import NDArray
 from imagegram.images.modality import IMAGES
 from imagegram.protocols import Documents, Modality
 from imagegram.store.fingerprint import NOT_IDENTITY
-from imagegram.store.manifest import Artifact
+from imagegram.store.manifest import Artifact, Handle
 from imagegram.store.stage import Context, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterSet:
+class ClusterSet(Handle):
     """Clusters of documents."""
-
-    artifact: Artifact
-
-    def identity(self) -> str:
-        """kind/digest of the artifact."""
-        return self.artifact.identity()
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -38,13 +32,13 @@ class ClusterSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster(Stage[ClusterSet]):
-    """Documents whose sketches are near each other; takes 1.7 kB of memory an image.
+    """The stage that finds documents with similar sketches; takes 1.7 kB of memory an image.
 
     Attributes:
-        documents: the training documents.
-        near_duplicate_rms: where near-duplicates begin, in the measure of the modality; digests
-            know it by the name that it has for images.
-        modality: of the documents.
+        documents: training documents.
+        near_duplicate_rms: bound of near-duplicates, an RMS difference of thumbnails or a
+            similarity of texts (``Corpus.near_duplicate_limit``); its name is part of digests.
+        modality: kind of the documents.
     """
 
     kind: ClassVar[str] = "clusters"
@@ -55,7 +49,7 @@ class Cluster(Stage[ClusterSet]):
     modality: Modality = field(default=IMAGES, metadata=NOT_IDENTITY)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Search, write ``labels.npy`` (N,) int64."""
+        """Write ``labels.npy``, (N,) int64."""
         task = context.progress.start("cluster near-duplicates", 1, "searches")
         blocks = [np.asarray(block) for _, block in self.documents.sketch_blocks()]
         labels = self.modality.cluster(np.concatenate(blocks), limit=self.near_duplicate_rms)
@@ -65,5 +59,5 @@ class Cluster(Stage[ClusterSet]):
         return {"num_documents": len(labels), "num_clusters": len(np.unique(labels))}
 
     def load(self, artifact: Artifact) -> ClusterSet:
-        """Open the labels."""
+        """Return the clusters."""
         return ClusterSet(artifact=artifact)

@@ -1,14 +1,14 @@
-"""Embed: features of images, made once and shared by every metric that asks for them.
+"""Embed: features of images, made once and shared by all metrics that need them.
 
-Their identity is the *content* of the pixels, not the stage that made them: the same held-out
-images under another sampler have the same features.
+Identified by the *content* of the pixels, not by the stage that made them, so held-out images have
+the same features whichever sampler replays them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,25 +24,19 @@ from imagegram.stages.generate import select_documents
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.cost import NPY_HEADER, Cost
 from imagegram.store.fingerprint import identity
-from imagegram.store.manifest import Artifact
+from imagegram.store.manifest import Artifact, Handle
 from imagegram.store.stage import Context, Surroundings
 
 _BATCH: Final = 64
-#: What torch adds to a process.
+#: Memory that torch adds to a process, in bytes.
 TORCH_BYTES: Final = 700_000_000
-#: Numbers of a feature, when no artifact tells: those of EfficientNet-lite0.
+#: Length of a feature vector in forecasts without a measured artifact: that of EfficientNet-lite0.
 NUM_FEATURES: Final = 1280
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureSet:
+class FeatureSet(Handle):
     """Features of images, in the order of the images."""
-
-    artifact: Artifact
-
-    def identity(self) -> str:
-        """kind/digest of the artifact."""
-        return self.artifact.identity()
 
     @cached_property
     def features(self) -> Features:
@@ -52,11 +46,11 @@ class FeatureSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Embed:
-    """Features of an image set.
+    """The stage that embeds an image set.
 
     Attributes:
-        encoder: the network and its preprocessing.
-        images: what to embed.
+        encoder: feature extractor with its preprocessing.
+        images: image set.
     """
 
     kind: ClassVar[str] = "features"
@@ -66,7 +60,7 @@ class Embed:
     images: ImageSet
 
     def identity(self) -> dict[str, Any]:
-        """The encoder and the sha256 of the pixels."""
+        """Return the identity: encoder, and sha256 of the pixels."""
         return {
             "class": type(self).__name__,
             "version": self.VERSION,
@@ -75,35 +69,35 @@ class Embed:
         }
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Embed batch by batch."""
+        """Write ``features.npy``, batch by batch."""
         images = self.images.images
         return _write(out, self.encoder, images.__getitem__, len(images), context)
 
     def load(self, artifact: Artifact) -> FeatureSet:
-        """Open the features."""
+        """Return the features."""
         return FeatureSet(artifact=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee features; their seconds are part of those of the metric that asks for them."""
+        """Foresee the size of features; their seconds count for the metric that needs them."""
         return _cost(self, at, self.images.num_images)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedReference:
-    """Features of training images, as decoded from their tokens: the same codec as the samples.
+    """The stage that embeds training images, decoded from their tokens as samples are.
 
-    Which ones: documents in the order of :func:`select_documents`, without the first
-    ``num_skipped``, which are the ceiling's own images (a distance of images to themselves would
-    flatter it). In a corpus so small that fewer others are left than were skipped, all are taken.
+    Documents are taken in the order of :func:`select_documents`, without the first ``num_skipped``:
+    these are the images of the ceiling, whose distance to themselves would be too small. If fewer
+    others are left than were skipped, none is skipped.
 
     Attributes:
-        encoder: the network and its preprocessing.
-        tokens: the training documents.
-        tokenizer: decodes them.
+        encoder: feature extractor with its preprocessing.
+        tokens: training documents.
+        tokenizer: decoder of the documents.
         image_size: side in pixels of the decoded images, that of the samples.
-        num_skipped: documents that the ceiling took.
-        max_images: how many at most.
-        seed: of the order.
+        num_skipped: number of documents in the ceiling.
+        max_images: largest number of images.
+        seed: seed of the order.
     """
 
     kind: ClassVar[str] = "reference_features"
@@ -118,7 +112,7 @@ class EmbedReference:
     seed: int
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Decode and embed batch by batch."""
+        """Write ``features.npy`` and ``documents.npy``, batch by batch."""
         order = select_documents(self.tokens.num_documents, self.seed)
         order = order[self._first :][: self.max_images]
         np.save(out / "documents.npy", order)
@@ -132,20 +126,20 @@ class EmbedReference:
 
     @property
     def _first(self) -> int:
-        """Place of the first document that is taken."""
+        """Place of the first embedded document in the order."""
         return self.num_skipped if self.tokens.num_documents >= 2 * self.num_skipped else 0
 
     def load(self, artifact: Artifact) -> FeatureSet:
-        """Open the features."""
+        """Return the features."""
         return FeatureSet(artifact=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee features; their seconds are part of those of the metric that asks for them."""
+        """Foresee the size of features; their seconds count for the metric that needs them."""
         return _cost(self, at, min(self.tokens.num_documents - self._first, self.max_images))
 
 
 def _cost(stage: Embed | EmbedReference, at: Surroundings, count: int) -> Cost:
-    """Cost of the features of so many images."""
+    """Return the cost of the features of ``count`` images."""
     if found := at.find(stage):
         return Cost.found(found)
     return Cost(
@@ -156,12 +150,12 @@ def _cost(stage: Embed | EmbedReference, at: Surroundings, count: int) -> Cost:
 
 
 def features_bytes(num_images: int, num_features: int = NUM_FEATURES) -> int:
-    """Bytes of (N, D) float32, and of the document ids of a reference."""
+    """Return the bytes of (N, D) float32 features and of the document ids of a reference."""
     return num_images * (num_features * 4 + 8) + 2 * NPY_HEADER
 
 
 def _num_features(encoder: Encoder, at: Surroundings) -> int:
-    """Numbers of a feature, if the encoder was used in this store."""
+    """Return the length of a feature vector, measured if the encoder was used in this store."""
     for kind in (EmbedReference.kind, Embed.kind):
         for manifest in at.newest(kind):
             if manifest.payload.get("encoder") == identity(encoder):
@@ -170,7 +164,7 @@ def _num_features(encoder: Encoder, at: Surroundings) -> int:
 
 
 def content_sha256(array: NDArray[Any]) -> str:
-    """sha256 of shape and content; 0.7 s a gigabyte."""
+    """Return the sha256 of the shape and content of an array; takes 0.7 s a gigabyte."""
     hasher = hashlib.sha256(repr(array.shape).encode())
     for first in range(0, len(array), _BATCH):
         hasher.update(np.ascontiguousarray(array[first : first + _BATCH]).data)
@@ -184,14 +178,14 @@ def _write(
     num_images: int,
     context: Context,
 ) -> dict[str, Any]:
-    """Features of all images, batch by batch on threads: an encoder waits less than it computes.
+    """Write the features of all images, on threads that encode one batch each.
 
     Several batches on one core each are faster than one batch on several cores, and much faster
     where other processes have some of them.
     """
     device = getattr(encoder, "device", "cpu")
     task = context.progress.start(f"embed {encoder.name}", num_images, "images")
-    with _one_thread_each(encoder):
+    with _one_core(encoder):
         size = max(_BATCH, getattr(encoder, "batch_size", 1))
         first, *others = row_tiles(num_images, size) or [slice(0, 0)]
         part = encoder.encode(read(first))  # alone: it loads the weights
@@ -210,17 +204,10 @@ def _write(
     return {"num_images": num_images, "num_features": int(features.shape[1])}
 
 
-@contextmanager
-def _one_thread_each(encoder: Encoder) -> Iterator[None]:
-    """While several threads encode, none of them takes all cores for itself."""
-    if not hasattr(encoder, "device"):  # one that does without torch
-        yield
-        return
-    import torch
+def _one_core(encoder: Encoder) -> AbstractContextManager[None]:
+    """Return the context in which torch uses one core a thread; without torch, an empty one."""
+    if not hasattr(encoder, "device"):
+        return nullcontext()
+    from imagegram.models.cores import one_core
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    return one_core()

@@ -1,8 +1,8 @@
-"""Evaluate: every metric asked of generated, real and planted images, in the same way.
+"""Evaluate: every metric of generated, real and planted images, measured in the same way.
 
-Value, floor and ceiling of a score come from one function on image sets of equal size; so do the
-planted sets, of which it is known what was copied. A number that is not defined is ``null`` with a
-reason in ``notes``, never NaN.
+Value, floor and ceiling of a score come from one function on image sets of equal size; so do those
+of the planted sets, whose copying is known. A number that is not defined is ``null`` with a reason
+in ``notes``, never NaN.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from imagegram.stages.needs import lacking
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.cost import PROCESS_BYTES, Cost
 from imagegram.store.fingerprint import identity
-from imagegram.store.manifest import Artifact
+from imagegram.store.manifest import Artifact, Handle
 from imagegram.store.parts import write_parts
 from imagegram.store.stage import Context, Surroundings
 
 #: Names of the first image sets in ``curves.npz`` and ``scores.json``; planted ones follow.
 SETS: Final = ("generated", "floor", "ceiling")
-#: scores.json and curves.npz of all metrics: fixed part, and the part of each measured image.
+#: Bytes of scores.json and curves.npz of all metrics, and bytes for each measured image.
 _SCORES_BYTES: Final = 400_000
 _SCORES_BYTES_AN_IMAGE: Final = 1_000
-#: Everything but the curves.
+#: File of everything but the curves.
 SCORES: Final = "scores.json"
 Curves = dict[str, dict[str, NDArray[np.float64]]]
 
@@ -47,9 +47,9 @@ class Score:
     """One score of a run; every part may be missing.
 
     Attributes:
-        value: of the generated images.
-        floor: of held-out real images; None without a held-out set.
-        ceiling: of training images.
+        value: score of the generated images.
+        floor: score of held-out real images; None without a held-out set.
+        ceiling: score of training images.
         low, high: 95 % interval of ``value``.
         normalized: (value - floor) / (ceiling - floor): 0 reads like held-out images, 1 like
             training images; None where the metric does not tell those two apart.
@@ -64,33 +64,23 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """What the metrics said.
-
-    Attributes:
-        artifact: of the stage.
-    """
-
-    artifact: Artifact
-
-    def identity(self) -> str:
-        """kind/digest of the artifact."""
-        return self.artifact.identity()
+class Evaluation(Handle):
+    """The scores of all metrics."""
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """``scores.json``: scores, what is known of each, and which metrics were left out."""
+        """``scores.json``: scores, their descriptions, and the metrics that were left out."""
         record: dict[str, Any] = json.loads((self.artifact.path / SCORES).read_text())
         return record
 
     @cached_property
     def scores(self) -> dict[str, Score]:
-        """By score name, in the order of the metrics."""
+        """Scores by name, in the order of the metrics."""
         return {name: Score(**parts) for name, parts in self.record["scores"].items()}
 
     @property
     def values(self) -> dict[str, dict[str, float | None]]:
-        """Score name -> image set -> value; planted sets included."""
+        """Score name -> image set, also a planted one -> value."""
         return dict(self.record["values"])
 
     @property
@@ -103,22 +93,22 @@ class Evaluation:
 
     @property
     def notes(self) -> dict[str, str]:
-        """Score name -> why a part of it is missing."""
+        """Score name -> reason why a part of it is missing."""
         return dict(self.record["notes"])
 
     @property
     def recipes(self) -> dict[str, dict[str, str]]:
-        """Score name -> what numbers must share to be comparable."""
+        """Score name -> facts that comparable numbers must share."""
         return dict(self.record["recipes"])
 
     @cached_property
     def infos(self) -> dict[str, ScoreInfo]:
-        """Score name -> words, unit, direction ..."""
+        """Score name -> description: words, unit, direction ..."""
         return {name: ScoreInfo.of(info) for name, info in self.record["infos"].items()}
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Metric name -> why it was left out."""
+        """Metric name -> reason why it was left out."""
         return dict(self.record["skipped"])
 
     @cached_property
@@ -134,20 +124,20 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """All metrics of an experiment, asked of all image sets; see :class:`Measure`.
+    """The stage that measures all metrics of all image sets; see :class:`Measure`.
 
     Attributes:
-        metrics: the questions.
+        metrics: metrics of the experiment.
         generated: samples.
         floor: held-out images, replayed; None without a held-out set.
         ceiling: training images, replayed.
-        planted: images whose copying is known, by name.
-        calibration: held-out images that thresholds are set on; None without enough.
-        tokens, tokenizer: the training documents, and what decodes them.
-        index: over the training documents.
-        seed: of subsets and resampling.
-        near_duplicate_rms: of training images that count as one source.
-        max_reference_images: training images that feature distances are measured against.
+        planted: images with known copying, by name.
+        calibration: held-out images for thresholds; None: too few are held out.
+        tokens, tokenizer: training documents, and their decoder.
+        index: index of the training documents.
+        seed: seed of subsets and resampling.
+        near_duplicate_rms: bound of near-duplicates, which count as one source.
+        max_reference_images: largest number of training images in feature distances.
     """
 
     kind: ClassVar[str] = "evaluation"
@@ -169,12 +159,12 @@ class Evaluate:
 
     @property
     def sets(self) -> dict[str, ImageSet]:
-        """Every image set that is measured, by name."""
+        """Measured image sets by name."""
         sets = {"generated": self.generated, "floor": self.floor, "ceiling": self.ceiling}
         return {name: images for name, images in sets.items() if images} | dict(self.planted)
 
     def parts(self, metric: Metric) -> dict[str, Measure]:
-        """The measurements of one metric, by image set."""
+        """Return the measurements of one metric, by image set."""
         return {
             name: Measure(
                 metric=metric,
@@ -192,13 +182,13 @@ class Evaluate:
         }
 
     def lacks(self, metric: Metric) -> dict[str, str]:
-        """Image sets that a metric cannot be asked of, and why."""
+        """Return the image sets that a metric cannot measure, with the reasons."""
         ragged = self.tokenizer.spec.ragged
         found = {name: lacking(metric, images, ragged=ragged) for name, images in self.sets.items()}
         return {name: reason for name, reason in found.items() if reason}
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Make every measurement, then put them into one record."""
+        """Make all measurements, then write them as one record."""
         record = empty_record()
         curves: Curves = {}
         made: list[FinishedMeasurement] = []
@@ -233,11 +223,11 @@ class Evaluate:
         }
 
     def load(self, artifact: Artifact) -> Evaluation:
-        """Open the scores."""
+        """Return the scores."""
         return Evaluation(artifact=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee metric after metric, and once what the missing measurements share."""
+        """Foresee one metric after the other, counting shared features and matches once."""
         counts = [images.num_images for images in self.sets.values()]
         if found := at.find(self):
             measured = len(self.metrics) * len(counts)
@@ -269,12 +259,12 @@ class Evaluate:
 
 
 def scores_bytes(num_images: int) -> int:
-    """Bytes of scores and curves of all metrics, once by metric and once together."""
+    """Return the bytes of scores and curves, once by metric and once together."""
     return _SCORES_BYTES + _SCORES_BYTES_AN_IMAGE * num_images
 
 
 def empty_record() -> dict[str, Any]:
-    """``scores.json`` without a score."""
+    """Return the sections of ``scores.json``, without a score."""
     sections = ("scores", "infos", "values", "intervals", "notes", "recipes", "skipped")
     return {section: {} for section in sections}
 
@@ -282,12 +272,12 @@ def empty_record() -> dict[str, Any]:
 def combine(
     measured: Mapping[str, Measurement], *, metric: Metric, lacks: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The JSON record of one metric from its measurements.
+    """Return the JSON record of one metric from its measurements.
 
     Args:
-        measured: by image set.
-        metric: describes its scores.
-        lacks: image sets that it could not be asked of, and why.
+        measured: measurements by image set.
+        metric: metric with the descriptions of its scores.
+        lacks: image sets that it cannot measure, with the reasons.
 
     Returns:
         As :func:`empty_record`, by score name.
@@ -319,11 +309,11 @@ def combine(
 
 
 def normalized(parts: Mapping[str, Measured]) -> float | None:
-    """Where the value lies between held-out (0) and training images (1).
+    """Return the value on a scale from held-out (0) to training images (1).
 
-    None where one of the three is missing, where the intervals of floor and ceiling meet, or where
-    neither has one: it is then not known that the metric tells held-out from training images, and
-    the ratio may be noise. (One alone may have none: images that are all alike.)
+    None if one of the three is missing, if the intervals of floor and ceiling overlap, or if
+    neither has an interval: the metric may then not distinguish held-out from training images, and
+    the ratio may be noise. (One of the two may have none: images that are all alike.)
 
     >>> of = lambda value, width=0.1: Measured(value=value, low=value - width, high=value + width)
     >>> normalized({"generated": of(0.3), "floor": of(0.2), "ceiling": of(1.2)})
@@ -349,7 +339,7 @@ def normalized(parts: Mapping[str, Measured]) -> float | None:
 def _reasons(
     measured: Mapping[str, Measurement], parts: Mapping[str, Measured], lacks: Mapping[str, str]
 ) -> list[str]:
-    """Why parts of a score are missing, or not comparable."""
+    """Return the reasons why parts of a score are missing, or not comparable."""
     missing: dict[str, list[str]] = {}
     for which, reason in lacks.items():
         missing.setdefault(reason, []).append(which)

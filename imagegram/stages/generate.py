@@ -1,9 +1,9 @@
-"""Generate: sample images from a fitted generator. Replay: the same trace for real images.
+"""Generate: sample images from a model. Replay: score real images with the same trace.
 
 Both write the same files, so that every metric measures generated, held-out and training images
-through one code path: ``tokens.npy``, ``trace/*.npy`` and what the modality writes, ``images.npy``
-or ``texts.jsonl`` (see ``docs/formats.md``). Decode writes real images without a trace. Rows are
-made and written in batches, so memory does not grow with their number.
+in one way: ``tokens.npy``, ``trace/*.npy``, and ``images.npy`` or ``texts.jsonl`` (see
+``docs/formats.md``). Decode writes real images without a trace. Rows are made and written in
+batches, so memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from imagegram.stages.tokens import TokenSet
 from imagegram.store.arrays import ArrayFiles
 from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.fingerprint import NOT_IDENTITY_AT_DEFAULT
-from imagegram.store.manifest import Artifact
+from imagegram.store.manifest import Artifact, Handle
 from imagegram.store.stage import Context, Surroundings
 from imagegram.texts.modality import TEXTS_FILE
 from imagegram.texts.samples import read_texts
@@ -48,41 +48,35 @@ TRACE: Final = "trace"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleSet:
+class SampleSet(Handle):
     """Tokens of images with their trace; opens memory maps lazily (an ``ImageSet``).
 
     Attributes:
-        artifact: on disk.
-        documents: the token set that they were drawn from; None for samples.
-        tokenizer: that of the documents: knows what of a file it sees.
+        documents: documents of the images; None for samples.
+        tokenizer: tokenizer of the documents, which may crop their files; None for samples.
     """
 
-    artifact: Artifact
     documents: Any = None
     tokenizer: Tokenizer | None = None
 
-    def identity(self) -> str:
-        """kind/digest of the artifact."""
-        return self.artifact.identity()
-
     @property
     def num_images(self) -> int:
-        """B."""
+        """Number of images, B."""
         return int(self.artifact.facts["num_images"])
 
     @cached_property
     def tokens(self) -> Tokens:
-        """(B, T) uint16, memory-mapped."""
+        """(B, T) uint16 tokens, memory-mapped."""
         return self._mapped("tokens.npy")
 
     @cached_property
     def images(self) -> Any:
-        """(B, S, S, 3) uint8, memory-mapped; None: these are no images."""
+        """(B, S, S, 3) uint8 images, memory-mapped; None for texts."""
         return self._mapped(IMAGES_FILE) if self._has(IMAGES_FILE) else None
 
     @cached_property
     def texts(self) -> Sequence[str] | None:
-        """B texts; None: these are no texts."""
+        """B texts; None for images."""
         return read_texts(self.artifact.path / TEXTS_FILE) if self._has(TEXTS_FILE) else None
 
     def _mapped(self, name: str) -> NDArray[Any]:
@@ -91,17 +85,17 @@ class SampleSet:
         return np.load(self.artifact.path / name, mmap_mode="r")  # type: ignore[no-any-return]
 
     def _has(self, name: str) -> bool:
-        """Whether the set has a file; one that is only foreseen is asked for it, and refuses."""
+        """Return whether the set has a file; a planned set has all, and refuses to read them."""
         return not self.artifact.is_made or (self.artifact.path / name).exists()
 
     @property
     def originals_identity(self) -> Any:
-        """Whose originals there are; None: nobody's."""
+        """Identity of the documents whose original files exist; None for samples."""
         return self.documents.identity() if isinstance(self.documents, TokenSet) else None
 
     @cached_property
     def originals(self) -> Images | None:
-        """(B, S, S, 3) uint8: the files, as the tokenizer sees them, resized (bilinear)."""
+        """(B, S, S, 3) uint8 original files, cropped as for the tokenizer, resized (bilinear)."""
         if not isinstance(self.documents, TokenSet) or self.images is None:
             return None
         from imagegram.images.resampling import resize
@@ -112,7 +106,7 @@ class SampleSet:
         return np.stack([resize(self._seen(pixels), side) for pixels in files])
 
     def _seen(self, pixels: Images) -> Images:
-        """What a tokenizer keeps of a file when it prepares pictures, as the middle square."""
+        """Return the part of a picture that the tokenizer encodes, such as its middle square."""
         if self.tokenizer is None:
             return pixels
         prepared = self.tokenizer.prepare(pixels)
@@ -121,23 +115,23 @@ class SampleSet:
 
     @cached_property
     def trace(self) -> Trace:
-        """What decided each token, arrays (B, T), memory-mapped; decoded sets have none."""
+        """(B, T) arrays by name, memory-mapped; decoded sets have none."""
         names = [file for file in self.artifact.manifest.files if file.startswith(f"{TRACE}/")]
         return {Path(name).stem: self._mapped(name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generate:
-    """Sample ``num_samples`` images; image i depends only on (seed, i).
+    """The stage that samples ``num_samples`` images; image i depends only on (seed, i).
 
     Attributes:
-        model: that samples.
-        sampler: the knobs.
-        tokenizer: decodes, and tells what each position means.
-        num_samples: at least 1.
+        model: fitted generator.
+        sampler: options of sampling.
+        tokenizer: decoder of the tokens.
+        num_samples: number of samples, at least 1.
         seed: 0 ... 2**64 - 1.
         output_size: side of the decoded images in pixels; None: the tokenizer's finest level.
-        condition: what every sample is asked to be; None: anything.
+        condition: requested property of each sample; None: unconditional.
     """
 
     kind: ClassVar[str] = "samples"
@@ -156,7 +150,7 @@ class Generate:
         check_counts(self.num_samples, self.seed)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Sample, decode, write."""
+        """Sample, decode and write images."""
         layout = self.tokenizer.spec.layout
         model = self.model.prepared(self.sampler, context, layout, self.condition)
         samples = np.arange(self.num_samples, dtype=np.uint64)
@@ -180,7 +174,7 @@ class Generate:
         return writer.facts()
 
     def load(self, artifact: Artifact) -> SampleSet:
-        """Open the samples."""
+        """Return the samples."""
         return SampleSet(artifact=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
@@ -190,16 +184,15 @@ class Generate:
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """Real documents with the trace of a sampler that was forced to write them.
+    """The stage that scores real documents, which gives them the trace of samples.
 
-    Of held-out documents this is the floor of every metric, of training documents its ceiling, of
-    planted ones a measure of what it sees.
+    Held-out documents are the floor of each metric, training documents its ceiling.
 
     Attributes:
-        model: one that implements ``Scores``.
+        model: fitted generator that implements ``Scores``.
         sampler, tokenizer, seed, output_size, condition: those of :class:`Generate`.
-        documents: to draw from, without replacement: a token set, or planted ones.
-        num_images: how many at most; fewer when the set is smaller.
+        documents: documents to draw from without replacement: a token set, or planted ones.
+        num_images: largest number of images; a smaller set is taken whole.
     """
 
     kind: ClassVar[str] = "replay"
@@ -219,7 +212,7 @@ class Replay:
         check_counts(self.num_images, self.seed)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Choose documents, replay, decode, write."""
+        """Draw, score, decode and write documents."""
         layout = self.tokenizer.spec.layout
         model = self.model.prepared(self.sampler, context, layout, self.condition)
         assert isinstance(model, Scores)
@@ -245,7 +238,7 @@ class Replay:
         return writer.facts()
 
     def load(self, artifact: Artifact) -> SampleSet:
-        """Open the replayed documents."""
+        """Return the scored documents."""
         return SampleSet(artifact=artifact, documents=self.documents, tokenizer=self.tokenizer)
 
     def forecast(self, at: Surroundings) -> Cost:
@@ -255,13 +248,13 @@ class Replay:
 
 @dataclass(frozen=True, kw_only=True)
 class Decode:
-    """Real documents as images, without a trace and so whatever the sampler.
+    """The stage that decodes real documents; without a trace, so independent of the sampler.
 
     Attributes:
-        documents: the token set to draw from.
+        documents: documents to draw from.
         tokenizer, seed, output_size: those of :class:`Generate`.
-        num_skipped: leave out the first ones that evaluation draws.
-        num_images: how many at most, after them.
+        num_skipped: number of first documents, in the order of evaluation, to leave out.
+        num_images: largest number of images.
     """
 
     kind: ClassVar[str] = "images"
@@ -276,7 +269,7 @@ class Decode:
     output_size: int | None = None
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Choose documents, decode, write."""
+        """Draw, decode and write documents."""
         order = select_documents(self.documents.num_documents, self.seed)
         chosen = order[self.num_skipped : self.num_skipped + self.num_images]
         np.save(out / "documents.npy", chosen)
@@ -286,34 +279,34 @@ class Decode:
         return writer.facts()
 
     def load(self, artifact: Artifact) -> SampleSet:
-        """Open the images."""
+        """Return the images."""
         return SampleSet(artifact=artifact, documents=self.documents, tokenizer=self.tokenizer)
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee threads that share the images; there is neither a trace nor a sampler."""
+        """Foresee threads that share the images, without a trace."""
         left = self.documents.num_documents - self.num_skipped
         return images_cost(self, at, min(self.num_images, left))
 
 
 def select_documents(num_documents: int, seed: int) -> NDArray[np.int64]:
-    """All document ids in the order in which evaluation draws them: a seeded permutation.
+    """Return all document ids in the order of evaluation, a seeded permutation.
 
-    The ceiling takes the first ones, the reference of the feature distances the ones after them,
-    so that the two stay disjoint while there are enough documents.
+    The ceiling takes the first ones, the reference of feature distances the next ones, so the two
+    are disjoint if there are enough documents.
     """
     generator = np.random.Generator(np.random.Philox(key=seed))
     return generator.permutation(num_documents).astype(np.int64)
 
 
 def _batches(count: int, tokenizer: Tokenizer) -> Iterator[tuple[int, int]]:
-    """First and end of each batch of rows."""
+    """Yield first and end of each batch of rows."""
     size = max(BATCH_TOKENS // tokenizer.spec.length, 1)
     for start in range(0, count, size):
         yield start, min(start + size, count)
 
 
 class SampleWriter(ArrayFiles):
-    """The files of ``count`` samples: opened at once, written batch by batch."""
+    """Writer of the files of ``count`` samples, batch by batch."""
 
     def __init__(
         self,
@@ -329,7 +322,7 @@ class SampleWriter(ArrayFiles):
         self.counted: Counter[str] = Counter()
 
     def __enter__(self) -> SampleWriter:
-        """Begin."""
+        """Open the files."""
         self.items.__enter__()
         return self
 
@@ -339,7 +332,7 @@ class SampleWriter(ArrayFiles):
         super().__exit__(*error)
 
     def add(self, tokens_BT: Tokens, trace: Trace) -> None:
-        """Append rows: tokens, the arrays of their trace, decoded items."""
+        """Append rows: tokens, arrays of their trace, decoded items."""
         self.append("tokens", tokens_BT)
         self._append_trace(trace)
         nouns = self.tokenizer.modality.nouns
@@ -367,7 +360,7 @@ class SampleWriter(ArrayFiles):
             self.counted["suffix_tokens"] += int(trace["suffix_len"].sum(dtype=np.int64))
 
     def facts(self) -> dict[str, Any]:
-        """What was counted."""
+        """Return the counts."""
         num_tokens = self.tokenizer.spec.length
         facts = {"num_images": self.count, "num_tokens": num_tokens, **self.items.facts()}
         if "forced_steps" in self.counted:

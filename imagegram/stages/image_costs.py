@@ -1,4 +1,4 @@
-"""What image sets cost: ``forecast`` of ``Generate``, ``Replay`` and ``Decode``."""
+"""Costs of image sets: ``forecast`` of ``Generate``, ``Replay`` and ``Decode``."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from imagegram.records import TOKEN_BYTES
 from imagegram.store.cost import NPY_HEADER, PROCESS_BYTES, Cost
 from imagegram.store.stage import Surroundings
 
-#: Images of the grid.
+#: Number of images in the grid.
 GRID_IMAGES: Final = 64
-#: Tokens that are held at a time, with 24 bytes of trace each: 0.4 GB.
+#: Number of tokens that are held at a time, with 24 bytes of trace each: 0.4 GB.
 BATCH_TOKENS: Final = 1 << 24
-#: Of a token: the seven fields of a trace, 2 + 4 + 2 + 4 + 4 + 4 + 4.
+#: Bytes of the trace of a token, in seven fields: 2 + 4 + 2 + 4 + 4 + 4 + 4.
 _TRACE_BYTES: Final = 24
-#: Tokens and trace, seven fields, decoded images.
+#: Number of files: tokens, seven fields of the trace, decoded images.
 _NUM_FILES: Final = 9
 
 
 def images_cost(stage: Any, at: Surroundings, count: int) -> Cost:
-    """Cost of threads that share the images, and of what a model makes first for its sampler.
+    """Return the cost of images, and of the artifacts that the model makes for its sampler.
 
     Args:
-        stage: with a tokenizer and an output size; with a model and a sampler where it traces.
-        at: what costs depend on.
-        count: images to make.
+        stage: stage with a tokenizer and an output size; with model and sampler if it traces.
+        at: store, workers and memory.
+        count: number of images.
     """
     if found := at.find(stage):
         count, length = int(found.facts["num_images"]), int(found.facts["num_tokens"])
@@ -57,7 +57,7 @@ def images_cost(stage: Any, at: Surroundings, count: int) -> Cost:
 
 
 def samples_bytes(num_images: int, *, num_tokens: int, image_size: int, traced: bool) -> int:
-    """Bytes of tokens, trace, decoded images and the grid, whose noise does not compress."""
+    """Return the bytes of tokens, trace, decoded images and an uncompressed grid."""
     image = 3 * image_size**2
     tokens = num_images * num_tokens * (TOKEN_BYTES + (_TRACE_BYTES if traced else 0))
     return tokens + (num_images + min(num_images, GRID_IMAGES)) * image + _NUM_FILES * NPY_HEADER

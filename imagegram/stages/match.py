@@ -1,7 +1,7 @@
-"""Match: the longest matches of an image set in the index, found once for every metric.
+"""Match: the longest matches of an image set in the index, found once for all metrics.
 
-Their identity is the content of the tokens and of the index: held-out images that another sampler
-replays have the same matches.
+Identified by the content of the tokens and the index, so held-out images have the same matches
+whichever sampler replays them.
 """
 
 from __future__ import annotations
@@ -18,24 +18,18 @@ from imagegram.protocols import ImageSet, Index
 from imagegram.records import lengths_inside
 from imagegram.stages.embed import content_sha256
 from imagegram.store.cost import NPY_HEADER, Cost
-from imagegram.store.manifest import Artifact
+from imagegram.store.manifest import Artifact, Handle
 from imagegram.store.stage import Context, Surroundings
 
-#: What a search takes of memory at most.
+#: Peak memory of a search, in bytes.
 MATCH_BYTES: Final = 600_000_000
-#: Tokens that the index is asked for at a time.
+#: Number of tokens that are searched at a time.
 _TOKENS: Final = 1 << 25
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchSet:
+class MatchSet(Handle):
     """Longest matches, in the order of the images."""
-
-    artifact: Artifact
-
-    def identity(self) -> str:
-        """kind/digest of the artifact."""
-        return self.artifact.identity()
 
     @cached_property
     def lengths(self) -> NDArray[np.integer[Any]]:
@@ -45,13 +39,11 @@ class MatchSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """Longest matches of an image set.
-
-    Takes up to 0.6 GB, however many images there are.
+    """The stage that finds the longest matches of an image set, in at most 0.6 GB of memory.
 
     Attributes:
-        index: over the training documents.
-        images: whose tokens to look for.
+        index: index of the training documents.
+        images: image set with the tokens.
     """
 
     kind: ClassVar[str] = "matches"
@@ -61,7 +53,7 @@ class Match:
     images: ImageSet
 
     def identity(self) -> dict[str, Any]:
-        """The index and the sha256 of the tokens."""
+        """Return the identity: index, and sha256 of the tokens."""
         return {
             "class": type(self).__name__,
             "version": self.VERSION,
@@ -70,7 +62,7 @@ class Match:
         }
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Ask the index, some thousand images at a time."""
+        """Write ``lengths.npy``, some thousand images at a time."""
         tokens_BT = self.images.tokens
         count, num_tokens = tokens_BT.shape
         task = context.progress.start("match", count, "images")
@@ -94,11 +86,11 @@ class Match:
         return {"num_images": count, "mean_length": float(lengths_BT.mean())}
 
     def load(self, artifact: Artifact) -> MatchSet:
-        """Open the lengths."""
+        """Return the matches."""
         return MatchSet(artifact=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee one search; its seconds are part of those of the metric that asks for it."""
+        """Foresee the size of the matches; their seconds count for the metric that needs them."""
         if found := at.find(self):
             return Cost.found(found)
         facts = self.images.artifact.facts  # type: ignore[attr-defined]

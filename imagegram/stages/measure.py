@@ -1,7 +1,7 @@
-"""Measure: one metric asked of one image set, an artifact of its own.
+"""Measure: one metric of one image set, an artifact of its own.
 
-So one more metric, or one more image set, costs only itself. Real images under another sampler
-have another trace but the same tokens: a metric that reads no trace measures them once.
+So one more metric or image set costs only itself. Real images under another sampler have another
+trace but the same tokens: a metric that reads no trace measures them once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from imagegram.stages.needs import reads_trace
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.fingerprint import identity
-from imagegram.store.manifest import Artifact
+from imagegram.store.manifest import Artifact, Handle
 from imagegram.store.stage import Context, Progress, Surroundings
 
 Curves = dict[str, NDArray[np.float64]]
@@ -43,18 +43,18 @@ _CURVES: Final = "curves.npz"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingReference:
-    """The training corpus, as metrics see it; what several metrics need is made once and cached.
+    """The training corpus as the input of metrics (a ``Reference``); shared inputs are cached.
 
     Attributes:
-        index: over all training documents.
-        documents, tokenizer: the training documents, and what decodes them.
-        calibration: held-out images that thresholds are set on; None: too few are held out.
-        seed: of subsets and resampling.
-        image_size: side of the measured images in pixels; 0: they are no pictures.
-        num_skipped: documents that the ceiling took, see :class:`EmbedReference`.
-        max_images: reference images.
-        near_duplicate_rms: of one cluster's thumbnails, see :class:`Cluster`.
-        context: makes features, matches, clusters.
+        index: index of all training documents.
+        documents, tokenizer: training documents, and their decoder.
+        calibration: held-out images for thresholds; None: too few are held out.
+        seed: seed of subsets and resampling.
+        image_size: side of the measured images in pixels; 0 for texts.
+        num_skipped: number of documents in the ceiling, see :class:`EmbedReference`.
+        max_images: largest number of reference images.
+        near_duplicate_rms: bound of near-duplicates, see :class:`Cluster`.
+        context: context that makes features, matches, clusters.
     """
 
     index: Index
@@ -70,38 +70,38 @@ class TrainingReference:
 
     @property
     def layout(self) -> TokenLayout:
-        """Of the tokenizer."""
+        """Layout of the tokenizer."""
         return self.tokenizer.spec.layout
 
     @property
     def vocab_size(self) -> int:
-        """Of the tokenizer."""
+        """Vocabulary size of the tokenizer."""
         return self.tokenizer.spec.vocab_size
 
     @property
     def workers(self) -> int:
-        """Threads that a metric may spend."""
+        """Number of threads that a metric may use."""
         return self.context.workers
 
     @property
     def progress(self) -> Progress:
-        """Where to report what takes seconds."""
+        """Progress bars."""
         return self.context.progress
 
     def match_lengths(self, images: ImageSet) -> NDArray[np.integer[Any]]:
-        """(B, T) longest matches of an image set in the index."""
+        """Return the (B, T) longest matches of an image set in the index."""
         return self.context.make(Match(index=self.index, images=images)).lengths
 
     def features(self, encoder: Encoder, images: ImageSet) -> Features:
-        """(B, D) features of an image set."""
+        """Return the (B, D) features of an image set."""
         return self.context.make(Embed(encoder=encoder, images=images)).features
 
     def reference_features(self, encoder: Encoder) -> Features:
-        """(R, D) features of training images, the ceiling's left out."""
+        """Return the (R, D) features of training images that are not in the ceiling."""
         return self._training_features(encoder, self.num_skipped, self.max_images)
 
     def training_features(self, encoder: Encoder) -> Features:
-        """(N, D) features of all training images, in no particular order."""
+        """Return the (N, D) features of all training images, in any order."""
         return self._training_features(encoder, 0, self.documents.num_documents)
 
     def _training_features(self, encoder: Encoder, num_skipped: int, max_images: int) -> Features:
@@ -117,12 +117,12 @@ class TrainingReference:
         return self.context.make(stage).features
 
     def decode(self, tokens_BT: Tokens) -> Images:
-        """(B, T) tokens to pictures of the size of the measured ones."""
+        """Return the images of (B, T) tokens, of the size of the measured ones."""
         images: Images = self.tokenizer.decode(tokens_BT, output_size=self.image_size)
         return images
 
     def clusters(self) -> NDArray[np.int64]:
-        """(N,) cluster of near-duplicates of each training document."""
+        """Return the (N,) cluster of near-duplicates of each training document."""
         stage = Cluster(
             documents=self.documents,
             near_duplicate_rms=self.near_duplicate_rms,
@@ -133,31 +133,31 @@ class TrainingReference:
 
 @dataclass(frozen=True, kw_only=True)
 class Untraced:
-    """An image set for metrics that promised not to read its trace.
+    """An image set without its trace, for metrics that do not list it in ``NEEDS``.
 
     Attributes:
-        inner: the whole set.
+        inner: whole image set.
     """
 
     inner: ImageSet
 
     def identity(self) -> Any:
-        """That of the whole set."""
+        """Return the identity of the whole set."""
         return identity(self.inner)
 
     @property
     def num_images(self) -> int:
-        """B."""
+        """Number of images, B."""
         return self.inner.num_images
 
     @property
     def tokens(self) -> Tokens:
-        """(B, T) uint16."""
+        """(B, T) uint16 tokens."""
         return self.inner.tokens
 
     @property
     def images(self) -> Any:
-        """(B, S, S, 3) uint8, or None."""
+        """(B, S, S, 3) uint8 images, or None."""
         return self.inner.images
 
     @property
@@ -167,12 +167,12 @@ class Untraced:
 
     @property
     def originals(self) -> Images | None:
-        """(B, S, S, 3) uint8, or None."""
+        """(B, S, S, 3) uint8 original files, or None."""
         return self.inner.originals
 
     @property
     def trace(self) -> Trace:
-        """Refused: the measurement would be believed for another trace too."""
+        """Refused: the measurement is cached without the trace in its identity."""
         raise ConfigError(
             "a metric asked for a trace that it does not need; name the array in its NEEDS, for "
             "example trace.entropy"
@@ -180,18 +180,12 @@ class Untraced:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinishedMeasurement:
+class FinishedMeasurement(Handle):
     """A finished measurement."""
-
-    artifact: Artifact
-
-    def identity(self) -> str:
-        """kind/digest of the artifact."""
-        return self.artifact.identity()
 
     @cached_property
     def measurement(self) -> Measurement:
-        """What the metric said."""
+        """Scores and curves of the metric."""
         record = json.loads((self.artifact.path / MEASUREMENT).read_text())
         with np.load(self.artifact.path / _CURVES) as arrays:
             curves = {name: arrays[name] for name in arrays.files}
@@ -204,11 +198,11 @@ class FinishedMeasurement:
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """The stage that asks.
+    """The stage that measures one metric of one image set.
 
     Attributes:
-        metric: the question.
-        images: of whom.
+        metric: metric.
+        images: image set.
         calibration, documents, tokenizer, index, seed, num_skipped, max_images,
             near_duplicate_rms: see :class:`TrainingReference`.
     """
@@ -230,7 +224,7 @@ class Measure:
     near_duplicate_rms: float
 
     def identity(self) -> dict[str, Any]:
-        """All fields; image sets by their content where the metric reads no trace."""
+        """Return the identity: all fields; image sets by content if the metric reads no trace."""
         fields = {f.name: identity(getattr(self, f.name)) for f in dataclasses.fields(self)}
         if not reads_trace(self.metric):
             fields["images"] = _content(self.images)
@@ -239,7 +233,7 @@ class Measure:
         return {"class": type(self).__name__, "version": self.VERSION, **fields}
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Ask, write scores and curves."""
+        """Measure, then write scores and curves."""
         reference = TrainingReference(
             index=self.index,
             documents=self.documents,
@@ -270,11 +264,11 @@ class Measure:
         }
 
     def load(self, artifact: Artifact) -> FinishedMeasurement:
-        """Open what was said."""
+        """Return the measurement."""
         return FinishedMeasurement(artifact=artifact)
 
     def shared(self) -> dict[str, Match | Embed | EmbedReference]:
-        """Return what the metric asks for and others find again, each under a name of its own."""
+        """Return the stages whose results the metric shares with others, by a unique name."""
         images, metric = self.images.identity(), self.metric
         shared: dict[str, Match | Embed | EmbedReference] = {}
         if "matches" in metric.NEEDS:
@@ -300,7 +294,7 @@ class Measure:
         return shared
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee the seconds, those of features and matches included."""
+        """Foresee the seconds, including those of features and matches."""
         if found := at.find(self):
             return Cost.found(found)
         rate = at.rate(self, builtin=getattr(self.metric, "SECONDS", None))
@@ -309,13 +303,13 @@ class Measure:
 
 
 def image_size(images: ImageSet) -> int:
-    """Side of a set's pictures in pixels; 0: its items are no pictures."""
+    """Return the side of the images of a set in pixels; 0 for texts."""
     pictures = getattr(images, "images", None)
     return 0 if pictures is None else int(pictures.shape[1])
 
 
 def _content(images: ImageSet) -> dict[str, Any]:
-    """What a set is to a metric that reads no trace: tokens, size, and whether it has originals."""
+    """Return the identity of a set without its trace: tokens, image size, original files."""
     return {
         "tokens": content_sha256(images.tokens),
         "image_size": image_size(images),
@@ -324,7 +318,7 @@ def _content(images: ImageSet) -> dict[str, Any]:
 
 
 def _plain(measured: Measured) -> dict[str, Any]:
-    """JSON of one number; what is not finite is missing, and says so."""
+    """Return the JSON of one score; a value that is not finite is null, with a note."""
     value = finite(measured.value)
     note = measured.note if value is not None else measured.note or "not a finite number"
     return {
@@ -336,5 +330,5 @@ def _plain(measured: Measured) -> dict[str, Any]:
 
 
 def finite(value: float | None) -> float | None:
-    """The number, or None for what JSON cannot say."""
+    """Return a finite number, or None for any other value."""
     return None if value is None or not np.isfinite(value) else float(value)

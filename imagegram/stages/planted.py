@@ -1,11 +1,11 @@
-"""Planted: documents whose copying is known, to tell what each metric makes of it.
+"""Planted: documents with a known amount of copying, to see how each metric responds to it.
 
     Replay(documents=Planted(recipe="copies_5", train=tokens, holdout=holdout, ...), ...)
 
-``shuffled``: held-out images whose tokens are shuffled among those of the same level and channel;
-the null: no picture, nothing copied but what chance copies. ``copies_5``: held-out images of which
-5 % are training images. ``collages``: every image is put together from the quarters of four
-training images, in token space, at every level; of ordered sequences, from four stretches.
+``shuffled``: held-out images with their tokens shuffled within each level and channel; the null, in
+which only chance copies. ``copies_5``: held-out images of which 5 % are replaced by training
+images. ``collages``: every image is composed of the quarters of four training images, in token
+space, at every level; an ordered sequence of four stretches.
 
 >>> parse_recipe("copies_20"), parse_recipe("collages")
 (('copies', 20.0), ('collages', 0.0))
@@ -31,10 +31,10 @@ RECIPES: Final = ("shuffled", "copies_1", "copies_5", "copies_20", "collages")
 
 
 def parse_recipe(recipe: str) -> tuple[str, float]:
-    """What to plant, and the per cent of copies.
+    """Return the kind of a recipe and its percentage of copies.
 
     Raises:
-        ConfigError: for anything else; says what there is.
+        ConfigError: for an unknown recipe, naming the known ones.
     """
     if recipe in ("shuffled", "collages"):
         return recipe, 0.0
@@ -49,15 +49,15 @@ def parse_recipe(recipe: str) -> tuple[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Planted:
-    """As many documents as the floor has, made of held-out and training documents.
+    """Planted documents, as many as the floor has.
 
     Attributes:
-        recipe: see the module.
-        train, holdout: where they are taken from, in the order of :func:`select_documents`: the
-            floor's and the ceiling's own images.
-        layout: of the tokenizer.
-        num_documents: how many; no more than there are held-out documents.
-        seed: of the choice and the shuffling.
+        recipe: one of :data:`RECIPES`, see the module.
+        train, holdout: documents to plant, in the order of :func:`select_documents`, so those of
+            ceiling and floor.
+        layout: layout of the tokenizer.
+        num_documents: number of documents, at most that of the held-out ones.
+        seed: seed of the order and the shuffling.
     """
 
     VERSION: ClassVar[int] = 1
@@ -73,12 +73,12 @@ class Planted:
 
     @property
     def num_copied(self) -> int:
-        """Documents that are whole training documents: the per cent asked for, at least one."""
+        """Number of copied training documents: the percentage of the recipe, at least one."""
         kind, percent = parse_recipe(self.recipe)
         return max(1, round(self.num_documents * percent / 100)) if kind == "copies" else 0
 
     def identity(self) -> dict[str, Any]:
-        """Recipe, sources, count and seed; the layout is the tokens' own."""
+        """Return the identity: recipe, sources, count and seed; the tokens imply the layout."""
         return {
             "class": type(self).__name__,
             "version": self.VERSION,
@@ -90,7 +90,7 @@ class Planted:
         }
 
     def gather(self, document_ids: Sequence[int] | NDArray[np.integer[Any]]) -> Tokens:
-        """(B, T) uint16 tokens of planted documents 0 ... num_documents - 1."""
+        """Return the (B, T) uint16 tokens of planted documents 0 ... num_documents - 1."""
         rows = np.asarray(document_ids, dtype=np.int64)
         train = select_documents(self.train.num_documents, self.seed)[: self.num_documents]
         if self.recipe == "collages":
@@ -120,7 +120,7 @@ class Planted:
 
 
 def _closed(tokens_BT: Tokens) -> Tokens:
-    """Rows with their tokens at the left and their padding behind them.
+    """Move the padding of each row behind its tokens.
 
     >>> _closed(np.array([[1, 65535, 2, 3]], dtype=np.uint16)).tolist()
     [[1, 2, 3, 65535]]
@@ -130,10 +130,10 @@ def _closed(tokens_BT: Tokens) -> Tokens:
 
 
 def quarters(layout: TokenLayout) -> NDArray[np.int64]:
-    """(T,) quarter 0 ... 3 that every position lies in.
+    """Return the (T,) quarter 0 ... 3 of each position.
 
-    Of a level with rows: left or right of the middle, above or below it. Of an ordered sequence:
-    its first, second, third and last stretch.
+    Quarters of a level with rows are divided by its middle row and column, those of an ordered
+    sequence are four stretches.
 
     >>> quarters(TokenLayout.pyramid((2,))).tolist()
     [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]

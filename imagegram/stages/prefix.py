@@ -1,7 +1,7 @@
-"""Prefixes: the first tokens of every document, cut from a token set that holds all of them.
+"""Prefix: the first tokens of every document, cut from the token set of whole documents.
 
-One tokenization serves every length: the network that made the tokens does not run again. What lies
-beside the tokens (metadata, thumbnails, skips) is shared by hard links.
+One tokenization serves every length: the network that made the tokens does not run again. The other
+files (metadata, thumbnails, skips) are shared by hard links.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from imagegram.store.manifest import Artifact
 
 _SHARED: Final = ("metadata.0", "metaoff.0", "thumbnails.npy", SKIPPED)
-#: Tokens that are held at a time: 32 MB.
+#: Number of tokens that are held at a time: 32 MB.
 _BLOCK_TOKENS: Final = 1 << 24
-#: Of a document that is cut: far less than anything else.
+#: Seconds to cut a document: far less than other stages take.
 _SECONDS: Final = 1e-6
 
 
@@ -38,8 +38,8 @@ class PrefixShard:
     """The stage that cuts the documents of one token shard.
 
     Attributes:
-        shard: with whole documents.
-        length: first tokens to keep, 1 ... ``shard.document_length``.
+        shard: shard of whole documents.
+        length: number of first tokens to keep, 1 ... ``shard.document_length``.
     """
 
     kind: ClassVar[str] = "token_shard"
@@ -63,7 +63,7 @@ class PrefixShard:
         return self.shard.artifact.facts | prefix_facts(self.shard, self.length)
 
     def _blocks(self) -> Iterator[NDArray[np.uint16]]:
-        """(N, 1 + length) rows of separator and tokens, some documents at a time."""
+        """Yield (N, 1 + length) rows of separator and tokens, some documents at a time."""
         size = max(_BLOCK_TOKENS // (self.length + 1), 1)
         for start in range(0, self.shard.num_documents, size):
             documents = np.arange(start, min(start + size, self.shard.num_documents))
@@ -73,11 +73,11 @@ class PrefixShard:
             yield block
 
     def load(self, artifact: Artifact) -> TokenShard:
-        """The handle of a finished token shard."""
+        """Return the handle of a finished token shard."""
         return TokenShard(artifact=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee a copy of the stream; what lies beside the tokens is shared by hard links."""
+        """Foresee a copy of the stream; the other files are hard links."""
         if found := at.find(self):
             return shard_counts(self.load(found))
         facts = self.shard.artifact.facts | prefix_facts(self.shard, self.length)
@@ -97,8 +97,8 @@ class Prefix:
     """The stage that cuts a token set, shard by shard.
 
     Attributes:
-        tokens: with whole documents.
-        length: first tokens of each to keep, 1 ... ``tokens.document_length``.
+        tokens: token set of whole documents.
+        length: number of first tokens to keep, 1 ... ``tokens.document_length``.
     """
 
     kind: ClassVar[str] = "tokens"
@@ -111,7 +111,7 @@ class Prefix:
 
     @property
     def parts(self) -> tuple[PrefixShard, ...]:
-        """One a shard."""
+        """Stages of the shards."""
         return tuple(PrefixShard(shard=shard, length=self.length) for shard in self.tokens.shards)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class Prefix:
         return self.tokens.artifact.facts | prefix_facts(self.tokens, self.length)
 
     def load(self, artifact: Artifact) -> TokenSet:
-        """The handle of a finished token set."""
+        """Return the handle of a finished token set."""
         return TokenSet(artifact=artifact, images=self.tokens.images)
 
     def forecast(self, at: Surroundings) -> Cost:
@@ -138,5 +138,5 @@ class Prefix:
 
 
 def prefix_facts(tokens: TokenShard | TokenSet, length: int) -> dict[str, int]:
-    """What is other in the first tokens of all documents."""
+    """Return the facts that differ for the first tokens of all documents."""
     return {"document_length": length, "num_tokens": tokens.num_documents * length}

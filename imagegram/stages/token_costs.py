@@ -1,4 +1,4 @@
-"""What token sets cost: ``forecast`` of ``Tokenize``, ``Prefix``, ``Select`` and their shards.
+"""Costs of token sets: ``forecast`` of ``Tokenize``, ``Prefix``, ``Select`` and their shards.
 
 >>> round(token_shard_bytes(1000, num_tokens=4_032_000, metadata_bytes=436_000) / 1e6, 2)
 9.29
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 
 def prefix_shard_bytes(documents: int, *, num_tokens: int) -> int:
-    """Bytes of stream, with its separators, and offsets; the other files are hard links."""
+    """Return the bytes of stream, with separators, and offsets; other files are hard links."""
     return TOKEN_BYTES * (num_tokens + documents + 1) + 8 * documents
 
 
 def token_shard_bytes(documents: int, *, num_tokens: int, metadata_bytes: int) -> int:
-    """Bytes of stream and offsets, metadata with its offsets, thumbnails."""
+    """Return the bytes of stream and offsets, metadata with its offsets, thumbnails."""
     beside = documents * (8 + THUMBNAIL_BYTES) + metadata_bytes + NPY_HEADER
     return prefix_shard_bytes(documents, num_tokens=num_tokens) + beside
 
 
 def shard_counts(shard: TokenShard) -> Cost:
-    """Counts of a token shard that is found or expected; bytes and seconds are still to be said."""
+    """Return the counts of a found or expected token shard, without bytes and seconds."""
     artifact = shard.selection or shard.artifact
     return Cost(
         artifact=artifact,
@@ -43,13 +43,13 @@ def shard_counts(shard: TokenShard) -> Cost:
 
 
 def shard_cost(stage: Any, at: Surroundings, documents: int, *, metadata_bytes: int) -> Cost:
-    """Cost of tokenizing a shard on one core, if no image of it is refused.
+    """Return the cost of tokenizing all images of a shard on one core.
 
     Args:
-        stage: with a tokenizer.
-        at: what costs depend on.
-        documents: images to tokenize.
-        metadata_bytes: of the metadata of one.
+        stage: stage with a tokenizer.
+        at: store, workers and memory.
+        documents: number of images.
+        metadata_bytes: bytes of the metadata of an image.
     """
     if found := at.find(stage):
         return shard_counts(TokenShard(artifact=found))
@@ -80,17 +80,17 @@ def set_cost(
     at_once: int,
     **facts: Any,
 ) -> Cost:
-    """Cost of a token set.
+    """Return the cost of a token set.
 
-    The handle is not that of ``Tokenize.load``, which judges the failures of a finished set.
+    Its handle is not that of ``Tokenize.load``, which may refuse the failures of a finished set.
 
     Args:
-        stage: that lists the parts.
-        parts: its shards.
-        at: what costs depend on.
-        images: of the handle.
-        at_once: parts that are made at a time.
-        facts: of the set beside its counts.
+        stage: stage that lists the parts.
+        parts: stages of its shards.
+        at: store, workers and memory.
+        images: shards that were tokenized, for the handle.
+        at_once: number of parts that are made at a time.
+        facts: facts of the set besides its counts.
     """
     if found := at.find(stage):
         handle = TokenSet(artifact=found, images=images)

@@ -25,34 +25,28 @@ from imagegram.errors import ConfigError, CorpusError
 from imagegram.protocols import DocumentSource
 from imagegram.records import Locator, Sketches, Tokens
 from imagegram.stages.token_shard import TokenShard, check_document, open_shard
+from imagegram.store.manifest import Handle
 from imagegram.store.parts import open_parts
 
 if TYPE_CHECKING:
     from imagegram.protocols import ImageShard
-    from imagegram.store.manifest import Artifact
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenSet:
+class TokenSet(Handle):
     """Token shards in the order of their corpus; document ids run shard by shard.
 
     Attributes:
-        artifact: list of the token shards.
         images: shards that were tokenized, for :meth:`original`.
         window: tokens of a gathered row where documents differ in length.
     """
 
-    artifact: Artifact
     images: tuple[ImageShard, ...]
     window: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the opened shards, so that it can be sent to a process."""
         return {"artifact": self.artifact, "images": self.images, "window": self.window}
-
-    def identity(self) -> str:
-        """Return kind/digest of the artifact."""
-        return self.artifact.identity()
 
     @cached_property
     def shards(self) -> tuple[TokenShard, ...]:

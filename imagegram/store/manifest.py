@@ -119,6 +119,21 @@ class Artifact:
         return f"{self.kind}/{self.digest}"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Handle:
+    """A finished artifact that stages load and take as a field; identified by its digest.
+
+    Attributes:
+        artifact: the artifact.
+    """
+
+    artifact: Artifact
+
+    def identity(self) -> str:
+        """Return ``kind/digest`` of the artifact."""
+        return self.artifact.identity()
+
+
 def read_parts(folder: Path) -> tuple[str, list[str]]:
     """Return kind and digests of the parts that a collection lists, in order.
 

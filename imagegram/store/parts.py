@@ -36,7 +36,7 @@ def open_parts(collection: Artifact) -> tuple[Artifact, ...]:
 
 
 def open_named(name: str, *, named_by: Artifact) -> Artifact:
-    """An artifact ``kind/digest`` of the store that the one that names it lies in.
+    """Return the artifact ``kind/digest`` from the store of the artifact that names it.
 
     Raises:
         ArtifactError: when it was removed or damaged since.

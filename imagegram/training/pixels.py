@@ -30,6 +30,7 @@ from imagegram.stages.skips import SKIPPED, read_item, refuse_failures, skip_lin
 from imagegram.stages.split import PartFilter, Split, SplitShard
 from imagegram.store.fingerprint import identity
 from imagegram.store.hashing import changed_while_read
+from imagegram.store.manifest import Handle
 from imagegram.store.parts import open_parts, write_parts
 from imagegram.store.stage import Context, Stage
 from imagegram.training.objective import Prepared
@@ -157,14 +158,8 @@ class PackPixels(Stage["PixelSet"]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PixelSet:
+class PixelSet(Handle):
     """Images of one size, rows shard by shard; small enough to send to processes."""
-
-    artifact: Artifact
-
-    def identity(self) -> str:
-        """Return ``pixels/digest``."""
-        return self.artifact.identity()
 
     def __len__(self) -> int:
         """Return the number of images, N."""
