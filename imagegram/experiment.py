@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from imagegram import words
+from imagegram import compiled, words
 from imagegram.errors import ConfigError, ImagegramError, did_you_mean
 from imagegram.indexes.build.stage import Indexing
 from imagegram.protocols import (
@@ -148,6 +148,33 @@ def build(cfg: DictConfig) -> Experiment:
         stages=tuple(cfg.stages),
         callbacks=tuple(_component(node) for node in cfg.callback.values()),
     )
+
+
+def check_machine(exp: Experiment) -> None:
+    """Refuse now what a requested stage would miss later: a device, a package, a file.
+
+    A component that needs more than this package says so in a method ``check_machine()``; it may
+    be a part of another one, as the encoder is of a metric. A plan does not ask: it may be for
+    another machine.
+
+    Raises:
+        ConfigError, MissingDependencyError: saying what to type instead.
+    """
+    compiled.check_machine()
+    components: list[Any] = [exp.corpus, exp.train_corpus, exp.tokenizer]
+    last = max(map(STAGES.index, exp.stages))
+    components += [exp.generator] if last >= STAGES.index("fit") else []
+    components += exp.metrics if last >= STAGES.index("evaluate") else []
+    for part in components:
+        _check_part(part)
+
+
+def _check_part(part: Any) -> None:
+    if hasattr(part, "check_machine"):
+        part.check_machine()
+    if is_dataclass(part) and not isinstance(part, type):
+        for field in fields(part):
+            _check_part(getattr(part, field.name))
 
 
 def _check_modality(corpus: Corpus, tokenizer: Tokenizer) -> None:

@@ -10,11 +10,10 @@ Every stage is an artifact that is found by what it is, or made. Read on in ``ex
 
 from __future__ import annotations
 
-import errno
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,8 +21,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from imagegram import schema, words
-from imagegram.errors import ImagegramError
-from imagegram.experiment import Experiment, Runner, build
+from imagegram.errors import OF_THE_SYSTEM, ImagegramError, explain_os_error
+from imagegram.experiment import Experiment, Runner, build, check_machine
 from imagegram.plan.check import refuse_what_cannot_fit
 from imagegram.protocols import Index, Model
 from imagegram.run_folder import Run, check_outputs, write_summary
@@ -39,6 +38,7 @@ from imagegram.sweeps.objective import check_search, objective_value
 def run_experiment(cfg: DictConfig, folder: Path) -> Run:
     """Run the experiment of a composed configuration in ``folder``; returns the finished run."""
     exp = build(cfg)
+    check_machine(exp)
     refuse_what_cannot_fit(cfg, exp, flow)
     with Run(cfg, exp, folder) as run:
         flow(exp, run)
@@ -120,10 +120,6 @@ def real_images(exp: Experiment, model: Model | None) -> RealImages:
     )
 
 
-#: The disk is full, over quota, read-only or not ours: nothing that a traceback would explain.
-_DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
-
-
 def task(cfg: DictConfig) -> Any:
     """One job: a run, or one of a multirun; returns its scores, or what its search minimises."""
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -134,14 +130,16 @@ def task(cfg: DictConfig) -> Any:
         if objective.minimize:
             result = objective_value(run.scores, run.infos, objective)
     except (ImagegramError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in _DISK_ERRORS:
+        if isinstance(error, OSError) and error.errno not in OF_THE_SYSTEM:
             raise  # a defect of ours, which wants its traceback
+        reason = str(error)
+        if isinstance(error, OSError):
+            reason = explain_os_error(error, outputs=Path(cfg.paths.outputs))
         if not (folder / "summary.json").exists():  # refused before there was a run
             write_summary(
-                folder, status="failed", seed=cfg.seed, scores={}, stages={}, error=str(error)
+                folder, status="failed", seed=cfg.seed, scores={}, stages={}, error=reason
             )
-        advice = "; give another folder: paths.outputs=FOLDER" if isinstance(error, OSError) else ""
-        print(f"\nimagegram: {error}{advice}", file=sys.stderr)
+        print(f"\nimagegram: {reason}", file=sys.stderr)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # Hydra finishes the other jobs, then exits non-zero
         sys.exit(1)

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from imagegram import words
-from imagegram.errors import ConfigError, ImagegramError
+from imagegram.errors import ConfigError, ImagegramError, remedy
 from imagegram.executors.context import RunContext
 from imagegram.executors.process import ProcessExecutor
 from imagegram.executors.progress import RichProgress, SilentProgress
@@ -295,8 +295,18 @@ class Run:
 
 
 def num_workers(cfg: DictConfig) -> int:
-    """Return the number of processes or threads: ``runtime.workers``, or all cores."""
-    return cfg.runtime.workers or os.cpu_count() or 1
+    """Return the number of processes or threads: ``runtime.workers``, or all cores.
+
+    Raises:
+        ConfigError: when it is below 1.
+    """
+    workers = cfg.runtime.workers
+    if workers is not None and workers < 1:
+        raise ConfigError(
+            f"runtime.workers={workers} must be at least 1; type runtime.workers=1, or "
+            "runtime.workers=null for all cores"
+        )
+    return workers or os.cpu_count() or 1
 
 
 def check_outputs(typed: list[str]) -> None:
@@ -316,7 +326,7 @@ def check_outputs(typed: list[str]) -> None:
     except OSError as error:
         raise ConfigError(
             f"cannot write to {folder.absolute()}: {error.strerror}; "
-            "give another folder: paths.outputs=FOLDER"
+            f"{remedy(error, outputs=folder)}"
         ) from error
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from imagegram.corpora.tar import TarShard
 from imagegram.corpora.webdataset import NEAR_DUPLICATE_RMS, check_policy
-from imagegram.errors import ConfigError, CorpusError, MissingDependencyError
+from imagegram.errors import ConfigError, CorpusError, MissingDependencyError, remedy
 from imagegram.images.modality import IMAGES
 from imagegram.protocols import Modality
 from imagegram.seeding import uniforms
@@ -202,7 +202,7 @@ def write_once(path: Path, write: Callable[[Path], None], *, corpus: str) -> Non
     except OSError as error:
         raise CorpusError(
             f"corpus {corpus} could not be written to {path.parent.absolute()}: "
-            f"{error.strerror or error}; give another folder with paths.outputs=FOLDER"
+            f"{error.strerror or error}; {remedy(error, outputs=path.parent)}"
         ) from error
 
 

@@ -22,7 +22,13 @@ from typing import ClassVar, Final
 
 from imagegram.corpora.docstrings import paragraphs
 from imagegram.corpora.jsonl import JsonlShard
-from imagegram.errors import ConfigError, CorpusError, MissingDependencyError, did_you_mean
+from imagegram.errors import (
+    ConfigError,
+    CorpusError,
+    MissingDependencyError,
+    did_you_mean,
+    remedy,
+)
 from imagegram.protocols import Modality
 from imagegram.store.fingerprint import NOT_IDENTITY, digest
 from imagegram.texts.modality import TEXTS
@@ -151,7 +157,7 @@ class DemoTextCorpus:
                 return
             raise CorpusError(
                 f"corpus {self.name} could not be written to {folder.absolute()}: "
-                f"{error.strerror or error}; give another folder with paths.outputs=FOLDER"
+                f"{error.strerror or error}; {remedy(error, outputs=folder)}"
             ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)

@@ -73,6 +73,10 @@ class EfficientNetLite0:
     def __post_init__(self) -> None:
         require_resolution(self.resolution, smallest=SMALLEST_INPUT)
 
+    def check_machine(self) -> None:
+        """Refuse a device that is not there."""
+        require_device(self.device)
+
     def encode(self, images_BHWC: Images) -> Features:
         """Encode (B, H, W, 3) uint8 images as (B, 1280) float32 features."""
         import torch

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -83,6 +84,14 @@ class ModuleEncoder:
             "std": list(self.std),
         }
 
+    def check_machine(self) -> None:
+        """Refuse a device that is not there, a missing file, a factory that cannot be imported."""
+        require_device(self.device)
+        if _is_factory(self.target):
+            _factory(self.target)
+        else:
+            _script(self.target)
+
     def encode(self, images_BHWC: Images) -> Features:
         """Encode (B, H, W, 3) uint8 images as (B, D) float32 features.
 
@@ -124,6 +133,19 @@ def _script(target: str) -> Path:
     return path
 
 
+def _factory(target: str) -> Callable[[], Any]:
+    """Import the factory that ``package.module:factory`` names."""
+    package, _, attribute = target.partition(":")
+    try:
+        factory: Callable[[], Any] = getattr(importlib.import_module(package), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"encoder.target={target!r} cannot be imported ({error}); it must read "
+            "package.module:factory, with the package on PYTHONPATH"
+        ) from error
+    return factory
+
+
 @functools.cache
 def _load(target: str, device: str) -> torch.nn.Module:
     """Load the module in evaluation mode, once per process and device."""
@@ -141,16 +163,8 @@ def _load(target: str, device: str) -> torch.nn.Module:
                 "save a module with torch.jit.script(module).save('net.ts') and give that path"
             ) from error
         return module.eval()
-    package, _, attribute = target.partition(":")
     try:
-        factory = getattr(importlib.import_module(package), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"encoder.target={target!r} cannot be imported ({error}); it must read "
-            "package.module:factory, with the package on PYTHONPATH"
-        ) from error
-    try:
-        module = factory()
+        module = _factory(target)()
     except TypeError as error:
         raise ConfigError(
             f"encoder.target={target!r} cannot be called without arguments ({error}); write a "

@@ -43,8 +43,12 @@ def require_resolution(resolution: int, *, smallest: int = 1) -> None:
         )
 
 
-def require_device(device: str) -> None:
+def require_device(device: str, *, setting: str = "encoder.device") -> None:
     """Refuse a device that this torch or this machine does not have.
+
+    Args:
+        device: name of a torch device.
+        setting: key of the configuration that holds the name, for messages.
 
     Raises:
         ConfigError: naming the device and what to type.
@@ -56,7 +60,7 @@ def require_device(device: str) -> None:
     except (AssertionError, RuntimeError) as error:  # not compiled in, not installed, unknown name
         reason = str(error).partition("\n")[0]
         raise ConfigError(
-            f"encoder.device={device} cannot be used ({reason}); type encoder.device=cpu"
+            f"{setting}={device} cannot be used ({reason}); type {setting}=cpu"
         ) from error
 
 

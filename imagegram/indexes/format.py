@@ -29,13 +29,16 @@ from numpy.typing import NDArray
 from imagegram.errors import IndexFormatError, UnsupportedError
 from imagegram.indexes.stream import DocumentStream
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES, Tokens
-from imagegram.store.manifest import Artifact
+from imagegram.store.manifest import MANIFEST, Artifact, removal
 
 MAX_POINTER_WIDTH: Final = 8
-REBUILD: Final = (
-    "build it again: remove the folder and repeat the run that made it, or for an index of other "
-    "tools repeat their build"
-)
+
+
+def rebuild(folder: Path) -> str:
+    """Return what to do about a damaged index: an artifact is made again, others are not ours."""
+    if (folder / MANIFEST).exists():
+        return f"remove it with: {removal(folder)} and repeat the run that made it"
+    return "no run here made it, so repeat the build or the import that wrote it"
 
 
 def pointer_width(num_tokens: int) -> int:
@@ -134,7 +137,7 @@ class IndexShard(DocumentStream):
         if positions.size != self.num_documents:
             raise IndexFormatError(
                 f"{positions_path} has {positions.size} entries for {self.num_documents} "
-                f"documents; {REBUILD}"
+                f"documents; {rebuild(self.path)}"
             )
         with path.open("rb") as stream:
             stream.seek(int(positions[document]))
@@ -143,7 +146,7 @@ class IndexShard(DocumentStream):
             parsed = json.loads(line)
         except ValueError as error:
             raise IndexFormatError(
-                f"{path}: line of document {document} is not JSON ({error}); {REBUILD}"
+                f"{path}: line of document {document} is not JSON ({error}); {rebuild(self.path)}"
             ) from error
         return dict(parsed)
 
@@ -220,7 +223,8 @@ def map_file(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
     size = _size(path)
     if size % dtype.itemsize:
         raise IndexFormatError(
-            f"{path} has {size} bytes, not a multiple of {dtype.itemsize}: it was cut; {REBUILD}"
+            f"{path} has {size} bytes, not a multiple of {dtype.itemsize}: it was cut; "
+            f"{rebuild(path.parent)}"
         )
     return np.memmap(path, dtype=dtype, mode="r") if size else np.empty(0, dtype=dtype)
 
@@ -231,12 +235,13 @@ def _size(path: Path) -> int:
     except FileNotFoundError:
         raise IndexFormatError(
             f"{path} is missing: the folder is no whole index (tokenized, table and offset are "
-            f"needed); {REBUILD}"
+            f"needed); {rebuild(path.parent)}"
         ) from None
 
 
 def check_files(shard: IndexShard) -> None:
     """Check the sizes and separators of the files of a shard; reads a few bytes."""
+    _refuse_other_ids(shard)
     table_bytes, num_tokens = _size(shard.file("table")), shard.num_tokens
     least = pointer_width(num_tokens)
     width = table_bytes // max(num_tokens, 1)
@@ -244,14 +249,14 @@ def check_files(shard: IndexShard) -> None:
         raise IndexFormatError(
             f"{shard.file('table')} has {table_bytes} bytes, but the {num_tokens} tokens beside it "
             f"need {num_tokens} pointers of {least} bytes = {num_tokens * least} bytes: one of the "
-            f"two files was cut or is of another build; {REBUILD}"
+            f"two files was cut or is of another build; {rebuild(shard.path)}"
         )
     offsets = shard.offsets
     if not offsets.size:
         if num_tokens > 1 or (num_tokens and int(shard.tokens[0]) != EOS_TOKEN_ID):
             raise IndexFormatError(
                 f"{shard.file('offset')} names no document, but the stream has {num_tokens} "
-                f"tokens; {REBUILD}"
+                f"tokens; {rebuild(shard.path)}"
             )
         return
     for number in (0, offsets.size - 1):
@@ -269,10 +274,34 @@ def check_files(shard: IndexShard) -> None:
         raise IndexFormatError(
             f"{shard.file('offset')}: the last of {offsets.size} entries, {int(offsets[-1])}, "
             f"begins a document of {last.size} tokens that holds separators: the entries are not "
-            f"the byte positions of all documents; {REBUILD}"
+            f"the byte positions of all documents; {rebuild(shard.path)}"
         )
     if int(offsets[0]) != 0:
         raise IndexFormatError(
             f"{shard.file('offset')}: the first document starts at byte {int(offsets[0])}, not at "
-            f"0; {REBUILD}"
+            f"0; {rebuild(shard.path)}"
         )
+
+
+def _refuse_other_ids(shard: IndexShard) -> None:
+    """Refuse ids of 1 or 4 bytes, which other tools write too; the files are whole, only not ours.
+
+    Raises:
+        UnsupportedError: saying how such an index is built with ids of 2 bytes.
+    """
+    stream_bytes, table_bytes = _size(shard.file("tokenized")), _size(shard.file("table"))
+    with shard.file("tokenized").open("rb") as stream:
+        begin = stream.read(4)
+    for id_bytes, looks_so in (
+        (4, begin == b"\xff" * 4),  # the separator of these ids
+        (1, begin[:1] == b"\xff" != begin[1:2]),
+    ):
+        count, remainder = divmod(stream_bytes, id_bytes)
+        width = max(((stream_bytes - id_bytes).bit_length() + 7) // 8, 1)
+        if looks_so and not remainder and table_bytes == count * width:
+            raise UnsupportedError(
+                f"{shard.path} is an index of {id_bytes}-byte ids ({count} of them, pointers of "
+                f"{width} bytes), and imagegram reads ids of {TOKEN_BYTES} bytes; build it anew, "
+                "into another folder, from ids below 65,535 as uint16 (infini-gram: --token_dtype "
+                "u16)"
+            )

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from imagegram.errors import ConfigError, IndexFormatError, did_you_mean
 from imagegram.indexes.base import Index
-from imagegram.indexes.format import IndexShard, open_shards
+from imagegram.indexes.format import IndexShard, open_shards, rebuild
 from imagegram.store.manifest import MANIFEST, PARTS_FILE, Artifact, Manifest, read_parts
 
 ENGINES: Final = ("native", "torch", "naive", "fastgram")
@@ -123,7 +123,7 @@ def _shards_of_artifact(folder: Path) -> tuple[IndexShard, ...]:
         kind, digests = read_parts(folder)
     except (ValueError, KeyError, TypeError) as error:
         raise IndexFormatError(
-            f"{folder / PARTS_FILE}: not a list of shards ({error}); remove {folder} and run again"
+            f"{folder / PARTS_FILE}: not a list of shards ({error}); {rebuild(folder)}"
         ) from error
     if kind != "index_shard":
         raise IndexFormatError(

@@ -40,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import IndexFormatError
-from imagegram.indexes.format import REBUILD, IndexShard, map_file
+from imagegram.indexes.format import IndexShard, map_file, rebuild
 from imagegram.store.manifest import Artifact
 
 #: Zero bytes behind the last rank of ``inverse.0``.
@@ -159,5 +159,5 @@ def _check_files(order: Order) -> None:
         if found != f"has {size} bytes":
             raise IndexFormatError(
                 f"{path} {found}, but the {n} tokens of {order.shard.name} need {size} bytes: the "
-                f"file was cut, or is of another index; {REBUILD}"
+                f"file was cut, or is of another index; {rebuild(order.path)}"
             )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import IndexFormatError
-from imagegram.indexes.format import REBUILD, IndexShard, check_files, read_pointers
+from imagegram.indexes.format import IndexShard, check_files, read_pointers, rebuild
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
 
 _BLOCK: Final = 1 << 20
@@ -39,7 +39,7 @@ def verify(shard: IndexShard, *, deep: bool = False, samples: int = 100_000) -> 
         if pointers.size and not 0 <= pointers.min() <= pointers.max() < shard.num_tokens:
             raise IndexFormatError(
                 f"{shard.file('table')}: ranks {ranks.start} ... {ranks.stop - 1} hold a pointer "
-                f"outside of the {shard.num_tokens} tokens; {REBUILD}"
+                f"outside of the {shard.num_tokens} tokens; {rebuild(shard.path)}"
             )
         _check_parity(shard, ranks)
         _check_order(shard, ranks.start, pointers)
@@ -48,7 +48,7 @@ def verify(shard: IndexShard, *, deep: bool = False, samples: int = 100_000) -> 
     if not seen.all():
         raise IndexFormatError(
             f"{shard.file('table')} is no permutation: token {int(np.argmin(seen))} of the stream "
-            f"is missing from it; {REBUILD}"
+            f"is missing from it; {rebuild(shard.path)}"
         )
 
 
@@ -60,12 +60,12 @@ def _check_offsets(shard: IndexShard) -> None:
     for document in np.flatnonzero(offsets[: expected.size] != expected[: offsets.size])[:1]:
         raise IndexFormatError(
             f"{shard.file('offset')}: entry {document} points at byte {offsets[document]}, but "
-            f"separator {document} lies at byte {expected[document]}; {REBUILD}"
+            f"separator {document} lies at byte {expected[document]}; {rebuild(shard.path)}"
         )
     if offsets.size != expected.size:
         raise IndexFormatError(
             f"{shard.file('offset')} has {offsets.size} entries, but {expected.size} separators "
-            f"begin a document; {REBUILD}"
+            f"begin a document; {rebuild(shard.path)}"
         )
 
 
@@ -76,7 +76,7 @@ def _check_parity(shard: IndexShard, ranks: range) -> None:
     for odd in np.flatnonzero(lowest % TOKEN_BYTES)[:1]:
         raise IndexFormatError(
             f"{shard.file('table')}: rank {ranks.start + int(odd)} holds an odd byte position, "
-            f"which is inside a token; {REBUILD}"
+            f"which is inside a token; {rebuild(shard.path)}"
         )
 
 
@@ -106,13 +106,14 @@ def _check_order(shard: IndexShard, first_rank: int, pointers: NDArray[np.int64]
         for pair in open_pairs[wrong][:1]:
             rank = first_rank + int(pair)
             raise IndexFormatError(
-                f"{shard.file('table')}: ranks {rank} and {rank + 1} are out of order; {REBUILD}"
+                f"{shard.file('table')}: ranks {rank} and {rank + 1} are out of order; "
+                f"{rebuild(shard.path)}"
             )
         same = open_pairs[left[open_pairs] == right[open_pairs]]
         for pair in same[:1]:
             raise IndexFormatError(
                 f"{shard.file('table')}: ranks {first_rank + int(pair)} and the next hold the same "
-                f"pointer; {REBUILD}"
+                f"pointer; {rebuild(shard.path)}"
             )
         open_pairs, depth = open_pairs[~decided], depth + window
         window = min(window * 2, max(_BLOCK // max(open_pairs.size, 1), 8))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
-import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from filelock import FileLock
 
-from imagegram.errors import ArtifactError, StageError
+from imagegram.errors import ArtifactError, StageError, explain_os_error
 from imagegram.store.fingerprint import digest, identity
 from imagegram.store.manifest import (
     MANIFEST,
@@ -27,6 +26,7 @@ from imagegram.store.manifest import (
     Manifest,
     list_files,
     made_by,
+    removal,
     sync_path,
 )
 
@@ -108,11 +108,8 @@ class ArtifactStore:
                     return artifact, True
                 return self._produce(stage, context, name, payload), False
         except OSError as error:
-            raise StageError(
-                f"stage {stage.kind} could not read or write {error.filename or self.root}: "
-                f"{error.strerror or error}; nothing half-made is kept. Free space or give "
-                "another folder with paths.outputs=FOLDER, then run the same command again"
-            ) from error
+            reason = explain_os_error(error, outputs=self.root.parent)
+            raise StageError(f"stage {stage.kind}: {reason}; nothing half-made is kept") from error
 
     def _produce(
         self, stage: Stage[Any], context: Context, name: str, payload: dict[str, Any]
@@ -159,12 +156,6 @@ class ArtifactStore:
     def partials(self) -> list[Path]:
         """Return the unfinished folders that killed stages left behind."""
         return sorted(self.root.glob(f"*/{PARTIAL}*"))
-
-
-def removal(folder: Path) -> str:
-    """Return the command that removes an artifact, for any location of the outputs folder."""
-    outputs = shlex.quote(str(folder.absolute().parents[2]))
-    return f"python -m imagegram.tools.gc digest={folder.name} paths.outputs={outputs}"
 
 
 def check_sizes(artifact: Artifact) -> None:

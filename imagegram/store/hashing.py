@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from imagegram.errors import CorpusError
+from imagegram.errors import CorpusError, remedy
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -57,7 +57,7 @@ def remembered_sha256(
     except OSError as error:
         raise CorpusError(
             f"{what}: {error.filename or what} could not be read ({error.strerror or error}); "
-            "put it back or mend its permissions, then run again"
+            f"{remedy(error)}"
         ) from error
     if after != before:
         raise changed_while_read(what)

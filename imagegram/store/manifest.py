@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -76,7 +77,8 @@ class Manifest:
             raise ArtifactError(f"{folder}: no {MANIFEST}, so this is not an artifact") from None
         except (ValueError, TypeError, KeyError) as error:
             raise ArtifactError(
-                f"{path}: not a manifest ({error}); remove the folder {folder} and run again"
+                f"{path}: not a manifest of an artifact ({error}); if a run made it, remove it "
+                f"with: {removal(folder)}, and run again"
             ) from error
 
 
@@ -132,6 +134,12 @@ class Handle:
     def identity(self) -> str:
         """Return ``kind/digest`` of the artifact."""
         return self.artifact.identity()
+
+
+def removal(folder: Path) -> str:
+    """Return the command that removes an artifact, for any location of the outputs folder."""
+    outputs = shlex.quote(str(folder.absolute().parents[2]))
+    return f"python -m imagegram.tools.gc digest={folder.name} paths.outputs={outputs}"
 
 
 def read_parts(folder: Path) -> tuple[str, list[str]]:

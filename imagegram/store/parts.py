@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imagegram.errors import ArtifactError
-from imagegram.store.artifacts import check_sizes, removal
-from imagegram.store.manifest import PARTS_FILE, Artifact, Manifest, read_parts
+from imagegram.store.artifacts import check_sizes
+from imagegram.store.manifest import PARTS_FILE, Artifact, Manifest, read_parts, removal
 
 
 def write_parts(out: Path, *, kind: str, parts: Sequence[Artifact]) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar
 
-from imagegram.errors import ConfigError, StageError
+from imagegram.errors import OF_THE_SYSTEM, ConfigError, StageError
 from imagegram.store import hub
 from imagegram.store.cost import Cost
 from imagegram.store.fingerprint import NOT_IDENTITY
@@ -203,6 +203,8 @@ class _Page:
         try:
             whole = hub.fetch(url, partial, etag=etag, size=remote.size)
         except hub.failures() as error:
+            if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
+                raise  # the store knows its disk, and the remedy
             raise StageError(
                 f"{url} could not be fetched: {error}\nWhat has arrived is kept; run the same "
                 "command again to continue"

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import errno
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -37,16 +36,14 @@ from imagegram import words as typed_words
 from imagegram.audit.findings import Reading
 from imagegram.audit.flow import AUDIT, AUTO, Audit, Source, audit_flow
 from imagegram.audit.reencoded import check_quality
-from imagegram.errors import ConfigError, ImagegramError
-from imagegram.experiment import build
+from imagegram.errors import OF_THE_SYSTEM, ConfigError, ImagegramError, explain_os_error
+from imagegram.experiment import build, check_machine
 from imagegram.plan.check import refuse_what_cannot_fit
 from imagegram.run import flow
 from imagegram.run_folder import Run, check_outputs, write_summary
 from imagegram.tools.arguments import exit_cleanly
 
 _OWN: Final = ("images", "tokens", "jpeg")
-#: The disk is full, over quota, read-only or not ours: user errors, shown without a traceback.
-_DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 _SHOWN_PAIRS: Final = 5
 #: Image sets that are columns, with their headings.
 _COLUMNS: Final = {
@@ -129,6 +126,7 @@ def run_audit(cfg: DictConfig, source: Source, folder: Path) -> Audit:
         ImagegramError: saying what to type instead.
     """
     exp = build(cfg)
+    check_machine(exp)
     images, outputs = source.images, Path(cfg.paths.outputs)
     if images is not None and outputs.resolve().is_relative_to(Path(images).resolve()):
         raise ConfigError(
@@ -171,14 +169,16 @@ def _audit(cfg: DictConfig, source: Source, *, as_json: bool) -> int:
     try:
         audit = run_audit(cfg, source, folder)
     except (ImagegramError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in _DISK_ERRORS:
+        if isinstance(error, OSError) and error.errno not in OF_THE_SYSTEM:
             raise  # a defect of imagegram: keep the traceback
+        reason = str(error)
+        if isinstance(error, OSError):
+            reason = explain_os_error(error, outputs=Path(cfg.paths.outputs))
         if not (folder / "summary.json").exists():  # refused before there was a run
             write_summary(
-                folder, status="failed", seed=cfg.seed, scores={}, stages={}, error=str(error)
+                folder, status="failed", seed=cfg.seed, scores={}, stages={}, error=reason
             )
-        advice = "; give another folder: paths.outputs=FOLDER" if isinstance(error, OSError) else ""
-        print(f"\nimagegram: {error}{advice}", file=sys.stderr)
+        print(f"\nimagegram: {reason}", file=sys.stderr)
         return 1
     if as_json:
         record = json.loads((folder / AUDIT).read_text())

@@ -251,7 +251,7 @@ def _import_shard(file: Path, folder: Path, length: int) -> Path:
     from imagegram.indexes.build.sort import build_table
 
     if folder.exists():
-        raise IndexFormatError(f"{folder} exists already; remove it or give another folder")
+        raise IndexFormatError(f"{folder} exists already; give another folder")
     stride, images = length + 1, _num_images(file, length)
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)

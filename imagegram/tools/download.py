@@ -19,7 +19,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from imagegram.corpora.webdataset import WebDatasetCorpus
-from imagegram.errors import ConfigError, CorpusError, ImagegramError
+from imagegram.errors import (
+    OF_THE_SYSTEM,
+    ConfigError,
+    CorpusError,
+    ImagegramError,
+    remedy,
+)
 from imagegram.store import hub
 from imagegram.tools.arguments import exit_cleanly
 
@@ -109,6 +115,12 @@ def download(corpus: WebDatasetCorpus, *, endpoint: str | None = None) -> int:
             print(f"{path} ({number} of {len(wanted)}, {remote.size} bytes)", flush=True)
             _fetch(url, path, etag=remote.etag or "", size=remote.size)
         except hub.failures() as error:
+            if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
+                advice = remedy(error, outputs=path.parent, setting="paths.data")
+                raise CorpusError(
+                    f"{path} could not be written: {error.strerror}; {advice}. What has arrived is "
+                    "kept"
+                ) from error
             raise CorpusError(
                 f"{url} could not be downloaded to {path.parent.absolute()}: {error}\n"
                 "What has arrived is kept. Check the network, HF_ENDPOINT (now "

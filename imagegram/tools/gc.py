@@ -108,8 +108,8 @@ def _stages(summary: Path) -> list[dict[str, Any]]:
         return list(json.loads(summary.read_text())["stages"].values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{summary} cannot be read ({error}), so nobody knows what that run refers to; remove "
-            f"the folder {summary.parent} and try again"
+            f"{summary} cannot be read ({error}), so what that run refers to is unknown; put the "
+            f"file back, or move {summary.parent} to another place, and try again"
         ) from error
 
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from rich.progress import track
 
 from imagegram.errors import ArtifactError, ConfigError, did_you_mean
-from imagegram.store.artifacts import check_sizes, removal
+from imagegram.store.artifacts import check_sizes
 from imagegram.store.fingerprint import digest
-from imagegram.store.manifest import Artifact, file_sha256
+from imagegram.store.manifest import Artifact, file_sha256, removal
 from imagegram.tools.arguments import exit_cleanly, open_store, parse
 
 

@@ -91,6 +91,25 @@ class TrainerOptions:
                 "trainer.accumulate_grad_batches=1"
             )
 
+    def check_machine(self) -> None:
+        """Refuse an accelerator that is not there, or more devices than there are.
+
+        Raises:
+            ConfigError: naming what torch finds here.
+        """
+        import torch
+
+        apple = int(torch.backends.mps.is_available())
+        found = {"gpu": torch.cuda.device_count() or apple, "mps": apple}
+        auto = "gpu" if found["gpu"] else "cpu"
+        kind = auto if self.accelerator == "auto" else self.accelerator
+        if kind in found and found[kind] < self.devices:
+            raise ConfigError(
+                f"trainer.accelerator={self.accelerator} trainer.devices={self.devices}: torch "
+                f"{torch.__version__} finds {found[kind]} of {kind} here; type trainer=cpu, or "
+                f"trainer.devices={max(found[kind], 1)} at most"
+            )
+
     def segment_ends(self, steps: int) -> list[int]:
         """Return the step numbers after which a state is written, including the last.
 

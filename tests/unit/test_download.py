@@ -104,6 +104,21 @@ def test_a_file_that_the_hub_does_not_have(hub: Hub, tmp_path: Path) -> None:
     assert contents(tmp_path) == hub.pages[PAGE]  # what came before is there
 
 
+def test_a_full_disk_is_no_fault_of_the_network(hub: Hub, tmp_path: Path) -> None:
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))  # the disk that ends early
+    try:
+        with pytest.raises(CorpusError, match=r"free space, or .* paths\.data=FOLDER") as raised:
+            tool.download(corpus_at(tmp_path), endpoint=hub.url)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "network" not in str(raised.value)
+    assert tool.download(corpus_at(tmp_path), endpoint=hub.url) == 2
+    assert contents(tmp_path) == hub.pages[PAGE]
+
+
 def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
     with pytest.raises(CorpusError, match=r"HF_ENDPOINT \(now http://127\.0\.0\.1:9\)"):

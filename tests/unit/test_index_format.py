@@ -11,7 +11,13 @@ from index_folders import EOS, write_index
 
 from imagegram.errors import ImagegramError, IndexFormatError, TokenError, UnsupportedError
 from imagegram.indexes.build.sort import build_table
-from imagegram.indexes.format import IndexShard, open_shards, pointer_width, read_pointers
+from imagegram.indexes.format import (
+    IndexShard,
+    open_shards,
+    pointer_width,
+    read_pointers,
+    rebuild,
+)
 from imagegram.indexes.stream import ListedStream
 from imagegram.indexes.verify import verify
 
@@ -260,3 +266,29 @@ def test_a_stream_in_memory_begins_with_a_separator() -> None:
         ListedStream.of([1, 2, EOS])
     assert ListedStream.of([]).num_documents == 0
     assert ListedStream.of([EOS]).locate(0) == (-1, -1)
+
+
+@pytest.mark.parametrize("dtype", ["<u4", "u1"])
+def test_an_index_of_other_ids_is_named_and_nothing_is_to_be_removed(
+    dtype: str, tmp_path: Path
+) -> None:
+    """infini-gram writes ids of 1, 2 and 4 bytes; whole files of another width are not damaged."""
+    ids = np.array([-1, 3, 1, 2, -1, 3, 1, 3], np.int64).astype(dtype)
+    size = ids.itemsize
+    suffixes = sorted(range(len(ids)), key=lambda start: ids[start:].tobytes())
+    (tmp_path / "tokenized.0").write_bytes(ids.tobytes())
+    (tmp_path / "table.0").write_bytes(bytes(start * size for start in suffixes))
+    np.array([0, 4 * size], "<u8").tofile(tmp_path / "offset.0")
+    with pytest.raises(UnsupportedError, match=rf"index of {size}-byte ids \(8 of them") as raised:
+        IndexShard.open(tmp_path)
+    assert "remove" not in str(raised.value)
+
+
+def test_only_an_artifact_is_to_be_removed(tmp_path: Path) -> None:
+    foreign = tmp_path / "index"
+    foreign.mkdir()
+    assert "remove" not in rebuild(foreign)
+    artifact = tmp_path / "outputs" / "artifacts" / "index_shard" / "0123456789ab"
+    artifact.mkdir(parents=True)
+    (artifact / "manifest.json").touch()
+    assert f"gc digest=0123456789ab paths.outputs={tmp_path}/outputs" in rebuild(artifact)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -266,7 +267,7 @@ def test_a_full_disk_is_a_stage_error_and_leaves_nothing(tmp_path: Path) -> None
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # the disk that ends early
     try:
-        with pytest.raises(StageError, match="Free space"):
+        with pytest.raises(StageError, match="free space"):
             context.make(stage)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -328,7 +329,7 @@ def test_gc_unused_removes_nothing_beside_an_unreadable_summary(tmp_path: Path) 
     run.mkdir(parents=True)
     for damaged in ("", "[]", "{}"):
         (run / "summary.json").write_text(damaged)
-        with pytest.raises(ConfigError, match="remove the folder"):
+        with pytest.raises(ConfigError, match="to another place"):
             gc.main(["--unused", f"paths.outputs={tmp_path / 'outputs'}"])
     assert artifact.path.exists()
 
@@ -354,3 +355,23 @@ def test_gc_unused_keeps_what_runs_refer_to(tmp_path: Path) -> None:
     assert not unused.path.exists()
     assert used.path.exists()
     assert top.path.exists()
+
+
+def test_an_unreadable_file_of_the_corpus_is_not_blamed_on_the_outputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = make_context(tmp_path)
+    refused = PermissionError(errno.EACCES, "Permission denied", "/photos/a.jpg")
+    for error, advice in (
+        (refused, "chmod -R u\\+rX /photos/a.jpg"),
+        (OSError(errno.EMFILE, "Too many open files", "/photos/a.jpg"), "ulimit -n"),
+    ):
+
+        def run(*_: object, error: OSError = error) -> None:
+            raise error
+
+        monkeypatch.setattr(Write, "run", run)
+        with pytest.raises(StageError, match=advice) as raised:
+            context.make(Write(text="a", counter=tmp_path / "c"))
+        assert "paths.outputs" not in str(raised.value)
+        assert "space" not in str(raised.value)

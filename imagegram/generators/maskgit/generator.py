@@ -85,6 +85,12 @@ class MaskGitGenerator:
                     f"generator.{knob}={value} must lie in 0 ... 1; type generator.{knob}=0.1"
                 )
 
+    def check_machine(self) -> None:
+        """Refuse a device that is not there."""
+        from imagegram.encoders.preprocessing import require_device
+
+        require_device(self.device, setting="generator.device")
+
     def _architecture(self, *, vocab_size: int, num_tokens: int) -> Architecture:
         sizes = {name: getattr(self, name) for name in ("width", "depth", "num_heads")}
         return Architecture(vocab_size=vocab_size, num_tokens=num_tokens, **sizes)
@@ -192,7 +198,7 @@ class MaskGitModel:
         from imagegram.encoders.preprocessing import require_device
         from imagegram.generators.maskgit.network import MaskGit
 
-        require_device(self.device)
+        require_device(self.device, setting="generator.device")
         with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
             network = MaskGit(**dataclasses.asdict(self.architecture))
         network.load_state_dict(load_file(self.artifact.path / MODEL))

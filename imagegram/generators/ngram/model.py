@@ -58,6 +58,13 @@ class NgramGenerator:
                 f"generator.engine={self.engine!r}: {did_you_mean(self.engine, ENGINES)}"
             )
 
+    def check_machine(self) -> None:
+        """Refuse a device that is not there."""
+        if self.engine == "torch":
+            from imagegram.indexes.torch_device import choose_device
+
+            choose_device(self.device)
+
     def check(
         self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
     ) -> None:

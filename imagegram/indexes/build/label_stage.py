@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from imagegram.errors import IndexFormatError
-from imagegram.indexes.format import REBUILD, IndexShard
+from imagegram.indexes.format import IndexShard, rebuild
 from imagegram.indexes.labels import ANY, Labels
 from imagegram.store.cost import NPY_HEADER, Cost, PerUnit
 from imagegram.store.manifest import Artifact
@@ -102,7 +102,7 @@ def read_labels(shard: IndexShard, key: str) -> Labels:
         if lines != shard.num_documents:
             raise IndexFormatError(
                 f"{path} does not hold one line for each of {shard.num_documents} documents; "
-                f"{REBUILD}"
+                f"{rebuild(path.parent)}"
             )
     part = Labels(names=tuple(number), by_document=ids, keys=tuple(keys))
     return Labels.join([part])  # in sorted order
@@ -113,7 +113,7 @@ def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
         return dict(json.loads(line))
     except (ValueError, TypeError) as error:
         raise IndexFormatError(
-            f"{path}: line {number} is no JSON object ({error}); {REBUILD}"
+            f"{path}: line {number} is no JSON object ({error}); {rebuild(path.parent)}"
         ) from error
 
 

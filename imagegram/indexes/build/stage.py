@@ -24,10 +24,9 @@ from imagegram.indexes.open import StoredIndex
 from imagegram.records import EOS_TOKEN_ID, TOKEN_BYTES
 from imagegram.stages.token_shard import TokenShard
 from imagegram.stages.tokens import TokenSet
-from imagegram.store.artifacts import removal
 from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.fingerprint import NOT_IDENTITY
-from imagegram.store.manifest import Artifact
+from imagegram.store.manifest import Artifact, removal
 from imagegram.store.parts import link_or_copy, open_parts, write_parts
 from imagegram.store.stage import Context, Surroundings
 

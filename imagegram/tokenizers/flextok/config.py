@@ -8,6 +8,7 @@ first checked against a list, and interpolations are refused because they could 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import math
 import struct
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from imagegram.errors import ConfigError, did_you_mean
+from imagegram.errors import ConfigError, MissingDependencyError, did_you_mean
 from imagegram.records import EOS_TOKEN_ID
 
 #: The parts of a model, by the argument names of its constructor.
@@ -99,6 +100,26 @@ class Numbers:
     def vocab_size(self) -> int:
         """Ids lie in 0 ... vocab_size - 1."""
         return math.prod(self.levels)
+
+
+def require_package() -> None:
+    """Refuse to go on without the packages that the model needs; none is imported.
+
+    Raises:
+        MissingDependencyError: with the line that installs them.
+    """
+    for package in ("flextok", "torchvision"):
+        if importlib.util.find_spec(package) is None:
+            raise missing_package(f"No module named {package!r}")
+
+
+def missing_package(reason: str) -> MissingDependencyError:
+    """Return the error for a package that cannot be imported."""
+    return MissingDependencyError(
+        f"FlexTok tokenizers need the package flextok and what it imports ({reason}); type: "
+        "pip install 'imagegram[flextok]', in the repository: pip install -e '.[flextok]'. Its "
+        "licence allows non-commercial use only"
+    )
 
 
 def read_config(checkpoint: Path) -> dict[str, Any]:

@@ -23,10 +23,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from imagegram.errors import ConfigError, MissingDependencyError
+from imagegram.errors import ConfigError
 from imagegram.records import Images, Tokens
 from imagegram.store.hashing import file_stamp
-from imagegram.tokenizers.flextok.config import PARTS, Numbers, read_config, read_numbers
+from imagegram.tokenizers.flextok.config import (
+    PARTS,
+    Numbers,
+    missing_package,
+    read_config,
+    read_numbers,
+)
 
 #: Key under which the pipeline expects the initial noise of each picture.
 _NOISE: Final = "imagegram_noise"
@@ -239,11 +245,7 @@ def build(config: Mapping[str, Any]) -> Any:
     try:
         from flextok.flextok_wrapper import FlexTok
     except ImportError as error:
-        raise MissingDependencyError(
-            f"FlexTok tokenizers need the package flextok and what it imports ({error}); in the "
-            "checkout, type: pip install -e '.[flextok]'. Its licence allows non-commercial use "
-            "only"
-        ) from error
+        raise missing_package(str(error)) from error
     from hydra.utils import instantiate
 
     # Random weights are drawn and then overwritten: the global generator must stay as it was.

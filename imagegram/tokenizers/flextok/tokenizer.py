@@ -39,6 +39,7 @@ from imagegram.tokenizers.flextok.config import (
     read_config,
     read_numbers,
     require_choice,
+    require_package,
 )
 from imagegram.tokenizers.weights import weights_sha256
 
@@ -129,6 +130,11 @@ class FlexTokTokenizer:
     @property
     def _length(self) -> int:
         return cast(int, self.num_tokens)
+
+    def check_machine(self) -> None:
+        """Refuse a device that is not there, or a missing package, before weights are fetched."""
+        _device(self.device)
+        require_package()
 
     def identity(self) -> dict[str, Any]:
         """Return the identity: weights (or their hub page), preprocessing and decoding."""
@@ -331,5 +337,5 @@ def _device(device: str | None) -> str:
 
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    require_device(device)
+    require_device(device, setting="tokenizer.device")
     return device

@@ -24,7 +24,7 @@ def load(path: Path, sizes: dict[str, Any], *, device: str, compiled: bool) -> O
     Raises:
         ConfigError: when there is no such device.
     """
-    require_device(device)
+    require_device(device, setting="tokenizer.device")
     with torch.random.fork_rng(devices=[]):  # the fresh weights are overwritten
         network = OrderedFsq(**sizes)
     network.load_state_dict(load_file(path))

@@ -147,6 +147,12 @@ class OrderedFsqTokenizer:
                 "the tokens of a whole image; type tokenizer.num_tokens=null for all"
             )
 
+    def check_machine(self) -> None:
+        """Refuse a device that is not there."""
+        from imagegram.encoders.preprocessing import require_device
+
+        require_device(self.device, setting="tokenizer.device")
+
     def identity(self) -> dict[str, Any]:
         """Return the identity: weights (or the recipe of their training) and number of tokens."""
         kind = {"class": type(self).__name__, "version": self.VERSION}
