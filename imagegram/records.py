@@ -19,7 +19,8 @@ Tokens = NDArray[np.uint16]
 Images = NDArray[np.uint8]
 Features = NDArray[np.float32]
 #: What decided each token of (B, T) samples: arrays (B, T) by name. Those of the n-gram are in
-#: ``generators/ngram/trace.py``; neural models have ``log_prob``, ``entropy`` (bits) and ``step``.
+#: ``generators/ngram/trace.py``; neural models have ``log_prob`` where
+#: a token has a likelihood, ``entropy`` (bits) and ``step``.
 Trace = Mapping[str, NDArray[Any]]
 #: What a modality finds near-duplicates by: thumbnails or MinHash values.
 Sketches = NDArray[Any]

@@ -49,7 +49,7 @@ def flow(exp: Experiment, run: Runner) -> None:
     """The stages of an experiment; ``run`` makes them, or foresees them (``plan/planner.py``)."""
     exp = fit_tokenizer(exp, run)
     tokens, holdout, index = index_corpus(exp, run)
-    model = run("fit", exp.generator.fit(tokens, index=index))
+    model = run("fit", exp.generator.fit(tokens, index=index, holdout=holdout))
 
     samples = run(
         "generate",

@@ -114,7 +114,7 @@ def audit_flow(exp: Experiment, run: Any, source: Source) -> Audit:
     tokens, holdout, index = index_corpus(exp, run)
     # A generator that cannot score real images has nothing to say here, and is not trained for it.
     scores = exp.generator.scores(exp.sampler)
-    model = run("fit", exp.generator.fit(tokens, index=index)) if scores else None
+    model = run("fit", exp.generator.fit(tokens, index=index, holdout=holdout)) if scores else None
     real = real_images(exp, model)
     limit = source.num_images or audited.documents.num_documents
     measured = run("audited", real.of(audited.documents, limit))

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.executors.tiles import Advance, one_thread_each, over_tiles, row_tiles
+from imagegram.records import Tokens, row_sizes
 
 Array = NDArray[np.float64]
 #: Images of a tile.
@@ -355,3 +356,8 @@ def written_counts(
     at_T = np.arange(lengths_BT.shape[1])[positions]
     counts[0] -= int((at_T >= sizes_B[:, None]).sum())
     return counts
+
+
+def num_steps(tokens_BT: Tokens) -> NDArray[np.int64]:
+    """Return the (B,) steps of each row: its tokens, and the separator where it ends early."""
+    return np.minimum(row_sizes(tokens_BT) + 1, tokens_BT.shape[1])

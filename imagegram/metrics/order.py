@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imagegram.executors.tiles import row_tiles
-from imagegram.metrics.functional import length_edges, mean_of_written, written_counts
+from imagegram.metrics.functional import (
+    length_edges,
+    mean_of_written,
+    num_steps,
+    written_counts,
+)
 from imagegram.metrics.intervals import mean_over_images
 from imagegram.protocols import ImageSet, Reference
-from imagegram.records import Measured, Measurement, ScoreInfo, Tokens, row_sizes
+from imagegram.records import Measured, Measurement, ScoreInfo
 
 _UNIT_BINS: Final = 32
 #: Tokens that are read at a time.
@@ -141,8 +145,3 @@ class OrderMetric:
         else:
             scalars["choice_bits_per_image"] = mean_over_images(bits_B, seed=reference.seed)
         return Measurement(scalars=scalars, curves=curves)
-
-
-def num_steps(tokens_BT: Tokens) -> NDArray[np.int64]:
-    """Return the (B,) steps of each row: its tokens, and the separator where it ends early."""
-    return np.minimum(row_sizes(tokens_BT) + 1, tokens_BT.shape[1])

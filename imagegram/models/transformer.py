@@ -14,6 +14,8 @@ Array names: ``B`` items of a batch, ``T`` positions, ``W`` features of a positi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -24,6 +26,27 @@ from torch.nn import functional as F
 _EMBEDDING_STD: Final = 1.0
 #: Scale of a head's initial weights against other matrices: training need not unlearn noise first.
 _HEAD_SCALE: Final = 0.1
+
+
+@dataclass
+class KeyValues:
+    """Keys and values that one attention layer has computed for earlier positions.
+
+    Attributes:
+        key, value: (B, heads, T, D), of which the first ``length`` positions are filled.
+        length: number of filled positions.
+    """
+
+    key: Tensor
+    value: Tensor
+    length: int = 0
+
+    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Append keys and values of the next positions; return those of all positions so far."""
+        first, self.length = self.length, self.length + key.shape[2]
+        self.key[:, :, first : self.length] = key
+        self.value[:, :, first : self.length] = value
+        return self.key[:, :, : self.length], self.value[:, :, : self.length]
 
 
 class Attention(nn.Module):
@@ -42,12 +65,21 @@ class Attention(nn.Module):
         self.key_norm = nn.LayerNorm(width // num_heads, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(self, x_BTW: Tensor, mask_TT: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BTW: Tensor,
+        mask_TT: Tensor | None = None,
+        *,
+        causal: bool = False,
+        cache: KeyValues | None = None,
+    ) -> Tensor:
         """Return (B, T, W) features for (B, T, W) features.
 
         Args:
             x_BTW: features.
             mask_TT: (T, T) bool, True where a position (row) sees another (column); None: all do.
+            causal: a position sees itself and those before it.
+            cache: keys and values of earlier positions; ``x_BTW`` is the one position behind them.
         """
         batch, length, width = x_BTW.shape
         split = self.qkv(x_BTW).view(batch, length, 3, self.num_heads, width // self.num_heads)
@@ -55,7 +87,11 @@ class Attention(nn.Module):
         query, key = self.query_norm(query), self.key_norm(key)
         # Under autocast the norms give float32 and the projection does not.
         query, key = query.to(value.dtype), key.to(value.dtype)
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask_TT)
+        if cache is not None:
+            key, value = cache.extend(key, value)
+        seen = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask_TT, is_causal=causal and cache is None
+        )
         out: Tensor = self.out(seen.transpose(1, 2).reshape(batch, length, width))
         return out
 
@@ -86,9 +122,17 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(width, bias=False)
         self.mlp = GatedMlp(width=width)
 
-    def forward(self, x_BTW: Tensor, mask_TT: Tensor | None = None) -> Tensor:
-        """Return (B, T, W) features for (B, T, W) features; masked as in :class:`Attention`."""
-        x_BTW = x_BTW + self.attention(self.attention_norm(x_BTW), mask_TT)
+    def forward(
+        self,
+        x_BTW: Tensor,
+        mask_TT: Tensor | None = None,
+        *,
+        causal: bool = False,
+        cache: KeyValues | None = None,
+    ) -> Tensor:
+        """Return (B, T, W) features for (B, T, W) features; arguments as in :class:`Attention`."""
+        normal_BTW = self.attention_norm(x_BTW)
+        x_BTW = x_BTW + self.attention(normal_BTW, mask_TT, causal=causal, cache=cache)
         out: Tensor = x_BTW + self.mlp(self.mlp_norm(x_BTW))
         return out
 
@@ -104,15 +148,37 @@ class Transformer(nn.Module):
 
     def __init__(self, *, width: int, depth: int, num_heads: int) -> None:
         super().__init__()
+        self.num_heads = num_heads
         self.blocks = nn.ModuleList(Block(width=width, num_heads=num_heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, bias=False)
 
-    def forward(self, x_BTW: Tensor, mask_TT: Tensor | None = None) -> Tensor:
-        """Return (B, T, W) features for (B, T, W) features; masked as in :class:`Attention`."""
-        for block in self.blocks:
-            x_BTW = block(x_BTW, mask_TT)
+    def forward(
+        self,
+        x_BTW: Tensor,
+        mask_TT: Tensor | None = None,
+        *,
+        causal: bool = False,
+        caches: Sequence[KeyValues] | None = None,
+    ) -> Tensor:
+        """Return (B, T, W) features for (B, T, W) features.
+
+        Arguments are those of :class:`Attention`, with one cache a block; see :meth:`caches`.
+        """
+        for number, block in enumerate(self.blocks):
+            cache = None if caches is None else caches[number]
+            x_BTW = block(x_BTW, mask_TT, causal=causal, cache=cache)
         out: Tensor = self.norm(x_BTW)
         return out
+
+    def caches(self, batch: int, length: int) -> list[KeyValues]:
+        """Return empty caches for ``batch`` rows of up to ``length`` positions, one a block."""
+        weight = self.norm.weight
+        shape = (batch, self.num_heads, length, len(weight) // self.num_heads)
+
+        def empty() -> Tensor:
+            return torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+
+        return [KeyValues(key=empty(), value=empty()) for _ in self.blocks]
 
 
 class Head(nn.Linear):

@@ -171,5 +171,11 @@ class Generator(Protocol):
     def scores(self, sampler: Sampler) -> bool:
         """Return whether its models implement :class:`Scores` under a sampler."""
 
-    def fit(self, tokens: Any, *, index: Index) -> Stage[Model] | Ready[Model]:
-        """Return the stage that fits a token set (``stages.tokens.TokenSet``), or the model."""
+    def fit(self, tokens: Any, *, index: Index, holdout: Any = None) -> Stage[Model] | Ready[Model]:
+        """Return the stage that fits a token set, or the model itself where nothing is learned.
+
+        Args:
+            tokens: training documents, a ``stages.tokens.TokenSet``.
+            index: suffix array over them.
+            holdout: held-out documents, to validate a training on; None: there are none.
+        """

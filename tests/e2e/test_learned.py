@@ -106,7 +106,7 @@ def test_a_trained_generator_is_audited_like_any_other(outputs: Path, run_here: 
     assert summary["scores"]["exact_copy_rate"]["floor"] is not None
     assert "order" in (first / "report.html").read_text()
     trace = {path.stem: np.load(path) for path in (first / "samples/trace").glob("*.npy")}
-    assert set(trace) == {"log_prob", "entropy", "step"}
+    assert set(trace) == {"probability", "entropy", "step"}
     tokens = np.load(first / "samples" / "tokens.npy")
     assert all(array.shape == tokens.shape for array in trace.values())
     assert not (Path(stages(first)["floor"]["path"]) / "trace").exists()

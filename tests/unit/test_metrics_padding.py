@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from imagegram.indexes.naive import NaiveIndex
 from imagegram.layout import TokenLayout
 from imagegram.metrics.copying import CopyingMetric
+from imagegram.metrics.functional import num_steps
 from imagegram.metrics.novelty import NoveltyMetric
-from imagegram.metrics.order import OrderMetric, num_steps
+from imagegram.metrics.order import OrderMetric
 from imagegram.records import EOS_TOKEN_ID, Measurement, Tokens, lengths_inside
 from imagegram.stages.planted import Planted
 from tests.image_sets import MemoryImages, MemoryReference, MemoryTokens, free_trace

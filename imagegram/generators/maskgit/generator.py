@@ -9,17 +9,22 @@ tokens of its corpus; the network is ``network.py``, the loss ``training.py``, t
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
-from imagegram.generators.maskgit.objective import Architecture, MaskedPrediction
+from imagegram.generators.learned import (
+    CHUNK,
+    Architecture,
+    NetworkModel,
+    rows_from_chunks,
+    write_network,
+)
+from imagegram.generators.maskgit.objective import MaskedPrediction
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Index, Sampler
 from imagegram.records import Tokens, Trace
@@ -28,7 +33,7 @@ from imagegram.samplers.masked import MaskedSampler
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Context, Progress
+from imagegram.store.stage import Progress
 from imagegram.training.fit import TrainGenerator
 from imagegram.training.objective import Items
 from imagegram.training.optimization import Optimization
@@ -39,13 +44,12 @@ if TYPE_CHECKING:
     from imagegram.generators.maskgit.network import MaskGit
     from imagegram.training.state import TrainingState
 
-MODEL: Final = "model.safetensors"
-#: Key of the file's metadata that holds the sizes of the network.
-_METADATA: Final = "maskgit"
-#: Samples that the network sees at a time. Sample i is always row i % CHUNK of its chunk, beside
-#: the same others, so that no rounding depends on which samples were asked for.
-CHUNK: Final = 32
-_DTYPES: Final = {"log_prob": np.float32, "entropy": np.float32, "step": np.uint16}
+_DTYPES: Final = {
+    "tokens": np.uint16,
+    "probability": np.float32,
+    "entropy": np.float32,
+    "step": np.uint16,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +114,14 @@ class MaskGitGenerator:
         """Say no: in the order of confidence a token has no probability of its own."""
         return False
 
-    def fit(self, tokens: TokenSet, *, index: Index) -> TrainGenerator[MaskGitModel]:
-        """The stage that trains the network on all documents of a token set."""
+    def fit(
+        self, tokens: TokenSet, *, index: Index, holdout: TokenSet | None = None
+    ) -> TrainGenerator[MaskGitModel]:
+        """Return the stage that trains the network on all documents of a token set."""
         vocab_size = int(tokens.artifact.facts["vocab_size"])
         architecture = self._architecture(vocab_size=vocab_size, num_tokens=tokens.length)
         recipe = MaskGitRecipe(generator=self, architecture=architecture)
-        return TrainGenerator(component=recipe, data=TokenData(tokens=tokens))
+        return TrainGenerator(component=recipe, data=TokenData(tokens=tokens, holdout=holdout))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,10 +162,8 @@ class MaskGitRecipe:
     def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
         """Write the averaged weights, with the sizes of the network beside them."""
         from imagegram.generators.maskgit.training import NETWORK
-        from imagegram.training.state import write_weights
 
-        sizes = json.dumps(dataclasses.asdict(self.architecture))
-        write_weights(out / MODEL, state.averages[NETWORK], {_METADATA: sizes})
+        write_network(out, state, network=NETWORK, sizes=self.architecture)
 
     def trained(self, artifact: Artifact) -> MaskGitModel:
         """The model with the weights of a finished training."""
@@ -169,50 +173,14 @@ class MaskGitRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskGitModel:
-    """A trained network that samples.
+class MaskGitModel(NetworkModel):
+    """A trained masked network that samples."""
 
-    Attributes:
-        artifact: of the training, with the weights.
-        architecture: sizes of the network.
-        device: where it samples.
-    """
-
-    artifact: Artifact
-    architecture: Architecture
-    device: str
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Travel without the network, which another process reads again."""
-        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-
-    def identity(self) -> str:
-        """kind/digest of the training."""
-        return self.artifact.identity()
-
-    @cached_property
-    def _network(self) -> MaskGit:
-        import torch
-        from safetensors.torch import load_file
-
-        from imagegram.encoders.preprocessing import require_device
+    def make_network(self) -> MaskGit:
+        """Build a masked transformer."""
         from imagegram.generators.maskgit.network import MaskGit
 
-        require_device(self.device, setting="generator.device")
-        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
-            network = MaskGit(**dataclasses.asdict(self.architecture))
-        network.load_state_dict(load_file(self.artifact.path / MODEL))
-        return network.eval().to(self.device)
-
-    def prepared(
-        self,
-        sampler: Sampler,
-        context: Context,
-        layout: TokenLayout,
-        condition: Condition | None = None,
-    ) -> MaskGitModel:
-        """Itself: nothing makes it faster."""
-        return self
+        return MaskGit(**dataclasses.asdict(self.architecture))
 
     def generate(
         self,
@@ -233,34 +201,25 @@ class MaskGitModel:
             layout: of the tokenizer, as long as the tokens that were trained on.
             seed: 0 ... 2**64 - 1.
             condition: None; the network knows no labels.
-            progress: hears of the tokens that are done.
+            progress: receives the number of finished tokens.
             workers: unused; torch has its cores from the environment.
 
         Returns:
-            (B, T) uint16 tokens, and by name: ``log_prob`` float32, natural logarithm of the
-            probability that a token was drawn with; ``entropy`` float32, bits of that distribution;
-            ``step`` uint16, the pass that fixed it, from 0.
+            (B, T) uint16 tokens, and by name: ``probability`` float32, with which a token was
+            drawn; ``entropy`` float32, bits of that distribution; ``step`` uint16, the pass that
+            fixed it, from 0.
         """
         from imagegram.generators.maskgit.sampling import sample_chunks
 
         own = require_kind(sampler, MaskedSampler, group="sampler", generator="maskgit")
         refuse_condition(condition, generator="maskgit")
-        chunks = samples // np.uint64(CHUNK)
-        wanted = np.unique(chunks)
-        bar = None
-        if progress is not None:
-            bar = progress.start("generate", len(wanted) * CHUNK * layout.num_tokens, "tokens")
-        tokens_BT = np.empty((len(samples), layout.num_tokens), np.uint16)
-        trace = {name: np.empty(tokens_BT.shape, dtype) for name, dtype in _DTYPES.items()}
-        made = sample_chunks(self._network, wanted, size=CHUNK, sampler=own, seed=seed)
-        for chunk, (ids_CT, traced_CT) in zip(wanted, made, strict=True):
-            rows = np.flatnonzero(chunks == chunk)
-            places = (samples[rows] % np.uint64(CHUNK)).astype(np.int64)
-            tokens_BT[rows] = ids_CT[places]
-            for name, array in traced_CT.items():
-                trace[name][rows] = array[places]
-            if progress is not None and bar is not None:
-                progress.advance(bar, ids_CT.size)
-        if progress is not None and bar is not None:
-            progress.finish(bar)
-        return tokens_BT, trace
+        trace = rows_from_chunks(
+            samples,
+            num_tokens=layout.num_tokens,
+            dtypes=_DTYPES,
+            make=lambda chunks: sample_chunks(
+                self.network, chunks, size=CHUNK, sampler=own, seed=seed
+            ),
+            progress=progress,
+        )
+        return trace.pop("tokens"), trace

@@ -13,45 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.errors import ConfigError
+from imagegram.generators.learned import Architecture
 from imagegram.generators.maskgit.masks import random_masks
 
 if TYPE_CHECKING:
     from imagegram.generators.maskgit.training import MaskedPredictionModule
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """Sizes of a :class:`~imagegram.generators.maskgit.network.MaskGit`.
-
-    Attributes:
-        vocab_size: ids of a token, V.
-        num_tokens: positions, T.
-        width: features of a position.
-        depth: blocks.
-        num_heads: divides ``width``.
-    """
-
-    vocab_size: int
-    num_tokens: int
-    width: int
-    depth: int
-    num_heads: int
-
-    def check(self) -> None:
-        """Refuse sizes that no network can have.
-
-        Raises:
-            ConfigError: with the field and what is allowed.
-        """
-        for name in ("width", "depth", "num_heads"):
-            if (value := getattr(self, name)) < 1:
-                raise ConfigError(f"generator.{name}={value} must be at least 1")
-        if self.width % self.num_heads:
-            raise ConfigError(
-                f"generator.num_heads={self.num_heads} must divide generator.width={self.width}; "
-                "type generator.num_heads=1"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ def sample_chunks(
     size: int,
     sampler: MaskedSampler,
     seed: int,
-) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[Any]]]]:
+) -> Iterator[dict[str, NDArray[Any]]]:
     """Sample whole chunks; chunk c holds the samples c * size ... (c + 1) * size - 1.
 
     Args:
@@ -41,11 +41,11 @@ def sample_chunks(
         seed: 0 ... 2**64 - 1.
 
     Yields:
-        (C, T) ids and their trace, see :func:`fill_in`.
+        By name, (C, T) arrays: ``tokens`` and their trace, see :func:`fill_in`.
     """
     device = network.positions.device
 
-    def sample(chunk: np.uint64) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
+    def sample(chunk: np.uint64) -> dict[str, NDArray[Any]]:
         first = int(chunk) * size
         with torch.inference_mode():
             ids_CT, trace = fill_in(
@@ -57,7 +57,7 @@ def sample_chunks(
                 vocab_size=network.vocab_size,
                 device=device,
             )
-        return ids_CT.cpu().numpy(), {name: a.cpu().numpy() for name, a in trace.items()}
+        return {name: a.cpu().numpy() for name, a in {"tokens": ids_CT, **trace}.items()}
 
     yield from map_on_cores(sample, list(chunks), device=device)
 
@@ -84,9 +84,9 @@ def fill_in(
         device: where the logits are.
 
     Returns:
-        (B, T) int64 ids, and by name what decided each: ``log_prob`` (natural logarithm of the
-        probability that the token was drawn with), ``entropy`` (bits of that distribution) and
-        ``step`` (the pass that fixed it, from 0).
+        (B, T) int64 ids, and by name what decided each: ``probability``
+        (with which the token was drawn), ``entropy`` (bits of that distribution) and ``step``
+        (the pass that fixed it, from 0).
     """
     shape = (len(samples_B), num_tokens)
     ids_BT = torch.full(shape, vocab_size, dtype=torch.int64, device=device)
@@ -104,7 +104,7 @@ def fill_in(
         fixed_BT = masked_BT & ~lowest(sure_BT.masked_fill(~masked_BT, math.inf), remaining)
         ids_BT = torch.where(fixed_BT, drawn_BT, ids_BT)
         values = {
-            "log_prob": log_prob_BT,
+            "probability": log_prob_BT.exp(),
             "entropy": entropy_BT,
             "step": torch.full_like(log_prob_BT, step),
         }
@@ -116,7 +116,7 @@ def fill_in(
 
 
 #: Arrays that tell how each token was drawn.
-TRACED = ("log_prob", "entropy", "step")
+TRACED = ("probability", "entropy", "step")
 
 
 def draw(

@@ -80,7 +80,7 @@ class NgramGenerator:
         """Counts tell the probability of any token, whatever the sampler."""
         return True
 
-    def fit(self, tokens: Any, *, index: Index) -> Ready[NgramModel]:
+    def fit(self, tokens: Any, *, index: Index, holdout: Any = None) -> Ready[NgramModel]:
         """Return the model over an index: there is nothing to learn."""
         ragged = tokens.document_length is None
         return Ready(NgramModel(index=index, engine=self.engine, device=self.device, ragged=ragged))

@@ -1,0 +1,81 @@
+"""A causal transformer over tokens in any order: tokens so far, to logits of the next one.
+
+Every step adds up what it has seen (id and position of the token before it) and what it is asked
+for (the *target* position), after Yu et al., "Randomized Autoregressive Visual Generation" (arXiv
+2411.00776): without the target, two orders with the same beginning would ask one question and
+expect two answers. In raster order the target says nothing new.
+
+Array names: ``B`` samples, ``T`` steps, ``V`` ids, ``W`` features of a step.
+
+>>> network = Autoregressive(vocab_size=5, num_tokens=3, width=8, depth=1, num_heads=2)
+>>> features = network(torch.tensor([[0, 4, 1]]))
+>>> tuple(network.to_logits(features).shape)
+(1, 3, 5)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from imagegram.models.transformer import Head, KeyValues, Transformer
+
+
+class Autoregressive(nn.Module):
+    """A transformer whose step t sees the tokens of the steps before t.
+
+    Args:
+        vocab_size: number of ids of a token, V.
+        num_tokens: number of positions, T.
+        width: features of a step, W.
+        depth: number of blocks.
+        num_heads: divides ``width``.
+    """
+
+    def __init__(
+        self, *, vocab_size: int, num_tokens: int, width: int, depth: int, num_heads: int
+    ) -> None:
+        super().__init__()
+        self.vocab_size, self.num_tokens = vocab_size, num_tokens
+        self.start = nn.Parameter(torch.empty(1, width))  # stands before the first token
+        self.ids = nn.Parameter(torch.empty(vocab_size, width))
+        self.positions = nn.Parameter(torch.empty(num_tokens, width))
+        self.targets = nn.Parameter(torch.empty(num_tokens, width))
+        self.transformer = Transformer(width=width, depth=depth, num_heads=num_heads)
+        self.to_logits = Head(width, vocab_size)
+
+    def forward(self, ids_BT: Tensor, order_BT: Tensor | None = None) -> Tensor:
+        """Return (B, T, W) features of all steps at once; ``to_logits`` makes logits of them.
+
+        Args:
+            ids_BT: (B, T) int64 ids, in the order of the positions.
+            order_BT: (B, T) int64 position of the token of every step; None: raster order.
+        """
+        seen_BTW = self.ids[ids_BT] + self.positions[: ids_BT.shape[1]]
+        targets_BTW = self.targets[: ids_BT.shape[1]].expand_as(seen_BTW)
+        if order_BT is not None:
+            places_BTW = order_BT[..., None].expand_as(seen_BTW)
+            seen_BTW = seen_BTW.gather(1, places_BTW)
+            targets_BTW = self.targets[order_BT]
+        first_B1W = self.start.expand(len(ids_BT), 1, -1)
+        inputs_BTW = torch.cat([first_B1W, seen_BTW[:, :-1]], dim=1) + targets_BTW
+        features: Tensor = self.transformer(inputs_BTW, causal=True)
+        return features
+
+    def step(self, last_B: Tensor | None, step: int, caches: Sequence[KeyValues]) -> Tensor:
+        """Return (B, V) logits of the token of one step, in raster order.
+
+        Args:
+            last_B: (B,) ids of the step before; None: this is the first.
+            step: 0 ... T - 1.
+            caches: of :meth:`Transformer.caches`, filled by the steps before.
+        """
+        if last_B is None:
+            seen_BW = self.start.expand(caches[0].key.shape[0], -1)
+        else:
+            seen_BW = self.ids[last_B] + self.positions[step - 1]
+        inputs_B1W = (seen_BW + self.targets[step])[:, None]
+        logits: Tensor = self.to_logits(self.transformer(inputs_B1W, caches=caches)[:, 0])
+        return logits

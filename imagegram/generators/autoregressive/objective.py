@@ -1,0 +1,79 @@
+"""The objective of an autoregressive transformer: the next token, in raster or permuted order.
+
+Orders are permuted at first and raster at last, after Yu et al., "Randomized Autoregressive Visual
+Generation" (arXiv 2411.00776). Network and loss are in ``training.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.generators.learned import Architecture
+from imagegram.records import EOS_TOKEN_ID
+
+if TYPE_CHECKING:
+    from imagegram.generators.autoregressive.training import NextTokenModule
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextToken:
+    """The objective of an autoregressive transformer.
+
+    Attributes:
+        architecture: sizes of the network.
+        anneal: shares of the training between which the share of permuted documents falls from 1
+            to 0; (0, 0): always raster order, (1, 1): always permuted.
+        ends: whether the last id is the end of a document, which pads shorter ones.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    architecture: Architecture
+    anneal: tuple[float, float]
+    ends: bool
+
+    def module(self) -> NextTokenModule:
+        """Build network and loss."""
+        from imagegram.generators.autoregressive.training import NextTokenModule
+
+        return NextTokenModule(self)
+
+    def batch(self, items: NDArray[Any], rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
+        """Return (B, T) int64 ids; with permuted orders also these, and uniforms that choose.
+
+        Returns:
+            ids; (B, T) int64 orders; (B,) float64 uniforms in [0, 1): a document is permuted while
+            its uniform is below :meth:`share_permuted`.
+        """
+        ids_BT = as_ids(items, self.architecture)
+        if self.anneal == (0.0, 0.0):
+            return (ids_BT,)
+        orders_BT = rng.random(ids_BT.shape).argsort(axis=1)
+        return ids_BT, orders_BT, rng.random(len(ids_BT))
+
+    def share_permuted(self, done: float) -> float:
+        """Return the share of documents whose order is permuted.
+
+        Args:
+            done: share of the training that is done, 0 ... 1.
+
+        >>> sizes = Architecture(vocab_size=2, num_tokens=2, width=2, depth=1, num_heads=1)
+        >>> objective = NextToken(architecture=sizes, anneal=(0.5, 0.75), ends=False)
+        >>> [objective.share_permuted(done) for done in (0.0, 0.5, 0.625, 0.75, 1.0)]
+        [1.0, 1.0, 0.5, 0.0, 0.0]
+        """
+        start, end = self.anneal
+        if done < start or start == 1.0:
+            return 1.0
+        return 0.0 if done >= end else (end - done) / (end - start)
+
+
+def as_ids(tokens_BT: NDArray[Any], sizes: Architecture) -> NDArray[np.int64]:
+    """Return int64 ids of a network; the separator becomes the last id."""
+    ids_BT = tokens_BT.astype(np.int64)
+    ids_BT[ids_BT == EOS_TOKEN_ID] = sizes.vocab_size - 1
+    return ids_BT

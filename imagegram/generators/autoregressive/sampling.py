@@ -1,0 +1,156 @@
+"""Sampling from an autoregressive transformer, and the log-probability of given tokens.
+
+Tokens are drawn one after the other with cached keys and values. What is recorded of them is
+computed afterwards from whole rows, in one pass, by the same function that scores given tokens: so
+a replay of own samples gives their own numbers, bit by bit.
+
+Array names: ``B`` samples, ``T`` positions, ``V`` ids.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from imagegram.generators.autoregressive.network import Autoregressive
+from imagegram.models.cores import map_on_cores
+from imagegram.samplers.truncation import Truncation
+from imagegram.seeding import uniform_rows
+
+#: Logits that are made at a time when whole rows are scored.
+_MAX_LOGITS: Final = 1 << 24
+
+
+def draw_chunks(
+    network: Autoregressive,
+    chunks: Sequence[np.uint64],
+    *,
+    size: int,
+    sampler: Truncation,
+    seed: int,
+    end: int | None,
+) -> Iterator[NDArray[np.int64]]:
+    """Sample whole chunks; chunk c holds the samples c * size ... (c + 1) * size - 1.
+
+    Args:
+        network: in evaluation mode, on its device.
+        chunks: numbers of chunks.
+        size: samples of a chunk, C.
+        sampler: temperature and what it cuts away.
+        seed: 0 ... 2**64 - 1.
+        end: id that ends a sample, which is then padded with it; None: samples have full length.
+
+    Yields:
+        (C, T) ids.
+    """
+    device = network.positions.device
+
+    def sample(chunk: np.uint64) -> NDArray[np.int64]:
+        samples_C = np.arange(size, dtype=np.uint64) + chunk * np.uint64(size)
+        with torch.inference_mode():
+            ids_CT = draw_rows(network, samples_C, sampler=sampler, seed=seed, end=end)
+        ids: NDArray[np.int64] = ids_CT.cpu().numpy()
+        return ids
+
+    yield from map_on_cores(sample, list(chunks), device=device)
+
+
+def draw_rows(
+    network: Autoregressive,
+    samples_B: NDArray[np.uint64],
+    *,
+    sampler: Truncation,
+    seed: int,
+    end: int | None,
+) -> Tensor:
+    """Return (B, T) int64 ids, drawn one position after the other; see :func:`draw_chunks`."""
+    length, device = network.num_tokens, network.positions.device
+    first, _ = uniform_rows(seed=seed, samples_B=samples_B, num_tokens=length)
+    uniforms_BT = torch.from_numpy(first).to(device)
+    caches = network.transformer.caches(len(samples_B), length)
+    ids_BT = torch.full((len(samples_B), length), -1, dtype=torch.int64, device=device)
+    ended_B = torch.zeros(len(samples_B), dtype=torch.bool, device=device)
+    last_B = None
+    for step in range(length):
+        p_BV = probabilities(network.step(last_B, step, caches), sampler)
+        last_B = draw(p_BV, uniforms_BT[:, step])
+        if end is not None:
+            last_B = last_B.masked_fill(ended_B, end)
+            ended_B = last_B == end
+            if bool(ended_B.all()):
+                ids_BT[:, step:] = end
+                break
+        ids_BT[:, step] = last_B
+    return ids_BT
+
+
+def probabilities(logits_BV: Tensor, sampler: Truncation) -> Tensor:
+    """Return (B, V) float64 probabilities: tempered, cut, and summing to one.
+
+    The order is that of ``samplers/truncation.py``: top-k, top-p, min-p, each divided by its sum;
+    among equals the smaller id is kept.
+    """
+    logits_BV = logits_BV.double()
+    if sampler.temperature == 0.0:
+        most_B = logits_BV.argmax(dim=-1)  # the first among equals
+        return torch.zeros_like(logits_BV).scatter_(1, most_B[:, None], 1.0)
+    p_BV = (logits_BV / sampler.temperature).softmax(dim=-1)
+    is_cut = sampler.top_k is not None or sampler.top_p < 1.0
+    if is_cut:
+        sorted_BV, ids_BV = p_BV.sort(dim=-1, descending=True, stable=True)
+        if sampler.top_k is not None:
+            sorted_BV[:, sampler.top_k :] = 0.0
+            sorted_BV /= sorted_BV.sum(dim=-1, keepdim=True)
+        if sampler.top_p < 1.0:
+            before_BV = sorted_BV.cumsum(dim=-1) - sorted_BV
+            sorted_BV = sorted_BV.masked_fill(before_BV >= sampler.top_p, 0.0)
+            sorted_BV /= sorted_BV.sum(dim=-1, keepdim=True)
+        p_BV = torch.zeros_like(p_BV).scatter_(1, ids_BV, sorted_BV)
+    if sampler.min_p > 0.0:
+        least_B1 = sampler.min_p * p_BV.amax(dim=-1, keepdim=True)
+        p_BV = p_BV.masked_fill(p_BV < least_B1, 0.0)
+        p_BV /= p_BV.sum(dim=-1, keepdim=True)
+    return p_BV
+
+
+def draw(p_BV: Tensor, uniforms_B: Tensor) -> Tensor:
+    """Return (B,) ids, by the inverse of the cumulative sum.
+
+    Rounding may leave a sum below 1: a uniform is a share of what the sum has reached.
+    """
+    cumulative_BV = p_BV.cumsum(dim=-1)
+    wanted_B1 = (uniforms_B * cumulative_BV[:, -1])[:, None]
+    ids_B = torch.searchsorted(cumulative_BV, wanted_B1, right=True)[:, 0]
+    last_B = p_BV.shape[1] - 1 - (p_BV > 0).flip(1).long().argmax(dim=1)  # last possible id
+    return torch.minimum(ids_B, last_B)
+
+
+def score_rows(network: Autoregressive, ids_BT: Tensor) -> dict[str, NDArray[Any]]:
+    """Return what the network says of given tokens, all positions at once.
+
+    Args:
+        network: in evaluation mode, on its device.
+        ids_BT: (B, T) int64 ids.
+
+    Returns:
+        By name, (B, T) float32: ``log_prob``, natural logarithm of the probability of a token after
+        those before it, with temperature 1 and nothing cut away; ``entropy`` of that distribution
+        in bits.
+    """
+    with torch.inference_mode():
+        features_BTW = network(ids_BT)
+        slices = max(_MAX_LOGITS // (len(ids_BT) * network.vocab_size), 1)
+        log_probs, entropies = [], []
+        for first in range(0, ids_BT.shape[1], slices):
+            some = slice(first, first + slices)
+            log_p_BTV = network.to_logits(features_BTW[:, some]).double().log_softmax(dim=-1)
+            log_probs.append(log_p_BTV.gather(-1, ids_BT[:, some, None])[..., 0])
+            entropies.append(-(log_p_BTV.exp() * log_p_BTV).sum(dim=-1) / math.log(2))
+    found = {"log_prob": torch.cat(log_probs, dim=1), "entropy": torch.cat(entropies, dim=1)}
+    return {name: array.float().cpu().numpy() for name, array in found.items()}

@@ -1,0 +1,74 @@
+"""Training and validation of an autoregressive transformer; the torch side of ``objective.py``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imagegram.generators.autoregressive.network import Autoregressive
+from imagegram.generators.autoregressive.objective import as_ids
+from imagegram.models.transformer import build
+from imagegram.training.module import TrainingModule
+from imagegram.training.objective import Items
+
+#: Name of the network in states and files.
+NETWORK: Final = "autoregressive"
+#: Documents that validation looks at, and how many at a time.
+NUM_VALIDATION: Final = 512
+_CHUNK: Final = 32
+
+
+class NextTokenModule(TrainingModule):
+    """One causal transformer and the cross entropy of its next tokens."""
+
+    def make_networks(self) -> dict[str, nn.Module]:
+        """Build the network with fresh weights."""
+        sizes = dataclasses.asdict(self.objective.architecture)
+        return {NETWORK: build(Autoregressive, seed=self.optimization.seed, **sizes)}
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+        """Return the cross entropy in nats, the mean over tokens."""
+        ids_BT, order_BT = batch[0], None
+        if len(batch) == 3:
+            share = self.objective.share_permuted(self.steps_done / self.optimization.steps)
+            raster_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
+            order_BT = torch.where((batch[2] < share)[:, None], batch[1], raster_T)
+        losses_BT, counts_BT = self._losses(self.networks[NETWORK], ids_BT, order_BT)
+        loss = (losses_BT * counts_BT).sum() / counts_BT.sum()
+        self.log("train/loss", loss)
+        return loss
+
+    def _losses(
+        self, network: nn.Module, ids_BT: Tensor, order_BT: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return (B, T) losses in nats, in the order of the steps, and which of them count."""
+        features_BTW = network(ids_BT, order_BT)
+        logits_BTV = network.to_logits(features_BTW)  # type: ignore[operator]
+        wanted_BT = ids_BT if order_BT is None else ids_BT.gather(1, order_BT)
+        losses_BT = F.cross_entropy(logits_BTV.float().transpose(1, 2), wanted_BT, reduction="none")
+        counts_BT = torch.ones_like(losses_BT)
+        if self.objective.ends:  # what pads a document behind its end is no token of it
+            is_end_BT = ids_BT == self.objective.architecture.vocab_size - 1
+            is_token_BT = is_end_BT.cumsum(dim=1) - is_end_BT.long() == 0
+            counts_BT = is_token_BT if order_BT is None else is_token_BT.gather(1, order_BT)
+        return losses_BT, counts_BT.to(losses_BT.dtype)
+
+    def validate(self, networks: Mapping[str, nn.Module], items: Items) -> dict[str, float]:
+        """Return ``val/bits_per_token``, in raster order."""
+        num_rows = min(NUM_VALIDATION, len(items))
+        rows = np.arange(num_rows) * len(items) // num_rows
+        bits, counted = 0.0, 0.0
+        for first in range(0, num_rows, _CHUNK):
+            ids = as_ids(items.gather(rows[first : first + _CHUNK]), self.objective.architecture)
+            ids_BT = torch.from_numpy(ids).to(self.device)
+            losses_BT, counts_BT = self._losses(networks[NETWORK], ids_BT, None)
+            bits += float((losses_BT * counts_BT).sum()) / math.log(2)
+            counted += float(counts_BT.sum())
+        return {"val/bits_per_token": bits / counted}

@@ -1,0 +1,169 @@
+"""What generators that learn a network share: sizes, weights on disk, samples in fixed chunks.
+
+The families are ``maskgit`` and ``autoregressive``; their networks are trained by the stage
+``training.fit.TrainGenerator``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.errors import ConfigError
+from imagegram.layout import TokenLayout
+from imagegram.protocols import Condition, Sampler
+from imagegram.store.manifest import Artifact
+from imagegram.store.stage import Context, Progress
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from imagegram.training.state import TrainingState
+
+MODEL: Final = "model.safetensors"
+#: Samples that a network sees at a time. Sample i is always row i % CHUNK of a chunk, so that no
+#: rounding depends on which samples were asked for.
+CHUNK: Final = 32
+
+#: Arrays of one chunk, (CHUNK, T) each, by name.
+Chunk = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Sizes of a transformer over tokens.
+
+    Attributes:
+        vocab_size: number of ids of a token, V.
+        num_tokens: number of positions, T.
+        width: features of a position.
+        depth: number of blocks.
+        num_heads: number of attention heads; divides ``width``.
+    """
+
+    vocab_size: int
+    num_tokens: int
+    width: int
+    depth: int
+    num_heads: int
+
+    def check(self) -> None:
+        """Refuse sizes that no network can have.
+
+        Raises:
+            ConfigError: with the field and what is allowed.
+        """
+        for name in ("width", "depth", "num_heads"):
+            if (value := getattr(self, name)) < 1:
+                raise ConfigError(f"generator.{name}={value} must be at least 1")
+        if self.width % self.num_heads:
+            raise ConfigError(
+                f"generator.num_heads={self.num_heads} must divide generator.width={self.width}; "
+                "type generator.num_heads=1"
+            )
+
+
+def write_network(out: Path, state: TrainingState, *, network: str, sizes: Architecture) -> None:
+    """Write the averaged weights of a network, with its sizes in the metadata of the file."""
+    from imagegram.training.state import write_weights
+
+    described = json.dumps(dataclasses.asdict(sizes))
+    write_weights(out / MODEL, state.averages[network], {network: described})
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkModel:
+    """A trained network that samples; a family says what its network is.
+
+    Attributes:
+        artifact: the finished training, with the weights.
+        architecture: sizes of the network.
+        device: device that samples.
+    """
+
+    artifact: Artifact
+    architecture: Architecture
+    device: str
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields without the network, which another process reads again."""
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+
+    def identity(self) -> str:
+        """Return kind/digest of the training."""
+        return self.artifact.identity()
+
+    def make_network(self) -> nn.Module:
+        """Build the network of the family, with any weights."""
+        raise NotImplementedError
+
+    @cached_property
+    def network(self) -> Any:
+        """The network with its weights, in evaluation mode, on its device."""
+        import torch
+        from safetensors.torch import load_file
+
+        from imagegram.encoders.preprocessing import require_device
+
+        require_device(self.device, setting="generator.device")
+        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
+            network = self.make_network()
+        network.load_state_dict(load_file(self.artifact.path / MODEL))
+        return network.eval().to(self.device)
+
+    def prepared(
+        self,
+        sampler: Sampler,
+        context: Context,
+        layout: TokenLayout,
+        condition: Condition | None = None,
+    ) -> Self:
+        """Return itself: nothing makes it faster."""
+        return self
+
+
+def rows_from_chunks(
+    samples: NDArray[np.uint64],
+    *,
+    num_tokens: int,
+    dtypes: Mapping[str, Any],
+    make: Callable[[NDArray[np.uint64]], Iterable[Chunk]],
+    progress: Progress | None,
+) -> dict[str, NDArray[Any]]:
+    """Collect the rows of some samples from whole chunks of samples.
+
+    Args:
+        samples: (B,) sample ids.
+        num_tokens: T.
+        dtypes: dtype of each wanted array, by name.
+        make: makes the chunks with the given numbers, one after the other; chunk c holds the
+            samples c * CHUNK ... (c + 1) * CHUNK - 1.
+        progress: receives the number of finished tokens.
+
+    Returns:
+        By name, (B, T) arrays.
+    """
+    chunks = samples // np.uint64(CHUNK)
+    wanted = np.unique(chunks)
+    rows_BT = {name: np.empty((len(samples), num_tokens), dtype) for name, dtype in dtypes.items()}
+    bar = None
+    if progress is not None:
+        bar = progress.start("generate", len(wanted) * CHUNK * num_tokens, "tokens")
+    for chunk, made in zip(wanted, make(wanted), strict=True):
+        rows = np.flatnonzero(chunks == chunk)
+        places = (samples[rows] % np.uint64(CHUNK)).astype(np.int64)
+        for name, array_BT in rows_BT.items():
+            array_BT[rows] = made[name][places]
+        if progress is not None and bar is not None:
+            progress.advance(bar, CHUNK * num_tokens)
+    if progress is not None and bar is not None:
+        progress.finish(bar)
+    return rows_BT

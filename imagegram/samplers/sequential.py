@@ -1,0 +1,26 @@
+"""SequentialSampler: one token after the other, by a network's distribution over the next one.
+
+>>> SequentialSampler(name="raster", temperature=1.0).top_p
+1.0
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from imagegram.samplers.truncation import Truncation
+from imagegram.store.fingerprint import NOT_IDENTITY
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequentialSampler(Truncation):
+    """What an autoregressive network's distribution is sharpened and cut by.
+
+    Attributes:
+        name: name of the configuration file.
+        temperature, top_k, top_p, min_p: see :class:`Truncation`.
+    """
+
+    VERSION: ClassVar[int] = 1
+    name: str = field(metadata=NOT_IDENTITY)
