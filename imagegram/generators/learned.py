@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Sampler
+from imagegram.records import EOS_TOKEN_ID
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context, Progress
 
@@ -69,6 +70,13 @@ class Architecture:
                 f"generator.num_heads={self.num_heads} must divide generator.width={self.width}; "
                 "type generator.num_heads=1"
             )
+
+
+def as_ids(tokens_BT: NDArray[Any], sizes: Architecture) -> NDArray[np.int64]:
+    """Return int64 ids of a network; the separator becomes the last id."""
+    ids_BT = tokens_BT.astype(np.int64)
+    ids_BT[ids_BT == EOS_TOKEN_ID] = sizes.vocab_size - 1
+    return ids_BT
 
 
 def write_network(out: Path, state: TrainingState, *, network: str, sizes: Architecture) -> None:

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
-from imagegram.generators.autoregressive.objective import NextToken, as_ids
+from imagegram.generators.autoregressive.objective import NextToken
 from imagegram.generators.learned import (
     CHUNK,
     Architecture,
     NetworkModel,
+    as_ids,
     rows_from_chunks,
     write_network,
 )

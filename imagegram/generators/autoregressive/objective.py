@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.generators.learned import Architecture
-from imagegram.records import EOS_TOKEN_ID
+from imagegram.generators.learned import Architecture, as_ids
 
 if TYPE_CHECKING:
     from imagegram.generators.autoregressive.training import NextTokenModule
@@ -70,10 +69,3 @@ class NextToken:
         if done < start or start == 1.0:
             return 1.0
         return 0.0 if done >= end else (end - done) / (end - start)
-
-
-def as_ids(tokens_BT: NDArray[Any], sizes: Architecture) -> NDArray[np.int64]:
-    """Return int64 ids of a network; the separator becomes the last id."""
-    ids_BT = tokens_BT.astype(np.int64)
-    ids_BT[ids_BT == EOS_TOKEN_ID] = sizes.vocab_size - 1
-    return ids_BT

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagegram.generators.autoregressive.network import Autoregressive
-from imagegram.generators.autoregressive.objective import as_ids
+from imagegram.generators.learned import as_ids
 from imagegram.models.transformer import build
 from imagegram.training.module import TrainingModule
 from imagegram.training.objective import Items
