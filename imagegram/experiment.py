@@ -15,6 +15,7 @@ from omegaconf.errors import MissingMandatoryValue
 from imagegram import compiled, words
 from imagegram.errors import ConfigError, ImagegramError, did_you_mean
 from imagegram.indexes.build.stage import Indexing
+from imagegram.numerals import reasons_text
 from imagegram.protocols import (
     Callback,
     Condition,
@@ -26,6 +27,7 @@ from imagegram.protocols import (
     Sampler,
     Tokenizer,
 )
+from imagegram.report.answer import Wording
 from imagegram.schema import STAGES
 from imagegram.seeding import check_counts
 from imagegram.stages.evaluate import Evaluation
@@ -93,6 +95,9 @@ class Runner(Makes, Protocol):
     def config(self, values: Mapping[str, Any]) -> None:
         """Record counts, as ``group.name``."""
 
+    def skip(self, counts: Mapping[str, int]) -> None:
+        """Record how many records of the corpus are in none of its parts, by reason."""
+
     def collect(self, handle: Any, name: str) -> None:
         """Link the files of an artifact into the run folder."""
 
@@ -103,6 +108,23 @@ class Runner(Makes, Protocol):
         self, evaluation: Evaluation, *, generated: ImageSet, tokens: TokenSet, index: Index
     ) -> Any:
         """Write the report of the run."""
+
+
+def describe(exp: Experiment, tokens: TokenSet) -> Wording:
+    """Return what the report of an experiment says of it: its title, and its components."""
+    modality = exp.corpus.modality
+    names = (exp.corpus.name, exp.tokenizer.name, exp.generator.name, exp.sampler.name)
+    facts = [
+        ("corpus", f"{exp.corpus.name}, {tokens.num_documents:,} training {modality.nouns}"),
+        ("tokenizer", f"{exp.tokenizer.name}, {exp.tokenizer.spec.length:,} tokens a sample"),
+        *([("skipped", reasons_text(tokens.skipped))] if tokens.skipped else []),
+        ("generator", exp.generator.name),
+        ("sampler", exp.sampler.name),
+        *([] if exp.condition is None else [("condition", exp.condition.name)]),
+        ("samples", f"{exp.num_samples:,}"),
+        ("seed", str(exp.seed)),
+    ]
+    return Wording(title=" × ".join(names), facts=facts)  # noqa: RUF001
 
 
 def build(cfg: DictConfig) -> Experiment:

@@ -15,6 +15,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.numerals import interval_text, number_text
+
 Tokens = NDArray[np.uint16]
 Images = NDArray[np.uint8]
 Features = NDArray[np.float32]
@@ -267,6 +269,7 @@ class ScoreInfo:
 
     Attributes:
         name: of the score.
+        title: what readers call it, in a few words; empty: the name.
         words: what it means, in one or two sentences.
         unit: ``%`` for shares of 1, with what they are shares of (``% of samples``); else bits,
             tokens, dB ...; empty for plain numbers.
@@ -277,11 +280,16 @@ class ScoreInfo:
         rank: place among those of its group that are drawn when nobody chose; 0: not drawn.
         short: name on dashboards, which stays whatever the encoder is called; empty: none.
         short_of: what has the short name: the value, its floor, or the value less the floor.
+        headline: place among the numbers that a report begins with; 0: none of them.
+        counts: one and several of what the score counts, where each is a fact and not an estimate:
+            ``("exact copy", "exact copies")``; the first of ``per_image`` is 1 where there is one.
+        bounds: least and greatest value that the score can have; of shares 0 and 1.
         per_image: curves of one number an image that the score is made of.
         needs: of the metric; known once a score is written.
     """
 
     name: str
+    title: str = ""
     words: str = ""
     unit: str = ""
     better: Literal["lower", "higher"] | None = None
@@ -290,6 +298,9 @@ class ScoreInfo:
     rank: int = 0
     short: str = ""
     short_of: Literal["value", "floor", "gap"] = "value"
+    headline: int = 0
+    counts: tuple[str, ...] = ()
+    bounds: tuple[float, ...] = ()
     per_image: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
 
@@ -308,6 +319,20 @@ class ScoreInfo:
     def is_share(self) -> bool:
         """Whether values are shares of 1, shown in per cent."""
         return self.unit.startswith("%")
+
+    @property
+    def is_main(self) -> bool:
+        """Whether the score is among those that are shown when nobody asked for all."""
+        return bool(self.headline or self.rank or self.short)
+
+    def reaches_bound(self, low: float, high: float) -> bool:
+        """Whether an interval ends at the least or greatest value that the score can have.
+
+        >>> ScoreInfo(name="x", unit="% of tokens").reaches_bound(0.03, 1.0)
+        True
+        """
+        bounds = self.bounds or ((0.0, 1.0) if self.is_share else ())
+        return bool(bounds) and (low <= bounds[0] or high >= bounds[-1])
 
     @property
     def reads_trace(self) -> bool:
@@ -329,20 +354,24 @@ class ScoreInfo:
         if found is None:
             return None
         parts = {part: text.replace("_", " ") for part, text in found.groupdict().items()}
-        return dataclasses.replace(self, name=score, words=self.words.format(**parts))
+        told = {name: getattr(self, name).format(**parts) for name in ("title", "words")}
+        return dataclasses.replace(self, name=score, **told)
 
     def show(self, value: float | None) -> str:
         """Write a value; a dash where there is none.
 
         >>> ScoreInfo(name="x", unit="% of samples").show(0.5), ScoreInfo(name="x").show(12345.6)
-        ('50.0 %', '12,345.6')
+        ('50.0 %', '12,346')
         """
-        if value is None:
-            return "—"
-        if self.is_share:
-            percent = 100 * value
-            return f"{percent:.1f} %" if percent == 0 or abs(percent) >= 1 else f"{percent:.2g} %"
-        return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+        return number_text(value, is_share=self.is_share)
+
+    def show_interval(self, low: float | None, high: float | None) -> str:
+        """Write an interval in brackets; empty where there is none.
+
+        >>> ScoreInfo(name="x", unit="% of samples").show_interval(0.5, 0.75)
+        '[50.0, 75.0] %'
+        """
+        return interval_text(low, high, is_share=self.is_share)
 
 
 def find_info(infos: Iterable[ScoreInfo], score: str) -> ScoreInfo:
@@ -351,8 +380,9 @@ def find_info(infos: Iterable[ScoreInfo], score: str) -> ScoreInfo:
     >>> find_info([ScoreInfo(name="kd_{encoder}", better="lower")], "kd_pixels").better
     'lower'
     >>> find_info([], "my_own")
-    ScoreInfo(name='my_own', words='', unit='', better=None, group='other', moves_with_n=False, \
-rank=0, short='', short_of='value', per_image=(), needs=())
+    ScoreInfo(name='my_own', title='', words='', unit='', better=None, group='other', \
+moves_with_n=False, rank=0, short='', short_of='value', headline=0, counts=(), bounds=(), \
+per_image=(), needs=())
     """
     found = (info.named(score) for info in infos)
     return next((info for info in found if info is not None), ScoreInfo(name=score))

@@ -105,6 +105,7 @@ def index_corpus(exp: Experiment, run: Runner) -> tuple[TokenSet, TokenSet, Inde
     run.config({"corpus.num_images": tokens.num_documents})
     run.config({"tokenizer.num_levels": tokenizer.spec.layout.num_levels})
     run.config({"index.num_tokens": tokens.num_tokens})
+    run.skip(tokens.skipped)
     return tokens, holdout, run("index", exp.index.build(tokens))
 
 
@@ -126,6 +127,7 @@ def task(cfg: DictConfig) -> Any:
     try:
         check_search(HydraConfig.get(), cfg.objective)
         run, objective = run_experiment(cfg, folder), cfg.objective
+        run.say()
         result: Any = run.scores
         if objective.minimize:
             result = objective_value(run.scores, run.infos, objective)

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,14 +27,16 @@ from imagegram.errors import ConfigError, ImagegramError, remedy
 from imagegram.executors.context import RunContext
 from imagegram.executors.process import ProcessExecutor
 from imagegram.executors.progress import RichProgress, SilentProgress
-from imagegram.experiment import EndOfFlowError, Experiment
+from imagegram.experiment import EndOfFlowError, Experiment, describe
 from imagegram.loggers.headline import dashboard
 from imagegram.loggers.jsonl import JsonlLogger
 from imagegram.loggers.mirror import Mirror
 from imagegram.loggers.names import running_names
+from imagegram.numerals import reasons_text
 from imagegram.protocols import ImageSet, Index
 from imagegram.records import ScoreInfo
-from imagegram.report.page import ReportInputs, write_report
+from imagegram.report.answer import Answer, Wording, answer_of
+from imagegram.report.page import REPORT, ReportInputs, write_report
 from imagegram.report.pairs import FindPairs, PairList
 from imagegram.report.provenance import TraceProvenance
 from imagegram.schema import STAGES
@@ -67,6 +69,8 @@ class Run:
         records: records by stage name, in order.
         scores, infos: scores by name, and their descriptions; filled by :meth:`score`.
         counted: counts of the corpus and the index, filled by :meth:`config`.
+        skipped: number of records that are in no part of the corpus, by reason.
+        answer: answer that the report begins with; None before :meth:`report`.
         status, error: as in ``summary.json``.
         mirror: configured loggers, from the entry on.
     """
@@ -79,6 +83,8 @@ class Run:
         self.scores: dict[str, Any] = {}
         self.infos: dict[str, ScoreInfo] = {}
         self.counted: dict[str, Any] = {}
+        self.skipped: dict[str, int] = {}
+        self.answer: Answer | None = None
         self.status = "running"
         self.error: str | None = None
         self.console = Console(stderr=True, highlight=False)
@@ -181,6 +187,10 @@ class Run:
         self.counted |= values
         self.mirror.config(values)
 
+    def skip(self, counts: Mapping[str, int]) -> None:
+        """Record how many records of the corpus are in none of its parts, by reason."""
+        self.skipped = dict(counts)
+
     def collect(self, handle: Any, name: str) -> None:
         """Link the files of an artifact into the run folder, as ``name/``, or copy them."""
         target = self.folder / name
@@ -222,8 +232,7 @@ class Run:
         generated: ImageSet,
         tokens: TokenSet,
         index: Index,
-        title: str | None = None,
-        facts: Sequence[tuple[str, str]] | None = None,
+        wording: Wording | None = None,
     ) -> PairList:
         """Write ``report.html``, link its pairs into the run folder, and return them.
 
@@ -232,8 +241,7 @@ class Run:
             generated: measured image set.
             tokens: training documents.
             index: index of the training documents.
-            title: title of the page; None: corpus, tokenizer and sampler.
-            facts: (label, value) pairs below it; None: those of an experiment.
+            wording: texts of the page; None: those of an experiment.
         """
         exp = self.exp
         shared: dict[str, Any] = {"generated": generated, "tokens": tokens}
@@ -248,11 +256,18 @@ class Run:
                 **shared,
             )
         )
-        names = (exp.corpus.name, exp.tokenizer.name, exp.generator.name, exp.sampler.name)
+        wording = wording or describe(exp, tokens)
+        self.answer = answer_of(
+            evaluation,
+            wording=wording,
+            modality=exp.corpus.modality,
+            pairs=pairs.pairs,
+            traced=provenance.samples,
+        )
         inputs = ReportInputs(
-            title=title or " × ".join(names),  # noqa: RUF001
+            wording=wording,
+            answer=self.answer,
             config_yaml=OmegaConf.to_yaml(self.cfg, resolve=True),
-            facts=_facts(exp, tokens) if facts is None else facts,
             scores=evaluation.scores,
             values=evaluation.values,
             intervals=evaluation.intervals,
@@ -271,6 +286,21 @@ class Run:
         write_report(self.folder, inputs)
         return pairs
 
+    def say(self, *, is_told: bool = False) -> None:
+        """End the console with the answer: a few numbers, what was found, the report's path.
+
+        Args:
+            is_told: its sentences were printed before.
+        """
+        lines = []
+        if self.answer is not None:
+            lines = ["", *self.answer.table()]
+            lines += self.answer.warnings if is_told else self.answer.sentences
+        lines += [f"skipped: {reasons_text(self.skipped)}"] if self.skipped else []
+        lines += [f"report: {self.folder / REPORT}"] if self.answer is not None else []
+        for line in lines:
+            self.console.print(line, soft_wrap=True, markup=False)
+
     def _write_summary(self) -> None:
         write_summary(
             self.folder,
@@ -278,6 +308,7 @@ class Run:
             seed=self.exp.seed,
             scores=self.scores,
             config=self.counted,
+            **({"skipped": self.skipped} if self.skipped else {}),
             stages={name: dataclasses.asdict(record) for name, record in self.records.items()},
             error=self.error,
         )
@@ -345,22 +376,6 @@ def _write_scores(path: Path, evaluation: Evaluation) -> None:
         for name, values in evaluation.values.items():
             for which, value in values.items():
                 writer.writerow([name, which, value, *evaluation.intervals[name][which]])
-
-
-def _facts(exp: Experiment, tokens: TokenSet) -> list[tuple[str, str]]:
-    """Return (label, value) pairs that describe an experiment."""
-    modality = exp.corpus.modality
-    skipped = tokens.artifact.facts["skipped"]
-    return [
-        ("corpus", f"{exp.corpus.name}, {tokens.num_documents:,} training {modality.nouns}"),
-        ("tokenizer", f"{exp.tokenizer.name}, {exp.tokenizer.spec.length:,} tokens a sample"),
-        ("skipped", ", ".join(f"{n} {why}" for why, n in skipped.items()) or "none"),
-        ("generator", exp.generator.name),
-        ("sampler", exp.sampler.name),
-        *([] if exp.condition is None else [("condition", exp.condition.name)]),
-        ("samples", f"{exp.num_samples:,}"),
-        ("seed", str(exp.seed)),
-    ]
 
 
 def _short(facts: Mapping[str, Any]) -> str:

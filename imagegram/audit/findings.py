@@ -1,8 +1,9 @@
 """Findings: the conclusions of an audit, in words, from the numbers of its evaluation.
 
-Every image set of a score is placed by its 95 % interval: where that overlaps the interval of
-held-out images, the score does not separate the two sets. Planted sets contain a known amount of
-copying, so their places show which scores are blind to copying.
+What was found and whether it is more than held-out images show is the answer of any report
+(``report/answer.py``). An audit adds what its scores could have found: planted sets contain a known
+amount of copying, so their places show which scores do not see it, and re-encoded training images
+show what is left of a copy that was saved again.
 """
 
 from __future__ import annotations
@@ -11,146 +12,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from imagegram.records import ScoreInfo
-from imagegram.stages.evaluate import Evaluation
+from imagegram.numerals import count_text, list_text, number_text, reasons_text
+from imagegram.report.answer import by_importance
+from imagegram.report.readings import (
+    AS_HELD_OUT,
+    AWAY,
+    BETTER,
+    FOUND,
+    LESS,
+    MORE,
+    NONE_FOUND,
+    TOWARD,
+    UNDECIDED,
+    UNLIKE,
+    WORSE,
+    Reading,
+)
+from imagegram.report.tables import planted_label
 
-#: Places of an image set on a score.
-AS_HELD_OUT: Final = "as held-out"
-TOWARD: Final = "toward training"
-AWAY: Final = "away from training"
-UNLIKE: Final = "unlike held-out"
-UNKNOWN: Final = ""
-
-#: Inputs of a score that change when a picture is saved with other pixels.
-_EQUAL_TOKENS: Final = frozenset({"ids", "matches"})
-#: Unit of a score that is a share of images.
-_OF_IMAGES: Final = "% of samples"
-
-Sets = Mapping[str, tuple[float | None, float | None]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """One score of an audit.
-
-    Attributes:
-        info: name, unit and direction of the score.
-        values: value of each image set; ``generated`` is the audited one.
-        low, high: 95 % interval of the audited value.
-        places: by image set, where its interval lies; ``""`` where that is unknown.
-        alike: image sets whose interval overlaps that of the audited images.
-        comparable: image sets for which ``alike`` could be decided.
-    """
-
-    info: ScoreInfo
-    values: Mapping[str, float | None]
-    low: float | None
-    high: float | None
-    places: Mapping[str, str]
-    alike: frozenset[str] = frozenset()
-    comparable: frozenset[str] = frozenset()
-
-    @property
-    def score(self) -> str:
-        """Name of the score."""
-        return self.info.name
-
-    @property
-    def is_lower_bound(self) -> bool:
-        """Whether the score counts equal tokens, so that re-saved pictures can only lower it."""
-        counts = self.info.group == "copying" and self.info.better == "lower"
-        return counts and self.info.is_share and _EQUAL_TOKENS.issuperset(self.info.needs)
-
-    def show(self, which: str) -> str:
-        """Return the value of one image set as text."""
-        return self.info.show(self.values.get(which))
-
-    def interval(self) -> str:
-        """Return the 95 % interval of the audited images as text; empty when there is none."""
-        if self.low is None or self.high is None:
-            return ""
-        return f"[{self.info.show(self.low)}, {self.info.show(self.high)}]"
-
-
-def read_scores(evaluation: Evaluation, sizes: Mapping[str, int]) -> list[Reading]:
-    """Place every image set on every score.
-
-    Args:
-        evaluation: scores of the audited images.
-        sizes: number of images by image set.
-    """
-    readings = []
-    for score, info in evaluation.infos.items():
-        values, intervals = evaluation.values[score], evaluation.intervals[score]
-        ranges = {which: _range(info, which, values, intervals, sizes) for which in values}
-        own = ranges["generated"]
-        others = {which: ends for which, ends in ranges.items() if ends and which != "generated"}
-        alike = {which for which, ends in others.items() if own and _meet(own, ends)}
-        low, high = intervals["generated"]
-        readings.append(
-            Reading(
-                info=info,
-                values=values,
-                low=low,
-                high=high,
-                places=places(ranges),
-                alike=frozenset(alike),
-                comparable=frozenset(others if own else ()),
-            )
-        )
-    return readings
-
-
-def places(ranges: Mapping[str, tuple[float, float] | None]) -> dict[str, str]:
-    """Return where each image set except the floor lies, by the ends of the intervals.
-
-    >>> places({"generated": (0.4, 0.6), "floor": (0.0, 0.2), "ceiling": (0.8, 1.0)})["generated"]
-    'toward training'
-    """
-    floor, ceiling = ranges.get("floor"), ranges.get("ceiling")
-    found = {}
-    for which, own in ranges.items():
-        if which == "floor":
-            continue
-        if own is None or floor is None:
-            found[which] = UNKNOWN
-        elif _meet(own, floor):
-            found[which] = AS_HELD_OUT
-        elif ceiling is None or _meet(floor, ceiling):
-            found[which] = UNLIKE
-        else:
-            found[which] = TOWARD if (own > floor) == (ceiling > floor) else AWAY
-    return found
-
-
-def _range(
-    info: ScoreInfo,
-    which: str,
-    values: Mapping[str, float | None],
-    intervals: Sets,
-    sizes: Mapping[str, int],
-) -> tuple[float, float] | None:
-    """Return the interval of one image set, or None.
-
-    A mean of equal numbers has no interval and is treated as a point, provided that some set of at
-    most the same size has an interval (so the images were not too few). A score that depends on
-    the number of images has no interval for a set of another size than the floor.
-    """
-    value, (low, high) = values[which], intervals[which]
-    other_size = sizes[which] != sizes.get("floor", sizes[which])
-    if value is None or (other_size and info.moves_with_n):
-        return None
-    if low is not None and high is not None:
-        return low, high
-    enough = any(None not in intervals[name] and sizes[name] <= sizes[which] for name in values)
-    return (value, value) if enough else None
-
-
-def _meet(a: tuple[float, float], b: tuple[float, float]) -> bool:
-    return a[0] <= b[1] and b[0] <= a[1]
-
-
-# ----------------------------------------------------------------------------------------- in words
+#: Scores that a finding names; ``audit.json`` has the places of all.
+_NAMED: Final = 6
+#: Places in which a planted set is not told apart from held-out images.
+_NOT_APART: Final = (AS_HELD_OUT, UNDECIDED, NONE_FOUND)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,34 +71,53 @@ class Circumstances:
 def what_it_tells(
     readings: Sequence[Reading], at: Circumstances, recipes: Mapping[str, Mapping[str, str]]
 ) -> list[tuple[str, str]]:
-    """Return (label, sentence) pairs: first what was found, then what could have been found.
+    """Return (label, sentence) pairs, the most important first.
 
     Args:
         readings: all scores.
         at: facts about the audited files.
         recipes: recipe of each score, by name; a recipe shows whether a score compares pictures.
     """
-    said = _images_said(at) + _results_said(readings, at) + _tokens_said(readings, at)
-    pictures = [r.score for r in readings if {"encoder", "codec"} & recipes[r.score].keys()]
+    ranked = by_importance(readings)
+    images, *more_images = _images_said(at)
+    kept, *more_tokens = _tokens_said(ranked, at)
+    said = [images, *_alike_said(readings, at), kept]
+    planted = (("copies_5", "5 % copies"), ("collages", "collages"))
+    seen = [_sight_said(ranked, recipe, what, at) for recipe, what in planted]
+    said += [pair for told in seen for pair in told[:1]]
+    said += [*more_images, *_places_said(ranked), *more_tokens]
+    said += [pair for told in seen for pair in told[1:]]
+    pictures = [r for r in ranked if {"encoder", "codec"} & recipes[r.score].keys()]
     if pictures and at.side is not None:
         text = "compare pictures as the tokenizer gives them back, on both sides"
-        said.append(("pictures", f"{_list(pictures)} {text}: a detail that it loses is not seen"))
-    for recipe, what in (("copies_5", "5 % copies"), ("collages", "collages")):
-        said += _sight_said(readings, recipe, what, at)
-    traced = [reading.score for reading in readings if reading.info.reads_trace]
-    if traced:
+        said.append(("pictures", f"{_names(pictures)} {text}: a detail that it loses is not seen"))
+    if traced := [reading for reading in ranked if reading.info.reads_trace]:
         text = f"of what the sampler {at.sampler} would have had to do to write these images"
-        said.append(("replay", f"{_list(traced)} are those of a replay, {text}"))
+        said.append(("replay", f"{_names(traced)} are those of a replay, {text}"))
     return said
+
+
+def doubts(readings: Sequence[Reading], at: Circumstances) -> list[str]:
+    """Return what a count of copies misses: training images that were saved again."""
+    told = []
+    for reading in readings:
+        shares = {way: reading.values.get(which) for which, way in _ways(at).items()}
+        missed = {way: value for way, value in shares.items() if value is not None and value < 1}
+        if reading.info.counts and missed:
+            found = [f"{_percent(value)} of training images {way}" for way, value in missed.items()]
+            told.append(
+                f"A copy that was saved again may be missed: {reading.info.counts[1]} are found in "
+                f"{list_text(found)}."
+            )
+    return told
 
 
 def _images_said(at: Circumstances) -> list[tuple[str, str]]:
     sizes = at.sizes
-    skipped = ", ".join(f"{count} {reason}" for reason, count in at.skipped.items())
-    text = f"{sizes['generated']:,} images measured"
-    text += f"; not readable, so not measured: {skipped}" if skipped else ""
+    text = f"{count_text(sizes['generated'], 'image', 'images')} measured"
+    text += f"; skipped: {reasons_text(at.skipped)}" if at.skipped else ""
     if at.num_others:
-        text += f"; {at.num_others} other files in the folder have no name of an image"
+        text += f"; {at.num_others:,} other files in the folder have no name of an image"
     text += f"; beside them {sizes['ceiling']:,} training images"
     floor = sizes.get("floor")
     text += f" and {floor:,} held-out images" if floor else ", but no held-out ones: no floor"
@@ -244,28 +146,27 @@ def _tokens_said(readings: Sequence[Reading], at: Circumstances) -> list[tuple[s
     if at.side is None or at.sides is None:
         return [("tokens", "the tokens were given: every score of equal tokens is exact")]
     least, most = at.sides
-    said = [
-        (
-            "pixels",
-            f"shorter sides of {least} ... {most} pixels, median {at.side}; {at.jpeg_share:.0%} "
-            f"are JPEG. Held-out, training and planted images were shrunk to {at.side} pixels "
-            "where they are larger, and tokenized again",
-        )
-    ]
+    jpeg = _percent(at.jpeg_share)
     ways = _ways(at)
     kept = [
-        f"{way} {share['all']:.1%}{_levels(share['levels'], at.level_names)}"
+        f"{_percent(share['all'])} {way}{_levels(share['levels'], at.level_names)}"
         for which, way in ways.items()
         if (share := at.agreement.get(which))
     ]
-    said.append(
-        ("kept tokens", f"share of their tokens that training images keep: {'; '.join(kept)}")
-    )
+    said = [
+        ("kept tokens", f"training images keep of their own tokens {'; '.join(kept)}"),
+        (
+            "pixels",
+            f"shorter sides of {least} ... {most} pixels, median {at.side}; {jpeg} are JPEG. "
+            f"Held-out, training and planted images were shrunk to {at.side} pixels where they are "
+            "larger, and tokenized again",
+        ),
+    ]
     bounds = [reading for reading in readings if reading.is_lower_bound]
     if bounds:
         there = {which: way for which, way in ways.items() if which in at.sizes}
         read = [
-            f"{reading.score} {' / '.join(reading.show(which) for which in there)}"
+            f"{name(reading)} {' / '.join(reading.show(which) for which in there)}"
             for reading in bounds
         ]
         text = f"training images themselves read, {' / '.join(there.values())}"
@@ -284,22 +185,16 @@ def _ways(at: Circumstances) -> dict[str, str]:
 
 def _levels(shares: Sequence[float], names: Sequence[str]) -> str:
     """Return the shares by level in brackets; empty for a tokenizer with one level."""
-    told = ", ".join(f"{name}: {share:.1%}" for name, share in zip(names, shares, strict=True))
+    told = ", ".join(f"{at} {_percent(share)}" for at, share in zip(names, shares, strict=True))
     return f" ({told})" if len(names) > 1 else ""
 
 
-def _results_said(readings: Sequence[Reading], at: Circumstances) -> list[tuple[str, str]]:
-    said = _alike_said(readings, at)
-    for place in (TOWARD, AWAY, UNLIKE, AS_HELD_OUT):
-        found = [reading.score for reading in readings if reading.places["generated"] == place]
-        if found:
-            said.append((place, f"the audited images are, by {_list(found)}"))
-    for reading in readings:
-        is_rate = reading.is_lower_bound and reading.info.unit == _OF_IMAGES
-        if is_rate and reading.values["generated"] == 0 and reading.high:
-            most = reading.info.show(reading.high)
-            text = f"0 of {at.sizes['generated']:,} images; with 95 % confidence at most {most}"
-            said.append((reading.score, text))
+def _places_said(readings: Sequence[Reading]) -> list[tuple[str, str]]:
+    """Say by which scores the audited images are where, one pair a place."""
+    said = []
+    for place in (MORE, LESS, TOWARD, AWAY, WORSE, BETTER, UNLIKE, AS_HELD_OUT, UNDECIDED):
+        if found := [reading for reading in readings if reading.place == place]:
+            said.append((place, _names(found)))
     return said
 
 
@@ -310,12 +205,12 @@ def _alike_said(readings: Sequence[Reading], at: Circumstances) -> list[tuple[st
         known = sum(which in reading.comparable for reading in readings)
         met = sum(which in reading.alike for reading in readings)
         if known:
-            told.append((met / known, f"{set_name(which, at)}: {met} of {known}"))
+            told.append((met / known, f"{set_name(which, at)} {met} of {known}"))
     if not told:
         return []
     told.sort(key=lambda pair: -pair[0])
-    text = "scores whose interval meets that of the audited images, of "
-    return [("reads like", text + "; ".join(said for _, said in told))]
+    text = "scores whose intervals meet those of "
+    return [("reads like", text + ", ".join(said for _, said in told))]
 
 
 def set_name(which: str, at: Circumstances) -> str:
@@ -325,29 +220,41 @@ def set_name(which: str, at: Circumstances) -> str:
         "ceiling": "training images",
         "recoded": "training images as the tokenizer gives them back",
         "recoded_jpeg": f"training images as JPEG of quality {at.jpeg_quality}",
-    }.get(which, f"planted {which}")
+    }.get(which, f"planted {planted_label(which)}")
 
 
 def _sight_said(
     readings: Sequence[Reading], recipe: str, what: str, at: Circumstances
 ) -> list[tuple[str, str]]:
-    """Say which scores detect a planted set, which are blind to it, and which misread it."""
+    """Say which scores do not see a planted set, then which see or misread it."""
     if recipe not in at.sizes:
         return []
     planted = f"{at.sizes[recipe]:,} images of planted {what}"
     kinds = {
-        TOWARD: (f"sees {what}", f"{planted} read nearer to training images than held-out ones"),
-        AS_HELD_OUT: (f"blind to {what}", f"{planted} read as held-out images do"),
-        AWAY: (f"misreads {what}", f"{planted} read farther from training than held-out ones"),
-        UNLIKE: (f"no scale for {what}", f"{planted} read unlike held-out and training images"),
+        _NOT_APART: (f"blind to {what}", f"{planted} are not told from held-out images"),
+        (MORE, TOWARD, FOUND): (f"sees {what}", f"{planted} read nearer to training images"),
+        (LESS, AWAY): (f"misreads {what}", f"{planted} read farther from training images"),
+        (UNLIKE, WORSE, BETTER): (f"no scale for {what}", f"{planted} read otherwise"),
     }
     said = []
-    for place, (label, text) in kinds.items():
-        names = [reading.score for reading in readings if reading.places.get(recipe) == place]
-        if names:
-            said.append((label, f"{text}, by {_list(names)}"))
+    for places, (label, text) in kinds.items():
+        if found := [reading for reading in readings if reading.places.get(recipe) in places]:
+            known = sum(bool(reading.places.get(recipe)) for reading in readings)
+            said.append((label, f"{text} by {len(found)} of {known} scores: {_names(found)}"))
     return said
 
 
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names)
+def name(reading: Reading) -> str:
+    """Return what readers call a score."""
+    return reading.info.title or reading.score
+
+
+def _names(readings: Sequence[Reading]) -> str:
+    """Return the first names, and how many follow."""
+    more = len(readings) - _NAMED
+    named = ", ".join(map(name, readings[:_NAMED]))
+    return f"{named} and {more} more" if more > 0 else named
+
+
+def _percent(share: float) -> str:
+    return number_text(share, is_share=True)

@@ -20,13 +20,15 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.audit.findings import Circumstances, Reading, read_scores, what_it_tells
+from imagegram.audit.findings import Circumstances, doubts, what_it_tells
 from imagegram.audit.reencoded import PixelCollages, Reencoded, jpeg_quality_of, token_agreement
 from imagegram.audit.sources import open_images, open_tokens
 from imagegram.errors import CorpusError
 from imagegram.experiment import Experiment
 from imagegram.protocols import DocumentSource
+from imagegram.report.answer import Answer, Wording
 from imagegram.report.pairs import Pair
+from imagegram.report.readings import Reading, read_scores
 from imagegram.run import fit_tokenizer, index_corpus, real_images
 from imagegram.stages.cluster import Cluster
 from imagegram.stages.evaluate import Evaluate, Evaluation
@@ -74,12 +76,14 @@ class Audit:
     """A finished audit.
 
     Attributes:
+        answer: copies found, verdict, and a few numbers beside their floors.
         findings: (label, sentence) pairs with the conclusions.
         readings: every score.
         nearest: the images that copy most, with their file names.
         record: contents of ``audit.json``: all of the above and the counts.
     """
 
+    answer: Answer
     findings: Sequence[tuple[str, str]]
     readings: Sequence[Reading]
     nearest: Sequence[Mapping[str, Any]]
@@ -288,17 +292,27 @@ def _finish(
     readings = read_scores(evaluation, at.sizes)
     findings = what_it_tells(readings, at, evaluation.recipes)
     findings += [("left out", reason) for reason in evaluation.skipped.values()]
+    wording = Wording(
+        title=f"audit of {Path(source.where).name}: {exp.corpus.name}, {exp.tokenizer.name}",
+        facts=[("audited", source.where)],
+        one=exp.corpus.modality.noun,
+        several=exp.corpus.modality.nouns,
+        names=[str(file["key"]) for file in metadata],
+        doubts=doubts(readings, at),
+        findings=findings,
+    )
     found = run.report(
         evaluation,
         generated=evaluate.generated,
         tokens=evaluate.tokens,
         index=evaluate.index,
-        title=f"audit of {Path(source.where).name}: {exp.corpus.name}, {exp.tokenizer.name}",
-        facts=[("audited", source.where), *findings],
+        wording=wording,
     )
+    answer: Answer = run.answer
     nearest = [_named(pair, metadata) for pair in found.pairs]
     record = {
         "audited": source.where,
+        "answer": {"found": answer.fact, "verdict": list(answer.verdict)},
         "what_this_can_tell": [{"about": about, "text": text} for about, text in findings],
         "scores": {reading.score: _plain(reading, evaluation) for reading in readings},
         "circumstances": dataclasses.asdict(at),
@@ -306,17 +320,19 @@ def _finish(
     }
     (run.folder / AUDIT).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
     _write_images(run.folder / IMAGES, evaluation, metadata)
-    return Audit(findings=findings, readings=readings, nearest=nearest, record=record)
+    return Audit(
+        answer=answer, findings=findings, readings=readings, nearest=nearest, record=record
+    )
 
 
 def _plain(reading: Reading, evaluation: Evaluation) -> dict[str, Any]:
     """Return one score as JSON."""
     return {
         "value": reading.values["generated"],
-        "low": reading.low,
-        "high": reading.high,
+        "low": reading.intervals["generated"][0],
+        "high": reading.intervals["generated"][1],
         "values": dict(reading.values),
-        "intervals": evaluation.intervals[reading.score],
+        "intervals": dict(reading.intervals),
         "places": dict(reading.places),
         "note": evaluation.notes.get(reading.score, ""),
     }
@@ -324,15 +340,15 @@ def _plain(reading: Reading, evaluation: Evaluation) -> dict[str, Any]:
 
 def _named(pair: Pair, metadata: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return a pair of the report with the file names of its images."""
-    assert pair.nearest is not None
+    nearest, source = pair.nearest, pair.source or pair.nearest
     return {
         "sample": pair.sample,
         "image": metadata[pair.sample]["key"],
-        "nearest": pair.nearest.metadata["key"],
-        "nearest_document": pair.nearest.document,
-        "rms": pair.nearest.rms,
+        "nearest": nearest and nearest.metadata["key"],
+        "nearest_document": nearest and nearest.document,
+        "rms": nearest and nearest.rms,
         "share": pair.share,
-        "source": (pair.source or pair.nearest).metadata["key"],
+        "source": source and source.metadata["key"],
         "exact": pair.exact,
     }
 

@@ -54,6 +54,7 @@ class AlignedMetric:
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="near_exact_rate",
+            title="nearly exact copies",
             words="Samples that share nearly all of their tokens, each at its place, with one "
             "training document. Higher: more copying.",
             unit="% of samples",
@@ -62,6 +63,7 @@ class AlignedMetric:
         ),
         ScoreInfo(
             name="aligned_agreement",
+            title="agreement in place",
             words="Tokens equal to those of the training document that agrees best, at the same "
             "places. Higher: more copying.",
             unit="% of tokens",
@@ -71,6 +73,7 @@ class AlignedMetric:
         ),
         ScoreInfo(
             name="mean_aligned_match",
+            title="copied run in place",
             words="Tokens of the longest run up to a token that a training document holds at the "
             "same places. Longer: more copying.",
             unit="tokens",
@@ -79,6 +82,7 @@ class AlignedMetric:
         ),
         ScoreInfo(
             name="mean_free_match",
+            title="copied run anywhere",
             words="The same run, wherever in a training document. Hardly longer than in place: a "
             "part was copied; much longer: what is common to many.",
             unit="tokens",
@@ -86,6 +90,7 @@ class AlignedMetric:
         ),
         ScoreInfo(
             name="copied_prefix_share",
+            title="copied beginning",
             words="Share of the longest beginning, coarse tokens first, that is a training "
             "document's. Higher: its layout was copied.",
             unit="% of tokens",
@@ -95,6 +100,7 @@ class AlignedMetric:
         ),
         ScoreInfo(
             name="copied_through_level{level:d}_rate",
+            title="copied up to level {level}",
             words="Samples that are one training document's up to the end of level {level}. "
             "Higher: more copying.",
             unit="% of samples",
@@ -103,6 +109,7 @@ class AlignedMetric:
         ),
         ScoreInfo(
             name="copied_through_k{k:d}_rate",
+            title="first {k} tokens copied",
             words="Samples whose prefix of length {k} is a training document's. Higher: more "
             "copying.",
             unit="% of samples",

@@ -86,17 +86,23 @@ class CodecMetric:
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = tuple(
         ScoreInfo(
             name=f"{codec}{kind}_bits_per_dim",
+            title=f"bits of {codec} {files}",
             words=words.format(codec=codec),
             unit="bits",
             group="likelihood",
         )
-        for kind, words in (
+        for kind, files, words in (
             (
                 "",
+                "files",
                 "Every sample as a lossless file of its own, format {codec}: what a codec needs "
                 "that knows pictures but not the corpus.",
             ),
-            ("_sheet", "The same, all samples side by side on contact sheets, format {codec}."),
+            (
+                "_sheet",
+                "contact sheets",
+                "The same, all samples side by side on contact sheets, format {codec}.",
+            ),
         )
         for codec in CODECS
     )

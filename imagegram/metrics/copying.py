@@ -46,6 +46,9 @@ class CopyingMetric:
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="exact_copy_rate",
+            title="exact copies",
+            headline=1,
+            counts=("exact copy", "exact copies"),
             words="Samples whose tokens are those of a training document. Higher: more copying.",
             unit="% of samples",
             better="lower",
@@ -56,6 +59,8 @@ class CopyingMetric:
         ),
         ScoreInfo(
             name="largest_source_share",
+            title="largest source",
+            headline=2,
             words="Mean share of a sample that one training document explains. Higher: more "
             "copying.",
             unit="% of tokens",
@@ -66,6 +71,7 @@ class CopyingMetric:
         ),
         ScoreInfo(
             name="max_source_share_p95",
+            title="largest source, worst 5 %",
             words="That share at its 95th percentile over the samples: how bad the worst are.",
             unit="% of tokens",
             better="lower",
@@ -74,6 +80,8 @@ class CopyingMetric:
         ),
         ScoreInfo(
             name="num_phrases",
+            title="phrases",
+            headline=3,
             words="Fewest cut-and-paste operations that make a sample of training documents. "
             "Fewer: more copying.",
             unit="phrases",
@@ -82,6 +90,7 @@ class CopyingMetric:
         ),
         ScoreInfo(
             name="num_effective_sources",
+            title="effective sources",
             words="Training documents that a sample is made of, by entropy. 1 is a copy, a few are "
             "a collage.",
             unit="sources",
@@ -89,6 +98,7 @@ class CopyingMetric:
         ),
         ScoreInfo(
             name="mean_copied_span",
+            title="length of a copied run",
             words="Tokens in the copied phrase that a token lies in. Longer: more copying.",
             unit="tokens",
             better="lower",
@@ -96,6 +106,7 @@ class CopyingMetric:
         ),
         ScoreInfo(
             name="source_coverage",
+            title="training documents used",
             words="Training documents that any sample took a phrase from. Low: few are used.",
             unit="% of sources",
             group="copying",
@@ -103,6 +114,7 @@ class CopyingMetric:
         ),
         ScoreInfo(
             name="source_gini",
+            title="unevenness of use",
             words="How unevenly training documents are used: 0 all alike, 1 a single one.",
             group="copying",
             moves_with_n=True,

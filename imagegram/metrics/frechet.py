@@ -36,6 +36,7 @@ class FrechetMetric:
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="fd_{encoder}",
+            title="Fréchet distance",
             words="Fréchet distance of {encoder} features to training images, mostly bias where "
             "images are few. Lower is closer.",
             better="lower",

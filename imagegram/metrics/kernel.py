@@ -31,6 +31,8 @@ class KernelMetric:
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="kd_{encoder}",
+            title="kernel distance",
+            headline=4,
             words="Kernel distance of {encoder} features to training images. Lower is closer; "
             "unbiased.",
             better="lower",

@@ -82,6 +82,8 @@ class LikelihoodMetric:
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="bits_per_token",
+            title="bits per token",
+            headline=5,
             words="Code length under a smoothed n-gram of the corpus. Fewer: the corpus foretells "
             "it.",
             unit="bits",
@@ -92,6 +94,7 @@ class LikelihoodMetric:
         ),
         ScoreInfo(
             name="bits_per_dim",
+            title="bits per colour value",
             words="The same by colour value of the picture; read it beside the lossless files.",
             unit="bits",
             group="likelihood",
@@ -99,6 +102,7 @@ class LikelihoodMetric:
         ),
         ScoreInfo(
             name="bits_per_token_level{level:d}",
+            title="bits per token of level {level}",
             words="Code length of a token of level {level}.",
             unit="bits",
             group="likelihood",

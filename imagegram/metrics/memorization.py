@@ -50,6 +50,8 @@ class MemorizationMetric:
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="authpct",
+            title="authentic samples",
+            bounds=(0.0, 100.0),
             words="Per cent of samples farther from their nearest training image than that one is "
             "from its own. Lower: more copying; blind to collages.",
             unit="per cent",
@@ -58,6 +60,7 @@ class MemorizationMetric:
         ),
         ScoreInfo(
             name="ct",
+            title="nearness test",
             words="Are samples nearer to training images than held-out ones are? Far below 0: "
             "copying; far above: farther away.",
             group="copying",

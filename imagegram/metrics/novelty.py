@@ -43,6 +43,7 @@ class NoveltyMetric:
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="novelty_n{n:d}",
+            title="new runs of {n} tokens",
             words="Runs of {n} tokens that no training document holds. Lower repeats the corpus; "
             "above held-out is noise.",
             unit="% of runs",
@@ -51,6 +52,8 @@ class NoveltyMetric:
         ),
         ScoreInfo(
             name="novelty_auc",
+            title="new runs of tokens",
+            headline=6,
             words="Mean of the novelty curve. Lower repeats the corpus; above held-out is noise.",
             unit="% of runs",
             better="higher",

@@ -60,6 +60,8 @@ class OrderMetric:
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="forced_copy_rate",
+            title="forced steps",
+            headline=7,
             words="Steps at which the corpus left one single next token. Higher: more copying.",
             unit="% of steps",
             better="lower",
@@ -69,12 +71,14 @@ class OrderMetric:
         ),
         ScoreInfo(
             name="mean_suffix_len",
+            title="length of the context",
             words="Tokens of context that decided a token. Longer leaves less choice.",
             unit="tokens",
             group="novelty and choice",
         ),
         ScoreInfo(
             name="single_context_rate",
+            title="steps that one place decided",
             words="Steps that one place of the corpus decided alone. Higher: more copying.",
             unit="% of steps",
             better="lower",
@@ -82,12 +86,14 @@ class OrderMetric:
         ),
         ScoreInfo(
             name="impossible_step_rate",
+            title="impossible steps",
             words="Tokens that the sampler could not have written; 0 for its own samples.",
             unit="% of steps",
             group="novelty and choice",
         ),
         ScoreInfo(
             name="choice_bits_per_image",
+            title="bits of choice",
             words="Bits that tell which tokens were drawn. Fewer bits, closer to a replay.",
             unit="bits",
             group="novelty and choice",

@@ -52,6 +52,7 @@ class PatchMetric:
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="patch_copy_rate",
+            title="copied tiles",
             words="Textured tiles nearer to a training tile at the same place than 99 % of "
             "held-out ones. Sees collages.",
             unit="% of tiles",
@@ -63,6 +64,7 @@ class PatchMetric:
         ),
         ScoreInfo(
             name="patch_copy_rate_{size:d}px",
+            title="copied tiles of {size} pixels",
             words="The same, tiles of {size} pixels only.",
             unit="% of tiles",
             better="lower",
@@ -70,6 +72,7 @@ class PatchMetric:
         ),
         ScoreInfo(
             name="exact_patch_rate",
+            title="tiles copied exactly",
             words="Textured tiles of pixels that equal a training tile. Sees collages.",
             unit="% of tiles",
             better="lower",
@@ -77,6 +80,7 @@ class PatchMetric:
         ),
         ScoreInfo(
             name="patch_copy_rate_anywhere",
+            title="copied tiles, any place",
             words="Textured tiles nearer to a training tile at any place than 99 % of held-out "
             "ones. Sees collages.",
             unit="% of tiles",
@@ -86,6 +90,7 @@ class PatchMetric:
         ),
         ScoreInfo(
             name="patch_copy_rate_anywhere_{size:d}px",
+            title="copied tiles of {size} pixels, any place",
             words="The same, tiles of {size} pixels only.",
             unit="% of tiles",
             better="lower",
@@ -93,6 +98,7 @@ class PatchMetric:
         ),
         ScoreInfo(
             name="exact_patch_rate_anywhere",
+            title="tiles copied exactly, any place",
             words="Textured tiles of pixels that equal a training tile at any place. Sees "
             "collages.",
             unit="% of tiles",

@@ -36,6 +36,7 @@ class PrdcMetric:
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="precision",
+            title="precision",
             words="Samples that lie among training images. Higher is more faithful.",
             unit="% of samples",
             better="higher",
@@ -44,6 +45,7 @@ class PrdcMetric:
         ),
         ScoreInfo(
             name="recall",
+            title="recall",
             words="Training images that lie among samples. Higher is more diverse.",
             unit="% of training images",
             better="higher",
@@ -52,6 +54,7 @@ class PrdcMetric:
         ),
         ScoreInfo(
             name="density",
+            title="density",
             words="How densely training images surround the samples; about 1 for real ones.",
             better="higher",
             group="quality",
@@ -59,6 +62,7 @@ class PrdcMetric:
         ),
         ScoreInfo(
             name="coverage",
+            title="coverage",
             words="Training images with a sample nearby. Higher is more diverse.",
             unit="% of training images",
             better="higher",

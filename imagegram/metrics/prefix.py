@@ -55,6 +55,7 @@ class PrefixMetric:
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="prefix_psnr_k{k:d}",
+            title="first {k} tokens decoded",
             words="Images decoded from their prefix of length {k} beside their original files. "
             "Higher is closer.",
             unit="dB",
@@ -63,6 +64,7 @@ class PrefixMetric:
         ),
         ScoreInfo(
             name="prefix_jpeg_psnr_k{k:d}",
+            title="JPEG as small as {k} tokens",
             words="JPEG of as many bits as a prefix of length {k} beside the same originals; its "
             "headers and tables are not counted.",
             unit="dB",

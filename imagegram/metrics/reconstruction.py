@@ -52,6 +52,7 @@ class ReconstructionMetric:
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="psnr",
+            title="reconstruction",
             words="Decoded images beside their original files. Higher is closer; what no sample "
             "can exceed.",
             unit="dB",
@@ -60,6 +61,7 @@ class ReconstructionMetric:
         ),
         ScoreInfo(
             name="exact_reconstruction_rate",
+            title="exact reconstructions",
             words="Images that are decoded to their original, byte for byte.",
             unit="% of images",
             better="higher",
@@ -67,6 +69,7 @@ class ReconstructionMetric:
         ),
         ScoreInfo(
             name="rfd_{encoder}",
+            title="Fréchet distance of reconstructions",
             words="Fréchet distance of {encoder} features between decoded images and their "
             "original files. Lower is closer.",
             better="lower",
@@ -74,6 +77,7 @@ class ReconstructionMetric:
         ),
         ScoreInfo(
             name="codebook_usage",
+            title="ids in use",
             words="Share of the vocabulary that occurs in the set; grows with its size.",
             unit="% of ids",
             group="tokenizer",
@@ -81,6 +85,7 @@ class ReconstructionMetric:
         ),
         ScoreInfo(
             name="codebook_entropy",
+            title="bits of an id",
             words="Bits of a token by the frequency of its id alone.",
             unit="bits",
             group="tokenizer",

@@ -37,6 +37,7 @@ class VendiMetric:
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="vendi_{encoder}",
+            title="different pictures",
             words="How many different pictures the samples are, by {encoder} features. Says "
             "nothing of copying.",
             unit="pictures",

@@ -171,6 +171,9 @@ class Planner:
     def config(self, values: Any) -> None:
         """Do nothing: a plan logs no configuration."""
 
+    def skip(self, counts: Any) -> None:
+        """Do nothing: what will be skipped is not known."""
+
     def collect(self, handle: Any, name: str) -> None:
         """Do nothing: the hard links of a run folder take no space."""
 

@@ -6,14 +6,18 @@ samples that copy most come first, each coloured by the training items that it w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from markupsafe import Markup
 
+from imagegram.numerals import number_text, plain_text
 from imagegram.protocols import ImageSet, TextTokenizer, Tokenizer
+from imagegram.report.answer import Answer, Wording
 from imagegram.report.copies import copy_cards, data_url, drawn_share, small_url
 from imagegram.report.figures import chart_sections, heat_sections
 from imagegram.report.pairs import Pair
@@ -35,7 +39,11 @@ REPORT: Final = "report.html"
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _SHOWN_SAMPLES: Final = 64
 #: Number of worst copies that are shown unfolded.
-_OPEN_COPIES: Final = 12
+_OPEN_COPIES: Final = 6
+#: Characters of a copied text that are quoted at the top.
+_SHOWN_CHARACTERS: Final = 240
+#: Number of findings of an audit that are shown unfolded.
+_OPEN_FINDINGS: Final = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +51,9 @@ class ReportInputs:
     """Everything that the report shows.
 
     Attributes:
-        title: title of the page.
+        wording: title and facts of the page, and what the measured items are called.
+        answer: what the page begins with.
         config_yaml: the whole configuration.
-        facts: (label, value) pairs for the line under the title: corpus, tokenizer, sampler ...
         scores: by score name.
         curves: image set -> curve name -> array, as :class:`Evaluation` has them.
         generated: the samples.
@@ -61,9 +69,9 @@ class ReportInputs:
         recipes: by score name, what comparable numbers must share.
     """
 
-    title: str
+    wording: Wording
+    answer: Answer
     config_yaml: str
-    facts: Sequence[tuple[str, str]]
     scores: Mapping[str, Score]
     curves: Curves
     generated: ImageSet
@@ -92,6 +100,7 @@ def write_report(folder: Path, inputs: ReportInputs) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {"png": data_url, "small_png": small_url}
+    environment.filters |= {"share": _share, "plain": plain_text, "tied": tied}
     generated, layout = inputs.generated, inputs.tokenizer.spec.layout
     shown = _pictures(inputs) if generated.texts is None else _texts(inputs)
     page = environment.get_template("report.html.j2").render(
@@ -104,7 +113,12 @@ def write_report(folder: Path, inputs: ReportInputs) -> Path:
         drawn_share=drawn_share(inputs.traced),
         **shown,
         num_open=_OPEN_COPIES,
-        groups=score_groups(inputs.scores, inputs.infos, inputs.notes, inputs.recipes),
+        wording=inputs.wording,
+        answer=inputs.answer,
+        num_findings=_OPEN_FINDINGS,
+        groups=score_groups(
+            inputs.scores, inputs.infos, inputs.notes, inputs.recipes, inputs.answer.readings
+        ),
         calibration=calibration_table(inputs.scores, inputs.infos, inputs.values, inputs.intervals),
         charts=chart_sections(inputs.curves, layout),
         heat=heat_sections(inputs.curves, layout),
@@ -123,9 +137,22 @@ def _pictures(inputs: ReportInputs) -> dict[str, Any]:
         generated=inputs.generated,
         layout=inputs.tokenizer.spec.layout,
     )
+    for card in cards:
+        card["heading"] = inputs.wording.heading(card["sample"])
+    examples = [
+        {
+            "name": one.name,
+            "source": one.source,
+            "image": small_url(np.asarray(inputs.generated.images[one.pair.sample])),
+            "beside": small_url(one.pair.nearest.image),
+        }
+        for one in inputs.answer.examples
+        if one.pair.nearest is not None
+    ]
     return {
         "samples": inputs.generated.images[:_SHOWN_SAMPLES],
         "texts": [],
+        "examples": examples,
         "cards": cards,
         "pairs": inputs.pairs[len(cards) :],
     }
@@ -137,9 +164,35 @@ def _texts(inputs: ReportInputs) -> dict[str, Any]:
     texts, tokens = inputs.generated.texts, inputs.generated.tokens
     by_sample = {pair.sample: pair for pair in inputs.pairs}
     cards = [
-        {"pair": by_sample[one.sample], "traced": one}
+        {
+            "pair": by_sample[one.sample],
+            "traced": one,
+            "heading": inputs.wording.heading(one.sample),
+        }
         | text_card(one, texts[one.sample], tokens[one.sample], inputs.tokenizer)
         for one in inputs.traced
     ]
     shown = [visible(text) for text in texts[:_SHOWN_SAMPLES]]
-    return {"samples": [], "texts": shown, "cards": cards, "pairs": []}
+    examples = [
+        {"name": one.name, "source": one.source, "image": "", "text": visible(_short(text))}
+        for one in inputs.answer.examples
+        for text in [texts[one.pair.sample]]
+    ]
+    return {"samples": [], "texts": shown, "examples": examples, "cards": cards, "pairs": []}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} ..."
+
+
+def tied(text: str) -> str:
+    r"""Return a text in which no line breaks before a per cent sign or inside an interval.
+
+    >>> tied("7.5 % [5.3, 10.1]").split(" ")
+    ['7.5\xa0%', '[5.3,\xa010.1]']
+    """
+    return re.sub(r" (?=%)|(?<=,) (?=[^\[\]]*\])", "\N{NO-BREAK SPACE}", text)
+
+
+def _share(share: float) -> str:
+    return number_text(share, is_share=True)

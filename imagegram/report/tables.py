@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from imagegram.records import ScoreInfo
 from imagegram.report.charts import scale_chart
+from imagegram.report.readings import SCALES, Reading
 from imagegram.stages.evaluate import Score
 from imagegram.store.manifest import PARTS_FILE, Artifact, Manifest, read_parts
 
@@ -18,10 +19,6 @@ Infos = Mapping[str, ScoreInfo]
 
 #: Order of the groups; other groups follow.
 GROUPS: Final = ("copying", "novelty and choice", "likelihood", "quality", "tokenizer")
-#: Groups in which held-out and training items are ends of a scale; in others both are equally good.
-_SCALES: Final = ("copying", "novelty and choice")
-#: Length from which a note is folded.
-_LONG_NOTE: Final = 120
 #: Facts of a stage that count images.
 _COUNTS: Final = ("num_images", "num_documents", "num_scanned")
 
@@ -43,59 +40,69 @@ def score_groups(
     infos: Infos,
     notes: Mapping[str, str],
     recipes: Mapping[str, Mapping[str, str]],
+    readings: Sequence[Reading],
 ) -> list[dict[str, Any]]:
     """Return the rows of the score table, grouped by question.
 
-    Recipe items that all numbers of a group share are shown with the group; other items are shown
-    above the first of the rows that share them.
+    A group shows its main scores, and folds the ``others``; without a main score it shows all.
     """
-    groups = []
+    groups, by_name = [], {reading.score: reading for reading in readings}
     for title, members in by_group(scores, infos).items():
-        told = [set(recipes.get(info.name, {}).items()) for info in members]
-        common = set.intersection(*told)
+        titles = score_titles(members)
         rows = [
-            _score_row(info, scores[info.name], notes.get(info.name, ""), own - common, recipes)
-            for info, own in zip(members, told, strict=True)
+            _score_row(
+                info,
+                scores[info.name],
+                title=titles[info.name],
+                note=notes.get(info.name, ""),
+                recipe=recipes.get(info.name, {}),
+                reading=by_name.get(info.name),
+            )
+            for info in members
         ]
-        for above, row in itertools.pairwise(rows):
-            row["is_new"] = row["recipe"] != above["recipe"]
-        recipe = _in_words(recipes.get(members[0].name, {}), common)
-        groups.append({"title": title.capitalize(), "rows": rows, "recipe": recipe})
+        main = [row for row, info in zip(rows, members, strict=True) if info.is_main]
+        others = [row for row in rows if row not in main] if main else []
+        groups.append({"title": title.capitalize(), "rows": main or rows, "others": others})
     return groups
+
+
+def score_titles(infos: Sequence[ScoreInfo]) -> dict[str, str]:
+    """Return what readers call some scores, by name; two with one title are told apart.
+
+    >>> score_titles([ScoreInfo(name="kd_a", title="distance"), ScoreInfo(name="my_own")])
+    {'kd_a': 'distance', 'my_own': 'my_own'}
+    """
+    count = Counter(info.title for info in infos)
+    return {
+        info.name: f"{info.title} ({info.name})" if count[info.title] > 1 else info.title
+        for info in infos
+        if info.title
+    } | {info.name: info.name for info in infos if not info.title}
 
 
 def _score_row(
     info: ScoreInfo,
     score: Score,
+    *,
+    title: str,
     note: str,
-    own: Set[tuple[str, str]],
-    recipes: Mapping[str, Mapping[str, str]],
+    recipe: Mapping[str, str],
+    reading: Reading | None,
 ) -> dict[str, Any]:
     return {
         "name": info.name,
+        "title": title,
         "meaning": info.words,
         "unit": info.unit,
         "value": info.show(score.value),
-        "interval": _interval(info, score.low, score.high),
+        "interval": reading.show_interval() if reading else "",
         "floor": info.show(score.floor),
         "ceiling": info.show(score.ceiling),
         "scale": _scale(info, score),
-        "recipe": _in_words(recipes.get(info.name, {}), own),
-        "is_new": True,
+        "place": reading.place if reading else "",
+        "recipe": ", ".join(f"{key} {value}" for key, value in recipe.items()),
         "note": note,
-        "is_long": len(note) > _LONG_NOTE,
     }
-
-
-def _in_words(recipe: Mapping[str, str], items: Set[tuple[str, str]]) -> str:
-    """Return some items of a recipe in words, in their order."""
-    return ", ".join(f"{key} {value}" for key, value in recipe.items() if (key, value) in items)
-
-
-def _interval(info: ScoreInfo, low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return ""
-    return f"{info.show(low)} – {info.show(high)}"  # noqa: RUF001 - an en dash
 
 
 def _scale(info: ScoreInfo, score: Score) -> Any:
@@ -104,7 +111,7 @@ def _scale(info: ScoreInfo, score: Score) -> Any:
     Two sets of real images are equally good, so they are not ends of a scale of quality.
     """
     ends = (score.value, score.floor, score.ceiling)
-    if info.group not in _SCALES or None in ends or score.floor == score.ceiling:
+    if info.group not in SCALES or None in ends or score.floor == score.ceiling:
         return None
     return scale_chart(*ends, (score.low, score.high))  # type: ignore[arg-type]
 
@@ -130,7 +137,7 @@ def calibration_table(
     groups = []
     told = dict.fromkeys(planted, 0)
     for title, members in by_group(values, infos).items():
-        rows = []
+        rows, titles = [], score_titles(members)
         for info in members:
             sets, own = values[info.name], intervals.get(info.name, {})
             cells = [_cell(info, which, sets, own) for which in planted]
@@ -139,6 +146,8 @@ def calibration_table(
             position = scores[info.name].normalized
             row = {
                 "name": info.name,
+                "title": titles[info.name],
+                "meaning": info.words,
                 "generated": _cell(info, "generated", sets, own),
                 "floor": _cell(info, "floor", sets, own),
                 "planted": cells,
@@ -147,7 +156,7 @@ def calibration_table(
             }
             rows.append(row)
         groups.append({"title": title.capitalize(), "rows": rows})
-    labels = {which: _planted_label(which) for which in planted}
+    labels = {which: planted_label(which) for which in planted}
     return {"groups": groups, "labels": labels, "told": told, "num_scores": len(values)}
 
 
@@ -161,7 +170,7 @@ def _cell(
     return {
         "set": which,
         "text": info.show(sets.get(which)),
-        "interval": _interval(info, low, high),
+        "interval": info.show_interval(low, high),
         "kind": "" if which == "floor" else _kind(which, sets, intervals),
     }
 
@@ -191,10 +200,10 @@ def _kind(
     return "apart" if low > last or high < first else "like"
 
 
-def _planted_label(which: str) -> str:
+def planted_label(which: str) -> str:
     """Return the name of a planted set in words.
 
-    >>> _planted_label("copies_5"), _planted_label("collages")
+    >>> planted_label("copies_5"), planted_label("collages")
     ('5 % copies', 'collages')
     """
     name, _, percent = which.partition("_")

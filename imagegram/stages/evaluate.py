@@ -92,6 +92,11 @@ class Evaluation(Handle):
         }
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """Image set -> number of its images."""
+        return dict(self.record["sizes"])
+
+    @property
     def notes(self) -> dict[str, str]:
         """Score name -> reason why a part of it is missing."""
         return dict(self.record["notes"])
@@ -142,7 +147,7 @@ class Evaluate:
 
     kind: ClassVar[str] = "evaluation"
     group: ClassVar[str] = "evaluate"
-    VERSION: ClassVar[int] = 6
+    VERSION: ClassVar[int] = 7
     PARTS: ClassVar[tuple[type, ...]] = (Measure,)
     metrics: tuple[Metric, ...]
     generated: ImageSet
@@ -190,6 +195,7 @@ class Evaluate:
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Make all measurements, then write them as one record."""
         record = empty_record()
+        record["sizes"] = {which: images.num_images for which, images in self.sets.items()}
         curves: Curves = {}
         made: list[FinishedMeasurement] = []
         task = context.progress.start("evaluate", len(self.metrics) * len(self.sets), "measures")
@@ -265,7 +271,7 @@ def scores_bytes(num_images: int) -> int:
 
 def empty_record() -> dict[str, Any]:
     """Return the sections of ``scores.json``, without a score."""
-    sections = ("scores", "infos", "values", "intervals", "notes", "recipes", "skipped")
+    sections = ("sizes", "scores", "infos", "values", "intervals", "notes", "recipes", "skipped")
     return {section: {} for section in sections}
 
 

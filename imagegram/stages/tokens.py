@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ from imagegram.store.parts import open_parts
 
 if TYPE_CHECKING:
     from imagegram.protocols import ImageShard
+
+#: Reasons to leave a document out of one part of a corpus that put it into the other.
+OTHER_PART: Final = ("held_out", "not_held_out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,12 @@ class TokenSet(Handle):
     def num_tokens(self) -> int:
         """Number of tokens of all documents, without separators."""
         return int(self.artifact.facts["num_tokens"])
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """How many records no part of the corpus has, by reason; what is held out is not lost."""
+        skipped = self.artifact.facts["skipped"]
+        return {reason: n for reason, n in skipped.items() if n and reason not in OTHER_PART}
 
     @property
     def document_length(self) -> int | None:

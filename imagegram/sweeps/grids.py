@@ -200,7 +200,7 @@ def _score_cell(job: Job, score: ScoreInfo) -> Cell:
     return Cell(
         text=score.show(parts.value),
         sort=sort,
-        small=_interval(parts.low, parts.high, score),
+        small=score.show_interval(parts.low, parts.high),
         title=title,
     )
 
@@ -212,7 +212,7 @@ def _estimate_cell(found: Estimate | None, score: ScoreInfo) -> Cell:
     return Cell(
         text=score.show(found.value),
         sort=repr(found.value),
-        small=_interval(found.low, found.high, score),
+        small=score.show_interval(found.low, found.high),
         title=f"{title}; {found.num_seeds} seeds",
     )
 
@@ -220,14 +220,6 @@ def _estimate_cell(found: Estimate | None, score: ScoreInfo) -> Cell:
 def _seeds_cell(found: Configuration) -> Cell:
     seeds = ", ".join(show(job.seed) for job in found.jobs)
     return Cell(text=str(len(found.jobs)), sort=str(len(found.jobs)), title=f"seeds {seeds}")
-
-
-def _interval(low: float | None, high: float | None, score: ScoreInfo) -> str:
-    """Format both ends of an interval, without repeating the per cent sign."""
-    if low is None or high is None:
-        return ""
-    first, last = (score.show(end) for end in (low, high))
-    return f"{first.removesuffix(' %')} to {last}"
 
 
 def _short_name(job: Job, sweep: Sweep) -> str:

@@ -12,7 +12,8 @@ Takes the words of imagegram.run, and
             that of the audited files (75, if most are no JPEG); null: none are measured
 
 num_samples is how many of the images are measured at most (all, unless it is given). Tokenizes and
-indexes the corpus unless that is cached, and writes a run folder: its path is the last line.
+indexes the corpus unless that is cached, and writes a run folder: its path is the output, and what
+was found is told on the way (on stderr).
 """
 
 from __future__ import annotations
@@ -33,18 +34,22 @@ from rich.table import Table
 
 from imagegram import schema
 from imagegram import words as typed_words
-from imagegram.audit.findings import Reading
+from imagegram.audit.findings import name
 from imagegram.audit.flow import AUDIT, AUTO, Audit, Source, audit_flow
 from imagegram.audit.reencoded import check_quality
 from imagegram.errors import OF_THE_SYSTEM, ConfigError, ImagegramError, explain_os_error
 from imagegram.experiment import build, check_machine
+from imagegram.numerals import number_text, plain_text
 from imagegram.plan.check import refuse_what_cannot_fit
+from imagegram.report.answer import by_importance
+from imagegram.report.readings import MORE, Reading
 from imagegram.run import flow
 from imagegram.run_folder import Run, check_outputs, write_summary
 from imagegram.tools.arguments import exit_cleanly
 
 _OWN: Final = ("images", "tokens", "jpeg")
 _SHOWN_PAIRS: Final = 5
+_SHOWN_FINDINGS: Final = 5
 #: Image sets that are columns, with their headings.
 _COLUMNS: Final = {
     "floor": "held-out",
@@ -119,8 +124,8 @@ def _whole(key: str, text: str) -> int:
         raise ConfigError(f"{key}={text} is no whole number; type {key}=75, for example") from None
 
 
-def run_audit(cfg: DictConfig, source: Source, folder: Path) -> Audit:
-    """Run an audit in ``folder``, which must exist.
+def run_audit(cfg: DictConfig, source: Source, folder: Path) -> tuple[Audit, Run]:
+    """Run an audit in ``folder``, which must exist; return it and its finished run.
 
     Raises:
         ImagegramError: saying what to type instead.
@@ -136,7 +141,7 @@ def run_audit(cfg: DictConfig, source: Source, folder: Path) -> Audit:
     indexing = dataclasses.replace(exp, stages=("tokenize", "index"))
     refuse_what_cannot_fit(cfg, indexing, flow)
     with Run(cfg, exp, folder) as run:
-        return audit_flow(exp, run, source)
+        return audit_flow(exp, run, source), run
     raise AssertionError("a run of all stages ends with them")
 
 
@@ -167,7 +172,7 @@ def _audit(cfg: DictConfig, source: Source, *, as_json: bool) -> int:
     """Run one audit in the run folder that Hydra made."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        audit = run_audit(cfg, source, folder)
+        audit, run = run_audit(cfg, source, folder)
     except (ImagegramError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in OF_THE_SYSTEM:
             raise  # a defect of imagegram: keep the traceback
@@ -185,51 +190,62 @@ def _audit(cfg: DictConfig, source: Source, *, as_json: bool) -> int:
         print(json.dumps({**record, "folder": str(folder)}, indent=1))
         return 0
     show(audit)
+    run.say(is_told=True)
     print(folder, flush=True)
     return 0
 
 
 def show(audit: Audit) -> None:
-    """Print the findings, the table of scores, and the images that copy most."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200  # output to a file is not cut at a terminal's width
-    console.print("What this can tell", style="bold")
+    """Print what was found, the main scores, and the images that copy most, on stderr."""
+    console = Console(stderr=True, highlight=False)
     whole = not console.is_terminal  # not wrapped in a file, so that lines can be searched
-    for label, sentence in audit.findings:
+    if whole:
+        console.width = 200  # output to a file is not cut at a terminal's width
+    for line in ("", *audit.answer.sentences, ""):
+        console.print(line, markup=False, soft_wrap=whole)
+    for label, sentence in audit.findings[:_SHOWN_FINDINGS]:
         console.print(f"  {label}: {sentence}", markup=False, soft_wrap=whole)
+    if (more := len(audit.findings) - _SHOWN_FINDINGS) > 0:
+        console.print(f"  ({more} more findings are in the report and in {AUDIT})")
     console.print()
     console.print(_table(audit.readings))
     if audit.nearest and audit.nearest[0]["share"] is not None:
         console.print("\nThe images that copy most, and what they are nearest to", style="bold")
         for line in map(_nearest_line, audit.nearest[:_SHOWN_PAIRS]):
             console.print(f"  {line}", markup=False, soft_wrap=whole)
-    console.print()
 
 
 def _table(readings: Sequence[Reading]) -> Table:
+    """Return the table of the main scores, and of all that say "copies more"."""
     shown = [which for which in _COLUMNS if any(which in reading.values for reading in readings)]
-    table = Table(box=None)
+    rows = [r for r in by_importance(readings) if r.info.is_main or r.place == MORE]
+    left = len(readings) - len(rows)
+    caption = f"{left} more scores are in the report and in {AUDIT}" if left else None
+    table = Table(box=None, caption=caption, caption_justify="left")
     table.add_column("score", no_wrap=True)
     for heading in ("audited", "95 % interval", *(_COLUMNS[which] for which in shown)):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("audited images are", no_wrap=True)
-    for reading in readings:
+    table.add_column("audited images", no_wrap=True)
+    for reading in rows:
         table.add_row(
-            reading.score,
-            reading.show("generated"),
-            reading.interval(),
+            name(reading),
+            reading.show(),
+            reading.show_interval(),
             *(reading.show(which) for which in shown),
-            reading.places["generated"] or "-",
+            reading.place or "-",
         )
     return table
 
 
 def _nearest_line(pair: Mapping[str, Any]) -> str:
-    text = (
-        f"{pair['image']}: {pair['share']:.1%} of its tokens are those of training image "
-        f"{pair['source']}; it looks most like {pair['nearest']}, RMS {pair['rms']:.1f}"
-    )
+    share = number_text(pair["share"], is_share=True)
+    text = f"{pair['image']}: {share} of its tokens are from one training document"
+    if pair["nearest"] is not None:
+        distance = plain_text(pair["rms"])
+        text = (
+            f"{pair['image']}: {share} of its tokens are those of training image {pair['source']}; "
+            f"it looks most like {pair['nearest']}, different by {distance} of 255"
+        )
     return text + ("; exact copy" if pair["exact"] else "")
 
 

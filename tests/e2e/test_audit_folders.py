@@ -42,7 +42,7 @@ def audit_here(demo_outputs: Path, tmp_path: Path) -> AuditHere:
         folder = tmp_path / f"audit{next(count)}"
         folder.mkdir()
         cfg = compose("debug=tiny", f"paths.outputs={outputs}", METRICS, *words)
-        return run_audit(cfg, Source(**source), folder)
+        return run_audit(cfg, Source(**source), folder)[0]
 
     return audit
 
@@ -86,8 +86,10 @@ def test_held_out_files_read_as_the_floor(
     own, floor = values(audit, "generated"), values(audit, "floor")
     for score in ("exact_copy_rate", "largest_source_share", "num_phrases", "novelty_auc"):
         assert own[score] == pytest.approx(floor[score]), score
-    placed = {reading.places["generated"] for reading in audit.readings}
-    assert placed <= {"as held-out", ""}
+    placed = {reading.place for reading in audit.readings}
+    assert placed <= {"as held-out", "too few to tell", "none found", ""}
+    assert audit.answer.fact.startswith("0 of 12 images are exact copies; with 95 % confidence")
+    assert "copy more than held-out images do, by" not in audit.answer.verdict[0]
     assert "held-out" in next(text for label, text in audit.findings if label == "reads like")
 
 
@@ -128,9 +130,14 @@ def test_a_planted_share_is_recovered_and_files_are_named(
         assert pair["exact"]
         assert pair["rms"] == 0
     assert (folder / "samples" / "images.npy").exists()
+    found = record["answer"]["found"]
+    assert re.match(r"5 of 20 images are exact copies, e\.g\. 00[0-4] = training image 0", found)
     html = (folder / "report.html").read_text()
     assert "audit of a: demo_tiny" in html
+    assert "<h1>5 of 20 images are exact copies" in html
+    assert html.count("<figcaption><b>00") == 4  # the pairs beside the heading
     assert "planted collages" in html
+    assert re.search("<summary>[0-9]+ more findings</summary>", html)
 
 
 def test_unreadable_files_and_repeats_are_counted(
@@ -146,7 +153,7 @@ def test_unreadable_files_and_repeats_are_counted(
     assert at["num_repeated"] == 1
     assert at["num_others"] == 1
     text = dict(audit.findings)
-    assert "1 empty_file, 1 truncated, 1 unsupported_format" in text["images"]
+    assert "skipped: 1 empty file, 1 truncated, 1 unsupported format" in text["images"]
 
 
 def test_tokens_are_compared_exactly(
@@ -228,15 +235,18 @@ def test_the_command_prints_the_table_and_the_folder(
     words += [f"paths.outputs={demo_outputs}"]
     result = command("imagegram.tools.audit", words)
     assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines()
-    folder = Path(lines[-1])
+    (folder,) = map(Path, result.stdout.splitlines())
     assert (folder / "summary.json").exists()
     assert (demo_outputs / "latest").resolve() == folder.resolve()
-    assert lines[0] == "What this can tell"
-    row = next(line for line in lines if line.startswith(" exact_copy_rate "))
-    assert row.split()[1:3] == ["100.0", "%"]
-    assert row.rstrip().endswith("toward training")
-    assert "exact copy" in result.stdout
+    lines = result.stderr.splitlines()
+    first = lines[lines.index("") + 1]
+    assert first.startswith("12 of 12 images are exact copies, e.g. 0")
+    row = next(line for line in lines if line.startswith(" exact copies "))
+    assert row.split()[2:4] == ["100", "%"]
+    assert row.rstrip().endswith("copies more")
+    assert "exact copy" in result.stderr
+    assert lines[-1] == f"report: {folder / 'report.html'}"
+    assert "exact copies    12 of 12, 100 % [73.5, 100]" in result.stderr
     as_json = command("imagegram.tools.audit", [*words, "--json"])
     record = json.loads(as_json.stdout)
     assert record["scores"]["exact_copy_rate"]["value"] == 1

@@ -15,18 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagegram.audit.findings import (
-    AS_HELD_OUT,
-    AWAY,
-    TOWARD,
-    UNKNOWN,
-    UNLIKE,
-    Circumstances,
-    Reading,
-    places,
-    read_scores,
-    what_it_tells,
-)
+from imagegram.audit.findings import Circumstances, doubts, what_it_tells
 from imagegram.audit.flow import _write_images
 from imagegram.audit.reencoded import (
     PixelCollages,
@@ -48,6 +37,7 @@ from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import digest, identity
 from imagegram.tokenizers.pyramid import PyramidTokenizer, encode_reference
 from imagegram.tools.audit import take_source
+from tests.evaluations import SIZES, read_one
 from tests.image_sets import TOKENIZER, MemoryTokens, random_tokens
 from tests.pictures import context, encode, ids_of, write_samples
 
@@ -317,81 +307,6 @@ def test_files_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------- what it can tell
 
 
-@pytest.mark.parametrize(
-    ("own", "floor", "ceiling", "expected"),
-    [
-        ((0.4, 0.6), (0.0, 0.2), (0.8, 1.0), TOWARD),
-        ((1.4, 1.6), (0.0, 0.2), (0.8, 1.0), TOWARD),
-        ((-0.4, -0.1), (0.0, 0.2), (0.8, 1.0), AWAY),
-        ((0.4, 0.6), (0.8, 1.0), (0.0, 0.2), TOWARD),
-        ((1.4, 1.6), (0.8, 1.0), (0.0, 0.2), AWAY),
-        ((0.2, 0.6), (0.0, 0.2), (0.8, 1.0), AS_HELD_OUT),
-        ((0.1, 0.1), (0.0, 0.2), (0.8, 1.0), AS_HELD_OUT),
-        ((0.4, 0.6), (0.0, 0.2), (0.1, 0.3), UNLIKE),
-        ((0.4, 0.6), (0.0, 0.2), None, UNLIKE),
-        (None, (0.0, 0.2), (0.8, 1.0), UNKNOWN),
-        ((0.4, 0.6), None, (0.8, 1.0), UNKNOWN),
-    ],
-)
-def test_places(own: Any, floor: Any, ceiling: Any, expected: str) -> None:
-    found = places({"generated": own, "floor": floor, "ceiling": ceiling, "collages": own})
-    assert "floor" not in found
-    assert found["generated"] == found["collages"] == expected
-
-
-class Evaluated:
-    """An evaluation by its numbers."""
-
-    def __init__(self, **scores: Mapping[str, tuple[float | None, ...]]) -> None:
-        self.infos = recorded_infos({}, scores)
-        self.values = {n: {s: v[0] for s, v in sets.items()} for n, sets in scores.items()}
-        self.intervals = {n: {s: v[1:] for s, v in sets.items()} for n, sets in scores.items()}
-
-
-SIZES = {"generated": 50, "floor": 50, "ceiling": 50}
-
-
-def read_one(
-    score: str, sets: Mapping[str, tuple[float | None, ...]], sizes: Mapping[str, int] = SIZES
-) -> Reading:
-    evaluation: Any = Evaluated(**{score: sets})
-    (reading,) = read_scores(evaluation, sizes)
-    return reading
-
-
-def test_equal_numbers_are_a_point_where_images_are_enough() -> None:
-    sets = {"generated": (1.0, None, None), "floor": (0.1, 0.05, 0.2), "ceiling": (1.0, None, None)}
-    reading = read_one("share", sets)
-    assert reading.places["generated"] == TOWARD
-    assert reading.alike == {"ceiling"}
-    assert reading.comparable == {"floor", "ceiling"}
-    assert reading.interval() == ""
-    # With fewer images than those that have an interval, they may have been too few for one.
-    few = read_one("share", sets, {"generated": 5, "floor": 50, "ceiling": 50})
-    assert few.places["generated"] == UNKNOWN
-    assert few.comparable == frozenset()
-
-
-def test_no_set_has_an_interval() -> None:
-    sets = dict.fromkeys(SIZES, (0.5, None, None))
-    assert read_one("share", sets).places == {"generated": UNKNOWN, "ceiling": UNKNOWN}
-
-
-def test_scores_that_move_with_the_number_of_images_are_not_compared() -> None:
-    sets = {"generated": (1.0, 0.9, 1.1), "floor": (0.1, 0.0, 0.2), "ceiling": (0.1, 0.0, 0.2)}
-    sizes = SIZES | {"generated": 80}
-    assert read_one("fd_pixels", sets, sizes).places["generated"] == UNKNOWN
-    assert read_one("kd_pixels", sets, sizes).places["generated"] == UNLIKE
-    assert read_one("fd_pixels", sets).places["generated"] == UNLIKE
-
-
-def test_undefined_values_are_in_no_place() -> None:
-    sets = {"generated": (None, None, None), "floor": (0.1, 0.0, 0.2), "ceiling": (0.9, 0.8, 1.0)}
-    reading = read_one("share", sets)
-    assert reading.places["generated"] == UNKNOWN
-    assert reading.show("generated") == "—"
-
-
 PLACE = Circumstances(
     sizes={**SIZES, "recoded": 50, "recoded_jpeg": 50, "copies_5": 50, "collages": 50},
     skipped={"truncated": 2},
@@ -425,23 +340,31 @@ def test_the_words_hold_the_numbers() -> None:
     forced = read_one("forced_copy_rate", dict.fromkeys(PLACE.sizes, (0.1, 0.0, 0.2)), PLACE.sizes)
     said = what_it_tells([exact, forced], PLACE, {"exact_copy_rate": {}, "forced_copy_rate": {}})
     text = dict(said)
-    assert "50 images measured; not readable, so not measured: 2 truncated" in text["images"]
+    assert "50 images measured; skipped: 2 truncated" in text["images"]
     assert "3 other files" in text["images"]
     assert text["repeats"].startswith("4 of the audited")
     assert "recoded" not in text["reads like"]
-    assert "held-out images: 2 of 2" in text["reads like"]
-    assert "training images: 1 of 2" in text["reads like"]
-    assert "median 64; 25% are JPEG" in text["pixels"]
-    assert "gives them back 50.0% (4x4: 25.0%, 8x8: 75.0%)" in text["kept tokens"]
-    assert ("exact_copy_rate", "0 of 50 images; with 95 % confidence at most 7.0 %") in said
+    assert "held-out images 2 of 2" in text["reads like"]
+    assert "training images 1 of 2" in text["reads like"]
+    assert "median 64; 25.0 % are JPEG" in text["pixels"]
+    assert "50.0 % as the tokenizer gives them back (4x4 25.0 %, 8x8 75.0 %)" in text["kept tokens"]
     bounds = text["lower bounds of copying"]
-    assert "gives them back / as JPEG of quality 60: exact_copy_rate 100.0 % / 50.0 %" in bounds
+    assert "gives them back / as JPEG of quality 60: exact copies 100 % / 50.0 %" in bounds
     assert "forced" not in bounds
-    assert text["sees 5 % copies"].endswith("exact_copy_rate")
-    assert text["blind to 5 % copies"].endswith("by forced_copy_rate")
-    assert text["blind to collages"].endswith("by exact_copy_rate, forced_copy_rate")
-    assert text["replay"].startswith("forced_copy_rate are those of a replay")
+    assert text["sees 5 % copies"].endswith("by 1 of 2 scores: exact copies")
+    assert text["blind to 5 % copies"].endswith("by 1 of 2 scores: forced steps")
+    assert text["blind to collages"].endswith("by 2 of 2 scores: exact copies, forced steps")
+    assert text["replay"].startswith("forced steps are those of a replay")
     assert "sizes" not in text
+    labels = [label for label, _ in said[:5]]
+    assert labels == [
+        *("images", "reads like", "kept tokens", "blind to 5 % copies", "blind to collages")
+    ]
+    (doubt,) = doubts([exact, forced], PLACE)
+    assert doubt.endswith(
+        "exact copies are found in 50.0 % of training images as the tokenizer gives them back and "
+        "0 % of training images as JPEG of quality 60."
+    )
 
 
 def test_a_corpus_without_held_out_images_is_told() -> None:
@@ -496,7 +419,7 @@ def test_one_level_is_all_tokens_and_not_told_again() -> None:
         "agreement": {"recoded": {"all": 0.5, "levels": [0.5]}},
     }
     text = dict(what_it_tells([], Circumstances(**{**vars(PLACE), **changed}), {}))
-    assert text["kept tokens"].endswith("gives them back 50.0%")
+    assert text["kept tokens"].endswith("50.0 % as the tokenizer gives them back")
 
 
 def test_curves_over_positions_are_no_numbers_of_images(tmp_path: Path) -> None:

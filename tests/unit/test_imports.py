@@ -19,6 +19,7 @@ PACKAGE = Path(imagegram.__file__).parent
 #: Rooms from the lowest up; a file may import from its own room and from those below it.
 ROOMS = (
     "errors",
+    "numerals",
     "records",
     "compiled",
     "seeding",

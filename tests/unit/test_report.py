@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import re
 from html.parser import HTMLParser
@@ -18,6 +19,7 @@ from imagegram.metrics.copying import CopyingMetric
 from imagegram.metrics.novelty import NoveltyMetric
 from imagegram.metrics.order import OrderMetric
 from imagegram.records import Measurement, ScoreInfo
+from imagegram.report.answer import Answer, Example, Number, Wording
 from imagegram.report.charts import HEAT, heat_map, histogram_chart, line_chart, scale_chart
 from imagegram.report.copies import small_url
 from imagegram.report.figures import chart_sections, heat_sections
@@ -25,6 +27,7 @@ from imagegram.report.neighbours import nearest_documents
 from imagegram.report.page import ReportInputs, write_report
 from imagegram.report.pairs import find_pairs, read_pairs, write_pairs
 from imagegram.report.provenance import trace_samples
+from imagegram.report.readings import Reading
 from imagegram.report.tables import calibration_table, score_groups, stage_rows
 from imagegram.stages.evaluate import Score
 from imagegram.store.manifest import Artifact, FileEntry, Manifest
@@ -39,6 +42,29 @@ from tests.image_sets import (
 
 CORPUS = MemoryTokens(shards=[random_tokens(30, seed=0), random_tokens(20, seed=1)])
 SAMPLES = MemoryImages.of(np.concatenate([random_tokens(5, seed=2), CORPUS.all[[7, 41]]]))
+ANSWER = Answer(
+    warnings=(),
+    found="2 of 7 samples are <exact> copies",
+    limit="",
+    verdict=("They copy.",),
+    numbers=(
+        Number(
+            title="largest source",
+            words="How <much>.",
+            value="20.0 %",
+            interval="[18.0, 22.0] %",
+            floor="8.0 %",
+            place="copies more",
+        ),
+    ),
+    readings=(
+        Reading(
+            info=ScoreInfo(name="exact_copy_rate", unit="% of samples"),
+            values={"generated": 2 / 7},
+            places={"generated": "copies found"},
+        ),
+    ),
+)
 
 
 class Page(HTMLParser):
@@ -77,9 +103,9 @@ def inputs(**changes: object) -> ReportInputs:
         ]
         curves[name] = {key: array for part in parts for key, array in part.curves.items()}
     fields = {
-        "title": "toy <corpus>",
+        "wording": Wording(title="toy <corpus>", facts=[("corpus", "toy & more")]),
+        "answer": ANSWER,
         "config_yaml": "seed: 0 # <script>alert(1)</script>",
-        "facts": [("corpus", "toy & more")],
         "scores": {
             "exact_copy_rate": Score(value=2 / 7, floor=0.0, ceiling=1.0, low=0.04, high=0.71),
             "fd_pixels": Score(value=None, floor=1234.5, ceiling=None),
@@ -145,7 +171,7 @@ def test_the_report_holds_everything_and_links_to_nothing(tmp_path: Path) -> Non
     assert "script" not in page.tags
     assert "link" not in page.tags
     assert not re.search(r"https?://|url\(|@import", html)
-    for text in ("28.6 %", "1,234.5", "too few", "toy <corpus>", "toy & more", "abc", "2.50 MB"):
+    for text in ("28.6 %", "1,234", "too few", "toy <corpus>", "toy & more", "abc", "2.50 MB"):
         assert text in page.text
 
 
@@ -157,10 +183,11 @@ def test_every_id_of_the_page_is_there_once(tmp_path: Path) -> None:
 def test_copies_come_first_beside_their_source_at_distance_zero(tmp_path: Path) -> None:
     text = Page(write_report(tmp_path, inputs()).read_text()).text
     assert text.index("Worst copies") < text.index("Sample 5")
-    cards = re.findall(r"Sample (\d+)( exact copy)?.*?RMS\s([\d.]+).*?k(\d+)", text, re.DOTALL)
+    pattern = r"Sample (\d+)( exact copy)?.*?like by ([\d.]+) of 255.*?k(\d+)"
+    cards = re.findall(pattern, text, re.DOTALL)
     assert [card[0] for card in cards[:2]] == ["5", "6"]
     assert [card[1].strip() for card in cards[:3]] == ["exact copy", "exact copy", ""]
-    assert [(card[2], card[3]) for card in cards[:2]] == [("0.0", "7"), ("0.0", "41")]
+    assert [(card[2], card[3]) for card in cards[:2]] == [("0", "7"), ("0", "41")]
 
 
 def test_text_of_the_corpus_and_the_configuration_is_escaped(tmp_path: Path) -> None:
@@ -282,35 +309,87 @@ def test_pictures_of_all_sizes_are_shown_at_a_like_size(side: int, shown: int) -
 # ----------------------------------------------------------------------------------------- scores
 
 
-def test_a_score_has_its_words_unit_and_group_and_an_unknown_one_its_name(tmp_path: Path) -> None:
-    infos = {"fd_pixels": ScoreInfo(name="fd_pixels", words="How far.", unit="m", group="quality")}
-    html = write_report(tmp_path, inputs(infos=infos)).read_text()
+def test_a_score_has_its_title_words_unit_and_group_and_an_unknown_one_its_name(
+    tmp_path: Path,
+) -> None:
+    info = ScoreInfo(name="fd_pixels", title="far", words="How far.", unit="m", group="quality")
+    html = write_report(tmp_path, inputs(infos={"fd_pixels": info})).read_text()
     tables = re.findall(r'<table class="scores">.*?</table>', html, re.DOTALL)
     quality, other = (Page(table).text for table in tables)
     assert "Quality" in quality
-    assert re.search(r"fd_pixels\s+m\s*How far\.", quality)
+    assert re.search(r"far\s*How far\.\s*fd_pixels, m", quality)
+    assert '<summary title="How far.">far</summary>' in tables[0]
     assert "Other" in other
     assert "my_own_score" in other
+
+
+def test_a_group_shows_its_main_scores_and_folds_the_others() -> None:
+    score = Score(value=1.0, floor=None, ceiling=None)
+    infos = {
+        "a": ScoreInfo(name="a", group="quality"),
+        "b": ScoreInfo(name="b", group="quality", rank=1),
+        "c": ScoreInfo(name="c", group="tokenizer", title="same"),
+        "d": ScoreInfo(name="d", group="tokenizer", title="same"),
+    }
+    worse = Reading(info=infos["b"], values={"generated": 1.0}, places={"generated": "worse"})
+    quality, tokenizer = score_groups(dict.fromkeys(infos, score), infos, {}, {}, [worse])
+    assert [row["name"] for row in quality["rows"]] == ["b"]
+    assert [row["name"] for row in quality["others"]] == ["a"]
+    assert quality["rows"][0]["place"] == "worse"
+    assert [row["title"] for row in tokenizer["rows"]] == ["same (c)", "same (d)"]
+    assert tokenizer["others"] == []
+
+
+def test_the_page_begins_with_the_answer(tmp_path: Path) -> None:
+    html = write_report(tmp_path, inputs()).read_text()
+    header = Page(html.partition("</header>")[0]).text
+    places = [
+        header.index(text)
+        for text in ("2 of 7 samples are <exact> copies.", "They copy.", "20.0\xa0%", "toy & more")
+    ]
+    assert places == sorted(places)
+    assert "held-out 8.0\xa0%" in header
+    assert ">copies found</td>" in html
+    assert 'class="place copies-more"' in html
+    assert 'title="How &lt;much&gt;."' in html
+    assert html.index('id="samples"') < html.index('id="copies"') < html.index('id="scores"')
+    assert '<dl class="findings">' not in html
+
+
+def test_copies_are_shown_beside_what_they_equal(tmp_path: Path) -> None:
+    given = inputs()
+    examples = tuple(
+        Example(pair=pair, name=f"file <{pair.sample}>", source="<key>") for pair in given.pairs[:2]
+    )
+    answer = dataclasses.replace(ANSWER, examples=examples)
+    html = write_report(tmp_path, dataclasses.replace(given, answer=answer)).read_text()
+    header = html.partition("</header>")[0]
+    assert header.count("<figcaption><b>file &lt;") == 2
+    pictures = re.findall(r'<img src="(data:[^"]+)"', header)
+    assert len(pictures) == 4
+    assert pictures[0] == pictures[1]  # an exact copy and its original
+    assert pictures[0] != pictures[2]
+
+
+def test_warnings_stand_above_and_findings_are_folded(tmp_path: Path) -> None:
+    findings = [(f"label{n}", f"text{n}") for n in range(30)]
+    wording = Wording(
+        title="t", several="images", names=[f"n{i}" for i in range(7)], findings=findings
+    )
+    answer = dataclasses.replace(ANSWER, warnings=("Too few!",))
+    html = write_report(tmp_path, inputs(wording=wording, answer=answer)).read_text()
+    shown, _, folded = html.partition("<summary>25 more findings</summary>")
+    assert shown.index("Too few!") < shown.index("<h1>")
+    assert "text4" in shown
+    assert "text5" not in shown
+    assert "text29" in folded
+    assert "<h2>Images</h2>" in html
+    assert "<h3>n5 " in html
 
 
 def test_metrics_that_were_left_out_are_said(tmp_path: Path) -> None:
     html = write_report(tmp_path, inputs(skipped={"order": "order needs <a trace>"})).read_text()
     assert "Left out: order needs <a trace>." in Page(html).text
-
-
-def test_what_a_group_shares_of_its_recipes_is_told_once() -> None:
-    score = Score(value=1.0, floor=None, ceiling=None)
-    names = ("fd_pixels", "precision", "recall")
-    common = {"N": "64", "resize": "8 px"}
-    recipes = {"fd_pixels": common, "precision": common | {"k": "5"}, "recall": common}
-    scores = dict.fromkeys(names, score)
-    infos = {name: ScoreInfo(name=name, group="quality") for name in names}
-    (group,) = score_groups(scores, infos, {}, recipes)
-    assert group["recipe"] == "N 64, resize 8 px"
-    assert [row["recipe"] for row in group["rows"]] == ["", "k 5", ""]
-    (group,) = score_groups(scores, infos, {}, {"fd_pixels": common})
-    assert group["recipe"] == ""
-    assert group["rows"][0]["recipe"] == "N 64, resize 8 px"
 
 
 def test_the_calibration_tells_apart_what_intervals_tell_apart() -> None:
