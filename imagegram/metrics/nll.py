@@ -41,6 +41,7 @@ class NllMetric:
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="nll_bits_per_token",
+            title="bits per token under the generator",
             words="Code length under the generator itself. Training documents far below held-out "
             "ones: it has learned them by heart.",
             unit="bits",

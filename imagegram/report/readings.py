@@ -114,10 +114,12 @@ def beside(value: str, interval: str) -> str:
 
     >>> beside("5.0 %", "[3.7, 6.6] %"), beside("0 of 64", "≤ 4.6 %"), beside("3", "")
     ('5.0 % [3.7, 6.6]', '0 of 64, ≤ 4.6 %', '3')
+    >>> beside("5 of 100", "5.0 % [1.6, 11.3]")
+    '5 of 100, 5.0 % [1.6, 11.3]'
     """
-    if "]" in interval:
-        return f"{value} {interval.removesuffix(' %')}"
-    return ", ".join(filter(None, [value, interval]))
+    interval = interval.removesuffix(" %") if "]" in interval else interval
+    joined = " " if interval.startswith("[") else ", "
+    return joined.join(filter(None, [value, interval]))
 
 
 def read_scores(evaluation: Evaluation, sizes: Mapping[str, int]) -> list[Reading]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -41,8 +42,10 @@ STAGES = {
 def test_the_contract_for_scripts(command: Command, demo_outputs: Path) -> None:
     result = command("imagegram.run", ["debug=tiny", f"paths.outputs={demo_outputs}"])
     assert result.returncode == 0, result.stderr
-    folder = Path(result.stdout.splitlines()[-1])
+    (line,) = result.stdout.splitlines()
+    folder = Path(line)
     assert (demo_outputs / "latest").resolve() == folder.resolve()
+    assert_console_ends_with_the_answer(result.stderr, folder)
     summary = read_summary(folder)
     assert summary["status"] == "completed"
     assert summary["seed"] == 0
@@ -67,6 +70,18 @@ def test_the_contract_for_scripts(command: Command, demo_outputs: Path) -> None:
     assert "http://" not in html.replace("http://www.w3.org", "")
     assert "https://" not in html
     assert (folder / ".hydra" / "config.yaml").exists()
+
+
+def assert_console_ends_with_the_answer(console: str, folder: Path) -> None:
+    """Numbers beside their floors, sentences, then the path of the report."""
+    answer = console[console.rindex("\n\n") :].splitlines()[2:]
+    assert re.match(r"exact copies +\d of 4, .* held-out \d of 4 ", answer[0])
+    assert re.match(r"largest source +[\d.]+ % .* held-out [\d.]+ %", answer[1])
+    assert re.match(r"\d of 4 samples (is an|are) exact cop", answer[4])
+    assert "held-out images" in answer[5]
+    assert answer[-1] == f"report: {folder / 'report.html'}"
+    page = (folder / "report.html").read_text()
+    assert page.index("<h1>") < page.index('<dl class="numbers">') < page.index('id="samples"')
 
 
 def test_scores_csv_holds_every_set(run_here: RunHere) -> None:

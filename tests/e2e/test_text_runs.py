@@ -39,7 +39,8 @@ def configured(root: Path, *words: str) -> Any:
 def test_texts_are_generated_until_they_end_and_audited(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    scores = run_experiment(configured(tmp_path), run).scores
+    finished = run_experiment(configured(tmp_path), run)
+    scores = finished.scores
     tokens = np.load(run / "samples" / "tokens.npy")
     assert tokens.shape == (12, 24)
     sizes = row_sizes(tokens)
@@ -57,14 +58,30 @@ def test_texts_are_generated_until_they_end_and_audited(tmp_path: Path) -> None:
     assert 'class="run s0 o' in page
     assert "documents differ in length" in page
     assert re.search("<code>(story|copy)", page)
+    assert finished.answer is not None
+    titles = [number.title for number in finished.answer.numbers]
+    assert titles == ["exact copies", "largest source", "phrases", "new runs of tokens"]
+    # A text of nothing but blanks is skipped and said; what is held out is not lost.
+    assert json.loads((run / "summary.json").read_text())["skipped"]["blank"] == 1
+    assert "held_out" not in finished.skipped
 
 
 def test_whole_contexts_copy(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     cfg = configured(tmp_path, "sampler.max_context=24", "planted=[]", "metric=[copying]")
-    scores = run_experiment(cfg, run).scores
+    finished = run_experiment(cfg, run)
+    scores = finished.scores
     assert scores["exact_copy_rate"]["value"] > 0.5
+    assert finished.answer is not None
+    copies = round(12 * scores["exact_copy_rate"]["value"])
+    fact = (
+        rf"{copies} of 12 samples are exact copies, e\.g\. sample \d+ = training text (story|copy)"
+    )
+    assert re.match(fact, finished.answer.fact)
+    page = (run / "report.html").read_text()
+    assert re.search(rf"<h1>{fact}", page)
+    assert '<blockquote dir="auto">' in page
     assert scores["num_phrases"]["value"] < 3
 
 

@@ -20,13 +20,18 @@ METRICS: dict[str, Any] = {metric.name: metric for metric in shipped_metrics()}
 
 def line(metric: str, info: ScoreInfo) -> str:
     name = re.sub(r"\{(\w+)(?::d)?\}", r"<\1>", info.name)
-    words = re.sub(r"\{(\w+)\}", r"<\1>", info.words).replace("<", "&lt;")
+    title, words = (
+        re.sub(r"\{(\w+)\}", r"<\1>", text).replace("<", "&lt;")
+        for text in (info.title, info.words)
+    )
     size = "yes" if info.moves_with_n else ""
-    return f"| {metric} | `{name}` | {info.unit} | {info.better or ''} | {size} | {words} |"
+    return (
+        f"| {metric} | `{name}` | {title} | {info.unit} | {info.better or ''} | {size} | {words} |"
+    )
 
 
 def table(names: str) -> str:
-    heads = ("metric", "score", "unit", "better", "equal N only", "meaning")
+    heads = ("metric", "score", "in reports", "unit", "better", "equal N only", "meaning")
     lines = ["", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name in names.split(", "):
         for number, info in enumerate(METRICS[name].SCORES):
