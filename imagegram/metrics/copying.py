@@ -71,7 +71,7 @@ class CopyingMetric:
         ),
         ScoreInfo(
             name="max_source_share_p95",
-            title="largest source, worst 5 %",
+            title="largest source of the worst 5 %",
             words="That share at its 95th percentile over the samples: how bad the worst are.",
             unit="% of tokens",
             better="lower",

@@ -55,7 +55,7 @@ class DuplicationMetric:
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = tuple(
         ScoreInfo(
             name=f"copies_per_{unit}_multiplicity_{label}",
-            title=f"copies of what is held {words}, by {unit}",
+            title=f"copies by {unit} of what is held {words}",
             words=f"How often pictures that the corpus holds {words} are copied, {counted}",
             unit="times their share",
             group="copying",

@@ -80,7 +80,7 @@ class PatchMetric:
         ),
         ScoreInfo(
             name="patch_copy_rate_anywhere",
-            title="copied tiles, any place",
+            title="copied tiles at any place",
             words="Textured tiles nearer to a training tile at any place than 99 % of held-out "
             "ones. Sees collages.",
             unit="% of tiles",
@@ -90,7 +90,7 @@ class PatchMetric:
         ),
         ScoreInfo(
             name="patch_copy_rate_anywhere_{size:d}px",
-            title="copied tiles of {size} pixels, any place",
+            title="copied tiles of {size} pixels at any place",
             words="The same, tiles of {size} pixels only.",
             unit="% of tiles",
             better="lower",
@@ -98,7 +98,7 @@ class PatchMetric:
         ),
         ScoreInfo(
             name="exact_patch_rate_anywhere",
-            title="tiles copied exactly, any place",
+            title="tiles copied exactly at any place",
             words="Textured tiles of pixels that equal a training tile at any place. Sees "
             "collages.",
             unit="% of tiles",

@@ -64,7 +64,7 @@ class PerceptualMetric:
         ),
         ScoreInfo(
             name="near_dup_features_rate_fpr1pct",
-            title="near-duplicates, by features",
+            title="near-duplicates by features",
             words="Samples nearer to a training image than 99 % of held-out ones, by features. "
             "Blind to collages.",
             unit="% of samples",
@@ -74,7 +74,7 @@ class PerceptualMetric:
         ),
         ScoreInfo(
             name="carlini_rate_fpr1pct",
-            title="near-duplicates, Carlini's ratio",
+            title="near-duplicates by Carlini's ratio",
             words="Samples nearer to a training image, compared with 50 neighbours, than 99 % of "
             "held-out ones. Blind to collages and to what the corpus holds 50 times.",
             unit="% of samples",

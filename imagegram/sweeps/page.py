@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from imagegram.images import grids
 from imagegram.records import Images
+from imagegram.sweeps.answer import answer_of
 from imagegram.sweeps.axes import show
 from imagegram.sweeps.drawings import Frontier, Knob, path_axis
 from imagegram.sweeps.grids import jobs_grid, means_grid
@@ -111,6 +112,7 @@ def _texts(sweep: Sweep) -> dict[str, Any]:
     return {
         "title": _title(sweep),
         "facts": _facts(sweep),
+        "answer": answer_of(sweep),
         "warnings": warnings_of(sweep),
         "x": sweep.x,
         "y": sweep.y,

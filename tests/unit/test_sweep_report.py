@@ -106,6 +106,40 @@ def test_the_page_holds_everything_and_loads_nothing(tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size
 
 
+def test_the_page_begins_with_what_copied_least_and_what_is_best(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path)
+    for number, share in ((9, 0.0), (10, 0.25)):
+        config = {"sampler.max_context": 20 + number, "sampler.matching": "free"}
+        scores = {
+            "exact_copy_rate": parts(share, floor=0.0, ceiling=1.0),
+            SHARE: parts(number / 10, floor=0.02, ceiling=1.0),
+            DISTANCE: parts(9.0 - number, floor=0.5, ceiling=0.0),
+        }
+        recipes = {name: {"N": "4"} if name == DISTANCE else {} for name in scores}
+        make_job(sweep, number, config=config, scores=scores, recipes=recipes)
+    text = Page(write_report([sweep], out=tmp_path).read_text()).text
+    header = text[: text.index("jobs")]
+    assert (
+        "Exact copies in 1 of 2 configurations, most with max_context 30, matching free: 25.0 % "
+        "of the samples."
+    ) in header
+    # Means over two seeds: 0.05 of the first two jobs, in the same order 8.5.
+    assert re.search(
+        r"Copies least: max_context 3, matching free, with largest source 5\.0 % \[.*\(held-out "
+        r"2\.0 %\) and kernel distance 8\.50",
+        header,
+    )
+    assert (
+        "Best quality: max_context 30, matching free, with kernel distance -1 (held-out" in header
+    )
+
+
+def test_one_configuration_has_no_best(tmp_path: Path) -> None:
+    make_job(tmp_path, 0, scores={SHARE: parts(0.5), DISTANCE: parts(1.0)})
+    html = write_report([tmp_path], out=tmp_path).read_text()
+    assert 'class="verdict"' not in html
+
+
 def test_text_of_the_user_is_text_everywhere(tmp_path: Path) -> None:
     changes = {"corpus.name": EVIL, "sampler.name": "<b>bold</b>"}
     sweep = make_sweep(tmp_path, **changes)
