@@ -195,4 +195,4 @@ def tied(text: str) -> str:
 
 
 def _share(share: float) -> str:
-    return number_text(share, is_share=True)
+    return tied(number_text(share, is_share=True))
