@@ -1,62 +1,54 @@
-"""``njit`` whose cache on disk is never stale: its folder is named by the source of all kernels.
+"""``njit`` for kernels: compiled in less time than by numba's own, and kept on disk, never stale.
 
-Numba itself looks only at the file that holds a function. A kernel that calls a function of another
-file would go on running the old machine code after that file changed. So every change of any kernel
-source starts a new cache folder (below ``$XDG_CACHE_HOME/imagegram``, or where ``NUMBA_CACHE_DIR``
-says, which then is yours to keep fresh); kernels compile once after that, in some ten seconds.
-Where that folder cannot be written, a private one among the temporary files takes its place.
+Most kernels are called by other kernels only. For these calls numba would make a wrapper for Python
+and machine code that nobody runs, and optimise the same lines again in every caller. Here a kernel
+has two forms: what Python calls, and a part, which is optimised inside its callers alone. A
+constant argument makes no other form of a part. See ``kernel_cache.py`` for what is kept.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import stat
-import tempfile
-from pathlib import Path
-from typing import Final
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numba
-from numba import njit
+from numba import types as numba_types
+from numba.core import sigutils
+from numba.core.codegen import JITCodeLibrary
+from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined]
+from numba.core.registry import CPUDispatcher
 
 from imagegram.errors import ConfigError
+from imagegram.kernel_cache import KernelCache
 
-__all__ = ["cache_folder", "check_machine", "njit"]
+__all__ = ["Kernel", "check_machine", "njit"]
 
-#: Folders below the package that hold kernels, or functions that kernels compile, at any depth.
-_KERNELS: Final = ("generators", "images", "indexes", "metrics", "samplers", "tokenizers")
-
-
-def cache_folder() -> Path:
-    """Return the folder of the machine code of exactly these sources, with this numba."""
-    hasher = hashlib.sha256(numba.__version__.encode())
-    for room in _KERNELS:
-        for path in sorted((Path(__file__).parent / room).rglob("*.py")):
-            hasher.update(path.read_bytes())
-    name = f"kernels-{hasher.hexdigest()[:12]}"
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "imagegram" / name
-    return folder if _is_writable(folder) else _private_folder() / name
+types: Any = numba_types  # its names are made when it is imported
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def _is_writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
+def njit(
+    *, cache: bool = False, nogil: bool = False, inline: str = "never"
+) -> Callable[[Function], Function]:
+    """Return a decorator that compiles a function when it is called first.
 
+    Args:
+        cache: keep the machine code on disk.
+        nogil: run without Python's lock.
+        inline: ``always``: copied into its callers, whatever its size.
+    """
+    options = {"nopython": True, "nogil": nogil, "boundscheck": None}
+    options |= {"forceinline": inline == "always", "no_cfunc_wrapper": True}
 
-def _private_folder() -> Path:
-    """Return a temporary folder that no other user can write: what lies in it is run."""
-    shared = Path(tempfile.gettempdir()) / f"imagegram-{os.getuid()}"
-    shared.mkdir(mode=0o700, exist_ok=True)
-    status = shared.lstat()
-    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
-    if is_ours and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return shared
-    return Path(tempfile.mkdtemp(prefix="imagegram-"))
+    def decorate(function: Function) -> Function:
+        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+            return function
+        kernel: Any = Kernel(function, {}, options)
+        if cache:
+            kernel.enable_caching()
+        return kernel  # type: ignore[no-any-return]
+
+    return decorate
 
 
 def check_machine() -> None:
@@ -71,5 +63,64 @@ def check_machine() -> None:
         )
 
 
-if "NUMBA_CACHE_DIR" not in os.environ:
-    numba.config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]
+class Kernel(CPUDispatcher):  # type: ignore[misc]
+    """A function that Python calls compiled; other kernels call its ``part``."""
+
+    def __init__(self, py_func: Any, local_types: Any = None, targetoptions: Any = None) -> None:
+        super().__init__(py_func, local_types, targetoptions)
+        options = {**(targetoptions or {}), "no_cpython_wrapper": True}
+        self.part = _Part(py_func, local_types, options)
+
+    def enable_caching(self) -> None:
+        """Keep the machine code on disk."""
+        self._cache = KernelCache(self.py_func, self.targetoptions)
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """Return what the type inference of a calling kernel needs."""
+        return self.part.get_call_template(args, kws)
+
+    def get_overload(self, sig: Any) -> Any:
+        """Return what the lowering of a calling kernel needs."""
+        return self.part.get_overload(sig)
+
+
+class _Part(CPUDispatcher):  # type: ignore[misc]
+    """A kernel as its callers compile it: LLVM code, never run by itself."""
+
+    def __init__(self, py_func: Any, local_types: Any = None, targetoptions: Any = None) -> None:
+        super().__init__(py_func, local_types, targetoptions)
+        self._compiler.__class__ = _PartCompiler
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """Compile for types of arguments, which are the same for ``f(0)`` and ``f(i)``."""
+        plain = {name: types.unliteral(kind) for name, kind in kws.items()}
+        return super().get_call_template(tuple(map(types.unliteral, args)), plain)
+
+    def add_overload(self, cres: Any) -> None:
+        """Take LLVM code in, as what callers link with."""
+        cres.library.__class__ = _PartLibrary
+        self.overloads[tuple(cres.signature.args)] = cres
+        self.targetctx.insert_user_function(cres.fndesc, cres.fndesc, [cres.library])
+
+    def get_overload(self, sig: Any) -> Any:
+        """Return the key under which :meth:`add_overload` has inserted the LLVM code."""
+        return self.overloads[tuple(sigutils.normalize_signature(sig)[0])].fndesc
+
+
+class _PartCompiler(_FunctionCompiler):  # type: ignore[misc]
+    """Stops before machine code."""
+
+    def _customize_flags(self, flags: Any) -> Any:
+        flags.no_compile = True
+        return flags
+
+
+class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """LLVM code with that of all its parts, which only callers optimise."""
+
+    def finalize(self) -> None:
+        """Link the parts."""
+        for library in dict.fromkeys(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True

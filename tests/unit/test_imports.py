@@ -21,6 +21,7 @@ ROOMS = (
     "errors",
     "numerals",
     "records",
+    "kernel_cache",
     "compiled",
     "seeding",
     "store",
