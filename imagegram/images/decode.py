@@ -23,7 +23,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from imagegram.errors import Unreadable
-from imagegram.images.jpeg import decode_plain, plain_size
+from imagegram.images.jpeg import decode_checked, decode_plain, plain_size
+from imagegram.images.png import lacks_rows, named_colour
 from imagegram.records import Images
 
 #: Largest number of pixels, as stated by the header, of a picture that is decoded: a third of 2**29
@@ -118,19 +119,51 @@ def _read_with_pillow(data: bytes, max_pixels: int) -> Images:
             width, height = picture.size
             if width * height > max_pixels:
                 raise UnreadableImage("too_large")
-            picture.load()
-            turn = _UPRIGHT.get(_orientation(picture))
-            pixels = np.asarray(_to_rgb(picture if turn is None else picture.transpose(turn)))
+            pixels = _upright(picture, _whole_pixels(picture, data))
     except Image.DecompressionBombError:
         raise UnreadableImage("too_large") from None
     except UnidentifiedImageError:
         known = _is_known_format(data)
         raise UnreadableImage(_damage(data, "") if known else "unsupported_format") from None
+    except Unreadable as refusal:
+        raise UnreadableImage(refusal.reason) from None
     except _DAMAGE as error:
         raise UnreadableImage(_damage(data, str(error))) from None
     if not pixels.size:
         raise UnreadableImage("corrupt")
     return pixels
+
+
+def _whole_pixels(picture: Image.Image, data: bytes) -> Images:
+    """Decode an opened file to RGB; refuse what the decoder fills up in silence."""
+    if picture.format in ("JPEG", "MPO"):
+        four = picture.mode == "CMYK"
+        pixels = decode_checked(data, "CMYK" if four else "RGB")
+        if pixels is not None and pixels.shape == (picture.height, picture.width, 3):
+            return pixels
+        return _to_rgb(picture)
+    if picture.format == "PNG":
+        picture.load()
+        if lacks_rows(picture, data):
+            raise UnreadableImage("truncated")
+        named = named_colour(picture, data)
+        if named is not None:
+            pixels = _to_rgb(picture).copy()
+            pixels[named] = 255
+            return pixels
+    elif _ends_in_zeros(data):
+        raise UnreadableImage("truncated")
+    return _to_rgb(picture)
+
+
+def _upright(picture: Image.Image, pixels: Images) -> Images:
+    turn = _UPRIGHT.get(_orientation(picture))
+    return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
+
+
+def _ends_in_zeros(data: bytes) -> bool:
+    """Tell a WebP file of which a download has only reserved the end: libwebp decodes zeros too."""
+    return data[12:16] in (b"VP8 ", b"VP8L") and data.endswith(bytes(64))
 
 
 def thumbnail(image: Images) -> Images:
@@ -152,17 +185,18 @@ def _orientation(picture: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode == "RGB" and "transparency" not in picture.info:
-        return picture
+def _to_rgb(picture: Image.Image) -> Images:
     if picture.mode.startswith("I"):  # 16-bit grey; convert() would clip at 255
         high_byte = np.asarray(picture).astype(np.int32) >> 8
-        return Image.fromarray(high_byte.clip(0, 255).astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
+        grey = high_byte.clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.mode == "RGB":
+        return np.asarray(picture)
+    if picture.mode in ("P", "LA", "RGBA") and picture.has_transparency_data:
         layered = picture.convert("RGBA")
         white = Image.new("RGBA", layered.size, "white")
-        return Image.alpha_composite(white, layered).convert("RGB")
-    return picture.convert("RGB")
+        return np.asarray(Image.alpha_composite(white, layered).convert("RGB"))
+    return np.asarray(picture.convert("RGB"))
 
 
 def _is_known_format(data: bytes) -> bool:

@@ -1,10 +1,9 @@
-"""Ordinary JPEG files, decoded a third faster: libjpeg-turbo called directly, the same pixels.
+"""Read JPEG files with libjpeg-turbo called directly, and listen to its warnings.
 
-Pillow opens a file through Python and decodes it into four bytes a pixel, to be copied into three.
-``simplejpeg`` hands the bytes to libjpeg-turbo and gets an array. It is asked only for files whose
-headers guarantee the same result (:func:`plain_size`), and its result is used only when it reports
-no warning. All other files are decoded by Pillow, as is every file where ``simplejpeg`` is missing;
-so only Pillow decides which files are damaged.
+Pillow opens a file through Python, decodes it into four bytes a pixel to be copied into three, and
+throws the warnings of libjpeg away: half a picture becomes a whole one with a grey half.
+``simplejpeg`` hands the bytes to libjpeg-turbo, gets an array, and passes the warnings on. Files
+with plain headers (:func:`plain_size`) are not even opened by Pillow.
 
 >>> plain_size(b"GIF89a")
 """
@@ -14,13 +13,10 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from simplejpeg import decode_jpeg
 
+from imagegram.errors import Unreadable
 from imagegram.records import Images
-
-try:
-    from simplejpeg import decode_jpeg
-except ImportError:  # no wheel for this machine: Pillow decodes to the same pixels
-    decode_jpeg = None
 
 _START, _SCAN = b"\xff\xd8", 0xDA
 _FRAMES: Final = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
@@ -28,6 +24,14 @@ _COLOURS: Final = (1, 3)
 #: Segments that do not change pixels: JFIF, tables, restart interval, comment. APP1 may hold an
 #: orientation, APP14 another colour model.
 _HARMLESS: Final = frozenset((0xE0, 0xDB, 0xC4, 0xDD, 0xFE))
+
+#: How libjpeg's warnings about the picture begin, and their reasons. Its other warnings are about
+#: headers, and turbojpeg's own messages about what it does not do.
+_WARNINGS: Final = {
+    "Premature end of JPEG file": "truncated",
+    "Corrupt JPEG data": "corrupt",
+    "Inconsistent progression sequence": "corrupt",
+}
 
 
 def plain_size(data: bytes) -> tuple[int, int] | None:
@@ -72,10 +76,31 @@ def decode_plain(data: bytes, size: tuple[int, int]) -> Images | None:
     Returns:
         (H, W, 3) uint8, the pixels that Pillow decodes.
     """
-    if decode_jpeg is None:
-        return None
     try:
         pixels: Images = decode_jpeg(data, "RGB")
-    except ValueError:  # raised also for some files that Pillow can read
+    except ValueError:  # the caller asks again, to count the reason
         return None
     return pixels if pixels.shape == (*size, 3) and pixels.dtype == np.uint8 else None
+
+
+def decode_checked(data: bytes, colours: str = "RGB") -> Images | None:
+    """Decode any JPEG file; None for the few kinds that only Pillow can decode.
+
+    Args:
+        data: the encoded file.
+        colours: ``RGB``, or ``CMYK`` for files of four colours.
+
+    Returns:
+        (H, W, 3 or 4) uint8, not turned upright.
+
+    Raises:
+        Unreadable: with the reason that libjpeg's warning is counted under.
+    """
+    try:
+        pixels: Images = decode_jpeg(data, colours)
+    except ValueError as warning:
+        for beginning, reason in _WARNINGS.items():
+            if str(warning).startswith(beginning):
+                raise Unreadable(reason) from None
+        return None
+    return pixels

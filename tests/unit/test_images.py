@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -76,6 +78,45 @@ def test_16_bit_grey_is_scaled_not_clipped() -> None:
     assert decode_image(encode(values))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
 
 
+def chunk(kind: bytes, body: bytes) -> bytes:
+    checksum = zlib.crc32(kind + body).to_bytes(4, "big")
+    return len(body).to_bytes(4, "big") + kind + body + checksum
+
+
+def png(
+    *, depth: int, colours: int, rows: bytes, size: tuple[int, int], named: bytes = b""
+) -> bytes:
+    """A PNG file of given raw rows, each with its filter type before it."""
+    header = struct.pack(">IIBBBBB", *size, depth, colours, 0, 0, 0)
+    transparent = chunk(b"tRNS", named) if named else b""
+    image = chunk(b"IHDR", header) + transparent + chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + image + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("depth", "colours", "row", "named", "other"),
+    [
+        (1, 0, b"\x40", ">H:1", 0),
+        (2, 0, b"\x90", ">H:1", 170),
+        (4, 0, b"\x21", ">H:1", 34),
+        (8, 0, b"\x13\x12", ">H:18", 19),
+        (16, 0, b"\x12\x35\x12\x34", ">H:4660", 18),  # the high bytes are equal
+        (8, 2, b"\x13\x13\x13\x12\x13\x13", ">3H:18,19,19", 19),
+        (16, 2, b"\x12\x35" * 3 + b"\x12\x34\x12\x35\x12\x35", ">3H:4660,4661,4661", 18),
+    ],
+)
+def test_the_colour_that_a_png_names_is_white(
+    depth: int, colours: int, row: bytes, named: str, other: int
+) -> None:
+    """The right pixel has the named colour, the left one differs in its lowest bit."""
+    layout, _, values = named.partition(":")
+    body = struct.pack(layout, *map(int, values.split(",")))
+    data = png(depth=depth, colours=colours, rows=b"\0" + row, size=(2, 1), named=body)
+    assert decode_image(data).tolist() == [[[other] * 3, [255] * 3]]
+    plain = png(depth=depth, colours=colours, rows=b"\0" + row, size=(2, 1))
+    assert decode_image(plain)[0, 1].tolist() != [255] * 3 or depth == 1
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation: int) -> None:
     pixels = np.zeros((24, 16, 3), np.uint8)
@@ -110,6 +151,57 @@ def test_a_cut_file_is_truncated(kind: str) -> None:
     # Noise of many pixels: the picture itself is cut, not only its end mark.
     data = encode(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), kind)
     assert reason(data[: len(data) // 2]) == "truncated"
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_a_png_that_is_mended_behind_its_cut(share: float, interlaced: bool) -> None:
+    side = 48
+    rows = np.full((side, side * 3 + 1), 200, np.uint8)
+    rows[:, 0] = 0
+    raw = rows.tobytes() if not interlaced else interlaced_rows(side)
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, int(interlaced))
+
+    def file(data: bytes) -> bytes:
+        parts = (b"IHDR", header), (b"IDAT", data), (b"IEND", b"")
+        return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+    assert (decode_image(file(zlib.compress(raw))) == 200).all()
+    whole = zlib.compress(raw, 0)
+    for end in (int(share * len(raw)), int(share * side) * (len(raw) // side)):
+        assert reason(file(zlib.compress(raw[:end]))) == "truncated"  # a whole stream of fewer rows
+    assert reason(file(whole[: int(share * len(whole))])) == "truncated"
+
+
+def interlaced_rows(side: int) -> bytes:
+    """Raw rows of the seven passes of a picture of one colour, by the specification of PNG."""
+    passes = ((8, 8), (8, 8), (4, 8), (4, 4), (2, 4), (2, 2), (1, 2))
+    row = [b"\0" + b"\xc8" * (3 * side // across) for across, _ in passes]
+    return b"".join(one * (side // down) for one, (_, down) in zip(row, passes, strict=True))
+
+
+def test_black_rows_at_the_end_are_a_picture() -> None:
+    black = np.zeros((9, 9, 3), np.uint8)
+    assert not decode_image(encode(black)).any()
+    assert not decode_image(encode(Image.new("P", (9, 9)))).any()
+    assert not decode_image(encode(np.zeros((9, 9), np.uint16))).any()
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_a_webp_with_a_mended_header_or_a_reserved_end(lossless: bool) -> None:
+    whole = encode(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), "WEBP",
+                   lossless=lossless)  # fmt: skip
+    half = bytearray(whole[: len(whole) // 4 * 2])
+    assert reason(bytes(half) + bytes(len(whole) - len(half))) == "truncated"
+    half[4:8] = (len(half) - 8).to_bytes(4, "little")
+    half[16:20] = (len(half) - 20).to_bytes(4, "little")
+    assert reason(bytes(half)) == "corrupt"
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF"])
+def test_other_formats_are_refused_whole_and_cut(kind: str) -> None:
+    data = encode(PIXELS, kind)
+    assert {reason(data), reason(data[: len(data) // 2])} == {"unsupported_format"}
 
 
 def test_other_damage() -> None:

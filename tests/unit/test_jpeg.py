@@ -1,4 +1,4 @@
-"""Plain JPEG files decode to Pillow's pixels, whole and scaled; all others are left to Pillow."""
+"""JPEG files decode to Pillow's pixels, and half pictures are refused; Pillow shows them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from imagegram.images import decode as images
 from imagegram.images import jpeg
-from imagegram.images.decode import UnreadableImage, decode_image, read_picture
+from imagegram.images.decode import UnreadableImage, decode_image
 from tests.pictures import encode, noise
 
 sides = st.integers(1, 70)
@@ -77,7 +77,7 @@ def with_orientation(orientation: int) -> bytes:
         b"",
     ],
 )
-def test_files_with_peculiarities_are_left_to_pillow(data: bytes) -> None:
+def test_files_with_peculiarities_are_opened_by_pillow(data: bytes) -> None:
     assert jpeg.plain_size(data) is None
 
 
@@ -88,29 +88,73 @@ def test_files_with_peculiarities_are_left_to_pillow(data: bytes) -> None:
     cut=st.booleans(),
 )
 @settings(max_examples=300)
-def test_damage_is_judged_by_pillow_alone(seed: int, place: float, junk: bytes, cut: bool) -> None:
+def test_plain_files_are_judged_like_all_others(
+    seed: int, place: float, junk: bytes, cut: bool
+) -> None:
     data = bytearray(encode(picture(33, 41, seed), "JPEG", progressive=bool(seed % 2)))
     start = int(place * len(data))
     data[start : start + len(junk)] = junk
     damaged = bytes(data[:start] if cut else data)
 
-    def outcome(pillow: bool) -> Any:
+    def outcome(opened: bool) -> Any:
         try:
-            if pillow and damaged:
+            if opened and damaged:
                 return images._read_with_pillow(damaged, images.MAX_PIXELS).tolist()
             return decode_image(damaged).tolist()
         except UnreadableImage as refusal:
             return refusal.reason
 
     with images.quiet():
-        assert outcome(pillow=False) == outcome(pillow=True)
+        assert outcome(opened=False) == outcome(opened=True)
 
 
-def test_without_the_decoder_pillow_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = encode(picture(90, 130, 3), "JPEG")
-    exact = read_picture(data)
-    monkeypatch.setattr(jpeg, "decode_jpeg", None)
-    np.testing.assert_array_equal(read_picture(data), exact)
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "progressive": {"progressive": True},
+    "with restarts": {"restart_marker_rows": 1},
+    "turned": {"exif": True},
+    "XMP": {"xmp": b"<x:xmpmeta/>"},
+    "RGB": {"keep_rgb": True},
+    "grey": {"mode": "L"},
+    "grey, turned": {"mode": "L", "exif": True},
+    "CMYK": {"mode": "CMYK"},
+}
+
+
+def of_kind(kind: str) -> bytes:
+    options = dict(KINDS[kind])
+    if options.pop("exif", False):
+        options["exif"] = Image.Exif()
+        options["exif"][0x0112] = 6
+    image = Image.fromarray(picture(96, 160, 4)).convert(options.pop("mode", "RGB"))
+    return encode(image, "JPEG", **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_a_picture_is_refused_however_it_ends(kind: str) -> None:
+    whole = of_kind(kind)
+    half = whole[: len(whole) // 2]
+    shown = by_pillow(whole)
+    decoded = decode_image(whole)
+    np.testing.assert_array_equal(decoded, np.rot90(shown, -1) if "turned" in kind else shown)
+    for end, reason in ((b"\xff\xd9", "corrupt"), (b"", "truncated"), (bytes(9999), "truncated")):
+        with pytest.raises(UnreadableImage) as refusal:
+            decode_image(half + end)
+        assert refusal.value.reason == reason, end
+    behind = decode_image(whole + b"what a camera writes behind the picture")
+    np.testing.assert_array_equal(behind, decoded)
+
+
+def test_what_turbojpeg_cannot_do_is_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("Unsupported color conversion request")
+
+    monkeypatch.setattr(jpeg, "decode_jpeg", refuse)
+    for kind in KINDS:
+        data = of_kind(kind)
+        shown = by_pillow(data)
+        expected = np.rot90(shown, -1) if "turned" in kind else shown
+        np.testing.assert_array_equal(decode_image(data), expected)
 
 
 def test_a_huge_file_is_refused_by_its_header() -> None:
