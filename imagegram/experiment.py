@@ -73,6 +73,13 @@ class Experiment:
     callbacks: tuple[Callback, ...]
     train_corpus: Corpus | None = None
 
+    @property
+    def corpora(self) -> tuple[Corpus, ...]:
+        """The corpora that are read."""
+        if self.train_corpus is None or self.train_corpus is self.corpus:
+            return (self.corpus,)
+        return (self.corpus, self.train_corpus)
+
     def require(self, group: str) -> None:
         """End the flow before the first group of stages after the last requested one.
 
@@ -91,6 +98,9 @@ class Runner(Makes, Protocol):
 
     def adopt(self, exp: Experiment) -> None:
         """Continue with an experiment whose tokenizer is fitted."""
+
+    def watch(self, corpus: Corpus) -> None:
+        """Show what was found of a corpus; at the end, what changed of it meanwhile."""
 
     def config(self, values: Mapping[str, Any]) -> None:
         """Record counts, as ``group.name``."""
@@ -150,13 +160,18 @@ def build(cfg: DictConfig) -> Experiment:
     _check_outputs_outside(cfg)
     tokenizer, sampler = _component(cfg.tokenizer), _component(cfg.sampler)
     generator, corpus = _component(cfg.generator), _component(cfg.corpus)
+    train_corpus = None
+    if cfg.train_corpus is not None:
+        # One object is listed once: the tokenizer is trained on the files that are tokenized.
+        same = cfg.train_corpus == cfg.corpus
+        train_corpus = corpus if same else _component(cfg.train_corpus)
     _check_modality(corpus, tokenizer)
     condition = _component(cfg.condition) if cfg.condition else None
     # Refused now, not after hours of indexing.
     generator.check(sampler, tokenizer.spec.layout, condition)
     return Experiment(
         corpus=corpus,
-        train_corpus=None if cfg.train_corpus is None else _component(cfg.train_corpus),
+        train_corpus=train_corpus,
         tokenizer=tokenizer,
         index=_component(cfg.index),
         generator=generator,

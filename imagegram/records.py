@@ -90,7 +90,7 @@ class Record:
     """One image of a shard, still encoded, or the reason why it cannot be read.
 
     Attributes:
-        key: the source key (tar stem or relative path without suffix), unique in its shard.
+        key: the source key (tar stem or relative path), as it can be shown, unique in its shard.
         data: encoded bytes; empty when ``failure`` is set.
         caption: text beside the image, if any.
         info: JSON beside the image, if any.

@@ -47,6 +47,8 @@ def run_experiment(cfg: DictConfig, folder: Path) -> Run:
 
 def flow(exp: Experiment, run: Runner) -> None:
     """The stages of an experiment; ``run`` makes them, or foresees them (``plan/planner.py``)."""
+    for corpus in exp.corpora:
+        run.watch(corpus)
     exp = fit_tokenizer(exp, run)
     tokens, holdout, index = index_corpus(exp, run)
     model = run("fit", exp.generator.fit(tokens, index=index, holdout=holdout))

@@ -33,7 +33,7 @@ from imagegram.loggers.jsonl import JsonlLogger
 from imagegram.loggers.mirror import Mirror
 from imagegram.loggers.names import running_names
 from imagegram.numerals import reasons_text
-from imagegram.protocols import ImageSet, Index
+from imagegram.protocols import Corpus, ImageSet, Index
 from imagegram.records import ScoreInfo
 from imagegram.report.answer import Answer, Wording, answer_of
 from imagegram.report.page import REPORT, ReportInputs, write_report
@@ -44,6 +44,7 @@ from imagegram.stages.evaluate import SCORES, Evaluation
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.parts import link_or_copy
+from imagegram.store.snapshot import difference
 from imagegram.store.stage import Ready, Stage
 
 T = TypeVar("T")
@@ -85,6 +86,7 @@ class Run:
         self.counted: dict[str, Any] = {}
         self.skipped: dict[str, int] = {}
         self.answer: Answer | None = None
+        self._watched: list[tuple[Corpus, dict[str, Any]]] = []
         self.status = "running"
         self.error: str | None = None
         self.console = Console(stderr=True, highlight=False)
@@ -119,6 +121,7 @@ class Run:
         early = kind is EndOfFlowError
         self.status = "completed" if kind is None or early else "failed"
         self.error = None if self.status == "completed" else f"{type(error).__name__}: {error}"
+        self._compare()
         try:
             self._write_summary()
             self._jsonl.log("run", status=self.status, error=self.error)
@@ -181,6 +184,24 @@ class Run:
         """Write points of curves to metrics.jsonl and every logger, while a stage is made."""
         self._jsonl.log("curve", step=step, **values)
         self.mirror.scalars(values, step=step)
+
+    def watch(self, corpus: Corpus) -> None:
+        """Show what was found of a corpus; at the end, what changed of it meanwhile.
+
+        Raises:
+            CorpusError: when it is missing.
+        """
+        snapshot = corpus.snapshot
+        self.console.print(snapshot.line, soft_wrap=True, markup=False)
+        found = {"where": snapshot.where, "found": snapshot.found, **snapshot.counts}
+        self._watched.append((corpus, {**found, "changed": None}))
+
+    def _compare(self) -> None:
+        """Show which files came to the watched corpora, or went, since they were listed."""
+        for corpus, record in self._watched:
+            record["changed"] = difference(corpus.snapshot, corpus.look)
+            if record["changed"]:
+                self.console.print(f"ATTENTION: {record['changed']}", soft_wrap=True, markup=False)
 
     def config(self, values: Mapping[str, Any]) -> None:
         """Record what was counted, as ``group.name``, in summary.json and every logger."""
@@ -309,6 +330,7 @@ class Run:
             scores=self.scores,
             config=self.counted,
             **({"skipped": self.skipped} if self.skipped else {}),
+            input=[record for _, record in self._watched],
             stages={name: dataclasses.asdict(record) for name, record in self.records.items()},
             error=self.error,
         )

@@ -113,6 +113,8 @@ class _Audited:
 
 def audit_flow(exp: Experiment, run: Any, source: Source) -> Audit:
     """Hand the stages of an audit to ``run``, as ``imagegram.run.flow`` does for a run."""
+    for corpus in exp.corpora:
+        run.watch(corpus)
     exp = fit_tokenizer(exp, run)
     audited = _tokenize_audited(exp, run, source)  # first: it is refused before hours of indexing
     tokens, holdout, index = index_corpus(exp, run)
@@ -173,6 +175,7 @@ def _tokenize_audited(exp: Experiment, run: Any, source: Source) -> _Audited:
         tokens = open_tokens(str(source.tokens), exp.tokenizer)
         return _Audited(documents=tokens, skipped={}, num_others=0)
     files = open_images(source.images, hash_cache=getattr(exp.corpus, "hash_cache", None))
+    run.watch(files.corpus)
     documents = tokenize_shards(
         run,
         "audited_tokens",

@@ -6,7 +6,6 @@ as a near-duplicate of another. ``TokenFile`` is a document source over an array
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,30 +15,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.corpora.folder import FolderCorpus
-from imagegram.corpora.tar import IMAGE_SUFFIXES
-from imagegram.corpora.webdataset import WebDatasetCorpus, expand
+from imagegram.corpora.names import IMAGE_SUFFIXES
+from imagegram.corpora.webdataset import TAR_SUFFIXES, WebDatasetCorpus, expand
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.executors.tiles import row_tiles
 from imagegram.protocols import ImageShard, Tokenizer
 from imagegram.records import Tokens
 from imagegram.stages.embed import content_sha256
 
-#: Captions and notes beside an image.
-_BESIDE: Final = (".txt", ".json")
 _ROWS: Final = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedFiles:
-    """Shards of audited image files.
+    """Audited image files.
 
     Attributes:
-        shards: shards of image files.
+        corpus: shards of image files, listed once.
         num_others: files beside them whose names are not those of images.
     """
 
-    shards: tuple[ImageShard, ...]
+    corpus: FolderCorpus | WebDatasetCorpus
     num_others: int = 0
+
+    @property
+    def shards(self) -> tuple[ImageShard, ...]:
+        """Shards of image files."""
+        return self.corpus.shards
 
 
 def open_images(where: str, *, hash_cache: str | None = None) -> AuditedFiles:
@@ -56,19 +58,18 @@ def open_images(where: str, *, hash_cache: str | None = None) -> AuditedFiles:
     path = Path(where).expanduser()
     ends = ", ".join(IMAGE_SUFFIXES)
     if path.is_dir():
-        found = Counter(file.suffix.lower() for file in path.rglob("*") if not file.is_dir())
-        others = sum(found[suffix] for suffix in found.keys() - {*IMAGE_SUFFIXES, *_BESIDE})
-        if found.keys() & set(IMAGE_SUFFIXES):
-            shards = FolderCorpus(path=str(path), hash_cache=hash_cache).shards
-            return AuditedFiles(shards=shards, num_others=others)
+        folder = FolderCorpus(path=str(path), hash_cache=hash_cache)
+        counts = folder.snapshot.counts
+        if counts["images"]:
+            return AuditedFiles(corpus=folder, num_others=sum(counts["others"].values()))
     tars = expand(str(path))
-    if not tars or not all(tar.is_file() and tar.suffix == ".tar" for tar in tars):
+    if not tars or not all(tar.is_file() and tar.name.endswith(TAR_SUFFIXES) for tar in tars):
         what = "no file below it ends in" if path.is_dir() else "is neither a folder of files in"
         raise CorpusError(
             f"images={where}: {path.absolute()}: {what} {ends}, nor tars of such files; type "
             "images=FOLDER, images=FILE.tar or 'images=FOLDER/{00000..00009}.tar'"
         )
-    return AuditedFiles(shards=WebDatasetCorpus(tars=str(path), hash_cache=hash_cache).shards)
+    return AuditedFiles(corpus=WebDatasetCorpus(tars=str(path), hash_cache=hash_cache))
 
 
 @dataclass(frozen=True, kw_only=True)

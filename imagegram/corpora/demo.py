@@ -15,12 +15,13 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import ClassVar, Final
 
 from PIL import Image
 
+from imagegram.corpora.file_shard import snapshot_of
 from imagegram.corpora.tar import TarShard
 from imagegram.corpora.webdataset import NEAR_DUPLICATE_RMS, check_policy
 from imagegram.errors import ConfigError, CorpusError, MissingDependencyError, remedy
@@ -28,6 +29,7 @@ from imagegram.images.modality import IMAGES
 from imagegram.protocols import Modality
 from imagegram.seeding import uniforms
 from imagegram.store.fingerprint import NOT_IDENTITY, digest
+from imagegram.store.snapshot import Snapshot
 
 #: Photograph: package, file inside it. Only files inside the wheels, never fetched ones.
 PHOTOS: Final = {
@@ -129,6 +131,16 @@ class DemoCorpus:
     def holdout_shards(self) -> tuple[TarShard, ...]:
         """Held-out crops, written first where they are missing; raises like ``shards``."""
         return (self._shard(None),)
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """The tars of the crops; raises like ``shards``."""
+        return self.look()
+
+    def look(self) -> Snapshot:
+        """Return the tars that are there now; raises like ``shards``."""
+        shards = [self._shard(shard) for shard in (*range(self.num_shards), None)]
+        return snapshot_of((one.path for one in shards), noun="tar", where=str(self.folder))
 
     def _shard(self, shard: int | None) -> TarShard:
         name = "holdout" if shard is None else f"{shard:05d}"

@@ -17,10 +17,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Final
 
 from imagegram.corpora.docstrings import paragraphs
+from imagegram.corpora.file_shard import snapshot_of
 from imagegram.corpora.jsonl import JsonlShard
 from imagegram.errors import (
     ConfigError,
@@ -31,6 +33,7 @@ from imagegram.errors import (
 )
 from imagegram.protocols import Modality
 from imagegram.store.fingerprint import NOT_IDENTITY, digest
+from imagegram.store.snapshot import Snapshot
 from imagegram.texts.modality import TEXTS
 
 #: Import name -> name on PyPI.
@@ -133,6 +136,16 @@ class DemoTextCorpus:
     def holdout_shards(self) -> tuple[JsonlShard, ...]:
         """None: documents are held out by content hash."""
         return ()
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """The files of JSON lines; raises like ``shards``."""
+        return self.look()
+
+    def look(self) -> Snapshot:
+        """Return the files that are there now; raises like ``shards``."""
+        files = (shard.path for shard in self.shards)
+        return snapshot_of(files, noun="file", where=str(self.folder))
 
     def _write(self, folder: Path) -> None:
         """Write all shards, or none: the folder appears when they are complete."""

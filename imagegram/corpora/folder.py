@@ -2,20 +2,23 @@
 
     python -m imagegram.run corpus=folder corpus.path=PHOTOS tokenizer=pyramid5 num_samples=4
 
-The order is that of the relative POSIX paths. A caption or an info file of the same name beside an
-image (``cat.jpg``, ``cat.txt``, ``cat.json``) becomes its metadata.
+The folder is listed once (``listing.py``), in an order that does not follow the names. A caption or
+an info file of the same name beside an image (``cat.jpg``, ``cat.txt``, ``cat.json``) becomes its
+metadata.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
-from imagegram.corpora.tar import IMAGE_SUFFIXES, parse_caption, parse_info
+from imagegram.corpora.listing import BESIDE, Listing, list_images, stem
+from imagegram.corpora.names import IMAGE_SUFFIXES, shown
+from imagegram.corpora.tar import parse_caption, parse_info
 from imagegram.corpora.webdataset import NEAR_DUPLICATE_RMS, check_policy
 from imagegram.errors import CorpusError
 from imagegram.images.modality import IMAGES
@@ -29,26 +32,29 @@ from imagegram.store.hashing import (
     remembered_sha256,
 )
 from imagegram.store.manifest import file_sha256
+from imagegram.store.snapshot import Snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderShard:
-    """An ImageShard over some image files of a folder.
+    """A shard over some image files of a folder.
 
     Attributes:
         name: unique in its corpus.
         path: the folder.
         files: relative POSIX paths of the images, in order.
+        beside: relative POSIX paths of their captions and infos.
         hash_cache: folder that remembers content hashes; None: hash at every call.
     """
 
     name: str
     path: Path
     files: tuple[str, ...]
+    beside: frozenset[str] = frozenset()
     hash_cache: str | None = None
 
     def identity(self) -> str:
-        """sha256 over names and contents of the images and of the files beside them."""
+        """Return the sha256 over names and contents of the images and of the files beside them."""
         return remembered_sha256(
             what=self.path,
             key=self._key,
@@ -58,40 +64,39 @@ class FolderShard:
         )
 
     def known_identity(self) -> str | None:
-        """The identity, if it is remembered; no image is read."""
+        """Return the identity, if it is remembered; no image is read."""
         return recalled_sha256(key=self._key, stamp=self._stamp, memory=self.hash_cache)
 
     @property
     def _key(self) -> str:
-        return "\n".join((str(self.path.absolute()), *self.files))
+        return "\n".join((str(self.path.absolute()), *self.files, *sorted(self.beside)))
 
     def __len__(self) -> int:
-        """Records, damaged ones included."""
+        """Count records, damaged ones included."""
         return len(self.files)
 
     def __iter__(self) -> Iterator[Record]:
-        """One record a file. Images that share their name up to the suffix keep it in their keys.
+        """Yield one record a file; its key is its relative path.
 
         Raises:
             CorpusError: when a file changes meanwhile.
         """
         stamp = self._stamp()
-        stems = Counter(_stem(file) for file in self.files)
         for file in self.files:
             data = self._read(file)
-            caption, info = (self.path / f"{_stem(file)}{suffix}" for suffix in (".txt", ".json"))
+            caption, info = (f"{stem(file)}{suffix}" for suffix in BESIDE)
             yield Record(
-                key=_stem(file) if stems[_stem(file)] == 1 else file,
+                key=shown(file),
                 locator=Locator(member=file, offset=0, size=len(data)),
                 data=data,
-                caption=parse_caption(caption.read_bytes()) if caption.is_file() else None,
-                info=parse_info(info.read_bytes()) if info.is_file() else None,
+                caption=parse_caption(self._read(caption)) if caption in self.beside else None,
+                info=parse_info(self._read(info)) if info in self.beside else None,
             )
         if self._stamp() != stamp:
             raise changed_while_read(self.path)
 
     def read(self, locator: Locator) -> bytes:
-        """The encoded bytes of one image.
+        """Return the encoded bytes of one image.
 
         Raises:
             CorpusError: when the file is gone.
@@ -106,24 +111,23 @@ class FolderShard:
                 f"{self.path / file} is gone; put it back, or run again to tokenize what is there"
             ) from None
 
-    def _present(self) -> Iterator[tuple[str, Path]]:
+    def _names(self) -> Iterator[str]:
+        """Yield the images, each with what lies beside it."""
         for file in self.files:
-            stem = _stem(file)
-            for name in (file, f"{stem}.txt", f"{stem}.json"):
-                if name == file or (self.path / name).is_file():
-                    yield name, self.path / name
+            yield file
+            yield from (
+                name for suffix in BESIDE if (name := f"{stem(file)}{suffix}") in self.beside
+            )
 
     def _stamp(self) -> str:
-        stamps = [
-            f"{name}:{file_stamp(path) if path.exists() else 'gone'}"
-            for name, path in self._present()
-        ]
+        stamps = [f"{name}:{_stamp_of(self.path / name)}" for name in self._names()]
         return hashlib.sha256("\n".join(stamps).encode("utf-8", "surrogateescape")).hexdigest()
 
     def _sha256(self) -> str:
         hasher = hashlib.sha256()
-        for name, path in self._present():
-            hasher.update(f"{name}\0{file_sha256(path)}\n".encode("utf-8", "surrogateescape"))
+        for name in self._names():
+            content = file_sha256(self.path / name)
+            hasher.update(f"{name}\0{content}\n".encode("utf-8", "surrogateescape"))
         return hasher.hexdigest()
 
 
@@ -144,7 +148,8 @@ class FolderCorpus:
     """
 
     modality: ClassVar[Modality] = IMAGES
-    VERSION: ClassVar[int] = 1
+    #: 2: images in the order of a hash of their paths, links followed, hidden folders left out.
+    VERSION: ClassVar[int] = 2
 
     name: str = field(default="folder", metadata=NOT_IDENTITY)
     path: str | None = field(default=None, metadata=NOT_IDENTITY)
@@ -161,16 +166,15 @@ class FolderCorpus:
 
     @property
     def near_duplicate_limit(self) -> float:
-        """Largest RMS difference of thumbnails of one picture."""
+        """Return the largest RMS difference of thumbnails of one picture."""
         return self.near_duplicate_rms
 
-    @property
-    def shards(self) -> tuple[FolderShard, ...]:
-        """The images in shards of ``images_per_shard``.
+    @cached_property
+    def _listing(self) -> Listing:
+        """List the folder; once, so that all stages of a run see the same files."""
+        return self._list()
 
-        Raises:
-            CorpusError: when no folder is named, or it is missing or holds no image.
-        """
+    def _list(self) -> Listing:
         if self.path is None:
             raise CorpusError("corpus folder: no folder is named; type corpus.path=FOLDER")
         root = Path(self.path)
@@ -179,41 +183,64 @@ class FolderCorpus:
                 f"corpus.path={self.path}: {root.absolute()} is not a folder; give one that is: "
                 "corpus.path=FOLDER"
             )
-        files = sorted(
-            path.relative_to(root).as_posix()
-            for path in root.rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES
-            and not path.name.startswith(".")
-            and (path.is_file() or _leads_nowhere(path))
-        )
-        if not files:
+        return list_images(root)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What was found when the folder was listed.
+
+        Raises:
+            CorpusError: when no folder is named, or it is missing.
+        """
+        return self._listing.snapshot(str(self.path))
+
+    def look(self) -> Snapshot:
+        """Return what is found now; raises like ``snapshot``."""
+        return self._list().snapshot(str(self.path))
+
+    @property
+    def shards(self) -> tuple[FolderShard, ...]:
+        """The images in shards of ``images_per_shard``.
+
+        Raises:
+            CorpusError: when no folder is named, or it is missing or holds no image.
+        """
+        return self._shards
+
+    @cached_property
+    def _shards(self) -> tuple[FolderShard, ...]:
+        listing = self._listing
+        if not listing.images:
             raise CorpusError(
-                f"corpus.path={self.path}: no file below {root.absolute()} ends in "
-                f"{', '.join(IMAGE_SUFFIXES)} (tars of images are read by corpus=webdataset "
-                "corpus.tars=FOLDER)"
+                f"corpus.path={self.path}: no file ends in {', '.join(IMAGE_SUFFIXES)} below "
+                f"{listing.snapshot(str(listing.root.absolute())).line} (tars of images are read "
+                "by corpus=webdataset corpus.tars=FOLDER)"
             )
         step = self.images_per_shard
-        starts = range(0, len(files), step)[: self.num_shards]
+        starts = range(0, len(listing.images), step)[: self.num_shards]
         return tuple(
-            FolderShard(
-                name=f"{number:05d}",
-                path=root,
-                files=tuple(files[start : start + step]),
-                hash_cache=self.hash_cache,
-            )
+            self._shard(number, listing, listing.images[start : start + step])
             for number, start in enumerate(starts)
+        )
+
+    def _shard(self, number: int, listing: Listing, files: tuple[str, ...]) -> FolderShard:
+        possible = {f"{stem(file)}{suffix}" for file in files for suffix in BESIDE}
+        return FolderShard(
+            name=f"{number:05d}",
+            path=listing.root,
+            files=files,
+            beside=listing.beside & possible,
+            hash_cache=self.hash_cache,
         )
 
     @property
     def holdout_shards(self) -> tuple[FolderShard, ...]:
-        """None: images are held out of the first shard by content hash."""
+        """No shard: images are held out by content hash."""
         return ()
 
 
-def _leads_nowhere(path: Path) -> bool:
-    """A link without its target: listed, so that reading it is refused instead of forgotten."""
-    return path.is_symlink() and not path.exists()
-
-
-def _stem(file: str) -> str:
-    return PurePosixPath(file).with_suffix("").as_posix()
+def _stamp_of(path: Path) -> str:
+    try:
+        return file_stamp(path)
+    except FileNotFoundError:
+        return "gone"

@@ -10,11 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from imagegram.corpora.file_shard import FileShard
+from imagegram.corpora.names import shown
+from imagegram.corpora.tar import writable
 from imagegram.errors import CorpusError
 from imagegram.records import Locator, Record
+from imagegram.store.file_kinds import head_of, kind_of
 from imagegram.store.hashing import changed_while_read, file_stamp
 
 
@@ -23,16 +27,25 @@ class JsonlShard(FileShard):
     """A shard over the lines of one file."""
 
     def __len__(self) -> int:
-        """Lines, damaged ones included."""
+        """Count lines, damaged ones included.
+
+        Raises:
+            CorpusError: when the file is of another kind.
+        """
+        check_lines(self.path)
         with self.path.open("rb") as lines:
             return sum(1 for _ in lines)
 
     def __iter__(self) -> Iterator[Record]:
-        """One record a line; failures: ``malformed_json``, ``no_text``, ``duplicate_key``.
+        """Yield one record a line.
+
+        Failures: ``malformed_json``, ``no_text``, ``duplicate_key``, ``truncated_lines`` (the file
+        ends inside a line: how many followed is unknown).
 
         Raises:
-            CorpusError: when the file changes meanwhile.
+            CorpusError: when the file is of another kind, or changes meanwhile.
         """
+        check_lines(self.path)
         stamp = file_stamp(self.path)
         offset, seen = 0, set()
         with self.path.open("rb") as lines:
@@ -48,7 +61,7 @@ class JsonlShard(FileShard):
             raise changed_while_read(self.path)
 
     def read(self, locator: Locator) -> bytes:
-        """The text of one document, as UTF-8.
+        """Return the text of one document, as UTF-8.
 
         Raises:
             CorpusError: when the file is gone, or another line stands there.
@@ -66,19 +79,32 @@ class JsonlShard(FileShard):
         return record.data
 
 
+def check_lines(path: Path) -> None:
+    """Refuse a file that is something else under the name of JSON lines.
+
+    Raises:
+        CorpusError: naming what it is, and what to do about it.
+    """
+    if (kind := kind_of(head_of(path))) is not None:
+        raise CorpusError(f"{path} is {kind.noun}; {kind.mend.format(path=path)}")
+
+
 def _record(line: bytes, number: int, locator: Locator) -> Record:
     nameless = f"line {number + 1}"
     try:
         values = json.loads(line, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
-        return Record(key=nameless, locator=locator, failure="malformed_json")
+        failure = "malformed_json" if line.endswith(b"\n") else "truncated_lines"
+        return Record(key=nameless, locator=locator, failure=failure)
     text = values.get("text") if isinstance(values, dict) else None
     if not isinstance(text, str):
         return Record(key=nameless, locator=locator, failure="no_text")
-    key = str(values.get("key", values.get("id", nameless)))
+    key = shown(str(values.get("key", values.get("id", nameless))))
     info: dict[str, Any] = {
-        name: value for name, value in values.items() if name not in ("text", "key", "id")
+        writable(name): writable(value)
+        for name, value in values.items()
+        if name not in ("text", "key", "id")
     }
-    # Half a character of UTF-16, which JSON can write, is refused by whoever reads the text.
+    # Half a character of UTF-16, which JSON can write, is refused when the text is read.
     data = text.encode("utf-8", "surrogatepass")
     return Record(key=key, locator=locator, data=data, info=info or None)

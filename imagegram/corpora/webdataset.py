@@ -13,14 +13,20 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Final
 
+from imagegram.corpora.file_shard import snapshot_of
+from imagegram.corpora.names import is_hidden, shown
 from imagegram.corpora.tar import TarShard
+from imagegram.corpora.tar_headers import is_tar
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.images.modality import IMAGES
 from imagegram.protocols import Modality
+from imagegram.store.file_kinds import GZIP, head_of, kind_of
 from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.snapshot import Snapshot, some
 
 #: RMS difference (0 ... 255) of 16x16 thumbnails up to which two images count as one picture.
 #: Looked at in Tiny-ImageNet (20,000 training images among themselves and against 3,000 validation
@@ -30,6 +36,8 @@ from imagegram.store.fingerprint import NOT_IDENTITY
 #: 1.7, brighter by 5 levels by 5.0. A shift or crop by one of 64 pixels (median 6 to 7) or more,
 #: and a mirror image, are mostly not found.
 NEAR_DUPLICATE_RMS: Final = 6.0
+#: Names of tars in a folder of tars; whether gzip compresses one is seen in its content.
+TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz")
 _RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -86,8 +94,12 @@ class WebDatasetCorpus:
         """The first ``num_shards`` training tars.
 
         Raises:
-            CorpusError: when one is missing, with the command that gets it.
+            CorpusError: when one is missing or is no tar, with the command that mends it.
         """
+        return self._train
+
+    @cached_property
+    def _train(self) -> tuple[TarShard, ...]:
         if self.tars is None:
             raise CorpusError(
                 f"corpus {self.name}: no tars are named; type corpus.tars=FOLDER, a glob, a list "
@@ -100,12 +112,34 @@ class WebDatasetCorpus:
         """Tars that are held out whole.
 
         Raises:
-            CorpusError: when one is missing, with the command that gets it.
+            CorpusError: when one is missing or is no tar, with the command that mends it.
         """
+        return self._holdout
+
+    @cached_property
+    def _holdout(self) -> tuple[TarShard, ...]:
         return () if self.holdout_tars is None else self._open(self.holdout_tars, None)
 
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """What was found when the tars were listed.
+
+        Raises:
+            CorpusError: when a tar is missing or is no tar.
+        """
+        return self._snapshot([shard.path for shard in (*self._train, *self._holdout)])
+
+    def look(self) -> Snapshot:
+        """Return what is found now."""
+        paths = [*expand(self.tars or ())[: self.num_shards], *expand(self.holdout_tars or ())]
+        return self._snapshot([path for path in paths if path.is_file()])
+
+    def _snapshot(self, tars: Sequence[Path]) -> Snapshot:
+        patterns = [*_listed(self.tars), *_listed(self.holdout_tars)]
+        return snapshot_of(tars, noun="tar", where=some(patterns), folders=map(Path, patterns))
+
     def wanted(self) -> tuple[Path, ...]:
-        """Paths of the training tars, missing ones included, as far as the pattern tells them."""
+        """Return the paths of the training tars, missing ones of a pattern too."""
         return tuple(expand(self.tars or ())[: self.num_shards])
 
     def _open(
@@ -119,11 +153,12 @@ class WebDatasetCorpus:
                 f"{missing[0].parent.absolute()}, first {missing[0].name}; {self._remedy()}"
             )
         if not paths or (num_shards is not None and len(paths) < num_shards):
-            listed = patterns if isinstance(patterns, str) else ", ".join(patterns)
             raise CorpusError(
-                f"corpus {self.name}: {len(paths)} tars found in {listed}, "
+                f"corpus {self.name}: {len(paths)} tars found in {', '.join(_listed(patterns))}, "
                 f"{num_shards or 'at least 1'} wanted; {self._remedy()}"
             )
+        for path in paths:
+            check_tar(path)
         names = shard_names(paths)
         return tuple(
             TarShard(name=name, path=path, hash_cache=self.hash_cache)
@@ -159,8 +194,35 @@ def check_policy(corpus: object) -> None:
             )
 
 
+def check_tar(path: Path) -> None:
+    """Refuse a file that is neither a tar nor a gzip-compressed one.
+
+    Raises:
+        CorpusError: naming what it is, and what to do about it.
+    """
+    try:
+        head = head_of(path)
+    except OSError as error:
+        raise CorpusError(
+            f"{path} could not be read ({error.strerror}); mend its permissions"
+        ) from error
+    kind = kind_of(head)
+    if kind is GZIP or (kind is None and is_tar(head)):
+        return
+    if kind is not None:
+        raise CorpusError(f"{path} is {kind.noun}; {kind.mend.format(path=path)}")
+    what = f"begins with {head[:16]!r}" if head else "is empty"
+    raise CorpusError(f"{path} is no tar: it {what}; get it again, or leave it out of corpus.tars")
+
+
+def _listed(patterns: str | Sequence[str] | None) -> list[str]:
+    if patterns is None or isinstance(patterns, str):
+        return [patterns] if patterns else []
+    return list(patterns)
+
+
 def expand(patterns: str | Sequence[str]) -> list[Path]:
-    """Paths that a pattern or a list of patterns stands for; their order is the corpus' order.
+    """Return the paths that a pattern or a list of patterns stands for, in the corpus' order.
 
     >>> [path.name for path in expand("data/{08..10}.tar")]
     ['08.tar', '09.tar', '10.tar']
@@ -173,26 +235,43 @@ def expand(patterns: str | Sequence[str]) -> list[Path]:
         return expand([patterns[: match.start()] + n + patterns[match.end() :] for n in numbers])
     path = Path(patterns)
     if path.is_dir():
-        return sorted(path.glob("*.tar"))
+        return sorted(file for file in path.iterdir() if _is_tar_name(file.name))
     if any(sign in patterns for sign in "*?[") and not path.exists():
-        return sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+        return sorted(file for file in found if not is_hidden(file.name))
     return [path]
 
 
-def shard_names(paths: Sequence[Path]) -> list[str]:
-    """Short unique names: the stems, or paths below the common folder where stems repeat.
+def _is_tar_name(name: str) -> bool:
+    return name.endswith(TAR_SUFFIXES) and not is_hidden(name)
 
-    >>> shard_names([Path("x/a/0.tar"), Path("x/b/0.tar")])
+
+def shard_names(paths: Sequence[Path]) -> list[str]:
+    """Return short unique names: the stems, or paths below the common folder where stems repeat.
+
+    >>> shard_names([Path("x/a/0.tar"), Path("x/b/0.tar.gz")])
     ['a/0', 'b/0']
 
     Raises:
-        CorpusError: when one tar is listed twice.
+        CorpusError: when one tar is listed twice, or once more as a compressed file.
     """
     if len(set(paths)) < len(paths):
         twice = next(path for i, path in enumerate(paths) if path in paths[:i])
         raise CorpusError(f"corpus.tars lists {twice} twice; name every tar once")
-    stems = [path.stem for path in paths]
+    stems = [_stem(path) for path in paths]
     if len(set(stems)) == len(stems):
-        return stems
+        return [shown(stem) for stem in stems]
     common = os.path.commonpath([path.parent for path in paths])
-    return [path.relative_to(common).with_suffix("").as_posix() for path in paths]
+    names = [path.relative_to(common).with_name(_stem(path)).as_posix() for path in paths]
+    if len(set(names)) < len(names):
+        number = next(i for i, name in enumerate(names) if name in names[:i])
+        raise CorpusError(
+            f"corpus.tars lists {paths[names.index(names[number])]} and {paths[number]}, the same "
+            "tar as it seems, compressed and not; name one of them, or move one away"
+        )
+    return [shown(name) for name in names]
+
+
+def _stem(path: Path) -> str:
+    suffix = next((end for end in TAR_SUFFIXES if path.name.endswith(end)), path.suffix)
+    return path.name.removesuffix(suffix)

@@ -26,6 +26,7 @@ from imagegram.errors import Unreadable
 from imagegram.images.jpeg import decode_checked, decode_plain, plain_size
 from imagegram.images.png import lacks_rows, named_colour
 from imagegram.records import Images
+from imagegram.store.file_kinds import HEAD_BYTES, PAGE, POINTER, kind_of
 
 #: Largest number of pixels, as stated by the header, of a picture that is decoded: a third of 2**29
 #: (0.5 GB of RGB), the size from which Pillow itself calls a file a decompression bomb.
@@ -61,8 +62,9 @@ _DAMAGE: Final = (
 class UnreadableImage(Unreadable):
     """An image that cannot be decoded whole.
 
-    Reasons are ``empty_file``, ``unsupported_format`` (neither JPEG, PNG nor WebP), ``truncated``
-    (the file ends early), ``corrupt`` and ``too_large`` (by its header).
+    Reasons are ``empty_file``, ``unsupported_format`` (neither JPEG, PNG nor WebP),
+    ``git_lfs_pointer``, ``web_page``, ``truncated`` (the file ends early), ``corrupt`` and
+    ``too_large`` (by its header).
     """
 
 
@@ -123,8 +125,7 @@ def _read_with_pillow(data: bytes, max_pixels: int) -> Images:
     except Image.DecompressionBombError:
         raise UnreadableImage("too_large") from None
     except UnidentifiedImageError:
-        known = _is_known_format(data)
-        raise UnreadableImage(_damage(data, "") if known else "unsupported_format") from None
+        raise UnreadableImage(_unidentified(data)) from None
     except Unreadable as refusal:
         raise UnreadableImage(refusal.reason) from None
     except _DAMAGE as error:
@@ -202,6 +203,14 @@ def _to_rgb(picture: Image.Image) -> Images:
 def _is_known_format(data: bytes) -> bool:
     webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
     return webp or data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
+
+
+def _unidentified(data: bytes) -> str:
+    """Return the reason for a file that Pillow does not recognise."""
+    if _is_known_format(data):
+        return _damage(data, "")
+    kind = kind_of(data[:HEAD_BYTES])
+    return kind.name if kind in (POINTER, PAGE) else "unsupported_format"
 
 
 def _damage(data: bytes, message: str) -> str:

@@ -168,6 +168,9 @@ class Planner:
         """Continue with the fitted tokenizer."""
         self._exp = exp
 
+    def watch(self, corpus: Corpus) -> None:
+        """Do nothing: ``tools.plan`` shows what was found."""
+
     def config(self, values: Any) -> None:
         """Do nothing: a plan logs no configuration."""
 

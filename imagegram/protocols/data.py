@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imagegram.layout import TokenSpec
 from imagegram.records import Encoded, Item, Locator, Record, Sketches, Tokens
+from imagegram.store.snapshot import Snapshot
 from imagegram.store.stage import Ready, Stage
 
 
@@ -126,6 +127,17 @@ class Corpus(Protocol):
     @property
     def holdout_shards(self) -> tuple[ImageShard, ...]:
         """Shards that are held out whole; empty: hold out by content hash from the first shard."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What was found where it is read; listed once, so that a run always sees the same files.
+
+        Raises:
+            CorpusError: when it is missing.
+        """
+
+    def look(self) -> Snapshot:
+        """Return what is found now; a run compares it with ``snapshot`` at its end."""
 
     @property
     def holdout_fraction(self) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from imagegram.corpora.mends import HIDDEN, UNKNOWN_LOSS, mends
 from imagegram.errors import CorpusError, Unreadable
 from imagegram.protocols import ImageShard, Modality
 from imagegram.records import Item, Record, Sketches
@@ -56,7 +58,10 @@ def refuse_failures(
     num_records: int,
     skipped: Mapping[str, int],
 ) -> None:
-    """Refuse a shard in which more images failed than its corpus allows *now*.
+    """Refuse a shard in which more records failed than its corpus allows *now*.
+
+    A shard that ends early is refused however few failed, unless all may fail: how many records it
+    lost is unknown.
 
     Args:
         shard: shard of the images.
@@ -68,16 +73,33 @@ def refuse_failures(
     Raises:
         CorpusError: with the reasons, the first keys, and what to type.
     """
-    failures = {why: n for why, n in skipped.items() if why not in CHOSEN_SKIPS}
+    failures = {why: n for why, n in skipped.items() if why not in (*CHOSEN_SKIPS, HIDDEN)}
     num_failed = sum(failures.values())
-    if num_failed > allowed * num_records:
-        share = num_failed / num_records
-        lines = map(json.loads, (folder / SKIPPED).read_text().splitlines())
-        failed = (line["key"] for line in lines if line["reason"] in failures)
-        keys = itertools.islice(failed, _SHOWN_KEYS)
-        raise CorpusError(
-            f"{shard.path}: {num_failed} of {num_records} images cannot be read "
-            f"({', '.join(f'{why}: {n}' for why, n in failures.items())}), first "
-            f"{', '.join(keys)}; at most {allowed:.1%} may fail. Mend the shard, or go on "
-            f"without them: corpus.max_failed_fraction={min(share + 0.001, 1):.3f}"
-        )
+    is_cut = any(why in failures for why in UNKNOWN_LOSS) and allowed < 1
+    # Rounded up: one bad photo of a dozen is skipped. A shard without any document is refused.
+    most = num_records if allowed == 1 else min(math.ceil(allowed * num_records), num_records - 1)
+    if num_failed <= most and not is_cut:
+        return
+    counts = ", ".join(f"{why}: {n}" for why, n in failures.items())
+    text = f"{shard.path}: {num_failed} of {num_records} records cannot be read ({counts})"
+    num_whole = num_records - sum(skipped.values())
+    if is_cut:
+        (place, *_) = _first_keys(folder, UNKNOWN_LOSS)
+        text += f"; {num_whole} are whole, how many are lost behind {place} is unknown"
+    else:
+        keys = ", ".join(_first_keys(folder, tuple(failures)))
+        text += f", first {keys}; at most {allowed:.1%} may fail"
+    text += ". To mend it: " + "; ".join(mends(failures, shard.path) or ["replace these files"])
+    if is_cut and num_whole:
+        text += "; or go on with what is whole: corpus.max_failed_fraction=1"
+    elif num_failed < num_records:
+        share = min(num_failed / num_records + 0.001, 1)
+        text += f"; or go on without them: corpus.max_failed_fraction={share:.3f}"
+    raise CorpusError(text)
+
+
+def _first_keys(folder: Path, reasons: Sequence[str]) -> list[str]:
+    """Return the keys of the first records that were skipped for one of some reasons."""
+    lines = map(json.loads, (folder / SKIPPED).read_text().splitlines())
+    keys = (line["key"] for line in lines if line["reason"] in reasons)
+    return list(itertools.islice(keys, _SHOWN_KEYS))

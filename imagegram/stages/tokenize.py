@@ -61,7 +61,7 @@ class TokenizeShard:
 
     kind: ClassVar[str] = "token_shard"
     group: ClassVar[str] = "tokenize"
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
     RATE: ClassVar[PerUnit] = PerUnit("num_tokens", like="tokenizer", seconds=8.0e-8)
 
     shard: ImageShard
@@ -242,7 +242,7 @@ class Tokenize:
 
     kind: ClassVar[str] = "tokens"
     group: ClassVar[str] = "tokenize"
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
     PARTS: ClassVar[tuple[type, ...]] = (TokenizeShard,)
 
     shards: tuple[ImageShard, ...]

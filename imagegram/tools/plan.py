@@ -51,11 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         rates = Rates(ArtifactStore(root=outputs / "artifacts"))
         print(json.dumps(rates.measured(), indent=1))
         return 0
-    forecast = _foresee(cfg, outputs)
+    forecast, found = _foresee(cfg, outputs)
     free = shutil.disk_usage(_existing(outputs)).free
     if flags.json:
         print(json.dumps(describe(forecast, free), indent=1))
     else:
+        print(found)
         show(forecast, free, outputs)
     return 0 if forecast.disk_bytes <= free and not forecast.refusals else 1
 
@@ -92,7 +93,8 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
         raise ConfigError("\n".join([str(error), *hints])) from error
 
 
-def _foresee(cfg: DictConfig, outputs: Path) -> Forecast:
+def _foresee(cfg: DictConfig, outputs: Path) -> tuple[Forecast, str]:
+    """Return the forecast, and what was found of the corpus."""
     from imagegram.executors.budget import budget_bytes
     from imagegram.experiment import build
     from imagegram.plan.planner import foresee
@@ -100,13 +102,15 @@ def _foresee(cfg: DictConfig, outputs: Path) -> Forecast:
     from imagegram.run_folder import num_workers
 
     store = ArtifactStore(root=outputs / "artifacts")
-    return foresee(
-        build(cfg),
+    exp = build(cfg)
+    forecast = foresee(
+        exp,
         flow,
         store=store,
         workers=num_workers(cfg),
         memory_bytes=budget_bytes(cfg.runtime.memory_gb),
     )
+    return forecast, exp.corpus.snapshot.line
 
 
 def _existing(folder: Path) -> Path:

@@ -52,7 +52,7 @@ class PackShard(Stage["Artifact"]):
 
     kind: ClassVar[str] = "pixel_shard"
     group: ClassVar[str] = "tokenize"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     images: SplitShard
     image_size: int
@@ -123,7 +123,7 @@ class PackPixels(Stage["PixelSet"]):
 
     kind: ClassVar[str] = "pixels"
     group: ClassVar[str] = "tokenize"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     PARTS: ClassVar[tuple[type, ...]] = (PackShard,)
 
     images: tuple[SplitShard, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -210,8 +211,11 @@ def test_a_corpus_of_copies_is_copied(tmp_path: Path, copies: int) -> None:
         for _ in range(1 if copies == 1 else 2)
     ]
     for number in range(copies):
-        Image.fromarray(originals[number % len(originals)]).save(photos / f"{number:03}.png")
-    scores = read_summary(run_folder(photos, tmp_path))["scores"]
+        name = os.fsdecode(b"caf\xe9.png") if copies == 1 else f"{number:03}.png"  # not UTF-8
+        Image.fromarray(originals[number % len(originals)]).save(photos / name)
+    folder = run_folder(photos, tmp_path)
+    assert copies > 1 or r"caf\xe9.png" in (folder / "report.html").read_text()
+    scores = read_summary(folder)["scores"]
     for name in ("exact_copy_rate", "largest_source_share", "forced_copy_rate"):
         assert scores[name]["ceiling"] == pytest.approx(1.0, abs=0.02), name
         assert scores[name]["value"] == pytest.approx(1.0, abs=0.02), name

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
+import random
 import tarfile
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagegram.corpora.tar import TarShard, _read_headers, _read_plain_headers
+from imagegram.corpora import gzipped
+from imagegram.corpora.tar import TarShard
+from imagegram.corpora.tar_headers import _read_headers, _read_plain_headers
 from imagegram.errors import CorpusError
 from imagegram.records import Record
+from imagegram.store.hashing import file_stamp
 from tests.pictures import Member, encode, noise, sample, write_samples, write_tar
 
 
@@ -65,7 +72,22 @@ def test_suffixes_folders_and_hidden_files(tmp_path: Path) -> None:
         ("a.b/1", None),
         ("c/1", None),
         ("2", None),
+        ("a.b/._0.jpg", "hidden"),
     ]
+
+
+def test_hidden_folders_are_told_from_a_dot_before_the_path(tmp_path: Path) -> None:
+    data = encode(noise(0))
+    names = [
+        "./a/0.png",
+        ".thumbnails/0.png",
+        "__MACOSX/a/._0.png",
+        "./.cache/x/0.png",
+        "a/..0.png",
+    ]
+    path = write_tar(tmp_path / "0.tar", [(name, data) for name in names])
+    assert outcome(path) == [("./a/0", None), *((name, "hidden") for name in names[1:])]
+    assert _read_plain_headers(path) == _read_headers(path)
 
 
 def test_long_names_and_pax_headers(tmp_path: Path) -> None:
@@ -103,6 +125,128 @@ def test_garbage_between_members_is_reported(tmp_path: Path) -> None:
     assert outcome(path) == [("byte 0", "corrupt_tar")]
     path.write_bytes(b"")
     assert outcome(path) == [("byte 0", "truncated_tar")]
+
+
+def test_archives_that_were_joined_are_read_to_the_last(tmp_path: Path) -> None:
+    parts = []
+    for number, first in enumerate((0, 10, 20)):
+        keys = range(first, first + 4)
+        members = [member for key in keys for member in sample(f"{key:04d}", key)]
+        parts.append(write_tar(tmp_path / f"{number}.tar", members).read_bytes())
+    path = tmp_path / "joined.tar"
+    path.write_bytes(b"".join(parts))
+    expected = [(f"{key:04d}", None) for key in (*range(4), *range(10, 14), *range(20, 24))]
+    assert outcome(path) == expected
+    shard = TarShard(name="joined", path=path)
+    assert all(shard.read(record.locator) == record.data for record in shard)
+    assert _read_plain_headers(path) == _read_headers(path)
+    path.write_bytes(parts[0] + parts[1][:5000])  # the second one is cut
+    *whole, (_, failure) = outcome(path)
+    assert (whole[:4], failure) == (expected[:4], "truncated_tar")
+    path.write_bytes(parts[0] + b"\x55" * 700)
+    assert outcome(path)[4:] == [(f"byte {len(parts[0])}", "corrupt_tar")]
+
+
+def test_an_end_that_was_only_reserved_is_a_cut(tmp_path: Path) -> None:
+    path = write_samples(tmp_path / "0.tar", range(4))
+    whole = path.read_bytes()
+    with tarfile.open(path) as tar:
+        second = tar.getmember("0002.png").offset
+    with path.open("r+b") as stream:  # as a download that reserves its space beforehand
+        stream.truncate(second)
+        stream.truncate(8 << 20)
+    assert outcome(path) == [("0000", None), ("0001", None), (f"byte {second}", "truncated_tar")]
+    path.write_bytes(whole + bytes(500_000))  # tars may be padded
+    assert [failure for _, failure in outcome(path)] == [None] * 4
+
+
+# ------------------------------------------------------------------------------------------ gzip
+
+
+def several_parts(data: bytes) -> bytes:
+    """As pigz and block compressors write: many compressed parts, and zeros behind them."""
+    return b"".join(
+        gzip.compress(data[at : at + 3000]) for at in range(0, len(data), 3000)
+    ) + bytes(9)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, several_parts])
+def test_a_compressed_tar_has_the_same_records(
+    tmp_path: Path, compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gzipped, "_SPACING", 2000)
+    monkeypatch.setattr(gzipped, "_BLOCK", 700)
+    plain = write_samples(tmp_path / "0.tar", range(20))
+    path = tmp_path / "named.tar"
+    path.write_bytes(compress(plain.read_bytes()))
+    assert records(path) == records(plain)
+    shard = TarShard(name="x", path=path)
+    for record in random.Random(0).sample(list(shard), 20):
+        assert shard.read(record.locator) == record.data
+    assert len(gzipped.gzip_index(path, file_stamp(path)).points) > 5
+
+
+def test_compressed_tars_are_read_by_threads_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "0.tar.gz"
+    path.write_bytes(gzip.compress(write_samples(tmp_path / "0.tar", range(20)).read_bytes()))
+    shard = TarShard(name="x", path=path)
+    expected = list(shard)
+    with ThreadPoolExecutor(4) as pool:
+        read = list(pool.map(lambda record: shard.read(record.locator), expected * 5))
+    assert read == [record.data for record in expected] * 5
+
+
+def test_every_cut_of_a_compressed_tar_is_reported(tmp_path: Path) -> None:
+    whole = gzip.compress(write_samples(tmp_path / "0.tar", range(4)).read_bytes())
+    path = tmp_path / "cut.tar.gz"
+    for cut in [*range(20, len(whole), 150), len(whole) - 1]:
+        path.write_bytes(whole[:cut])
+        *good, last = records(path)
+        assert last.failure == "truncated_tar"
+        assert all(record.data == encode(noise(i)) for i, record in enumerate(good) if record.data)
+    damaged = bytearray(whole)
+    damaged[-5] ^= 1  # the checksum
+    path.write_bytes(whole + damaged)
+    assert [failure for _, failure in outcome(path)] == [None] * 4 + ["corrupt_tar"]
+
+
+@given(
+    data=st.binary(max_size=5000),
+    places=st.lists(st.tuples(st.integers(0, 6000), st.integers(0, 900))),
+)
+@settings(max_examples=60)
+def test_a_compressed_file_is_read_at_any_place(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, places: list[tuple[int, int]]
+) -> None:
+    path = tmp_path_factory.mktemp("gzip") / "data.gz"
+    path.write_bytes(gzip.compress(data))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gzipped, "_SPACING", 300)
+        patch.setattr(gzipped, "_BLOCK", 64)
+        index = gzipped.gzip_index(path, file_stamp(path))
+        assert (index.size, index.failure) == (len(data), None)
+        with gzipped.GzipStream(path, index) as stream:
+            for place, size in places:
+                stream.seek(place)
+                assert stream.read(size) == data[place : place + size]
+            stream.seek(0)
+            assert stream.read() == data
+
+
+# ----------------------------------------------------------------------------------------- names
+
+
+def test_names_that_are_no_utf8_are_shown_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "0.tar"
+    name = os.fsdecode(b"caf\xe9.png")
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as tar:
+        for each in (name, "na\u00efve.png"):
+            info = tarfile.TarInfo(each)
+            info.size = len(encode(noise(1)))
+            tar.addfile(info, io.BytesIO(encode(noise(1))))
+    listed = records(path)
+    assert [record.key for record in listed] == [r"caf\xe9", "na\u00efve"]
+    assert TarShard(name="0", path=path).read(listed[0].locator) == encode(noise(1))
 
 
 def test_interleaved_keys_are_counted_once_each(tmp_path: Path) -> None:
@@ -146,14 +290,15 @@ def test_damaged_captions_and_infos_do_not_lose_the_image(tmp_path: Path) -> Non
         ("b.png", encode(noise(1))),
         ("b.json", b"[" * 100_000),
         ("c.png", encode(noise(2))),
-        ("c.json", b'{"score": 1e999, "kept": 0.5}'),
+        ("c.json", b'{"score": 1e999, "kept": 0.5, "half": ["\\ud83d", "\\ud83d\\ude00"]}'),
     ]
     first, second, third = records(write_tar(tmp_path / "0.tar", members))
     assert first.caption == "\ufffd\ufffd café"
     assert first.info == {"text": '{"broken":'}
     assert second.info is not None
     assert second.info["text"].startswith("[[")
-    assert third.info == {"score": None, "kept": 0.5}  # infinity is no JSON
+    # Infinity is no JSON, half a character no text.
+    assert third.info == {"score": None, "kept": 0.5, "half": ["\ufffd", "\U0001f600"]}
 
 
 @given(order=st.permutations([(key, part) for key in "abc" for part in range(3)]))

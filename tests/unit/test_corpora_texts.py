@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -44,6 +45,41 @@ def test_every_line_is_a_record_or_has_its_reason(tmp_path: Path) -> None:
             assert shard.read(record.locator) == record.data
     with pytest.raises(CorpusError, match="changed"):
         shard.read(records[2].locator)
+
+
+def test_a_file_that_ends_inside_a_line_is_a_cut(tmp_path: Path) -> None:
+    path = tmp_path / "documents.jsonl"
+    path.write_bytes(b"\n".join(LINES[:2]) + b"\n" + LINES[0][:20])
+    shard = JsonlShard(name="0", path=path)
+    assert [record.failure for record in shard] == [None, None, "truncated_lines"]
+    path.write_bytes(b"\n".join(LINES[:2]))  # whole, without a last line feed
+    assert [record.failure for record in shard] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "type git lfs pull"),
+        (b"<html><body>Not found", "is a web page"),
+        (gzip.compress(LINES[0]), "is gzip-compressed; type gunzip .*documents.jsonl"),
+    ],
+)
+def test_other_files_under_the_name_of_json_lines(
+    tmp_path: Path, data: bytes, message: str
+) -> None:
+    path = tmp_path / "documents.jsonl"
+    path.write_bytes(data)
+    shard = JsonlShard(name="0", path=path)
+    for use in (len, list):
+        with pytest.raises(CorpusError, match=message):
+            use(shard)
+
+
+def test_keys_can_be_written_everywhere(tmp_path: Path) -> None:
+    path = tmp_path / "documents.jsonl"
+    path.write_bytes(b'{"key": "half \\ud83d\\n", "text": "words"}\n')
+    (record,) = JsonlShard(name="0", path=path)
+    assert record.key == r"half \ud83d\n"
 
 
 def test_identity_is_content(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from imagegram.corpora.webdataset import WebDatasetCorpus, expand
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.store.fingerprint import identity
+from imagegram.store.snapshot import difference
 from tests.pictures import write_samples
 
 
@@ -83,6 +87,65 @@ def test_missing_tars_without_a_hub_give_the_hint(tars: Path) -> None:
         _ = WebDatasetCorpus().shards
     with pytest.raises(CorpusError, match="missing"):
         _ = WebDatasetCorpus(tars=str(tars), holdout_tars=f"{tars}/no.tar").holdout_shards
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (POINTER, "is a Git LFS pointer, not the file itself; type git lfs pull"),
+        (b"\n<!DOCTYPE html><html><body>404", "is a web page.* download it again"),
+        (b'<?xml version="1.0"?>\n<Error><Code>AccessDenied', "is a web page"),
+        (b"PK\x03\x04" + bytes(600), r"is a zip archive; type unzip .*00001\.tar -d FOLDER"),
+        (bz2.compress(b"data"), "is compressed by bzip2; type bunzip2 -k"),
+        (lzma.compress(b"data"), "is compressed by xz; type xz -dk"),
+        (b"hello" * 200, "is no tar: it begins with b'hellohello"),
+        (b"", "is no tar: it is empty; get it again"),
+    ],
+)
+def test_what_is_no_tar_is_named_with_its_mend(tars: Path, data: bytes, message: str) -> None:
+    (tars / "00001.tar").write_bytes(data)
+    with pytest.raises(CorpusError, match=rf"00001\.tar {message}"):
+        _ = WebDatasetCorpus(tars=str(tars)).shards
+    with pytest.raises(CorpusError, match=message):
+        _ = WebDatasetCorpus(tars=f"{tars}/00000.tar", holdout_tars=f"{tars}/00001.tar").snapshot
+
+
+def test_compressed_tars_are_found_and_once(tars: Path) -> None:
+    for name in ("00004.tar.gz", "00005.tgz"):
+        (tars / name).write_bytes(gzip.compress((tars / "00000.tar").read_bytes()))
+    corpus = WebDatasetCorpus(tars=str(tars))
+    assert names(corpus) == [f"{number:05d}" for number in range(6)]
+    assert [len(shard) for shard in corpus.shards] == [1] * 6
+    (tars / "00000.tar.gz").write_bytes(gzip.compress((tars / "00000.tar").read_bytes()))
+    with pytest.raises(CorpusError, match=r"lists .*00000\.tar and .*00000\.tar\.gz, the same"):
+        _ = WebDatasetCorpus(tars=str(tars)).shards
+
+
+def test_hidden_and_other_files_of_a_folder_are_counted(tars: Path) -> None:
+    (tars / "._00000.tar").write_bytes(b"a resource fork")
+    (tars / "README.md").touch()
+    (tars / "part.zip").touch()
+    write_samples(tars / "more" / "0.tar", [7])
+    corpus = WebDatasetCorpus(tars=str(tars))
+    assert names(corpus) == ["00000", "00001", "00002", "00003"]
+    assert corpus.snapshot.line == (
+        f"{tars}: 4 tars of 40.0 kB; 2 other files (1 .md, 1 .zip), 1 hidden file (._00000.tar), 1 "
+        "folder not searched (more)"
+    )
+    assert [path.name for path in expand(f"{tars}/*.tar")] == [f"{n:05d}.tar" for n in range(4)]
+
+
+def test_tars_are_listed_once(tars: Path) -> None:
+    corpus = WebDatasetCorpus(tars=str(tars))
+    before = corpus.shards
+    write_samples(tars / "00004.tar", [9])
+    assert corpus.shards == before
+    assert "1 file came" in str(difference(corpus.snapshot, corpus.look))
+    (tars / "00004.tar").unlink()
+    assert difference(corpus.snapshot, corpus.look) is None
 
 
 def test_the_place_is_no_identity(tars: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -209,7 +210,7 @@ def damaged_members() -> list[Member]:
 def test_every_damage_is_skipped_counted_and_listed(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "tars" / "0.tar", damaged_members())
     path.write_bytes(path.read_bytes().rstrip(b"\0")[:-10])  # cuts the last sample
-    corpus = WebDatasetCorpus(tars=str(path.parent), max_failed_fraction=0.6)
+    corpus = WebDatasetCorpus(tars=str(path.parent), max_failed_fraction=1.0)
     tokens = tokenize(tmp_path, corpus)
     facts = tokens.artifact.facts
     assert facts["skipped"] == {
@@ -236,13 +237,68 @@ def test_too_many_failures_fail_the_stage(tmp_path: Path) -> None:
     with pytest.raises(CorpusError) as error:
         tokenize(tmp_path, WebDatasetCorpus(tars=str(path.parent)))
     message = str(error.value)
-    assert "9 of 19 images cannot be read" in message
+    assert "9 of 19 records cannot be read" in message
     assert "interleaved_keys: 2" in message
     assert "first zero, cut, flip, huge, gif" in message
     assert "at most 5.0% may fail" in message
     allowed = float(message.rpartition("corpus.max_failed_fraction=")[2])
     corpus = WebDatasetCorpus(tars=str(path.parent), max_failed_fraction=allowed)
     assert tokenize(tmp_path, corpus).num_documents == 10
+
+
+def refusal(root: Path, corpus: WebDatasetCorpus | FolderCorpus) -> str:
+    with pytest.raises(CorpusError) as error:
+        tokenize(root, corpus)
+    return str(error.value)
+
+
+def test_a_cut_tar_stops_the_run_however_little_is_missing(tmp_path: Path) -> None:
+    path = write_samples(tmp_path / "tars" / "0.tar", range(100))
+    path.write_bytes(path.read_bytes().rstrip(b"\0")[:-10])
+    message = refusal(tmp_path, WebDatasetCorpus(tars=str(path), max_failed_fraction=0.5))
+    assert "100 are whole, how many are lost behind byte" in message
+    assert message.endswith("or go on with what is whole: corpus.max_failed_fraction=1")
+    lax = WebDatasetCorpus(tars=str(path), max_failed_fraction=1.0)
+    tokens = tokenize(tmp_path, lax)
+    assert tokens.artifact.facts["skipped"] == {"truncated_tar": 1}
+
+
+def test_a_tar_in_columns_is_refused_with_the_command_that_sorts_it(tmp_path: Path) -> None:
+    members = sorted(
+        (member for key in range(20) for member in sample(f"{key:06d}", key)),
+        key=lambda member: member[0][6:],
+    )
+    path = write_tar(tmp_path / "some tars" / "0.tar", members)
+    message = refusal(tmp_path, WebDatasetCorpus(tars=str(path)))
+    assert "20 of 20 records cannot be read (interleaved_keys: 20)" in message
+    assert "max_failed_fraction" not in message
+    command = message.partition("follow each other: ")[2]
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    tokens = tokenize(tmp_path, WebDatasetCorpus(tars=str(tmp_path / "0-sorted.tar")))
+    assert (tokens.num_documents, tokens.artifact.facts["skipped"]) == (20, {})
+
+
+def test_one_bad_photo_of_a_dozen_is_skipped_and_pointers_are_named(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for seed in range(12):
+        (photos / f"{seed}.jpg").write_bytes(encode(noise(seed), "JPEG"))
+    half = encode(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), "JPEG")
+    (photos / "half.jpg").write_bytes(half[: len(half) // 2] + b"\xff\xd9")
+    facts = tokenize(tmp_path, FolderCorpus(path=str(photos))).artifact.facts
+    assert (facts["num_documents"], facts["skipped"]) == (12, {"corrupt": 1})
+    for seed in range(12):
+        (photos / f"{seed}.jpg").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    message = refusal(tmp_path, FolderCorpus(path=str(photos)))
+    assert "git_lfs_pointer: 12" in message
+    assert "type git lfs pull" in message
+
+
+def test_hidden_members_are_counted_and_no_failures(tmp_path: Path) -> None:
+    members = [*sample("a", 0), *[(f"._{n}.png", b"a resource fork") for n in range(9)]]
+    path = write_tar(tmp_path / "tars" / "0.tar", members)
+    facts = tokenize(tmp_path, WebDatasetCorpus(tars=str(path))).artifact.facts
+    assert (facts["num_documents"], facts["skipped"]) == (1, {"hidden": 9})
 
 
 def test_a_laxer_run_before_does_not_lift_the_limit(tmp_path: Path) -> None:
@@ -288,7 +344,8 @@ def test_originals_of_a_folder(tmp_path: Path) -> None:
     for seed in range(3):
         (tmp_path / "photos" / f"{seed}.png").write_bytes(encode(noise(seed)))
     tokens = tokenize(tmp_path, FolderCorpus(path=str(tmp_path / "photos"), images_per_shard=2))
-    assert [tokens.original(d) for d in range(3)] == [encode(noise(s)) for s in range(3)]
+    originals = {tokens.metadata(d)["key"]: tokens.original(d) for d in range(3)}
+    assert originals == {f"{seed}.png": encode(noise(seed)) for seed in range(3)}
     (tmp_path / "photos" / "1.png").write_bytes(encode(noise(9)))
     with pytest.raises(CorpusError, match="no longer the image"):
         tokens.original(1)

@@ -1,0 +1,51 @@
+"""What to do about records that cannot be read, by the reason that they are counted under."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from imagegram.store.file_kinds import PAGE, POINTER
+
+#: Files that are not part of a corpus; they are counted, and no failures.
+HIDDEN: Final = "hidden"
+#: Reasons behind which any number of further records may be missing.
+UNKNOWN_LOSS: Final = ("truncated_tar", "corrupt_tar", "truncated_lines")
+_AGAIN: Final = "get the file again (tools.download continues what was cut)"
+_MENDS: Final = {
+    "truncated_tar": f"the tar ends early: {_AGAIN}",
+    "corrupt_tar": f"the tar is damaged: {_AGAIN}",
+    "truncated_lines": f"the last line is cut: {_AGAIN}",
+    POINTER.name: f"they are Git LFS pointers: {POINTER.mend}",
+    PAGE.name: f"they are web pages: {PAGE.mend}",
+    "unsupported_format": "convert them to JPEG, PNG or WebP",
+}
+
+
+def mends(reasons: Iterable[str], path: Path) -> list[str]:
+    """Return what to do about failures, in sentences.
+
+    Args:
+        reasons: that records failed for.
+        path: of their shard.
+    """
+    found = []
+    for reason in reasons:
+        if reason == "interleaved_keys":
+            found.append(f"the members of a sample must follow each other: {sort_command(path)}")
+        elif reason in _MENDS:
+            found.append(_MENDS[reason])
+    return found
+
+
+def sort_command(path: Path) -> str:
+    """Return the command that writes a sorted copy of a tar into the folder it is typed in.
+
+    >>> sort_command(Path("DATA/0.tar"))
+    'mkdir sorted && tar -xf DATA/0.tar -C sorted && tar --sort=name -cf 0-sorted.tar -C sorted .'
+    """
+    name = path.name.partition(".")[0] + "-sorted.tar"
+    source, target = shlex.quote(str(path)), shlex.quote(name)
+    return f"mkdir sorted && tar -xf {source} -C sorted && tar --sort=name -cf {target} -C sorted ."
