@@ -1,7 +1,7 @@
 r"""Names of files and members: which ones are hidden, and how any of them is shown.
 
->>> shown("caf\udce9.jpg"), shown("Foto 1.jpg"), shown("a\\b\n")
-('caf\\xe9.jpg', 'Foto 1.jpg', 'a\\\\b\\n')
+>>> shown("caf\udce9.jpg"), shown("photo 1.jpg"), shown("a\\b\n")
+('caf\\xe9.jpg', 'photo 1.jpg', 'a\\\\b\\n')
 """
 
 from __future__ import annotations
