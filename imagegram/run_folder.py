@@ -44,7 +44,7 @@ from imagegram.stages.evaluate import SCORES, Evaluation
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.parts import link_or_copy
-from imagegram.store.snapshot import difference
+from imagegram.store.snapshot import Watched
 from imagegram.store.stage import Ready, Stage
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ class Run:
         self.counted: dict[str, Any] = {}
         self.skipped: dict[str, int] = {}
         self.answer: Answer | None = None
-        self._watched: list[tuple[Corpus, dict[str, Any]]] = []
+        self._watched = Watched()
         self.status = "running"
         self.error: str | None = None
         self.console = Console(stderr=True, highlight=False)
@@ -121,7 +121,8 @@ class Run:
         early = kind is EndOfFlowError
         self.status = "completed" if kind is None or early else "failed"
         self.error = None if self.status == "completed" else f"{type(error).__name__}: {error}"
-        self._compare()
+        for change in self._watched.changes():
+            self.console.print(f"ATTENTION: {change}", soft_wrap=True, markup=False)
         try:
             self._write_summary()
             self._jsonl.log("run", status=self.status, error=self.error)
@@ -191,17 +192,7 @@ class Run:
         Raises:
             CorpusError: when it is missing.
         """
-        snapshot = corpus.snapshot
-        self.console.print(snapshot.line, soft_wrap=True, markup=False)
-        found = {"where": snapshot.where, "found": snapshot.found, **snapshot.counts}
-        self._watched.append((corpus, {**found, "changed": None}))
-
-    def _compare(self) -> None:
-        """Show which files came to the watched corpora, or went, since they were listed."""
-        for corpus, record in self._watched:
-            record["changed"] = difference(corpus.snapshot, corpus.look)
-            if record["changed"]:
-                self.console.print(f"ATTENTION: {record['changed']}", soft_wrap=True, markup=False)
+        self.console.print(self._watched.add(corpus), soft_wrap=True, markup=False)
 
     def config(self, values: Mapping[str, Any]) -> None:
         """Record what was counted, as ``group.name``, in summary.json and every logger."""
@@ -330,7 +321,7 @@ class Run:
             scores=self.scores,
             config=self.counted,
             **({"skipped": self.skipped} if self.skipped else {}),
-            input=[record for _, record in self._watched],
+            input=self._watched.records,
             stages={name: dataclasses.asdict(record) for name, record in self.records.items()},
             error=self.error,
         )

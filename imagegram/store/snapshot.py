@@ -6,9 +6,9 @@ input is listed again, and what came or went meanwhile is reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from imagegram.errors import CorpusError
 
@@ -61,17 +61,50 @@ class Snapshot:
         )
 
 
-def difference(before: Snapshot, look: Callable[[], Snapshot]) -> str | None:
-    """Describe how the files of a snapshot differ from those that are there now.
+class Watchable(Protocol):
+    """A corpus, or whatever else is read from files."""
 
-    Args:
-        before: taken when a run began.
-        look: called without arguments; takes a new snapshot.
-    """
+    @property
+    def snapshot(self) -> Snapshot:
+        """What was found when it was listed."""
+
+    def look(self) -> Snapshot:
+        """Return what is found now."""
+
+
+def difference(corpus: Watchable) -> str | None:
+    """Describe how the files of a corpus differ now from those of its snapshot."""
+    before = corpus.snapshot
     try:
-        return before.changes(look())
+        return before.changes(corpus.look())
     except (CorpusError, OSError) as error:  # it is gone altogether
         return f"{before.where} changed while it was read: {error}"
+
+
+class Watched:
+    """Corpora that a run reads.
+
+    Attributes:
+        records: of each, what was found and what changed, for ``summary.json``.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+        self._corpora: list[Watchable] = []
+
+    def add(self, corpus: Watchable) -> str:
+        """Return the line that says what was found of a corpus; raises its CorpusError."""
+        found = corpus.snapshot
+        record = {"where": found.where, "found": found.found, "changed": None, **found.counts}
+        self.records.append(record)
+        self._corpora.append(corpus)
+        return found.line
+
+    def changes(self) -> list[str]:
+        """Look again, and return what changed, a sentence a corpus."""
+        for corpus, record in zip(self._corpora, self.records, strict=True):
+            record["changed"] = difference(corpus)
+        return [record["changed"] for record in self.records if record["changed"]]
 
 
 def plural(count: int, noun: str) -> str:

@@ -218,7 +218,7 @@ def test_a_corpus_is_listed_once_also_in_other_processes(
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", None)
         assert travelled.shards == before
-    text = difference(corpus.snapshot, corpus.look)
+    text = difference(corpus)
     assert text is not None
     assert text.startswith(
         f"{photos} changed while it was read: 2 files came (a.txt, new/1.png) and are not in this "
@@ -228,11 +228,11 @@ def test_a_corpus_is_listed_once_also_in_other_processes(
 
 def test_nothing_changed_is_nothing_said(photos: Path) -> None:
     corpus = FolderCorpus(path=str(photos))
-    assert difference(corpus.snapshot, corpus.look) is None
+    assert difference(corpus) is None
     (photos / "a.heic").touch()  # is no file of the corpus
-    assert difference(corpus.snapshot, corpus.look) is None
+    assert difference(corpus) is None
     photos.rename(photos.with_name("gone"))
-    assert "is not a folder" in str(difference(corpus.snapshot, corpus.look))
+    assert "is not a folder" in str(difference(corpus))
 
 
 def test_changes_while_reading(photos: Path) -> None:

@@ -143,9 +143,9 @@ def test_tars_are_listed_once(tars: Path) -> None:
     before = corpus.shards
     write_samples(tars / "00004.tar", [9])
     assert corpus.shards == before
-    assert "1 file came" in str(difference(corpus.snapshot, corpus.look))
+    assert "1 file came" in str(difference(corpus))
     (tars / "00004.tar").unlink()
-    assert difference(corpus.snapshot, corpus.look) is None
+    assert difference(corpus) is None
 
 
 def test_the_place_is_no_identity(tars: Path) -> None:
