@@ -6,6 +6,7 @@ three digits. What is exactly zero or all has no decimals, so that it differs fr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,8 +18,8 @@ _CONFIDENCE: Final = 0.95
 def share_text(share: float) -> str:
     """Return a share of 1 in per cent, without the sign.
 
-    >>> [share_text(share) for share in (0, 0.05, 0.2857, 0.0037, 1, 0.99996, 0.00000012)]
-    ['0', '5.0', '28.6', '0.37', '100', '>99.9', '<0.01']
+    >>> [share_text(share) for share in (0, 0.05, 0.2857, 0.006, 1, 0.99996, 0.00000012)]
+    ['0', '5.0', '28.6', '0.60', '100', '>99.9', '<0.01']
     """
     percent = 100 * share
     if percent in (0, 100):
@@ -27,7 +28,9 @@ def share_text(share: float) -> str:
         return ">99.9"
     if abs(percent) < 0.01:
         return "<0.01" if percent > 0 else ">-0.01"
-    return f"{percent:.1f}" if abs(percent) >= 0.995 else f"{percent:.2g}"
+    size = abs(percent)
+    decimals = 1 if size >= 0.995 else 2 if size >= 0.0995 else 3
+    return f"{percent:.{decimals}f}"
 
 
 def plain_text(value: float) -> str:
@@ -67,6 +70,15 @@ def interval_text(low: float | None, high: float | None, *, is_share: bool) -> s
     if is_share:
         return f"[{share_text(low)}, {share_text(high)}] %"
     return f"[{plain_text(low)}, {plain_text(high)}]"
+
+
+def tied(text: str) -> str:
+    r"""Return a text in which no line breaks before a per cent sign or inside an interval.
+
+    >>> tied("7.5 % [5.3, 10.1]").split(" ")
+    ['7.5\xa0%', '[5.3,\xa010.1]']
+    """
+    return re.sub(r" (?=%)|(?<=,) (?=[^\[\]]*\])", "\N{NO-BREAK SPACE}", text)
 
 
 def at_most(trials: int) -> float:

@@ -6,7 +6,6 @@ samples that copy most come first, each coloured by the training items that it w
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from markupsafe import Markup
 
-from imagegram.numerals import number_text, plain_text
+from imagegram.numerals import number_text, plain_text, tied
 from imagegram.protocols import ImageSet, TextTokenizer, Tokenizer
 from imagegram.report.answer import Answer, Wording
 from imagegram.report.copies import copy_cards, data_url, drawn_share, small_url
@@ -183,15 +182,6 @@ def _texts(inputs: ReportInputs) -> dict[str, Any]:
 
 def _short(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} ..."
-
-
-def tied(text: str) -> str:
-    r"""Return a text in which no line breaks before a per cent sign or inside an interval.
-
-    >>> tied("7.5 % [5.3, 10.1]").split(" ")
-    ['7.5\xa0%', '[5.3,\xa010.1]']
-    """
-    return re.sub(r" (?=%)|(?<=,) (?=[^\[\]]*\])", "\N{NO-BREAK SPACE}", text)
 
 
 def _share(share: float) -> str:

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from omegaconf import OmegaConf
 
 from imagegram.images import grids
+from imagegram.numerals import tied
 from imagegram.records import Images
 from imagegram.sweeps.answer import answer_of
 from imagegram.sweeps.axes import show
@@ -46,7 +47,7 @@ def write_page(folder: Path, sweep: Sweep) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["png"] = _data_url
+    environment.filters |= {"png": _data_url, "tied": tied}
     page = environment.get_template("sweep.html.j2").render(
         page=_texts(sweep),
         css=Markup(REPORT_CSS.read_text() + (_TEMPLATES / "sweep.css").read_text()),
@@ -153,7 +154,8 @@ def _facts(sweep: Sweep) -> list[tuple[str, str]]:
         if value := _constant(sweep, key):
             facts.append((label, value))
     seconds = sum(job.duration_s for job in sweep.jobs)
-    facts.append(("time of all stages", f"{seconds:,.0f} s"))
+    if seconds:  # a table of results has none
+        facts.append(("time of all stages", f"{seconds:,.0f} s"))
     return facts
 
 

@@ -36,7 +36,9 @@ def configured(root: Path, *words: str) -> Any:
     return cfg
 
 
-def test_texts_are_generated_until_they_end_and_audited(tmp_path: Path) -> None:
+def test_texts_are_generated_until_they_end_and_audited(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
     run.mkdir()
     finished = run_experiment(configured(tmp_path), run)
@@ -64,6 +66,12 @@ def test_texts_are_generated_until_they_end_and_audited(tmp_path: Path) -> None:
     # A text of nothing but blanks is skipped and said; what is held out is not lost.
     assert json.loads((run / "summary.json").read_text())["skipped"]["blank"] == 1
     assert "held_out" not in finished.skipped
+    capsys.readouterr()
+    finished.say()
+    *_, skipped, report = capsys.readouterr().err.splitlines()
+    assert skipped.startswith("skipped: ")
+    assert "1 blank" in skipped
+    assert report == f"report: {run / 'report.html'}"
 
 
 def test_whole_contexts_copy(tmp_path: Path) -> None:

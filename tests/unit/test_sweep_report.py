@@ -118,7 +118,7 @@ def test_the_page_begins_with_what_copied_least_and_what_is_best(tmp_path: Path)
         recipes = {name: {"N": "4"} if name == DISTANCE else {} for name in scores}
         make_job(sweep, number, config=config, scores=scores, recipes=recipes)
     text = Page(write_report([sweep], out=tmp_path).read_text()).text
-    header = text[: text.index("jobs")]
+    header = text[: text.index("jobs")].replace("\N{NO-BREAK SPACE}", " ")
     assert (
         "Exact copies in 1 of 2 configurations, most with max_context 30, matching free: 25.0 % "
         "of the samples."
