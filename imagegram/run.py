@@ -33,6 +33,8 @@ from imagegram.stages.select import tokenize
 from imagegram.stages.split import Split
 from imagegram.stages.tokens import TokenSet
 from imagegram.sweeps.objective import check_search, objective_value
+from imagegram.training.launch import rank
+from imagegram.training.ranks import connected
 
 
 def run_experiment(cfg: DictConfig, folder: Path) -> Run:
@@ -154,6 +156,10 @@ def task(cfg: DictConfig) -> Any:
 def main() -> None:
     """The command line; also the console script ``imagegram``."""
     try:
+        if rank():  # of torchrun: only rank 0 runs the experiment
+            from imagegram.training.loop import take_part
+
+            return take_part()
         schema.register()
         sys.argv[1:] = words.as_typed(sys.argv[1:])
         check_outputs(sys.argv[1:])
@@ -169,7 +175,11 @@ def main() -> None:
 
     decorate = hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name="config")
     try:
-        decorate(enter)()
+        with connected():
+            decorate(enter)()
+    except ImagegramError as error:  # of connected: jobs report their own
+        print(f"imagegram: {error}", file=sys.stderr)
+        sys.exit(1)
     except SystemExit as stop:
         if stop.code and not entered:  # Hydra refused to compose: add what was probably meant
             for hint in words.explain(sys.argv[1:]):

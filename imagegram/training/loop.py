@@ -26,7 +26,9 @@ from imagegram.errors import ConfigError
 from imagegram.models.cores import one_core
 from imagegram.training.callbacks import Averages, Curves, MoveBar, Point, StepNumbers
 from imagegram.training.course import Course
+from imagegram.training.launch import check_launch, launched
 from imagegram.training.module import TrainingModule
+from imagegram.training.ranks import announce, ended_ranks_told, next_course
 
 
 class NoCheckpoints(CheckpointIO):
@@ -53,17 +55,55 @@ def train(course: Course, *, advance: Callable[[int], None], point: Point) -> No
 
     Raises:
         ConfigError: when the module cannot be trained like that, or there are no such devices.
-        StageError: when the loss is not finite.
+        StageError: when the loss is not finite, or another rank has ended.
     """
-    several = course.trainer.devices > 1
-    callbacks: list[Callback] = [StepNumbers(), Averages(), Curves(None if several else point)]
+    check_launch(devices=course.trainer.devices, num_nodes=course.trainer.num_nodes)
+    if launched():
+        announce(course)
+    if _spawns(course):
+        take_steps(course)
+        advance(course.last_step - course.first_step)
+    else:
+        take_steps(course, Curves(point), MoveBar(advance))
+
+
+def take_steps(course: Course, curves: Curves | None = None, *reports: Callback) -> None:
+    """Run the steps of a course in this process, one of those that share them, or in workers.
+
+    Args:
+        course: objective, data and steps.
+        curves: the curves; None: they are reported by another process.
+        reports: callbacks that report the steps.
+
+    Raises:
+        ConfigError, StageError: see :func:`train`.
+    """
     module = cast(TrainingModule, course.objective.module())
     module.course = course
-    with quiet(), one_core(), torch.random.fork_rng(devices=[]):
-        callbacks += [] if several else [MoveBar(advance)]
+    callbacks = [StepNumbers(), Averages(), curves or Curves(None), *reports]
+    with quiet(), one_core(), torch.random.fork_rng(devices=[]), ended_ranks_told():
         _trainer(course, callbacks, by_hand=not module.automatic_optimization).fit(module)
-    if several:
-        advance(course.last_step - course.first_step)
+
+
+def take_part() -> None:
+    """Train the courses of rank 0 on this rank, until there are no more.
+
+    Raises:
+        ConfigError: when this node does not see the artifacts of rank 0.
+        StageError: when a rank has ended, or the loss is not finite.
+    """
+    while (course := next_course()) is not None:
+        if not course.folder.is_dir():
+            raise ConfigError(
+                f"{course.folder} does not exist on this node; type paths.outputs=FOLDER with a "
+                "folder that all nodes share under one path"
+            )
+        take_steps(course)
+
+
+def _spawns(course: Course) -> bool:
+    """Return whether worker processes are started for the devices; torchrun has its own."""
+    return course.trainer.num_processes > 1 and not launched()
 
 
 def _trainer(course: Course, callbacks: list[Callback], *, by_hand: bool) -> Trainer:
@@ -75,15 +115,18 @@ def _trainer(course: Course, callbacks: list[Callback], *, by_hand: bool) -> Tra
             "trainer.accumulate_grad_batches=1 and more trainer.devices, or a smaller batch_size"
         )
     strategy: str | Strategy = "auto"
-    if options.devices > 1:  # Lightning's launcher would rerun the whole command line
+    if options.num_processes > 1:
         unused = options.strategy == "ddp_find_unused_parameters_true"
-        strategy = DDPStrategy(
-            start_method="spawn", checkpoint_io=NoCheckpoints(), find_unused_parameters=unused
+        strategy = DDPStrategy(  # Lightning's own launcher would rerun the whole command line
+            start_method="spawn" if _spawns(course) else "popen",
+            checkpoint_io=NoCheckpoints(),
+            find_unused_parameters=unused,
         )
     try:
         return Trainer(
             accelerator=options.accelerator,
             devices=options.devices,
+            num_nodes=options.num_nodes,
             strategy=strategy,
             precision=course.optimization.precision,  # type: ignore[arg-type]
             accumulate_grad_batches=options.accumulate_grad_batches,

@@ -66,7 +66,7 @@ class TrainingModule(LightningModule):
         self.averages: Any
         self.batches_done = 0
 
-    # -------------------------------------------------------------------- what a family implements
+    # ------------------------------------------------------------------- implemented by a family
 
     def make_networks(self) -> dict[str, nn.Module]:
         """Build the networks with fresh weights, on the CPU; torch is seeded before the call."""
@@ -92,7 +92,7 @@ class TrainingModule(LightningModule):
         """
         return {}
 
-    # ------------------------------------------------------------------------- what it may rely on
+    # ------------------------------------------------------------------------- used by a family
 
     @property
     def optimization(self) -> Optimization:
@@ -133,7 +133,7 @@ class TrainingModule(LightningModule):
         self.configure_gradient_clipping(chosen.optimizer, self.optimization.gradient_clip_val)
         chosen.step()
 
-    # --------------------------------------------------------------------- what Lightning asks for
+    # ------------------------------------------------------------------------ called by Lightning
 
     def configure_model(self) -> None:
         """Build the networks in the process that trains them: averages cannot be sent to it."""
@@ -195,7 +195,7 @@ class TrainingModule(LightningModule):
         (which,) = [key for key, known in self._named.items() if known is optimizer]
         return f"{name}_{which}"
 
-    # ----------------------------------------------------------------------- what callbacks ask for
+    # ------------------------------------------------------------------------ called by callbacks
 
     def set_rates(self) -> None:
         """Give every optimizer the learning rate of the coming step."""

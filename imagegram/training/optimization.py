@@ -23,8 +23,8 @@ class Optimization:
         warmup_steps: steps until ``learning_rate``.
         weight_decay: decay of matrices; positions, gains and biases do not decay.
         betas: decay rates of AdamW's moments.
-        ema_decay: decay of the exponential moving average of the weights, which is what is kept;
-            0: the last weights are kept.
+        ema_decay: decay of the exponential moving average of the weights, which is kept; 0: the
+            last weights are kept.
         precision: ``32-true``, or ``bf16-mixed``: weights stay float32.
         gradient_clip_val: gradients with a larger norm are scaled down to it; None: no clipping.
         seed: seed of fresh weights and of all random draws.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from imagegram.errors import ConfigError, did_you_mean
+from imagegram.training.launch import check_launch
 from imagegram.training.optimization import Optimization
 
 ACCELERATORS: Final = ("auto", "cpu", "gpu", "mps")
@@ -26,7 +27,8 @@ class TrainerOptions:
 
     Attributes:
         accelerator: ``cpu``, ``gpu``, ``mps``, or ``auto``: the best one available.
-        devices: number of devices; more than one are processes that share each batch.
+        devices: number of devices of a node; more than one are processes that share each batch.
+        num_nodes: number of nodes, each with so many devices; more than one need ``torchrun``.
         strategy: of several devices: ``ddp``, or ``ddp_find_unused_parameters_true`` where a step
             does not use all parameters; ``auto``: ``ddp``.
         accumulate_grad_batches: pieces that each device cuts its share of a batch into, where
@@ -41,6 +43,7 @@ class TrainerOptions:
 
     accelerator: str = "auto"
     devices: int = 1
+    num_nodes: int = 1
     strategy: str = "auto"
     accumulate_grad_batches: int = 1
     deterministic: bool = False
@@ -49,6 +52,11 @@ class TrainerOptions:
     precision: str | None = None
     gradient_clip_val: float | None = None
     max_steps: int | None = None
+
+    @property
+    def num_processes(self) -> int:
+        """Number of processes that share each batch, one a device."""
+        return self.devices * self.num_nodes
 
     def applied_to(self, optimization: Optimization, *, prefix: str) -> Optimization:
         """Return the optimization of a component with the overrides set here, checked.
@@ -78,25 +86,28 @@ class TrainerOptions:
             value = getattr(self, name)
             if value not in allowed:
                 raise ConfigError(f"trainer.{name}={value}: {did_you_mean(value, allowed)}")
-        for name in ("devices", "accumulate_grad_batches", "segment_steps"):
+        for name in ("devices", "num_nodes", "accumulate_grad_batches", "segment_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"trainer.{name}={value} must be at least 1")
-        pieces = self.devices * self.accumulate_grad_batches
+        pieces = self.num_processes * self.accumulate_grad_batches
         if optimization.batch_size % pieces:
             raise ConfigError(
-                f"trainer.devices={self.devices} times trainer.accumulate_grad_batches="
-                f"{self.accumulate_grad_batches} must divide {prefix}batch_size="
-                f"{optimization.batch_size}; type trainer.devices=1 "
-                "trainer.accumulate_grad_batches=1"
+                f"trainer.devices={self.devices} times trainer.num_nodes={self.num_nodes} times "
+                f"trainer.accumulate_grad_batches={self.accumulate_grad_batches} must divide "
+                f"{prefix}batch_size={optimization.batch_size}; type trainer.devices=1 "
+                "trainer.num_nodes=1 trainer.accumulate_grad_batches=1"
             )
 
     def check_machine(self) -> None:
-        """Refuse an accelerator that is not there, or more devices than there are.
+        """Refuse missing accelerators and devices, and nodes that torchrun did not start.
 
         Raises:
-            ConfigError: naming what torch finds here.
+            ConfigError: naming what torch finds here, or what to type.
         """
+        check_launch(devices=self.devices, num_nodes=self.num_nodes)
+        if self.accelerator == "cpu" or (self.accelerator, self.devices) == ("auto", 1):
+            return  # always there, and torch is slow to import
         import torch
 
         apple = int(torch.backends.mps.is_available())

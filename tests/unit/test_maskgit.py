@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from imagegram.generators.maskgit.masks import random_masks
 from imagegram.generators.maskgit.network import MaskGit
 from imagegram.generators.maskgit.objective import Architecture, MaskedPrediction
 from imagegram.generators.maskgit.sampling import draw, fill_in, lowest
+from imagegram.generators.maskgit.training import NETWORK
 from imagegram.models.transformer import build
 from imagegram.samplers.masked import CONFIDENCE, MaskedSampler
 from imagegram.seeding import uniform_rows, uniforms
@@ -139,14 +140,16 @@ def test_masks_have_the_asked_size() -> None:
     counts = np.array([1, 3, 6])
     assert random_masks(counts, T, rng).sum(axis=1).tolist() == [1, 3, 6]
     task = MaskedPrediction(architecture=SIZES, label_smoothing=0.1, unmasked_weight=0.1)
-    ids, masked = task.batch(np.zeros((500, T), np.uint16), rng)
+    ids, masked, weights = task.batch(np.zeros((500, T), np.uint16), rng)
     assert ids.dtype == np.int64
+    assert weights.mean() == pytest.approx(1.0)
+    assert weights[~masked].mean() == pytest.approx(0.1 * weights[masked].mean())
     assert masked.any(axis=1).all()
     assert 0.55 < masked.mean() < 0.75  # the mean of arccos(u) / (pi / 2) is 2 / pi
 
 
 def test_a_masked_token_is_not_seen() -> None:
-    network = build(MaskGit, seed=0, **dataclasses.asdict(SIZES))
+    network = build(MaskGit, seed=0, **asdict(SIZES))
     ids = torch.randint(0, V, (1, T), generator=torch.Generator().manual_seed(0))
     masked = torch.zeros(1, T, dtype=torch.bool)
     masked[0, 2] = True
@@ -156,3 +159,27 @@ def test_a_masked_token_is_not_seen() -> None:
     left, right, third = (network(x.masked_fill(masked, V)) for x in (ids, other, changed))
     assert torch.equal(left, right)
     assert not torch.equal(third[0, 2], left[0, 2])
+
+
+def test_the_loss_of_a_step_is_the_mean_of_its_pieces() -> None:
+    task = MaskedPrediction(architecture=SIZES, label_smoothing=0.1, unmasked_weight=0.1)
+    module = task.module()
+    module.log = lambda *_: None
+    module.networks = torch.nn.ModuleDict({NETWORK: build(MaskGit, seed=0, **asdict(SIZES))})
+    rng = np.random.default_rng(0)
+    items = rng.integers(0, V, (8, T)).astype(np.uint16)
+    batch = tuple(map(torch.from_numpy, task.batch(items, rng)))
+
+    def loss(rows: slice) -> Tensor:
+        return module.training_step(tuple(array[rows] for array in batch), 0)
+
+    with torch.no_grad():
+        halves = (loss(slice(0, None, 2)), loss(slice(1, None, 2)))
+        torch.testing.assert_close(loss(slice(None)), sum(halves) / 2)
+        ids, masked, _ = batch
+        logits = module.networks[NETWORK](ids.masked_fill(masked, V))
+        losses = torch.nn.functional.cross_entropy(
+            logits.transpose(1, 2), ids, reduction="none", label_smoothing=0.1
+        )
+        weights = torch.where(masked, 1.0, 0.1)
+        torch.testing.assert_close(loss(slice(None)), (losses * weights).sum() / weights.sum())

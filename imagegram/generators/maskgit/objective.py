@@ -30,7 +30,7 @@ class MaskedPrediction:
         unmasked_weight: of tokens that were not masked, beside 1 for those that were.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     architecture: Architecture
     label_smoothing: float
@@ -44,8 +44,15 @@ class MaskedPrediction:
 
     def batch(
         self, items: NDArray[Any], rng: np.random.Generator
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """(B, T) ids, and which of them are masked: at least one of every document."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]]:
+        """Return (B, T) ids, masks with at least one True a row, and weights in the loss.
+
+        Weights have the mean 1 over the whole step, so that the loss of a step is the mean of the
+        losses of its pieces, on however many devices.
+        """
         shares_B = np.arccos(rng.random(len(items))) / (math.pi / 2)
         counts_B = np.maximum(np.rint(shares_B * items.shape[1]), 1)
-        return items.astype(np.int64), random_masks(counts_B, items.shape[1], rng)
+        masked_BT = random_masks(counts_B, items.shape[1], rng)
+        weights_BT = np.where(masked_BT, 1.0, self.unmasked_weight)
+        weights_BT /= weights_BT.mean()
+        return items.astype(np.int64), masked_BT, weights_BT.astype(np.float32)

@@ -34,9 +34,9 @@ class MaskedPredictionModule(TrainingModule):
         sizes = dataclasses.asdict(self.objective.architecture)
         return {NETWORK: build(MaskGit, seed=self.optimization.seed, **sizes)}
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Cross entropy in nats, the mean over tokens by their weight."""
-        ids_BT, masked_BT = batch
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the cross entropy in nats, the weighted mean over tokens."""
+        ids_BT, masked_BT, weights_BT = batch
         logits_BTV = self.networks[NETWORK](ids_BT.masked_fill(masked_BT, self._mask_id))
         losses_BT = F.cross_entropy(
             logits_BTV.float().transpose(1, 2),
@@ -44,8 +44,7 @@ class MaskedPredictionModule(TrainingModule):
             reduction="none",
             label_smoothing=self.objective.label_smoothing,
         )
-        weights_BT = torch.where(masked_BT, 1.0, self.objective.unmasked_weight)
-        loss = (losses_BT * weights_BT).sum() / weights_BT.sum()
+        loss = (losses_BT * weights_BT).mean()
         self.log("train/loss", loss)
         return loss
 
