@@ -3,6 +3,7 @@
     python -m imagegram.run                                    the demo
     python -m imagegram.run tokenizer=pyramid5 corpus=cc12m_100
     python -m imagegram.run -m corpus=cc12m_1,cc12m_10 tokenizer=pyramid2,pyramid3
+    imagegram.run("tokenizer=pyramid5", "corpus=cc12m_100")    in a notebook
 
 Every stage is an artifact that is found by what it is, or made. Read on in ``experiment.py``
 (components from the configuration), ``run_folder.py`` (what ``run(...)`` does) and ``stages/``.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import hydra
@@ -21,8 +23,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from imagegram import schema, words
+from imagegram.console import version_line
 from imagegram.errors import OF_THE_SYSTEM, ImagegramError, explain_os_error
 from imagegram.experiment import Experiment, Runner, build, check_machine
+from imagegram.finished_run import FinishedRun
+from imagegram.notebook import run_words
 from imagegram.plan.check import refuse_what_cannot_fit
 from imagegram.protocols import Index, Model
 from imagegram.run_folder import Run, check_outputs, write_summary
@@ -35,6 +40,17 @@ from imagegram.stages.tokens import TokenSet
 from imagegram.sweeps.objective import check_search, objective_value
 from imagegram.training.launch import rank
 from imagegram.training.ranks import connected
+
+
+class _Notebook(ModuleType):
+    """This module, which notebooks call: ``imagegram.run("seed=1")``."""
+
+    def __call__(self, *typed: str) -> FinishedRun:
+        """Run the experiment of some words as the shell would; see ``docs/notebook.md``."""
+        return run_words(typed, run_experiment)
+
+
+sys.modules[__name__].__class__ = _Notebook
 
 
 def run_experiment(cfg: DictConfig, folder: Path) -> Run:
@@ -155,6 +171,9 @@ def task(cfg: DictConfig) -> Any:
 
 def main() -> None:
     """The command line; also the console script ``imagegram``."""
+    if "--version" in sys.argv[1:]:
+        print(version_line())
+        sys.exit(0)
     try:
         if rank():  # of torchrun: only rank 0 runs the experiment
             from imagegram.training.loop import take_part

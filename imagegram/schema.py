@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from omegaconf import MISSING, OmegaConf
 
+from imagegram.console import describe_groups
 from imagegram.errors import ConfigError
 
 _PACKAGE: Final = Path(__file__).resolve().parent
@@ -196,6 +197,7 @@ def register() -> None:
         if dataclasses.is_dataclass(cls):
             store.store(group="schema", name=name, node=derive_schema(cls))
     OmegaConf.register_new_resolver("slug", slug, replace=True)
+    OmegaConf.register_new_resolver("groups", lambda: describe_groups(CONF), replace=True)
 
 
 def slug(text: str) -> str:

@@ -1,1 +1,1 @@
-"""Command-line tools: ``python -m imagegram.tools.<verb>``. Each has ``--help``."""
+"""Command-line tools, ``python -m imagegram.tools.<verb>``; without a verb they are listed."""

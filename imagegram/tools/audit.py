@@ -18,7 +18,6 @@ was found is told on the way (on stderr).
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -45,7 +44,7 @@ from imagegram.report.answer import by_importance
 from imagegram.report.readings import MORE, Reading
 from imagegram.run import flow
 from imagegram.run_folder import Run, check_outputs, write_summary
-from imagegram.tools.arguments import exit_cleanly
+from imagegram.tools.arguments import exit_cleanly, tool_parser
 
 _OWN: Final = ("images", "tokens", "jpeg")
 _SHOWN_PAIRS: Final = 5
@@ -63,11 +62,7 @@ _COLUMNS: Final = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run an audit; return the exit status."""
-    parser = argparse.ArgumentParser(
-        "python -m imagegram.tools.audit",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("audit", __doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="as for imagegram.run")
     flags = parser.parse_intermixed_args(argv)

@@ -30,7 +30,7 @@ from imagegram.stages.token_shard import TokenShard
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.manifest import MANIFEST, PARTS_FILE, Artifact, Manifest, read_parts
 from imagegram.store.parts import open_parts
-from imagegram.tools.arguments import exit_cleanly
+from imagegram.tools.arguments import exit_cleanly, place, tool_parser
 
 CONFIG: Final = "config.json"
 TOKEN_SHARDS: Final = "token_shards"
@@ -47,19 +47,16 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Export or import token shards; return the exit status."""
-    parser = argparse.ArgumentParser(
-        "python -m imagegram.tools.convert",
-        description=__doc__.partition("\n")[0],
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("convert", __doc__.partition("\n")[0], epilog=_EXAMPLES)
     verbs = parser.add_subparsers(dest="verb", required=True)
     out = verbs.add_parser("export", help="token or index artifact -> NNNNN.bin and config.json")
-    out.add_argument("source", type=Path, help="selection, tokens, index artifact, or index folder")
-    out.add_argument("target", type=Path, help="folder to write")
+    out.add_argument(
+        "source", type=place, help="selection, tokens, index artifact, or index folder"
+    )
+    out.add_argument("target", type=place, help="folder to write")
     into = verbs.add_parser("import", help="NNNNN.bin and config.json -> index folders")
-    into.add_argument("source", type=Path, help="folder with config.json and the .bin files")
-    into.add_argument("target", type=Path, help="folder to write, one folder a shard")
+    into.add_argument("source", type=place, help="folder with config.json and the .bin files")
+    into.add_argument("target", type=place, help="folder to write, one folder a shard")
     into.add_argument(
         "--tokens-per-image", type=int, metavar="N", help="when there is no config.json"
     )

@@ -9,7 +9,6 @@ carries its final name before it is whole. ``HF_ENDPOINT`` names a mirror, ``HF_
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import re
@@ -27,17 +26,14 @@ from imagegram.errors import (
     remedy,
 )
 from imagegram.store import hub
-from imagegram.tools.arguments import exit_cleanly
+from imagegram.tools.arguments import exit_cleanly, tool_parser
 
 _DEFAULT_ENDPOINT: Final = "https://huggingface.co"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Download the corpus that the command line names; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m imagegram.tools.download",
-        description="Get the tars of a corpus from the Hugging Face Hub; run again to continue.",
-    )
+    parser = tool_parser("download", __doc__)
     parser.add_argument(
         "overrides",
         nargs="+",

@@ -7,7 +7,6 @@ python -m imagegram.tools.gc --unused              also artifacts that no run fo
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -20,16 +19,12 @@ from filelock import FileLock, Timeout
 from imagegram.errors import ConfigError
 from imagegram.store.artifacts import LOCKS, PARTIAL, ArtifactStore
 from imagegram.store.manifest import PARTS_FILE, Artifact, human_bytes, read_parts
-from imagegram.tools.arguments import exit_cleanly, open_store, parse
+from imagegram.tools.arguments import exit_cleanly, open_store, parse, tool_parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Remove folders; return the exit status."""
-    parser = argparse.ArgumentParser(
-        "python -m imagegram.tools.gc",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("gc", __doc__)
     parser.add_argument("--unused", action="store_true", help="also what no run refers to")
     parser.add_argument("--dry-run", action="store_true", help="say what would be removed")
     flags, values = parse(parser, argv, {"digest": "", "paths.outputs": "outputs"})

@@ -2,11 +2,14 @@
 
 python -m imagegram.tools.ls
 python -m imagegram.tools.ls kind=index_shard --json
+python -m imagegram.tools.ls paths.outputs=FOLDER
+
+kind           artifacts of one kind: tokens, index, samples, evaluation ...
+paths.outputs  the outputs folder (outputs)
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -15,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from imagegram.store.manifest import Artifact, human_bytes
-from imagegram.tools.arguments import exit_cleanly, open_store, parse
+from imagegram.tools.arguments import exit_cleanly, open_store, parse, tool_parser
 
 
 def describe(artifact: Artifact) -> dict[str, object]:
@@ -34,9 +37,7 @@ def describe(artifact: Artifact) -> dict[str, object]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the list; return the exit status."""
-    parser = argparse.ArgumentParser(
-        "python -m imagegram.tools.ls", description=__doc__.partition("\n")[0]
-    )
+    parser = tool_parser("ls", __doc__)
     parser.add_argument("--json", action="store_true", help="one JSON list on stdout")
     flags, values = parse(parser, argv, {"kind": "", "paths.outputs": "outputs"})
     store = open_store(values["paths.outputs"])

@@ -9,7 +9,6 @@ formulas, times from the artifacts that were made here before. What is cached co
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import shutil
@@ -27,16 +26,12 @@ from imagegram.plan.forecast import Forecast
 from imagegram.plan.rates import BUILTIN, Rates
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.manifest import human_bytes
-from imagegram.tools.arguments import exit_cleanly
+from imagegram.tools.arguments import exit_cleanly, tool_parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a plan; return the exit status, 1 when disk or memory is too small."""
-    parser = argparse.ArgumentParser(
-        "python -m imagegram.tools.plan",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("plan", __doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument(
         "--rates", action="store_true", help="seconds a unit, of what was made here"

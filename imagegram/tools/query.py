@@ -10,7 +10,6 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console, Group
@@ -20,7 +19,7 @@ from imagegram.errors import TokenError
 from imagegram.indexes import Index
 from imagegram.indexes.checks import check_ids
 from imagegram.indexes.open import ENGINES, find_shards, make_engine
-from imagegram.tools.arguments import exit_cleanly
+from imagegram.tools.arguments import exit_cleanly, place, tool_parser
 
 _EXAMPLES: Final = """\
 examples:
@@ -59,13 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m imagegram.tools.query",
-        description=__doc__.partition("\n")[0],
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("dirs", nargs="+", type=Path, metavar="DIR", help="one index or several")
+    parser = tool_parser("query", __doc__.partition("\n")[0], epilog=_EXAMPLES)
+    parser.add_argument("dirs", nargs="+", type=place, metavar="DIR", help="one index or several")
     parser.add_argument("--ids", help='token ids, "128,128" or "128 128"; "" is the empty sequence')
     parser.add_argument("--count", action="store_true", help="occurrences of the ids")
     parser.add_argument("--next", action="store_true", help="what follows their longest suffix")

@@ -11,14 +11,13 @@ A multirun does this by itself when it ends. Nothing is measured: the numbers ar
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from imagegram.errors import ConfigError
 from imagegram.sweeps.jobs import newest_sweep
-from imagegram.tools.arguments import exit_cleanly, parse
+from imagegram.tools.arguments import exit_cleanly, parse, tool_parser
 
 _EPILOG = """\
 sweep  a folder of a multirun or of a single run, or a results.csv; may be given several times
@@ -29,12 +28,7 @@ out    where to write; by default the folder of the first sweep
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the report; return the exit status."""
-    parser = argparse.ArgumentParser(
-        "python -m imagegram.tools.report",
-        description=__doc__.partition("\n")[0],
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("report", __doc__, epilog=_EPILOG)
     keys = {"sweep": "", "x": "", "y": "", "out": ""}
     flags, values = parse(parser, argv, keys)
     words = [word.partition("=") for word in flags.words]

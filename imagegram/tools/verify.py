@@ -2,11 +2,11 @@
 
 python -m imagegram.tools.verify
 python -m imagegram.tools.verify kind=index_shard
+python -m imagegram.tools.verify paths.outputs=FOLDER
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from imagegram.errors import ArtifactError, ConfigError, did_you_mean
 from imagegram.store.artifacts import check_sizes
 from imagegram.store.fingerprint import digest
 from imagegram.store.manifest import Artifact, file_sha256, removal
-from imagegram.tools.arguments import exit_cleanly, open_store, parse
+from imagegram.tools.arguments import exit_cleanly, open_store, parse, tool_parser
 
 
 def verify(artifact: Artifact) -> None:
@@ -42,9 +42,7 @@ def verify(artifact: Artifact) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Verify all artifacts; return the exit status, 1 when anything is damaged."""
-    parser = argparse.ArgumentParser(
-        "python -m imagegram.tools.verify", description=__doc__.partition("\n")[0]
-    )
+    parser = tool_parser("verify", __doc__)
     _, values = parse(parser, argv, {"kind": "", "paths.outputs": "outputs"})
     store = open_store(values["paths.outputs"])
     artifacts, kind = list(store), values["kind"]

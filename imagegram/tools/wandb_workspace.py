@@ -10,7 +10,6 @@ Panels use the short names that metrics give to scores, so they work for every s
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -21,7 +20,7 @@ from imagegram.errors import ConfigError, MissingDependencyError
 from imagegram.loggers.headline import SECTION
 from imagegram.loggers.wandb import has_key
 from imagegram.metrics.shipped import shipped_scores
-from imagegram.tools.arguments import exit_cleanly, parse
+from imagegram.tools.arguments import exit_cleanly, parse, tool_parser
 
 NAME: Final = "imagegram: create or copy"
 #: Keys of the configuration that panels use as axes, as they are logged to W&B.
@@ -143,11 +142,7 @@ def view_spec(workspace: Any) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Save or print the workspace; return the exit status."""
-    parser = argparse.ArgumentParser(
-        "python -m imagegram.tools.wandb_workspace",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("wandb_workspace", __doc__)
     parser.add_argument("--print", action="store_true", help="show the JSON, save nothing")
     flags, values = parse(parser, argv, {"entity": "", "project": "imagegram"})
     if not values["entity"]:

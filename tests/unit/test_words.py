@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -114,21 +115,21 @@ def test_tools_refuse_empty_names_too(main: Callable[[list[str]], int]) -> None:
 
 
 def test_a_folder_for_the_demo_is_refused_and_nothing_is_written(
-    command: Command, tmp_path: Path
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos = tmp_path / "my photos"
     photos.mkdir()
     (photos / "0.png").write_bytes(encode(noise(0)))
     given = [f"corpus.path={photos}", f"paths.outputs={tmp_path / 'out'}"]
-    typed = f"corpus=folder '{given[0]}'"
-    for module, more in (
-        ("imagegram.run", []),
-        ("imagegram.tools.plan", []),
-        ("imagegram.tools.audit", [f"images={photos}"]),
-    ):
-        result = command(module, [*given, *more])
-        assert result.returncode == 1, module
-        assert f"corpus=demo has no path, but corpus=folder has: type {typed}" in result.stderr
+    hint = f"corpus=demo has no path, but corpus=folder has: type corpus=folder '{given[0]}'"
+    result = command("imagegram.run", given)
+    assert result.returncode == 1
+    assert hint in result.stderr
+    with pytest.raises(ConfigError, match=re.escape(hint)):
+        plan.main(given)
+    with pytest.raises(SystemExit):
+        audit.main([*given, f"images={photos}"])
+    assert hint in capsys.readouterr().err
     assert [path.name for path in photos.iterdir()] == ["0.png"]
 
 
