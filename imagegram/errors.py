@@ -38,6 +38,10 @@ class Unreadable(ImagegramError):  # noqa: N818 - a verdict on an item, not a mi
         self.reason = reason
 
 
+#: Reasons of skips behind which any number of further records may be missing.
+UNKNOWN_LOSS: Final = ("truncated_tar", "corrupt_tar", "truncated_lines")
+
+
 class TokenError(ImagegramError):
     """Token ids outside the vocabulary, or a token stream that breaks its format."""
 

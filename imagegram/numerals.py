@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from imagegram.errors import UNKNOWN_LOSS
+
 #: Written where a number is missing.
 MISSING: Final = "—"
 _CONFIDENCE: Final = 0.95
@@ -115,5 +117,11 @@ def reasons_text(counts: Mapping[str, int]) -> str:
 
     >>> reasons_text({"truncated": 3, "empty_file": 1})
     '3 truncated, 1 empty file'
+    >>> reasons_text({"truncated_tar": 1})
+    '1 truncated tar (HOW MANY MORE ARE LOST IS UNKNOWN)'
     """
-    return ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in counts.items())
+    return ", ".join(
+        f"{count:,} {reason.replace('_', ' ')}"
+        + (" (HOW MANY MORE ARE LOST IS UNKNOWN)" if reason in UNKNOWN_LOSS else "")
+        for reason, count in counts.items()
+    )

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from imagegram.audit.findings import Circumstances, doubts, what_it_tells
 from imagegram.audit.reencoded import PixelCollages, Reencoded, jpeg_quality_of, token_agreement
 from imagegram.audit.sources import open_images, open_tokens
+from imagegram.corpora.names import shown
 from imagegram.errors import CorpusError
 from imagegram.experiment import Experiment
 from imagegram.protocols import DocumentSource
@@ -67,8 +68,8 @@ class Source:
 
     @property
     def where(self) -> str:
-        """Folder or file to audit."""
-        return str(self.images or self.tokens)
+        """Folder or file to audit, as it can be shown."""
+        return shown(str(self.images or self.tokens))
 
 
 @dataclass(frozen=True, kw_only=True)

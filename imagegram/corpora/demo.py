@@ -56,7 +56,7 @@ class DemoCorpus:
     """Crops of real photographs.
 
     Attributes:
-        name: what tables and reports call it.
+        name: name in tables and reports.
         write_to: folder that the tars are written below.
         num_shards: training tars; fewer are the first of more.
         images_per_shard: crops of one training tar.
@@ -113,7 +113,7 @@ class DemoCorpus:
 
     @property
     def folder(self) -> Path:
-        """Where the tars of these crops lie; other crops lie beside it."""
+        """The folder of the tars of these crops; other crops lie beside it."""
         crops = [self.VERSION, self.images_per_shard, self.num_holdout, self.image_size]
         return Path(self.write_to) / f"demo-{digest([*crops, list(self.crop_scales), self.seed])}"
 
@@ -173,7 +173,7 @@ class DemoCorpus:
                 )
 
     def crop(self, sample: int) -> tuple[str, Box, float]:
-        """Photograph, box (left, top, right, bottom) in pixels and scale of one crop.
+        """Return photograph, box (left, top, right, bottom) in pixels and scale of one crop.
 
         Args:
             sample: number of a training crop; 2**32 and above are held-out crops.

@@ -57,7 +57,7 @@ class DemoTextCorpus:
     """Documentation of installed packages.
 
     Attributes:
-        name: what tables and reports call it.
+        name: name in tables and reports.
         write_to: folder that the JSON lines are written below.
         packages: import names, of those in ``PACKAGES``; a paragraph that several have counts once.
         documents_per_shard: documents of one shard.
@@ -107,7 +107,7 @@ class DemoTextCorpus:
 
     @property
     def folder(self) -> Path:
-        """Where the documents of these packages, in these versions, lie."""
+        """The folder of the documents of these packages, in these versions."""
         versions = {package: _version(package) for package in self.packages}
         name = f"demo_text-{digest([self.VERSION, self._size, versions])}"
         return Path(self.write_to) / name
@@ -134,7 +134,7 @@ class DemoTextCorpus:
 
     @property
     def holdout_shards(self) -> tuple[JsonlShard, ...]:
-        """None: documents are held out by content hash."""
+        """No shard: documents are held out by content hash."""
         return ()
 
     @cached_property
@@ -176,7 +176,7 @@ class DemoTextCorpus:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _documents(self) -> Iterator[tuple[str, str]]:
-        """Key and text of every module with enough prose."""
+        """Yield key and text of every module with enough prose."""
         seen: set[str] = set()
         for package in self.packages:
             root = _root(package)

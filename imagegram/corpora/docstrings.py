@@ -42,7 +42,7 @@ _MARKUP: Final = (
 
 
 def paragraphs(source: str | bytes) -> Iterator[str]:
-    """Paragraphs of prose in the docstrings of a module, its classes and its functions.
+    """Yield the paragraphs of prose in the docstrings of a module, its classes and its functions.
 
     Raises:
         SyntaxError, ValueError: when it is no Python of this version.
@@ -62,7 +62,7 @@ def paragraphs(source: str | bytes) -> Iterator[str]:
 
 
 def _prose(lines: list[str]) -> str | None:
-    """The lines as one, if they are sentences of one indentation."""
+    """Return the lines as one, if they are sentences of one indentation."""
     stripped = [line.strip() for line in lines]
     if len({len(line) - len(line.lstrip()) for line in lines}) != 1:
         return None

@@ -1,11 +1,12 @@
-"""Corpora in which chosen pictures are there more than once: what do copies in the corpus do?
+"""Corpora with repeated pictures, to measure what copies in the corpus do.
 
     python -m imagegram.run -m experiment=duplication paths.data=DATA
     python -m imagegram.run corpus=demo_dup metric=[copying,duplication]
 
 Every shard of another corpus is written anew, once, with some of its images repeated byte by byte.
-How often an image is there depends on its content and the seed alone: larger sizes of a corpus
-repeat the same images of the shards that they share. Held-out images are those of the other corpus.
+The number of copies of an image depends on its content and the seed alone: larger sizes of a corpus
+repeat the same images of the shards that they share. Held-out images stay as the other corpus has
+them.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ SHARES: Final = (0.675, 0.225, 0.075, 0.025)
 
 @dataclass(frozen=True, kw_only=True)
 class Repetition:
-    """Which images are there how often.
+    """Multiplicities of the images of a corpus, chosen by their content and a seed.
 
     Attributes:
-        multiplicities: how often an image can be there.
-        shares: share of the images that are there as often; they sum to 1.
+        multiplicities: numbers of copies that an image can have.
+        shares: share of the images with each multiplicity; they sum to 1.
         seed: of the choice.
     """
 
@@ -65,7 +66,7 @@ class Repetition:
             )
 
     def times(self, data: bytes) -> int:
-        """How often an encoded image is there."""
+        """Return how many copies of an encoded image the corpus holds."""
         hashed = hashlib.sha256(f"{self.seed}:".encode() + data).digest()
         number = int.from_bytes(hashed[:8], "big") / 2**64
         bounds = list(accumulate(self.shares))[:-1]
@@ -74,11 +75,11 @@ class Repetition:
     def repeat(
         self, shards: Sequence[TarShard], *, folder: Path, corpus: str, hash_cache: str | None
     ) -> tuple[TarShard, ...]:
-        """The shards with repeated images, written first where they are missing.
+        """Return the shards with repeated images, written first where they are missing.
 
         Args:
             shards: of another corpus.
-            folder: to write below; what is there is known by the content of those shards.
+            folder: folder to write below; a tar there is known by the content of its shard.
             corpus: name of the new corpus, for messages.
             hash_cache: folder that remembers content hashes.
 
@@ -121,8 +122,8 @@ class DuplicatedCorpus(WebDatasetCorpus):
 
     Attributes:
         write_to: folder that the repeated tars are written below.
-        multiplicities: how often an image can be there.
-        shares: share of the images that are there as often; they sum to 1.
+        multiplicities: numbers of copies that an image can have.
+        shares: share of the images with each multiplicity; they sum to 1.
         seed: of the choice of images.
     """
 
@@ -142,7 +143,7 @@ class DuplicatedCorpus(WebDatasetCorpus):
 
     @property
     def repetition(self) -> Repetition:
-        """Which images are there how often."""
+        """The multiplicities of the images."""
         return Repetition(multiplicities=self.multiplicities, shares=self.shares, seed=self.seed)
 
     @property
@@ -162,8 +163,8 @@ class DuplicatedDemoCorpus(DemoCorpus):
     """Crops of real photographs, some of them repeated; its ``seed`` also chooses which.
 
     Attributes:
-        multiplicities: how often a crop can be there.
-        shares: share of the crops that are there as often; they sum to 1.
+        multiplicities: numbers of copies that a crop can have.
+        shares: share of the crops with each multiplicity; they sum to 1.
     """
 
     VERSION: ClassVar[int] = 1
@@ -180,7 +181,7 @@ class DuplicatedDemoCorpus(DemoCorpus):
 
     @property
     def repetition(self) -> Repetition:
-        """Which crops are there how often."""
+        """The multiplicities of the crops."""
         return Repetition(multiplicities=self.multiplicities, shares=self.shares, seed=self.seed)
 
     @property

@@ -41,7 +41,7 @@ class FolderShard:
 
     Attributes:
         name: unique in its corpus.
-        path: the folder.
+        path: folder of the images.
         files: relative POSIX paths of the images, in order.
         beside: relative POSIX paths of their captions and infos.
         hash_cache: folder that remembers content hashes; None: hash at every call.
@@ -136,8 +136,8 @@ class FolderCorpus:
     """All images below a folder.
 
     Attributes:
-        name: what tables and reports call it.
-        path: the folder.
+        name: name in tables and reports.
+        path: folder of the images.
         images_per_shard: files of one shard, the unit of caching and of parallel work.
         num_shards: only the first N shards; None: all.
         holdout_fraction: share of the first shard's near-duplicate clusters to hold out.

@@ -101,10 +101,10 @@ def _record(line: bytes, number: int, locator: Locator) -> Record:
         return Record(key=nameless, locator=locator, failure="no_text")
     key = shown(str(values.get("key", values.get("id", nameless))))
     info: dict[str, Any] = {
-        writable(name): writable(value)
-        for name, value in values.items()
-        if name not in ("text", "key", "id")
+        name: value for name, value in values.items() if name not in ("text", "key", "id")
     }
+    if b"\\u" in line:
+        info = writable(info)
     # Half a character of UTF-16, which JSON can write, is refused when the text is read.
     data = text.encode("utf-8", "surrogatepass")
     return Record(key=key, locator=locator, data=data, info=info or None)

@@ -11,8 +11,6 @@ from imagegram.store.file_kinds import PAGE, POINTER
 
 #: Files that are not part of a corpus; they are counted, and no failures.
 HIDDEN: Final = "hidden"
-#: Reasons behind which any number of further records may be missing.
-UNKNOWN_LOSS: Final = ("truncated_tar", "corrupt_tar", "truncated_lines")
 _AGAIN: Final = "get the file again (tools.download continues what was cut)"
 _MENDS: Final = {
     "truncated_tar": f"the tar ends early: {_AGAIN}",

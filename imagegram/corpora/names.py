@@ -12,6 +12,7 @@ from typing import Final
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
 #: Folders that macOS and Synology write copies and thumbnails of other files to.
 _SYSTEM_FOLDERS: Final = frozenset(("__MACOSX", "@eaDir"))
+_MAYBE_HIDDEN: Final = re.compile(r"(?:^|/)[.]|__MACOSX|@eaDir")
 #: Characters that no terminal, CSV file or web page can hold, and the sign of their escapes.
 _ESCAPED: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff\u2028\u2029]")
 
@@ -25,6 +26,8 @@ def is_hidden(name: str) -> bool:
     >>> [is_hidden(name) for name in ("a/.thumbnails/1.jpg", "__MACOSX/._1.jpg", "./a..b/1.jpg")]
     [True, True, False]
     """
+    if not _MAYBE_HIDDEN.search(name):  # as almost always
+        return False
     return any(
         (part.startswith(".") and part not in (".", "..")) or part in _SYSTEM_FOLDERS
         for part in name.split("/")

@@ -116,7 +116,7 @@ def parse_info(data: bytes) -> dict[str, Any]:
     try:
         # NaN and infinities are no JSON: other readers could not read the metadata back.
         value = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
-        value = writable(value)
+        value = writable(value) if "\\u" in text else value
     except (ValueError, RecursionError):
         return {"text": text}
     return value if isinstance(value, dict) else {"value": value}

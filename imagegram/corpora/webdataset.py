@@ -46,7 +46,7 @@ class WebDatasetCorpus:
     """Tars of images.
 
     Attributes:
-        name: what tables and reports call it.
+        name: name in tables and reports.
         tars: the training tars: a tar, a folder of tars, a glob, a pattern like
             ``{00000..00099}.tar``, or a list of these; sorted inside a folder or glob.
         num_shards: only the first N of them; None: all.
@@ -172,7 +172,7 @@ class WebDatasetCorpus:
 
 
 def check_policy(corpus: object) -> None:
-    """Check the numbers that every corpus has.
+    """Check the numeric fields that all corpora share.
 
     Raises:
         ConfigError: naming the field, its value and its range.

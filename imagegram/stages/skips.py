@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from imagegram.corpora.mends import HIDDEN, UNKNOWN_LOSS, mends
-from imagegram.errors import CorpusError, Unreadable
+from imagegram.corpora.mends import HIDDEN, mends
+from imagegram.errors import UNKNOWN_LOSS, CorpusError, Unreadable
 from imagegram.protocols import ImageShard, Modality
 from imagegram.records import Item, Record, Sketches
 from imagegram.stages.split import CHOSEN_SKIPS, PartFilter

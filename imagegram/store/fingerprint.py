@@ -76,9 +76,10 @@ def canonical_json(payload: Any) -> bytes:
     >>> canonical_json({"b": 1, "a": [True, None]})
     b'{"a":[true,null],"b":1}'
     """
+    # A name of a file may hold bytes that are not UTF-8, which Python keeps as lone surrogates.
     return json.dumps(
         payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    ).encode("utf-8", "surrogatepass")
 
 
 def digest(payload: Any) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from imagegram.corpora.folder import FolderCorpus
 from imagegram.errors import ConfigError, CorpusError
+from imagegram.store.fingerprint import digest
 from imagegram.store.snapshot import difference
 from tests.pictures import encode, noise
 
@@ -200,6 +201,15 @@ def test_names_that_are_no_utf8(photos: Path) -> None:
     record = next(record for record in shard if record.locator.member == name)
     assert record.key == r"caf\xe9\n.png"
     assert shard.read(record.locator) == record.data
+
+
+def test_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(b"Fotos \xe4")
+    write(root / "1.png", 1)
+    corpus = FolderCorpus(path=str(root))
+    assert corpus.snapshot.line == rf"{tmp_path}/Fotos \xe4: 1 image in 1 folder"
+    assert json.dumps(corpus.snapshot.counts)
+    assert len(digest({"unknown": str(root)})) == 12  # what a plan knows it by
 
 
 # -------------------------------------------------------------------------------- one snapshot
