@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from imagegram.generators.autoregressive.sampling import (
     probabilities,
     score_rows,
 )
+from imagegram.generators.autoregressive.training import NETWORK
 from imagegram.generators.learned import Architecture
 from imagegram.models.cores import one_core
 from imagegram.models.transformer import build
@@ -168,12 +170,42 @@ def test_what_comes_behind_an_end_is_an_end(network: Autoregressive) -> None:
 def test_batches_hold_orders_while_they_may_be_permuted(anneal: tuple[float, float]) -> None:
     objective = NextToken(architecture=SIZES, anneal=anneal, ends=False)
     batch = objective.batch(np.zeros((5, T), np.uint16), np.random.default_rng(0))
-    assert len(batch) == (1 if anneal == (0.0, 0.0) else 3)
-    if len(batch) == 3:
-        assert np.array_equal(np.sort(batch[1], axis=1), np.tile(np.arange(T), (5, 1)))
+    assert len(batch) == (2 if anneal == (0.0, 0.0) else 4)
+    assert (batch[1] == 1).all()
+    if len(batch) == 4:
+        assert np.array_equal(np.sort(batch[2], axis=1), np.tile(np.arange(T), (5, 1)))
     ends = NextToken(architecture=SIZES, anneal=(0.0, 0.0), ends=True)
-    (ids,) = ends.batch(np.array([[1, EOS_TOKEN_ID]], np.uint16), np.random.default_rng(0))
-    assert ids.tolist() == [[1, V - 1]]
+    rows = np.array([[1, EOS_TOKEN_ID, EOS_TOKEN_ID], [1, 2, 3]], np.uint16)
+    ids, weights = ends.batch(rows, np.random.default_rng(0))
+    assert ids.tolist() == [[1, V - 1, V - 1], [1, 2, 3]]
+    np.testing.assert_allclose(weights, np.array([[1, 1, 0], [1, 1, 1]]) * 6 / 5)
+
+
+@pytest.mark.parametrize("anneal", [(0.0, 0.0), (1.0, 1.0)])
+def test_the_loss_of_a_step_is_the_mean_of_its_pieces(
+    network: Autoregressive, anneal: tuple[float, float]
+) -> None:
+    objective = NextToken(architecture=SIZES, anneal=anneal, ends=True)
+    module: Any = objective.module()
+    module.log = lambda *_: None
+    module.networks = torch.nn.ModuleDict({NETWORK: network})
+    module.course = SimpleNamespace(optimization=OPTIMIZATION, first_step=0, batches_per_step=1)
+    rng = np.random.default_rng(0)
+    items = rng.integers(0, V, (8, T)).astype(np.uint16)
+    batch = tuple(map(torch.from_numpy, objective.batch(items, rng)))
+
+    def loss(rows: slice) -> torch.Tensor:
+        found: torch.Tensor = module.training_step(tuple(array[rows] for array in batch), 0)
+        return found
+
+    halves = loss(slice(0, None, 2)), loss(slice(1, None, 2))
+    torch.testing.assert_close(loss(slice(None)), (halves[0] + halves[1]) / 2)
+    counted = batch[1] > 0
+    assert not counted.all()
+    if anneal == (0.0, 0.0):
+        log_p = network.to_logits(network(batch[0], None)).log_softmax(dim=-1)
+        own = -log_p.gather(2, batch[0][:, :, None])[:, :, 0]
+        torch.testing.assert_close(loss(slice(None)), own[counted].mean())
 
 
 OPTIMIZATION = Optimization(

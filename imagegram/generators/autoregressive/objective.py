@@ -29,7 +29,7 @@ class NextToken:
         ends: whether the last id is the end of a document, which pads shorter ones.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     architecture: Architecture
     anneal: tuple[float, float]
@@ -42,17 +42,29 @@ class NextToken:
         return NextTokenModule(self)
 
     def batch(self, items: NDArray[Any], rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
-        """Return (B, T) int64 ids; with permuted orders also these, and uniforms that choose.
+        """Return ids and their weights in the loss; with permuted orders also these, and uniforms.
+
+        Weights have the mean 1 over the whole step, so that the loss of a step is the mean of the
+        losses of its pieces, on however many devices.
 
         Returns:
-            ids; (B, T) int64 orders; (B,) float64 uniforms in [0, 1): a document is permuted while
-            its uniform is below :meth:`share_permuted`.
+            (B, T) int64 ids; (B, T) float32 weights; (B, T) int64 orders; (B,) float64 uniforms in
+            [0, 1): a document is permuted while its uniform is below :meth:`share_permuted`.
         """
         ids_BT = as_ids(items, self.architecture)
+        counted_BT = self.counted(ids_BT)
+        weights_BT = (counted_BT / counted_BT.mean()).astype(np.float32)
         if self.anneal == (0.0, 0.0):
-            return (ids_BT,)
+            return ids_BT, weights_BT
         orders_BT = rng.random(ids_BT.shape).argsort(axis=1)
-        return ids_BT, orders_BT, rng.random(len(ids_BT))
+        return ids_BT, weights_BT, orders_BT, rng.random(len(ids_BT))
+
+    def counted(self, ids_BT: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of (B, T) ids are tokens of a document or its first end, not padding."""
+        if not self.ends:
+            return np.ones(ids_BT.shape, dtype=np.bool_)
+        is_end_BT = ids_BT == self.architecture.vocab_size - 1
+        return np.asarray(is_end_BT.cumsum(axis=1) - is_end_BT == 0)
 
     def share_permuted(self, done: float) -> float:
         """Return the share of documents whose order is permuted.

@@ -35,30 +35,22 @@ class NextTokenModule(TrainingModule):
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Return the cross entropy in nats, the mean over tokens."""
-        ids_BT, order_BT = batch[0], None
-        if len(batch) == 3:
+        (ids_BT, weights_BT), order_BT = batch[:2], None
+        if len(batch) == 4:
             share = self.objective.share_permuted(self.steps_done / self.optimization.steps)
             raster_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
-            order_BT = torch.where((batch[2] < share)[:, None], batch[1], raster_T)
-        losses_BT, counts_BT = self._losses(self.networks[NETWORK], ids_BT, order_BT)
-        loss = (losses_BT * counts_BT).sum() / counts_BT.sum()
+            order_BT = torch.where((batch[3] < share)[:, None], batch[2], raster_T)
+            weights_BT = weights_BT.gather(1, order_BT)
+        loss = (self._losses(self.networks[NETWORK], ids_BT, order_BT) * weights_BT).mean()
         self.log("train/loss", loss)
         return loss
 
-    def _losses(
-        self, network: nn.Module, ids_BT: Tensor, order_BT: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return (B, T) losses in nats, in the order of the steps, and which of them count."""
+    def _losses(self, network: nn.Module, ids_BT: Tensor, order_BT: Tensor | None) -> Tensor:
+        """Return (B, T) losses in nats, in the order of the steps."""
         features_BTW = network(ids_BT, order_BT)
         logits_BTV = network.to_logits(features_BTW)  # type: ignore[operator]
         wanted_BT = ids_BT if order_BT is None else ids_BT.gather(1, order_BT)
-        losses_BT = F.cross_entropy(logits_BTV.float().transpose(1, 2), wanted_BT, reduction="none")
-        counts_BT = torch.ones_like(losses_BT)
-        if self.objective.ends:  # what pads a document behind its end is no token of it
-            is_end_BT = ids_BT == self.objective.architecture.vocab_size - 1
-            is_token_BT = is_end_BT.cumsum(dim=1) - is_end_BT.long() == 0
-            counts_BT = is_token_BT if order_BT is None else is_token_BT.gather(1, order_BT)
-        return losses_BT, counts_BT.to(losses_BT.dtype)
+        return F.cross_entropy(logits_BTV.float().transpose(1, 2), wanted_BT, reduction="none")
 
     def validate(self, networks: Mapping[str, nn.Module], items: Items) -> dict[str, float]:
         """Return ``val/bits_per_token``, in raster order."""
@@ -67,8 +59,9 @@ class NextTokenModule(TrainingModule):
         bits, counted = 0.0, 0.0
         for first in range(0, num_rows, _CHUNK):
             ids = as_ids(items.gather(rows[first : first + _CHUNK]), self.objective.architecture)
-            ids_BT = torch.from_numpy(ids).to(self.device)
-            losses_BT, counts_BT = self._losses(networks[NETWORK], ids_BT, None)
+            counts = self.objective.counted(ids)
+            ids_BT, counts_BT = (torch.from_numpy(a).to(self.device) for a in (ids, counts))
+            losses_BT = self._losses(networks[NETWORK], ids_BT, None)
             bits += float((losses_BT * counts_BT).sum()) / math.log(2)
-            counted += float(counts_BT.sum())
+            counted += float(counts.sum())
         return {"val/bits_per_token": bits / counted}
