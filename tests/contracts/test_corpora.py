@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from imagegram.corpora.folder import FolderCorpus
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import CorpusError
 from imagegram.protocols import Corpus
+from imagegram.store.snapshot import difference
 from tests.conftest import compose
 from tests.pictures import encode, noise, write_samples
 
@@ -69,6 +71,15 @@ def test_shards_have_names_content_and_records(corpus: Corpus) -> None:
         assert len(shard.identity()) == 64
         assert pickle.loads(pickle.dumps(shard)).identity() == shard.identity()
     assert len({shard.identity() for shard in shards}) == len(shards)
+
+
+def test_what_was_found_is_said_and_compared(corpus: Corpus) -> None:
+    snapshot = corpus.snapshot
+    assert snapshot.line.startswith(f"{snapshot.where}: ")
+    assert snapshot.files
+    assert json.dumps(snapshot.counts)
+    assert difference(corpus) is None
+    assert corpus.snapshot == snapshot
 
 
 def test_the_policy_is_in_range(corpus: Corpus) -> None:
