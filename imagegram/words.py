@@ -30,7 +30,18 @@ from imagegram.errors import ConfigError, did_you_mean
 
 #: Last parts of the keys whose values name files or folders.
 PLACES: Final = frozenset(
-    {"path", "tars", "holdout_tars", "write_to", "checkpoint", "target", "data", "outputs", "dir"}
+    {
+        "path",
+        "tars",
+        "holdout_tars",
+        "dataset",
+        "write_to",
+        "checkpoint",
+        "target",
+        "data",
+        "outputs",
+        "dir",
+    }
 )
 _MULTIRUN: Final = ("-m", "--multirun")
 #: Flags of Hydra that take the next word as their value.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
+from urllib.parse import unquote
 
 COMMIT: Final = "0123456789abcdef0123456789abcdef01234567"
 
@@ -17,7 +19,8 @@ class Hub(ThreadingHTTPServer):
     """Pages with files.
 
     Attributes:
-        pages: ``owner/name`` (``datasets/owner/name``) -> file -> content.
+        pages: ``owner/name`` (``datasets/owner/name``) -> file -> content; of another branch than
+            main ``owner/name@branch``.
         requests: verb, file and Range of every request.
         cut_at: closes the connection after that many bytes of a file.
         lies: announces the sha256 of other bytes.
@@ -45,12 +48,29 @@ class Hub(ThreadingHTTPServer):
         """File and content of an address, or the hub's word for what is missing."""
         match = re.fullmatch(r"(?:/cdn)?/(.+)/resolve/([^/]+)/(.+)", path)
         assert match is not None, path
-        page, revision, file = match.groups()
+        files = self.files(match[1], match[2])
+        return match[3], files if isinstance(files, str) else files.get(match[3], "EntryNotFound")
+
+    def files(self, page: str, revision: str) -> dict[str, bytes] | str:
+        """Files of a page, or the hub's word for what is missing."""
         if page not in self.pages:
-            return file, "RepoNotFound"
-        if revision not in ("main", COMMIT):
-            return file, "RevisionNotFound"
-        return file, self.pages[page].get(file, "EntryNotFound")
+            return "RepoNotFound"
+        if revision in ("main", COMMIT):
+            return self.pages[page]
+        return self.pages.get(f"{page}@{unquote(revision)}", "RevisionNotFound")
+
+    def tree(self, path: str) -> bytes | str:
+        """What the hub's API lists of a dataset, as JSON."""
+        match = re.fullmatch(r"/api/(.+)/tree/([^/]+)", path.partition("?")[0])
+        assert match is not None, path
+        files = self.files(match[1], match[2])
+        if isinstance(files, str):
+            return files
+        listed = [
+            {"type": "file", "path": file, "size": len(data), "oid": COMMIT}
+            for file, data in files.items()
+        ]
+        return json.dumps(listed).encode()
 
 
 class HubHandler(BaseHTTPRequestHandler):
@@ -65,13 +85,16 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         span = self.headers.get("Range")
-        file, data = self.server.find(self.path)
+        if self.path.startswith("/api/"):
+            file, data = "api", self.server.tree(self.path)
+        else:
+            file, data = self.server.find(self.path)
         self.server.requests.append((self.command, file, span))
         if isinstance(data, str):
             self.reply(404, {"X-Error-Code": data, "Content-Length": "0"})
             return
         sha256 = hashlib.sha256(data + b"!" * self.server.lies).hexdigest()
-        if self.server.redirects and not self.path.startswith("/cdn/"):
+        if self.server.redirects and not self.path.startswith(("/cdn/", "/api/")):
             linked = {"X-Linked-ETag": f'"{sha256}"', "X-Linked-Size": str(len(data))}
             place = {"Location": f"{self.server.url}/cdn{self.path}", "Content-Length": "0"}
             self.reply(302, {**linked, **place})
@@ -83,7 +106,7 @@ class HubHandler(BaseHTTPRequestHandler):
             sizes["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         self.reply(206 if span else 200, {"ETag": f'"{sha256}"', **sizes})
         if self.command == "GET":
-            cut_at = self.server.cut_at
+            cut_at = None if file == "api" else self.server.cut_at
             self.wfile.write(body if cut_at is None else body[: max(cut_at - start, 0)])
             self.close_connection = True
 

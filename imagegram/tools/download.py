@@ -1,22 +1,26 @@
-"""Get the tars of a corpus from the Hugging Face Hub.
+"""Get the files of a corpus from the Hugging Face Hub: tars, or the Parquet files of a dataset.
 
     python -m imagegram.tools.download corpus=cc12m_10
     python -m imagegram.tools.download corpus=cc12m_100 paths.data=/big/disk
+    python -m imagegram.tools.download corpus=huggingface corpus.dataset=food101
 
-Tars that are there in full are left alone, a partial one is continued where it stopped, and nothing
-carries its final name before it is whole. ``HF_ENDPOINT`` names a mirror, ``HF_TOKEN`` logs in.
+A dataset without Parquet files of its own is taken as the hub has converted it. Files that are
+there in full are left alone, a partial one is continued where it stopped, and nothing carries its
+final name before it is whole. ``HF_ENDPOINT`` names a mirror, ``HF_TOKEN`` logs in.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Final
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, NamedTuple
 
+from imagegram.corpora.huggingface import LISTING, HuggingFaceCorpus
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import (
     OF_THE_SYSTEM,
@@ -29,6 +33,8 @@ from imagegram.store import hub
 from imagegram.tools.arguments import exit_cleanly, tool_parser
 
 _DEFAULT_ENDPOINT: Final = "https://huggingface.co"
+#: Branch on which the hub keeps datasets of other forms as Parquet files.
+CONVERTED: Final = "refs/convert/parquet"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,12 +48,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     overrides = parser.parse_args(argv).overrides
     corpus = compose_corpus(overrides)
-    num_new = download(corpus, endpoint=os.environ.get("HF_ENDPOINT"))
-    print(f"corpus {corpus.name}: {len(corpus.wanted())} tars are there, {num_new} of them new")
+    endpoint = os.environ.get("HF_ENDPOINT")
+    files = remote_files(corpus, endpoint=endpoint)
+    num_new = download(files, endpoint=endpoint)
+    noun = "tars" if isinstance(corpus, WebDatasetCorpus) else "files"
+    print(f"corpus {corpus.name}: {len(files)} {noun} are there, {num_new} of them new")
     return 0
 
 
-def compose_corpus(overrides: Sequence[str]) -> WebDatasetCorpus:
+class RemoteFile(NamedTuple):
+    """A file of the hub, and where it goes."""
+
+    url: str
+    path: Path
+
+
+def compose_corpus(overrides: Sequence[str]) -> WebDatasetCorpus | HuggingFaceCorpus:
     """Compose the configuration and return its corpus.
 
     Raises:
@@ -71,6 +87,8 @@ def compose_corpus(overrides: Sequence[str]) -> WebDatasetCorpus:
         hints = words.explain(typed)
         lines = [str(error), *hints, "for example: corpus=cc12m_10"]
         raise ConfigError("\n".join(lines)) from error
+    if isinstance(corpus, HuggingFaceCorpus):
+        return corpus
     if not isinstance(corpus, WebDatasetCorpus) or corpus.hub_repo is None:
         pattern = re.compile(r"^hub_repo: (?!null)", re.MULTILINE)
         names = (
@@ -80,35 +98,121 @@ def compose_corpus(overrides: Sequence[str]) -> WebDatasetCorpus:
         )
         raise ConfigError(
             f"corpus {corpus.name} has nothing to download; these have: "
-            f"{', '.join(f'corpus={name}' for name in names)}"
+            f"{', '.join(f'corpus={name}' for name in names)}, corpus=huggingface "
+            "corpus.dataset=NAME"
         )
     return corpus
 
 
-def download(corpus: WebDatasetCorpus, *, endpoint: str | None = None) -> int:
-    """Download every missing or partial training tar of ``corpus``; return their number.
+def remote_files(
+    corpus: WebDatasetCorpus | HuggingFaceCorpus, *, endpoint: str | None = None
+) -> list[RemoteFile]:
+    """Return the files of a corpus; those of a dataset are listed by the hub.
 
     Args:
-        corpus: with a ``hub_repo``.
+        corpus: with a ``hub_repo``, or a ``dataset``.
+        endpoint: address of the hub; None: huggingface.co.
+
+    Raises:
+        CorpusError: when the hub cannot be asked, or has no such dataset, split or configuration.
+    """
+    if isinstance(corpus, HuggingFaceCorpus):
+        return _dataset_files(corpus, endpoint)
+    from huggingface_hub import hf_hub_url
+
+    assert corpus.hub_repo is not None
+    files = [(f"{corpus.hub_folder}/{path.name}".lstrip("/"), path) for path in corpus.wanted()]
+    return [
+        RemoteFile(hf_hub_url(corpus.hub_repo, file, repo_type="dataset", endpoint=endpoint), path)
+        for file, path in files
+    ]
+
+
+def _dataset_files(corpus: HuggingFaceCorpus, endpoint: str | None) -> list[RemoteFile]:
+    """Return the files of the splits of a dataset; write which files the dataset has."""
+    from huggingface_hub import hf_hub_url
+
+    folder, dataset = corpus.folder, corpus.dataset
+    if dataset is None or Path(dataset).is_dir():
+        raise ConfigError(
+            f"corpus.dataset={dataset} is a folder of this machine: there is nothing to download"
+        )
+    listing, revision = {}, corpus.revision
+    for revision in (corpus.revision, CONVERTED):
+        if listing := _list_parquet(dataset, revision, endpoint):
+            break
+    if not listing:
+        raise CorpusError(
+            f"corpus.dataset={dataset} has no Parquet files at the hub, neither its own nor any "
+            "that the hub has converted; download it in its own form, then use corpus=folder or "
+            "corpus=webdataset"
+        )
+    files = corpus.choose([*listing], corpus.split)[: corpus.num_shards]
+    if corpus.holdout_split is not None:
+        files += corpus.choose([*listing], corpus.holdout_split, "holdout_split")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LISTING).write_text(json.dumps(listing, indent=1, sort_keys=True) + "\n")
+    how: dict[str, Any] = {"repo_type": "dataset", "revision": revision, "endpoint": endpoint}
+    return [RemoteFile(hf_hub_url(dataset, file, **how), folder / file) for file in files]
+
+
+def _list_parquet(dataset: str, revision: str, endpoint: str | None) -> dict[str, int]:
+    """Return the sizes of the Parquet files of a revision; {} where there is no such revision."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+    from huggingface_hub.hf_api import RepoFile
+
+    try:
+        tree = HfApi(endpoint=endpoint).list_repo_tree(
+            dataset, repo_type="dataset", revision=revision, recursive=True
+        )
+        files = [entry for entry in tree if isinstance(entry, RepoFile)]
+    except RevisionNotFoundError as error:
+        if revision == CONVERTED:
+            return {}
+        raise CorpusError(
+            f"corpus.dataset={dataset} has no branch, tag or commit corpus.revision={revision}"
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise CorpusError(
+            f"corpus.dataset={dataset} is neither a folder nor a dataset of the hub, or it is "
+            "private: then HF_TOKEN logs in. Type corpus.dataset=NAME or OWNER/NAME, as in its "
+            "address"
+        ) from error
+    except hub.failures() as error:
+        raise CorpusError(f"{dataset} could not be listed: {error}\n{_advice(endpoint)}") from error
+    return {
+        entry.path: entry.size
+        for entry in files
+        # A path that leads out of the folder is none of a dataset's.
+        if entry.path.endswith(".parquet") and ".." not in PurePosixPath("/", entry.path).parts
+    }
+
+
+def download(files: Sequence[RemoteFile], *, endpoint: str | None = None) -> int:
+    """Download every missing or partial file; return their number.
+
+    Args:
+        files: from :func:`remote_files`.
         endpoint: address of the hub; None: huggingface.co.
 
     Raises:
         CorpusError: when the hub cannot be reached, refuses, or sends other bytes than announced;
             the bytes received so far are kept.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import get_hf_file_metadata
 
-    assert corpus.hub_repo is not None
     num_new = 0
-    wanted = corpus.wanted()
-    for number, path in enumerate(wanted, 1):
-        file = f"{corpus.hub_folder}/{path.name}".lstrip("/")
-        url = hf_hub_url(corpus.hub_repo, file, repo_type="dataset", endpoint=endpoint)
+    for number, (url, path) in enumerate(files, 1):
         try:
             remote = get_hf_file_metadata(url, endpoint=endpoint)
             if path.is_file() and path.stat().st_size == remote.size:
                 continue
-            print(f"{path} ({number} of {len(wanted)}, {remote.size} bytes)", flush=True)
+            print(f"{path} ({number} of {len(files)}, {remote.size} bytes)", flush=True)
             _fetch(url, path, etag=remote.etag or "", size=remote.size)
         except hub.failures() as error:
             if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
@@ -119,12 +223,17 @@ def download(corpus: WebDatasetCorpus, *, endpoint: str | None = None) -> int:
                 ) from error
             raise CorpusError(
                 f"{url} could not be downloaded to {path.parent.absolute()}: {error}\n"
-                "What has arrived is kept. Check the network, HF_ENDPOINT (now "
-                f"{endpoint or _DEFAULT_ENDPOINT}) and, for data that need a login, HF_TOKEN; "
-                "then run the same command again"
+                f"What has arrived is kept. {_advice(endpoint)}"
             ) from error
         num_new += 1
     return num_new
+
+
+def _advice(endpoint: str | None) -> str:
+    return (
+        f"Check the network, HF_ENDPOINT (now {endpoint or _DEFAULT_ENDPOINT}) and, for data that "
+        "need a login, HF_TOKEN; then run the same command again"
+    )
 
 
 def _fetch(url: str, path: Path, *, etag: str, size: int | None) -> None:

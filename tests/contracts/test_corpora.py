@@ -16,6 +16,7 @@ from imagegram.errors import CorpusError
 from imagegram.protocols import Corpus
 from imagegram.store.snapshot import difference
 from tests.conftest import compose
+from tests.parquets import write_images
 from tests.pictures import encode, noise, write_samples
 
 NAMES = sorted(path.stem for path in schema.CONF.glob("corpus/*.yaml"))
@@ -39,6 +40,10 @@ def small(name: str, root: Path) -> Corpus:
         for seed in range(3):
             (root / "photos" / f"{seed}.png").write_bytes(encode(noise(seed)))
         return build(name, root, f"corpus.path={root}/photos", "corpus.images_per_shard=2")
+    if name == "huggingface":
+        for n in range(2):
+            write_images(root / "photos" / f"train-{n}-of-2.parquet", [3 * n, 3 * n + 1])
+        return build(name, root, f"corpus.dataset={root}/photos")
     if name == "webdataset":
         write_samples(root / "data" / "a.tar", range(3))
         return build(name, root, f"corpus.tars={root}/data")
@@ -93,6 +98,7 @@ def test_a_missing_corpus_says_what_to_type(name: str, tmp_path: Path) -> None:
     remedy = {
         "folder": "corpus.path=FOLDER",
         "webdataset": "corpus.tars=FOLDER",
+        "huggingface": "corpus.dataset=NAME",
         "cc12m": f"python -m imagegram.tools.download corpus={name}",
         "tiny": "paths.data=FOLDER",
     }

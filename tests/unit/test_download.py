@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from imagegram.corpora.huggingface import HuggingFaceCorpus
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.tools import download as tool
@@ -39,6 +40,10 @@ def corpus_at(folder: Path, num_shards: int = 2) -> WebDatasetCorpus:
     )
 
 
+def get(corpus: WebDatasetCorpus | HuggingFaceCorpus, url: str) -> int:
+    return tool.download(tool.remote_files(corpus, endpoint=url), endpoint=url)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {f"data/{path.name}": path.read_bytes() for path in sorted(folder.glob("cc12m/*.tar"))}
 
@@ -48,11 +53,11 @@ def test_all_tars_arrive_and_are_not_fetched_twice(
     hub: Hub, tmp_path: Path, redirects: bool
 ) -> None:
     hub.redirects = redirects  # as the hub does for large files
-    assert tool.download(corpus_at(tmp_path), endpoint=hub.url) == 2
+    assert get(corpus_at(tmp_path), hub.url) == 2
     assert contents(tmp_path) == hub.pages[PAGE]
     assert list((tmp_path / "cc12m").glob(".*")) == []
     hub.requests.clear()
-    assert tool.download(corpus_at(tmp_path), endpoint=hub.url) == 0
+    assert get(corpus_at(tmp_path), hub.url) == 0
     assert hub.gets() == []
 
 
@@ -62,13 +67,13 @@ def test_a_cut_download_is_continued_by_the_next_command(
 ) -> None:
     hub.cut_at, hub.redirects = 700, redirects
     with pytest.raises(CorpusError, match="What has arrived is kept"):
-        tool.download(corpus_at(tmp_path), endpoint=hub.url)
+        get(corpus_at(tmp_path), hub.url)
     assert contents(tmp_path) == {}  # nothing carries its final name before it is whole
     (partial,) = (tmp_path / "cc12m").glob(".00000.tar.*.partial")
     assert partial.stat().st_size == 700
     hub.cut_at = None
     hub.requests.clear()
-    assert tool.download(corpus_at(tmp_path), endpoint=hub.url) == 2
+    assert get(corpus_at(tmp_path), hub.url) == 2
     assert contents(tmp_path) == hub.pages[PAGE]
     spans = [span for path, span in hub.gets() if path == "data/00000.tar"]
     assert spans == ["bytes=700-"] * (2 if redirects else 1)
@@ -77,30 +82,30 @@ def test_a_cut_download_is_continued_by_the_next_command(
 def test_a_partial_of_another_version_is_not_continued(hub: Hub, tmp_path: Path) -> None:
     hub.cut_at = 700
     with pytest.raises(CorpusError):
-        tool.download(corpus_at(tmp_path), endpoint=hub.url)
+        get(corpus_at(tmp_path), hub.url)
     hub.cut_at = None
     hub.pages[PAGE]["data/00000.tar"] = b"another version" * 100
-    tool.download(corpus_at(tmp_path), endpoint=hub.url)
+    get(corpus_at(tmp_path), hub.url)
     assert contents(tmp_path) == hub.pages[PAGE]
 
 
 def test_a_tar_of_another_size_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "cc12m").mkdir()
     (tmp_path / "cc12m" / "00001.tar").write_bytes(b"half of it")
-    assert tool.download(corpus_at(tmp_path), endpoint=hub.url) == 2
+    assert get(corpus_at(tmp_path), hub.url) == 2
     assert contents(tmp_path) == hub.pages[PAGE]
 
 
 def test_bytes_that_are_not_those_announced(hub: Hub, tmp_path: Path) -> None:
     hub.lies = True
     with pytest.raises(CorpusError, match="not those that the hub announced"):
-        tool.download(corpus_at(tmp_path), endpoint=hub.url)
+        get(corpus_at(tmp_path), hub.url)
     assert list((tmp_path / "cc12m").iterdir()) == []
 
 
 def test_a_file_that_the_hub_does_not_have(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"data/00002\.tar could not be downloaded.*404"):
-        tool.download(corpus_at(tmp_path, num_shards=3), endpoint=hub.url)
+        get(corpus_at(tmp_path, num_shards=3), hub.url)
     assert contents(tmp_path) == hub.pages[PAGE]  # what came before is there
 
 
@@ -111,18 +116,18 @@ def test_a_full_disk_is_no_fault_of_the_network(hub: Hub, tmp_path: Path) -> Non
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))  # the disk that ends early
     try:
         with pytest.raises(CorpusError, match=r"free space, or .* paths\.data=FOLDER") as raised:
-            tool.download(corpus_at(tmp_path), endpoint=hub.url)
+            get(corpus_at(tmp_path), hub.url)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "network" not in str(raised.value)
-    assert tool.download(corpus_at(tmp_path), endpoint=hub.url) == 2
+    assert get(corpus_at(tmp_path), hub.url) == 2
     assert contents(tmp_path) == hub.pages[PAGE]
 
 
 def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
     with pytest.raises(CorpusError, match=r"HF_ENDPOINT \(now http://127\.0\.0\.1:9\)"):
-        tool.download(corpus_at(tmp_path), endpoint="http://127.0.0.1:9")
+        get(corpus_at(tmp_path), "http://127.0.0.1:9")
 
 
 def test_the_command_line(
