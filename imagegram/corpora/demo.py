@@ -112,6 +112,11 @@ class DemoCorpus:
         return 0.0
 
     @property
+    def max_holdout(self) -> int:
+        """As many as are held out."""
+        return self.num_holdout
+
+    @property
     def folder(self) -> Path:
         """The folder of the tars of these crops; other crops lie beside it."""
         crops = [self.VERSION, self.images_per_shard, self.num_holdout, self.image_size]

@@ -24,6 +24,7 @@ from typing import ClassVar, Final
 from imagegram.corpora.docstrings import paragraphs
 from imagegram.corpora.file_shard import snapshot_of
 from imagegram.corpora.jsonl import JsonlShard
+from imagegram.corpora.webdataset import MAX_HOLDOUT
 from imagegram.errors import (
     ConfigError,
     CorpusError,
@@ -62,7 +63,8 @@ class DemoTextCorpus:
         packages: import names, of those in ``PACKAGES``; a paragraph that several have counts once.
         documents_per_shard: documents of one shard.
         num_shards: only the first N shards; None: all.
-        holdout_fraction: share of clusters of near-duplicates to hold out.
+        holdout_fraction: share of the documents to hold out, near-duplicates together.
+        max_holdout: hold out about this many where that share would be more.
         near_duplicate_similarity: share of common phrases, 0 ... 1, from which on two documents
             are near-duplicates.
         max_failed_fraction: share of unreadable documents in a shard above which its tokenization
@@ -79,6 +81,7 @@ class DemoTextCorpus:
     documents_per_shard: int = 2000
     num_shards: int | None = None
     holdout_fraction: float = 0.1
+    max_holdout: int = MAX_HOLDOUT
     near_duplicate_similarity: float = 0.8
     max_failed_fraction: float = 0.05
     hash_cache: str | None = field(default=None, metadata=NOT_IDENTITY)

@@ -19,7 +19,7 @@ from typing import ClassVar
 from imagegram.corpora.listing import BESIDE, Listing, list_images, stem
 from imagegram.corpora.names import IMAGE_SUFFIXES, shown
 from imagegram.corpora.tar import parse_caption, parse_info
-from imagegram.corpora.webdataset import NEAR_DUPLICATE_RMS, check_policy
+from imagegram.corpora.webdataset import MAX_HOLDOUT, NEAR_DUPLICATE_RMS, check_policy
 from imagegram.errors import CorpusError
 from imagegram.images.modality import IMAGES
 from imagegram.protocols import Modality
@@ -140,7 +140,8 @@ class FolderCorpus:
         path: folder of the images.
         images_per_shard: files of one shard, the unit of caching and of parallel work.
         num_shards: only the first N shards; None: all.
-        holdout_fraction: share of the first shard's near-duplicate clusters to hold out.
+        holdout_fraction: share of the images to hold out, near-duplicates together.
+        max_holdout: hold out about this many where that share would be more.
         near_duplicate_rms: largest RMS difference, 0 ... 255, of 16x16 thumbnails of one picture.
         max_failed_fraction: share of unreadable images in a shard above which its tokenization
             fails.
@@ -156,6 +157,7 @@ class FolderCorpus:
     images_per_shard: int = 1000
     num_shards: int | None = None
     holdout_fraction: float = 0.1
+    max_holdout: int = MAX_HOLDOUT
     near_duplicate_rms: float = NEAR_DUPLICATE_RMS
     max_failed_fraction: float = 0.05
     hash_cache: str | None = field(default=None, metadata=NOT_IDENTITY)
@@ -235,7 +237,7 @@ class FolderCorpus:
 
     @property
     def holdout_shards(self) -> tuple[FolderShard, ...]:
-        """No shard: images are held out by content hash."""
+        """No shard: images of all shards are held out, by content hash."""
         return ()
 
 

@@ -36,6 +36,9 @@ from imagegram.store.snapshot import Snapshot, some
 #: 1.7, brighter by 5 levels by 5.0. A shift or crop by one of 64 pixels (median 6 to 7) or more,
 #: and a mirror image, are mostly not found.
 NEAR_DUPLICATE_RMS: Final = 6.0
+#: Held-out items of a corpus that names none: half are the floor, half set thresholds (of which
+#: 2,000 are used), so that both are whole up to ``num_samples=2000``.
+MAX_HOLDOUT: Final = 4000
 #: Names of tars in a folder of tars; whether gzip compresses one is seen in its content.
 TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz")
 _RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -50,9 +53,10 @@ class WebDatasetCorpus:
         tars: the training tars: a tar, a folder of tars, a glob, a pattern like
             ``{00000..00099}.tar``, or a list of these; sorted inside a folder or glob.
         num_shards: only the first N of them; None: all.
-        holdout_tars: tars that are held out whole, in the same forms; None: images are held out of
-            the first training shard by content hash.
-        holdout_fraction: share of the first shard's near-duplicate clusters to hold out.
+        holdout_tars: tars that are held out whole, in the same forms; None: images of all training
+            tars are held out, by content hash.
+        holdout_fraction: share of the images to hold out, near-duplicates together.
+        max_holdout: hold out about this many where that share would be more.
         near_duplicate_rms: largest RMS difference, 0 ... 255, of 16x16 thumbnails of one picture.
         max_failed_fraction: share of unreadable images in a shard above which its tokenization
             fails.
@@ -70,6 +74,7 @@ class WebDatasetCorpus:
     num_shards: int | None = None
     holdout_tars: str | tuple[str, ...] | None = field(default=None, metadata=NOT_IDENTITY)
     holdout_fraction: float = 0.1
+    max_holdout: int = MAX_HOLDOUT
     near_duplicate_rms: float = NEAR_DUPLICATE_RMS
     max_failed_fraction: float = 0.05
     hub_repo: str | None = field(default=None, metadata=NOT_IDENTITY)
@@ -186,11 +191,11 @@ def check_policy(corpus: object) -> None:
                 f"corpus.{name} must lie in {low:g} ... {high:g}, got {value}; type "
                 f"corpus.{name}=NUMBER"
             )
-    for name in ("num_shards", "images_per_shard"):
+    for name, least in (("num_shards", 1), ("images_per_shard", 1), ("max_holdout", 0)):
         value = getattr(corpus, name, None)
-        if value is not None and value < 1:
+        if value is not None and value < least:
             raise ConfigError(
-                f"corpus.{name} must be at least 1, got {value}; type corpus.{name}=NUMBER"
+                f"corpus.{name} must be at least {least}, got {value}; type corpus.{name}=NUMBER"
             )
 
 

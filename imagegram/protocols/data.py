@@ -126,7 +126,7 @@ class Corpus(Protocol):
 
     @property
     def holdout_shards(self) -> tuple[ImageShard, ...]:
-        """Shards that are held out whole; empty: hold out by content hash from the first shard."""
+        """Shards that are held out whole; empty: hold out items of all shards, by content hash."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -141,7 +141,11 @@ class Corpus(Protocol):
 
     @property
     def holdout_fraction(self) -> float:
-        """Share of the first shard's clusters to hold out when no shard is held out whole."""
+        """Share of the items to hold out when no shard is held out whole, 0 ... 1."""
+
+    @property
+    def max_holdout(self) -> int:
+        """Number of items to hold out, about, where that share of them would be more."""
 
     @property
     def near_duplicate_limit(self) -> float:

@@ -93,6 +93,9 @@ class SelectShard:
         """Why each document is left out; None: it is chosen."""
         part = self.images.open()
         keys = self._keys() if part.held_keys else [""] * self.tokens.num_documents
+        if part.near_held is None:
+            yield from map(part.skip_key, keys)
+            return
 
         def look(documents: list[int]) -> list[str | None]:
             return [

@@ -1,19 +1,17 @@
-"""Split: which images are held out, the same for every size of a corpus.
+"""Split: choose the items of a corpus that are held out, so that scores have an unbiased floor.
 
-Whole shards are held out where the corpus names some. Elsewhere the first shard is scanned, its
-near-duplicates are clustered, and a cluster is held out when a hash of its content says so: other
-copies of a picture, other sizes of the corpus and other shard orders after the first do not change
-the choice. Training images of *all* shards that are near-duplicates of a held-out one are left out
-(``select.py``), so that no floor is measured on pictures that the model has seen.
+Whole shards are held out where the corpus names some; training items that are near-duplicates of
+theirs are left out when documents are selected (``select.py``), so that no floor is measured on
+pictures that the model has seen. Elsewhere every shard is scanned once (``scan.py``), and clusters
+of near-duplicates are chosen from all of them (``holdout.py``): by content alone, so that neither
+names nor the order of shards decide, and with all near-duplicates: none is left in training.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
@@ -21,46 +19,57 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.errors import Unreadable
-from imagegram.executors.threads import chunks, map_in_order
 from imagegram.protocols import Corpus, ImageShard, Modality
-from imagegram.records import Record, Sketches
-from imagegram.store.cost import NPY_HEADER, PROCESS_BYTES, THUMBNAIL_BYTES, Cost, PerUnit
+from imagegram.records import Sketches
+from imagegram.stages.holdout import MIN_CLUSTERS, Choice, Policy, choose
+from imagegram.stages.scan import ScannedShard, ScanShard, are_few
+from imagegram.store.cost import NPY_HEADER, THUMBNAIL_BYTES, Cost
 from imagegram.store.fingerprint import identity
+from imagegram.store.parts import write_parts
 from imagegram.store.stage import Context, Surroundings
 
 if TYPE_CHECKING:
     from imagegram.store.manifest import Artifact
 
-#: With fewer clusters than this in the first shard nothing is held out: a floor measured on a
-#: handful of pictures would be noise, and a corpus of one image is a corpus too.
-MIN_CLUSTERS: Final = 100
-
 Part = Literal["train", "holdout"]
+HOLDOUT: Final = "holdout.json"
 #: Why a readable image is not in a part of its corpus; all other reasons of skips are failures.
 CHOSEN_SKIPS: Final = ("held_out", "not_held_out", "near_duplicate_of_holdout")
+#: Of one core, for an item and a held-out item that are compared; of an item in every round.
+_PAIR_SECONDS: Final = 4e-9
+_ITEM_SECONDS: Final = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """The stage that chooses the held-out images of a corpus."""
+    """The stage that chooses the held-out items of a corpus."""
 
     kind: ClassVar[str] = "split"
     group: ClassVar[str] = "tokenize"
-    VERSION: ClassVar[int] = 1
-    RATE: ClassVar[PerUnit] = PerUnit("num_scanned", seconds=1.9e-4)
+    VERSION: ClassVar[int] = 2
+    #: Of held-out shards that the corpus names: what is held out has not changed since.
+    NAMED_VERSION: ClassVar[int] = 1
 
     corpus: Corpus
 
     def identity(self) -> dict[str, Any]:
-        """The policy and the content of the shards that are scanned, not their number."""
-        return {
+        """Return the policy and the content of the shards that are scanned, in no order."""
+        same = {
             "class": "Split",
-            "version": self.VERSION,
             # Digests know the limit by the name that it has for images.
             "near_duplicate_rms": float(self.corpus.near_duplicate_limit),
-            "holdout_fraction": None if self._whole else float(self.corpus.holdout_fraction),
-            "scanned": [shard.identity() for shard in self._scanned],
+        }
+        contents = [shard.identity() for shard in self._scanned]
+        if self._whole:
+            named = {"version": self.NAMED_VERSION, "holdout_fraction": None}
+            return {**same, **named, "scanned": contents}
+        return {
+            **same,
+            "version": self.VERSION,
+            "scan": ScanShard.VERSION,
+            "holdout_fraction": float(self.corpus.holdout_fraction),
+            "max_holdout": int(self.corpus.max_holdout),
+            "scanned": sorted(contents),
         }
 
     @property
@@ -69,75 +78,126 @@ class Split:
 
     @property
     def _scanned(self) -> tuple[ImageShard, ...]:
-        return self.corpus.holdout_shards or self.corpus.shards[:1]
+        if self._whole or not self._policy.probability(1):
+            return self.corpus.holdout_shards
+        return self.corpus.shards
+
+    @property
+    def _policy(self) -> Policy:
+        corpus = self.corpus
+        return Policy(
+            fraction=corpus.holdout_fraction,
+            max_items=corpus.max_holdout,
+            limit=corpus.near_duplicate_limit,
+        )
+
+    @property
+    def _parts(self) -> tuple[ScanShard, ...]:
+        modality = self.corpus.modality
+        return tuple(ScanShard(shard=shard, modality=modality) for shard in self._scanned)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Write ``holdout.json`` (keys by shard) and the sketches of what is held out."""
-        chosen: dict[str, list[str]] = {}
-        modality, sketches = self.corpus.modality, []
-        num_scanned, num_clusters = 0, None
-        for shard in self._scanned:
-            seen = _scan(shard, modality, context)
-            held = np.ones(len(seen.keys), dtype=np.bool_)
-            if not self._whole:
-                held, num_clusters = self._choose(seen)
-            chosen[shard.identity()] = [
-                key for key, is_held in zip(seen.keys, held.tolist(), strict=True) if is_held
-            ]
-            num_scanned += len(seen.keys)
-            sketches.append(seen.sketches[held])
-        (out / "holdout.json").write_text(json.dumps(chosen, indent=1) + "\n")
-        np.save(out / modality.SKETCHES, np.concatenate(sketches))
+        """Scan the shards; write ``holdout.json``: the keys of the held-out items by shard.
+
+        Of shards that the corpus names also the sketches of their items, which training items are
+        compared with.
+        """
+        if are_few(self._scanned):
+            shards = [context.make(part) for part in self._parts]
+        else:
+            shards = context.make_all(self._parts, description="scan")
+        write_parts(out, kind=ScanShard.kind, parts=[shard.artifact for shard in shards])
+        modality = self.corpus.modality
+        counts = {"num_scanned": sum(map(len, shards)), "num_shards": len(shards)}
+        if self._whole:
+            held = {part.shard.identity(): shard.keys() for part, shard in self._pairs(shards)}
+            _write_keys(out, held)
+            np.save(out / modality.SKETCHES, np.concatenate([one.sketches() for one in shards]))
+            num_holdout = counts["num_scanned"]
+            return {"num_holdout": num_holdout, **counts, "whole_shards": True, "note": ""}
+        choice = choose(shards, self._policy, context)
+        _write_keys(out, self._keys(shards, choice.held))
         return {
-            "num_holdout": sum(len(keys) for keys in chosen.values()),
-            "num_scanned": num_scanned,
-            "num_clusters": num_clusters,
-            "whole_shards": self._whole,
+            "num_holdout": len(choice.held),
+            **counts,
+            "num_clusters": choice.num_clusters,
+            "num_held_clusters": choice.num_held_clusters,
+            "num_in_large_clusters": sum(map(len, choice.large)),
+            "whole_shards": False,
+            "note": self._note(shards, choice),
         }
 
-    def _choose(self, seen: _Scan) -> tuple[NDArray[np.bool_], int]:
-        """Which scanned images are held out, and in how many clusters they all lie."""
-        labels = self.corpus.modality.cluster(seen.sketches, limit=self.corpus.near_duplicate_limit)
-        members: dict[int, list[str]] = defaultdict(list)
-        for label, sha256 in zip(labels.tolist(), seen.hashes, strict=True):
-            members[label].append(sha256)
-        if len(members) < MIN_CLUSTERS:
-            return np.zeros(len(labels), dtype=np.bool_), len(members)
-        share = self.corpus.holdout_fraction
-        held = {
-            label: int(min(hashes)[:8], 16) / 2**32 < share for label, hashes in members.items()
-        }
-        return np.array([held[label] for label in labels.tolist()], dtype=np.bool_), len(members)
+    def _pairs(self, shards: Sequence[ScannedShard]) -> list[tuple[ScanShard, ScannedShard]]:
+        return list(zip(self._parts, shards, strict=True))
+
+    def _keys(
+        self, shards: Sequence[ScannedShard], items: NDArray[np.int64]
+    ) -> dict[str, list[str]]:
+        """Return the keys of items, ascending numbers, by shard, of shards that have any."""
+        firsts = np.cumsum([0, *map(len, shards)])
+        keys: dict[str, list[str]] = {}
+        for (part, shard), first in zip(self._pairs(shards), firsts.tolist(), strict=False):
+            low, high = np.searchsorted(items, [first, first + len(shard)])
+            if low < high:
+                every = shard.keys()
+                keys[part.shard.identity()] = [every[item - first] for item in items[low:high]]
+        return keys
+
+    def _note(self, shards: Sequence[ScannedShard], choice: Choice) -> str:
+        """Return what a user has to know of the choice, or nothing."""
+        nouns = self.corpus.modality.nouns
+        if not self._policy.probability(1):
+            return ""
+        if choice.num_clusters < MIN_CLUSTERS:
+            return (
+                f"nothing is held out: {choice.num_clusters} different {nouns} (near-duplicates "
+                f"count as one), at least {MIN_CLUSTERS} are needed"
+            )
+        if not choice.large:
+            return ""
+        num_items = sum(map(len, shards))
+        (keys,) = self._keys(shards, choice.large[0][:1]).values()
+        return (
+            f"at least {sum(map(len, choice.large)):,} of {num_items:,} {nouns} lie in clusters of "
+            f"more than {self._policy.largest(num_items):,} near-duplicates (one holds {keys[0]}), "
+            "which are too large to be held out: they stay in training, and the floor has none "
+            "of them"
+        )
 
     def load(self, artifact: Artifact) -> SplitHandle:
-        """The handle of a finished split."""
+        """Return the handle of a finished split."""
         return SplitHandle(artifact=artifact, corpus=self.corpus)
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee that one process decodes the scanned shards."""
+        """Foresee the scans, then the comparisons of items with held-out ones."""
         if found := at.find(self):
             return Cost.found(found, images=int(found.facts["num_scanned"]))
-        scanned = sum(map(len, self._scanned))
-        held = scanned if self._whole else round(scanned * self.corpus.holdout_fraction)
-        if not self._whole and scanned < MIN_CLUSTERS:
-            held = 0
-        rate = at.rate(self)
-        facts = {"num_holdout": held, "num_scanned": scanned, "whole_shards": self._whole}
+        parts = self._parts
+        at_once = 1 if are_few(self._scanned) else at.workers
+        scans = Cost.together([part.forecast(at) for part in parts], at_once=at_once)
+        held, seconds = scans.images, 0.0
+        if not self._whole:
+            share = self._policy.probability(held)
+            held = round(held * share) if scans.images >= MIN_CLUSTERS else 0
+            seconds = scans.images * (_ITEM_SECONDS + held * _PAIR_SECONDS) / at.workers
+        facts = {"num_holdout": held, "num_scanned": scans.images, "whole_shards": self._whole}
         artifact = at.expect(self, facts)
-        return Cost(
+        return replace(
+            scans,
             artifact=artifact,
             handle=self.load(artifact),
-            images=scanned,
-            disk_bytes=_split_bytes(held),
-            memory_bytes=PROCESS_BYTES + _split_bytes(scanned),
-            seconds=rate.seconds * scanned,
-            source=rate.source,
+            disk_bytes=scans.disk_bytes + _split_bytes(held, whole=self._whole),
+            seconds=scans.seconds + seconds,
         )
 
 
-def _split_bytes(num_holdout: int) -> int:
-    """Keys and thumbnails of the held-out images."""
-    return num_holdout * (THUMBNAIL_BYTES + 24) + NPY_HEADER
+def _write_keys(out: Path, held: dict[str, list[str]]) -> None:
+    (out / HOLDOUT).write_text(json.dumps(dict(sorted(held.items())), indent=1) + "\n")
+
+
+def _split_bytes(num_holdout: int, *, whole: bool) -> int:
+    """Return the bytes of keys and, of named shards, thumbnails of the held-out items."""
+    return num_holdout * (24 + whole * THUMBNAIL_BYTES) + NPY_HEADER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,25 +213,30 @@ class SplitHandle:
     corpus: Corpus
 
     def identity(self) -> str:
-        """``split/digest``."""
+        """Return ``split/digest``."""
         return self.artifact.identity()
 
     @property
     def num_holdout(self) -> int:
-        """Held-out images, H."""
+        """Number of held-out items, H."""
         return int(self.artifact.facts["num_holdout"])
 
     @property
+    def note(self) -> str:
+        """Sentence of what a user has to know of the choice; mostly empty."""
+        return str(self.artifact.facts.get("note", ""))
+
+    @property
     def train(self) -> tuple[SplitShard, ...]:
-        """The training part of every shard."""
+        """Training part of every shard."""
         return tuple(SplitShard(shard=s, split=self, part="train") for s in self.corpus.shards)
 
     @property
     def holdout(self) -> tuple[SplitShard, ...]:
-        """The held-out part; empty when nothing is held out."""
+        """The held-out part of every shard; empty when nothing is held out."""
         shards = self.corpus.holdout_shards
         if not shards and self.num_holdout:
-            shards = self.corpus.shards[:1]
+            shards = self.corpus.shards
         return tuple(SplitShard(shard=shard, split=self, part="holdout") for shard in shards)
 
 
@@ -190,33 +255,33 @@ class SplitShard:
     part: Part
 
     def identity(self) -> list[Any]:
-        """Content of the shard, split and part."""
+        """Return the content of the shard, the split and the part."""
         return [self.shard.identity(), identity(self.split), self.part]
 
     @property
     def expected_documents(self) -> int:
-        """Images of this part before any is refused; what a plan counts."""
+        """Number of images of this part before any is refused; what a plan counts."""
         records, facts = len(self.shard), self.split.artifact.facts
         if facts["whole_shards"]:
             return records
-        if self.part == "holdout":
-            return min(self.split.num_holdout, records)
-        is_scanned = self.shard.name == self.split.corpus.shards[0].name
-        return records - self.split.num_holdout if is_scanned else records
+        held = round(records * self.split.num_holdout / max(int(facts["num_scanned"]), 1))
+        if self.split.artifact.is_made:
+            held = len(_load_keys(self.split.artifact.path).get(self.shard.identity(), ()))
+        return min(held, records) if self.part == "holdout" else max(records - held, 0)
 
     def open(self) -> PartFilter:
-        """What decides, item by item, whether it belongs to this part."""
-        corpus = self.split.corpus
-        holdout = _load_holdout(
-            self.split.artifact.path, corpus.modality, corpus.near_duplicate_limit
-        )
-        held_keys = holdout.keys.get(self.shard.identity())
-        is_whole = held_keys is not None and self.split.artifact.facts["whole_shards"]
+        """Return what decides, item by item, whether it belongs to this part."""
+        corpus, artifact = self.split.corpus, self.split.artifact
+        held_keys = _load_keys(artifact.path).get(self.shard.identity())
+        if not artifact.facts["whole_shards"]:  # near-duplicates of held-out items are held out too
+            return PartFilter(part=self.part, held_keys=held_keys or frozenset(), near_held=None)
+        is_train = self.part == "train"
         return PartFilter(
             part=self.part,
-            held_keys=None if is_whole else held_keys or frozenset(),
-            near_held=holdout.near,
-            modality=corpus.modality,
+            held_keys=frozenset() if held_keys is None else None,
+            near_held=_search_held(artifact.path, corpus.modality, corpus.near_duplicate_limit)
+            if is_train
+            else None,
         )
 
 
@@ -228,81 +293,38 @@ class PartFilter:
         part: ``train`` or ``holdout``.
         held_keys: keys of this shard that are held out; None: all, so that the unreadable items
             of a held-out shard are counted by their own reasons.
-        near_held: from a sketch to those near-duplicates of it that are held out.
-        modality: of the items.
+        near_held: from a sketch to those near-duplicates of it that are held out; None: no item of
+            this part has any.
     """
 
     part: Part
     held_keys: frozenset[str] | None
-    near_held: Callable[[Sketches], NDArray[np.int64]]
-    modality: Modality
+    near_held: Callable[[Sketches], NDArray[np.int64]] | None
 
     def skip_key(self, key: str) -> str | None:
-        """``held_out`` (in train), ``not_held_out`` (in holdout) or None, before decoding."""
+        """Return ``held_out`` (in train), ``not_held_out`` (in holdout) or None, by its key."""
         is_held = self.held_keys is None or key in self.held_keys
         if self.part == "train":
             return "held_out" if is_held else None
         return None if is_held else "not_held_out"
 
     def skip_sketch(self, sketch: Sketches) -> str | None:
-        """``near_duplicate_of_holdout`` (in train) or None, by a sketch."""
-        if self.part != "train" or not len(self.near_held(sketch)):
+        """Return ``near_duplicate_of_holdout`` (in train) or None, by a sketch."""
+        if self.near_held is None or not len(self.near_held(sketch)):
             return None
         return "near_duplicate_of_holdout"
 
 
-@dataclass(frozen=True)
-class _Scan:
-    keys: list[str]
-    hashes: list[str]
-    sketches: Sketches
-
-
-@dataclass(frozen=True)
-class _Holdout:
-    keys: dict[str, frozenset[str]]
-    near: Callable[[Sketches], NDArray[np.int64]]
+@lru_cache(maxsize=4)
+def _load_keys(folder: Path) -> dict[str, frozenset[str]]:
+    """Read the held-out keys by shard, once in every process, so that the handles stay light."""
+    keys = json.loads((folder / HOLDOUT).read_text())
+    return {shard: frozenset(names) for shard, names in keys.items()}
 
 
 @lru_cache(maxsize=4)
-def _load_holdout(folder: Path, modality: Modality, limit: float) -> _Holdout:
-    """Read once in every process, so that the handles stay light."""
-    keys = json.loads((folder / "holdout.json").read_text())
-    return _Holdout(
-        keys={shard: frozenset(names) for shard, names in keys.items()},
-        near=modality.search(np.load(folder / modality.SKETCHES), limit=limit),
-    )
-
-
-def _scan(shard: ImageShard, modality: Modality, context: Context) -> _Scan:
-    """Keys, content hashes and sketches of the readable items of a shard."""
-    keys: list[str] = []
-    hashes: list[str] = []
-    sketches: list[Sketches] = []
-    task = context.progress.start(f"split {shard.name}", len(shard), modality.nouns)
-
-    def look(records: Sequence[Record]) -> list[tuple[Record, tuple[str, Sketches] | None]]:
-        return [(record, _look(record, modality)) for record in records]
-
-    with modality.reading():
-        for some in map_in_order(look, chunks(shard), workers=context.workers):
-            for record, seen in some:
-                if seen is None:
-                    continue
-                keys.append(record.key)
-                hashes.append(seen[0])
-                sketches.append(seen[1])
-            context.progress.advance(task, len(some))
-    context.progress.finish(task)
-    return _Scan(keys, hashes, modality.stack(sketches))
-
-
-def _look(record: Record, modality: Modality) -> tuple[str, Sketches] | None:
-    """Content hash and sketch of a record; None: it is no readable item."""
-    if record.failure is not None:
-        return None
-    try:
-        item = modality.read(record.data)
-    except Unreadable:  # counted, with its reason, when the shard is tokenized
-        return None
-    return hashlib.sha256(record.data).hexdigest(), modality.sketch(item)
+def _search_held(
+    folder: Path, modality: Modality, limit: float
+) -> Callable[[Sketches], NDArray[np.int64]]:
+    """Prepare the search among the sketches of held-out shards, once in every process."""
+    return modality.search(np.load(folder / modality.SKETCHES), limit=limit)

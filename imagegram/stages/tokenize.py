@@ -28,6 +28,7 @@ from imagegram.errors import StageError, TokenError
 from imagegram.executors.threads import chunks, map_in_order
 from imagegram.protocols import ImageShard, Tokenizer
 from imagegram.records import Item, Record, Tokens
+from imagegram.stages.scan import are_few
 from imagegram.stages.skips import read_item, refuse_failures
 from imagegram.stages.token_costs import set_cost, shard_cost
 from imagegram.stages.token_files import TokenDocument, TokenWriter
@@ -42,9 +43,6 @@ from imagegram.store.stage import Context, Surroundings
 if TYPE_CHECKING:
     from imagegram.store.manifest import Artifact
 
-#: Number of images up to which no processes are started: 20,000 images of 64 x 64 pixels take one
-#: core 3 seconds, as long as two processes take to start and share them.
-_FEW_IMAGES: Final = 20_000
 #: A record with its document, or with the reason why it is skipped.
 _Outcome = tuple[Record, TokenDocument | str]
 
@@ -261,7 +259,7 @@ class Tokenize:
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Make all token shards; write ``shards.json``."""
         parts = self.parts
-        if self._is_small() or self.tokenizer.batch_size is not None:
+        if are_few(self.shards) or self.tokenizer.batch_size is not None:
             shards = [context.make(part) for part in parts]
         else:
             shards = context.make_all(parts, description="tokenize")
@@ -284,15 +282,6 @@ class Tokenize:
             "tokenizer": self.tokenizer.name,
             "num_shards": len(shards),
         }
-
-    def _is_small(self) -> bool:
-        """Return whether threads would be done before worker processes have started."""
-        room = _FEW_IMAGES
-        for shard in self.shards:  # no further than needed: a large shard takes a while to count
-            room -= len(shard)
-            if room < 0:
-                return False
-        return True
 
     def load(self, artifact: Artifact) -> TokenSet:
         """Return the handle of a finished token set.

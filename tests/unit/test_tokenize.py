@@ -129,7 +129,7 @@ def test_sizes_share_their_shards_and_order_is_kept(
 def test_worker_processes_make_the_same(
     tmp_path: Path, corpus: WebDatasetCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imagegram.stages.tokenize._FEW_IMAGES", 1)
+    monkeypatch.setattr("imagegram.stages.scan._FEW_IMAGES", 1)
     serial = tokenize(tmp_path / "serial", corpus)
     spread = replace(context(tmp_path / "many"), executor=ProcessExecutor(workers=2))
     many = spread.make(stage_of(corpus))
