@@ -120,7 +120,7 @@ class Split:
         return {
             "num_holdout": len(choice.held),
             **counts,
-            "num_clusters": choice.num_clusters,
+            "num_clusters_met": choice.num_clusters,
             "num_held_clusters": choice.num_held_clusters,
             "num_in_large_clusters": sum(map(len, choice.large)),
             "whole_shards": False,
@@ -150,8 +150,8 @@ class Split:
             return ""
         if choice.num_clusters < MIN_CLUSTERS:
             return (
-                f"nothing is held out: {choice.num_clusters} different {nouns} (near-duplicates "
-                f"count as one), at least {MIN_CLUSTERS} are needed"
+                f"nothing is held out of fewer than {MIN_CLUSTERS} different {nouns} "
+                "(near-duplicates count as one)"
             )
         if not choice.large:
             return ""
