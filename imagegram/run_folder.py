@@ -41,6 +41,8 @@ from imagegram.report.pairs import FindPairs, PairList
 from imagegram.report.provenance import TraceProvenance
 from imagegram.schema import STAGES
 from imagegram.stages.evaluate import SCORES, Evaluation
+from imagegram.stages.reference_sets import too_few_held_out
+from imagegram.stages.split import Split
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.parts import link_or_copy
@@ -269,6 +271,8 @@ class Run:
             )
         )
         wording = wording or describe(exp, tokens)
+        if said := self._held_out_said(evaluation.sizes):
+            wording = dataclasses.replace(wording, warnings=(said, *wording.warnings))
         self.answer = answer_of(
             evaluation,
             wording=wording,
@@ -312,6 +316,12 @@ class Run:
         lines += [f"report: {self.folder / REPORT}"] if self.answer is not None else []
         for line in lines:
             self.console.print(line, soft_wrap=True, markup=False)
+
+    def _held_out_said(self, sizes: Mapping[str, int]) -> str | None:
+        """Return what a reader has to know of the held-out images before anything else, or None."""
+        split = self.context.make(Split(corpus=self.exp.corpus))
+        counts = {"num_samples": sizes["generated"], "num_floor": sizes.get("floor", 0)}
+        return too_few_held_out(split, **counts)
 
     def _write_summary(self) -> None:
         write_summary(

@@ -1,11 +1,13 @@
-"""The image sets that tell what a score means: floor, ceiling, thresholds, planted copies.
+"""Make the image sets that tell what a score means: floor, ceiling, calibration, planted copies.
 
-Half of the held-out images are the floor, never seen by the generator; thresholds are set on the
-other half, so that the floor shows what they flag among fresh images.
+Half of the held-out images are for the floor, never seen by the generator; thresholds are set on
+the other half, so that the floor shows what they flag among fresh images. All sets are drawn by the
+seed from all documents (``select_documents``), whatever their order in the corpus.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,19 +15,22 @@ from typing import Any, Final
 from imagegram.protocols import Condition, DocumentSource, Model, Sampler, Tokenizer
 from imagegram.stages.generate import Decode, Replay
 from imagegram.stages.planted import Planted
+from imagegram.stages.split import SplitHandle
 from imagegram.store.stage import Makes
 
-#: Held-out images that thresholds are set on: 1 % of them are 20.
+#: Number of held-out images that thresholds are set on: 1 % of them are 20.
 MAX_CALIBRATION: Final = 2000
+#: Largest share of a corpus that is worth losing for a larger floor.
+_MOST_HELD_OUT: Final = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class RealImages:
-    """How real documents become image sets: with the trace of a model, where one scores them.
+    """The way from real documents to image sets, with a trace where a model can score them.
 
     Attributes:
-        scorer: a model that implements ``Scores``; None: images are decoded without a trace.
-        sampler, tokenizer, seed, output_size, condition: those of the generated images.
+        scorer: model that implements ``Scores``; None: images are decoded without a trace.
+        sampler, tokenizer, seed, output_size, condition: the same as of the generated images.
     """
 
     scorer: Model | None
@@ -36,7 +41,7 @@ class RealImages:
     condition: Condition | None
 
     def of(self, documents: DocumentSource, num_images: int) -> Replay | Decode:
-        """Return the stage of the first documents that evaluation draws."""
+        """Return the stage of the first ``num_images`` documents in the order of the seed."""
         if self.scorer is None:
             return self.decoded(documents, num_images)
         return Replay(
@@ -53,7 +58,7 @@ class RealImages:
     def decoded(
         self, documents: DocumentSource, num_images: int, *, num_skipped: int = 0
     ) -> Decode:
-        """Return the stage of documents without a trace, after the first ones."""
+        """Return the stage that decodes documents in that order, after the first ones."""
         return Decode(
             documents=documents,
             tokenizer=self.tokenizer,
@@ -73,14 +78,15 @@ def reference_sets(
     num_images: int,
     planted: Sequence[str],
 ) -> dict[str, Any]:
-    """Make them all; returns ``floor``, ``ceiling``, ``calibration`` and ``planted``.
+    """Make all sets; return ``floor``, ``ceiling``, ``calibration`` and ``planted``.
 
     Args:
         run: makes a stage, by its name in the run.
         real: makes image sets of documents.
         tokens: training documents.
         holdout: held-out documents; without any, only the ceiling is made.
-        num_images: size of the measured set; the others are as large while there are images.
+        num_images: size of the measured set; floor and ceiling have as many where there are so
+            many documents, calibration up to ``MAX_CALIBRATION``.
         planted: recipes, see ``stages/planted.py``.
     """
     ceiling = run("ceiling", real.of(tokens, num_images))
@@ -104,3 +110,46 @@ def reference_sets(
         )
         sets["planted"][recipe] = run(recipe, real.of(documents, count))
     return sets
+
+
+def too_few_held_out(split: SplitHandle, *, num_samples: int, num_floor: int) -> str | None:
+    """Return the sentence that a reader has to see first, where the floor is small; else None.
+
+    The calibration set has as many images as the floor then, or one less.
+
+    Args:
+        split: how the corpus was split.
+        num_samples: size of the measured set.
+        num_floor: size of the floor; 0: there is none.
+    """
+    nouns = split.corpus.modality.nouns
+    if not num_floor:
+        why = split.note or "nothing is held out"
+        return f"no floor: {why}; no score is compared with {nouns} that the model has not seen"
+    if num_floor >= num_samples:
+        return split.note or None
+    words = [*_more_held_out(split, 2 * num_samples), f"num_samples={num_floor}"]
+    said = (
+        f"floor: {num_floor:,} held-out {nouns} for {num_samples:,} samples; scores that move with "
+        f"their number are not compared; {'type' if len(words) > 1 else 'hold out more, or type'} "
+        f"{' or '.join(words)}"
+    )
+    return f"{said}. {split.note}" if split.note else said
+
+
+def _more_held_out(split: SplitHandle, wanted: int) -> list[str]:
+    """Return what to type so that about ``wanted`` items are held out; [] where nothing helps."""
+    corpus, facts = split.corpus, split.artifact.facts
+    num_items = int(facts["num_scanned"])
+    if facts["whole_shards"]:
+        return []
+    wanted += 3 * math.isqrt(wanted)  # the number that is drawn varies by its square root
+    share = math.ceil(100 * wanted / num_items) / 100
+    if share > _MOST_HELD_OUT:
+        return []
+    words = []
+    if share > corpus.holdout_fraction:
+        words.append(f"corpus.holdout_fraction={share:g}")
+    if wanted > corpus.max_holdout:
+        words.append(f"corpus.max_holdout={wanted}")
+    return [" ".join(words)] if words else []
