@@ -36,8 +36,9 @@ from imagegram.store.snapshot import Snapshot, some
 #: 1.7, brighter by 5 levels by 5.0. A shift or crop by one of 64 pixels (median 6 to 7) or more,
 #: and a mirror image, are mostly not found.
 NEAR_DUPLICATE_RMS: Final = 6.0
-#: Held-out items of a corpus that names none: half are the floor, half set thresholds (of which
-#: 2,000 are used), so that both are whole up to ``num_samples=2000``.
+#: Number of items to hold out of a corpus that names no held-out shards, about: enough for 2,000
+#: that thresholds are set on beside a floor of ``num_samples=2000``; for more samples see
+#: ``stages/reference_sets.py``.
 MAX_HOLDOUT: Final = 4000
 #: Names of tars in a folder of tars; whether gzip compresses one is seen in its content.
 TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz")

@@ -1,8 +1,8 @@
 """Make the image sets that tell what a score means: floor, ceiling, calibration, planted copies.
 
-Half of the held-out images are for the floor, never seen by the generator; thresholds are set on
-the other half, so that the floor shows what they flag among fresh images. All sets are drawn by the
-seed from all documents (``select_documents``), whatever their order in the corpus.
+Some of the held-out images are the floor, never seen by the generator; thresholds are set on
+others, so that the floor shows what they flag among fresh images. All sets are drawn by the seed
+from all documents (``select_documents``), whatever their order in the corpus.
 """
 
 from __future__ import annotations
@@ -91,13 +91,13 @@ def reference_sets(
     """
     ceiling = run("ceiling", real.of(tokens, num_images))
     sets: dict[str, Any] = {"ceiling": ceiling, "floor": None, "calibration": None, "planted": {}}
-    half = (holdout.num_documents + 1) // 2
-    if not half:
+    count = floor_size(holdout.num_documents, num_images)
+    if not count:
         return sets
-    count = min(num_images, half)
     sets["floor"] = run("floor", real.of(holdout, count))
-    if half < holdout.num_documents:
-        thresholds = real.decoded(holdout, MAX_CALIBRATION, num_skipped=half)
+    num_skipped = max(count, (holdout.num_documents + 1) // 2)
+    if num_skipped < holdout.num_documents:
+        thresholds = real.decoded(holdout, MAX_CALIBRATION, num_skipped=num_skipped)
         sets["calibration"] = run("calibration", thresholds)
     for recipe in planted:
         documents = Planted(
@@ -112,10 +112,20 @@ def reference_sets(
     return sets
 
 
+def floor_size(num_holdout: int, num_images: int) -> int:
+    """Return the size of the floor: that of the measured set, or two thirds of what is held out.
+
+    A floor of another size than the measured set is not compared by scores that move with N; fewer
+    thresholds' images only make thresholds coarser.
+
+    >>> floor_size(1992, 1000), floor_size(98, 1000), floor_size(1, 1), floor_size(0, 1)
+    (1000, 66, 1, 0)
+    """
+    return min(num_images, -(-2 * num_holdout // 3))
+
+
 def too_few_held_out(split: SplitHandle, *, num_samples: int, num_floor: int) -> str | None:
     """Return the sentence that a reader has to see first, where the floor is small; else None.
-
-    The calibration set has as many images as the floor then, or one less.
 
     Args:
         split: how the corpus was split.
@@ -128,7 +138,7 @@ def too_few_held_out(split: SplitHandle, *, num_samples: int, num_floor: int) ->
         return f"no floor: {why}; no score is compared with {nouns} that the model has not seen"
     if num_floor >= num_samples:
         return split.note or None
-    words = [*_more_held_out(split, 2 * num_samples), f"num_samples={num_floor}"]
+    words = [*_more_held_out(split, 3 * num_samples // 2), f"num_samples={num_floor}"]
     said = (
         f"floor: {num_floor:,} held-out {nouns} for {num_samples:,} samples; scores that move with "
         f"their number are not compared; {'type' if len(words) > 1 else 'hold out more, or type'} "

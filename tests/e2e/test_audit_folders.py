@@ -29,7 +29,7 @@ from tests.pictures import context, encode, ids_of
 AuditHere = Callable[..., Audit]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 METRICS = "metric=[copying,novelty]"
-#: Of the 24 held-out crops of the tiny demo, half are the floor.
+#: As many of the 24 held-out crops of the tiny demo as are audited are the floor.
 NUM_FLOOR = 12
 
 

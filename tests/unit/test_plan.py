@@ -42,8 +42,8 @@ WORDS = ("debug=tiny", METRICS, "encoder=pixels", "index.shard_tokens=1")
 
 
 PLANTED = ("shuffled", "copies_20", "collages")
-#: Images of all sets of a run of 20 samples: half of 24 held-out ones are the floor.
-MEASURED = 20 + 20 + 12 * (1 + len(PLANTED))
+#: Images of all sets of a run of 20 samples: two thirds of 24 held-out ones are the floor.
+MEASURED = 20 + 20 + 16 * (1 + len(PLANTED))
 
 
 def look(outputs: Path, *words: str, **options: Any) -> Forecast:
