@@ -1,11 +1,11 @@
-"""Select: which documents of a corpus are training documents, and which are held out.
+"""Select the training documents of a corpus, or the held-out ones, by its split.
 
     documents.npy   (N,) uint32: numbers of the chosen documents in their token shard
     skipped.jsonl   one line for every readable image that is left out of training, with its reason
 
-One artifact a shard, and a collection of them. No token is read: what decides are the keys and the
-thumbnails beside the tokens, so another split costs seconds. Every record of a shard is chosen or
-counted under a reason: the counts must add up.
+One artifact a shard, and a collection of them. No token is read: the keys beside the tokens decide,
+and thumbnails where whole shards are held out, so another split costs seconds. Every record of a
+shard is chosen or counted under a reason: the counts must add up.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class SelectShard:
         }
 
     def _reasons(self, context: Context) -> Iterator[str | None]:
-        """Why each document is left out; None: it is chosen."""
+        """Yield the reason why each document is left out; None: it is chosen."""
         part = self.images.open()
         keys = self._keys() if part.held_keys else [""] * self.tokens.num_documents
         if part.near_held is None:
@@ -113,11 +113,11 @@ class SelectShard:
             return [json.loads(line)["key"] for line in lines]
 
     def load(self, artifact: Artifact) -> TokenShard:
-        """The chosen documents."""
+        """Return the handle of the chosen documents."""
         return TokenShard(artifact=self.tokens.artifact, selection=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee a look at every thumbnail; none is expected to be near a held-out one."""
+        """Foresee a pass over keys and thumbnails; no near-duplicate is expected."""
         if found := at.find(self):
             return shard_counts(self.load(found))
         every = self.tokens.num_documents
@@ -155,7 +155,7 @@ class Select:
 
     @cached_property
     def parts(self) -> tuple[SelectShard, ...]:
-        """One a shard; a token shard is known by the content that it was made from."""
+        """One stage per shard; a token shard is found by the content that it was made from."""
         contents = [shard.identity() for shard in self.tokens.images]
         shards = dict(zip(contents, self.tokens.shards, strict=True))
         return tuple(
@@ -164,7 +164,7 @@ class Select:
         )
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Choose in all shards; write ``shards.json``.
+        """Choose the documents of all shards; write ``shards.json``.
 
         Raises:
             CorpusError: when no training image is left.
@@ -194,12 +194,12 @@ class Select:
         }
 
     def load(self, artifact: Artifact) -> TokenSet:
-        """The handle of the chosen documents."""
+        """Return the handle of the chosen documents."""
         images = tuple(images.shard for images in self.images)
         return TokenSet(artifact=artifact, images=images)
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee one shard after the other."""
+        """Foresee shards that are made one after the other."""
         images = tuple(images.shard for images in self.images)
         names = ("document_length", "vocab_size")
         facts = {name: self.tokens.artifact.facts[name] for name in names}
@@ -207,7 +207,7 @@ class Select:
 
 
 def tokenize(run: Makes, split: SplitHandle, tokenizer: Tokenizer) -> tuple[TokenSet, TokenSet]:
-    """Training and held-out documents of a corpus, of one tokenization."""
+    """Tokenize a corpus; return its training documents and its held-out documents."""
     corpus = split.corpus
     tokens = tokenize_shards(
         run,
@@ -229,7 +229,7 @@ def tokenize_shards(
     tokenizer: Tokenizer,
     max_failed_fraction: float,
 ) -> TokenSet:
-    """All documents of shards: whole ones, or the first tokens of what the encoder writes."""
+    """Tokenize shards; return all documents, cut to the length that the tokenizer asks for."""
     tokens: TokenSet = run(
         name,
         Tokenize(

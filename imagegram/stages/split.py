@@ -144,7 +144,7 @@ class Split:
         return keys
 
     def _note(self, shards: Sequence[ScannedShard], choice: Choice) -> str:
-        """Return what a user has to know of the choice, or nothing."""
+        """Return the sentence that a user has to read about the choice; mostly empty."""
         nouns = self.corpus.modality.nouns
         if not self._policy.probability(1):
             return ""
@@ -202,11 +202,11 @@ def _split_bytes(num_holdout: int, *, whole: bool) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitHandle:
-    """A finished split.
+    """Handle of a finished split.
 
     Attributes:
-        artifact: on disk.
-        corpus: whose shards are split.
+        artifact: the split on disk.
+        corpus: corpus that is split.
     """
 
     artifact: Artifact
@@ -223,7 +223,7 @@ class SplitHandle:
 
     @property
     def note(self) -> str:
-        """Sentence of what a user has to know of the choice; mostly empty."""
+        """Sentence that a user has to read about the choice; mostly empty."""
         return str(self.artifact.facts.get("note", ""))
 
     @property
@@ -233,7 +233,7 @@ class SplitHandle:
 
     @property
     def holdout(self) -> tuple[SplitShard, ...]:
-        """The held-out part of every shard; empty when nothing is held out."""
+        """Held-out part of every shard; empty when nothing is held out."""
         shards = self.corpus.holdout_shards
         if not shards and self.num_holdout:
             shards = self.corpus.shards
@@ -242,11 +242,11 @@ class SplitHandle:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitShard:
-    """One part of one shard; light enough to travel to worker processes.
+    """One part of one shard; small enough to be sent to worker processes.
 
     Attributes:
-        shard: the images.
-        split: what is held out.
+        shard: images of both parts.
+        split: choice of the held-out items.
         part: ``train`` or ``holdout``.
     """
 
@@ -270,7 +270,7 @@ class SplitShard:
         return min(held, records) if self.part == "holdout" else max(records - held, 0)
 
     def open(self) -> PartFilter:
-        """Return what decides, item by item, whether it belongs to this part."""
+        """Return the filter that decides, item by item, whether it belongs to this part."""
         corpus, artifact = self.split.corpus, self.split.artifact
         held_keys = _load_keys(artifact.path).get(self.shard.identity())
         if not artifact.facts["whole_shards"]:  # near-duplicates of held-out items are held out too
@@ -287,7 +287,7 @@ class SplitShard:
 
 @dataclass(frozen=True, kw_only=True)
 class PartFilter:
-    """Says of every item of a shard why it is not in a part of it.
+    """Filter of the items of a shard: tells why an item is not in one part of it.
 
     Attributes:
         part: ``train`` or ``holdout``.
