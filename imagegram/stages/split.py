@@ -10,11 +10,11 @@ names nor the order of shards decide, and with all near-duplicates: none is left
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from imagegram.store.stage import Context, Surroundings
 if TYPE_CHECKING:
     from imagegram.store.manifest import Artifact
 
+Name = TypeVar("Name", bound=Hashable)
 Part = Literal["train", "holdout"]
 HOLDOUT: Final = "holdout.json"
 #: Why a readable image is not in a part of its corpus; all other reasons of skips are failures.
@@ -102,21 +103,23 @@ class Split:
         Of shards that the corpus names also the sketches of their items, which training items are
         compared with.
         """
-        if are_few(self._scanned):
-            shards = [context.make(part) for part in self._parts]
+        parts = self._parts
+        if are_few(part.shard for part in parts):
+            shards = [context.make(part) for part in parts]
         else:
-            shards = context.make_all(self._parts, description="scan")
+            shards = context.make_all(parts, description="scan")
+        contents = [part.shard.identity() for part in parts]
         write_parts(out, kind=ScanShard.kind, parts=[shard.artifact for shard in shards])
         modality = self.corpus.modality
         counts = {"num_scanned": sum(map(len, shards)), "num_shards": len(shards)}
         if self._whole:
-            held = {part.shard.identity(): shard.keys() for part, shard in self._pairs(shards)}
-            _write_keys(out, held)
+            keys = [shard.keys() for shard in shards]
+            _write_keys(out, dict(zip(contents, keys, strict=True)))
             np.save(out / modality.SKETCHES, np.concatenate([one.sketches() for one in shards]))
             num_holdout = counts["num_scanned"]
             return {"num_holdout": num_holdout, **counts, "whole_shards": True, "note": ""}
         choice = choose(shards, self._policy, context)
-        _write_keys(out, self._keys(shards, choice.held))
+        _write_keys(out, _keys_of(choice.held, shards, contents))
         return {
             "num_holdout": len(choice.held),
             **counts,
@@ -126,22 +129,6 @@ class Split:
             "whole_shards": False,
             "note": self._note(shards, choice),
         }
-
-    def _pairs(self, shards: Sequence[ScannedShard]) -> list[tuple[ScanShard, ScannedShard]]:
-        return list(zip(self._parts, shards, strict=True))
-
-    def _keys(
-        self, shards: Sequence[ScannedShard], items: NDArray[np.int64]
-    ) -> dict[str, list[str]]:
-        """Return the keys of items, ascending numbers, by shard, of shards that have any."""
-        firsts = np.cumsum([0, *map(len, shards)])
-        keys: dict[str, list[str]] = {}
-        for (part, shard), first in zip(self._pairs(shards), firsts.tolist(), strict=False):
-            low, high = np.searchsorted(items, [first, first + len(shard)])
-            if low < high:
-                every = shard.keys()
-                keys[part.shard.identity()] = [every[item - first] for item in items[low:high]]
-        return keys
 
     def _note(self, shards: Sequence[ScannedShard], choice: Choice) -> str:
         """Return the sentence that a user has to read about the choice; mostly empty."""
@@ -156,7 +143,7 @@ class Split:
         if not choice.large:
             return ""
         num_items = sum(map(len, shards))
-        (keys,) = self._keys(shards, choice.large[0][:1]).values()
+        (keys,) = _keys_of(choice.large[0][:1], shards, range(len(shards))).values()
         return (
             f"at least {sum(map(len, choice.large)):,} of {num_items:,} {nouns} lie in clusters of "
             f"more than {self._policy.largest(num_items):,} near-duplicates (one holds {keys[0]}), "
@@ -173,7 +160,7 @@ class Split:
         if found := at.find(self):
             return Cost.found(found, images=int(found.facts["num_scanned"]))
         parts = self._parts
-        at_once = 1 if are_few(self._scanned) else at.workers
+        at_once = 1 if are_few(part.shard for part in parts) else at.workers
         scans = Cost.together([part.forecast(at) for part in parts], at_once=at_once)
         held, seconds = scans.images, 0.0
         if not self._whole:
@@ -189,6 +176,20 @@ class Split:
             disk_bytes=scans.disk_bytes + _split_bytes(held, whole=self._whole),
             seconds=scans.seconds + seconds,
         )
+
+
+def _keys_of(
+    items: NDArray[np.int64], shards: Sequence[ScannedShard], names: Sequence[Name]
+) -> dict[Name, list[str]]:
+    """Return the keys of items, ascending numbers, by the name of their shard."""
+    firsts = np.cumsum([0, *map(len, shards)])
+    keys: dict[Name, list[str]] = {}
+    for name, shard, first in zip(names, shards, firsts.tolist(), strict=False):
+        low, high = np.searchsorted(items, [first, first + len(shard)])
+        if low < high:
+            every = shard.keys()
+            keys[name] = [every[item - first] for item in items[low:high]]
+    return keys
 
 
 def _write_keys(out: Path, held: dict[str, list[str]]) -> None:
