@@ -271,7 +271,8 @@ class Run:
             )
         )
         wording = wording or describe(exp, tokens)
-        if said := self._held_out_said(evaluation.sizes):
+        split = self.context.make(Split(corpus=exp.corpus))
+        if said := too_few_held_out(split, evaluation.sizes):
             wording = dataclasses.replace(wording, warnings=(said, *wording.warnings))
         self.answer = answer_of(
             evaluation,
@@ -316,12 +317,6 @@ class Run:
         lines += [f"report: {self.folder / REPORT}"] if self.answer is not None else []
         for line in lines:
             self.console.print(line, soft_wrap=True, markup=False)
-
-    def _held_out_said(self, sizes: Mapping[str, int]) -> str | None:
-        """Return what a reader has to know of the held-out images before anything else, or None."""
-        split = self.context.make(Split(corpus=self.exp.corpus))
-        counts = {"num_samples": sizes["generated"], "num_floor": sizes.get("floor", 0)}
-        return too_few_held_out(split, **counts)
 
     def _write_summary(self) -> None:
         write_summary(

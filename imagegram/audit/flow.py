@@ -11,9 +11,8 @@ as JPEG in between. Audited token arrays are compared as they are.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -22,14 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.audit.findings import Circumstances, doubts, what_it_tells
+from imagegram.audit.held_out import held_out_copies
 from imagegram.audit.reencoded import PixelCollages, Reencoded, jpeg_quality_of, token_agreement
 from imagegram.audit.sources import open_images, open_tokens
 from imagegram.corpora.names import shown
 from imagegram.errors import CorpusError
-from imagegram.executors.threads import chunks
 from imagegram.experiment import Experiment
-from imagegram.protocols import DocumentSource, ImageSet
-from imagegram.records import Tokens
+from imagegram.protocols import DocumentSource
 from imagegram.report.answer import Answer, Wording
 from imagegram.report.pairs import Pair
 from imagegram.report.readings import Reading, read_scores
@@ -50,8 +48,6 @@ AUTO: Final = 0
 _JPEG: Final = (".jpg", ".jpeg")
 #: JPEG quality for audited files that are not JPEG: the default of most programs.
 _USUAL_QUALITY: Final = 75
-#: Rows of tokens that are hashed at a time.
-_ROWS: Final = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,29 +281,6 @@ def _num_repeated(exp: Experiment, run: Any, documents: Any, measured: SampleSet
     return len(labels) - len(np.unique(labels))
 
 
-def _held_out_copies(holdout: TokenSet, audited: ImageSet) -> list[str]:
-    """Say how many audited images are held-out ones, which no score counts as copies.
-
-    Whoever made the images may have seen all of the corpus.
-    """
-    if not holdout.num_documents or holdout.length != audited.tokens.shape[1]:
-        return []
-    blocks = chunks(range(holdout.num_documents), size=_ROWS)
-    held = {row for block in blocks for row in _row_hashes(holdout.gather(block))}
-    found = sum(row in held for row in _row_hashes(audited.tokens))
-    if not found:
-        return []
-    are = "is an exact copy of a held-out image" if found == 1 else "are exact copies of held-out images"
-    return [
-        f"{found:,} more {are}, which count as unseen here; a model that was trained on the whole "
-        "corpus has seen them too."
-    ]
-
-
-def _row_hashes(tokens_BT: Tokens) -> Iterator[bytes]:
-    return (hashlib.sha256(row.tobytes()).digest() for row in tokens_BT)
-
-
 # -------------------------------------------------------------------------------------- run folder
 
 
@@ -331,7 +304,7 @@ def _finish(
         one=exp.corpus.modality.noun,
         several=exp.corpus.modality.nouns,
         names=[str(file["key"]) for file in metadata],
-        doubts=[*doubts(readings, at), *_held_out_copies(holdout, evaluate.generated)],
+        doubts=[*doubts(readings, at), *held_out_copies(holdout, evaluate.generated)],
         findings=findings,
     )
     found = run.report(

@@ -8,7 +8,7 @@ from all documents (``select_documents``), whatever their order in the corpus.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -124,14 +124,15 @@ def floor_size(num_holdout: int, num_images: int) -> int:
     return min(num_images, -(-2 * num_holdout // 3))
 
 
-def too_few_held_out(split: SplitHandle, *, num_samples: int, num_floor: int) -> str | None:
+def too_few_held_out(split: SplitHandle, sizes: Mapping[str, int]) -> str | None:
     """Return the sentence that a reader has to see first, where the floor is small; else None.
 
     Args:
         split: how the corpus was split.
-        num_samples: size of the measured set.
-        num_floor: size of the floor; 0: there is none.
+        sizes: number of images of the sets ``generated`` and ``floor``; without a floor only the
+            former.
     """
+    num_samples, num_floor = sizes["generated"], sizes.get("floor", 0)
     nouns = split.corpus.modality.nouns
     if not num_floor:
         why = split.note or "nothing is held out"

@@ -24,9 +24,9 @@ def split_of(
 
 def test_enough_held_out_images_need_no_word() -> None:
     split = split_of(100_000)
-    assert too_few_held_out(split, num_samples=1000, num_floor=1000) is None
+    assert too_few_held_out(split, {"generated": 1000, "floor": 1000}) is None
     film = split_of(100_000, note="a film stays in training")
-    assert too_few_held_out(film, num_samples=5, num_floor=5) == "a film stays in training"
+    assert too_few_held_out(film, {"generated": 5, "floor": 5}) == "a film stays in training"
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_enough_held_out_images_need_no_word() -> None:
 def test_what_to_type_holds_out_enough(
     num_items: int, policy: dict[str, Any], words: dict[str, Any]
 ) -> None:
-    said = too_few_held_out(split_of(num_items, **policy), num_samples=5000, num_floor=49)
+    said = too_few_held_out(split_of(num_items, **policy), {"generated": 5000, "floor": 49})
     assert said is not None
     assert said.startswith("floor: 49 held-out images for 5,000 samples; scores that move with")
     typed = " ".join(f"corpus.{name}={value}" for name, value in words.items())
@@ -54,16 +54,16 @@ def test_what_to_type_holds_out_enough(
 
 
 def test_named_shards_are_the_users_own() -> None:
-    said = too_few_held_out(split_of(256, whole=True), num_samples=1000, num_floor=128)
+    said = too_few_held_out(split_of(256, whole=True), {"generated": 1000, "floor": 128})
     assert said is not None
     assert said.endswith("hold out more, or type num_samples=128")
 
 
 def test_no_floor_says_why() -> None:
     small = split_of(40, note="nothing is held out of fewer than 100 different images")
-    said = too_few_held_out(small, num_samples=4, num_floor=0)
+    said = too_few_held_out(small, {"generated": 4})
     assert said is not None
     assert said.startswith("no floor: nothing is held out of fewer than 100 different images; no")
-    off = too_few_held_out(split_of(0, holdout_fraction=0.0), num_samples=4, num_floor=0)
+    off = too_few_held_out(split_of(0, holdout_fraction=0.0), {"generated": 4})
     assert off is not None
     assert off.startswith("no floor: nothing is held out; no score is compared")
