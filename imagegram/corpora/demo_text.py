@@ -137,7 +137,7 @@ class DemoTextCorpus:
 
     @property
     def holdout_shards(self) -> tuple[JsonlShard, ...]:
-        """No shard: documents are held out by content hash."""
+        """No shard: documents of all shards are held out, by content hash."""
         return ()
 
     @cached_property

@@ -26,7 +26,7 @@ from imagegram.corpora.parquet import (
     scalars,
     text_columns,
 )
-from imagegram.corpora.webdataset import NEAR_DUPLICATE_RMS, check_policy
+from imagegram.corpora.webdataset import MAX_HOLDOUT, NEAR_DUPLICATE_RMS, check_policy
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.images.modality import IMAGES
 from imagegram.protocols import Modality
@@ -47,10 +47,12 @@ class HuggingFaceCorpus:
         split: ``train``, ``validation``, ``test`` ..., as the names of the files tell it.
         config: configuration of the dataset; None: the only one, or the default.
         image: column of the images; None: the only one.
-        holdout_split: a split that is held out whole; None: images are held out by content hash.
+        holdout_split: a split that is held out whole; None: images of all files are held out, by
+            content hash.
         num_shards: only the first N files; None: all.
-        holdout_fraction: share of clusters of near-duplicates to hold out; unused with
+        holdout_fraction: share of the images to hold out, near-duplicates together; unused with
             ``holdout_split``.
+        max_holdout: hold out about this many where that share would be more.
         near_duplicate_rms: largest RMS difference, 0 ... 255, of 16x16 thumbnails of one picture.
         max_failed_fraction: share of unreadable images in a shard above which its tokenization
             fails.
@@ -70,6 +72,7 @@ class HuggingFaceCorpus:
     holdout_split: str | None = None
     num_shards: int | None = None
     holdout_fraction: float = 0.1
+    max_holdout: int = MAX_HOLDOUT
     near_duplicate_rms: float = NEAR_DUPLICATE_RMS
     max_failed_fraction: float = 0.05
     revision: str = field(default="main", metadata=NOT_IDENTITY)

@@ -89,6 +89,7 @@ def test_what_was_found_is_said_and_compared(corpus: Corpus) -> None:
 
 def test_the_policy_is_in_range(corpus: Corpus) -> None:
     assert 0 <= corpus.holdout_fraction <= 1
+    assert corpus.max_holdout >= 0
     assert 0 <= corpus.max_failed_fraction <= 1
     assert 0 < corpus.near_duplicate_limit < 255
 
