@@ -200,6 +200,7 @@ def check_machine(exp: Experiment) -> None:
     compiled.check_machine()
     components: list[Any] = [exp.corpus, exp.train_corpus, exp.tokenizer]
     last = max(map(STAGES.index, exp.stages))
+    components += [exp.index] if last >= STAGES.index("index") else []
     components += [exp.generator] if last >= STAGES.index("fit") else []
     components += exp.metrics if last >= STAGES.index("evaluate") else []
     for part in components:

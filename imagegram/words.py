@@ -43,6 +43,8 @@ PLACES: Final = frozenset(
         "dir",
     }
 )
+#: Words of tools.audit alone.
+_OF_AUDITS: Final = ("images", "tokens", "jpeg")
 _MULTIRUN: Final = ("-m", "--multirun")
 #: Flags of Hydra that take the next word as their value.
 _VALUED: Final = frozenset(
@@ -167,6 +169,7 @@ def explain(words: Sequence[str]) -> list[str]:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
+    schema.register()
     words = _without_flags(words)
     hints = [hint for word in words if (hint := _explain_grammar(word))]
     groups = [word for word in words if re.fullmatch(r"[a-z_]+=[\w\[\],]+", word)]
@@ -182,9 +185,9 @@ def explain(words: Sequence[str]) -> list[str]:
         keys = {key for key, _ in _flat(OmegaConf.to_container(config, resolve=False))}
     for word in words:
         key = word.lstrip("+~").split("=")[0]
-        plain = "=" in word and not word.startswith(("+", "~", "hydra"))
+        plain = "=" in word and not word.startswith(("~", "hydra"))
         if plain and key not in keys | known_groups and _read(word) is not None:
-            hints.append(_explain_key(word, keys | known_groups, config))
+            hints += _explain_key(word, keys | known_groups, config)
     return hints
 
 
@@ -212,20 +215,26 @@ def _explain_grammar(word: str) -> str | None:
     return f"{word}: as a plain text, Hydra takes that value in quotes: type {typed}"
 
 
-def _explain_key(word: str, keys: Iterable[str], config: Any) -> str:
+def _explain_key(word: str, keys: Iterable[str], config: Any) -> list[str]:
     """Say which choice of a group has a key that the present one lacks, or which key is near."""
-    key = word.partition("=")[0]
+    key = word.lstrip("+").partition("=")[0]
+    if key in _OF_AUDITS:
+        typed = shlex.join(["python", "-m", "imagegram.tools.audit", word])
+        return [f"{key}: a word of audits: type {typed}"]
     group, _, name = key.partition(".")
     folder = "corpus" if group == "train_corpus" else group
     having = _choices_with(folder, name)
     if having and OmegaConf.is_config(config.get(group)):
         present = config[group].get("name", "the present choice")
         shown = " or ".join(f"{group}={choice}" for choice in having[:3])
-        typed = shlex.join([f"{group}={having[0]}", word])
-        return f"{key}: {group}={present} has no {name}, but {shown} has: type {typed}"
+        typed = shlex.join([f"{group}={having[0]}", word.lstrip("+")])
+        return [f"{key}: {group}={present} has no {name}, but {shown} has: type {typed}"]
+    if word.startswith("+"):
+        return []  # a new key, which may be meant
     prefix = key.rpartition(".")[0]
     near = {known for known in keys if known.rpartition(".")[0] == prefix} or set(keys)
-    return f"{key}: unknown; {did_you_mean(key, {n for n in near if not n.endswith('_target_')})}"
+    near = {known for known in near if not known.endswith("_target_")}
+    return [f"{key}: unknown; {did_you_mean(key, near)}"]
 
 
 def _choices_with(group: str, name: str) -> list[str]:

@@ -115,10 +115,10 @@ class TrainerOptions:
         auto = "gpu" if found["gpu"] else "cpu"
         kind = auto if self.accelerator == "auto" else self.accelerator
         if kind in found and found[kind] < self.devices:
+            fewer = f", or trainer.devices={found[kind]} at most" if found[kind] else ""
             raise ConfigError(
                 f"trainer.accelerator={self.accelerator} trainer.devices={self.devices}: torch "
-                f"{torch.__version__} finds {found[kind]} of {kind} here; type trainer=cpu, or "
-                f"trainer.devices={max(found[kind], 1)} at most"
+                f"{torch.__version__} finds {found[kind]} of {kind} here; type trainer=cpu{fewer}"
             )
 
     def segment_ends(self, steps: int) -> list[int]:

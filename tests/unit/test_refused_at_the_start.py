@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from imagegram import schema
 from imagegram.errors import ConfigError, ImagegramError, MissingDependencyError
 from imagegram.experiment import build, check_machine
 from imagegram.run import run_experiment
@@ -39,6 +41,7 @@ def check(*overrides: str) -> None:
         ([FSQ, "generator=maskgit", "trainer.accelerator=gpuu"], "did you mean 'gpu'"),
         ([FSQ, "trainer.devices=0"], "trainer.devices=0 must be at least 1"),
         ([FSQ, "generator=maskgit", "trainer.accelerator=mps"], "type trainer=cpu"),
+        (["index.build_device=cuda:77"], r"index.build_device=cuda:77: torch .* finds cpu"),
         (["metric=[kernl]"], "kernl"),
     ],
 )
@@ -99,6 +102,18 @@ def test_workers_that_cannot_be(workers: str, tmp_path: Path) -> None:
     cfg = compose("debug=tiny", f"paths.outputs={tmp_path}", f"runtime.workers={workers}")
     with pytest.raises(ConfigError, match=rf"runtime.workers={workers} must be at least 1"):
         run_experiment(cfg, tmp_path)
+
+
+def test_whatever_has_a_device_checks_it() -> None:
+    """A new component with a field ``device`` cannot forget to ask for it."""
+    with_device = {
+        cls
+        for cls in schema.component_classes().values()
+        if dataclasses.is_dataclass(cls)
+        and any(field.name.endswith("device") for field in dataclasses.fields(cls))
+    }
+    assert len(with_device) >= 6
+    assert [cls.__name__ for cls in with_device if not hasattr(cls, "check_machine")] == []
 
 
 def test_a_check_is_made_of_every_part(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,8 @@ def test_a_folder_for_the_demo_is_refused_and_nothing_is_written(
         ("sampler.temprature=1", "did you mean 'sampler.temperature'?"),
         ("condition.label=it's", """type 'condition.label='"'"'it\\'"'"'s'"'"''"""),
         ("seed=(1)", "type 'seed='"),
+        ("+corpus.path=x", "type corpus=folder corpus.path=x"),
+        ("images=x", "type python -m imagegram.tools.audit images=x"),
     ],
 )
 def test_a_word_that_hydra_refuses_gets_a_hint(word: str, hint: str) -> None:

@@ -249,6 +249,13 @@ class Indexing:
                 f"index.build_device={self.build_device!r}: allowed: cpu, cuda, cuda:NUMBER"
             )
 
+    def check_machine(self) -> None:
+        """Refuse a device that is not there, before anything is tokenized."""
+        if self.build_device != "cpu":
+            from imagegram.indexes.torch_device import choose_device
+
+            choose_device(self.build_device, setting="index.build_device")
+
     def build(self, tokens: TokenSet) -> BuildIndex:
         """Return the stage that indexes a token set."""
         return BuildIndex(
