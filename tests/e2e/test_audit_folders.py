@@ -131,7 +131,9 @@ def test_a_planted_share_is_recovered_and_files_are_named(
         assert pair["rms"] == 0
     assert (folder / "samples" / "images.npy").exists()
     found = record["answer"]["found"]
-    assert re.match(r"5 of 20 images are exact copies, e\.g\. 00[0-4] = training image 0", found)
+    assert re.match(
+        r"5 of 20 images are exact copies, e\.g\. 00[0-4]\.png = training image 0", found
+    )
     html = (folder / "report.html").read_text()
     assert "audit of a: demo_tiny" in html
     assert "<h1>5 of 20 images are exact copies" in html
