@@ -42,13 +42,13 @@ clean: ## Remove caches and .venv; outputs/ stays
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/run.stamp: pyproject.toml constraints.txt
-	@echo "installing imagegram and torch into .venv: some minutes the first time, in silence ..."
+	@echo "installing imagegram and torch into .venv: two minutes or more the first time, in silence ..."
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(PIP) -e .
 	touch $@
 
 .venv/dev.stamp: pyproject.toml constraints.txt
-	@echo "installing what development needs into .venv: some minutes the first time, in silence ..."
+	@echo "installing what development needs into .venv: two minutes or more the first time, in silence ..."
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(PIP) -e '.[dev]'
 	touch $@ .venv/run.stamp

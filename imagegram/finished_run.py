@@ -132,8 +132,10 @@ class FinishedRun:
 
     def headline(self) -> list[tuple[ScoreInfo, dict[str, float | None]]]:
         """Return the numbers that the report begins with, and their descriptions, in its order."""
-        main = [info for info in self._infos.values() if info.headline and info.name in self.scores]
-        main.sort(key=lambda info: info.headline)
+        known = [info for info in self._infos.values() if info.name in self.scores]
+        main = sorted((i for i in known if i.headline), key=lambda info: info.headline)
+        if not main:  # a run of an earlier version
+            main = sorted((i for i in known if i.rank), key=lambda info: info.rank)
         return [(info, self.scores[info.name]) for info in main[:_SHOWN_SCORES]]
 
     def __repr__(self) -> str:

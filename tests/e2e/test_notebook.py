@@ -72,6 +72,16 @@ def test_a_run_shows_its_scores_and_its_samples(words: tuple[str, ...]) -> None:
     assert repr(run).startswith(f"{run.folder}: completed\n")
 
 
+def test_a_run_of_an_earlier_version_shows_its_ranked_scores(tmp_path: Path) -> None:
+    score = {"value": 0.5, "floor": 0.0, "low": None, "high": None}
+    infos = {name: {"name": name, "rank": rank} for name, rank in (("b", 2), ("a", 1), ("c", 0))}
+    summary = {"status": "completed", "scores": dict.fromkeys(infos, score)}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "scores.json").write_text(json.dumps({"infos": infos}))
+    shown = imagegram.open_run(tmp_path).headline()
+    assert [info.name for info, _ in shown] == ["a", "b"]
+
+
 def test_samples_are_copies_of_the_files(words: tuple[str, ...]) -> None:
     run = imagegram.run(*words)
     run.samples.tokens[:] = 0
