@@ -75,6 +75,11 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]
         """Keep the machine code on disk."""
         self._cache = KernelCache(self.py_func, self.targetoptions)
 
+    @property
+    def is_compiling(self) -> bool:
+        """Whether one of the two forms is being compiled: a kernel that calls itself asks this."""
+        return bool(super().is_compiling or self.part.is_compiling)
+
     def get_call_template(self, args: Any, kws: Any) -> Any:
         """Return what the type inference of a calling kernel needs."""
         return self.part.get_call_template(args, kws)

@@ -98,17 +98,24 @@ class KernelCache(caching._Cache):  # type: ignore[misc]
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the machine code for a signature; None where there is none that can be read."""
         try:
-            return self._files.load_overload(sig, target_context)
+            found = self._files.load_overload(sig, target_context)
         except _DAMAGED:
             self.flush()
-            return None
+            found = None
+        if found is None:
+            _say(
+                "compiling",
+                "kernels are compiled, once for this machine and version: about half a minute in "
+                f"all; they are kept in {_opened_folder()}",
+            )
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep machine code; where that cannot be done, say so once and go on without."""
         try:
             self._files.save_overload(sig, data)
         except OSError as error:
-            _say_once(f"{_opened_folder()}: {error.strerror}")
+            _say_not_kept(error)
 
     def enable(self) -> None:
         """Do nothing: it is enabled."""
@@ -122,7 +129,7 @@ class KernelCache(caching._Cache):  # type: ignore[misc]
         try:
             self._files.flush()
         except OSError as error:
-            _say_once(f"{_opened_folder()}: {error.strerror}")
+            _say_not_kept(error)
 
 
 class _Files(caching.FunctionCache):  # type: ignore[misc]
@@ -186,15 +193,19 @@ class _Locator(caching._CacheLocator):  # type: ignore[misc]
 _said: set[str] = set()
 
 
-def _say_once(reason: str) -> None:
-    """Tell that nothing is kept, in the process that the user started."""
-    if not _said and multiprocessing.parent_process() is None:
-        sys.stderr.write(
-            f"imagegram: compiled kernels cannot be kept ({reason}), so the next run compiles them "
-            "again, for about half a minute; free space, or name another folder: "
-            "XDG_CACHE_HOME=FOLDER\n"
-        )
-    _said.add(reason)
+def _say(what: str, sentence: str) -> None:
+    """Tell something once, in the process that the user started."""
+    if what not in _said and multiprocessing.parent_process() is None:
+        sys.stderr.write(f"imagegram: {sentence}\n")
+    _said.add(what)
+
+
+def _say_not_kept(error: OSError) -> None:
+    _say(
+        "not kept",
+        f"compiled kernels cannot be kept ({_opened_folder()}: {error.strerror}), so the next run "
+        "compiles them again; free space, or name another folder: XDG_CACHE_HOME=FOLDER",
+    )
 
 
 # ------------------------------------------------------------------------------ what was compiled

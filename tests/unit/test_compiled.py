@@ -87,6 +87,17 @@ def test_only_what_is_compiled_counts(run: Run) -> None:
     assert run("second", "max(x, LIMIT)", "min(x, LIMIT)") == (8, 0)  # the branch came back
 
 
+def test_compilation_is_announced_once(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run()
+    run("third", "LIMIT = 3", "LIMIT = 4")
+    said = capsys.readouterr().err
+    assert said.startswith("imagegram: kernels are compiled, once for this machine and version")
+    assert said.count("imagegram: ") == 1
+    kernel_cache._said.clear()
+    assert run() == (8, 0)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_damaged_file_is_made_again(run: Run, tmp_path: Path) -> None:
     run()
     for path in (tmp_path / "cache").rglob("*.nb?"):
@@ -107,7 +118,7 @@ def test_on_a_full_disk_all_goes_on(
     assert "cannot be kept" in said
     assert "No space left on device" in said
     assert said.endswith("XDG_CACHE_HOME=FOLDER\n")
-    assert said.count("imagegram: ") == 1
+    assert said.count("cannot be kept") == said.count("kernels are compiled, once") == 1
 
 
 def test_without_a_home_there_is_a_private_folder(
@@ -198,6 +209,19 @@ def test_a_constant_makes_no_other_part() -> None:
     assert len(part.part.overloads) == 1
     assert not part.overloads  # nobody called it from Python
     assert part(np.int64(3)) == 4
+
+
+def test_a_kernel_may_call_itself() -> None:
+    @njit()
+    def factorial(n: int) -> int:
+        return 1 if n <= 1 else n * factorial(n - 1)
+
+    @njit()
+    def double(n: int) -> int:
+        return 2 * factorial(n)
+
+    assert factorial(5) == 120
+    assert double(5) == 240
 
 
 def test_every_kernel_has_a_hash_of_its_own() -> None:
