@@ -104,7 +104,7 @@ class HuggingFaceCorpus:
 
     @cached_property
     def _train(self) -> tuple[ParquetShard, ...]:
-        return self._open(self.split, "split")[: self.num_shards]
+        return self._open(self.split, "split", self.num_shards)
 
     @property
     def holdout_shards(self) -> tuple[ParquetShard, ...]:
@@ -119,7 +119,7 @@ class HuggingFaceCorpus:
     def _holdout(self) -> tuple[ParquetShard, ...]:
         if self.holdout_split is None:
             return ()
-        return self._open(self.holdout_split, "holdout_split")
+        return self._open(self.holdout_split, "holdout_split", None)
 
     @cached_property
     def snapshot(self) -> Snapshot:
@@ -169,7 +169,7 @@ class HuggingFaceCorpus:
             files, dataset=str(self.dataset), split=split, config=self.config, setting=setting
         )
 
-    def _open(self, split: str, setting: str) -> tuple[ParquetShard, ...]:
+    def _open(self, split: str, setting: str, most: int | None) -> tuple[ParquetShard, ...]:
         folder = self.folder
         if not folder.is_dir():
             raise CorpusError(
@@ -177,7 +177,12 @@ class HuggingFaceCorpus:
                 f"{Path(self.downloads).absolute()}; {self._remedy()}"
             )
         listing, found = read_listing(folder), self._there(folder)
-        files = self.choose([*listing] or found, split, setting)
+        files = self.choose([*listing] or found, split, setting)[:most]
+        if most is not None and len(files) < most:
+            raise CorpusError(
+                f"corpus {self.name}: {self.dataset} has {len(files)} files of split {split}, "
+                f"corpus.num_shards={most} wanted; type corpus.num_shards={len(files)} or fewer"
+            )
         missing = [file for file in files if file not in found]
         if missing:
             raise CorpusError(
@@ -223,7 +228,7 @@ class HuggingFaceCorpus:
         words = [f"corpus.dataset={self.dataset}"]
         if self.split != "train":
             words.append(f"corpus.split={self.split}")
-        for key in ("config", "holdout_split"):
+        for key in ("config", "holdout_split", "num_shards"):
             if (value := getattr(self, key)) is not None:
                 words.append(f"corpus.{key}={value}")
         command = "python -m imagegram.tools.download corpus=huggingface"

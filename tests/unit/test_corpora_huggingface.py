@@ -248,6 +248,8 @@ def test_a_split_can_be_held_out_whole(tmp_path: Path) -> None:
     assert [one.name for one in whole.holdout_shards] == ["data/validation-0-of-1"]
     assert corpus(tmp_path).holdout_shards == ()
     assert corpus(tmp_path, num_shards=1).shards == whole.shards[:1]
+    with pytest.raises(CorpusError, match=r"type corpus\.num_shards=2 or fewer"):
+        _ = corpus(tmp_path, num_shards=3).shards
     with pytest.raises(CorpusError, match=r"no split corpus\.holdout_split=test"):
         _ = corpus(tmp_path, holdout_split="test").holdout_shards
     with pytest.raises(ConfigError, match="nothing would be left"):
@@ -307,6 +309,14 @@ def test_a_split_is_downloaded_once(hub: Hub, tmp_path: Path) -> None:
     later, new = get(tmp_path, "corpus.dataset=food101", "corpus.holdout_split=validation")
     assert new == 1
     assert len(later.holdout_shards) == 1
+
+
+def test_the_first_files_are_enough(hub: Hub, tmp_path: Path) -> None:
+    chosen, new = get(tmp_path, "corpus.dataset=food101", "corpus.num_shards=1")
+    assert new == len(chosen.shards) == 1
+    whole = corpus("food101", downloads=str(tmp_path / "data" / "huggingface"))
+    with pytest.raises(CorpusError, match="1 of 2 files are missing"):
+        _ = whole.shards
 
 
 def test_files_that_have_not_arrived_are_missed(hub: Hub, tmp_path: Path) -> None:
