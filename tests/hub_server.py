@@ -102,6 +102,8 @@ class HubHandler(BaseHTTPRequestHandler):
         start = int(re.fullmatch(r"bytes=(\d+)-.*", span)[1]) if span else 0  # type: ignore[index]
         body = data[start:]
         sizes = {"Content-Length": str(len(body)), "Accept-Ranges": "bytes"}
+        if self.command == "GET":  # a client that did not know would ask on the closed connection
+            sizes["Connection"] = "close"
         if span:
             sizes["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         self.reply(206 if span else 200, {"ETag": f'"{sha256}"', **sizes})
