@@ -243,7 +243,8 @@ def verdict(
     total = len(more) + len(less) + len(same) + len(few)
     if not total:
         return ()
-    size = f"{sizes['generated']:,} {several}"
+    size, floor = f"{sizes['generated']:,} {several}", sizes["floor"]
+    as_far = f"{size} beside {floor:,} held-out ones" if floor < sizes["generated"] else size
     found = any(r.count() for r in readings)
     they, held_out = ("Otherwise they" if found else "They"), f"held-out {nouns} do"
     if more:
@@ -251,7 +252,7 @@ def verdict(
         rest = [(same, ("reads", "read"), "as held-out"), (less, ("reads", "read"), "less")]
     elif same:
         first = (
-            f"{they} copy no more than {held_out}, as far as {size} tell, by "
+            f"{they} copy no more than {held_out}, as far as {as_far} tell, by "
             f"{_of(same, total)}: {_evidence(same)}."
         )
         rest = [(less, ("reads", "read"), "less")]

@@ -100,6 +100,11 @@ def test_a_verdict_names_scores_beside_their_floors() -> None:
     )
 
 
+def test_a_small_floor_is_part_of_the_verdict() -> None:
+    (sentence,) = answer(SAME, {"generated": 64, "floor": 10, "ceiling": 64}).verdict
+    assert ", as far as 64 samples beside 10 held-out ones tell, by " in sentence
+
+
 def test_an_interval_that_ends_at_its_bound_is_no_evidence() -> None:
     bounded = {"max_source_share_p95": sets((0.04, 0.032, 1.0), (0.05, 0.03, 1.0))}
     (sentence,) = answer(bounded).verdict
