@@ -37,7 +37,7 @@ HOLDOUT: Final = "holdout.json"
 #: Why a readable image is not in a part of its corpus; all other reasons of skips are failures.
 CHOSEN_SKIPS: Final = ("held_out", "not_held_out", "near_duplicate_of_holdout")
 #: Of one core, for an item and a held-out item that are compared; of an item in every round.
-_PAIR_SECONDS: Final = 4e-9
+_PAIR_SECONDS: Final = 1e-8
 _ITEM_SECONDS: Final = 1e-6
 
 
