@@ -1,4 +1,4 @@
-"""The README is true: its commands run, its links exist, its tree is the tree on disk."""
+"""README and docs/commands.md are true: their commands run, links and the tree exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ import pytest
 from tests.conftest import REPOSITORY, clean_environment
 
 README = (REPOSITORY / "README.md").read_text()
-BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(
+    r"^```bash\n(.*?)^```",
+    README + (REPOSITORY / "docs" / "commands.md").read_text(),
+    re.MULTILINE | re.DOTALL,
+)
 COMMANDS = [
     line
     for block in BLOCKS
