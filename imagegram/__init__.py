@@ -19,6 +19,8 @@ from __future__ import annotations
 import importlib
 from typing import Any, Final
 
+from imagegram.executors.lifetime import heed_announcement
+
 __version__ = "0.1.0"
 
 #: What notebooks use -> its module, which is imported when it is asked for.
@@ -35,3 +37,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
+
+
+heed_announcement()

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf import DictConfig, flag_override
 
 from imagegram import schema, words
 from imagegram.errors import ConfigError, explain_os_error
@@ -42,25 +42,13 @@ def run_words(typed: Sequence[str], experiment: Callable[[DictConfig, Path], Any
         cfg.hydra.runtime.output_dir = str(folder)
         own = cfg.copy()
         del own["hydra"]
-    _write_configuration(folder, own, cfg.hydra)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(explain_os_error(error, outputs=Path(own.paths.outputs))) from error
     with _hydra_config(cfg), _without_main():
         experiment(own, folder)
     return open_run(folder)
-
-
-def _write_configuration(folder: Path, own: DictConfig, of_hydra: DictConfig) -> None:
-    """Make the run folder, with the files that Hydra writes into one."""
-    files = {
-        "config": own,
-        "hydra": OmegaConf.create({"hydra": of_hydra}),
-        "overrides": of_hydra.overrides.task,
-    }
-    try:
-        (folder / ".hydra").mkdir(parents=True)
-        for name, content in files.items():
-            OmegaConf.save(content, folder / ".hydra" / f"{name}.yaml")
-    except OSError as error:
-        raise ConfigError(explain_os_error(error, outputs=Path(own.paths.outputs))) from error
 
 
 def compose(typed: Sequence[str]) -> DictConfig:

@@ -23,21 +23,25 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from imagegram import schema, words
+from imagegram.claims import opened
 from imagegram.console import version_line
 from imagegram.errors import OF_THE_SYSTEM, ImagegramError, explain_os_error
+from imagegram.executors.commands import exit_cleanly, unbroken_pipes
+from imagegram.executors.interrupts import interruptible, interruptions
+from imagegram.executors.lifetime import end_with_launcher
 from imagegram.experiment import Experiment, Runner, build, check_machine
 from imagegram.finished_run import FinishedRun
 from imagegram.notebook import run_words
 from imagegram.plan.check import refuse_what_cannot_fit
 from imagegram.protocols import Index, Model
-from imagegram.run_folder import Run, check_outputs, write_summary
+from imagegram.run_folder import Run
 from imagegram.stages.evaluate import Evaluate
 from imagegram.stages.generate import Generate
 from imagegram.stages.reference_sets import RealImages, reference_sets
 from imagegram.stages.select import tokenize
 from imagegram.stages.split import Split
 from imagegram.stages.tokens import TokenSet
-from imagegram.sweeps.objective import check_search, objective_value
+from imagegram.sweeps.objective import ObjectiveError, check_objective, objective_value
 from imagegram.training.launch import rank
 from imagegram.training.ranks import connected
 
@@ -54,12 +58,18 @@ sys.modules[__name__].__class__ = _Notebook
 
 
 def run_experiment(cfg: DictConfig, folder: Path) -> Run:
-    """Run the experiment of a composed configuration in ``folder``; returns the finished run."""
-    exp = build(cfg)
-    check_machine(exp)
-    refuse_what_cannot_fit(cfg, exp, flow)
-    with Run(cfg, exp, folder) as run:
-        flow(exp, run)
+    """Run the experiment of a composed configuration in ``folder``; returns the finished run.
+
+    Raises:
+        ImagegramError: for what no experiment can be or do, saying what to type instead.
+    """
+    with opened(cfg, folder):
+        exp = build(cfg)
+        check_machine(exp)
+        check_objective(cfg.objective, exp.metrics, exp.stages)
+        refuse_what_cannot_fit(cfg, exp, flow)
+        with Run(cfg, exp, folder) as run:
+            flow(exp, run)
     return run
 
 
@@ -144,25 +154,26 @@ def real_images(exp: Experiment, model: Model | None) -> RealImages:
 def task(cfg: DictConfig) -> Any:
     """One job: a run, or one of a multirun; returns its scores, or what its search minimises."""
     folder = Path(HydraConfig.get().runtime.output_dir)
+    end_with_launcher()
     try:
-        check_search(HydraConfig.get(), cfg.objective)
-        run, objective = run_experiment(cfg, folder), cfg.objective
-        run.say()
-        result: Any = run.scores
-        if objective.minimize:
-            result = objective_value(run.scores, run.infos, objective)
+        with interruptible():  # a launcher may call this in a process without main()
+            run, objective = run_experiment(cfg, folder), cfg.objective
+            run.say()
+            result: Any = run.scores
+            if objective.minimize:
+                result = objective_value(run.scores, run.infos, objective)
+                if result is None:
+                    print("imagegram: the objective is not defined in this run", file=sys.stderr)
     except (ImagegramError, OSError) as error:
+        if interruptions.error is not None:  # workers were interrupted too, and died first
+            raise interruptions.error from error
         if isinstance(error, OSError) and error.errno not in OF_THE_SYSTEM:
             raise  # a defect of ours, which wants its traceback
         reason = str(error)
         if isinstance(error, OSError):
             reason = explain_os_error(error, outputs=Path(cfg.paths.outputs))
-        if not (folder / "summary.json").exists():  # refused before there was a run
-            write_summary(
-                folder, status="failed", seed=cfg.seed, scores={}, stages={}, error=reason
-            )
         print(f"\nimagegram: {reason}", file=sys.stderr)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        if HydraConfig.get().mode == RunMode.MULTIRUN and not isinstance(error, ObjectiveError):
             raise  # Hydra finishes the other jobs, then exits non-zero
         sys.exit(1)
     print(folder, flush=True)
@@ -174,17 +185,19 @@ def main() -> None:
     if "--version" in sys.argv[1:]:
         print(version_line())
         sys.exit(0)
-    try:
-        if rank():  # of torchrun: only rank 0 runs the experiment
-            from imagegram.training.loop import take_part
+    with unbroken_pipes():
+        status = exit_cleanly(_main)
+    sys.exit(status)
 
-            return take_part()
-        schema.register()
-        sys.argv[1:] = words.as_typed(sys.argv[1:])
-        check_outputs(sys.argv[1:])
-    except ImagegramError as error:
-        print(f"imagegram: {error}", file=sys.stderr)
-        sys.exit(1)
+
+def _main() -> int:
+    if rank():  # of torchrun: only rank 0 runs the experiment
+        from imagegram.training.loop import take_part
+
+        take_part()
+        return 0
+    schema.register()
+    sys.argv[1:] = words.as_typed(sys.argv[1:])
     entered = False
 
     def enter(cfg: DictConfig) -> Any:
@@ -196,14 +209,12 @@ def main() -> None:
     try:
         with connected():
             decorate(enter)()
-    except ImagegramError as error:  # of connected: jobs report their own
-        print(f"imagegram: {error}", file=sys.stderr)
-        sys.exit(1)
     except SystemExit as stop:
         if stop.code and not entered:  # Hydra refused to compose: add what was probably meant
             for hint in words.explain(sys.argv[1:]):
                 print(f"imagegram: {hint}", file=sys.stderr)
         raise
+    return 0
 
 
 if __name__ == "__main__":

@@ -6,12 +6,11 @@ returns the typed handle. What it writes is a contract for scripts: see ``docs/f
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
-import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,9 +21,9 @@ from typing import Any, Self, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from imagegram import words
-from imagegram.errors import ConfigError, ImagegramError, remedy
+from imagegram.errors import ConfigError, ImagegramError
 from imagegram.executors.context import RunContext
+from imagegram.executors.interrupts import interruptions
 from imagegram.executors.process import ProcessExecutor
 from imagegram.executors.progress import RichProgress, SilentProgress
 from imagegram.experiment import EndOfFlowError, Experiment, describe
@@ -45,7 +44,9 @@ from imagegram.stages.reference_sets import too_few_held_out
 from imagegram.stages.split import Split
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import ArtifactStore
-from imagegram.store.parts import link_or_copy
+from imagegram.store.manifest import short_facts
+from imagegram.store.parts import copy_file
+from imagegram.store.run_files import SUMMARY, point_latest, write_summary
 from imagegram.store.snapshot import Watched
 from imagegram.store.stage import Ready, Stage
 
@@ -74,7 +75,7 @@ class Run:
         counted: counts of the corpus and the index, filled by :meth:`config`.
         skipped: number of records that are in no part of the corpus, by reason.
         answer: answer that the report begins with; None before :meth:`report`.
-        status, error: as in ``summary.json``.
+        status, error, notes: as in ``summary.json``.
         mirror: configured loggers, from the entry on.
     """
 
@@ -91,6 +92,8 @@ class Run:
         self._watched = Watched()
         self.status = "running"
         self.error: str | None = None
+        self.notes: list[str] = []
+        self.callbacks = list(exp.callbacks)
         self.console = Console(stderr=True, highlight=False)
         self._jsonl = JsonlLogger(folder / "metrics.jsonl")
         self._progress = RichProgress() if cfg.runtime.progress else SilentProgress()
@@ -106,7 +109,8 @@ class Run:
     def __enter__(self) -> Self:
         """Write ``status: running`` first, so that a killed run never looks finished."""
         self._write_summary()
-        self.mirror = Mirror(self.cfg.logger, **running_names(self.folder))
+        interruptions.record = self._record_interruption
+        self.mirror = Mirror(self.cfg.logger, names=running_names(self.folder), say=self.note)
         values: Any = OmegaConf.to_container(self.cfg, resolve=True)
         self.mirror.config(values)
         self._progress.__enter__()
@@ -119,10 +123,10 @@ class Run:
         trace: TracebackType | None,
     ) -> bool:
         """Record how the run ended, in files, loggers and on the console; update ``latest``."""
+        interruptions.closing.set()
         self._progress.__exit__(kind, error, trace)
         early = kind is EndOfFlowError
-        self.status = "completed" if kind is None or early else "failed"
-        self.error = None if self.status == "completed" else f"{type(error).__name__}: {error}"
+        self._end(None if early else error)
         for change in self._watched.changes():
             self.console.print(f"ATTENTION: {change}", soft_wrap=True, markup=False)
         try:
@@ -131,13 +135,55 @@ class Run:
         except OSError as full:  # the disk that failed the stage: its message is the one to show
             if error is None:
                 raise
-            self.console.print(f"{self.folder / 'summary.json'} was not updated: {full.strerror}")
-        for callback in self.exp.callbacks:
-            callback.on_run_end(self)
+            self.console.print(f"{self.folder / SUMMARY} was not updated: {full.strerror}")
+        told = len(self.notes)
+        self._tell_callbacks("on_run_end")
         for line in self.mirror.finish("success" if self.status == "completed" else "failed"):
             self.console.print(line, soft_wrap=True)
-        self._point_latest()
+        try:
+            point_latest(self._outputs, self.folder)
+        except OSError as other:
+            self.note(f"{self._outputs / 'latest'} was not updated: {other.strerror or other}")
+        if len(self.notes) > told:
+            with contextlib.suppress(OSError):  # the full disk of before
+                self._write_summary()
+        interruptions.forget()
         return early
+
+    def _end(self, error: BaseException | None) -> None:
+        """Set status and error: a signal ended the run, whatever a library made of it."""
+        ended = interruptions.error or error
+        if ended is None:
+            self.status, self.error = "completed", None
+        elif isinstance(ended, KeyboardInterrupt):
+            self.status, self.error = "interrupted", str(ended) or "interrupted"
+        else:
+            self.status, self.error = "failed", f"{type(ended).__name__}: {ended}"
+
+    def _record_interruption(self) -> None:
+        """Record that the process is about to end, from another thread than the run's."""
+        self._end(None)
+        self._write_summary()
+
+    def note(self, sentence: str) -> None:
+        """Say a sentence on the console, and keep it in ``summary.json``."""
+        self.notes.append(sentence)
+        self.console.print(sentence, style="yellow", markup=False, soft_wrap=True)
+
+    def _tell_callbacks(self, hook: str, *values: Any) -> None:
+        """Call a hook of every callback; one that fails is left out from then on.
+
+        A callback watches: what it cannot do must not end hours of computing.
+        """
+        for callback in list(self.callbacks):
+            try:
+                getattr(callback, hook)(self, *values)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
+                self.callbacks.remove(callback)
+                self.note(
+                    f"callback {type(callback).__name__} failed in {hook}, and the run goes on "
+                    f"without it: {type(error).__name__}: {error}"
+                )
 
     def __call__(self, name: str, stage: Stage[T] | Ready[T]) -> T:
         """Return the handle of ``stage``, after making its artifact if that is missing.
@@ -151,8 +197,7 @@ class Run:
             return stage.value
         group = stage.group
         self.exp.require(group)
-        for callback in self.exp.callbacks:
-            callback.on_stage_start(self, name)
+        self._tell_callbacks("on_stage_start", name)
         if group not in self.exp.stages and self.context.store.find(stage) is None:
             raise ImagegramError(
                 f"stage {name} is not cached, stages=[{','.join(self.exp.stages)}] leaves it out; "
@@ -172,11 +217,10 @@ class Run:
         self._jsonl.log("stage", name=name, **dataclasses.asdict(record))
         self.console.print(
             f"{name:<17} {'cached' if hit else 'made  '} {artifact.digest} "
-            f"{record.duration_s:8.2f} s  {_short(artifact.facts)}",
+            f"{record.duration_s:8.2f} s  {short_facts(artifact.facts)}",
             soft_wrap=True,
         )
-        for callback in self.exp.callbacks:
-            callback.on_stage_end(self, name, handle)
+        self._tell_callbacks("on_stage_end", name, handle)
         return handle
 
     def adopt(self, exp: Experiment) -> None:
@@ -206,13 +250,13 @@ class Run:
         self.skipped = dict(counts)
 
     def collect(self, handle: Any, name: str) -> None:
-        """Link the files of an artifact into the run folder, as ``name/``, or copy them."""
+        """Copy an artifact's files into the run folder, as ``name/``: there they may be edited."""
         target = self.folder / name
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(
             handle.artifact.path,
             target,
-            copy_function=link_or_copy,
+            copy_function=copy_file,
             ignore=lambda *_: {"manifest.json"},
         )
 
@@ -226,8 +270,7 @@ class Run:
             self.scores[name] = values
             self._jsonl.log("score", name=name, **values)
         _write_scores(self.folder / "scores.csv", evaluation)
-        (self.folder / SCORES).unlink(missing_ok=True)  # never written through: it is a link
-        link_or_copy(evaluation.artifact.path / SCORES, self.folder / SCORES)
+        copy_file(evaluation.artifact.path / SCORES, self.folder / SCORES)
         for reason in evaluation.skipped.values():
             self.console.print(f"left out: {reason}", soft_wrap=True)
         self.infos = evaluation.infos
@@ -328,19 +371,9 @@ class Run:
             **({"skipped": self.skipped} if self.skipped else {}),
             input=self._watched.records,
             stages={name: dataclasses.asdict(record) for name, record in self.records.items()},
+            notes=self.notes,
             error=self.error,
         )
-
-    def _point_latest(self) -> None:
-        link = self._outputs / "latest"
-        partial = self._outputs / f".latest-{os.getpid()}"
-        partial.unlink(missing_ok=True)
-        partial.symlink_to(os.path.relpath(self.folder, self._outputs), target_is_directory=True)
-        try:
-            partial.replace(link)
-        except OSError as error:  # a real folder named latest: never delete what is not ours
-            partial.unlink()
-            self.console.print(f"{link} was not updated: {error}")
 
 
 def num_workers(cfg: DictConfig) -> int:
@@ -358,34 +391,6 @@ def num_workers(cfg: DictConfig) -> int:
     return workers or os.cpu_count() or 1
 
 
-def check_outputs(typed: list[str]) -> None:
-    """Refuse an outputs folder that cannot be written, before Hydra makes the run folder there.
-
-    Raises:
-        ConfigError: naming the folder and the reason.
-    """
-    named = [word.partition("=")[2] for word in typed if word.startswith("paths.outputs=")]
-    if any(word.startswith("-") and word != "-m" for word in typed):
-        return  # --help, --cfg ...: nothing will be written
-    folder = Path(words.text_of(named[-1]) if named else "outputs")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write to {folder.absolute()}: {error.strerror}; "
-            f"{remedy(error, outputs=folder)}"
-        ) from error
-
-
-def write_summary(folder: Path, **values: Any) -> None:
-    """Replace ``summary.json`` in one step, so that no reader sees half of it."""
-    partial = folder / ".summary.json.partial"
-    partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
-    partial.replace(folder / "summary.json")
-
-
 def _write_scores(path: Path, evaluation: Evaluation) -> None:
     """Write one row a score and image set: value and 95 % interval, empty if not defined."""
     with path.open("w", newline="") as stream:
@@ -394,14 +399,3 @@ def _write_scores(path: Path, evaluation: Evaluation) -> None:
         for name, values in evaluation.values.items():
             for which, value in values.items():
                 writer.writerow([name, which, value, *evaluation.intervals[name][which]])
-
-
-def _short(facts: Mapping[str, Any]) -> str:
-    """Format the first counts of a stage as one line."""
-    shown = []
-    for name, value in facts.items():
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            continue
-        text = f"{value:,}" if isinstance(value, int) else value
-        shown.append(f"{name}={text:.4g}" if isinstance(value, float) else f"{name}={text}")
-    return " ".join(shown[:5])

@@ -1,68 +1,115 @@
 """Mirrors a run to loggers: W&B, and Lightning's CSV, TensorBoard ... whatever conf/logger/ names.
 
+A logger shows a run and never decides about it: the first call that fails is told in a sentence,
+and the run goes on without that logger. What is wrong in the configuration is refused, though.
+
 ``import lightning`` takes seconds, so Lightning's classes are imported only when one is configured;
 the default logger calls ``wandb`` directly (see ``wandb.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from imagegram.loggers.wandb import TARGET, WandbLogger
+from imagegram.errors import ConfigError, ImagegramError
+from imagegram.loggers.wandb import TARGET, open_wandb
 from imagegram.records import Images
 
 
 class Mirror:
-    """All configured loggers behind four methods; without loggers they do nothing."""
+    """All configured loggers behind four methods; without loggers they do nothing.
 
-    def __init__(self, nodes: Mapping[str, Any], *, name: str, group: str, tags: list[str]) -> None:
-        self._loggers = [
-            build_logger(OmegaConf.create(node), name=name, group=group, tags=tags)
-            for node in nodes.values()
-        ]
+    Args:
+        nodes: nodes of conf/logger/ by name.
+        names: ``name``, ``group`` and ``tags`` of the run (``names.py``).
+        say: called with a sentence when a logger fails, or does not do what was asked.
+
+    Raises:
+        ConfigError: for arguments that a logger does not have.
+    """
+
+    def __init__(
+        self, nodes: Mapping[str, Any], *, names: Mapping[str, Any], say: Callable[[str], None]
+    ) -> None:
+        self._say = say
+        self._loggers: dict[str, Any] = {}
+        for key, node in nodes.items():
+            try:
+                logger = build_logger(OmegaConf.create(node), names=names, say=say)
+            except ImagegramError:
+                raise
+            except Exception as error:  # noqa: BLE001 - of any library
+                self._lost(key, error)
+                continue
+            if logger is not None:
+                self._loggers[key] = logger
 
     def config(self, values: Mapping[str, Any]) -> None:
         """Log the configuration, or additions to it."""
-        for logger in self._loggers:
-            logger.log_hyperparams(dict(values))
+        self._each(lambda logger: logger.log_hyperparams(dict(values)))
 
     def scalars(self, values: Mapping[str, float], *, step: int | None = None) -> None:
         """Log final numbers, or points of curves with their step."""
-        for logger in self._loggers:
-            logger.log_metrics(dict(values), step)
+        self._each(lambda logger: logger.log_metrics(dict(values), step))
 
     def images(self, key: str, images_BHWC: Images, captions: list[str]) -> None:
         """Log pictures to the loggers that accept pictures."""
-        for logger in self._loggers:
+
+        def show(logger: Any) -> None:
             if hasattr(logger, "log_image"):
                 logger.log_image(key=key, images=list(images_BHWC), caption=captions)
             elif hasattr(logger.experiment, "add_images"):
                 logger.experiment.add_images(key, np.asarray(images_BHWC), dataformats="NHWC")
 
+        self._each(show)
+
     def finish(self, status: str) -> list[str]:
         """Close every logger, also after a failure; return lines for the user."""
-        lines = [logger.finalize(status) for logger in self._loggers]
+        lines: list[str | None] = []
+        self._each(lambda logger: lines.append(logger.finalize(status)))
         return [line for line in lines if line]
 
+    def _each(self, call: Callable[[Any], object]) -> None:
+        for key, logger in list(self._loggers.items()):
+            try:
+                call(logger)
+            except Exception as error:  # noqa: BLE001 - of any library
+                del self._loggers[key]
+                self._lost(key, error)
 
-def build_logger(node: DictConfig, *, name: str, group: str, tags: list[str]) -> Any:
-    """Build the logger that one node of conf/logger/ describes.
+    def _lost(self, key: str, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        self._say(f"logger={key} failed, and the run goes on without it: {reason}")
+
+
+def build_logger(
+    node: DictConfig, *, names: Mapping[str, Any], say: Callable[[str], None]
+) -> Any | None:
+    """Build the logger that one node of conf/logger/ describes; None: it is disabled.
 
     Args:
         node: ``_target_`` is ``wandb.init`` or one of Lightning's loggers, with their arguments.
-        name: name of the run, shown by W&B like group and tags.
-        group: group of runs.
-        tags: tags of the run.
+        names: ``name``, ``group`` and ``tags`` of the run, shown by W&B.
+        say: called with a sentence when W&B does not do what was asked.
+
+    Raises:
+        ConfigError: for arguments that the logger does not have.
     """
     if node["_target_"] == TARGET:
         values: Any = OmegaConf.to_container(node, resolve=True)
-        return WandbLogger(values, name=name, group=group, tags=tags)
-    logger = instantiate(node, _convert_="all")
+        return open_wandb(values, names=names, say=say)
+    try:
+        logger = instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, TypeError):
+            raise ConfigError(f"{node['_target_']}: {error.__cause__}") from error
+        raise error.__cause__ or error from None
     Path(logger.log_dir or node["save_dir"]).mkdir(parents=True, exist_ok=True)
     return logger

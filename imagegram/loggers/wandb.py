@@ -1,29 +1,125 @@
 """W&B without Lightning, whose WandbLogger would import torch and a trainer for four calls.
 
-    python -m imagegram.run logger=wandb +logger.wandb.entity=ME +logger.wandb.notes="a first try"
+    python -m imagegram.run logger.wandb.name="a first try" logger.wandb.entity=ME
 
 W&B needs care (each point was seen to go wrong): a second ``wandb.init`` in one process returns the
-first run unless ``reinit="create_new"``; without a key it raises unless it is offline; a run that
-is not finished swallows the next job of a multirun; ``define_metric(summary="last")`` makes the
-summary of a number ``{"last": number}``, which no sweep and no panel finds under its own name.
+first run unless ``reinit="create_new"``; without a key it raises unless it is offline; with one it
+waits 90 s for a server that does not answer, then raises; a run that is not finished swallows the
+next job of a multirun; ``finish`` waits without end for a server that is gone;
+``define_metric(summary="last")`` makes the summary of a number ``{"last": number}``, which no sweep
+and no panel finds under its own name.
 """
 
 from __future__ import annotations
 
+import inspect
 import netrc
 import os
-from collections.abc import Mapping, Sequence
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from imagegram.errors import ConfigError, did_you_mean
 from imagegram.loggers.headline import SECTION
 from imagegram.records import Images
 
 #: ``_target_`` of conf/logger/wandb.yaml; all its fields are arguments of ``wandb.init``, but:
 TARGET: Final = "wandb.init"
+_OWN_KEYS: Final = ("_target_", "save_dir")
 _CURVE_STEP: Final = "training_step"
-_OWN_KEYS: Final = ("_target_", "offline", "save_dir")
+_MODES: Final = ("online", "offline", "disabled", "shared")
+#: Fields that W&B reads from the environment where they are null, by variable.
+_VARIABLES: Final = {
+    "project": "WANDB_PROJECT",
+    "name": "WANDB_NAME",
+    "group": "WANDB_RUN_GROUP",
+    "tags": "WANDB_TAGS",
+}
+_PROJECT: Final = "imagegram"
+_SERVER: Final = "https://api.wandb.ai"
+#: Seconds that a server has to answer at all, to start a run, and to take what is left at the end.
+_ANSWER_S: Final = 3.0
+_INIT_S: Final = 15.0
+_FINISH_S: Final = 20.0
+
+
+def open_wandb(
+    node: Mapping[str, Any], *, names: Mapping[str, Any], say: Callable[[str], None]
+) -> WandbLogger | None:
+    """Start a run of W&B; None where W&B is disabled.
+
+    A server that cannot be reached, or refuses, is told in a sentence, and the run is offline.
+
+    Args:
+        node: ``save_dir`` and arguments of ``wandb.init``; what is null comes from the environment,
+            then from ``names``.
+        names: ``name``, ``group`` and ``tags`` of the run.
+        say: called with that sentence.
+
+    Raises:
+        ConfigError: for an argument that ``wandb.init`` does not have, or an unknown mode.
+    """
+    mode = choose_mode(node.get("mode"))
+    if mode == "disabled":
+        return None
+    arguments = chosen_arguments(node, names)
+    if mode != "offline" and (reason := unreachable(server())):
+        say(f"W&B: {server()} {reason}; this run is logged offline")
+        mode = "offline"
+    if mode == "offline":
+        return WandbLogger(arguments, mode=mode)
+    try:
+        return WandbLogger(arguments, mode=mode)
+    except Exception as error:  # noqa: BLE001 - a wrong key, a server in trouble ...
+        reason = str(error).partition("\n")[0]
+        say(f"W&B: {server()} took no run ({reason}); it is logged offline")
+        return WandbLogger(arguments, mode="offline")
+
+
+def choose_mode(mode: str | None) -> str:
+    """Return the mode of W&B: the configuration's, else that of ``WANDB_MODE``, else by the key.
+
+    Args:
+        mode: ``logger.wandb.mode``; null: online exactly when there is a key.
+
+    Raises:
+        ConfigError: for a mode that W&B does not have.
+    """
+    if mode is not None:
+        if mode not in _MODES:
+            raise ConfigError(f"logger.wandb.mode={mode}: {did_you_mean(mode, _MODES)}")
+        return mode
+    asked = os.environ.get("WANDB_MODE") or "online"
+    if asked not in ("online", "shared"):
+        return "disabled" if asked == "disabled" else "offline"
+    return asked if has_key() else "offline"
+
+
+def chosen_arguments(node: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of ``wandb.init``, without those that W&B reads from the environment.
+
+    Args:
+        node: ``save_dir`` and arguments, of which null ones are not given.
+        names: ``name``, ``group`` and ``tags`` where neither gives them.
+
+    Raises:
+        ConfigError: for an argument that ``wandb.init`` does not have.
+    """
+    import wandb
+
+    given = {key: value for key, value in node.items() if key not in _OWN_KEYS}
+    given = {key: value for key, value in given.items() if value is not None and key != "mode"}
+    allowed = set(inspect.signature(wandb.init).parameters) - {"dir", "reinit"}
+    for key in given:
+        if key not in allowed:
+            raise ConfigError(f"logger.wandb.{key}: {did_you_mean(key, allowed)}")
+    usual = {"project": _PROJECT, **names}
+    unset = {key for key in usual if not os.environ.get(_VARIABLES[key])}
+    return {key: usual[key] for key in sorted(unset)} | given | {"dir": node["save_dir"]}
 
 
 class WandbLogger:
@@ -33,30 +129,25 @@ class WandbLogger:
         experiment: the run (``wandb.Run``).
     """
 
-    def __init__(self, node: Mapping[str, Any], *, name: str, group: str, tags: list[str]) -> None:
-        """Start a run in its own folder; offline when ``offline`` is null and there is no key.
+    def __init__(self, arguments: Mapping[str, Any], *, mode: str) -> None:
+        """Start a run in its own folder.
 
         Args:
-            node: ``project``, ``offline``, ``save_dir`` and any argument of ``wandb.init``.
-            name: name of the run.
-            group: runs that the dashboard shows together: a sweep.
-            tags: words to filter by.
+            arguments: of ``wandb.init``, ``dir`` among them.
+            mode: ``online``, ``offline`` or ``shared``.
         """
         import wandb
 
-        offline = node.get("offline")
-        if offline is None:
-            offline = not has_key()
-        Path(node["save_dir"]).mkdir(parents=True, exist_ok=True)
+        given = dict(arguments)
+        settings: dict[str, Any] = {"silent": True, "console": "off", "init_timeout": _INIT_S}
+        settings |= {"finish_timeout": _FINISH_S, "finish_timeout_raises": True}
+        settings |= given.pop("settings", {})
+        Path(given["dir"]).mkdir(parents=True, exist_ok=True)
         self.experiment = wandb.init(
-            name=name,
-            group=group,
-            tags=tags,
-            dir=node["save_dir"],
-            mode="offline" if offline else "online",
+            mode=mode,  # type: ignore[arg-type]
             reinit="create_new",
-            settings=wandb.Settings(silent=True, console="off"),
-            **{key: value for key, value in node.items() if key not in _OWN_KEYS},
+            settings=wandb.Settings(**settings),
+            **given,
         )
         self.experiment.define_metric(f"{SECTION}*")  # the summary holds the last number of each
 
@@ -90,16 +181,50 @@ class WandbLogger:
         self.experiment.log({key: [wandb.Image(image, caption=text) for image, text in pairs]})
 
     def finalize(self, status: str) -> str | None:
-        """Finish the run; return the command that uploads it when it was offline."""
-        folder, offline = Path(self.experiment.dir).parent, self.experiment.offline
-        self.experiment.finish(exit_code=0 if status == "success" else 1)
-        return f"W&B ran offline; to upload this run: wandb sync {folder}" if offline else None
+        """Finish the run; return the command that uploads what did not reach W&B."""
+        folder = Path(self.experiment.dir).parent
+        try:
+            self.experiment.finish(exit_code=0 if status == "success" else 1)
+        except TimeoutError:
+            return f"W&B: {server()} did not take all of it; for the rest: wandb sync {folder}"
+        if self.experiment.offline:
+            return f"W&B ran offline; to upload this run: wandb sync {folder}"
+        return None
+
+
+def server() -> str:
+    """Return the address of the W&B server: ``WANDB_BASE_URL``, or the public one."""
+    return os.environ.get("WANDB_BASE_URL") or _SERVER
+
+
+def unreachable(url: str) -> str:
+    """Ask a server for anything at all; return why it cannot be reached, or an empty string.
+
+    Any answer counts, a refusal too. Proxies of the environment are used, as W&B does.
+    """
+    silent = f"did not answer within {_ANSWER_S:.0f} s"
+    found = [silent]
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(url, timeout=_ANSWER_S).close()
+        except urllib.error.HTTPError:
+            found[0] = ""
+        except (OSError, ValueError) as error:
+            why = getattr(error, "reason", error)
+            found[0] = silent if isinstance(why, TimeoutError) else f"cannot be reached: {why}"
+        else:
+            found[0] = ""
+
+    # On a thread, because looking up a name can take longer than any timeout of a connection.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_ANSWER_S)
+    return found[0]
 
 
 def has_key() -> bool:
-    """Return whether W&B can go online: ``WANDB_MODE`` allows it and a key is configured."""
-    if os.environ.get("WANDB_MODE", "online") != "online":
-        return False
+    """Return whether a key of W&B is configured, in the environment or by ``wandb login``."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     named = os.environ.get("NETRC")

@@ -178,7 +178,13 @@ class Planner:
         """Do nothing: what will be skipped is not known."""
 
     def collect(self, handle: Any, name: str) -> None:
-        """Do nothing: the hard links of a run folder take no space."""
+        """Foresee the copy of an artifact's files in the run folder."""
+        artifact = getattr(handle, "artifact", None)
+        if artifact is None:
+            return
+        files = artifact.manifest.files.values()  # none where it is still to be made, just now
+        size = sum(entry.size_bytes for entry in files) if files else self.stages[-1].disk_bytes
+        self._record(f"copy of {name}", Cost(disk_bytes=size))
 
     def score(self, evaluation: Any) -> None:
         """Do nothing: a plan has no scores."""

@@ -38,7 +38,7 @@ def report_cost(at: Surroundings, **fields: Any) -> Cost:
 
 
 def run_folder_bytes(image_size: int) -> int:
-    """Return the bytes of the page with its base64 pictures; samples are hard links."""
+    """Return the bytes of the page with its base64 pictures; the samples are planned apart."""
     side = max(image_size, 64 // max(image_size, 1) * image_size)
     picture = min(3 * image_size**2 + side**2 // 8 + 300, 60_000)
     return _RUN_FOLDER_BYTES + _PICTURES * picture * 4 // 3

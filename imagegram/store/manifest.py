@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import shlex
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -197,3 +198,14 @@ def human_bytes(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TB"
+
+
+def short_facts(facts: Mapping[str, Any]) -> str:
+    """Format the first counts of a stage as one line."""
+    shown = []
+    for name, value in facts.items():
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            continue
+        text = f"{value:,}" if isinstance(value, int) else value
+        shown.append(f"{name}={text:.4g}" if isinstance(value, float) else f"{name}={text}")
+    return " ".join(shown[:5])

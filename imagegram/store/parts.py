@@ -6,15 +6,22 @@ collection, in ``<root>/<kind>/<digest>``; so collections of all sizes of a corp
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from imagegram.errors import ArtifactError
 from imagegram.store.artifacts import check_sizes
 from imagegram.store.manifest import PARTS_FILE, Artifact, Manifest, read_parts, removal
+
+#: Bytes that the system is asked to copy at a time.
+_COPY_BYTES: Final = 1 << 30
+#: Errors that another way of copying meets too.
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_parts(out: Path, *, kind: str, parts: Sequence[Artifact]) -> None:
@@ -53,8 +60,32 @@ def open_named(name: str, *, named_by: Artifact) -> Artifact:
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """Hard-link a file of an artifact, or copy it where links are impossible (other device)."""
+    """Share a file between two artifacts: a hard link, or a copy on another device.
+
+    Only artifacts may share files, for nobody writes into them. What leaves the store, or comes
+    from another program's cache, is copied (:func:`copy_file`): ``np.save`` over a hard link would
+    change the artifact, and so later results.
+    """
     try:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def copy_file(source: str | Path, target: str | Path) -> None:
+    """Copy the bytes of a file, so that whatever is written to one never reaches the other.
+
+    File systems that can (btrfs, XFS, ZFS, NFS 4.2) share the blocks until one of the two is
+    changed, so that the copy takes neither time nor space. The copy may be written, whatever the
+    permissions of the source.
+    """
+    with Path(source).open("rb") as reader, Path(target).open("wb") as writer:
+        try:
+            while os.copy_file_range(reader.fileno(), writer.fileno(), _COPY_BYTES):
+                pass
+        except (AttributeError, OSError) as error:  # not on this system, or not between these two
+            if getattr(error, "errno", None) in _FULL:
+                raise
+            reader.seek(0)
+            writer.seek(0)
+            shutil.copyfileobj(reader, writer)

@@ -36,7 +36,8 @@ class Job:
     Attributes:
         folder: absolute path of the run folder.
         name: name of the folder, after that of its sweep where several sweeps are read.
-        status: ``completed``, ``failed``, ``running`` (killed, or at work) or ``unreadable``.
+        status: ``completed``, ``failed``, ``interrupted``, ``running`` (killed, or at work) or
+            ``unreadable``.
         error: why it failed, or cannot be read.
         config: flattened, interpolations as written, lists as JSON.
         scores: by name.
@@ -116,10 +117,10 @@ def job_folders(path: Path) -> list[Path]:
     if not path.is_dir():
         raise ConfigError(f"sweep: no folder {path.absolute()}{_suggestion(path)}")
     path = path.resolve()
-    if _is_job(path):
+    if is_job(path):
         return [path]
     children = [child for child in path.iterdir() if not child.is_symlink()]  # outputs/latest
-    found = sorted((child for child in children if _is_job(child)), key=_order)
+    found = sorted((child for child in children if is_job(child)), key=_order)
     if not found:
         raise ConfigError(
             f"sweep: {path} holds no job (a folder with summary.json or .hydra/config.yaml)"
@@ -208,7 +209,8 @@ def _find_artifact(folder: Path, stage: Mapping[str, Any] | None, file: str) -> 
     return next((path / file for path in (recorded, *moved) if (path / file).is_file()), None)
 
 
-def _is_job(folder: Path) -> bool:
+def is_job(folder: Path) -> bool:
+    """Return whether a folder is a run folder."""
     return (folder / "summary.json").is_file() or (folder / ".hydra" / "config.yaml").is_file()
 
 

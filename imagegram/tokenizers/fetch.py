@@ -1,6 +1,6 @@
 """Weights: what a tokenizer needs from the Hugging Face Hub, as an artifact.
 
-    model.safetensors   the weights, shared with the hub's own cache by a hard link when it has them
+    model.safetensors   the weights, copied from the hub's own cache when it has them
     config.json         the model's configuration, when its page has one
 
 Only these are fetched, never a pickle. A download that was cut or killed is continued by the next
@@ -22,7 +22,7 @@ from imagegram.store import hub
 from imagegram.store.cost import Cost
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import file_sha256
-from imagegram.store.parts import link_or_copy
+from imagegram.store.parts import copy_file
 from imagegram.store.stage import Context, Surroundings
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class _Page:
         commit = self.revision if remote is None else remote.commit_hash
         if (cached := self._cached(file, commit)) is not None:
             commit = cached.parent.name
-            link_or_copy(cached.resolve(), target)  # a link to a link is no file
+            copy_file(cached, target)
         elif remote is None:
             raise StageError(
                 f"{url} cannot be reached ({reason}), and the cache of the hub's client does not "

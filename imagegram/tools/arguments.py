@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from imagegram.console import version_line
-from imagegram.errors import ConfigError, ImagegramError, did_you_mean
+from imagegram.errors import ConfigError, did_you_mean
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.words import text_of
 
@@ -88,17 +85,3 @@ def open_store(outputs: str) -> ArtifactStore:
             "or make some: python -m imagegram.run"
         )
     return ArtifactStore(root=root)
-
-
-def exit_cleanly(main: Callable[[], int]) -> int:
-    """Run a tool and exit; a user's error becomes one line on stderr and exit status 1."""
-    try:
-        return main()
-    except BrokenPipeError:  # the reader of the pipe, such as head, stopped reading
-        sys.stdout = None  # nothing more is flushed at exit
-        return 0
-    except ImagegramError as error:
-        console = Console(stderr=True, highlight=False)
-        # Not wrapped, so that commands in a message can be copied.
-        console.print(f"imagegram: {error}", style="red", markup=False, soft_wrap=True)
-        return 1

@@ -36,15 +36,18 @@ from imagegram import words as typed_words
 from imagegram.audit.findings import name
 from imagegram.audit.flow import AUDIT, AUTO, Audit, Source, audit_flow
 from imagegram.audit.reencoded import check_quality
+from imagegram.claims import opened
 from imagegram.errors import OF_THE_SYSTEM, ConfigError, ImagegramError, explain_os_error
+from imagegram.executors.commands import exit_cleanly, unbroken_pipes
+from imagegram.executors.interrupts import interruptions
 from imagegram.experiment import build, check_machine
 from imagegram.numerals import number_text, plain_text
 from imagegram.plan.check import refuse_what_cannot_fit
 from imagegram.report.answer import by_importance
 from imagegram.report.readings import MORE, Reading
 from imagegram.run import flow
-from imagegram.run_folder import Run, check_outputs, write_summary
-from imagegram.tools.arguments import exit_cleanly, tool_parser
+from imagegram.run_folder import Run
+from imagegram.tools.arguments import tool_parser
 
 _OWN: Final = ("images", "tokens", "jpeg")
 _SHOWN_PAIRS: Final = 5
@@ -69,8 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     source, words = take_source(flags.words)
     schema.register()
     words = typed_words.as_typed(words)
-    check_outputs(words)
-    return _with_hydra(source, words, as_json=flags.json)
+    with unbroken_pipes():
+        return _with_hydra(source, words, as_json=flags.json)
 
 
 def take_source(words: Sequence[str]) -> tuple[Source, list[str]]:
@@ -120,11 +123,16 @@ def _whole(key: str, text: str) -> int:
 
 
 def run_audit(cfg: DictConfig, source: Source, folder: Path) -> tuple[Audit, Run]:
-    """Run an audit in ``folder``, which must exist; return it and its finished run.
+    """Run an audit in ``folder``, which is that of no other run; return it and its finished run.
 
     Raises:
         ImagegramError: saying what to type instead.
     """
+    with opened(cfg, folder):
+        return _run_audit(cfg, source, folder)
+
+
+def _run_audit(cfg: DictConfig, source: Source, folder: Path) -> tuple[Audit, Run]:
     exp = build(cfg)
     check_machine(exp)
     images, outputs = source.images, Path(cfg.paths.outputs)
@@ -169,15 +177,13 @@ def _audit(cfg: DictConfig, source: Source, *, as_json: bool) -> int:
     try:
         audit, run = run_audit(cfg, source, folder)
     except (ImagegramError, OSError) as error:
+        if interruptions.error is not None:  # workers were interrupted too, and died first
+            raise interruptions.error from error
         if isinstance(error, OSError) and error.errno not in OF_THE_SYSTEM:
             raise  # a defect of imagegram: keep the traceback
         reason = str(error)
         if isinstance(error, OSError):
             reason = explain_os_error(error, outputs=Path(cfg.paths.outputs))
-        if not (folder / "summary.json").exists():  # refused before there was a run
-            write_summary(
-                folder, status="failed", seed=cfg.seed, scores={}, stages={}, error=reason
-            )
         print(f"\nimagegram: {reason}", file=sys.stderr)
         return 1
     if as_json:

@@ -21,6 +21,7 @@ import numpy as np
 from rich.progress import track
 
 from imagegram.errors import IndexFormatError, StageError, UnsupportedError
+from imagegram.executors.commands import exit_cleanly
 from imagegram.indexes.build.stage import BuildIndexShard
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.open import find_shards
@@ -30,7 +31,7 @@ from imagegram.stages.token_shard import TokenShard
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.manifest import MANIFEST, PARTS_FILE, Artifact, Manifest, read_parts
 from imagegram.store.parts import open_parts
-from imagegram.tools.arguments import exit_cleanly, place, tool_parser
+from imagegram.tools.arguments import place, tool_parser
 
 CONFIG: Final = "config.json"
 TOKEN_SHARDS: Final = "token_shards"

@@ -29,8 +29,9 @@ from imagegram.errors import (
     ImagegramError,
     remedy,
 )
+from imagegram.executors.commands import exit_cleanly
 from imagegram.store import hub
-from imagegram.tools.arguments import exit_cleanly, tool_parser
+from imagegram.tools.arguments import tool_parser
 
 _DEFAULT_ENDPOINT: Final = "https://huggingface.co"
 #: Branch on which the hub keeps datasets of other forms as Parquet files.

@@ -17,9 +17,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from imagegram.errors import ConfigError
+from imagegram.executors.commands import exit_cleanly
 from imagegram.store.artifacts import LOCKS, PARTIAL, ArtifactStore
 from imagegram.store.manifest import PARTS_FILE, Artifact, human_bytes, read_parts
-from imagegram.tools.arguments import exit_cleanly, open_store, parse, tool_parser
+from imagegram.tools.arguments import open_store, parse, tool_parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

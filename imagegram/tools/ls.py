@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from imagegram.executors.commands import exit_cleanly
 from imagegram.store.manifest import Artifact, human_bytes
-from imagegram.tools.arguments import exit_cleanly, open_store, parse, tool_parser
+from imagegram.tools.arguments import open_store, parse, tool_parser
 
 
 def describe(artifact: Artifact) -> dict[str, object]:

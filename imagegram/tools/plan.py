@@ -22,11 +22,12 @@ from rich.console import Console
 from rich.table import Table
 
 from imagegram.errors import ConfigError, ImagegramError
+from imagegram.executors.commands import exit_cleanly
 from imagegram.plan.forecast import Forecast
 from imagegram.plan.rates import BUILTIN, Rates
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.manifest import human_bytes
-from imagegram.tools.arguments import exit_cleanly, tool_parser
+from imagegram.tools.arguments import tool_parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

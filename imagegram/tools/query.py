@@ -16,10 +16,11 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from imagegram.errors import TokenError
+from imagegram.executors.commands import exit_cleanly
 from imagegram.indexes import Index
 from imagegram.indexes.checks import check_ids
 from imagegram.indexes.open import ENGINES, find_shards, make_engine
-from imagegram.tools.arguments import exit_cleanly, place, tool_parser
+from imagegram.tools.arguments import place, tool_parser
 
 _EXAMPLES: Final = """\
 examples:

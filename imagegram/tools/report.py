@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imagegram.errors import ConfigError
+from imagegram.executors.commands import exit_cleanly
 from imagegram.sweeps.jobs import newest_sweep
-from imagegram.tools.arguments import exit_cleanly, parse, tool_parser
+from imagegram.tools.arguments import parse, tool_parser
 
 _EPILOG = """\
 sweep  a folder of a multirun or of a single run, or a results.csv; may be given several times

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from rich.progress import track
 
 from imagegram.errors import ArtifactError, ConfigError, did_you_mean
+from imagegram.executors.commands import exit_cleanly
 from imagegram.store.artifacts import check_sizes
 from imagegram.store.fingerprint import digest
 from imagegram.store.manifest import Artifact, file_sha256, removal
-from imagegram.tools.arguments import exit_cleanly, open_store, parse, tool_parser
+from imagegram.tools.arguments import open_store, parse, tool_parser
 
 
 def verify(artifact: Artifact) -> None:

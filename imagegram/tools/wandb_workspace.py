@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from imagegram.errors import ConfigError, MissingDependencyError
+from imagegram.executors.commands import exit_cleanly
 from imagegram.loggers.headline import SECTION
 from imagegram.loggers.wandb import has_key
 from imagegram.metrics.shipped import shipped_scores
-from imagegram.tools.arguments import exit_cleanly, parse, tool_parser
+from imagegram.tools.arguments import parse, tool_parser
 
 NAME: Final = "imagegram: create or copy"
 #: Keys of the configuration that panels use as axes, as they are logged to W&B.

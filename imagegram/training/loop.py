@@ -11,6 +11,7 @@ use the cores too (docs/tokenizers.md has figures). More ``devices`` of a CPU ar
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from imagegram.errors import ConfigError
+from imagegram.executors.lifetime import announced, begin_worker, ending_workers
 from imagegram.models.cores import one_core
 from imagegram.training.callbacks import Averages, Curves, MoveBar, Point, StepNumbers
 from imagegram.training.course import Course
@@ -43,6 +45,26 @@ class NoCheckpoints(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         """Do nothing: there is no checkpoint."""
+
+
+class WorkerProcesses(DDPStrategy):
+    """A strategy of spawned processes that end with the process that started them.
+
+    Torch asks the kernel to send them SIGINT then, which does not reach a process that waits for
+    the others in compiled code.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(start_method="spawn", checkpoint_io=NoCheckpoints(), **options)
+        self.parent = os.getpid()
+
+    def setup_environment(self) -> None:
+        """Prepare a worker first of all."""
+        if os.getpid() != self.parent:
+            begin_worker(self.parent, by_kernel=True)
+            for name in ("lightning.pytorch", "lightning.fabric"):  # as quiet as the parent
+                logging.getLogger(name).setLevel(logging.ERROR)
+        super().setup_environment()
 
 
 def train(course: Course, *, advance: Callable[[int], None], point: Point) -> None:
@@ -81,7 +103,14 @@ def take_steps(course: Course, curves: Curves | None = None, *reports: Callback)
     module = cast(TrainingModule, course.objective.module())
     module.course = course
     callbacks = [StepNumbers(), Averages(), curves or Curves(None), *reports]
-    with quiet(), one_core(), torch.random.fork_rng(devices=[]), ended_ranks_told():
+    with (
+        quiet(),
+        one_core(),
+        torch.random.fork_rng(devices=[]),
+        ended_ranks_told(),
+        ending_workers(),
+        announced(),
+    ):
         _trainer(course, callbacks, by_hand=not module.automatic_optimization).fit(module)
 
 
@@ -117,10 +146,14 @@ def _trainer(course: Course, callbacks: list[Callback], *, by_hand: bool) -> Tra
     strategy: str | Strategy = "auto"
     if options.num_processes > 1:
         unused = options.strategy == "ddp_find_unused_parameters_true"
-        strategy = DDPStrategy(  # Lightning's own launcher would rerun the whole command line
-            start_method="spawn" if _spawns(course) else "popen",
-            checkpoint_io=NoCheckpoints(),
-            find_unused_parameters=unused,
+        strategy = (  # Lightning's own launcher would rerun the whole command line
+            WorkerProcesses(find_unused_parameters=unused)
+            if _spawns(course)
+            else DDPStrategy(
+                start_method="popen",
+                checkpoint_io=NoCheckpoints(),
+                find_unused_parameters=unused,
+            )
         )
     try:
         return Trainer(

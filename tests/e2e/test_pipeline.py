@@ -17,7 +17,7 @@ from PIL import Image
 from imagegram.errors import ConfigError, CorpusError, ImagegramError
 from imagegram.experiment import build
 from imagegram.run import run_experiment
-from imagegram.run_folder import Run, check_outputs
+from imagegram.run_folder import Run
 from imagegram.stages.split import Split
 from imagegram.tools import gc
 from tests.conftest import compose, read_summary
@@ -260,14 +260,6 @@ def test_outputs_inside_the_corpus_are_refused(tmp_path: Path, inside: str) -> N
     with pytest.raises(ConfigError, match="generated pictures for training images"):
         build(compose(*words))
     build(compose(*words[:1], f"corpus.path={tmp_path / 'out'}", f"paths.outputs={tmp_path}"))
-
-
-def test_quotes_of_an_outputs_folder_are_not_part_of_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    check_outputs(["paths.outputs='my outputs'"])
-    assert [path.name for path in tmp_path.iterdir()] == ["my outputs"]
 
 
 def test_an_unknown_stage_is_refused(run_here: RunHere) -> None:

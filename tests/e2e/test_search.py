@@ -68,6 +68,19 @@ def test_a_search_minimises_the_objective_and_goes_on(command: Command, tmp_path
     study = optuna.load_study(study_name="frontier", storage=storage)
     assert len(study.trials) == 5
     assert [trial.value for trial in study.trials[:3]] == pytest.approx(values)
+    assert len({tuple(sorted(trial.params.items())) for trial in study.trials}) == 5  # new ones
+
+
+def test_failed_trials_do_not_end_a_search_and_a_search_of_nothing_ends_in_a_sentence(
+    command: Command, tmp_path: Path
+) -> None:
+    words = ["-m", "hydra/sweeper=optuna", "debug=tiny", "objective.minimize=exact_copy_rate"]
+    words += ["hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1", "num_samples=choice(0,-1)"]
+    result = command("imagegram.run", [*words, f"paths.outputs={tmp_path}"])
+    assert result.returncode == 1
+    assert len(list(tmp_path.glob("sweeps/*/*/summary.json"))) == 2
+    assert "the objective was defined in no trial of this search" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -82,6 +95,7 @@ def test_a_search_minimises_the_objective_and_goes_on(command: Command, tmp_path
             ],
             "type hydra.sweeper.direction=minimize",
         ),
+        (["hydra/sweeper=optuna", "objective.minimize=kidd"], "did you mean 'kid'"),
     ],
 )
 def test_what_would_not_be_minimised_is_refused_before_it_runs(
@@ -92,5 +106,5 @@ def test_what_would_not_be_minimised_is_refused_before_it_runs(
     result = command("imagegram.run", words)
     assert result.returncode != 0
     assert message in result.stderr
-    (summary,) = tmp_path.glob("sweeps/*/*/summary.json")
-    assert read_summary(summary.parent)["stages"] == {}
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.glob("sweeps/*/*/summary.json"))  # no trial was counted

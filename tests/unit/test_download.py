@@ -11,8 +11,8 @@ import pytest
 from imagegram.corpora.huggingface import HuggingFaceCorpus
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import ConfigError, CorpusError
+from imagegram.executors.commands import exit_cleanly
 from imagegram.tools import download as tool
-from imagegram.tools.arguments import exit_cleanly
 from tests.hub_server import Hub, serving
 
 REPO = "laion/conceptual-captions-12m-webdataset"

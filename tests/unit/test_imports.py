@@ -52,6 +52,7 @@ ROOMS = (
     "sweeps",
     "experiment",
     "run_folder",
+    "claims",
     "plan",
     "run",
     "audit",

@@ -9,7 +9,7 @@ import pytest
 from index_folders import write_index
 
 from imagegram.errors import IndexFormatError, TokenError
-from imagegram.tools.arguments import exit_cleanly
+from imagegram.executors.commands import exit_cleanly
 from imagegram.tools.query import main
 
 

@@ -95,7 +95,7 @@ def made_bytes(outputs: Path, *kinds: str) -> int:
 def test_digests_are_known_before_anything_is_made(planned: dict[str, Any]) -> None:
     made = {name: record["digest"] for name, record in planned["stages"].items()}
     exact = {stage.name: stage.digest for stage in planned["exact"].stages}
-    assert exact == made | {"aligned orders": "", "report": ""}
+    assert exact == made | {"aligned orders": "", "copy of samples": "", "report": ""}
     assert planned["before"].num_unknown == 2  # of two training shards and the held-out one
     assert by_name(planned["before"])["index"].digest != made["index"]
 
@@ -156,11 +156,16 @@ def test_bytes_are_those_of_the_run(planned: dict[str, Any]) -> None:
     assert 0 <= before["evaluate"].disk_bytes - made_bytes(outputs, *kinds) < slack + 1e6
 
 
-def test_what_is_all_cached_needs_room_for_its_report_alone(planned: dict[str, Any]) -> None:
-    after = planned["after"]
-    assert after.disk_bytes == by_name(after)["report"].disk_bytes
+def test_what_is_all_cached_needs_room_for_its_run_folder_alone(planned: dict[str, Any]) -> None:
+    before, after = by_name(planned["before"]), planned["after"]
+    rows = by_name(after)
+    copy, page = rows["copy of samples"].disk_bytes, rows["report"].disk_bytes
+    assert after.disk_bytes == copy + page
     report = (planned["folder"] / "report.html").stat().st_size
-    assert report / 2 < after.disk_bytes < report + 2e6
+    assert report / 2 < page < report + 2e6
+    samples = (planned["folder"] / "samples").rglob("*")
+    assert copy == sum(path.stat().st_size for path in samples if path.is_file())
+    assert before["copy of samples"].disk_bytes == pytest.approx(copy, rel=0.02)
 
 
 def test_a_larger_corpus_pays_for_its_new_shards_only(planned: dict[str, Any]) -> None:
@@ -241,7 +246,6 @@ def test_a_plan_reads_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     forecast = look(tmp_path)
     assert forecast.num_unknown == 3
     assert forecast.disk_bytes > 0
-    assert not (tmp_path / "artifacts").exists()
 
 
 # --------------------------------------------------------------------------------------- the check
@@ -263,7 +267,8 @@ def test_a_run_that_cannot_fit_is_refused_before_it_begins(
         run_experiment(cfg, folder)
     for words in ("needs", str(tmp_path), "free", "paths.outputs=FOLDER", "tools.gc", "tools.plan"):
         assert words in str(refusal.value)
-    assert list(folder.iterdir()) == []
+    summary = read_summary(folder)
+    assert (summary["status"], summary["stages"]) == ("failed", {})
     assert not list((tmp_path / "artifacts").glob("[a-z]*"))
     free_space(monkeypatch, need * 1.1)
     check.refuse_what_cannot_fit(cfg, build(cfg), flow)
@@ -275,7 +280,8 @@ def test_a_sort_that_memory_cannot_hold_is_refused_before_the_run_begins(tmp_pat
     folder.mkdir()
     with pytest.raises(CapacityError, match=r"runtime\.memory_gb=0\.\d\d"):
         run_experiment(compose(*words), folder)
-    assert list(folder.iterdir()) == []
+    summary = read_summary(folder)
+    assert (summary["status"], summary["stages"]) == ("failed", {})
     assert by_name(look(tmp_path, memory_bytes=10**7))["index"].refusal
     assert not look(tmp_path).refusals
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from imagegram.errors import ArtifactError, ConfigError, StageError
@@ -29,6 +30,7 @@ from imagegram.stages.tokenize import Tokenize, TokenizeShard
 from imagegram.store.artifacts import ArtifactStore, fingerprint
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
 from imagegram.store.manifest import MANIFEST, Artifact
+from imagegram.store.parts import copy_file
 from imagegram.tools import gc, ls, verify
 
 
@@ -273,6 +275,40 @@ def test_a_full_disk_is_a_stage_error_and_leaves_nothing(tmp_path: Path) -> None
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert context.store.partials() == []
     assert len(context.make(stage)) == 200_000
+
+
+@pytest.mark.parametrize("errno_", [None, errno.EXDEV, errno.ENOSYS])
+def test_a_copy_is_nobodys_but_ours(
+    errno_: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """np.save over a hard link would write into the artifact, and root may write anywhere."""
+    if errno_ is not None:
+
+        def refuse(*_: Any) -> int:
+            raise OSError(errno_, "not between these two")
+
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+    source, target = tmp_path / "artifact.npy", tmp_path / "mine.npy"
+    np.save(source, np.arange(100_000))
+    source.chmod(0o444)
+    copy_file(source, target)
+    assert target.read_bytes() == source.read_bytes()
+    np.save(target, np.zeros(3))
+    assert np.load(source)[-1] == 99_999
+    with target.open("r+b"):  # it may be written, whatever the artifact allows
+        pass
+
+
+def test_a_disk_that_is_full_is_no_reason_to_copy_in_another_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    (tmp_path / "a").write_text("a")
+    with pytest.raises(OSError, match="No space"):
+        copy_file(tmp_path / "a", tmp_path / "b")
 
 
 def test_ls_and_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

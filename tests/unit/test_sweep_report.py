@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from imagegram import schema
+from imagegram.claims import Claims
 from imagegram.sweeps.callback import SweepReport
 from imagegram.sweeps.jobs import read_jobs
 from imagegram.sweeps.samples import sample_tables
@@ -290,7 +291,7 @@ def test_the_callback_is_a_choice_of_the_configuration(choice: str, targets: int
     with initialize_config_dir(str(schema.CONF), version_base="1.3"):
         words = [f"hydra/callbacks={choice}"]
         nodes = compose_all("config", words, return_hydra_config=True).hydra.callbacks.values()
-        assert [type(instantiate(node)) for node in nodes] == [SweepReport] * targets
+        assert [type(instantiate(node)) for node in nodes] == [Claims] + [SweepReport] * targets
 
 
 def test_a_run_does_not_pay_for_reports_of_sweeps() -> None:

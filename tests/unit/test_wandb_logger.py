@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +20,15 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from imagegram.callbacks.worst_copies import WorstCopies, strip
+from imagegram.errors import ConfigError
 from imagegram.loggers.names import run_names, running_names
-from imagegram.loggers.wandb import WandbLogger, has_key
+from imagegram.loggers.wandb import (
+    WandbLogger,
+    choose_mode,
+    chosen_arguments,
+    open_wandb,
+    unreachable,
+)
 from imagegram.report.neighbours import Neighbour
 from imagegram.report.pairs import Pair
 from tests.wandb_files import read_live_run
@@ -22,7 +36,9 @@ from tests.wandb_files import read_live_run
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("API_KEY", "MODE", "BASE_URL", "RUN_ID", "SWEEP_ID", "SWEEP_PARAM_PATH"):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("API_KEY", "MODE", "BASE_URL", "NAME", "PROJECT", "RUN_GROUP", "TAGS"):
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
@@ -33,6 +49,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (None, {}, False),
         (None, {"WANDB_API_KEY": "k"}, True),
         (None, {"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, False),
+        (None, {"WANDB_API_KEY": "k", "WANDB_MODE": "dryrun"}, False),
         ("machine api.wandb.ai login user password k", {}, True),
         ("machine api.wandb.ai login user password k", {"WANDB_MODE": "disabled"}, False),
         ("machine example.org login user password k", {}, False),
@@ -55,12 +72,11 @@ def test_when_wandb_goes_online(
         (tmp_path / "netrc").write_text(netrc + "\n")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert has_key() == online
+    assert (choose_mode(None) == "online") == online
 
 
 def test_numbers_and_configuration_have_names_that_panels_find(tmp_path: Path) -> None:
-    node = {"project": "p", "save_dir": str(tmp_path), "id": "fixed"}
-    logger = WandbLogger(node, name="n", group="g", tags=["a=b"])
+    logger = open_offline(tmp_path, project="p", id="fixed")
     logger.log_hyperparams({"corpus": {"name": "demo"}, "seed": 1})
     logger.log_hyperparams({"corpus.num_images": 60})
     logger.log_metrics({"eval/kid": 1.5})
@@ -73,6 +89,124 @@ def test_numbers_and_configuration_have_names_that_panels_find(tmp_path: Path) -
     assert run["config"]["corpus.num_images"] == run["config"]["corpus_num_images"] == 60
     assert run["summary"]["eval/kid"] == 2.5
     assert run["globs"] == ["eval/*"]
+
+
+def open_offline(folder: Path, **fields: Any) -> WandbLogger:
+    names = {"name": "n", "group": "g", "tags": ["a=b"]}
+    said: list[str] = []
+    logger = open_wandb({"save_dir": str(folder), **fields}, names=names, say=said.append)
+    assert logger is not None
+    assert not said
+    return logger
+
+
+def chosen(folder: Path, **fields: Any) -> dict[str, Any]:
+    names = {"name": "n", "group": "g", "tags": ["a=b"]}
+    return chosen_arguments({"save_dir": str(folder), **fields}, names)
+
+
+def test_a_field_wins_over_the_environment_and_that_over_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = {"project": "imagegram", "name": "n", "group": "g", "tags": ["a=b"]}
+    assert chosen(tmp_path, name=None) == {**usual, "dir": str(tmp_path)}
+    for name, value in (("NAME", "x"), ("PROJECT", "x"), ("RUN_GROUP", "x"), ("TAGS", "x,y")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    assert chosen(tmp_path) == {"dir": str(tmp_path)}  # all left to W&B, which reads them
+    given = {"name": "mine", "group": "ours", "tags": ["t"], "project": "p", "entity": "me"}
+    assert chosen(tmp_path, **given) == {**given, "dir": str(tmp_path)}
+
+
+def test_the_environment_names_an_offline_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("NAME", "x"), ("RUN_GROUP", "y"), ("TAGS", "s,t")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    wandb.teardown()  # W&B reads its environment once a process
+    open_offline(tmp_path, tags=["mine"]).finalize("success")
+    wandb.teardown()
+    run = read_live_run(tmp_path)
+    assert (run["name"], run["group"], run["tags"]) == ("x", "y", ["mine"])
+
+
+@pytest.mark.parametrize("variables", [{"WANDB_MODE": "disabled"}, {}])
+def test_disabled_writes_nothing(
+    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    node = {"save_dir": str(tmp_path / "run"), "mode": None if variables else "disabled"}
+    assert open_wandb(node, names={}, say=pytest.fail) is None
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mode": "onlin"}, "did you mean 'online'"),
+        ({"entty": "x"}, "logger.wandb.entty: did you mean 'entity'"),
+    ],
+)
+def test_a_mistyped_field_is_refused(fields: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        open_wandb({"save_dir": str(tmp_path), **fields}, names={}, say=pytest.fail)
+
+
+@contextmanager
+def server_that(answers: str | None) -> Iterator[str]:
+    """The address of a server: with an answer to everything, or silent (None)."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        held: list[socket.socket] = []
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):  # closed
+                while True:
+                    connection, _ = listener.accept()
+                    held.append(connection)
+                    if answers is not None:
+                        connection.recv(65536)
+                        connection.sendall(answers.encode())
+                        connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)  # else it stays open for the thread that waits there
+
+
+REFUSES = "HTTP/1.1 401 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
+
+
+def test_any_answer_is_a_server_and_silence_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagegram.loggers.wandb._ANSWER_S", 0.5)
+    with server_that(REFUSES) as url:
+        assert unreachable(url) == ""
+    assert "cannot be reached: [Errno 111]" in unreachable(url)
+    with server_that(None) as url:
+        began = time.monotonic()
+        assert "did not answer within" in unreachable(url)
+        assert time.monotonic() - began < 3
+    assert "cannot be reached" in unreachable("no address")
+
+
+@pytest.mark.parametrize("answers", [None, REFUSES])
+def test_a_server_that_takes_no_run_makes_it_an_offline_one(
+    answers: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagegram.loggers.wandb._ANSWER_S", 0.5)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    said: list[str] = []
+    with server_that(answers) as url:
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        wandb.teardown()
+        logger = open_wandb({"save_dir": str(tmp_path)}, names={"name": "n"}, say=said.append)
+        assert logger is not None
+        logger.log_metrics({"eval/kid": 1.0})
+        assert "wandb sync" in str(logger.finalize("success"))
+    wandb.teardown()
+    (sentence,) = said
+    assert url in sentence
+    assert "logged offline" in sentence
+    assert read_live_run(tmp_path)["history"]["eval/kid"] == 1.0
 
 
 def hydra_node(mode: Any, *, experiment: str | None = None, words: str = "") -> Any:
