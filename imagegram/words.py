@@ -10,6 +10,7 @@ quotes it. For other words that Hydra refuses, :func:`explain` says what was pro
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import re
 import shlex
@@ -43,6 +44,13 @@ PLACES: Final = frozenset(
         "dir",
     }
 )
+#: Launchers and sweepers of Hydra that are extras of this package, with their modules.
+_EXTRAS: Final = {
+    "joblib": "hydra_plugins.hydra_joblib_launcher",
+    "submitit": "hydra_plugins.hydra_submitit_launcher",
+    "ray": "hydra_plugins.hydra_ray_launcher",
+    "optuna": "hydra_plugins.hydra_optuna_sweeper",
+}
 #: Words of tools.audit alone.
 _OF_AUDITS: Final = ("images", "tokens", "jpeg")
 _MULTIRUN: Final = ("-m", "--multirun")
@@ -171,7 +179,7 @@ def explain(words: Sequence[str]) -> list[str]:
 
     schema.register()
     words = _without_flags(words)
-    hints = [hint for word in words if (hint := _explain_grammar(word))]
+    hints = [hint for word in words if (hint := _explain_grammar(word) or _explain_extra(word))]
     groups = [word for word in words if re.fullmatch(r"[a-z_]+=[\w\[\],]+", word)]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(schema.CONF), version_base="1.3"):
@@ -213,6 +221,28 @@ def _explain_grammar(word: str) -> str | None:
         return None
     typed = shlex.quote(f"{key}={quoted(text_of(value))}")
     return f"{word}: as a plain text, Hydra takes that value in quotes: type {typed}"
+
+
+def _explain_extra(word: str) -> str | None:
+    """Say how to install the launcher or sweeper of a word, itself or one that its file chooses."""
+    key, _, value = word.partition("=")
+    names = [value] if key in ("hydra/launcher", "hydra/sweeper") else []
+    if (
+        re.fullmatch(r"[a-z_]+=\w+", word)
+        and (path := schema.CONF / key / f"{value}.yaml").is_file()
+    ):
+        names += re.findall(r"override /hydra/(?:launcher|sweeper): (\w+)", path.read_text())
+    for name in (name.partition("_")[0] for name in names):
+        if name in _EXTRAS and not _is_installed(_EXTRAS[name]):
+            return f"{word} needs a package that is missing; type: pip install 'imagegram[{name}]'"
+    return None
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package above it
+        return False
 
 
 def _explain_key(word: str, keys: Iterable[str], config: Any) -> list[str]:

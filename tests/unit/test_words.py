@@ -153,3 +153,26 @@ def test_a_word_that_hydra_refuses_gets_a_hint(word: str, hint: str) -> None:
 def test_a_bare_folder_gets_the_words_for_it(tmp_path: Path) -> None:
     (hint,) = words.explain(["--config-dir", "mine", str(tmp_path)])
     assert f"type corpus=folder corpus.path={tmp_path}" in hint
+
+
+@pytest.mark.parametrize(
+    ("word", "extra"),
+    [
+        ("launcher=joblib", "joblib"),
+        ("launcher=submitit", "submitit"),
+        ("hydra/launcher=ray", "ray"),
+        ("hydra/sweeper=optuna", "optuna"),
+        ("experiment=optuna_frontier", "optuna"),
+    ],
+)
+def test_a_missing_extra_is_named_with_the_line_that_installs_it(
+    word: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = f"pip install 'imagegram[{extra}]'"
+    with monkeypatch.context() as without:
+        without.setattr(words, "_is_installed", lambda module: False)
+        assert any(line in hint for hint in words.explain([word]))
+    with monkeypatch.context() as there:
+        there.setattr(words, "_is_installed", lambda module: True)
+        assert not any("pip install" in hint for hint in words.explain([word]))
+    assert not words._is_installed("no_such_package.launcher")
