@@ -284,7 +284,7 @@ def test_unreadable_images_are_no_candidates(tmp_path: Path) -> None:
     corpus = FolderCorpus(path=str(root), holdout_fraction=1.0)
     split = context(tmp_path).make(Split(corpus=corpus))
     assert split.num_holdout == 105
-    assert held_keys(split) == {"00000": {str(number) for number in range(105)}}
+    assert held_keys(split) == {"00000": {f"{number}.png" for number in range(105)}}
 
 
 def test_parts_travel_light(tmp_path: Path) -> None:
