@@ -53,6 +53,8 @@ def require_device(device: str, *, setting: str = "encoder.device") -> None:
     Raises:
         ConfigError: naming the device and what to type.
     """
+    if device == "cpu":
+        return  # always there, and torch is slow to import
     import torch
 
     try:
