@@ -1,8 +1,9 @@
-"""HuggingFaceCorpus: images in Parquet files, of a dataset of the Hugging Face Hub or of a folder.
+"""Images or texts in Parquet files, of a dataset of the Hugging Face Hub or of a folder.
 
     python -m imagegram.tools.download corpus=huggingface corpus.dataset=food101
     python -m imagegram.run corpus=huggingface corpus.dataset=food101
-    python -m imagegram.run corpus=huggingface corpus.dataset=FOLDER corpus.split=validation
+    python -m imagegram.run corpus=huggingface corpus.dataset=FOLDER corpus.holdout_split=validation
+    python -m imagegram.run corpus=huggingface_text corpus.dataset=FOLDER tokenizer=bpe
 
 Runs read what ``tools.download`` brought, and never the network. A shard is a file.
 """
@@ -10,6 +11,7 @@ Runs read what ``tools.download`` brought, and never the network. A shard is a f
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,7 +25,6 @@ from imagegram.corpora.parquet import (
     ParquetShard,
     image_columns,
     open_parquet,
-    scalars,
     text_columns,
 )
 from imagegram.corpora.webdataset import MAX_HOLDOUT, NEAR_DUPLICATE_RMS, check_policy
@@ -32,48 +33,27 @@ from imagegram.images.modality import IMAGES
 from imagegram.protocols import Modality
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.snapshot import Snapshot
+from imagegram.texts.modality import TEXTS
 
 #: In the folder of a downloaded dataset: all its Parquet files at the hub, and their sizes.
 LISTING: Final = ".files.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuggingFaceCorpus:
-    """Images in Parquet files, and their labels.
+class _DatasetCorpus(ABC):
+    """What corpora of images and of texts share."""
 
-    Attributes:
-        name: what tables and reports call it.
-        dataset: name on the hub, ``food101`` or ``owner/name``, or a folder of Parquet files.
-        split: ``train``, ``validation``, ``test`` ..., as the names of the files tell it.
-        config: configuration of the dataset; None: the only one, or the default.
-        image: column of the images; None: the only one.
-        holdout_split: a split that is held out whole; None: images of all files are held out, by
-            content hash.
-        num_shards: only the first N files; None: all.
-        holdout_fraction: share of the images to hold out, near-duplicates together; unused with
-            ``holdout_split``.
-        max_holdout: hold out about this many where that share would be more.
-        near_duplicate_rms: largest RMS difference, 0 ... 255, of 16x16 thumbnails of one picture.
-        max_failed_fraction: share of unreadable images in a shard above which its tokenization
-            fails.
-        revision: branch, tag or commit on the hub.
-        downloads: folder that ``tools.download`` writes datasets below.
-        hash_cache: folder that remembers content hashes; None: hash at every run.
-    """
-
-    modality: ClassVar[Modality] = IMAGES
+    modality: ClassVar[Modality]
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="huggingface", metadata=NOT_IDENTITY)
     dataset: str | None = field(default=None, metadata=NOT_IDENTITY)
     split: str = "train"
     config: str | None = None
-    image: str | None = None
     holdout_split: str | None = None
     num_shards: int | None = None
     holdout_fraction: float = 0.1
     max_holdout: int = MAX_HOLDOUT
-    near_duplicate_rms: float = NEAR_DUPLICATE_RMS
     max_failed_fraction: float = 0.05
     revision: str = field(default="main", metadata=NOT_IDENTITY)
     downloads: str = field(default="data/huggingface", metadata=NOT_IDENTITY)
@@ -89,9 +69,13 @@ class HuggingFaceCorpus:
             )
 
     @property
-    def near_duplicate_limit(self) -> float:
-        """Largest RMS difference of thumbnails of one picture."""
-        return self.near_duplicate_rms
+    @abstractmethod
+    def column(self) -> str | None:
+        """The column that was named."""
+
+    @abstractmethod
+    def columns(self, file: Any) -> list[str]:
+        """Return the columns of an opened file that may hold the items."""
 
     @property
     def shards(self) -> tuple[ParquetShard, ...]:
@@ -189,40 +173,34 @@ class HuggingFaceCorpus:
                 f"corpus {self.name}: {len(missing)} of {len(files)} files are missing in "
                 f"{folder.absolute()}, first {missing[0]}; {self._remedy()}"
             )
-        column = self._column(folder / files[0])
+        column = self._choose_column(folder / files[0])
         return tuple(
             ParquetShard(
                 name=file.removesuffix(".parquet"),
                 path=folder / file,
                 column=column,
+                kind=self.modality.noun,
                 hash_cache=self.hash_cache,
             )
             for file in files
         )
 
-    def _column(self, path: Path) -> str:
-        """Return the column of the images, as the first file has it."""
+    def _choose_column(self, path: Path) -> str:
+        """Return the column of the items, as the first file has it."""
         with open_parquet(path) as file:
-            columns = image_columns(file)
-            every = [field.name for field in file.schema_arrow]
-            texts = set(text_columns(file))
-            others = [name for name in scalars(file) if name not in texts]
-        if self.image is not None:
-            if self.image in columns or (self.image in every and self.image not in others):
-                return self.image
-            raise CorpusError(
-                f"corpus.image={self.image} is no column of images of {path}; "
-                + (f"type corpus.image=NAME, one of: {', '.join(columns)}" if columns else "")
-                + f"(its columns: {', '.join(every)})"
-            )
-        if len(columns) == 1:
+            columns = self.columns(file)
+            every = ", ".join(field.name for field in file.schema_arrow)
+        noun, nouns = self.modality.noun, self.modality.nouns
+        choice = f"type corpus.{noun}=NAME, one of: {', '.join(columns)}; " if columns else ""
+        if self.column in columns:
+            return str(self.column)
+        if self.column is not None:
+            what = f"corpus.{noun}={self.column} is no column of {nouns} of {path}"
+        elif len(columns) == 1:
             return columns[0]
-        what = "no column" if not columns else f"{len(columns)} columns"
-        choice = "; type corpus.image=NAME for one of them" if columns else ""
-        raise CorpusError(
-            f"{path} has {what} of images; its columns: {', '.join(every)}"
-            + (f"; of images: {', '.join(columns)}{choice}" if columns else "")
-        )
+        else:
+            what = f"{path} has {len(columns) or 'no'} column{'s' * (len(columns) > 1)} of {nouns}"
+        raise CorpusError(f"{what}; {choice}all its columns: {every}")
 
     def _remedy(self) -> str:
         words = [f"corpus.dataset={self.dataset}"]
@@ -231,8 +209,98 @@ class HuggingFaceCorpus:
         for key in ("config", "holdout_split", "num_shards"):
             if (value := getattr(self, key)) is not None:
                 words.append(f"corpus.{key}={value}")
-        command = "python -m imagegram.tools.download corpus=huggingface"
+        command = f"python -m imagegram.tools.download corpus={self.name}"
         return f"get it with: {command} {' '.join(words)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFaceCorpus(_DatasetCorpus):
+    """Images in Parquet files, and their labels.
+
+    Attributes:
+        name: what tables and reports call it.
+        dataset: name on the hub, ``food101`` or ``owner/name``, or a folder of Parquet files.
+        split: ``train``, ``validation``, ``test`` ..., as the names of the files tell it.
+        config: configuration of the dataset; None: the only one, or the default.
+        image: column of the images; None: the only one.
+        holdout_split: a split that is held out whole; None: images of all files are held out, by
+            content hash.
+        num_shards: only the first N files; None: all.
+        holdout_fraction: share of them to hold out, near-duplicates together; unused with
+            ``holdout_split``.
+        max_holdout: hold out about this many where that share would be more.
+        near_duplicate_rms: largest RMS difference, 0 ... 255, of 16x16 thumbnails of one picture.
+        max_failed_fraction: share of unreadable images in a shard above which its tokenization
+            fails.
+        revision: branch, tag or commit on the hub.
+        downloads: folder that ``tools.download`` writes datasets below.
+        hash_cache: folder that remembers content hashes; None: hash at every run.
+    """
+
+    modality: ClassVar[Modality] = IMAGES
+
+    image: str | None = None
+    near_duplicate_rms: float = NEAR_DUPLICATE_RMS
+
+    @property
+    def near_duplicate_limit(self) -> float:
+        """Largest RMS difference of thumbnails of one picture."""
+        return self.near_duplicate_rms
+
+    @property
+    def column(self) -> str | None:
+        """The column of the images, if it was named."""
+        return self.image
+
+    def columns(self, file: Any) -> list[str]:
+        """Return the columns of images."""
+        return image_columns(file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFaceTextCorpus(_DatasetCorpus):
+    """Texts in Parquet files, a document a row.
+
+    Attributes:
+        name: what tables and reports call it.
+        dataset: name on the hub, ``wikitext`` or ``owner/name``, or a folder of Parquet files.
+        split: ``train``, ``validation``, ``test`` ..., as the names of the files tell it.
+        config: configuration of the dataset; None: the only one, or the default.
+        text: column of the texts; None: ``text``, or the only one of strings.
+        holdout_split: a split that is held out whole; None: texts of all files are held out, by
+            content hash.
+        num_shards: only the first N files; None: all.
+        holdout_fraction: share of them to hold out, near-duplicates together; unused with
+            ``holdout_split``.
+        max_holdout: hold out about this many where that share would be more.
+        near_duplicate_similarity: share of common phrases, 0 ... 1, from which on two documents
+            are near-duplicates.
+        max_failed_fraction: share of unreadable texts in a shard above which its tokenization
+            fails.
+        revision: branch, tag or commit on the hub.
+        downloads: folder that ``tools.download`` writes datasets below.
+        hash_cache: folder that remembers content hashes; None: hash at every run.
+    """
+
+    modality: ClassVar[Modality] = TEXTS
+
+    text: str | None = None
+    near_duplicate_similarity: float = 0.8
+
+    @property
+    def near_duplicate_limit(self) -> float:
+        """Smallest similarity of near-duplicates."""
+        return self.near_duplicate_similarity
+
+    @property
+    def column(self) -> str | None:
+        """The column of the texts, if it was named."""
+        return self.text
+
+    def columns(self, file: Any) -> list[str]:
+        """Return the columns of strings; ``text`` alone where none was named and it is there."""
+        columns = text_columns(file)
+        return ["text"] if self.text is None and "text" in columns else columns
 
 
 def read_listing(folder: Path) -> dict[str, int]:

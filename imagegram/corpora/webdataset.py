@@ -183,10 +183,10 @@ def check_policy(corpus: object) -> None:
     Raises:
         ConfigError: naming the field, its value and its range.
     """
-    fractions = ("holdout_fraction", "max_failed_fraction")
+    fractions = ("holdout_fraction", "max_failed_fraction", "near_duplicate_similarity")
     ranges = {**dict.fromkeys(fractions, (0.0, 1.0)), "near_duplicate_rms": (0.0, 255.0)}
     for name, (low, high) in ranges.items():
-        value = getattr(corpus, name)
+        value = getattr(corpus, name, low)
         if not low <= value <= high:
             raise ConfigError(
                 f"corpus.{name} must lie in {low:g} ... {high:g}, got {value}; type "

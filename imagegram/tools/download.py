@@ -18,9 +18,9 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from imagegram.corpora.huggingface import LISTING, HuggingFaceCorpus
+from imagegram.corpora.huggingface import LISTING, HuggingFaceCorpus, HuggingFaceTextCorpus
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import (
     OF_THE_SYSTEM,
@@ -34,6 +34,7 @@ from imagegram.store import hub
 from imagegram.tools.arguments import tool_parser
 
 _DEFAULT_ENDPOINT: Final = "https://huggingface.co"
+DatasetCorpus: TypeAlias = HuggingFaceCorpus | HuggingFaceTextCorpus
 #: Branch on which the hub keeps datasets of other forms as Parquet files.
 CONVERTED: Final = "refs/convert/parquet"
 
@@ -64,7 +65,7 @@ class RemoteFile(NamedTuple):
     path: Path
 
 
-def compose_corpus(overrides: Sequence[str]) -> WebDatasetCorpus | HuggingFaceCorpus:
+def compose_corpus(overrides: Sequence[str]) -> WebDatasetCorpus | DatasetCorpus:
     """Compose the configuration and return its corpus.
 
     Raises:
@@ -88,7 +89,7 @@ def compose_corpus(overrides: Sequence[str]) -> WebDatasetCorpus | HuggingFaceCo
         hints = words.explain(typed)
         lines = [str(error), *hints, "for example: corpus=cc12m_10"]
         raise ConfigError("\n".join(lines)) from error
-    if isinstance(corpus, HuggingFaceCorpus):
+    if isinstance(corpus, HuggingFaceCorpus | HuggingFaceTextCorpus):
         return corpus
     if not isinstance(corpus, WebDatasetCorpus) or corpus.hub_repo is None:
         pattern = re.compile(r"^hub_repo: (?!null)", re.MULTILINE)
@@ -106,7 +107,7 @@ def compose_corpus(overrides: Sequence[str]) -> WebDatasetCorpus | HuggingFaceCo
 
 
 def remote_files(
-    corpus: WebDatasetCorpus | HuggingFaceCorpus, *, endpoint: str | None = None
+    corpus: WebDatasetCorpus | DatasetCorpus, *, endpoint: str | None = None
 ) -> list[RemoteFile]:
     """Return the files of a corpus; those of a dataset are listed by the hub.
 
@@ -117,7 +118,7 @@ def remote_files(
     Raises:
         CorpusError: when the hub cannot be asked, or has no such dataset, split or configuration.
     """
-    if isinstance(corpus, HuggingFaceCorpus):
+    if isinstance(corpus, HuggingFaceCorpus | HuggingFaceTextCorpus):
         return _dataset_files(corpus, endpoint)
     from huggingface_hub import hf_hub_url
 
@@ -129,7 +130,7 @@ def remote_files(
     ]
 
 
-def _dataset_files(corpus: HuggingFaceCorpus, endpoint: str | None) -> list[RemoteFile]:
+def _dataset_files(corpus: DatasetCorpus, endpoint: str | None) -> list[RemoteFile]:
     """Return the files of the splits of a dataset; write which files the dataset has."""
     from huggingface_hub import hf_hub_url
 

@@ -16,7 +16,7 @@ from imagegram.errors import CorpusError
 from imagegram.protocols import Corpus
 from imagegram.store.snapshot import difference
 from tests.conftest import compose
-from tests.parquets import write_images
+from tests.parquets import write, write_images
 from tests.pictures import encode, noise, write_samples
 
 NAMES = sorted(path.stem for path in schema.CONF.glob("corpus/*.yaml"))
@@ -44,6 +44,11 @@ def small(name: str, root: Path) -> Corpus:
         for n in range(2):
             write_images(root / "photos" / f"train-{n}-of-2.parquet", [3 * n, 3 * n + 1])
         return build(name, root, f"corpus.dataset={root}/photos")
+    if name == "huggingface_text":
+        for n in range(2):
+            texts = {"text": [f"text {n} of file {m}" for m in range(3)]}
+            write(root / "texts" / f"train-{n}-of-2.parquet", texts)
+        return build(name, root, f"corpus.dataset={root}/texts")
     if name == "webdataset":
         write_samples(root / "data" / "a.tar", range(3))
         return build(name, root, f"corpus.tars={root}/data")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from imagegram.corpora.dataset_files import files_of_split, split_of
-from imagegram.corpora.huggingface import HuggingFaceCorpus
+from imagegram.corpora.huggingface import HuggingFaceCorpus, HuggingFaceTextCorpus
 from imagegram.corpora.parquet import ParquetShard
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.tools import download as tool
@@ -93,6 +93,25 @@ def test_texts(tmp_path: Path) -> None:
     assert [record.failure for record in records] == [None, "no_text", None]
     assert opened.read(records[0].locator) == "é".encode()
     assert records[0].info == {"year": 1}
+
+
+def test_a_corpus_of_texts_chooses_its_column(tmp_path: Path) -> None:
+    table = {"title": ["a", "b"], "text": ["first", "second"], "n": [1, 2]}
+    write(tmp_path / "0.parquet", table)
+
+    def texts(**fields: Any) -> list[bytes]:
+        (only,) = HuggingFaceTextCorpus(dataset=str(tmp_path), **fields).shards
+        return [record.data for record in only]
+
+    assert texts() == [b"first", b"second"]
+    assert texts(text="title") == [b"a", b"b"]
+    with pytest.raises(CorpusError, match=r"corpus\.text=n is no column of texts.*title, text"):
+        texts(text="n")
+    write(tmp_path / "0.parquet", {"title": ["a"], "body": ["b"]})
+    with pytest.raises(CorpusError, match=r"2 columns of texts; type corpus\.text=NAME, one of"):
+        texts()
+    with pytest.raises(ConfigError, match=r"corpus\.near_duplicate_similarity must lie in"):
+        texts(near_duplicate_similarity=2.0)
 
 
 def test_the_identity_is_content_and_column(tmp_path: Path) -> None:
@@ -189,7 +208,7 @@ def test_two_columns_of_images_must_be_told_apart(tmp_path: Path) -> None:
 
 def test_no_column_of_images(tmp_path: Path) -> None:
     write(tmp_path / "0.parquet", {"text": ["a"], "n": [1]})
-    with pytest.raises(CorpusError, match="no column of images; its columns: text, n"):
+    with pytest.raises(CorpusError, match="no column of images; all its columns: text, n"):
         _ = corpus(tmp_path).shards
     with pytest.raises(CorpusError, match=r"corpus\.image=n is no column of images"):
         _ = corpus(tmp_path, image="n").shards
