@@ -14,7 +14,7 @@ from imagegram.errors import ConfigError, ImagegramError, MissingDependencyError
 from imagegram.experiment import build, check_machine
 from imagegram.run import run_experiment
 from imagegram.training.options import TrainerOptions
-from tests.conftest import compose
+from tests.conftest import compose, read_summary
 
 FLEXTOK = "tokenizer=flextok_d18_d18_in1k"
 FSQ = "tokenizer=ordered_fsq_tiny"
@@ -94,7 +94,10 @@ def test_a_run_makes_nothing_before_it_is_refused(tmp_path: Path) -> None:
     words = ["debug=tiny", f"paths.outputs={tmp_path}", "encoder=module", "encoder.target=no:net"]
     with pytest.raises(ConfigError):
         run_experiment(compose(*words), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    summary = read_summary(tmp_path)
+    assert (summary["status"], summary["stages"]) == ("failed", {})
+    assert "cannot be imported" in summary["error"]
+    assert not list(tmp_path.glob("artifacts/*/*"))
 
 
 @pytest.mark.parametrize("workers", ["-3", "0"])
