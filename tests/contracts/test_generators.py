@@ -58,6 +58,9 @@ class Maker:
     def config(self, values: Any) -> None:
         pass
 
+    def skip(self, counts: Any) -> None:
+        pass
+
 
 @dataclass(frozen=True)
 class Fitted:
