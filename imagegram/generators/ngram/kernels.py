@@ -1,8 +1,8 @@
-"""What the compiled generators share: their plain-array inputs, and drawing one token.
+"""Records and steps that the compiled generators share: plain arrays, and drawing one token.
 
-The meaning of every line is defined by ``reference.py``; tokens and trace are equal to
-its. One kernel call writes one image without Python's lock, so threads work side by side; images
-share nothing but read-only maps, and each worker has its own scratch memory.
+Defined by ``reference.py``: tokens and trace are the same. One kernel call writes one image or a
+block of them without Python's lock, so threads work side by side; images share nothing but
+read-only maps, and each worker has its own scratch memory.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from imagegram.compiled import njit
 from imagegram.generators.ngram.engine import Job
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.kernels.search import Int
-from imagegram.records import TOKEN_BYTES
 from imagegram.samplers import ngram, truncation
 from imagegram.samplers.ngram import matching_classes
 
 _VOCABULARY: Final = 65536
-_NO_STARTS: Final = np.empty(0, dtype=np.int64)
 
 #: What the functions below call, which compiled code would not know otherwise.
 _PARTS: Final = (
@@ -40,20 +38,6 @@ truncate = njit(cache=True, nogil=True)(truncation.truncate)
 distribution = njit(cache=True, nogil=True)(ngram.distribution)
 draw = njit(cache=True, nogil=True)(truncation.draw)
 entropy_bits = njit(cache=True, nogil=True)(truncation.entropy_bits)
-
-
-class Documents(NamedTuple):
-    """Where documents begin, for S shards.
-
-    Attributes:
-        stride: (S,) int64 tokens of a document and its separator; 0 when they differ.
-        first_start: (S,) int64 where a shard's starts begin in ``starts``.
-        starts: int64 stream index of every separator, of the shards with stride 0 only.
-    """
-
-    stride: NDArray[np.int64]
-    first_start: NDArray[np.int64]
-    starts: NDArray[np.int64]
 
 
 class Knobs(NamedTuple):
@@ -110,6 +94,7 @@ class Work(NamedTuple):
         longest: (S,) int64 bound on how many of the last tokens each shard holds in a row.
         stamps: (documents,) int64 when each document was last counted.
         clock: (1,) int64.
+        history: (T + 1,) uint16 the separator, then what is compared of the tokens so far.
     """
 
     tally: NDArray[np.int64]
@@ -120,26 +105,11 @@ class Work(NamedTuple):
     longest: NDArray[np.int64]
     stamps: NDArray[np.int64]
     clock: NDArray[np.int64]
-
-
-def find_documents(shards: Sequence[IndexShard]) -> Documents:
-    """Where the documents of shards begin."""
-    lengths = [shard.document_length for shard in shards]
-    starts = [
-        np.asarray(shard.offsets).astype(np.int64) // TOKEN_BYTES if length is None else _NO_STARTS
-        for shard, length in zip(shards, lengths, strict=True)
-    ]
-    sizes = np.array([len(at) for at in starts], dtype=np.int64)
-    strides = [0 if length is None else length + 1 for length in lengths]
-    return Documents(
-        stride=np.array(strides, dtype=np.int64),
-        first_start=np.cumsum(sizes) - sizes,
-        starts=np.concatenate(starts),
-    )
+    history: NDArray[np.uint16]
 
 
 def make_knobs(shards: Sequence[IndexShard], job: Job, *, aligned: bool) -> Knobs:
-    """The sampler as numbers, for tables that are ``aligned`` or not."""
+    """Return the sampler as numbers, for tables that are ``aligned`` or not."""
     sampler = job.sampler
     needed = min(sampler.min_count, sum(shard.num_documents for shard in shards))
     return Knobs(
@@ -159,8 +129,8 @@ def make_knobs(shards: Sequence[IndexShard], job: Job, *, aligned: bool) -> Knob
     )
 
 
-def make_work(num_shards: int, num_documents: int) -> Work:
-    """Scratch memory for one worker."""
+def make_work(num_shards: int, num_documents: int, num_tokens: int) -> Work:
+    """Make the scratch memory of one worker."""
     return Work(
         tally=np.zeros(_VOCABULARY, dtype=np.int64),
         tokens=np.empty(_VOCABULARY, dtype=np.uint16),
@@ -170,6 +140,7 @@ def make_work(num_shards: int, num_documents: int) -> Work:
         longest=np.zeros(num_shards, dtype=np.int64),
         stamps=np.zeros(num_documents, dtype=np.int64),
         clock=np.zeros(1, dtype=np.int64),
+        history=np.zeros(num_tokens + 1, dtype=np.uint16),
     )
 
 
@@ -185,7 +156,7 @@ def sort_tally(work: Work, num_distinct: Int) -> None:
 
 @njit(inline="always")
 def tally(work: Work, num_distinct: Int, token: Int, count: Int) -> Int:
-    """Count a token; returns the number of distinct ones."""
+    """Count a token; return the number of distinct ones."""
     if work.tally[token] == 0:
         work.tokens[num_distinct] = token
         num_distinct += 1
@@ -203,7 +174,7 @@ def choose(
     tokens_K: NDArray[np.uint16],
     p_K: NDArray[np.float64],
 ) -> Int:
-    """Write the token and its probability; returns its index among the candidates or -1."""
+    """Write the token and its probability; return its index among the candidates or -1."""
     chosen = np.int64(draw(p_K, uniform))
     if forced:
         chosen = np.int64(np.searchsorted(tokens_K, rows.tokens[b, t]))
@@ -216,7 +187,7 @@ def choose(
 
 @njit(inline="always")
 def note(rows: Rows, b: Int, t: Int, length: Int, total: Int, distinct: Int, bits: float) -> None:
-    """Write what was known before the token was chosen."""
+    """Write the trace of a step that does not depend on the token that is chosen."""
     rows.suffix_len[b, t] = length
     rows.num_contexts[b, t] = total
     rows.num_distinct[b, t] = distinct
@@ -225,5 +196,5 @@ def note(rows: Rows, b: Int, t: Int, length: Int, total: Int, distinct: Int, bit
 
 @njit(inline="always")
 def which(count: Int, uniform: float) -> Int:
-    """Number of the candidate, among ``count``, that a uniform selects."""
+    """Return the number of the candidate, among ``count``, that a uniform selects."""
     return min(np.int64(uniform * count), count - 1)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
+from imagegram.indexes.kernels.memory import prefetch
 from imagegram.indexes.kernels.search import (
     Int,
     ShardViews,
@@ -31,7 +32,6 @@ from imagegram.indexes.kernels.suffixes import (
     STEP,
     equal_tokens,
     four_tokens,
-    prefetch,
     sort_group,
     tokens_left,
 )

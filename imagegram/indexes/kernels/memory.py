@@ -16,32 +16,21 @@ from numba.extending import intrinsic
 
 from imagegram.compiled import njit
 
-__all__ = [
-    "borrow",
-    "count_ones",
-    "load_packed",
-    "load_u8",
-    "load_u16",
-    "load_u32",
-    "load_u64",
-    "prefetch",
-    "store_packed",
-    "store_u8",
-    "store_u16",
-    "store_u32",
-]
-
 _TYPES: Any = {8: types.uint8, 16: types.uint16, 32: types.uint32, 64: types.uint64}
 
 
-def _load(bits: int) -> Any:
-    """Make an intrinsic that reads an unsigned integer of ``bits`` bits at any address."""
-    result: Any = _TYPES[bits]
+def _load(bits: int, *, swapped: bool = False) -> Any:
+    """Make an intrinsic that reads an unsigned integer of ``bits`` bits at any address.
+
+    ``swapped`` reads a big-endian one, as 64 bits.
+    """
+    result: Any = _TYPES[64 if swapped else bits]
 
     def load(typingctx: Any, address: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             pointer = builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
-            return builder.load(pointer, align=1)
+            value = builder.load(pointer, align=1)
+            return builder.zext(builder.bswap(value), ir.IntType(64)) if swapped else value
 
         return result(types.uint64), codegen
 
@@ -84,6 +73,13 @@ def _count_ones(typingctx: Any, bits: Any) -> Any:
     return types.uint64(types.uint64), codegen
 
 
+def _leading_zeros(typingctx: Any, bits: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), codegen
+
+
 def _borrow(typingctx: Any, values: Any) -> Any:
     """Return arrays without reference counts: counting takes half the time of a short kernel."""
 
@@ -106,9 +102,12 @@ def _borrow(typingctx: Any, values: Any) -> Any:
 borrow: Any = intrinsic(_borrow)
 #: ``count_ones(bits)``: number of set bits of 64.
 count_ones: Any = intrinsic(_count_ones)
+#: ``leading_zeros(bits)``: number of zero bits of 64 above the highest set one; 64 for zero.
+leading_zeros: Any = intrinsic(_leading_zeros)
 #: ``prefetch(address)``: load a cache line without waiting for it.
 prefetch: Any = intrinsic(_prefetch)
 load_u8, load_u16, load_u32, load_u64 = _load(8), _load(16), _load(32), _load(64)
+load_swapped_u16, load_swapped_u64 = _load(16, swapped=True), _load(64, swapped=True)
 store_u8, store_u16, store_u32 = _store(8), _store(16), _store(32)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
+from imagegram.indexes.kernels.memory import prefetch
 from imagegram.indexes.kernels.search import (
     Int,
     ShardViews,
@@ -20,7 +21,7 @@ from imagegram.indexes.kernels.search import (
     prefix_bucket,
     sort_key,
 )
-from imagegram.indexes.kernels.suffixes import DEPTH, STEP, equal_tokens, four_tokens, prefetch
+from imagegram.indexes.kernels.suffixes import DEPTH, compare_texts
 from imagegram.records import EOS_TOKEN_ID
 
 _EOS = EOS_TOKEN_ID
@@ -43,17 +44,9 @@ def compare_query(
     Returns:
         Shared tokens, and 1 when the suffix sorts before the query, 0 when not or all are shared.
     """
-    address = views.token_address[s] + np.uint64(2 * position)
-    there = views.num_tokens[s] - position
-    depth = np.int64(known)
-    while True:
-        offset = np.uint64(2 * depth)
-        ours = four_tokens(query + offset, length - depth)
-        theirs = four_tokens(address + offset, there - depth)
-        agree = min(depth + equal_tokens(ours, theirs), length, there)
-        if agree < depth + STEP:
-            return agree, np.int64(agree < length and (agree == there or theirs < ours))
-        depth += STEP
+    suffix, there = views.token_address[s] + np.uint64(2 * position), views.num_tokens[s] - position
+    size = np.int64(length)  # phrases store theirs in 32 bits
+    return compare_texts(query, size, suffix, there, known, size + 1)
 
 
 @njit(cache=True, nogil=True)

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
+from imagegram.indexes.kernels.memory import prefetch
 from imagegram.indexes.kernels.passages import compare_query, place_query
 from imagegram.indexes.kernels.search import Int, ShardViews, locate, pointer_at
-from imagegram.indexes.kernels.suffixes import compare_texts, four_tokens, prefetch
+from imagegram.indexes.kernels.suffixes import compare_texts, four_tokens
 from imagegram.records import Phrases, Tokens
 
 #: Phrases that a thread looks up at a time.

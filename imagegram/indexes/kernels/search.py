@@ -43,6 +43,7 @@ class ShardViews(NamedTuple):
         offset_address: (S,) uint64 address of the byte offsets of the documents.
         first_document: (S,) int64 global id of the first document.
         num_documents: (S,) int64.
+        stride: (S,) int64 tokens of a document and its separator; 0 when they differ.
         firsts: (S, 65537) int64: ranks ``firsts[s, k] ... firsts[s, k + 1]`` hold the suffixes
             whose first token has sort key ``k``.
         pairs: (S, 257 * 257) int64 first rank of each pair of classes, or (S, 0) when a shard has
@@ -56,6 +57,7 @@ class ShardViews(NamedTuple):
     offset_address: NDArray[np.uint64]
     first_document: NDArray[np.int64]
     num_documents: NDArray[np.int64]
+    stride: NDArray[np.int64]
     firsts: NDArray[np.int64]
     pairs: NDArray[np.int64]
 
@@ -69,6 +71,7 @@ def shard_views(shards: Sequence[IndexShard]) -> ShardViews:
     if not shards:
         raise IndexFormatError("an index needs at least one shard; none was given")
     documents = np.array([shard.num_documents for shard in shards], dtype=np.int64)
+    lengths = [shard.document_length for shard in shards]
     views = ShardViews(
         token_address=np.array([s.tokens.ctypes.data for s in shards], dtype=np.uint64),
         table_address=np.array([s.table.ctypes.data for s in shards], dtype=np.uint64),
@@ -77,6 +80,7 @@ def shard_views(shards: Sequence[IndexShard]) -> ShardViews:
         offset_address=np.array([s.offsets.ctypes.data for s in shards], dtype=np.uint64),
         first_document=np.cumsum(documents) - documents,
         num_documents=documents,
+        stride=np.array([0 if n is None else n + 1 for n in lengths], dtype=np.int64),
         firsts=np.zeros((len(shards), _KEYS + 1), dtype=np.int64),
         pairs=np.zeros((len(shards), 0), dtype=np.int64),
     )
@@ -106,25 +110,34 @@ def pointer_at(views: ShardViews, s: Int, rank: Int) -> Int:
     return load_packed(table, width, views.num_tokens[s], rank) >> 1
 
 
+@njit(inline="always", cache=True)
+def separator_at(views: ShardViews, s: Int, document: Int) -> Int:
+    """Return the stream position of the separator before a document, counted in its shard."""
+    address = views.offset_address[s] + np.uint64(8 * document)
+    return np.int64(load_u64(address) >> np.uint64(1))
+
+
 @njit(cache=True, nogil=True)
 def locate(views: ShardViews, s: Int, i: Int) -> tuple[Int, Int]:
     """Return the global document of token ``i`` and the position in it, -1 for its separator.
 
     The final separator is the last document's position ``len(document)``; -1, -1 without documents.
     """
-    address = views.offset_address[s]
+    stride = views.stride[s]
+    if stride > 0:  # equally long documents need no search
+        document = min(i // stride, views.num_documents[s] - 1)
+        return views.first_document[s] + document, i - document * stride - 1
     lo: Int = 0
     hi: Int = views.num_documents[s]
     while lo < hi:
         mid = (lo + hi) >> 1
-        if np.int64(load_u64(address + np.uint64(8 * mid)) >> np.uint64(1)) <= i:
+        if separator_at(views, s, mid) <= i:
             lo = mid + 1
         else:
             hi = mid
     if lo == 0:
         return np.int64(-1), np.int64(-1)
-    separator = np.int64(load_u64(address + np.uint64(8 * (lo - 1))) >> np.uint64(1))
-    return views.first_document[s] + lo - 1, i - separator - 1
+    return views.first_document[s] + lo - 1, i - separator_at(views, s, lo - 1) - 1
 
 
 # --------------------------------------------------------------------------------------- searches

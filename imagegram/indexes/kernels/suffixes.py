@@ -7,15 +7,13 @@ that ends sorts before those that go on, as in the shards.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
+from imagegram.indexes.kernels.memory import leading_zeros, load_swapped_u16, load_swapped_u64
 from imagegram.indexes.kernels.search import Int, sort_key
 
 #: Tokens that are compared at a time: eight bytes.
@@ -30,67 +28,21 @@ _KEYS: Final = 65536
 # ------------------------------------------------------------------------------------ four tokens
 
 
-def _load_swapped(bits: int) -> Any:
-    """Make an intrinsic that reads a big-endian number at an unaligned address."""
-
-    def load(typingctx: Any, address: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            pointer = builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
-            value = builder.bswap(builder.load(pointer, align=1))
-            return value if bits == 64 else builder.zext(value, ir.IntType(64))
-
-        return types.uint64(types.uint64), codegen
-
-    return intrinsic(load)
-
-
-_load_one, _load_four = _load_swapped(16), _load_swapped(64)
-
-
-def _count_leading_zeros(typingctx: Any, value: Any) -> Any:
-    """Count the zero bits before the first one; 64 for zero."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
-
-    return types.uint64(types.uint64), codegen
-
-
-def _ask_for_line(typingctx: Any, address: Any) -> Any:
-    """Prefetch the cache line at an address, without waiting for it."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
-        function = builder.module.declare_intrinsic(
-            "llvm.prefetch", [pointer], ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
-        )
-        hints = [ir.Constant(flag, hint) for hint in (0, 3, 1)]  # to read, keep near, data
-        builder.call(function, [builder.inttoptr(arguments[0], pointer), *hints])
-        return context.get_dummy_value()
-
-    return types.void(types.uint64), codegen
-
-
-_leading_zeros: Any = intrinsic(_count_leading_zeros)
-#: Ask for the cache line at an address, without waiting for it.
-prefetch: Any = intrinsic(_ask_for_line)
-
-
 @njit(inline="always", cache=True)
 def four_tokens(address: Int, available: Int) -> Int:
     """Load up to four tokens as one number that sorts like their bytes, padded with zeros."""
     if available >= STEP:
-        return _load_four(address)
+        return load_swapped_u64(address)
     value = np.uint64(0)
     for k in range(available):
-        value |= _load_one(address + np.uint64(2 * k)) << np.uint64(48 - 16 * k)
+        value |= load_swapped_u16(address + np.uint64(2 * k)) << np.uint64(48 - 16 * k)
     return value
 
 
 @njit(inline="always", cache=True)
 def equal_tokens(a: Int, b: Int) -> Int:
     """Count the first tokens, 0 ... 4, in which two numbers of :func:`four_tokens` agree."""
-    return np.int64(_leading_zeros(a ^ b) >> np.uint64(4))
+    return np.int64(leading_zeros(a ^ b) >> np.uint64(4))
 
 
 @njit(inline="always", cache=True)
@@ -180,18 +132,15 @@ def sort_group(
             if end - start > 1:
                 full = _short_first(order[start:end], num_tokens, depth) + start
             if start > lo:
-                short = min(
-                    tokens_left(order[start - 1], num_tokens), tokens_left(order[start], num_tokens)
-                )
-                agree = equal_tokens(keys[start - 1], keys[start])
-                shared[start] = min(depth + agree, short)
+                left = tokens_left(order[start - 1], num_tokens)
+                agree = depth + equal_tokens(keys[start - 1], keys[start])
+                shared[start] = min(agree, left, tokens_left(order[start], num_tokens))
             for j in range(start + 1, min(full + 1, end)):  # the one before ends here
                 shared[j] = tokens_left(order[j - 1], num_tokens)
-            if depth + STEP < DEPTH:
-                if end - full > 1:
-                    todo.append((full, end, depth + STEP))
-            else:
+            if depth + STEP >= DEPTH:
                 shared[full + 1 : end] = DEPTH
+            elif end - full > 1:
+                todo.append((full, end, depth + STEP))
 
 
 @njit(cache=True, nogil=True)

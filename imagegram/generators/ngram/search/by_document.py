@@ -12,157 +12,130 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
-from imagegram.generators.ngram.kernels import Knobs, Work, sort_tally, tally
-from imagegram.generators.ngram.search.voters import Rules, Voters, match, written_at
+from imagegram.generators.ngram.kernels import Work, sort_tally, tally
+from imagegram.generators.ngram.search.step import Search, Step, match, written_at
+from imagegram.generators.ngram.search.voters import Voters
 from imagegram.indexes.kernels.search import Int, ShardViews, key_at, token_at
 
 _EOS: Final = 65535
 
 
-@njit(inline="always")
-def _first_place(rules: Rules, voters: Voters, i: Int, t: Int, beginning: bool) -> Int:
-    """Where the candidates of a document begin; with ``beginning`` only position t is one."""
-    return voters.separator[i] + 1 + (t if beginning or rules.in_place else 0)
+@njit(cache=True, nogil=True)
+def _next_place(
+    search: Search, voters: Voters, step: Step, i: Int, index: Int, single: bool, ends: bool
+) -> Int:
+    """Return the first place of a document from ``index`` on that has the step's class; else -1.
 
-
-@njit(inline="always")
-def _is_open(
-    views: ShardViews,
-    rules: Rules,
-    voters: Voters,
-    i: Int,
-    s: Int,
-    index: Int,
-    t: Int,
-    beginning: bool,
-    ends: bool,
-) -> bool:
-    """Whether a place still is inside the document, and not behind the only candidate.
-
-    ``ends`` says that the separator behind the document counts as a place of it.
+    ``single`` says that only the step's own position may be one, ``ends`` that the separator behind
+    the document is one.
     """
-    first = voters.separator[i] + 1
-    if index >= views.num_tokens[s]:
-        return False
-    if ends and index > first:
-        if token_at(views, s, index - 1) == _EOS:
-            return False
-    elif not ends and token_at(views, s, index) == _EOS:
-        return False
-    return not (beginning or rules.in_place) or index == first + t
+    views, knobs, _ = search
+    s, first = np.int64(voters.shard[i]), voters.separator[i] + 1
+    index = max(index, first + step.t if single else first)
+    while index < views.num_tokens[s]:
+        if single and index > first + step.t:
+            return np.int64(-1)
+        if ends and index > first:
+            if token_at(views, s, index - 1) == _EOS:
+                return np.int64(-1)
+        elif not ends and token_at(views, s, index) == _EOS:
+            return np.int64(-1)
+        if single or not knobs.filtered or knobs.classes[index - first] == knobs.classes[step.t]:
+            return index
+        index += 1
+    return np.int64(-1)
 
 
 @njit(cache=True, nogil=True)
-def longest_among(
-    views: ShardViews,
-    knobs: Knobs,
-    rules: Rules,
-    voters: Voters,
-    history: NDArray[np.uint16],
-    t: Int,
-    needed: Int,
-    beginning: bool,
-) -> Int:
-    """Longest suffix that enough candidates follow; 0 when none does."""
-    limit = min(np.int64(knobs.limits[t]), t + 1)
+def longest_among(search: Search, voters: Voters, step: Step, beginning: bool) -> Int:
+    """Find the longest context that enough candidates follow; 0 when none does.
+
+    With ``beginning`` only the step's own position is looked at in each document.
+    """
+    views, knobs, rules = search
+    single = beginning or rules.in_place
+    limit = min(np.int64(knobs.limits[step.t]), step.t + 1)
     voters.support[: limit + 1] = 0
     for i in range(voters.size[0]):
         s, best = np.int64(voters.shard[i]), np.int64(-1)
-        index = _first_place(rules, voters, i, t, beginning)
-        while _is_open(views, rules, voters, i, s, index, t, beginning, knobs.ends):
-            if not _is_other(knobs, rules, voters, i, index, t):
-                length = match(views, s, index, history, t, limit)
-                best = max(best, length)
-                if not rules.count_documents:
-                    voters.support[length] += 1
-            index += 1
+        index = _next_place(search, voters, step, i, 0, single, knobs.ends)
+        while index >= 0:
+            length = match(views, s, index, step, limit)
+            best = max(best, length)
+            if not knobs.count_documents:
+                voters.support[length] += 1
+            index = _next_place(search, voters, step, i, index + 1, single, knobs.ends)
         voters.best[i] = best
-        if rules.count_documents and best >= 0:
+        if knobs.count_documents and best >= 0:
             voters.support[best] += 1
     length, found = limit, voters.support[limit]
-    while length > 0 and found < needed:  # a longer match is a match of every shorter length too
+    while length > 0 and found < step.needed:  # a longer match is one of every shorter length too
         length -= 1
         found += voters.support[length]
     return length
 
 
-@njit(inline="always")
-def _is_other(knobs: Knobs, rules: Rules, voters: Voters, i: Int, index: Int, t: Int) -> bool:
-    """Whether a place of a document has another class than position t."""
-    if not knobs.filtered or rules.in_place:
-        return False
-    return bool(knobs.classes[index - voters.separator[i] - 1] != knobs.classes[t])
+@njit(cache=True, nogil=True)
+def _next_candidate(
+    search: Search, voters: Voters, step: Step, i: Int, index: Int, length: Int, beginning: bool
+) -> Int:
+    """Return the first candidate of a document from ``index`` on; -1: none is left."""
+    if voters.best[i] < length:
+        return np.int64(-1)
+    s, ends = np.int64(voters.shard[i]), search.knobs.ends and length > 0
+    single = beginning or search.rules.in_place
+    index = _next_place(search, voters, step, i, index, single, ends)
+    while index >= 0 and match(search.views, s, index, step, length) < length:
+        index = _next_place(search, voters, step, i, index + 1, single, ends)
+    return index
 
 
 @njit(cache=True, nogil=True)
 def count_among(
-    views: ShardViews,
-    knobs: Knobs,
-    rules: Rules,
-    voters: Voters,
-    work: Work,
-    history: NDArray[np.uint16],
-    t: Int,
-    length: Int,
-    beginning: bool,
+    search: Search, voters: Voters, work: Work, step: Step, length: Int, beginning: bool
 ) -> Int:
-    """Count the tokens of the candidates into ``work``; returns how many are distinct."""
-    num_distinct, ends = 0, knobs.ends and length > 0
+    """Count the candidates of the documents by token into ``work``; return the distinct ones."""
+    num_distinct = np.int64(0)
     for i in range(voters.size[0]):
-        if voters.best[i] < length:
-            continue
-        s = np.int64(voters.shard[i])
-        index = _first_place(rules, voters, i, t, beginning)
-        while _is_open(views, rules, voters, i, s, index, t, beginning, ends):
-            if (
-                not _is_other(knobs, rules, voters, i, index, t)
-                and match(views, s, index, history, t, length) == length
-            ):
-                num_distinct = tally(work, num_distinct, written_at(rules, s, index), 1)
-            index += 1
+        index = _next_candidate(search, voters, step, i, 0, length, beginning)
+        while index >= 0:
+            token = written_at(search.rules, np.int64(voters.shard[i]), index)
+            num_distinct = tally(work, num_distinct, token, 1)
+            index = _next_candidate(search, voters, step, i, index + 1, length, beginning)
     sort_tally(work, num_distinct)
     return num_distinct
 
 
 @njit(cache=True, nogil=True)
 def nth_among(
-    views: ShardViews,
-    knobs: Knobs,
-    rules: Rules,
+    search: Search,
     voters: Voters,
-    history: NDArray[np.uint16],
-    t: Int,
+    step: Step,
     length: Int,
     beginning: bool,
     token: Int,
     number: Int,
     count: Int,
 ) -> tuple[Int, Int]:
-    """Shard and stream index of candidate ``number`` among the ``count`` that hold ``token``."""
+    """Return shard and stream index of candidate ``number`` of the ``count`` with ``token``."""
     shards, places = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
-    found, ends = 0, knobs.ends and length > 0
+    found = 0
     for i in range(voters.size[0]):
-        if voters.best[i] < length:
-            continue
         s = np.int64(voters.shard[i])
-        index = _first_place(rules, voters, i, t, beginning)
-        while _is_open(views, rules, voters, i, s, index, t, beginning, ends):
-            if (
-                written_at(rules, s, index) == token
-                and not _is_other(knobs, rules, voters, i, index, t)
-                and match(views, s, index, history, t, length) == length
-            ):
+        index = _next_candidate(search, voters, step, i, 0, length, beginning)
+        while index >= 0:
+            if written_at(search.rules, s, index) == token:
                 shards[found], places[found] = s, index
                 found += 1
-            index += 1
-    return _select(views, shards, places, number)
+            index = _next_candidate(search, voters, step, i, index + 1, length, beginning)
+    return _select(search.views, shards, places, number)
 
 
 @njit(cache=True, nogil=True)
 def _select(
     views: ShardViews, shards: NDArray[np.int64], places: NDArray[np.int64], number: Int
 ) -> tuple[Int, Int]:
-    """The place with so many before it, shard by shard in table order (quickselect)."""
+    """Select the place with so many before it, shard by shard in table order (quickselect)."""
     lo, hi = np.int64(0), places.size - 1
     while lo < hi:
         middle = (lo + hi) >> 1

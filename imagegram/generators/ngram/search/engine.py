@@ -17,17 +17,11 @@ import numpy as np
 
 from imagegram.generators.ngram.blocks import write_blocks
 from imagegram.generators.ngram.engine import Engine, Job, Needs, Request, divisor_of
-from imagegram.generators.ngram.kernels import (
-    Documents,
-    Rows,
-    Work,
-    find_documents,
-    make_knobs,
-    make_work,
-)
+from imagegram.generators.ngram.kernels import Rows, Work, make_knobs, make_work
 from imagegram.generators.ngram.search.kernel import write_row
 from imagegram.generators.ngram.search.memo import FREQUENT, MAX_ENTRIES, Memo, make_memo
-from imagegram.generators.ngram.search.voters import Rules, Voters, make_voters
+from imagegram.generators.ngram.search.step import Rules
+from imagegram.generators.ngram.search.voters import Voters, make_voters
 from imagegram.indexes.build.coarse_stage import write_coarse
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.kernels.search import ShardViews, shard_views
@@ -78,36 +72,27 @@ class SearchEngine(Engine):
         views = self._views(divisor, aligned=aligned)
         knobs = make_knobs(contexts, job, aligned=aligned)
         rules = self._rules(job, contexts, divisor, aligned=aligned)
-        documents, num_documents = self.documents, self.files.num_documents
+        num_documents, num_shards = self.files.num_documents, len(contexts)
+        conditional = rules.anchor > 0 or rules.label_tokens > 0
         forced, seed = job.forced is not None, np.uint64(job.seed)
 
-        def make_scratch(size: int) -> tuple[Memo, Work, Voters | None]:
+        def make_scratch(size: int) -> tuple[Memo, Work, Voters]:
+            voters = num_documents if conditional else 0
             return (
-                make_memo(len(contexts), frequent=self.frequent, entries=self.memo_entries),
-                make_work(len(contexts), num_documents),
-                None
-                if rules is None
-                else make_voters(num_documents, len(contexts), job.shape[1], rules.anchor),
+                make_memo(num_shards, frequent=self.frequent, entries=self.memo_entries),
+                make_work(num_shards, num_documents, job.shape[1]),
+                make_voters(voters, num_shards, job.shape[1], rules.anchor),
             )
 
-        def write(scratch: tuple[Memo, Work, Voters | None], start: int, size: int) -> None:
-            memo, work, voters = scratch
+        def write(scratch: tuple[Memo, Work, Voters], start: int, size: int) -> None:
             for b in range(start, start + size):
-                write_row(
-                    views, documents, knobs, rules, memo, work, voters, rows, b, forced, seed,
-                    job.samples[b],
-                )  # fmt: skip
+                write_row(views, knobs, rules, *scratch, rows, b, forced, seed, job.samples[b])
 
         write_blocks(job, most=1, make_scratch=make_scratch, write=write)
         return tokens_BT, trace
 
-    @cached_property
-    def documents(self) -> Documents:
-        """Where documents begin, in shards and contexts alike."""
-        return find_documents(self.files.shards)
-
     def _contexts(self, divisor: int) -> tuple[IndexShard, ...]:
-        """Shards of what is compared."""
+        """Return the shards that contexts are compared in."""
         if divisor == 1:
             return self.files.shards
         if divisor == self.files.divisor:
@@ -121,7 +106,7 @@ class SearchEngine(Engine):
         return {}
 
     def _views(self, divisor: int, *, aligned: bool) -> ShardViews:
-        """What is compared, as the kernels read it; with the tables of its orders if aligned."""
+        """Return views of these shards; with the tables of their orders if aligned."""
         if divisor not in self._views_made:
             self._views_made[divisor] = shard_views(self._contexts(divisor))
         views = self._views_made[divisor]
@@ -133,11 +118,9 @@ class SearchEngine(Engine):
 
     def _rules(
         self, job: Job, contexts: Sequence[IndexShard], divisor: int, *, aligned: bool
-    ) -> Rules | None:
-        """What is asked of documents; None: nothing."""
+    ) -> Rules:
+        """Return what the sampler asks of documents, as numbers."""
         sampler, labels = job.sampler, job.labels
-        if sampler.anchor == 0 and labels is None and divisor == 1:
-            return None
         by_document = np.empty(0, dtype=np.int32)
         by_row = np.full(job.shape[0], ANY, dtype=np.int32)
         if labels is not None:
@@ -154,7 +137,6 @@ class SearchEngine(Engine):
             in_place=sampler.matching == "position",
             divisor=divisor,
             many=self.many,
-            count_documents=sampler.count_documents,
             next_address=np.array(streams, dtype=np.uint64),
             first_rank=np.array([0] * len(last) if aligned else last, dtype=np.int64),
             labels=by_document,

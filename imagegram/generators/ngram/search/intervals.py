@@ -1,4 +1,4 @@
-"""Contexts that all documents may continue: their intervals, found by searches.
+"""Contexts as intervals of ranks, found by searches.
 
 Each token extends the interval of the context before it where that is possible, and searches
 again where the window slides or too few places are left. Frequent contexts are answered from the
@@ -10,24 +10,27 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imagegram.compiled import njit
-from imagegram.generators.ngram.kernels import (
-    Documents,
-    Knobs,
-    Rows,
-    Work,
-    sort_tally,
-    tally,
-)
+from imagegram.generators.ngram.kernels import Work, sort_tally, tally
 from imagegram.generators.ngram.search.memo import Memo, recall
+from imagegram.generators.ngram.search.step import (
+    Search,
+    Step,
+    coarse_of,
+    has_class,
+    is_conditional,
+    locate_next,
+    may_decide,
+    written_at,
+)
 from imagegram.indexes.kernels.search import (
     Int,
     ShardViews,
     continued,
     find,
     group_end,
+    key_at,
     narrow,
     pointer_at,
     sort_key,
@@ -38,93 +41,98 @@ from imagegram.indexes.kernels.search import (
 _EOS: Final = 65535
 _UNKNOWN: Final = -1
 _TOO_FEW: Final = -2
+#: No context was found so: it is common, or needs more places than it has.
+COMMON: Final = -1
 #: Shorter contexts occur in most shards.
 _SHORTEST_PROBE: Final = 6
 
 
-@njit(cache=True, nogil=True)
-def locate(documents: Documents, views: ShardViews, s: Int, index: Int) -> tuple[Int, Int]:
-    """Document inside the shard, and position inside the document, of a token of the stream.
+@njit(inline="always")
+def find_context(search: Search, step: Step, s: Int, length: Int) -> tuple[Int, Int]:
+    """Find the ranks of shard ``s`` that begin with the last ``length`` tokens before the step."""
+    views, start = search.views, step.t + 1 - length
+    if not search.knobs.aligned:
+        return find(views, s, step.history, start, step.t + 1)
+    return _find_aligned(views, step, s, length)
 
-    A separator is the end of the document before it, at the position behind its last token.
-    """
-    stride = documents.stride[s]
-    if stride > 0:
-        return (index - 1) // stride, (index - 1) % stride
-    first = documents.first_start[s]
-    starts = documents.starts[first : first + views.num_documents[s]]
-    document = np.searchsorted(starts, index) - 1
-    return document, index - starts[document] - 1
+
+@njit(cache=True, nogil=True)
+def _find_aligned(views: ShardViews, step: Step, s: Int, length: Int) -> tuple[Int, Int]:
+    """Find these ranks in an aligned table."""
+    start = step.t + 1 - length
+    # The aligned table holds one suffix a document for each position, the separator's first.
+    lo = start * views.num_documents[s]
+    hi = lo + views.num_documents[s]
+    for depth in range(length):
+        if lo < hi:
+            lo, hi = narrow(views, s, lo, hi, depth, np.int64(step.history[start + depth]))
+    return lo, hi
 
 
 @njit(inline="always")
-def has_class(documents: Documents, knobs: Knobs, group: Int, s: Int, index: Int) -> bool:
-    """Whether a place of the corpus has the class of the new token."""
-    if not knobs.filtered:
-        return True
-    return bool(knobs.classes[index % documents.stride[s] - 1] == group)
+def _supported(search: Search, work: Work, step: Step, length: Int) -> bool:
+    """Whether the trial intervals hold as many candidates as a context needs."""
+    if search.knobs.count_documents or search.knobs.filtered or is_conditional(step):
+        return _enough(search, work, step, length)
+    found = 0
+    for s in range(work.trial.shape[1]):
+        found += work.trial[1, s] - work.trial[0, s]
+    return bool(found >= step.needed)
 
 
 @njit(cache=True, nogil=True)
-def _supported(
-    views: ShardViews, documents: Documents, knobs: Knobs, work: Work, depth: Int, group: Int
-) -> bool:
-    """Whether the trial intervals hold as many candidates as a context needs."""
-    found = 0
-    if not knobs.filtered and not knobs.count_documents:
-        for s in range(views.num_tokens.size):
-            found += work.trial[1, s] - work.trial[0, s]
-        return found >= knobs.needed
+def _enough(search: Search, work: Work, step: Step, length: Int) -> bool:
+    """Look through the trial intervals until as many candidates, or documents, are found."""
+    views, knobs, _ = search
+    classes_T, group = knobs.classes, knobs.classes[step.t]
+    found, conditional = 0, is_conditional(step)
     work.clock[0] += 1  # a new time: no document is stamped with it yet
     for s in range(views.num_tokens.size):
+        stride = views.stride[s]
         for rank in range(work.trial[0, s], work.trial[1, s]):
-            index = pointer_at(views, s, rank) + depth
-            if not has_class(documents, knobs, group, s, index):
+            index = pointer_at(views, s, rank) + length
+            if knobs.filtered and not has_class(classes_T, stride, index, group):
+                continue
+            if conditional and not may_decide(search, step, length, s, index):
                 continue
             if knobs.count_documents:
-                document = views.first_document[s] + locate(documents, views, s, index)[0]
+                document = locate_next(views, s, index)[0]
                 if work.stamps[document] == work.clock[0]:
                     continue
                 work.stamps[document] = work.clock[0]
             found += 1
-            if found >= knobs.needed:
+            if found >= step.needed:
                 return True
     return False
 
 
+# --------------------------------------------------------------- contexts that all may continue
+
+
 @njit(cache=True, nogil=True)
 def _try_length(
-    views: ShardViews,
-    documents: Documents,
-    knobs: Knobs,
-    memo: Memo,
-    work: Work,
-    history: NDArray[np.uint16],
-    t: Int,
-    length: Int,
-    grown: bool,
+    search: Search, memo: Memo, work: Work, step: Step, length: Int, grown: bool
 ) -> Int:
-    """Find the last ``length`` tokens before position ``t``; on success keep their intervals.
+    """Find the last ``length`` tokens before the step; on success keep their intervals.
 
     ``grown`` says that the kept intervals are those of this context without its last token.
     Returns the memo's entry; -1 when supported but not in the memo; -2 when not supported.
     """
-    group = knobs.classes[t]
-    entry = recall(memo, views, history, t + 1, length, group)
+    views, knobs, _ = search
+    entry = recall(memo, views, step, length, np.int64(knobs.classes[step.t]))
     if entry >= 0:  # only supported contexts are remembered
         work.kept[:] = memo.intervals[entry]
         return entry
     for s in range(views.num_tokens.size):
         lo, hi = np.int64(0), np.int64(0)
         if grown:
-            if work.kept[0, s] < work.kept[1, s]:
-                lo, hi = narrow(
-                    views, s, work.kept[0, s], work.kept[1, s], length - 1, np.int64(history[t])
-                )
+            lo, hi = work.kept[0, s], work.kept[1, s]
+            if lo < hi:
+                lo, hi = narrow(views, s, lo, hi, length - 1, np.int64(step.history[step.t]))
         elif work.longest[s] >= length:  # a shard that lacks a shorter context is not asked
-            lo, hi = find_context(views, knobs, s, history, t, length)
+            lo, hi = find_context(search, step, s, length)
             if lo == hi:
-                _shorten(views, knobs, work, history, t, s, length)
+                _shorten(search, work, step, s, length)
         lo = continued(views, s, lo, hi, length)
         # Separators sort last. An empty context says nothing of an end, so there they never count.
         ends = knobs.ends and length > 0
@@ -135,38 +143,14 @@ def _try_length(
         ):
             hi = upper_bound(views, s, lo, hi, length, sort_key(_EOS) - 1)
         work.trial[0, s], work.trial[1, s] = lo, hi
-    if length > 0 and not _supported(views, documents, knobs, work, length, group):
+    if length > 0 and not _supported(search, work, step, length):
         return _TOO_FEW
     work.kept[:] = work.trial
     return _UNKNOWN
 
 
 @njit(cache=True, nogil=True)
-def find_context(
-    views: ShardViews, knobs: Knobs, s: Int, history: NDArray[np.uint16], t: Int, length: Int
-) -> tuple[Int, Int]:
-    """Ranks of shard ``s`` that begin with the last ``length`` tokens before position ``t``."""
-    if not knobs.aligned:
-        return find(views, s, history, t + 1 - length, t + 1)
-    # The aligned table holds one suffix a document for each position, the separator's first.
-    lo = (t + 1 - length) * views.num_documents[s]
-    hi = lo + views.num_documents[s]
-    for depth in range(length):
-        if lo < hi:
-            lo, hi = narrow(views, s, lo, hi, depth, np.int64(history[t + 1 - length + depth]))
-    return lo, hi
-
-
-@njit(cache=True, nogil=True)
-def _shorten(
-    views: ShardViews,
-    knobs: Knobs,
-    work: Work,
-    history: NDArray[np.uint16],
-    t: Int,
-    s: Int,
-    length: Int,
-) -> None:
+def _shorten(search: Search, work: Work, step: Step, s: Int, length: Int) -> None:
     """Note that shard ``s`` lacks the last ``length`` tokens; perhaps it lacks half of them too.
 
     A match grows by at most one with every token, so each token saved here is one search of this
@@ -175,54 +159,44 @@ def _shorten(
     work.longest[s] = length - 1
     half = length // 2
     if half >= _SHORTEST_PROBE:
-        lo, hi = find_context(views, knobs, s, history, t, half)
+        lo, hi = find_context(search, step, s, half)
         if lo == hi:
             work.longest[s] = half - 1
 
 
 @njit(cache=True, nogil=True)
-def longest(
-    views: ShardViews,
-    documents: Documents,
-    knobs: Knobs,
-    memo: Memo,
-    work: Work,
-    history: NDArray[np.uint16],
-    t: Int,
-    previous: Int,
-) -> tuple[Int, Int]:
-    """Longest supported suffix before position ``t`` and its memo entry (or -1).
+def longest(search: Search, memo: Memo, work: Work, step: Step, previous: Int) -> tuple[Int, Int]:
+    """Find the longest supported context; return its length and its memo entry (or -1).
 
-    Support never grows with the length, so: try one token more than last time, then gallop up or
-    down and bisect.
+    Support never grows with the length, so: try one token more than ``previous``, the length at
+    the step before, then gallop up or down and bisect.
     """
+    knobs, t = search.knobs, step.t
     limit = min(np.int64(knobs.limits[t]), t + 1)
     good, bad = np.int64(0), limit + 1
     length = min(limit, previous + 1)
-    entry = _try_length(
-        views, documents, knobs, memo, work, history, t, length, t > 0 and length == previous + 1
-    )
-    step = 1
+    entry = _try_length(search, memo, work, step, length, t > 0 and length == previous + 1)
+    jump = 1
     if entry != _TOO_FEW:
         good = length
         if knobs.shifts and t > 0 and previous < min(np.int64(knobs.limits[t - 1]), t):
             return good, entry  # one token more had too few candidates for the token before
         while good < limit and bad > limit:  # up, until a length fails
-            length = min(good + step, limit)
-            tried = _try_length(views, documents, knobs, memo, work, history, t, length, False)
+            length = min(good + jump, limit)
+            tried = _try_length(search, memo, work, step, length, False)
             if tried == _TOO_FEW:
                 bad = length
             else:
-                good, entry, step = length, tried, 2 * step
+                good, entry, jump = length, tried, 2 * jump
     else:
         while entry == _TOO_FEW:  # down, to the empty context at the latest
-            bad, length = length, max(length - step, 0)
-            entry = _try_length(views, documents, knobs, memo, work, history, t, length, False)
-            step *= 2
+            bad, length = length, max(length - jump, 0)
+            entry = _try_length(search, memo, work, step, length, False)
+            jump *= 2
         good = length
     while bad - good > 1:
         length = (good + bad) >> 1
-        tried = _try_length(views, documents, knobs, memo, work, history, t, length, False)
+        tried = _try_length(search, memo, work, step, length, False)
         if tried == _TOO_FEW:
             bad = length
         else:
@@ -230,20 +204,70 @@ def longest(
     return good, entry
 
 
+# --------------------------------------------------------------- contexts that some may continue
+
+
 @njit(cache=True, nogil=True)
-def count_next(
-    views: ShardViews, documents: Documents, knobs: Knobs, work: Work, depth: Int, group: Int
-) -> Int:
-    """Count the next tokens of the kept intervals into ``work``; returns how many are distinct."""
-    num_distinct = 0
+def longest_rare(search: Search, work: Work, step: Step, most: Int) -> Int:
+    """Find the longest supported context, if it has ``most`` places at most; else :data:`COMMON`.
+
+    Where a context is rarer than the documents that may decide, its places are fewer than theirs.
+    Keeps its intervals. Places and support never grow with the length: gallop down, then bisect.
+    """
+    limit = min(np.int64(search.knobs.limits[step.t]), step.t + 1)
+    good, bad, length, jump = np.int64(-1), limit + 1, limit, np.int64(1)
+    while good < 0 or bad - good > 1:
+        places = np.int64(0)
+        for s in range(search.views.num_tokens.size):
+            lo, hi = find_context(search, step, s, length)
+            work.trial[0, s], work.trial[1, s] = lo, hi
+            places += hi - lo
+        if places > most:  # looking at each document is cheaper; shorter ones have more places
+            return np.int64(COMMON)
+        if _supported(search, work, step, length):
+            good = length
+            work.kept[:] = work.trial
+        else:
+            bad = length
+        if good < 0:
+            if length == 0:
+                return np.int64(COMMON)
+            length, jump = max(length - jump, 0), 2 * jump
+        else:
+            length = (good + bad) >> 1
+    return good
+
+
+# ------------------------------------------------------------------- candidates of kept intervals
+
+
+@njit(inline="always")
+def _jumps(search: Search, step: Step) -> bool:
+    """Whether all places of a token are candidates and lie side by side: one look for all of them.
+
+    In a coarse table neighbours share a coarse token only.
+    """
+    every = not search.knobs.filtered and not is_conditional(step)
+    return bool(every and search.rules.divisor == 1)
+
+
+@njit(cache=True, nogil=True)
+def count_next(search: Search, work: Work, step: Step, length: Int) -> Int:
+    """Count the candidates of the kept intervals by token into ``work``; return the distinct."""
+    views, knobs, rules = search
+    classes_T, group = knobs.classes, knobs.classes[step.t]
+    num_distinct, conditional = np.int64(0), is_conditional(step)
+    jumps = _jumps(search, step)
     for s in range(views.num_tokens.size):
-        rank, hi = work.kept[0, s], work.kept[1, s]
+        rank, hi, stride = work.kept[0, s], work.kept[1, s], views.stride[s]
         while rank < hi:
-            index = pointer_at(views, s, rank) + depth
-            token, end = token_at(views, s, index), rank + 1
-            if not knobs.filtered:  # all places of a token are candidates: jump to its end
-                end = group_end(views, s, rank, hi, depth, sort_key(token))
-            if has_class(documents, knobs, group, s, index):
+            index, end = pointer_at(views, s, rank) + length, rank + 1
+            if jumps:
+                end = group_end(views, s, rank, hi, length, key_at(views, s, index))
+            if (not knobs.filtered or has_class(classes_T, stride, index, group)) and (
+                not conditional or may_decide(search, step, length, s, index)
+            ):
+                token = written_at(rules, s, index)
                 num_distinct = tally(work, num_distinct, token, end - rank)
             rank = end
     sort_tally(work, num_distinct)
@@ -252,39 +276,29 @@ def count_next(
 
 @njit(cache=True, nogil=True)
 def nth_place(
-    views: ShardViews,
-    documents: Documents,
-    knobs: Knobs,
-    work: Work,
-    depth: Int,
-    group: Int,
-    token: Int,
-    number: Int,
+    search: Search, work: Work, step: Step, length: Int, token: Int, number: Int
 ) -> tuple[Int, Int]:
-    """Shard and stream index of candidate ``number`` among those that hold ``token``."""
+    """Return shard and stream index of candidate ``number`` of those with ``token``."""
+    views, knobs, rules = search
+    classes_T, group = knobs.classes, knobs.classes[step.t]
+    jumps, conditional = _jumps(search, step), is_conditional(step)
     for s in range(views.num_tokens.size):
-        lo, hi = work.kept[0, s], work.kept[1, s]
+        lo, hi, stride = work.kept[0, s], work.kept[1, s], views.stride[s]
         if lo < hi:
-            lo, hi = narrow(views, s, lo, hi, depth, token)
-        if not knobs.filtered:
+            lo, hi = narrow(views, s, lo, hi, length, coarse_of(rules, token))
+        if jumps:
             if number < hi - lo:
-                return s, pointer_at(views, s, lo + number) + depth
+                return s, pointer_at(views, s, lo + number) + length
             number -= hi - lo
             continue
         for rank in range(lo, hi):
-            index = pointer_at(views, s, rank) + depth
-            if has_class(documents, knobs, group, s, index):
+            index = pointer_at(views, s, rank) + length
+            if knobs.filtered and not has_class(classes_T, stride, index, group):
+                continue
+            if written_at(rules, s, index) != token:
+                continue
+            if not conditional or may_decide(search, step, length, s, index):
                 if number == 0:
                     return s, index
                 number -= 1
-    return -1, -1
-
-
-@njit(cache=True, nogil=True)
-def note_source(
-    views: ShardViews, documents: Documents, rows: Rows, b: Int, t: Int, s: Int, index: Int
-) -> None:
-    """Write where a token was taken from."""
-    document, position = locate(documents, views, s, index)
-    rows.source_document[b, t] = views.first_document[s] + document
-    rows.source_position[b, t] = position
+    return np.int64(-1), np.int64(-1)

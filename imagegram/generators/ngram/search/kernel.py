@@ -1,25 +1,20 @@
 """Compiled generation by searches: any number of shards, any sampler, no side files needed.
 
-A step that all documents may decide asks ``intervals.py`` for the context; under conditions (an
-anchor, a label), one that only some may decide looks for rare contexts among their places
-(``by_context.py``), or at each of these documents (``by_document.py``). Defined by
+A step that all documents may decide asks ``intervals.py`` for the context. Under conditions (an
+anchor, a label) it looks for a rare context among its places (``intervals.longest_rare``), or at
+each of the documents that may decide (``by_document.py``). Defined by
 ``generators/ngram/reference.py``.
-
-``views`` hold what is compared, whole tokens or coarse ids; ``rules.next_address`` what is written.
-Samplers without any condition pass None for ``rules`` and ``voters``: the same source is compiled
-once more for them, without all that.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import (
-    Documents,
     Knobs,
     Rows,
     Work,
@@ -27,247 +22,144 @@ from imagegram.generators.ngram.kernels import (
     distribution,
     entropy_bits,
     note,
-    sort_tally,
-    tally,
     which,
 )
 from imagegram.generators.ngram.philox import uniforms
-from imagegram.generators.ngram.search.by_context import admits, count_rare, longest_rare, nth_rare
 from imagegram.generators.ngram.search.by_document import count_among, longest_among, nth_among
-from imagegram.generators.ngram.search.intervals import (
-    count_next,
-    has_class,
-    longest,
-    note_source,
-    nth_place,
-)
+from imagegram.generators.ngram.search.intervals import count_next, longest, longest_rare, nth_place
 from imagegram.generators.ngram.search.memo import Memo, remember
-from imagegram.generators.ngram.search.voters import (
+from imagegram.generators.ngram.search.step import (
     Rules,
-    Voters,
-    choose_anchor,
-    coarse_of,
+    Search,
+    Step,
+    has_class,
+    is_conditional,
+    locate_next,
     match,
-    narrow_anchor,
+    may_decide,
     written_at,
 )
-from imagegram.indexes.kernels.search import Int, ShardViews, narrow, pointer_at, token_at
+from imagegram.generators.ngram.search.voters import Voters, next_step
+from imagegram.indexes.kernels.memory import borrow
+from imagegram.indexes.kernels.search import Int, ShardViews
 
 _EOS: Final = 65535
 #: Length of the context before a step that tells nothing about the next: above every limit.
 _FORGOTTEN: Final = 1 << 40
-#: Ways to the candidates: of all documents; place by place, in documents or only where they begin
-#: with all that was written; or in the interval of a rare context.
+#: Ways to the candidates: all places of the kept intervals that all or some documents may decide;
+#: or document by document, at any place or only where they begin with all that was written.
 _ALL: Final = 0
-_AMONG: Final = 1
-_BEGINNING: Final = 2
-_RARE: Final = 3
+_RARE: Final = 1
+_AMONG: Final = 2
+_BEGINNING: Final = 3
 
 
-# -------------------------------------------------------------------- steps that all may decide
+class Found(NamedTuple):
+    """The candidates of a step.
 
-
-@njit(cache=True, nogil=True)
-def _count_all(
-    views: ShardViews,
-    documents: Documents,
-    knobs: Knobs,
-    rules: Rules | None,
-    work: Work,
-    depth: Int,
-    t: Int,
-) -> Int:
-    """Count the whole tokens behind the kept contexts into ``work``; returns the distinct ones."""
-    group = knobs.classes[t]
-    if rules is None or rules.divisor == 1:
-        return count_next(views, documents, knobs, work, depth, group)
-    # Neighbours in a coarse table share a coarse token only, so each place is read.
-    num_distinct = np.int64(0)
-    for s in range(views.num_tokens.size):
-        for rank in range(work.kept[0, s], work.kept[1, s]):
-            index = pointer_at(views, s, rank) + depth
-            if has_class(documents, knobs, group, s, index):
-                num_distinct = tally(work, num_distinct, written_at(rules, s, index), 1)
-    sort_tally(work, num_distinct)
-    return num_distinct
-
-
-@njit(cache=True, nogil=True)
-def _nth_of_all(
-    views: ShardViews,
-    documents: Documents,
-    knobs: Knobs,
-    rules: Rules | None,
-    work: Work,
-    depth: Int,
-    t: Int,
-    token: Int,
-    number: Int,
-) -> tuple[Int, Int]:
-    """Shard and stream index of a candidate of the kept contexts, among those with ``token``."""
-    group = knobs.classes[t]
-    if rules is None or rules.divisor == 1:
-        return nth_place(views, documents, knobs, work, depth, group, token, number)
-    for s in range(views.num_tokens.size):
-        lo, hi = work.kept[0, s], work.kept[1, s]
-        if lo < hi:
-            lo, hi = narrow(views, s, lo, hi, depth, coarse_of(rules, token))
-        for rank in range(lo, hi):
-            index = pointer_at(views, s, rank) + depth
-            if written_at(rules, s, index) != token:
-                continue
-            if has_class(documents, knobs, group, s, index):
-                if number == 0:
-                    return s, index
-                number -= 1
-    return np.int64(-1), np.int64(-1)
-
-
-# ------------------------------------------------------------------- steps that some may decide
-
-
-@njit(cache=True, nogil=True)
-def _anchor_and_label(
-    views: ShardViews,
-    documents: Documents,
-    knobs: Knobs,
-    rules: Rules,
-    voters: Voters,
-    history: NDArray[np.uint16],
-    t: Int,
-    b: Int,
-    anchor: Int,
-) -> tuple[Int, Int, Int]:
-    """Anchor, label and needed candidates of position t; collects the documents that may decide.
-
-    ``anchor`` is the one of the position before.
+    Attributes:
+        way: way to them: one of the constants above.
+        length: tokens of the context that decides.
+        entry: entry of the memo; -1: their tokens were counted into ``work``.
+        size: distinct tokens that were counted.
     """
-    label, needed = np.int64(-1), np.int64(knobs.needed)
-    if t < rules.label_tokens:
-        label = np.int64(rules.row_labels[b])
-    if label >= 0:
-        needed = min(needed, rules.first_member[label + 1] - rules.first_member[label])
-    if t <= rules.anchor:
-        narrow_anchor(views, rules, voters, history, t)
-    # The next position asks the same of documents, so what was too much for this one stays so.
-    same = t > 0 and rules.sizes[t] == rules.sizes[t - 1]
-    if t == rules.label_tokens and rules.row_labels[b] >= 0:
-        same = False
-    anchor = choose_anchor(
-        views, documents, knobs, rules, voters, history, t, label, needed, anchor, same
-    )
-    return anchor, label, needed
+
+    way: Int
+    length: Int
+    entry: Int
+    size: Int
 
 
 @njit(cache=True, nogil=True)
-def _count_some(
-    views: ShardViews,
-    documents: Documents,
-    knobs: Knobs,
-    rules: Rules,
-    work: Work,
-    voters: Voters,
-    history: NDArray[np.uint16],
-    t: Int,
-    anchor: Int,
-    label: Int,
-    needed: Int,
-) -> tuple[Int, Int, Int]:
-    """Way, context length and distinct tokens of the documents that may decide.
-
-    Their tokens are counted into ``work``.
-    """
-    limit = min(np.int64(knobs.limits[t]), t + 1)
-    places = voters.size[0] if rules.in_place else voters.size[0] * rules.sizes[t]
-    if anchor == t and limit == t + 1 and not rules.in_place:
-        length = longest_among(views, knobs, rules, voters, history, t, needed, True)
+def _find_some(search: Search, work: Work, voters: Voters, step: Step) -> Found:
+    """Find the context of a step that some documents may decide, and count its candidates."""
+    rules, none = search.rules, np.int64(-1)
+    limit = min(np.int64(search.knobs.limits[step.t]), step.t + 1)
+    places = voters.size[0] if rules.in_place else voters.size[0] * rules.sizes[step.t]
+    if step.anchor == step.t and limit == step.t + 1 and not rules.in_place:
+        length = longest_among(search, voters, step, True)
         if length == limit:  # all that was written: candidates stand at position t only
-            size = count_among(views, knobs, rules, voters, work, history, t, length, True)
-            return np.int64(_BEGINNING), length, size
+            size = count_among(search, voters, work, step, length, True)
+            return Found(np.int64(_BEGINNING), length, none, size)
     elif places > rules.many:  # too many to look at each: a search may be cheaper
-        length = longest_rare(
-            views, documents, knobs, rules, work, history, t, anchor, label, needed, places
-        )
+        length = longest_rare(search, work, step, places)
         if length >= 0:
-            size = count_rare(
-                views, documents, knobs, rules, work, history, t, anchor, label, length
-            )
-            return np.int64(_RARE), length, size
-    length = longest_among(views, knobs, rules, voters, history, t, needed, False)
-    size = count_among(views, knobs, rules, voters, work, history, t, length, False)
-    return np.int64(_AMONG), length, size
+            return Found(np.int64(_RARE), length, none, count_next(search, work, step, length))
+    length = longest_among(search, voters, step, False)
+    size = count_among(search, voters, work, step, length, False)
+    return Found(np.int64(_AMONG), length, none, size)
 
 
-# ---------------------------------------------------------------------------------------- one row
+@njit(inline="always")
+def _find(
+    search: Search, memo: Memo, work: Work, voters: Voters, step: Step, previous: Int
+) -> Found:
+    """Find the context that decides a step, and count its candidates."""
+    if is_conditional(step):
+        return _find_some(search, work, voters, step)
+    length, entry = longest(search, memo, work, step, previous)
+    size = np.int64(0)
+    if entry < 0:
+        size = count_next(search, work, step, length)
+    return Found(np.int64(_ALL), length, np.int64(entry), size)
+
+
+@njit(inline="always")
+def _distribution(
+    knobs: Knobs, memo: Memo, work: Work, found: Found
+) -> tuple[NDArray[np.uint16], NDArray[np.int64], NDArray[np.float64], Int, float]:
+    """Return tokens, counts and probabilities of candidates; their number, and bits of entropy."""
+    if found.entry >= 0:
+        start, end = memo.start[found.entry], memo.start[found.entry + 1]
+        total, bits = memo.num_contexts[found.entry], float(memo.entropy[found.entry])
+        p_K = memo.probabilities[start:end]
+        return memo.tokens[start:end], memo.counts[start:end], p_K, total, bits
+    tokens_K, counts_K = work.tokens[: found.size], work.counts[: found.size]
+    p_K = distribution(counts_K, knobs.temperature, knobs.top_k, knobs.top_p, knobs.min_p)
+    return tokens_K, counts_K, p_K, counts_K.sum(), float(entropy_bits(p_K))
+
+
+@njit(inline="always")
+def _goes_on(search: Search, step: Step, length: Int, token: Int, s: Int, index: Int) -> bool:
+    """Whether a place, not the first of its stream, is a candidate and holds ``token``."""
+    views, knobs, rules = search
+    if index >= views.num_tokens[s] or written_at(rules, s, index) != token:
+        return False
+    if match(views, s, index, step, length) < length:
+        return False
+    group = knobs.classes[step.t]
+    if knobs.filtered and not has_class(knobs.classes, views.stride[s], index, group):
+        return False
+    return bool(not is_conditional(step) or may_decide(search, step, length, s, index))
 
 
 @njit(cache=True, nogil=True)
-def _is_candidate(
-    views: ShardViews,
-    documents: Documents,
-    knobs: Knobs,
-    rules: Rules | None,
-    history: NDArray[np.uint16],
-    t: Int,
-    length: Int,
-    anchor: Int,
-    label: Int,
-    token: Int,
-    s: Int,
-    index: Int,
-) -> bool:
-    """Whether a place, not the first of its stream, holds ``token`` and may decide."""
-    if index >= views.num_tokens[s]:
-        return False
-    written = token_at(views, s, index) if rules is None else written_at(rules, s, index)
-    if written != token or match(views, s, index, history, t, length) < length:
-        return False
-    if rules is None:
-        return bool(has_class(documents, knobs, knobs.classes[t], s, index))
-    return bool(admits(views, documents, knobs, rules, history, t, anchor, label, length, s, index))
-
-
-@njit(cache=True, nogil=True)
-def _find_source(
-    views: ShardViews,
-    documents: Documents,
-    knobs: Knobs,
-    rules: Rules | None,
+def _draw_source(
+    search: Search,
     work: Work,
-    voters: Voters | None,
-    history: NDArray[np.uint16],
-    t: Int,
-    way: Int,
-    length: Int,
-    anchor: Int,
-    label: Int,
+    voters: Voters,
+    step: Step,
+    found: Found,
     token: Int,
     count: Int,
     uniform: float,
 ) -> tuple[Int, Int]:
-    """Shard and stream index of one of the ``count`` candidates that hold ``token``."""
+    """Return shard and stream index of one of the ``count`` candidates that hold ``token``."""
     number = which(count, uniform)
-    if rules is None or voters is None or way == _ALL:
-        return _nth_of_all(views, documents, knobs, rules, work, length, t, token, number)
-    if way == _RARE:
-        return nth_rare(
-            views, documents, knobs, rules, work, history, t, anchor, label, length, token, number
-        )
-    beginning = way == _BEGINNING
-    return nth_among(
-        views, knobs, rules, voters, history, t, length, beginning, token, number, count
-    )
+    if found.way in (_ALL, _RARE):
+        return nth_place(search, work, step, found.length, token, number)
+    beginning = found.way == _BEGINNING
+    return nth_among(search, voters, step, found.length, beginning, token, number, count)
 
 
 @njit(cache=True, nogil=True)
 def write_row(
     views: ShardViews,
-    documents: Documents,
     knobs: Knobs,
-    rules: Rules | None,
+    rules: Rules,
     memo: Memo,
     work: Work,
-    voters: Voters | None,
+    voters: Voters,
     rows: Rows,
     b: Int,
     forced: bool,
@@ -275,62 +167,39 @@ def write_row(
     sample: np.uint64,
 ) -> None:
     """Write row ``b``, or trace it when its tokens are ``forced``."""
-    num_tokens = rows.tokens.shape[1]
-    history = np.empty(num_tokens + 1, dtype=np.uint16)  # of what is compared
+    # Every step passes the arrays on: no reference to them is counted.
+    views, knobs, rules, memo = borrow(views), borrow(knobs), borrow(rules), borrow(memo)
+    work, voters, rows = borrow(work), borrow(voters), borrow(rows)
+    search, history = Search(views, knobs, rules), work.history
     history[0] = _EOS
-    # Context of the last step, what of it the next search may start from, and the last source.
-    length, searched = np.int64(0), np.int64(0)
-    shard, index = np.int64(-1), np.int64(-1)
-    anchor, label = np.int64(0), np.int64(-1)
+    anchor, previous = np.int64(0), np.int64(0)  # of the step before
+    shard, index = np.int64(-1), np.int64(-1)  # the last source
     work.longest[:] = 0
-    for t in range(num_tokens):
+    for t in range(rows.tokens.shape[1]):
         work.longest[:] += 1  # with each token a match grows by one at most
-        way, entry, size = np.int64(_ALL), np.int64(-1), np.int64(0)
-        if rules is not None and voters is not None:
-            anchor, label, needed = _anchor_and_label(
-                views, documents, knobs, rules, voters, history, t, b, anchor
-            )
-            if anchor > 0 or label >= 0:
-                way, length, size = _count_some(
-                    views, documents, knobs, rules, work, voters, history, t, anchor, label, needed
-                )
-                searched = np.int64(_FORGOTTEN)
-        if way == _ALL:
-            length, entry = longest(views, documents, knobs, memo, work, history, t, searched)
-            searched = length
-            if entry < 0:
-                size = _count_all(views, documents, knobs, rules, work, length, t)
-        if entry >= 0:  # the memo has it all
-            start, end = memo.start[entry], memo.start[entry + 1]
-            tokens_K, counts_K = memo.tokens[start:end], memo.counts[start:end]
-            p_K = memo.probabilities[start:end]
-            total, bits = memo.num_contexts[entry], float(memo.entropy[entry])
-        else:
-            tokens_K, counts_K = work.tokens[:size], work.counts[:size]
-            p_K = distribution(counts_K, knobs.temperature, knobs.top_k, knobs.top_p, knobs.min_p)
-            total, bits = counts_K.sum(), float(entropy_bits(p_K))
-        note(rows, b, t, length, total, tokens_K.size, bits)
+        step = Step(history, t, np.int64(0), np.int64(-1), np.int64(knobs.needed))
+        if rules.anchor > 0 or rules.label_tokens > 0:
+            step = next_step(search, voters, history, t, b, anchor)
+        anchor = step.anchor
+        found = _find(search, memo, work, voters, step, previous)
+        previous = found.length if found.way == _ALL else np.int64(_FORGOTTEN)
+        tokens_K, counts_K, p_K, total, bits = _distribution(knobs, memo, work, found)
+        note(rows, b, t, found.length, total, tokens_K.size, bits)
         first, second = uniforms(seed, sample, t)
         chosen = choose(rows, b, t, forced, first, tokens_K, p_K)
         token = np.int64(rows.tokens[b, t])
         index += 1  # copies go on: the place after the last source comes first
         if chosen < 0:
             shard = np.int64(-1)
-        elif shard < 0 or not _is_candidate(
-            views, documents, knobs, rules, history, t, length, anchor, label, token, shard, index
-        ):
-            shard, index = _find_source(
-                views, documents, knobs, rules, work, voters, history, t, way, length, anchor,
-                label, token, counts_K[chosen], second,
-            )  # fmt: skip
+        elif shard < 0 or not _goes_on(search, step, found.length, token, shard, index):
+            count = counts_K[chosen]
+            shard, index = _draw_source(search, work, voters, step, found, token, count, second)
         if shard >= 0:
-            note_source(views, documents, rows, b, t, shard, index)
-        if way == _ALL and entry < 0 and total >= memo.frequent:
-            remember(
-                memo, views, history, t + 1, length, knobs.classes[t], total, bits,
-                work.kept, tokens_K, counts_K, p_K,
-            )  # fmt: skip
+            document, position = locate_next(views, shard, index)
+            rows.source_document[b, t], rows.source_position[b, t] = document, position
+        if found.way == _ALL and found.entry < 0 and total >= memo.frequent:
+            remember(memo, search, work, step, found.length, total, bits, tokens_K, counts_K, p_K)
         if token == _EOS:  # the row has ended
             rows.tokens[b, t:] = _EOS
             break
-        history[t + 1] = token if rules is None else token // rules.divisor
+        history[t + 1] = token // rules.divisor

@@ -1,4 +1,4 @@
-"""A memory of distributions: what frequent contexts lead to, computed once.
+"""A memory of the distributions behind frequent contexts, each computed once.
 
 With short contexts the same huge intervals return millions of times: counting their next tokens
 again would dominate everything. Each worker keeps its own memo (no locks, no waiting). A key is
@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
-from imagegram.indexes.kernels.search import Int, ShardViews, pointer_at, token_at
+from imagegram.generators.ngram.kernels import Work
+from imagegram.generators.ngram.search.step import Search, Step, match
+from imagegram.indexes.kernels.search import Int, ShardViews, pointer_at
 
 #: Contexts with fewer candidates are counted again each time: that is as fast as remembering.
 FREQUENT: Final = 256
@@ -64,7 +66,7 @@ class Memo(NamedTuple):
 
 
 def make_memo(num_shards: int, *, frequent: int = FREQUENT, entries: int = MAX_ENTRIES) -> Memo:
-    """An empty memo of S shards; its memory is touched only as it fills."""
+    """Make an empty memo of S shards; its memory is touched only as it fills."""
     pool = max(entries * _TOKENS_PER_ENTRY, 1 << 16)
     return Memo(
         frequent=frequent,
@@ -85,34 +87,33 @@ def make_memo(num_shards: int, *, frequent: int = FREQUENT, entries: int = MAX_E
 
 
 @njit(cache=True, nogil=True)
-def _first_slot(memo: Memo, history: NDArray[np.uint16], end: Int, length: Int, group: Int) -> Int:
-    """Where the search for the suffix ``history[end - length:end]`` begins."""
+def _first_slot(memo: Memo, step: Step, length: Int, group: Int) -> Int:
+    """Return where the search for the last ``length`` tokens before a step begins."""
     mixed = (np.uint64(length) << np.uint64(32)) + np.uint64(group)
-    for i in range(end - length, end):
-        mixed = (mixed ^ np.uint64(history[i])) * _MIX
+    for i in range(step.t + 1 - length, step.t + 1):
+        mixed = (mixed ^ np.uint64(step.history[i])) * _MIX
         mixed ^= mixed >> np.uint64(29)
     return np.int64(mixed & np.uint64(memo.slots.size - 1))
 
 
 @njit(cache=True, nogil=True)
-def recall(
-    memo: Memo, views: ShardViews, history: NDArray[np.uint16], end: Int, length: Int, group: Int
-) -> Int:
-    """Entry of the suffix ``history[end - length:end]`` for a matching class; -1 when unknown."""
+def recall(memo: Memo, views: ShardViews, step: Step, length: Int, group: Int) -> Int:
+    """Return the entry of the last ``length`` tokens before a step; -1: unknown.
+
+    ``group`` is the matching class of the step.
+    """
     if length > MAX_LENGTH or memo.used[0] == 0:
         return -1
-    slot = _first_slot(memo, history, end, length, group)
+    slot = _first_slot(memo, step, length, group)
     while memo.slots[slot] >= 0:
         entry = np.int64(memo.slots[slot])
-        if memo.length[entry] == length and memo.group[entry] == group:
-            # Hashes may collide: the tokens before the remembered place decide.
-            shard, first, same = memo.shard[entry], memo.at[entry] - length, 0
-            while same < length and token_at(views, shard, first + same) == np.int64(
-                history[end - length + same]
-            ):
-                same += 1
-            if same == length:
-                return entry
+        # Hashes may collide: the tokens before the remembered place decide.
+        if (
+            memo.length[entry] == length
+            and memo.group[entry] == group
+            and match(views, memo.shard[entry], memo.at[entry], step, length) == length
+        ):
+            return entry
         slot = (slot + 1) & (memo.slots.size - 1)
     return -1
 
@@ -120,19 +121,17 @@ def recall(
 @njit(cache=True, nogil=True)
 def remember(
     memo: Memo,
-    views: ShardViews,
-    history: NDArray[np.uint16],
-    end: Int,
+    search: Search,
+    work: Work,
+    step: Step,
     length: Int,
-    group: Int,
     num_contexts: Int,
     entropy: float,
-    intervals: NDArray[np.int64],
     tokens_K: NDArray[np.uint16],
     counts_K: NDArray[np.int64],
     p_K: NDArray[np.float64],
 ) -> None:
-    """Add what :func:`recall` did not find; forgets everything first when there is no room."""
+    """Add what :func:`recall` did not find; forget everything first when there is no room."""
     size = tokens_K.size
     if length > MAX_LENGTH or size > memo.tokens.size:
         return
@@ -140,20 +139,20 @@ def remember(
     if memo.used[0] == memo.length.size or memo.used[1] + size > memo.tokens.size:
         memo.slots[:] = -1
         memo.used[:] = 0
-    entry, start = memo.used[0], memo.used[1]
+    entry, start, group = memo.used[0], memo.used[1], np.int64(search.knobs.classes[step.t])
     memo.length[entry], memo.group[entry] = length, group
-    for s in range(views.num_tokens.size):
-        if intervals[0, s] < intervals[1, s]:
+    for s in range(search.views.num_tokens.size):
+        if work.kept[0, s] < work.kept[1, s]:
             memo.shard[entry] = s
-            memo.at[entry] = pointer_at(views, s, intervals[0, s]) + length
+            memo.at[entry] = pointer_at(search.views, s, work.kept[0, s]) + length
     memo.num_contexts[entry], memo.entropy[entry] = num_contexts, entropy
-    memo.intervals[entry] = intervals
+    memo.intervals[entry] = work.kept
     memo.start[entry], memo.start[entry + 1] = start, start + size
     memo.tokens[start : start + size] = tokens_K
     memo.counts[start : start + size] = counts_K
     memo.probabilities[start : start + size] = p_K
     memo.used[0], memo.used[1] = entry + 1, start + size
-    slot = _first_slot(memo, history, end, length, group)
+    slot = _first_slot(memo, step, length, group)
     while memo.slots[slot] >= 0:
         slot = (slot + 1) & (memo.slots.size - 1)
     memo.slots[slot] = entry

@@ -1,4 +1,4 @@
-"""Which places of an interval are candidates, and whether they are enough.
+"""The places of an interval that are candidates, and whether they are enough.
 
 All tokens that follow a context are, when places of any class may continue it and places are
 counted: then counts come from ranks alone (``memo.count_groups``). With ``matching`` ``channel`` or
@@ -34,7 +34,7 @@ _MARKS_PER_ENTRY: Final = 16
 
 
 class Sieve(NamedTuple):
-    """What a memo leaves out, where candidates are not simply all places of an interval.
+    """The memo's other half, where candidates are not simply all places of an interval.
 
     Kernels get None instead where they are, and are compiled without all this then.
 
@@ -58,7 +58,7 @@ class Sieve(NamedTuple):
 
 
 def make_sieve(walk: Walk, knobs: Knobs, memo: Memo) -> Sieve | None:
-    """What goes with an empty memo: 8 bytes a document, and as they fill, 8 a group and a mark."""
+    """Make what goes with an empty memo: 8 bytes a document, a group and a mark."""
     if not knobs.filtered and not knobs.count_documents:
         return None
     entries = memo.key.size
@@ -77,7 +77,7 @@ def make_sieve(walk: Walk, knobs: Knobs, memo: Memo) -> Sieve | None:
 
 @njit(inline="always", cache=True)
 def _slot(walk: Walk, place: Int) -> Int:
-    """Index inside the document, of equally long ones; 0 is the separator before it."""
+    """Return the index in the document, of equally long ones; 0 is the separator before it."""
     return np.int64(np.uint64(place) % np.uint64(walk.stride))
 
 
@@ -89,13 +89,13 @@ def _admits(knobs: Knobs, slot: Int, group: Int) -> bool:
 
 @njit(inline="always", cache=True)
 def _first_candidate(walk: Walk, lo: Int, length: Int) -> Int:
-    """The first rank that goes on after ``length`` tokens."""
+    """Return the first rank with a token after ``length`` ones."""
     return lo + 1 if ends_stream(walk, lo, length) else lo
 
 
 @njit(cache=True, nogil=True)
 def _candidates(walk: Walk, knobs: Knobs, lo: Int, hi: Int, length: Int) -> tuple[Int, Int]:
-    """Ranks of an interval of a context of at least one token whose places are candidates.
+    """Return the ranks of an interval, of at least one token of context, with a candidate.
 
     The separator sorts last among next tokens; a suffix that ends with the stream sorts first.
     """
@@ -162,7 +162,7 @@ def enough(
 
 @njit(cache=True, nogil=True)
 def make_room(memo: Memo, sieve: Sieve, size: Int) -> Int:
-    """Like ``memo.room``, which comes first, for the marks of ``size`` places."""
+    """Find room for the marks of ``size`` places, after ``memo.room`` for their groups."""
     if sieve.used[0] + size // MARK + 1 > sieve.marks.size:
         forget(memo)
     if memo.used[0] == 0:
@@ -231,7 +231,7 @@ def nth_admitted(
     group: Int,
     number: Int,
 ) -> Int:
-    """Rank of candidate ``number`` of a group of an entry, whose interval begins at ``lo``."""
+    """Return the rank of candidate ``number`` of a group; the interval begins at ``lo``."""
     rank, run = memo.first[chosen], sieve.run[chosen]
     if run > MARK:
         lo = _first_candidate(walk, lo, length)

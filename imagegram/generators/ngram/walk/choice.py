@@ -51,6 +51,7 @@ from imagegram.generators.ngram.walk.order import (
     SIZE,
     TOKEN,
     TOTAL,
+    Block,
     Walk,
     Walkers,
     place_at,
@@ -61,14 +62,14 @@ from imagegram.indexes.kernels.search import Int
 
 
 @njit(cache=True, nogil=True)
-def copy_next(walk: Walk, walkers: Walkers, forced: bool, w: Int) -> None:
+def copy_next(walk: Walk, walkers: Walkers, block: Block, w: Int) -> None:
     """Take the only next token there is."""
     numbers = walkers.numbers
     place = numbers[PLACE, w] + 1
     only = token(walk, place)
     numbers[TOTAL, w], numbers[DISTINCT, w], numbers[SIZE, w] = 1, 1, 1
     walkers.reals[PROBABILITY, w], walkers.reals[ENTROPY, w] = 1.0, 0.0
-    if forced and numbers[TOKEN, w] != only:
+    if block.forced and numbers[TOKEN, w] != only:
         walkers.reals[PROBABILITY, w] = 0.0
         numbers[PLACE, w], numbers[ANCHOR, w] = -1, place
         return
@@ -83,13 +84,11 @@ def choose_next(
     memo: Memo,
     sieve: Sieve | None,
     walkers: Walkers,
+    block: Block,
     t: Int,
-    forced: bool,
-    seed: np.uint64,
-    sample: np.uint64,
     w: Int,
 ) -> Int:
-    """Choose among the next tokens of an interval; or shorten the context when they are too few."""
+    """Choose the next token of an interval, or shorten a context with too few candidates."""
     numbers, reals = walkers.numbers, walkers.reals
     lo, hi, length = numbers[FIRST, w], numbers[LAST, w], numbers[LENGTH, w]
     if length > 0 and hi - lo < knobs.needed:  # places bound candidates from above
@@ -101,21 +100,11 @@ def choose_next(
     if entry >= 0:
         start, end = memo.start[entry], memo.start[entry + 1]
         total, bits = memo.total[entry], memo.entropy[entry]
-    elif sieve is not None:
-        entry, start, end, total, bits = _sift(
-            walk, knobs, memo, sieve, lo, hi, length, group, forced
-        )
     else:
-        start, named = room(memo, hi - lo), forced or not walk.ascending
-        entry = memo.used[0]
-        distinct, total = count_groups(walk, memo, start, lo, hi, length, named, knobs.ends)
-        if length > 0 and total < knobs.needed:
-            numbers[LENGTH, w] = length - 1
-            return shorten_context(walk, knobs, sieve, numbers, t, w)
-        end, bits = start + distinct, distribute(memo, start, distinct, knobs)
-        if hi - lo >= memo.frequent:
-            remember(memo, lo, length, group, start, distinct, total, bits)
-    if sieve is not None and start == end:
+        entry, start, end, total, bits = _count(
+            walk, knobs, memo, sieve, lo, hi, length, group, block.forced
+        )
+    if start == end:  # too few candidates
         numbers[LENGTH, w] = length - 1
         return shorten_context(walk, knobs, sieve, numbers, t, w)
     if sieve is not None and _may_grow(knobs, sieve, numbers, t, w, entry):
@@ -123,8 +112,8 @@ def choose_next(
         search_context(walk, knobs, memo, sieve, walkers, t, limit, w)
         return INTERVAL
     numbers[TOTAL, w], numbers[DISTINCT, w], reals[ENTROPY, w] = total, end - start, bits
-    first, second = uniforms(seed, sample, t)
-    if forced:
+    first, second = uniforms(block.seed, block.samples[block.start + w], t)
+    if block.forced:
         chosen = _named(memo, start, end, numbers[TOKEN, w])
         if chosen == end:
             reals[PROBABILITY, w] = 0.0
@@ -193,12 +182,12 @@ def _leave(
         prefetch(walk.table + np.uint64(walk.pointer_width * rank))
 
 
-@njit(cache=True, nogil=True)
-def _sift(
+@njit(inline="always", cache=True)
+def _count(
     walk: Walk,
     knobs: Knobs,
     memo: Memo,
-    sieve: Sieve,
+    sieve: Sieve | None,
     lo: Int,
     hi: Int,
     length: Int,
@@ -211,17 +200,18 @@ def _sift(
         Entry (of what is not remembered, the next one), start and end of the groups, candidates in
         all of them, and entropy. Without groups when a context of at least one token has too few.
     """
-    room(memo, hi - lo)
-    start, entry, bits = make_room(memo, sieve, hi - lo), memo.used[0], 0.0
-    named = forced or not walk.ascending
-    if knobs.filtered:
+    start, bits, named = room(memo, hi - lo), 0.0, forced or not walk.ascending
+    if sieve is not None:
+        start = make_room(memo, sieve, hi - lo)
+    entry = memo.used[0]
+    if sieve is not None and knobs.filtered:
         distinct, total = count_admitted(
             walk, knobs, memo, sieve, start, lo, hi, length, group, named
         )
     else:
         distinct, total = count_groups(walk, memo, start, lo, hi, length, named, knobs.ends)
     too_few = length > 0 and total < knobs.needed
-    if knobs.count_documents and length > 0 and not too_few:
+    if sieve is not None and knobs.count_documents and length > 0 and not too_few:
         too_few = not enough(walk, knobs, sieve, lo, hi, length, group)
     if too_few:
         distinct = np.int64(0)
@@ -229,13 +219,14 @@ def _sift(
         bits = distribute(memo, start, distinct, knobs)
     if hi - lo >= memo.frequent:
         remember(memo, lo, length, group, start, distinct, total, bits)
-        sieve.used[0] += (hi - lo) // MARK + 1
+        if sieve is not None:
+            sieve.used[0] += (hi - lo) // MARK + 1
     return entry, start, start + distinct, total, bits
 
 
 @njit(cache=True, nogil=True)
 def _named(memo: Memo, start: Int, end: Int, wanted: Int) -> Int:
-    """The group of a token, or ``end``."""
+    """Find the group of a token, by bisection; ``end`` when it has none."""
     lo, hi = start, end
     while lo < hi:
         middle = (lo + hi) >> 1
@@ -248,7 +239,7 @@ def _named(memo: Memo, start: Int, end: Int, wanted: Int) -> Int:
 
 @njit(cache=True, nogil=True)
 def _draw(memo: Memo, start: Int, end: Int, uniform: float) -> Int:
-    """``truncation.draw`` of the groups ``start ... end - 1``."""
+    """Draw one of the groups ``start ... end - 1``, as ``truncation.draw`` does."""
     cumulative, last = 0.0, start
     for k in range(start, end):
         if memo.probability[k] > 0.0:
@@ -261,7 +252,7 @@ def _draw(memo: Memo, start: Int, end: Int, uniform: float) -> Int:
 
 @njit(cache=True, nogil=True)
 def _draw_known(memo: Memo, start: Int, end: Int, uniform: float) -> Int:
-    """The same, when the sums are known."""
+    """Draw a group of a remembered entry, by bisection of its sums."""
     lo, hi = start, end
     while lo < hi:
         middle = (lo + hi) >> 1

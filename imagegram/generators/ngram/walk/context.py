@@ -1,4 +1,4 @@
-"""The longest context that an image may continue, from what its last step left behind.
+"""The longest context that an image may continue, found from the state of its last step.
 
 A step of ``generators/ngram/walk/kernel.py``, which says how; most contexts need no search.
 """
@@ -77,7 +77,7 @@ def search_context(
 def begin_context(
     walk: Walk, knobs: Knobs, sieve: Sieve | None, walkers: Walkers, t: Int, limit: Int, w: Int
 ) -> Int:
-    """The longest context that may be supported; returns what is known of it."""
+    """Begin with the longest context that may be supported; return what is known of it."""
     numbers = walkers.numbers
     if t == 0:
         numbers[LENGTH, w], numbers[RANK, w] = 1, -1
@@ -99,7 +99,7 @@ def begin_context(
 
 @njit(cache=True, nogil=True)
 def class_at(knobs: Knobs, sieve: Sieve | None, t: Int) -> Int:
-    """Class that candidates for a position must have; 0 when all are admitted."""
+    """Return the class that candidates for a position must have; 0 when all are admitted."""
     if sieve is not None and knobs.filtered:
         return np.int64(knobs.classes[t])
     return np.int64(0)
@@ -141,7 +141,7 @@ def shorten_context(
 
 @njit(cache=True, nogil=True)
 def find_interval(walk: Walk, numbers: NDArray[np.int64], w: Int) -> None:
-    """The interval around the rank of the context's known place."""
+    """Find the interval around the rank of the context's known place."""
     rank, length = numbers[RANK, w], numbers[LENGTH, w]
     numbers[FIRST, w] = interval_start(walk, rank, length)
     last = interval_end(walk, rank, length)

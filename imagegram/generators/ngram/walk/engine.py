@@ -21,7 +21,7 @@ from imagegram.generators.ngram.walk.memo import (
     Memo,
     make_memo,
 )
-from imagegram.generators.ngram.walk.order import Walk, Walkers, make_walk, make_walkers
+from imagegram.generators.ngram.walk.order import Block, Walk, Walkers, make_walk, make_walkers
 from imagegram.records import Tokens, Trace
 from imagegram.samplers.ngram import matching_classes
 
@@ -70,14 +70,14 @@ class WalkEngine(Engine):
 
     @cached_property
     def walk(self) -> Walk:
-        """The shard with its side files, as the kernels read it."""
+        """Shard with its side files, as the kernels read it."""
         return make_walk(self.files.orders[0])
 
     def rows(self, job: Job) -> tuple[Tokens, Trace]:
         """Write (B, T) tokens and their trace, on threads."""
         tokens_BT, trace = job.start()
         rows = Rows(tokens=tokens_BT, **trace)
-        walk, seed, forced = self.walk, np.uint64(job.seed), job.forced is not None
+        walk = self.walk
         knobs = make_knobs(self.files.shards, job, aligned=walk.aligned)
 
         def make_scratch(size: int) -> Scratch:
@@ -87,7 +87,8 @@ class WalkEngine(Engine):
             return memo, make_sieve(walk, knobs, memo), walkers, ended
 
         def write(scratch: Scratch, start: int, size: int) -> None:
-            write_rows(walk, knobs, *scratch, rows, start, size, forced, seed, job.samples)
+            block = Block(start, size, job.forced is not None, np.uint64(job.seed), job.samples)
+            write_rows(walk, knobs, *scratch, rows, block)
 
         write_blocks(job, most=BLOCK, make_scratch=make_scratch, write=write)
         return tokens_BT, trace

@@ -44,6 +44,7 @@ from imagegram.generators.ngram.walk.order import (
     RANK,
     TOKEN,
     TOTAL,
+    Block,
     Walk,
     Walkers,
     locate,
@@ -66,48 +67,30 @@ def write_rows(
     walkers: Walkers,
     ended: NDArray[np.bool_] | None,
     rows: Rows,
-    start: Int,
-    size: Int,
-    forced: bool,
-    seed: np.uint64,
-    samples_B: NDArray[np.uint64],
+    block: Block,
 ) -> None:
-    """Generate rows ``start ... start + size - 1``, or trace them when their tokens are forced.
+    """Generate the rows of a block, or trace them when their tokens are forced.
 
     ``ended`` is memory for which rows have ended; None where none ends early: the same source is
     compiled once more for images, without a look at it.
     """
     walk, knobs, memo = borrow(walk), borrow(knobs), borrow(memo)
-    walkers, rows = borrow(walkers), borrow(rows)
+    walkers, rows, block = borrow(walkers), borrow(rows), borrow(block)
     if sieve is not None:
         sieve = borrow(sieve)
     if ended is not None:
         ended[:] = False
     for t in range(rows.tokens.shape[1]):
-        if forced:
-            for w in range(size):
-                walkers.numbers[TOKEN, w] = rows.tokens[start + w, t]
-        number = _begin_all(walk, knobs, memo, sieve, walkers, ended, t, size, forced)
+        if block.forced:
+            for w in range(block.size):
+                walkers.numbers[TOKEN, w] = rows.tokens[block.start + w, t]
+        number = _begin_all(walk, knobs, memo, sieve, walkers, ended, block, t)
         moved = 0
         while number > 0:
-            _find_intervals(walk, walkers, number, size)
-            number, moved = _decide_all(
-                walk,
-                knobs,
-                memo,
-                sieve,
-                walkers,
-                t,
-                number,
-                moved,
-                size,
-                forced,
-                seed,
-                samples_B,
-                start,
-            )
+            _find_intervals(walk, walkers, block, number)
+            number, moved = _decide_all(walk, knobs, memo, sieve, walkers, block, t, number, moved)
         _take(walk, walkers, moved)
-        _write(walkers, ended, rows, start, t, size)
+        _write(walkers, ended, rows, block, t)
 
 
 @njit(cache=True, nogil=True)
@@ -118,18 +101,17 @@ def _begin_all(
     sieve: Sieve | None,
     walkers: Walkers,
     ended: NDArray[np.bool_] | None,
+    block: Block,
     t: Int,
-    size: Int,
-    forced: bool,
 ) -> Int:
-    """Copy what can only be copied; returns how many images must choose, listed in ``jobs[0]``."""
+    """Copy what can only be copied; return how many images must choose, listed in ``jobs[0]``."""
     numbers, number = walkers.numbers, 0
     limit = min(np.int64(knobs.limits[t]), t + 1)
     before = min(np.int64(knobs.limits[t - 1]), t) if t > 0 else limit
     opens = False
     if sieve is not None and t > 0 and not knobs.shifts:
         opens = knobs.classes[t] != knobs.classes[t - 1]
-    for w in range(size):
+    for w in range(block.size):
         if ended is not None and ended[w]:
             continue
         if t > 0 and (
@@ -140,26 +122,26 @@ def _begin_all(
         else:
             known = begin_context(walk, knobs, sieve, walkers, t, limit, w)
         if known == COPY:
-            copy_next(walk, walkers, forced, w)
+            copy_next(walk, walkers, block, w)
         else:  # images of which only a place is known are listed beyond ``size``
-            walkers.jobs[0, number] = w if known == INTERVAL else w + size
+            walkers.jobs[0, number] = w if known == INTERVAL else w + block.size
             number += 1
     return number
 
 
 @njit(cache=True, nogil=True)
-def _find_intervals(walk: Walk, walkers: Walkers, number: Int, size: Int) -> None:
+def _find_intervals(walk: Walk, walkers: Walkers, block: Block, number: Int) -> None:
     """Find the intervals of the images of which only a place is known."""
     numbers, jobs = walkers.numbers, walkers.jobs[0]
     for k in range(number):
-        if jobs[k] >= size:
-            w = jobs[k] - size
+        if jobs[k] >= block.size:
+            w = jobs[k] - block.size
             rank = rank_of(walk, numbers[PLACE, w] + 1 - numbers[LENGTH, w])
             numbers[RANK, w] = rank
             prefetch(walk.lcp + np.uint64(2 * rank))
     for k in range(number):
-        if jobs[k] >= size:
-            jobs[k] -= size
+        if jobs[k] >= block.size:
+            jobs[k] -= block.size
             find_interval(walk, numbers, jobs[k])
 
 
@@ -170,14 +152,10 @@ def _decide_all(
     memo: Memo,
     sieve: Sieve | None,
     walkers: Walkers,
+    block: Block,
     t: Int,
     number: Int,
     moved: Int,
-    size: Int,
-    forced: bool,
-    seed: np.uint64,
-    samples_B: NDArray[np.uint64],
-    start: Int,
 ) -> tuple[Int, Int]:
     """Let the listed images choose; those whose context was too long are listed anew.
 
@@ -187,13 +165,11 @@ def _decide_all(
     jobs, again = walkers.jobs, 0
     for k in range(number):
         w = jobs[0, k]
-        known = choose_next(
-            walk, knobs, memo, sieve, walkers, t, forced, seed, samples_B[start + w], w
-        )
+        known = choose_next(walk, knobs, memo, sieve, walkers, block, t, w)
         if known == COPY:
-            copy_next(walk, walkers, forced, w)
+            copy_next(walk, walkers, block, w)
         elif known != DONE:
-            jobs[0, again] = w if known == INTERVAL else w + size
+            jobs[0, again] = w if known == INTERVAL else w + block.size
             again += 1
         elif walkers.numbers[MOVED, w]:
             jobs[1, moved] = w
@@ -223,14 +199,13 @@ def _write(
     walkers: Walkers,
     ended: NDArray[np.bool_] | None,
     rows: Rows,
-    start: Int,
+    block: Block,
     t: Int,
-    size: Int,
 ) -> None:
     """Write the tokens of position ``t`` and their trace."""
     numbers, reals = walkers.numbers, walkers.reals
-    for w in range(size):
-        b = start + w
+    for w in range(block.size):
+        b = block.start + w
         if ended is not None:
             if ended[w]:
                 rows.tokens[b, t] = _EOS  # padding, without a trace

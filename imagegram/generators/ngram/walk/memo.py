@@ -1,4 +1,4 @@
-"""The next tokens of an interval, and a memory of those of large intervals.
+"""The next tokens of intervals, counted, and remembered for large intervals.
 
 With short contexts the same huge intervals return millions of times: counting their next tokens
 again would dominate everything. A first rank and a depth name an interval exactly, and a class its
@@ -78,7 +78,7 @@ class Memo(NamedTuple):
 
 
 def make_memo(temperature: float, *, frequent: int = FREQUENT, entries: int = MAX_ENTRIES) -> Memo:
-    """An empty memo; its memory is touched only as it fills: 34 bytes a group."""
+    """Make an empty memo; its memory is touched only as it fills: 34 bytes a group."""
     pool = max(entries * _GROUPS_PER_ENTRY, _VOCABULARY + 1)
     weights = np.ones((_SMALL, _SMALL), dtype=np.float64)
     if temperature > 0.0:
@@ -115,7 +115,7 @@ def _key(lo: Int, length: Int, group: Int) -> np.uint64:
 
 @njit(cache=True, nogil=True)
 def recall(memo: Memo, lo: Int, length: Int, group: Int) -> Int:
-    """Entry of the interval that begins at ``lo`` and shares ``length`` tokens; -1: unknown.
+    """Return the entry of the interval at ``lo`` that shares ``length`` tokens; -1: unknown.
 
     ``group`` is the class of the candidates; 0 when all are admitted.
     """
@@ -158,7 +158,7 @@ def remember(
 
 @njit(cache=True, nogil=True)
 def room(memo: Memo, size: Int) -> Int:
-    """Where the groups of ``size`` places can be written; forgets everything when there is none."""
+    """Find room for the groups of ``size`` places; forget everything when there is none."""
     if memo.used[0] == memo.key.size or memo.used[1] + min(size, _VOCABULARY) > memo.first.size:
         forget(memo)
     return memo.used[1]
@@ -166,7 +166,7 @@ def room(memo: Memo, size: Int) -> Int:
 
 @njit(cache=True, nogil=True)
 def forget(memo: Memo) -> None:
-    """Begin again."""
+    """Forget all entries."""
     memo.slots[:] = -1
     memo.used[:] = 0
 
@@ -222,7 +222,7 @@ def name_groups(walk: Walk, memo: Memo, start: Int, end: Int, length: Int) -> No
 
 @njit(cache=True, nogil=True)
 def sort_groups(memo: Memo, start: Int, end: Int) -> NDArray[np.int64]:
-    """Sort groups by their tokens; returns where each of them stood."""
+    """Sort groups by their tokens; return where each of them stood."""
     order: NDArray[np.int64] = start + np.argsort(memo.token[start:end])
     memo.token[start:end] = memo.token[order]
     memo.first[start:end] = memo.first[order]
@@ -232,7 +232,7 @@ def sort_groups(memo: Memo, start: Int, end: Int) -> NDArray[np.int64]:
 
 @njit(cache=True, nogil=True)
 def distribute(memo: Memo, start: Int, number: Int, knobs: Knobs) -> float:
-    """Probabilities of the groups from ``start`` on; returns their entropy in bits."""
+    """Write the probabilities of the groups from ``start`` on; return their entropy in bits."""
     largest: Int = 0
     for k in range(1, number):
         if memo.places[start + k] > memo.places[start + largest]:

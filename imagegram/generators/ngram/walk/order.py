@@ -1,4 +1,4 @@
-"""One order of an index shard as the walking kernels read it, and what they write meanwhile.
+"""Records of the walking kernels: an order of an index shard, and images between two steps.
 
 See ``indexes/order.py`` for the side files; ``generators/ngram/walk/kernel.py`` walks.
 """
@@ -24,7 +24,7 @@ class Walk(NamedTuple):
 
     Attributes:
         tokens, table, inverse, lcp, repeat, minima: addresses of the maps.
-        num_tokens: of the stream, separators included.
+        num_tokens: tokens of the stream, separators included.
         pointer_width, inverse_width: bytes.
         levels: (2, levels) where each level of ``minima`` begins and how many entries it has.
         num_documents: N.
@@ -54,7 +54,7 @@ class Walk(NamedTuple):
 
 
 def make_walk(order: Order) -> Walk:
-    """What the kernels read of an order."""
+    """Return the addresses and sizes of an order."""
     shard = order.shard
     sizes = np.array(minima_sizes(shard.num_tokens), dtype=np.int64)
     even = shard.document_length is not None
@@ -82,25 +82,25 @@ def make_walk(order: Order) -> Walk:
 
 @njit(inline="always", cache=True)
 def token(walk: Walk, i: Int) -> Int:
-    """Token ``i`` of the stream."""
+    """Return token ``i`` of the stream."""
     return np.int64(load_u16(walk.tokens + np.uint64(2 * i)))
 
 
 @njit(inline="always", cache=True)
 def lcp(walk: Walk, rank: Int) -> Int:
-    """Tokens that the suffixes of ``rank - 1`` and ``rank`` share."""
+    """Return the number of tokens that the suffixes of ``rank - 1`` and ``rank`` share."""
     return np.int64(load_u16(walk.lcp + np.uint64(2 * rank)))
 
 
 @njit(inline="always", cache=True)
 def repeat(walk: Walk, i: Int) -> Int:
-    """Longest prefix of the suffix at ``i`` that occurs elsewhere too."""
+    """Return the length of the longest prefix of the suffix at ``i`` that occurs elsewhere."""
     return np.int64(load_u16(walk.repeat + np.uint64(2 * i)))
 
 
 @njit(inline="always", cache=True)
 def rank_of(walk: Walk, i: Int) -> Int:
-    """Rank of the suffix at ``i``."""
+    """Return the rank of the suffix at ``i``."""
     if walk.inverse_width == 4:
         return np.int64(load_u32(walk.inverse + np.uint64(4 * i)))
     return load_packed(walk.inverse, walk.inverse_width, walk.num_tokens, i)
@@ -108,7 +108,7 @@ def rank_of(walk: Walk, i: Int) -> Int:
 
 @njit(inline="always", cache=True)
 def place_at(walk: Walk, rank: Int) -> Int:
-    """Stream index of the suffix of a rank."""
+    """Return the stream index of the suffix of a rank."""
     if walk.pointer_width == 4:
         return np.int64(load_u32(walk.table + np.uint64(4 * rank))) >> 1
     return load_packed(walk.table, walk.pointer_width, walk.num_tokens, rank) >> 1
@@ -116,7 +116,7 @@ def place_at(walk: Walk, rank: Int) -> Int:
 
 @njit(inline="always", cache=True)
 def minimum(walk: Walk, level: Int, block: Int) -> Int:
-    """Least lcp of a block of ``MINIMA_FANOUT ** (level + 1)`` ranks."""
+    """Return the least lcp of a block of ``MINIMA_FANOUT ** (level + 1)`` ranks."""
     return np.int64(load_u16(walk.minima + np.uint64(2 * (walk.levels[0, level] + block))))
 
 
@@ -142,7 +142,7 @@ def is_separator(walk: Walk, i: Int) -> bool:
 
 @njit(cache=True, nogil=True)
 def interval_start(walk: Walk, rank: Int, depth: Int) -> Int:
-    """Largest r <= rank with lcp[r] < depth: where the interval of that depth around it begins."""
+    """Find the largest r <= rank with lcp[r] < depth: where the interval begins."""
     j = rank
     floor = (j // MINIMA_FANOUT) * MINIMA_FANOUT
     while j >= floor:
@@ -169,7 +169,7 @@ def interval_start(walk: Walk, rank: Int, depth: Int) -> Int:
 
 @njit(cache=True, nogil=True)
 def interval_end(walk: Walk, rank: Int, depth: Int) -> Int:
-    """Least r > rank with lcp[r] < depth, or the number of suffixes: where the interval ends."""
+    """Find the least r > rank with lcp[r] < depth, or the number of suffixes: its end."""
     j, size = rank + 1, walk.num_tokens
     top = min((j + MINIMA_FANOUT - 1) // MINIMA_FANOUT * MINIMA_FANOUT, size)
     while j < top:
@@ -202,7 +202,7 @@ def interval_end(walk: Walk, rank: Int, depth: Int) -> Int:
 
 @njit(cache=True, nogil=True)
 def locate(walk: Walk, place: Int) -> tuple[Int, Int]:
-    """Document of a token of the stream, and its position inside.
+    """Return the document of a token of the stream, and its position inside.
 
     A separator lies in the document that it ends.
     """
@@ -256,6 +256,24 @@ PROBABILITY: Final = 0
 ENTROPY: Final = 1
 
 
+class Block(NamedTuple):
+    """Rows of a job that are written together.
+
+    Attributes:
+        start: number of the first row.
+        size: B, how many there are.
+        forced: whether their tokens are given.
+        seed: seed of the job.
+        samples: (rows of the job,) sample ids.
+    """
+
+    start: int
+    size: int
+    forced: bool
+    seed: np.uint64
+    samples: NDArray[np.uint64]
+
+
 class Walkers(NamedTuple):
     """B images that take every step together.
 
@@ -273,7 +291,7 @@ class Walkers(NamedTuple):
 
 
 def make_walkers(size: int, num_tokens: int) -> Walkers:
-    """Room for B images of T tokens."""
+    """Make room for B images of T tokens."""
     history = np.zeros((size, num_tokens + 1), dtype=np.uint16)
     history[:, 0] = _EOS
     return Walkers(

@@ -27,7 +27,7 @@ from imagegram.indexes.kernels.search import Int, sort_key
 
 @njit(cache=True, nogil=True)
 def root(walk: Walk, t: Int, length: Int) -> tuple[Int, Int]:
-    """Ranks among which a context of ``length`` tokens before position ``t`` is searched.
+    """Return the ranks among which a context of ``length`` tokens before ``t`` is searched.
 
     Of length 0: the candidates themselves.
     """
@@ -52,7 +52,7 @@ def longest_context(
     guess: Int,
     group: Int,
 ) -> tuple[Int, Int, Int]:
-    """Longest supported context before position ``t``, and its interval.
+    """Find the longest supported context before position ``t``, and its interval.
 
     Gallops from ``guess``, then bisects: support never grows with the length. ``group`` is the
     class of the new token; 0 when all are admitted.
@@ -86,7 +86,7 @@ def shorter_context(
     limit: Int,
     group: Int,
 ) -> tuple[Int, Int, Int]:
-    """Like :func:`longest_context`, when the last token was no candidate of the context before it.
+    """Find the longest supported context after a token that was no candidate.
 
     Then no longer part of that context goes on with it than all but its oldest token (unless levels
     are told apart: a place that begins one follows a place that was no candidate). Each part is
@@ -95,8 +95,8 @@ def shorter_context(
     Args:
         walk: the shard.
         knobs: the sampler, with ``shifts``.
-        memo: what is remembered.
-        sieve: what more is remembered; None when all places are candidates.
+        memo: memo of the thread.
+        sieve: sieve of the thread; None when all places are candidates.
         last: the token at position ``t - 1``.
         anchor: stream index of a place that the context before it precedes.
         t: position of the next token.
@@ -124,7 +124,7 @@ def shorter_context(
 
 @njit(cache=True, nogil=True)
 def _followed(walk: Walk, lo: Int, hi: Int, depth: Int, wanted: Int) -> tuple[Int, Int]:
-    """The part of an interval of ``depth`` shared tokens that goes on with a token."""
+    """Narrow an interval of ``depth`` shared tokens to the part that goes on with a token."""
     end, key = hi, sort_key(wanted)
     while lo < end:
         middle = (lo + end) >> 1
@@ -140,37 +140,9 @@ def _followed(walk: Walk, lo: Int, hi: Int, depth: Int, wanted: Int) -> tuple[In
 
 @njit(cache=True, nogil=True)
 def _find(walk: Walk, history_T: NDArray[np.uint16], t: Int, length: Int) -> tuple[Int, Int]:
-    """Interval of the last ``length`` tokens before position ``t``."""
+    """Find the interval of the last ``length`` tokens before position ``t``, token by token."""
     lo, hi = root(walk, t, length)
-    return (
-        _bound(walk, history_T, t + 1 - length, t + 1, lo, hi, False),
-        _bound(walk, history_T, t + 1 - length, t + 1, lo, hi, True),
-    )
-
-
-@njit(cache=True, nogil=True)
-def _bound(
-    walk: Walk, history_T: NDArray[np.uint16], start: Int, end: Int, lo: Int, hi: Int, after: bool
-) -> Int:
-    """First rank whose suffix is not before ``history_T[start:end]``, or is beyond it."""
-    while lo < hi:
-        middle = (lo + hi) >> 1
-        order = _compare(walk, place_at(walk, middle), history_T, start, end)
-        if order < 0 or (after and order == 0):
-            lo = middle + 1
-        else:
-            hi = middle
-    return lo
-
-
-@njit(cache=True, nogil=True)
-def _compare(walk: Walk, i: Int, history_T: NDArray[np.uint16], start: Int, end: Int) -> Int:
-    """Order of the suffix at ``i`` and ``history_T[start:end]``: 0 when it begins with it."""
-    for k in range(start, end):
-        if i == walk.num_tokens:
-            return -1
-        difference = sort_key(token(walk, i)) - sort_key(np.int64(history_T[k]))
-        if difference != 0:
-            return difference
-        i += 1
-    return 0
+    for depth in range(length):
+        if lo < hi:
+            lo, hi = _followed(walk, lo, hi, depth, np.int64(history_T[t + 1 - length + depth]))
+    return lo, hi
