@@ -1,1 +1,1 @@
-"""Generators: what is fitted to tokens and then samples images or replays given ones."""
+"""Generators: models fitted to tokens, which sample images or replay given ones."""

@@ -13,7 +13,7 @@ them here. See ``docs/indexes.md``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,7 +29,9 @@ from imagegram.records import EOS_TOKEN_ID, NextTokenDist, Occurrence, Phrase, P
 from imagegram.store.manifest import Artifact
 
 Ids = Sequence[int] | NDArray[np.integer[Any]]
+Rows = NDArray[np.integer[Any]]
 NextTokens = tuple[Tokens, NDArray[np.uint64]]
+Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -200,11 +202,7 @@ class Index(ABC):
         return lengths
 
     def match_lengths(
-        self,
-        tokens_BT: NDArray[np.integer[Any]],
-        *,
-        workers: int | None = None,
-        advance: Callable[[int], None] | None = None,
+        self, tokens_BT: Rows, *, workers: int | None = None, advance: Advance | None = None
     ) -> NDArray[np.int32]:
         """Return the longest match that *begins* at every position of every row.
 
@@ -233,7 +231,7 @@ class Index(ABC):
         return lengths
 
     def suffix_match_lengths(
-        self, tokens_BT: NDArray[np.integer[Any]], *, workers: int | None = None
+        self, tokens_BT: Rows, *, workers: int | None = None
     ) -> NDArray[np.int32]:
         """Return the longest match that *ends* at every position of every row, inclusive.
 
@@ -249,9 +247,7 @@ class Index(ABC):
         """
         return suffix_lengths(self.match_lengths(tokens_BT, workers=workers))
 
-    def documents_equal(
-        self, tokens_BT: NDArray[np.integer[Any]], *, workers: int | None = None
-    ) -> NDArray[np.int64]:
+    def documents_equal(self, tokens_BT: Rows, *, workers: int | None = None) -> NDArray[np.int64]:
         """Return the (B,) numbers of documents that are identical to each row.
 
         Args:
@@ -283,32 +279,37 @@ class Index(ABC):
         """
         ids = check_ids(row)
         check_at_least("max_occurrences", max_occurrences, 0)
-        lengths = self.longest_prefixes(ids)
-        phrases: list[Phrase] = []
-        start = 0
-        while start < ids.size:
-            query = ids[start : start + int(lengths[start])]
-            places = self.occurrences(query, limit=max_occurrences) if query.size else ()
-            phrases.append(
-                Phrase(
-                    start=start,
-                    length=max(query.size, 1),
-                    count=self._count(query) if query.size else 0,
-                    documents=np.array([place.document for place in places], dtype=np.int64),
-                    positions=np.array([place.position for place in places], dtype=np.int64),
-                )
+        return [
+            Phrase(
+                start=start,
+                length=max(query.size, 1),
+                count=self._count(query) if query.size else 0,
+                documents=np.array([place.document for place in places], dtype=np.int64),
+                positions=np.array([place.position for place in places], dtype=np.int64),
             )
-            start += phrases[-1].length
-        return phrases
+            for start, query, places in self._phrases(
+                ids, self.longest_prefixes(ids), max_occurrences
+            )
+        ]
+
+    def _phrases(
+        self, row: Tokens, lengths_T: Rows, limit: int
+    ) -> Iterator[tuple[int, Tokens, tuple[Occurrence, ...]]]:
+        """Yield start, tokens and occurrences of each phrase; no tokens: the one there is new."""
+        start = 0
+        while start < row.size:
+            query = row[start : start + int(lengths_T[start])]
+            yield start, query, self.occurrences(query, limit=limit) if query.size else ()
+            start += max(query.size, 1)
 
     def parse_rows(
         self,
-        tokens_BT: NDArray[np.integer[Any]],
-        lengths_BT: NDArray[np.integer[Any]],
+        tokens_BT: Rows,
+        lengths_BT: Rows,
         *,
         max_occurrences: int = 64,
         workers: int | None = None,
-        advance: Callable[[int], None] | None = None,
+        advance: Advance | None = None,
     ) -> Phrases:
         """Parse every row as :meth:`parse` does, into arrays.
 
@@ -326,14 +327,10 @@ class Index(ABC):
         check_at_least("max_occurrences", max_occurrences, 0)
         ends, starts, lengths, documents = [], [], [], []
         for row, known in zip(check_ids(tokens_BT, dimensions=2), lengths_BT, strict=True):
-            start = 0
-            while start < row.size:
-                query = row[start : start + int(known[start])]
-                places = self.occurrences(query, limit=max_occurrences) if query.size else ()
+            for start, query, places in self._phrases(row, known, max_occurrences):
                 starts.append(start)
                 lengths.append(query.size)
                 documents.append([place.document for place in places])
-                start += max(query.size, 1)
             ends.append(len(starts))
             if advance is not None:
                 advance(1)
@@ -376,7 +373,7 @@ class Index(ABC):
         return self.shards[number], document - int(self.first_documents[number])
 
 
-def suffix_lengths(lengths_BT: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+def suffix_lengths(lengths_BT: Rows) -> NDArray[np.int32]:
     """Convert longest matches that begin at each position to those that end there.
 
     >>> suffix_lengths(np.array([[2, 3, 2, 1]])).tolist()

@@ -11,14 +11,13 @@ on streams in memory.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.indexes.base import Ids, Index, NextTokens
+from imagegram.indexes.base import Advance, Ids, Index, NextTokens, Rows
 from imagegram.indexes.checks import check_at_least, check_ids
 from imagegram.indexes.stream import ListedStream
 from imagegram.records import NextTokenDist, Span, Tokens
@@ -99,11 +98,7 @@ class NaiveIndex(Index):
         return next(good, 0)
 
     def match_lengths(
-        self,
-        tokens_BT: NDArray[np.integer[Any]],
-        *,
-        workers: int | None = None,
-        advance: Callable[[int], None] | None = None,
+        self, tokens_BT: Rows, *, workers: int | None = None, advance: Advance | None = None
     ) -> NDArray[np.int32]:
         """See :meth:`Index.match_lengths`; tries every length from every start."""
         rows = check_ids(tokens_BT, dimensions=2)
@@ -117,7 +112,7 @@ class NaiveIndex(Index):
         return lengths
 
     def suffix_match_lengths(
-        self, tokens_BT: NDArray[np.integer[Any]], *, workers: int | None = None
+        self, tokens_BT: Rows, *, workers: int | None = None
     ) -> NDArray[np.int32]:
         """See :meth:`Index.suffix_match_lengths`; the longest suffix of every prefix."""
         rows = check_ids(tokens_BT, dimensions=2)
@@ -144,9 +139,7 @@ class NaiveIndex(Index):
             and not any(a <= start and end <= b and (a, b) != (start, end) for a, b in ranges)
         ]
 
-    def documents_equal(
-        self, tokens_BT: NDArray[np.integer[Any]], *, workers: int | None = None
-    ) -> NDArray[np.int64]:
+    def documents_equal(self, tokens_BT: Rows, *, workers: int | None = None) -> NDArray[np.int64]:
         """See :meth:`Index.documents_equal`; compares every document."""
         rows = check_ids(tokens_BT, dimensions=2)
         documents = [self.document(i) for i in range(self.num_documents)]

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.indexes.base import Index, NextTokens
+from imagegram.indexes.base import Advance, Index, NextTokens, Rows
 from imagegram.indexes.checks import check_at_least, check_ids, thread_count
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.kernels import matching, passages, phrases
@@ -74,11 +74,7 @@ class NativeIndex(Index):
         return places
 
     def match_lengths(
-        self,
-        tokens_BT: NDArray[np.integer[Any]],
-        *,
-        workers: int | None = None,
-        advance: Callable[[int], None] | None = None,
+        self, tokens_BT: Rows, *, workers: int | None = None, advance: Advance | None = None
     ) -> NDArray[np.int32]:
         """See :meth:`Index.match_lengths`; takes 10 bytes a token of at most 2**25 at a time."""
         rows = check_ids(tokens_BT, dimensions=2)
@@ -94,9 +90,7 @@ class NativeIndex(Index):
             lengths[chosen] = self._match_rows(rows[chosen], workers, report)
         return lengths
 
-    def _match_rows(
-        self, rows: Tokens, workers: int | None, report: Callable[[int], None]
-    ) -> NDArray[np.int32]:
+    def _match_rows(self, rows: Tokens, workers: int | None, report: Advance) -> NDArray[np.int32]:
         """Return the longest matches of rows that are not whole documents."""
         lengths = np.zeros(rows.shape, dtype=np.int32)
         order = np.empty(rows.size, dtype=np.uint32)
@@ -116,9 +110,7 @@ class NativeIndex(Index):
         self._over_chunks(passages.extend_rows, rows, lengths, workers)
         return lengths
 
-    def documents_equal(
-        self, tokens_BT: NDArray[np.integer[Any]], *, workers: int | None = None
-    ) -> NDArray[np.int64]:
+    def documents_equal(self, tokens_BT: Rows, *, workers: int | None = None) -> NDArray[np.int64]:
         """See :meth:`Index.documents_equal`."""
         rows = check_ids(tokens_BT, dimensions=2)
         counts = np.zeros(len(rows), dtype=np.int64)
@@ -136,12 +128,12 @@ class NativeIndex(Index):
 
     def parse_rows(
         self,
-        tokens_BT: NDArray[np.integer[Any]],
-        lengths_BT: NDArray[np.integer[Any]],
+        tokens_BT: Rows,
+        lengths_BT: Rows,
         *,
         max_occurrences: int = 64,
         workers: int | None = None,
-        advance: Callable[[int], None] | None = None,
+        advance: Advance | None = None,
     ) -> Phrases:
         """See :meth:`Index.parse_rows`."""
         rows = check_ids(tokens_BT, dimensions=2)

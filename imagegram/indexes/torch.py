@@ -10,7 +10,6 @@ token (ten from 1 G tokens a shard on).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
@@ -20,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imagegram.indexes.base import Index, NextTokens
+from imagegram.indexes.base import Advance, Index, NextTokens, Rows
 from imagegram.indexes.checks import check_ids
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.torch_device import (
@@ -277,11 +276,7 @@ class TorchIndex(Index):
         return places
 
     def match_lengths(
-        self,
-        tokens_BT: NDArray[np.integer[Any]],
-        *,
-        workers: int | None = None,
-        advance: Callable[[int], None] | None = None,
+        self, tokens_BT: Rows, *, workers: int | None = None, advance: Advance | None = None
     ) -> NDArray[np.int32]:
         """See :meth:`Index.match_lengths`; one search per position and shard, all at once."""
         rows = check_ids(tokens_BT, dimensions=2)
@@ -304,9 +299,7 @@ class TorchIndex(Index):
                 advance(len(part))
         return lengths
 
-    def documents_equal(
-        self, tokens_BT: NDArray[np.integer[Any]], *, workers: int | None = None
-    ) -> NDArray[np.int64]:
+    def documents_equal(self, tokens_BT: Rows, *, workers: int | None = None) -> NDArray[np.int64]:
         """See :meth:`Index.documents_equal`."""
         rows = check_ids(tokens_BT, dimensions=2)
         counts = np.zeros(len(rows), dtype=np.int64)

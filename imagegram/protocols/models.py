@@ -120,7 +120,17 @@ class Model(Protocol):
         progress: Progress | None = None,
         workers: int = 1,
     ) -> tuple[Tokens, Trace]:
-        """Return (B, T) tokens and their trace; row b depends only on (seed, samples[b])."""
+        """Return (B, T) tokens and their trace; row b depends only on (seed, samples[b]).
+
+        Args:
+            samples: (B,) sample ids, B >= 1.
+            sampler: options of sampling.
+            layout: layout of the tokenizer.
+            seed: 0 ... 2**64 - 1.
+            condition: requested property of all samples; None: any.
+            progress: progress of the finished tokens.
+            workers: number of threads.
+        """
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""Which components a generator takes: a class of samplers, and all YAML files that name it."""
+"""Checks that a generator takes a component; messages name the YAML files that fit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def require_kind(component: Any, kind: type[T], *, group: str, generator: str) -
     """Return a component that a generator can use.
 
     Args:
-        component: with a ``name``.
+        component: component with a ``name``.
         kind: the class that the generator takes.
-        group: of the configuration: ``sampler``, ``condition``.
-        generator: its name, for the message.
+        group: group of the configuration: ``sampler``, ``condition``.
+        generator: name of the generator, for the message.
 
     Raises:
         ConfigError: for a component of another kind, naming all that fit.

@@ -24,11 +24,11 @@ class MaskedSampler:
     arccos schedule of Yu et al., "An Image is Worth 32 Tokens" (arXiv 2406.07550).
 
     Attributes:
-        name: of the configuration file.
+        name: name of the configuration file.
         steps: network passes, at least 1; more than tokens are not taken.
-        temperature: of the first step; it falls linearly to 0 at the last one, where the most
-            probable token is taken. 0: always the most probable token.
-        confidence: what the surest tokens are chosen by: the ``logit`` of a token, its
+        temperature: temperature of the first step; it falls linearly to 0 at the last one, where
+            the most probable token is taken. 0: always the most probable token.
+        confidence: measure of the surest tokens: the ``logit`` of a token, its
             ``log_prob``, each with Gumbel noise of the step's temperature, or at ``random``.
     """
 
@@ -56,11 +56,11 @@ class MaskedSampler:
             )
 
     def num_masked(self, step: int, num_tokens: int) -> int:
-        """Tokens that are masked again after a step.
+        """Return the number of tokens that are masked again after a step.
 
         Args:
             step: 0 ... ``steps`` - 1.
-            num_tokens: of a sample, T.
+            num_tokens: tokens of a sample, T.
 
         >>> [MaskedSampler(name="masked", steps=4).num_masked(step, 8) for step in range(4)]
         [6, 5, 3, 0]

@@ -38,7 +38,7 @@ class NgramSampler(Truncation):
     """Truncation and the rules of which training contexts may decide.
 
     Attributes:
-        name: of the configuration file; the same knobs under another name are the same sampler.
+        name: name of the configuration file; the same knobs by another name are the same sampler.
         temperature, top_k, top_p, min_p: see :class:`Truncation`; counts are probabilities.
         max_context: longest context in tokens (the leading separator counts as one); one number,
             or one per level of the tokenizer, coarse to fine.
@@ -46,7 +46,7 @@ class NgramSampler(Truncation):
             than the corpus has documents. The knob that stops copying.
         count_documents: whether ``min_count`` counts distinct documents instead of places.
         matching: which places may continue a context: ``free`` any, ``channel`` and ``level``
-            those of the same colour channel or pyramid level, ``position`` those at the same
+            places of the same colour channel or pyramid level, ``position`` places at the same
             position of another image.
         anchor: only documents that begin with the sample's own first tokens may decide, with up
             to this many: as many as leave ``min_count`` candidates. The late tokens of an ordered
@@ -105,7 +105,7 @@ class NgramSampler(Truncation):
         )
 
     def max_context_per_position(self, layout: TokenLayout) -> NDArray[np.int32]:
-        """(T,) longest context, in tokens, for every position.
+        """Return the (T,) longest context, in tokens, for every position.
 
         Raises:
             ConfigError: when ``max_context`` lists another number of levels than the layout has,
@@ -142,7 +142,7 @@ class NgramSampler(Truncation):
 
 
 def matching_classes(matching: str, layout: TokenLayout) -> NDArray[np.int32]:
-    """(T,) class of every position; candidates must be of the class of the new token."""
+    """Return the (T,) class of every position; candidates have the class of the new token."""
     if matching == "channel":
         return layout.channel
     if matching == "level":
@@ -155,7 +155,7 @@ def matching_classes(matching: str, layout: TokenLayout) -> NDArray[np.int32]:
 def distribution(
     counts_K: NDArray[Any], temperature: float, top_k: int, top_p: float, min_p: float
 ) -> NDArray[np.float64]:
-    """Counts of next tokens to the probabilities that a sampler draws from.
+    """Turn counts of next tokens into the probabilities that a sampler draws from.
 
     Args:
         counts_K: (K,) counts of at least 1, by ascending token id.
@@ -179,7 +179,7 @@ def distribution(
 
 
 def most_frequent(counts_K: NDArray[Any]) -> int:
-    """Index of the largest count, the first among equals."""
+    """Return the index of the largest count, the first among equals."""
     largest = 0
     for i in range(1, counts_K.size):
         if counts_K[i] > counts_K[largest]:
@@ -188,5 +188,5 @@ def most_frequent(counts_K: NDArray[Any]) -> int:
 
 
 def weight(count: int, top: int, temperature: float) -> float:
-    """Weight of a count beside the largest one, in (0, 1], for a temperature above 0."""
+    """Return the weight of a count beside the largest, in (0, 1], for a temperature above 0."""
     return 1.0 if count == top else math.pow(float(count) / float(top), 1.0 / temperature)

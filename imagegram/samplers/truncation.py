@@ -25,7 +25,7 @@ from imagegram.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Truncation:
-    """How a sampler sharpens and cuts what a model says of the next token.
+    """Knobs that sharpen and cut a distribution over the next token.
 
     Attributes:
         temperature: probabilities are raised to 1/temperature; 0 takes the most probable token,
@@ -72,7 +72,7 @@ def require(holds: bool, knob: tuple[str, Any, str]) -> None:
 def truncate(
     p_K: NDArray[np.float64], largest: int, top_k: int, top_p: float, min_p: float
 ) -> None:
-    """Weights to probabilities, in place: cut away what top-k, top-p and min-p do not keep."""
+    """Turn weights into probabilities, in place, without those that the knobs cut away."""
     num = p_K.size
     p_K /= total(p_K)
     if 0 < top_k < num:
@@ -100,7 +100,7 @@ def truncate(
 
 
 def total(p_K: NDArray[np.float64]) -> float:
-    """Sum, one by one in ascending order: the same bits interpreted and compiled."""
+    """Return the sum, added one by one: the same bits interpreted and compiled."""
     mass = 0.0
     for i in range(p_K.size):
         mass += p_K[i]
@@ -108,7 +108,7 @@ def total(p_K: NDArray[np.float64]) -> float:
 
 
 def draw(p_K: NDArray[np.float64], uniform: float) -> int:
-    """Index of the token that a uniform in [0, 1) selects, by the inverse of the cumulative sum.
+    """Return the index of the token that a uniform in [0, 1) selects by the cumulative sum.
 
     Rounding may leave the sum below ``uniform``: then the last possible token is meant.
     """
@@ -123,7 +123,7 @@ def draw(p_K: NDArray[np.float64], uniform: float) -> int:
 
 
 def entropy_bits(p_K: NDArray[np.float64]) -> float:
-    """Entropy of a distribution in bits."""
+    """Return the entropy of a distribution in bits."""
     bits, last, term = 0.0, 1.0, 0.0
     for i in range(p_K.size):
         if p_K[i] > 0.0:

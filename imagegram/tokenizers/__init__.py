@@ -1,1 +1,1 @@
-"""Tokenizers: images to token ids and back."""
+"""Tokenizers: images or texts to token ids and back."""

@@ -43,17 +43,17 @@ if TYPE_CHECKING:
 
     from imagegram.store.manifest import Artifact
 
-#: What a training writes.
+#: File that a training writes.
 MERGES: Final = "tokenizer.json"
 _NUM_BYTES: Final = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class BpeTokenizer:
-    """Pieces of bytes that were merged where they stood beside each other most often.
+    """A byte-level BPE tokenizer: the most frequent neighbours are merged to pieces.
 
     Attributes:
-        name: what tables and reports call it.
+        name: name of the tokenizer in tables and reports.
         vocab_size: ids, the 256 bytes among them; fewer when the corpus has no more pairs. A
             checkpoint brings its own.
         window: tokens of a sample.
@@ -72,7 +72,7 @@ class BpeTokenizer:
     hash_cache: str | None = field(default=None, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
-        """Take the vocabulary of a checkpoint; refuse what cannot be."""
+        """Take the vocabulary of a checkpoint; refuse impossible settings."""
         if self.checkpoint is not None:
             object.__setattr__(self, "vocab_size", len(self._pieces))
         if not _NUM_BYTES <= self.vocab_size <= EOS_TOKEN_ID:
@@ -87,7 +87,7 @@ class BpeTokenizer:
             )
 
     def identity(self) -> dict[str, Any]:
-        """Content of the merges, or the recipe that they are made by, and the window."""
+        """Return the identity: merges (or the recipe of their training), and window."""
         kind = {"class": type(self).__name__, "version": self.VERSION, "window": self.window}
         if self.checkpoint is None:
             return kind | {"recipe": self.recipe()}
@@ -97,7 +97,7 @@ class BpeTokenizer:
         return weights_sha256(str(self.checkpoint), suffix=".json", memory=self.hash_cache)
 
     def recipe(self) -> dict[str, Any]:
-        """Everything that decides the merges but the texts."""
+        """Return everything that decides the merges but the texts."""
         return {"vocab_size": self.vocab_size}
 
     @property
@@ -108,15 +108,15 @@ class BpeTokenizer:
 
     @property
     def encoder(self) -> BpeTokenizer:
-        """The same at one window: token files hold whole documents."""
+        """The same tokenizer with a window of 1: token files hold whole documents."""
         return replace(self, window=1)
 
     def fit(self, corpus: Corpus) -> Stage[BpeTokenizer] | Ready[BpeTokenizer]:
-        """The stage that trains the merges; or itself, with a checkpoint."""
+        """Return the stage that trains the merges; the tokenizer itself if it has a checkpoint."""
         return Ready(self) if self.checkpoint else TrainBpe(tokenizer=self, corpus=corpus)
 
     def prepare(self, text: str) -> str:
-        """The text itself.
+        """Return the text itself.
 
         Raises:
             TokenError: for half a character of UTF-16, which has no bytes.
@@ -133,7 +133,7 @@ class BpeTokenizer:
         return text
 
     def encode(self, prepared: Sequence[str]) -> Encoded:
-        """(L,) uint16 ids of every text.
+        """Encode texts as (L,) uint16 ids each.
 
         Raises:
             ConfigError: when there are no merges yet.
@@ -143,7 +143,7 @@ class BpeTokenizer:
         return Encoded(documents=[np.array(ids, dtype=np.uint16) for ids in found])
 
     def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> list[str]:
-        """Texts of rows of ids, up to their first separator.
+        """Decode rows of ids, up to their first separator, to texts.
 
         Bytes that are no character, which a generator may put side by side, become U+FFFD.
 
@@ -174,7 +174,7 @@ class BpeTokenizer:
         return [text.decode("utf-8", "replace") for text in texts]
 
     def offsets(self, tokens_T: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-        """(T + 1,) characters of the decoded text before every token, then all of them.
+        """Return the (T + 1,) numbers of characters before every token, then of the whole text.
 
         A character belongs to the token that completes it; those from the separator on have none.
         """
@@ -189,13 +189,13 @@ class BpeTokenizer:
 
     @property
     def _merges(self) -> Merges:
-        """The trained merges, once a process; never part of the dataclass."""
+        """Trained merges, loaded once per process."""
         path = self._path
         return _load(path, file_stamp(path))
 
     @property
     def _pieces(self) -> tuple[bytes, ...]:
-        """The bytes of every id."""
+        """Bytes of every id."""
         path = self._path
         try:
             return _read_pieces(path, file_stamp(path))
@@ -223,7 +223,7 @@ class TrainBpe(Stage[BpeTokenizer]):
 
     Attributes:
         tokenizer: the recipe.
-        corpus: whose training texts are read; held-out ones are not.
+        corpus: corpus of the training texts; held-out ones are not read.
     """
 
     kind: ClassVar[str] = "tokenizer"
@@ -235,7 +235,7 @@ class TrainBpe(Stage[BpeTokenizer]):
     corpus: Corpus
 
     def identity(self) -> dict[str, Any]:
-        """The recipe, the content of the shards and how some texts are held out."""
+        """Return the identity: recipe, content of the shards, and split."""
         kind = {"class": type(self).__name__, "version": self.VERSION}
         return kind | {
             "tokenizer": {"version": self.tokenizer.VERSION, **self.tokenizer.recipe()},
@@ -262,7 +262,7 @@ class TrainBpe(Stage[BpeTokenizer]):
         return {"tokenizer": self.tokenizer.name, "vocab_size": self._with(path).vocab_size}
 
     def _texts(self, context: Context) -> Iterator[str]:
-        """The training texts, in the order of their corpus."""
+        """Yield the training texts, in the order of their corpus."""
         for images in context.make(Split(corpus=self.corpus)).train:
             part = images.open()
             for record in images.shard:
@@ -271,7 +271,7 @@ class TrainBpe(Stage[BpeTokenizer]):
                     yield found[0]
 
     def load(self, artifact: Artifact) -> BpeTokenizer:
-        """The tokenizer with its merges."""
+        """Return the tokenizer with its merges."""
         return self._with(artifact.path / MERGES)
 
     def _with(self, path: Path) -> BpeTokenizer:
@@ -286,7 +286,7 @@ def train(texts: Any, *, vocab_size: int, path: Path) -> None:
     Args:
         texts: an iterable of texts.
         vocab_size: ids, the 256 bytes among them.
-        path: of the ``tokenizer.json`` to write.
+        path: file to write, ``tokenizer.json``.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -312,7 +312,7 @@ def _load(path: Path, stamp: str) -> Merges:
 
 @functools.lru_cache(maxsize=2)
 def _read_pieces(path: Path, stamp: str) -> tuple[bytes, ...]:
-    """The bytes of every id of a ``tokenizer.json``.
+    """Read the bytes of every id of a ``tokenizer.json``.
 
     Raises:
         ValueError: when it is not of bytes, or its ids have gaps.
@@ -329,7 +329,7 @@ def _read_pieces(path: Path, stamp: str) -> tuple[bytes, ...]:
 
 @functools.cache
 def byte_letters() -> dict[str, int]:
-    """The letter that stands for each byte in a file of byte-level BPE.
+    """Return the byte that each letter stands for in a file of byte-level BPE.
 
     Visible Latin-1 characters stand for themselves, other bytes for U+0100 and what follows.
 

@@ -1,4 +1,4 @@
-"""What every tokenizer refuses, in the same words."""
+"""Checks of images, ids and sizes that all tokenizers share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imagegram.errors import TokenError
 
 
 def require_image(image: NDArray[Any]) -> None:
-    """Refuse what is no picture.
+    """Refuse an array that is no RGB image.
 
     Raises:
         TokenError: when ``image`` is not (H, W, 3) uint8.
@@ -33,7 +33,7 @@ def require_ids(
     Args:
         tokens_BT: (B, T) of any integer dtype.
         vocab_size: ids lie in 0 ... vocab_size - 1.
-        describe: a position in words, for the message.
+        describe: returns a position in words, for the message.
 
     Raises:
         TokenError: naming the first such id and its place.

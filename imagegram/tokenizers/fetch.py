@@ -1,4 +1,4 @@
-"""Weights: what a tokenizer needs from the Hugging Face Hub, as an artifact.
+"""Weights: the files of a tokenizer on the Hugging Face Hub, as an artifact.
 
     model.safetensors   the weights, copied from the hub's own cache when it has them
     config.json         the model's configuration, when its page has one
@@ -38,10 +38,10 @@ class FromHub(Protocol):
 
     @property
     def spec(self) -> TokenSpec:
-        """Raises ConfigError when the checkpoint is not its own."""
+        """Ids and layout; raises ConfigError for a checkpoint of another model."""
 
     def linked_configs(self) -> dict[str, str]:
-        """Other pages whose ``config.json`` it needs beside its checkpoint: file -> page."""
+        """Return the files that a checkpoint needs beside it: name -> hub page of the file."""
 
 
 T = TypeVar("T", bound=FromHub)
@@ -51,13 +51,13 @@ T = TypeVar("T", bound=FromHub)
 class FetchWeights(Generic[T]):
     """The stage that fetches the weights of a tokenizer.
 
-    A branch is fetched once: what it says later is another artifact only under another revision.
+    A branch is fetched once; its later commits are artifacts only under their own revision.
     The commit that it was is among the facts of the artifact.
 
     Attributes:
         repo: ``owner/name`` on the hub.
         revision: branch, tag or commit.
-        tokenizer: gets ``checkpoint``.
+        tokenizer: tokenizer that gets ``checkpoint``.
     """
 
     kind: ClassVar[str] = "weights"
@@ -99,7 +99,7 @@ class FetchWeights(Generic[T]):
         return {"repo": self.repo, "revision": self.revision, "files": files}
 
     def load(self, artifact: Artifact) -> T:
-        """The tokenizer, with its weights."""
+        """Return the tokenizer with its weights."""
         return self._at(artifact.path / WEIGHTS)
 
     def forecast(self, at: Surroundings) -> Cost:
@@ -119,7 +119,7 @@ class _Page:
     """A revision of a page of the hub.
 
     Attributes:
-        repo, revision: which.
+        repo, revision: name and revision of the page.
         kept: folder for what has arrived of a file.
     """
 
@@ -128,7 +128,7 @@ class _Page:
     kept: Path
 
     def fetch(self, file: str, target: Path) -> dict[str, Any] | None:
-        """Put a file at ``target``; its commit, sha256 and size. None: the page has no such file.
+        """Put a file at ``target``; return commit, sha256 and size, or None without such a file.
 
         What the cache of the hub's client holds is taken from there, and all that there is when
         the hub cannot be reached.
@@ -159,7 +159,7 @@ class _Page:
         return {**facts, "sha256": file_sha256(target), "size_bytes": target.stat().st_size}
 
     def _ask(self, url: str) -> tuple[Any, str]:
-        """What the hub says of a file; None and why, when nobody answers."""
+        """Return the hub's metadata of a file; None and the reason when it cannot be reached."""
         from huggingface_hub import get_hf_file_metadata
         from huggingface_hub.errors import (
             EntryNotFoundError,

@@ -8,7 +8,7 @@ Level 0 is the image at the base size. Level *i* holds, for every colour of ever
 so that decoding is the same recursion, and exact at the finest level wherever no residual of that
 level clips. Every ``resize`` is Pillow's bilinear filter (antialiased when it shrinks), from the
 original and not from the level above; the aspect ratio is squashed, nothing is cropped.
-:func:`encode_reference` is this, to be read; ``kernels.py`` does the same, compiled.
+:func:`encode_reference` is this, to be read; ``pyramid_kernels.py`` does the same, compiled.
 
 >>> tokenizer = PyramidTokenizer(name="toy", sizes=(1, 2))
 >>> image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3) * 20
@@ -51,7 +51,7 @@ class PyramidTokenizer:
     """RGB pyramid with residual levels; 256 token ids.
 
     Attributes:
-        name: what tables and reports call it; two names of the same sizes share all artifacts.
+        name: name of the tokenizer in tables and reports; artifacts depend on the sizes alone.
         sizes: side lengths of the levels in pixels, strictly ascending (``(8, 16, 32)``).
     """
 
@@ -63,7 +63,7 @@ class PyramidTokenizer:
     sizes: tuple[int, ...] = (8, 16, 32)
 
     def __post_init__(self) -> None:
-        """Accept a YAML list and refuse sizes that are no pyramid."""
+        """Accept a YAML list; refuse sizes that are no pyramid."""
         sizes = (self.sizes,) if isinstance(self.sizes, int) else tuple(self.sizes)
         object.__setattr__(self, "sizes", sizes)
         whole = bool(sizes) and all(type(size) is int and size > 0 for size in sizes)
@@ -80,12 +80,12 @@ class PyramidTokenizer:
 
     @property
     def image_size(self) -> int:
-        """The finest level's side."""
+        """Side of the finest level in pixels."""
         return self.sizes[-1]
 
     @property
     def encoder(self) -> PyramidTokenizer:
-        """Itself."""
+        """The tokenizer itself."""
         return self
 
     def fit(self, corpus: Corpus) -> Ready[PyramidTokenizer]:
@@ -93,7 +93,7 @@ class PyramidTokenizer:
         return Ready(self)
 
     def prepare(self, image: Images) -> Images:
-        """The image itself.
+        """Return the image itself.
 
         Raises:
             TokenError: when ``image`` is not (H, W, 3) uint8.
@@ -102,7 +102,7 @@ class PyramidTokenizer:
         return image
 
     def encode(self, prepared: Sequence[Images]) -> Encoded:
-        """Tokens of images.
+        """Encode images as tokens.
 
         Args:
             prepared: images (H, W, 3) uint8, of any sizes.
@@ -126,7 +126,7 @@ class PyramidTokenizer:
         return tokens, int(num_clipped)
 
     def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
-        """Images of whole token sequences.
+        """Decode whole token sequences to images.
 
         Args:
             tokens_BT: (B, T) ids 0 ... 255 of any integer dtype.
@@ -174,11 +174,11 @@ class PyramidTokenizer:
 
 
 def encode_reference(image: Images, sizes: tuple[int, ...]) -> tuple[Tokens, int]:
-    """What :meth:`PyramidTokenizer.encode` means: every level by Pillow and numpy, slowly.
+    """Encode an image level by level with Pillow and numpy: the definition of ``encode``.
 
     Args:
         image: (H, W, 3) uint8.
-        sizes: of the levels.
+        sizes: sides of the levels.
 
     Returns:
         Tokens and clipped residuals, as ``encode``.

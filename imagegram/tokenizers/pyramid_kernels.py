@@ -25,7 +25,7 @@ _ZERO = 128
 
 @njit(cache=True, nogil=True)
 def encode_image(matrix: Any, rows: Taps, columns: Taps, doubling: Taps, tokens: Any) -> Any:
-    """Tokens of one image.
+    """Encode one image.
 
     Args:
         matrix: (H, W * 3) uint8, contiguous.
@@ -67,7 +67,7 @@ def encode_image(matrix: Any, rows: Taps, columns: Taps, doubling: Taps, tokens:
 
 @njit(cache=True, nogil=True)
 def decode_images(tokens: Any, base: Any, doubling: Taps, images: Any) -> None:
-    """Images of token sequences.
+    """Decode token sequences to images.
 
     Args:
         tokens: (B, T) uint16 below 256.
@@ -101,7 +101,7 @@ def decode_images(tokens: Any, base: Any, doubling: Taps, images: Any) -> None:
 def _enlarge(
     recon: Any, size: Any, doubling: Taps, at: Any, level: Any, sums: Any, out: Any
 ) -> None:
-    """A reconstruction at the size of the next level, into the first bytes of ``out``."""
+    """Resize a reconstruction to the next level, into the first bytes of ``out``."""
     matrix = recon[: size * size * 3].reshape(size, size * 3)
     turned = np.empty((size * 3, size), dtype=np.uint8)
     transpose(matrix, turned)
@@ -112,7 +112,7 @@ def _enlarge(
 
 @njit(cache=True, nogil=True)
 def _residuals(target: Any, above: Any, tokens: Any, recon: Any) -> Any:
-    """Write one level's tokens and what they decode to; returns how many were clipped."""
+    """Write one level's tokens and what they decode to; return how many were clipped."""
     clipped = 0
     for j in range(len(target)):
         wanted: Any = np.int32(target[j]) - np.int32(above[j]) + _ZERO

@@ -1,4 +1,4 @@
-"""Files of tokenizers, weights mostly: known by their content."""
+"""Content hashes of tokenizers' files, weights mostly."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from imagegram.store.hashing import file_stamp, remembered_sha256
 def weights_sha256(
     path: str | Path, *, suffix: str = ".safetensors", memory: str | None = None
 ) -> str:
-    """sha256 of a weights file, in hex; large files are read once while they do not change.
+    """Return the sha256 of a weights file in hex; an unchanged file is read once.
 
     Args:
         path: the file.
-        suffix: that its name must have.
+        suffix: required end of its name.
         memory: folder that remembers hashes (``tokenizer.hash_cache``); None remembers nothing.
 
     Raises:

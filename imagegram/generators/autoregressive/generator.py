@@ -200,19 +200,9 @@ class AutoregressiveModel(NetworkModel):
         progress: Progress | None = None,
         workers: int = 1,
     ) -> tuple[Tokens, Trace]:
-        """Sample (B, T) tokens; row b depends only on (seed, samples[b]).
+        """Sample (B, T) tokens with their trace; see :meth:`imagegram.protocols.Model.generate`.
 
-        Args:
-            samples: (B,) sample ids.
-            sampler: temperature and what it cuts away.
-            layout: layout of the tokenizer, as long as the tokens that were trained on.
-            seed: 0 ... 2**64 - 1.
-            condition: None; the network knows no labels.
-            progress: receives the number of finished tokens.
-            workers: unused; torch has its cores from the environment.
-
-        Returns:
-            (B, T) uint16 tokens, and their trace, see :meth:`score`.
+        ``workers`` is not used: torch has its cores from the environment.
         """
         from imagegram.generators.autoregressive.sampling import draw_chunks
 

@@ -57,13 +57,13 @@ class MaskGitGenerator:
     """A masked transformer over the tokens of any tokenizer whose documents have one length.
 
     Attributes:
-        name: of the configuration file.
+        name: name of the configuration file.
         width, depth, num_heads: sizes of the network, see :class:`Architecture`.
-        label_smoothing: of the cross entropy, 0 ... 1.
-        unmasked_weight: of tokens that were not masked in the loss, beside 1 for those that were.
+        label_smoothing: smoothing of the cross entropy, 0 ... 1.
+        unmasked_weight: weight in the loss of tokens that were not masked; masked ones have 1.
         optimization: steps, rates, seed of its training.
-        trainer: where it is trained.
-        device: where it samples: ``cpu``, ``cuda``.
+        trainer: where the network is trained.
+        device: device that samples: ``cpu``, ``cuda``.
     """
 
     VERSION: ClassVar[int] = 1
@@ -79,7 +79,7 @@ class MaskGitGenerator:
     device: str = field(default="cpu", metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
-        """Let the group ``trainer`` have its say, and refuse what cannot be."""
+        """Apply the overrides of the group ``trainer``; refuse impossible settings."""
         effective = self.trainer.applied_to(self.optimization, prefix="generator.optimization.")
         object.__setattr__(self, "optimization", effective)
         self._architecture(vocab_size=1, num_tokens=1).check()
@@ -111,7 +111,7 @@ class MaskGitGenerator:
         refuse_condition(condition, generator=self.name)
 
     def scores(self, sampler: Sampler) -> bool:
-        """Say no: in the order of confidence a token has no probability of its own."""
+        """Return False: in the order of confidence a token has no probability of its own."""
         return False
 
     def fit(
@@ -126,7 +126,7 @@ class MaskGitGenerator:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskGitRecipe:
-    """A generator and the sizes that its tokens give: what :class:`TrainGenerator` trains.
+    """A generator with the sizes that its tokens give, for :class:`TrainGenerator`.
 
     Attributes:
         generator: the configured one.
@@ -138,21 +138,21 @@ class MaskGitRecipe:
 
     @property
     def name(self) -> str:
-        """What bars and tables call it."""
+        """Name of the generator in tables and progress bars."""
         return self.generator.name
 
     @property
     def optimization(self) -> Optimization:
-        """Steps, rates, seed."""
+        """Steps, rates and seed of the training."""
         return self.generator.optimization
 
     @property
     def trainer(self) -> TrainerOptions:
-        """Where it is trained."""
+        """Where the network is trained."""
         return self.generator.trainer
 
     def objective(self) -> MaskedPrediction:
-        """What its network learns."""
+        """Return the objective of the network."""
         return MaskedPrediction(
             architecture=self.architecture,
             label_smoothing=self.generator.label_smoothing,
@@ -166,7 +166,7 @@ class MaskGitRecipe:
         write_network(out, state, network=NETWORK, sizes=self.architecture)
 
     def trained(self, artifact: Artifact) -> MaskGitModel:
-        """The model with the weights of a finished training."""
+        """Return the model with the weights of a finished training."""
         return MaskGitModel(
             artifact=artifact, architecture=self.architecture, device=self.generator.device
         )
@@ -193,16 +193,9 @@ class MaskGitModel(NetworkModel):
         progress: Progress | None = None,
         workers: int = 1,
     ) -> tuple[Tokens, Trace]:
-        """Sample (B, T) tokens; row b depends only on (seed, samples[b]).
+        """Sample (B, T) tokens with their trace; see :meth:`imagegram.protocols.Model.generate`.
 
-        Args:
-            samples: (B,) sample ids.
-            sampler: steps, temperature, confidence.
-            layout: of the tokenizer, as long as the tokens that were trained on.
-            seed: 0 ... 2**64 - 1.
-            condition: None; the network knows no labels.
-            progress: receives the number of finished tokens.
-            workers: unused; torch has its cores from the environment.
+        ``workers`` is not used: torch has its cores from the environment.
 
         Returns:
             (B, T) uint16 tokens, and by name: ``probability`` float32, with which a token was

@@ -38,6 +38,6 @@ class MaskGit(nn.Module):
         self.to_logits = Head(width, vocab_size)
 
     def forward(self, ids_BT: Tensor) -> Tensor:
-        """(B, T) ids, V where a token is masked, to (B, T, V) logits."""
+        """Map (B, T) ids, V where a token is masked, to (B, T, V) logits."""
         logits: Tensor = self.to_logits(self.transformer(self.ids[ids_BT] + self.positions))
         return logits

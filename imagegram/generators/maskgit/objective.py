@@ -1,4 +1,4 @@
-"""What MaskGIT learns: to foretell the masked tokens of a document, whatever share is masked.
+"""The objective of MaskGIT: predict the masked tokens of a document, whatever share is masked.
 
 The share is arccos(u) / (pi / 2), u uniform in [0, 1): more often many than few (Chang et al. 2022,
 arXiv 2202.04200; Yu et al. 2024, arXiv 2406.07550). Network and loss are in ``training.py``.
@@ -26,8 +26,8 @@ class MaskedPrediction:
 
     Attributes:
         architecture: sizes of the network.
-        label_smoothing: of the cross entropy, 0 ... 1.
-        unmasked_weight: of tokens that were not masked, beside 1 for those that were.
+        label_smoothing: smoothing of the cross entropy, 0 ... 1.
+        unmasked_weight: weight of tokens that were not masked; masked ones have 1.
     """
 
     VERSION: ClassVar[int] = 2
@@ -37,7 +37,7 @@ class MaskedPrediction:
     unmasked_weight: float
 
     def module(self) -> MaskedPredictionModule:
-        """Network and loss."""
+        """Build the network with its loss."""
         from imagegram.generators.maskgit.training import MaskedPredictionModule
 
         return MaskedPredictionModule(self)

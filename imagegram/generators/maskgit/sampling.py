@@ -81,7 +81,7 @@ def fill_in(
         samples_B: (B,) sample ids.
         num_tokens: T.
         vocab_size: V.
-        device: where the logits are.
+        device: device of the logits.
 
     Returns:
         (B, T) int64 ids, and by name what decided each: ``probability``
@@ -103,11 +103,8 @@ def fill_in(
         sure_BT = confidence(sampler, logits_BTV, drawn_BT, log_prob_BT, temperature, noise_BT)
         fixed_BT = masked_BT & ~lowest(sure_BT.masked_fill(~masked_BT, math.inf), remaining)
         ids_BT = torch.where(fixed_BT, drawn_BT, ids_BT)
-        values = {
-            "probability": log_prob_BT.exp(),
-            "entropy": entropy_BT,
-            "step": torch.full_like(log_prob_BT, step),
-        }
+        values = {"probability": log_prob_BT.exp(), "entropy": entropy_BT}
+        values["step"] = torch.full_like(log_prob_BT, step)
         for name, value in values.items():
             trace[name] = torch.where(fixed_BT, value, trace[name])
         if not remaining:
@@ -126,7 +123,7 @@ def draw(
 
     Args:
         logits_BTV: float64.
-        temperature: what logits are divided by; 0: always the most probable id.
+        temperature: divisor of the logits; 0: always the most probable id.
         uniforms_BT: in [0, 1).
 
     Returns:
@@ -154,7 +151,7 @@ def confidence(
     temperature: float,
     noise_BT: Tensor,
 ) -> Tensor:
-    """(B, T) how sure each drawn token is; ``noise_BT`` are uniforms in [0, 1)."""
+    """Return (B, T) confidences of the drawn tokens; ``noise_BT`` are uniforms in [0, 1)."""
     if sampler.confidence == "random":
         return noise_BT
     sure_BT = log_prob_BT
@@ -165,6 +162,6 @@ def confidence(
 
 
 def lowest(values_BT: Tensor, count: int) -> Tensor:
-    """(B, T) bool: the ``count`` smallest values of every row, the first among equals."""
+    """Mark the ``count`` smallest values of every row, (B, T) bool, the first among equals."""
     ranks_BT = values_BT.argsort(dim=-1, stable=True).argsort(dim=-1, stable=True)
     return ranks_BT < count

@@ -30,7 +30,7 @@ class MaskedPredictionModule(TrainingModule):
     """One bidirectional transformer and the cross entropy of its masked tokens."""
 
     def make_networks(self) -> dict[str, nn.Module]:
-        """Fresh weights."""
+        """Build the transformer with fresh weights."""
         sizes = dataclasses.asdict(self.objective.architecture)
         return {NETWORK: build(MaskGit, seed=self.optimization.seed, **sizes)}
 
@@ -49,7 +49,7 @@ class MaskedPredictionModule(TrainingModule):
         return loss
 
     def validate(self, networks: Mapping[str, nn.Module], items: Items) -> dict[str, float]:
-        """``val/bits_per_token``: an upper bound, the mean over orders of the tokens.
+        """Return ``val/bits_per_token``: an upper bound, the mean over orders of the tokens.
 
         With k of T tokens masked, k uniform in 1 ... T, the mean over the masked ones is the cost
         of a token in random order (Hoogeboom et al. 2021, arXiv 2110.02037).

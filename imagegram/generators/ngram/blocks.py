@@ -26,7 +26,7 @@ def write_blocks(
     """Write the rows of a job in blocks of ``most`` at most, on up to ``job.workers`` threads.
 
     Args:
-        job: what is written; it hears of finished tokens.
+        job: rows to write; its ``advance`` is called with finished tokens.
         most: rows of a block, unless threads would go idle.
         make_scratch: memory of one thread, for blocks of a given size.
         write: rows ``start ... start + size - 1``, from scratch memory, start and size.

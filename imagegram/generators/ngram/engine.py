@@ -1,4 +1,4 @@
-"""What every engine of the n-gram generator can be asked, and what it is given.
+"""The contract of the n-gram generator's engines, and the records that they are given.
 
 An engine is one way to write images from an index. All engines write the tokens and the trace that
 ``reference.py`` defines; ``engines.py`` lists them and chooses.
@@ -37,7 +37,7 @@ class Needs:
 
     Attributes:
         order: ``suffix`` or ``aligned`` (``indexes/order.py``); None: no order.
-        divisor: of the ids of coarse shards, whose order it then is; 1: no coarse shards.
+        divisor: divisor of the ids of coarse shards, which are then ordered; 1: none.
     """
 
     order: str | None = None
@@ -46,16 +46,16 @@ class Needs:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is to be written, as far as it decides which engine can.
+    """What decides which engine can write the rows.
 
     Attributes:
         sampler: the knobs.
-        layout: of the documents.
-        lengths: a shard with documents, how many tokens each of its documents has; None: they
+        layout: layout of the documents.
+        lengths: for each shard with documents the number of tokens of each; None: they
             differ.
         ragged: whether documents differ in length, and rows may end early.
         labelled: whether only documents of a label may decide some tokens.
-        made: the side files at hand; None: those that are needed will be made.
+        made: side files that were made; None: the needed ones will be.
     """
 
     sampler: NgramSampler
@@ -73,12 +73,12 @@ class Request:
 
     @property
     def divisor(self) -> int:
-        """See :func:`divisor_of`."""
+        """Divisor of ids, see :func:`divisor_of`."""
         return divisor_of(self.sampler, self.layout)
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """What is asked of a document or its context beyond equal tokens, as knobs to type."""
+        """Knobs that ask more of a document or a context than equal tokens, as they are typed."""
         knobs = {
             f"sampler.anchor={self.sampler.anchor}": self.sampler.anchor > 0,
             "condition=label": self.labelled,
@@ -88,7 +88,7 @@ class Request:
 
 
 def no_ends(request: Request, engine: str) -> str | None:
-    """Why an engine that knows no ends of documents refuses; None: none are asked for."""
+    """Say why an engine that knows no ends of documents refuses; None: it need not."""
     if not request.ragged:
         return None
     return (
@@ -98,7 +98,7 @@ def no_ends(request: Request, engine: str) -> str | None:
 
 
 def divisor_of(sampler: NgramSampler, layout: TokenLayout) -> int:
-    """By what ids are divided before contexts are compared; 1: not at all.
+    """Return the number that ids are divided by before contexts are compared; 1: they are not.
 
     Raises:
         ConfigError: when tokens have fewer digits than ``context_digits``.
@@ -114,10 +114,10 @@ class Files:
     """Opened index shards, with the side files that were made for a sampler.
 
     Attributes:
-        shards: those with documents, in the order of their document ids.
-        coarse: of each shard one with the same documents and ids divided by ``divisor``; or ().
-        divisor: 1 without coarse shards.
-        orders: of the coarse shards where there are some, of the shards otherwise; or ().
+        shards: shards with documents, in the order of their document ids.
+        coarse: for each shard one with the same documents, ids divided by ``divisor``; or ().
+        divisor: divisor of the coarse ids; 1 without coarse shards.
+        orders: orders of the coarse shards, or without these of the shards; or ().
     """
 
     shards: tuple[IndexShard, ...]
@@ -127,7 +127,7 @@ class Files:
 
     @property
     def made(self) -> Needs:
-        """What of all side files is here."""
+        """Side files that were made."""
         order = None
         if self.orders:
             order = "aligned" if self.orders[0].aligned else "suffix"
@@ -135,18 +135,18 @@ class Files:
 
     @property
     def num_documents(self) -> int:
-        """Documents of all shards."""
+        """Number of documents of all shards."""
         return sum(shard.num_documents for shard in self.shards)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RowLabels:
-    """Which documents may decide the first tokens of which row.
+    """Labels of documents and rows: which documents may decide the first tokens of a row.
 
     Attributes:
         by_document: (N,) int32 label of every document; -1: it has none.
         by_row: (B,) int32 label of every row; -1: any document may decide.
-        num_tokens: first tokens of a row that its label decides.
+        num_tokens: number of first tokens of a row that its label decides.
     """
 
     by_document: NDArray[np.int32]
@@ -160,15 +160,15 @@ class Job:
 
     Attributes:
         sampler: the knobs.
-        layout: of the documents.
+        layout: layout of the documents.
         ragged: whether a row ends where a separator is drawn; the rest of it is filled with that.
         samples: (B,) sample ids, B >= 1.
         seed: 0 ... 2**64 - 1.
         forced: (B, T) tokens to trace; None: they are drawn.
-        labels: of documents and rows; None: any document may decide.
-        advance: hears the number of tokens of finished rows.
+        labels: labels of documents and rows; None: any document may decide.
+        advance: called with the number of tokens of finished rows.
         workers: threads.
-        device: of engines with tensors; None: CUDA when there is one.
+        device: device of engines with tensors; None: CUDA when there is one.
     """
 
     sampler: NgramSampler
@@ -184,11 +184,11 @@ class Job:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(B, T)."""
+        """Shape (B, T) of the rows."""
         return len(self.samples), self.layout.num_tokens
 
     def start(self) -> tuple[Tokens, Trace]:
-        """(B, T) tokens, given ones or zeros, and an empty trace."""
+        """Make (B, T) tokens, the given ones or zeros, and an empty trace."""
         zeros = np.zeros(self.shape, dtype=np.uint16)
         tokens_BT = zeros if self.forced is None else self.forced.copy()
         return tokens_BT, empty_trace(*self.shape)
@@ -196,10 +196,10 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Engine(ABC):
-    """One way to write rows; what it opens for that, it keeps.
+    """A way to write rows; files that it opens stay open.
 
     Attributes:
-        files: what it reads.
+        files: index shards with side files.
     """
 
     files: Files
@@ -207,7 +207,7 @@ class Engine(ABC):
     @staticmethod
     @abstractmethod
     def refuses(request: Request) -> str | None:
-        """Say why this engine cannot write what is asked and what to type; None: it can."""
+        """Say why this engine cannot write the rows and what to type; None: it can."""
 
     @staticmethod
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Which engines stand behind ``generator.engine=NAME``, and which of them writes what is asked."""
+"""The engines of each ``generator.engine=NAME``, and the choice of one for a request."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class FastgramEngine(ReferenceEngine):
 
     @cached_property
     def index(self) -> Index:
-        """The shards, opened by the package."""
+        """Index of the shards, opened by the package."""
         return make_engine(self.files.shards, engine="fastgram")
 
 
@@ -67,7 +67,7 @@ class FastgramLookup:
     """Candidates by ``Index.next_token``.
 
     Attributes:
-        index: of the package.
+        index: index of the package.
         corpus: the same streams.
         needed: candidates that a context needs.
     """
@@ -77,7 +77,7 @@ class FastgramLookup:
     needed: int
 
     def candidates(self, history: Sequence[int], limit: int, label: int = ANY) -> Candidates:
-        """Candidates of the longest suffix that enough tokens of images follow."""
+        """Find the candidates of the longest suffix that enough tokens of images follow."""
         while True:
             found = self.index.next_token(history, max_context=limit, min_count=self.needed)
             inside = found.tokens != EOS_TOKEN_ID

@@ -36,15 +36,15 @@ from imagegram.store.stage import Context, Progress, Ready
 
 @dataclass(frozen=True, kw_only=True)
 class NgramGenerator:
-    """Samples the next token from what followed the longest sufficient context in the corpus.
+    """Sample the next token from the tokens that follow the longest supported context.
 
     Attributes:
-        name: of the configuration file.
+        name: name of the configuration file.
         engine: ``native`` (compiled), ``torch`` (many images on a device, one index shard, some
             samplers only), ``naive`` (the definition, slow) or ``fastgram`` (the PyPI package, some
             samplers only); changes the speed, never the result.
-        device: of engine ``torch``: ``cpu``, ``cuda``, ``cuda:1`` ...; None: CUDA when there is
-            one.
+        device: device of engine ``torch``: ``cpu``, ``cuda``, ``cuda:1`` ...; None: CUDA when there
+            is one.
     """
 
     VERSION: ClassVar[int] = 1
@@ -77,7 +77,7 @@ class NgramGenerator:
         _label(condition, self.name)
 
     def scores(self, sampler: Sampler) -> bool:
-        """Counts tell the probability of any token, whatever the sampler."""
+        """Return True: counts give the probability of any token, whatever the sampler."""
         return True
 
     def fit(self, tokens: Any, *, index: Index, holdout: Any = None) -> Ready[NgramModel]:
@@ -91,14 +91,14 @@ class NgramModel:
     """An index that generates.
 
     Attributes:
-        index: of the training tokens; what it is, this model is.
+        index: index of the training tokens; the model has its identity.
         engine: see :class:`NgramGenerator`.
         device: see there.
         ragged: whether documents differ in length: a sample ends where a document does, and what
             follows in its row is padding, separators.
         files: the shards with side files for a sampler, see :meth:`prepared`; None: without.
-        labels: of the documents, under ``label_key``; None: they are read when a condition asks.
-        label_key: where they were read.
+        labels: labels of the documents; None: they are read when a condition needs them.
+        label_key: key of the metadata with the labels.
     """
 
     index: Index
@@ -138,7 +138,7 @@ class NgramModel:
         layout: TokenLayout,
         condition: Condition | None = None,
     ) -> NgramModel:
-        """The same model with what makes this sampler fast, made when missing.
+        """Return the model with side files and labels for a sampler, made when missing.
 
         That is side files of the index shards, as the engine needs them, and labels.
 
@@ -166,33 +166,14 @@ class NgramModel:
         progress: Progress | None = None,
         workers: int = 1,
     ) -> tuple[Tokens, Trace]:
-        """Sample images; row b depends only on (seed, samples[b]).
-
-        Args:
-            samples: (B,) sample ids, B >= 1.
-            sampler: the knobs.
-            layout: of the tokenizer that made the index's tokens.
-            seed: 0 ... 2**64 - 1.
-            condition: what every sample is asked to be; None: anything.
-            progress: told the tokens that are done.
-            workers: threads.
-
-        Returns:
-            (B, T) uint16 tokens and their trace.
+        """Sample (B, T) tokens with their trace; see :meth:`imagegram.protocols.Model.generate`.
 
         Raises:
             ConfigError: without samples, or when sampler or condition do not fit.
             UnsupportedError: when the engine or the index cannot do the sampler's matching.
         """
-        job = Job(
-            sampler=_own(sampler),
-            layout=layout,
-            samples=samples.astype(np.uint64),
-            seed=seed,
-            ragged=self.ragged,
-            workers=workers,
-            device=self.device,
-        )
+        own = _own(sampler)
+        job = Job(sampler=own, layout=layout, samples=samples, seed=seed, workers=workers)
         return self._rows(job, _label(condition), progress)
 
     def score(
@@ -207,20 +188,13 @@ class NgramModel:
         progress: Progress | None = None,
         workers: int = 1,
     ) -> Trace:
-        """The trace of given tokens, as if the sampler had been forced to write them.
+        """Return the trace of given tokens, as if the sampler had been forced to write them.
 
         A token that no candidate holds has probability 0 and no source. With the seed and sample
         ids of a generation, its own tokens get its own trace.
 
-        Args:
-            tokens_BT: (B, T) uint16 ids without separators; of ragged documents, padded with them.
-            sampler: the knobs.
-            layout: of the tokenizer.
-            seed: 0 ... 2**64 - 1; chooses among equal sources.
-            condition: what every row was asked to be; None: anything.
-            samples: (B,) sample ids; None: 0 ... B - 1.
-            progress: told the tokens that are done.
-            workers: threads.
+        Arguments are those of :meth:`imagegram.protocols.Scores.score`. Rows hold no separators;
+        those of ragged documents are padded with them.
 
         Raises:
             ConfigError: without rows, or when sampler or condition do not fit.
@@ -235,23 +209,17 @@ class NgramModel:
                 f"{len(samples)} sample ids were given for {len(tokens_BT)} rows; give one a row, "
                 "or none"
             )
-        job = Job(
-            sampler=_own(sampler),
-            layout=layout,
-            samples=samples.astype(np.uint64),
-            seed=seed,
-            ragged=self.ragged,
-            forced=tokens_BT,
-            workers=workers,
-            device=self.device,
-        )
-        return self._rows(job, _label(condition), progress)[1]
+        own = _own(sampler)
+        job = Job(sampler=own, layout=layout, samples=samples, seed=seed, workers=workers)
+        return self._rows(replace(job, forced=tokens_BT), _label(condition), progress)[1]
 
     def _rows(
         self, job: Job, asked: LabelCondition | None, progress: Progress | None
     ) -> tuple[Tokens, Trace]:
         check_counts(len(job.samples), job.seed)
         self._require_tokens()
+        ids = job.samples.astype(np.uint64)
+        job = replace(job, samples=ids, ragged=self.ragged, device=self.device)
         request = self._request(job.sampler, job.layout, asked, made=self._files.made)
         engine = self._open(choose(self.engine, request))
         if asked is not None:
@@ -262,7 +230,7 @@ class NgramModel:
 
     @property
     def _filled(self) -> tuple[IndexShard, ...]:
-        """Shards without documents change no document id and lead nowhere."""
+        """Shards with documents; the others change no document id."""
         return tuple(shard for shard in self.shards if shard.num_documents)
 
     @cached_property
@@ -286,7 +254,7 @@ class NgramModel:
         )
 
     def _open(self, engine: type[Engine]) -> Engine:
-        """The engine over these files; what it opened stays open."""
+        """Return an engine over these files, opened once."""
         if engine not in self._opened:
             self._opened[engine] = engine(files=self._files)
         return self._opened[engine]
@@ -296,7 +264,7 @@ class NgramModel:
         return {}
 
     def _row_labels(self, asked: LabelCondition, job: Job) -> RowLabels:
-        """The label of every document and every sample.
+        """Return the labels of all documents and all samples.
 
         Raises:
             ConfigError: when there is no such label, or none at all.
@@ -320,12 +288,12 @@ class NgramModel:
 
 
 def _own(sampler: Sampler, generator: str = "ngram") -> NgramSampler:
-    """The sampler, of the kind that counts can follow."""
+    """Return the sampler, if it is one for n-grams."""
     return require_kind(sampler, NgramSampler, group="sampler", generator=generator)
 
 
 def _label(condition: Condition | None, generator: str = "ngram") -> LabelCondition | None:
-    """The condition, of the kind that documents can meet."""
+    """Return the condition, if it is one that documents can meet."""
     if condition is None:
         return None
     return require_kind(condition, LabelCondition, group="condition", generator=generator)

@@ -26,7 +26,7 @@ _DROPPED: Final = np.uint64(11)
 
 @njit(cache=True, nogil=True)
 def uniforms(seed: np.uint64, sample: np.uint64, position: Int) -> tuple[float, float]:
-    """Two uniforms in [0, 1) with 53 bits each: one chooses the token, one its source."""
+    """Return two uniforms in [0, 1) of 53 bits: one chooses the token, one its source."""
     c0, c1 = np.uint64(position) & _MASK, sample & _MASK
     c2, c3 = sample >> _HALF, np.uint64(0)
     k0, k1 = seed & _MASK, seed >> _HALF

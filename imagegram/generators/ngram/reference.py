@@ -56,7 +56,7 @@ class Place(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """What may come next.
+    """The candidates for the next token.
 
     Attributes:
         suffix_len: L, tokens of context that every candidate follows.
@@ -96,18 +96,18 @@ class StreamCorpus:
 
     @property
     def num_documents(self) -> int:
-        """Documents of all shards."""
+        """Number of documents of all shards."""
         return int(self.first_documents[-1])
 
     def locate(self, shard: int, index: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Global documents and positions inside them of stream indices that hold tokens."""
+        """Return global documents, and positions inside them, of stream indices of tokens."""
         starts = self.separators[shard]
         local = np.searchsorted(starts, index, side="left") - 1
         return local + self.first_documents[shard], index - starts[local] - 1
 
 
 def suffix_ranks(stream: Tokens) -> NDArray[np.int64]:
-    """Rank of every suffix by the bytes of its little-endian tokens, by prefix doubling.
+    """Rank every suffix by the bytes of its little-endian tokens, by prefix doubling.
 
     >>> suffix_ranks(np.array([1, 256, 1], dtype=np.uint16)).tolist()  # 256 is 00 01: before 1
     [2, 0, 1]
@@ -127,10 +127,10 @@ class Lookup(Protocol):
 
     @property
     def corpus(self) -> StreamCorpus:
-        """The streams that places refer to."""
+        """Streams that places refer to."""
 
     def candidates(self, history: Sequence[int], limit: int, label: int) -> Candidates:
-        """Candidates for the token after ``history``, from its last ``limit`` tokens.
+        """Find the candidates for the token after ``history``, from its last ``limit`` tokens.
 
         ``label`` is the one that their documents must have; -1: any.
         """
@@ -145,7 +145,7 @@ class ReferenceLookup:
 
     @cached_property
     def contexts(self) -> tuple[Tokens, ...]:
-        """Streams of what is compared: whole tokens or some of their digits."""
+        """Streams that contexts are compared in: whole tokens or some of their digits."""
         return tuple(self._compared(stream) for stream in self.corpus.streams)
 
     @cached_property
@@ -200,7 +200,7 @@ class ReferenceLookup:
         return int((self.job.labels.by_document == label).sum())
 
     def _places(self, position: int, anchor: list[int], label: int) -> list[NDArray[np.int64]]:
-        """Per shard, what may stand at ``position``, in documents that may decide."""
+        """Return, per shard, the places that ``position`` admits, in documents that may decide."""
         sampler, labels = self.job.sampler, self.job.labels
         classes = matching_classes(sampler.matching, self.job.layout)
         places = []
@@ -223,7 +223,7 @@ class ReferenceLookup:
         return places
 
     def _tokens(self, places: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-        """Places that hold no separator."""
+        """Drop the places that hold a separator."""
         return [
             at[stream[at] != EOS_TOKEN_ID]
             for at, stream in zip(places, self.corpus.streams, strict=True)
@@ -238,7 +238,7 @@ class ReferenceLookup:
 
 
 def _tokens_at(stream: Tokens, index: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Tokens of the stream; -1 before its beginning."""
+    """Return tokens of the stream; -1 before its beginning."""
     return np.where(index >= 0, np.asarray(stream)[np.maximum(index, 0)].astype(np.int64), -1)
 
 
@@ -282,7 +282,7 @@ def trace_rows(lookup: Lookup, job: Job) -> tuple[Tokens, Trace]:
 
 
 def _label(job: Job, b: int, t: int) -> int:
-    """The label that documents must have to decide token ``t`` of row ``b``; -1: any."""
+    """Return the label that documents must have to decide token ``t`` of row ``b``; -1: any."""
     if job.labels is None or t >= job.labels.num_tokens:
         return ANY
     return int(job.labels.by_row[b])
@@ -297,7 +297,7 @@ def _distribution(sampler: NgramSampler, counts_K: NDArray[Any]) -> NDArray[np.f
 def _continue(
     corpus: StreamCorpus, previous: Place | None, found: Candidates, token: int
 ) -> Place | None:
-    """The place after the previous token's source, when it is a candidate with this token."""
+    """Return the place after the previous source, if it is a candidate with this token."""
     if previous is None:
         return None
     after, stream = Place(previous.shard, previous.at + 1), corpus.streams[previous.shard]
@@ -326,5 +326,5 @@ class ReferenceEngine(Engine):
 
     @cached_property
     def corpus(self) -> StreamCorpus:
-        """The streams of the shards."""
+        """Streams of the shards."""
         return StreamCorpus(streams=tuple(shard.tokens for shard in self.files.shards))

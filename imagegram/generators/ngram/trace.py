@@ -26,7 +26,7 @@ from imagegram.records import EOS_TOKEN_ID, Tokens
 
 
 def empty_trace(num_samples: int, num_tokens: int) -> dict[str, NDArray[Any]]:
-    """(B, T) arrays of zeros; sources are -1, that is none."""
+    """Make (B, T) arrays of zeros; sources are -1, that is none."""
     shape = (num_samples, num_tokens)
     return {
         "suffix_len": np.zeros(shape, dtype=np.uint16),

@@ -6,7 +6,7 @@ latents of a VAE; a transformer writes them into registers of which the first sa
 each to an id. A rectified flow paints a picture from as many of them as there are.
 
 Encoding is by the batch, and what a row becomes never depends on the rows beside it; see
-``flextok_model.py``. A picture starts from noise that is seeded by its ids: equal rows are equal
+``model.py``. A picture starts from noise that is seeded by its ids: equal rows are equal
 pictures, so that an exact copy looks exactly like its source.
 """
 

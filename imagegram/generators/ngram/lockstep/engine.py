@@ -144,7 +144,7 @@ class LockstepEngine(Engine):
         )
 
     def _tensors(self, job: Job, aligned: bool) -> OrderTensors:
-        """An order on the device; copied once."""
+        """Return an order on the device, copied once."""
         device = choose_device(job.device)
         if (aligned, device) not in self._loaded:
             made = [order for order in self.files.orders if order.aligned == aligned]
@@ -160,7 +160,7 @@ class LockstepEngine(Engine):
         return {}
 
     def _locate(self, place: Tensor) -> tuple[Tensor, Tensor]:
-        """Documents of places, and the positions inside them; -1 for place -1."""
+        """Return the documents of places, and the positions inside them; -1 for place -1."""
         shard, none = self._shard, place < 0
         if shard.document_length is not None:
             stride = shard.document_length + 1
@@ -175,7 +175,7 @@ class LockstepEngine(Engine):
 
 
 def _start(rules: Rules, votes: Votes, tokens_BT: Tokens, *, forced: bool) -> Walk:
-    """Images without a token yet; given tokens lie in the history already."""
+    """Make the walk of images without a token yet; given tokens lie in its history."""
     count, num_tokens = tokens_BT.shape
     device = rules.order.tokens.device
     history = torch.zeros(num_tokens + 1, count, dtype=torch.int16, device=device)
@@ -199,21 +199,16 @@ class _Rows(NamedTuple):
         locate: Callable[[Tensor], tuple[Tensor, Tensor]],
     ) -> None:
         """Bring the columns of some positions of some images from the device."""
-        trace, at = self.trace, (images, positions)
         together = {
             each.name: torch.stack([getattr(column, each.name) for column in columns])
             for each in fields(Columns)
         }
-        document, position = locate(together["place"])
+        document, position = locate(together.pop("place"))
+        together |= {"source_document": document, "source_position": position}
         written = history[positions.start + 1 : positions.stop + 1]
-        self.tokens[at] = written.T.cpu().numpy().view(np.uint16)
-        trace["suffix_len"][at] = together["length"].T.cpu().numpy()
-        trace["num_contexts"][at] = together["total"].T.cpu().numpy()
-        trace["num_distinct"][at] = together["distinct"].T.cpu().numpy()
-        trace["probability"][at] = together["probability"].T.cpu().numpy()
-        trace["entropy"][at] = together["entropy"].T.cpu().numpy()
-        trace["source_document"][at] = document.T.cpu().numpy()
-        trace["source_position"][at] = position.T.cpu().numpy()
+        self.tokens[images, positions] = written.T.cpu().numpy().view(np.uint16)
+        for name, values_PB in together.items():
+            self.trace[name][images, positions] = values_PB.T.cpu().numpy()
 
 
 @contextmanager

@@ -71,7 +71,7 @@ class OrderTensors:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the stream, separators included."""
+        """Number of tokens of the stream, separators included."""
         return self.suffixes.num_tokens
 
     @property
@@ -90,7 +90,7 @@ class OrderTensors:
         return self.levels[0]
 
     def supported(self, needed: int) -> Tensor:
-        """(n,) int16 by stream position: the longest prefix of that suffix with enough occurrences.
+        """Return (n,) int16 by stream position: the longest prefix that occurs ``needed`` times.
 
         The best of all runs of ``needed`` neighbouring ranks that hold the suffix's own, where a
         run shares the least of its inner ``lcp``. Both windows are widened by doubling.
@@ -118,7 +118,7 @@ class OrderTensors:
         return result
 
     def shorten(self, supported: Tensor, end_A: Tensor, length_A: Tensor, longest: int) -> Tensor:
-        """Longest suffix of each context with enough occurrences.
+        """Return the length of the longest suffix of each context with enough occurrences.
 
         Args:
             supported: (n,) of :meth:`supported`.
@@ -142,7 +142,7 @@ class OrderTensors:
         return result_A.clamp_(min=0)
 
     def interval(self, rank_A: Tensor, depth_A: Tensor) -> tuple[Tensor, Tensor]:
-        """(A,), (A,) ranks [lo, hi) that share ``depth`` >= 1 tokens with a rank.
+        """Return (A,), (A,) ranks [lo, hi) that share ``depth`` >= 1 tokens with a rank.
 
         The nearest 32 places on each side are read at once; wide intervals climb the minima.
         """
@@ -160,7 +160,7 @@ class OrderTensors:
         return lo_A, hi_A
 
     def _climb(self, rank_Q: Tensor, depth_Q: Tensor, right_Q: Tensor) -> Tensor:
-        """First place beyond the nearest 32, to the left or the right, of lcp below ``depth``."""
+        """Find the first rank beyond the nearest 32, left or right, with an lcp below ``depth``."""
         step_Q = torch.where(right_Q, 1, -1)
         near = torch.arange(MINIMA_FANOUT, device=rank_Q.device)
         at_Q = (rank_Q + torch.where(right_Q, MINIMA_FANOUT + 1, -MINIMA_FANOUT)) >> _SHIFT
@@ -187,7 +187,7 @@ class OrderTensors:
 
 
 def _sliding(least: Callable[[Tensor, Tensor], Tensor], values: Tensor, width: int) -> Tensor:
-    """``least`` (or most) of every ``width`` neighbours: ``width - 1`` entries fewer."""
+    """Return the least (or largest) of every ``width`` neighbours: ``width - 1`` entries fewer."""
     done = 1
     while done < width:
         step = min(done, width - done)

@@ -22,7 +22,7 @@ _MASK: Final = 0xFFFFFFFF
 
 
 def uniforms(*, seed: int, samples_B: Tensor, positions_P: Tensor) -> tuple[Tensor, Tensor]:
-    """Two uniforms in [0, 1) of 53 bits for every position and sample.
+    """Return two uniforms in [0, 1) of 53 bits for every position and sample.
 
     Args:
         seed: 0 ... 2**64 - 1.
@@ -48,7 +48,7 @@ def uniforms(*, seed: int, samples_B: Tensor, positions_P: Tensor) -> tuple[Tens
 
 
 def _multiply(factor: int, words: Tensor) -> tuple[Tensor, Tensor]:
-    """Upper and lower half of the 64-bit product of unsigned 32-bit numbers, without overflow."""
+    """Return upper and lower half of the 64-bit product of two unsigned 32-bit numbers."""
     low = words * (factor & 0xFFFF)
     high = words * (factor >> 16) + (low >> 16)
     return high >> 16, (high & 0xFFFF) << 16 | (low & 0xFFFF)

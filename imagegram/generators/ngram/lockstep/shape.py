@@ -49,7 +49,7 @@ class Shaper:
     device: torch.device
 
     def shape(self, counts_KE: Tensor, *, bounded: bool) -> Shaped:
-        """Distributions of counts.
+        """Turn counts into distributions.
 
         Args:
             counts_KE: (K, E) int64, E >= 2: counts by ascending token id, then zeros; at least one
@@ -63,7 +63,7 @@ class Shaper:
         return Shaped(p_KE, running_sum(p_KE), last_E, _entropy(p_KE, positive))
 
     def _probabilities(self, counts_KE: Tensor, bounded: bool) -> Tensor:
-        """The definition, line by line, for all columns."""
+        """Compute ``samplers.ngram.distribution``, line by line, for all columns."""
         top_k, top_p, min_p = self.sampler.top_k or 0, self.sampler.top_p, self.sampler.min_p
         largest_E = counts_KE.argmax(0, keepdim=True)  # the first among equals
         if self.sampler.temperature == 0.0:
@@ -88,7 +88,7 @@ class Shaper:
         return p_KE
 
     def _powers(self, counts_KE: Tensor, top_E: Tensor, bounded: bool) -> Tensor:
-        """``(count / top) ** (1 / temperature)``."""
+        """Return ``(count / top) ** (1 / temperature)``."""
         if bounded:
             return self._power_table[counts_KE + top_E * SIDE]
         small_E = top_E < SIDE
@@ -111,7 +111,7 @@ class Shaper:
 
 
 def running_sum(values_KE: Tensor) -> Tensor:
-    """Sums from the first row on, added one by one, in the order of the rows."""
+    """Sum the rows from the first one on, added one by one."""
     if _adds_in_order(values_KE.device):
         return values_KE.cumsum(0)
     sums_KE = values_KE.clone()
@@ -136,7 +136,7 @@ def _normalized(weights_KE: Tensor) -> Tensor:
 
 
 def _entropy(p_KE: Tensor, positive_KE: Tensor) -> Tensor:
-    """(E,) float32 bits, the float64 sum of the definition rounded."""
+    """Return (E,) float32 bits of entropy: the definition's float64 sum, rounded."""
     terms_KE = p_KE * p_KE.log2()
     bits_E = -torch.where(positive_KE, terms_KE, 0.0).sum(0)
     # Far more than the error of any logarithm and any order of additions.

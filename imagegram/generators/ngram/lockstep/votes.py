@@ -1,4 +1,4 @@
-"""What contexts lead to: next tokens with counts and probabilities, on a device.
+"""Next tokens of contexts, with counts and probabilities, on a device.
 
 A context is an interval of ranks that share ``depth`` tokens. Inside it the next-token groups are
 the runs between places of lcp <= ``depth``, so counting is one scan of ``lcp``; the stream is read
@@ -64,7 +64,7 @@ class Votes:
     """The entries of one walk; grows and forgets.
 
     Attributes:
-        order: whose ranks the intervals are.
+        order: order of the suffixes, whose ranks make the intervals.
         shaper: turns counts into probabilities.
         ascending: whether table order is ascending token order: true when all ids are below 256.
         frequent: occurrences from which on a context is remembered, at most :data:`SIDE`.
@@ -106,7 +106,7 @@ class Votes:
         return full
 
     def follow(self, group_A: Tensor, limit: int) -> Tensor:
-        """(A,) entry of the context that follows a remembered group, as linked; -1 when unknown.
+        """Return (A,) entries of the contexts linked to remembered groups; -1 when unknown.
 
         Args:
             group_A: (A,) numbers of groups, -1 for none.
@@ -121,16 +121,16 @@ class Votes:
         return torch.where(group_A < 0, 0, self.groups["link"][group_A.clamp(min=0)]) - 1
 
     def link(self, group_A: Tensor, entry_A: Tensor) -> None:
-        """Let remembered groups (-1: none) lead to entries, if these are remembered."""
+        """Link remembered groups (-1: none) to the entries that are remembered."""
         lasting = ((group_A >= 0) & (entry_A < self._kept[0])).nonzero().squeeze(1)
         self.groups["link"][group_A[lasting]] = entry_A[lasting] + 1
 
     def remembered(self, group_A: Tensor) -> Tensor:
-        """The numbers of groups that last; -1 for the others."""
+        """Return the numbers of groups that last; -1 for the others."""
         return torch.where(group_A < self._kept[1], group_A, -1)
 
     def look_up(self, lo_A: Tensor, hi_A: Tensor, depth_A: Tensor) -> Tensor:
-        """(A,) entry of every context, counted where it is not remembered.
+        """Return (A,) entries of contexts, counted where they are not remembered.
 
         Args:
             lo_A: (A,) first rank of a maximal interval of suffixes that share ``depth`` tokens.
@@ -162,13 +162,13 @@ class Votes:
         return entry_A
 
     def draw(self, entry_A: Tensor, uniform_A: Tensor) -> Tensor:
-        """(A,) group, counted from its entry's first, that a uniform selects."""
+        """Return the (A,) groups, counted from their entry's first, that uniforms select."""
         group_A = self._first_above(self.groups["cumulative"], entry_A, uniform_A)
         beyond_A = group_A == self.entries["size"][entry_A]
         return torch.where(beyond_A, self.entries["last"][entry_A], group_A)
 
     def find(self, entry_A: Tensor, token_A: Tensor) -> Tensor:
-        """(A,) group of a token, counted from its entry's first; -1 when it has none."""
+        """Return the (A,) groups of tokens, counted from their entry's first; -1 without one."""
         group_A = self._first_above(self.groups["token"], entry_A, token_A - 1)
         at = self.entries["start"][entry_A] + group_A
         inside = group_A < self.entries["size"][entry_A]
@@ -176,7 +176,7 @@ class Votes:
         return torch.where(inside & same, group_A, -1)
 
     def _first_above(self, values: Tensor, entry_A: Tensor, bound_A: Tensor) -> Tensor:
-        """First group of each entry whose value exceeds a bound; its size when none does."""
+        """Find the first group of each entry with a value above a bound; its size without one."""
         size_A, last = self.entries["size"][entry_A], values.numel() - 1
         start_A, group_A = self.entries["start"][entry_A], torch.zeros_like(size_A)
         near = torch.arange(1, _FANOUT + 1, device=size_A.device)
@@ -192,7 +192,7 @@ class Votes:
         return group_A
 
     def _count(self, lo_E: Tensor, hi_E: Tensor, depth_E: Tensor, *, lasting: int) -> Tensor:
-        """Add entries for E intervals, the first ``lasting`` to stay; returns their numbers."""
+        """Add entries for E intervals, the first ``lasting`` to stay; return their numbers."""
         owner_G, rank_G, count_G, token_G = self._split(lo_E, hi_E, depth_E)
         size_E = torch.zeros_like(lo_E).scatter_add_(0, owner_G, torch.ones_like(owner_G))
         total_E = torch.zeros_like(lo_E).scatter_add_(0, owner_G, count_G)
@@ -216,7 +216,7 @@ class Votes:
     def _split(
         self, lo_E: Tensor, hi_E: Tensor, depth_E: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Groups of E intervals, by entry and ascending token: entry, first rank, count, token.
+        """Return the groups of E intervals: entry, first rank, count and token, in that order.
 
         The separator and the suffix that ends with the stream have none.
         """
@@ -233,7 +233,7 @@ class Votes:
         return owner_G[kept], rank_G[kept], count_G[kept], token_G[kept]
 
     def _boundaries(self, lo_E: Tensor, hi_E: Tensor, depth_E: Tensor) -> tuple[Tensor, Tensor]:
-        """Ranks that begin a group, and the number of their interval."""
+        """Return the ranks that begin a group, and the number of their interval."""
         end_E = (hi_E - lo_E).cumsum(0)
         shift_E = hi_E - end_E  # from a place among all scanned ranks to the rank
         total = int(end_E[-1])

@@ -9,7 +9,7 @@ L + 1, is the group of the last token itself. A context that occurs once needs n
 :meth:`Walk.step` has one size for all images and waits for nothing; only images with a choice go
 through the rest, in tensors of their number.
 
-A search is left for two cases: the limit of the context grew by more than one (another level of
+Two cases are left to a search: the limit of the context grew by more than one (another level of
 the tokenizer), and a given token that no candidate holds.
 """
 
@@ -35,7 +35,7 @@ _TRIED: Final = 1 << 15
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rules:
-    """What the walk needs to know of sampler and corpus.
+    """Sampler and corpus, as the walk needs them.
 
     Attributes:
         order: the suffixes; aligned for ``matching=position``.
@@ -56,11 +56,11 @@ class Rules:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Columns:
-    """(B,) tensors: what a trace tells of one position; ``place`` is -1 without a source."""
+    """(B,) tensors: the trace of one position, by its names; ``place`` is -1 without a source."""
 
-    length: Tensor
-    total: Tensor
-    distinct: Tensor
+    suffix_len: Tensor
+    num_contexts: Tensor
+    num_distinct: Tensor
     probability: Tensor
     entropy: Tensor
     place: Tensor
@@ -123,11 +123,11 @@ class Walk:
             self._choose(t, rest, grown_B, columns, first_B, second_B, steady=steady)
         else:
             self._group = torch.full_like(self._group, -1)
-        self._length, self._source, self._anchor = columns.length, columns.place, columns.place
+        self._length, self._source, self._anchor = columns.suffix_len, columns.place, columns.place
         return columns
 
     def _certain(self, t: int, length_B: Tensor, next_B: Tensor, token_B: Tensor) -> Columns:
-        """The columns where one place is the only candidate."""
+        """Return the columns of steps with one candidate."""
         ones = torch.ones_like(length_B)
         probability_B, place_B = ones.float(), next_B
         if self.forced:
@@ -136,9 +136,9 @@ class Walk:
         else:
             self.history[t + 1] = token_B.short()
         return Columns(
-            length=length_B,
-            total=ones,
-            distinct=ones.clone(),
+            suffix_len=length_B,
+            num_contexts=ones,
+            num_distinct=ones.clone(),
             probability=probability_B,
             entropy=torch.zeros_like(probability_B),
             place=place_B.clone(),
@@ -157,7 +157,7 @@ class Walk:
     ) -> None:
         """Write the columns of the images ``rest``, which have several candidates to choose of."""
         votes = self.votes
-        length_A, grown_A, before_A = columns.length[rest], grown_B[rest], self._group[rest]
+        length_A, grown_A, before_A = columns.suffix_len[rest], grown_B[rest], self._group[rest]
         if votes.forget_rare() or not steady:
             before_A.fill_(-1)
         entry_A = votes.follow(before_A, self._limit) if steady else before_A
@@ -178,9 +178,9 @@ class Walk:
         place_A = self._place(rest, length_A, first_A, count_A, second_B[rest])
         if not self.forced:
             self.history[t + 1, rest] = votes.groups["token"][at_A].short()
-        columns.length[rest] = length_A
-        columns.total[rest] = votes.entries["total"][entry_A]
-        columns.distinct[rest] = votes.entries["size"][entry_A]
+        columns.suffix_len[rest] = length_A
+        columns.num_contexts[rest] = votes.entries["total"][entry_A]
+        columns.num_distinct[rest] = votes.entries["size"][entry_A]
         columns.probability[rest] = torch.where(held_A, votes.groups["probability"][at_A], 0.0)
         columns.entropy[rest] = votes.entries["entropy"][entry_A]
         columns.place[rest] = torch.where(held_A, place_A, -1)
@@ -191,7 +191,7 @@ class Walk:
     def _place(
         self, rest: Tensor, length_A: Tensor, first_A: Tensor, count_A: Tensor, second_A: Tensor
     ) -> Tensor:
-        """The place after the last source when it is in the group, else one that is drawn."""
+        """Return the place after the last source when it is in the group, else draw one."""
         order = self.rules.order
         source_A = self._source[rest]
         at_A = source_A + 1 - length_A
@@ -203,7 +203,7 @@ class Walk:
         return torch.where(goes_on_A, source_A + 1, drawn_A)
 
     def _decide(self, t: int, rest: Tensor, length_A: Tensor, grown_A: Tensor) -> Tensor:
-        """(A,) entry of the longest suffix with enough candidates.
+        """Return the (A,) entries of the longest suffixes with enough candidates.
 
         Args:
             t: position.
@@ -229,7 +229,7 @@ class Walk:
         return entry_A
 
     def _interval(self, t: int, end_A: Tensor, length_A: Tensor) -> tuple[Tensor, Tensor]:
-        """(A,), (A,) ranks of the suffixes that share the ``length`` tokens before ``end``."""
+        """Return (A,), (A,) ranks that share the ``length`` tokens before ``end``."""
         order, bucket = self.rules.order, self.rules.bucket
         at_A = (end_A - length_A).clamp_(0, order.num_tokens - 1)
         lo_A, hi_A = order.interval(order.inverse[at_A].long(), length_A.clamp(min=1))
@@ -240,10 +240,10 @@ class Walk:
     def _search(
         self, t: int, limit: int, length_B: Tensor, grown_B: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Find the context where the last step does not tell it; moves anchors.
+        """Search the contexts that do not follow from the last step; move their anchors.
 
         Returns:
-            (B,) lengths, and whether they are those of the group of the last token.
+            (B,) lengths, and whether the interval is the group of the last token.
         """
         lost_B = self._anchor < 0
         longest_B = torch.where(lost_B, self._length, limit).clamp_(max=limit)
@@ -261,7 +261,7 @@ class Walk:
         return length_B, grown_B & ~wanted_B
 
     def _longest(self, t: int, image: Tensor, longest_A: Tensor) -> tuple[Tensor, Tensor]:
-        """(A,) length of the longest suffix of at most ``longest`` tokens that occurs often enough.
+        """Find the (A,) lengths of the longest suffixes, ``longest`` at most, with enough places.
 
         Returns:
             The lengths, and the first rank of each suffix's interval.
