@@ -58,6 +58,10 @@ class Interruptions:
         self.closing = threading.Event()
         self.record: Callable[[], None] = lambda: None
 
+    def __reduce__(self) -> str:
+        """Stay the one object of a process: launchers send the job function to others by value."""
+        return "interruptions"
+
     def forget(self) -> None:
         """Forget a run that is closed."""
         self.record = lambda: None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from imagegram.errors import StageError
+from imagegram.executors.interrupts import interruptions
 from imagegram.executors.process import ProcessExecutor
 from imagegram.executors.progress import SilentProgress
 from tests.conftest import REPOSITORY, clean_environment
@@ -214,3 +216,8 @@ def test_a_command_that_does_not_end_is_ended_and_recorded(manner: str) -> None:
     assert process.returncode == 143
     assert stdout == "recorded\n"
     assert "interrupted by SIGTERM" in stderr
+
+
+def test_the_signals_of_a_process_are_not_sent_to_another() -> None:
+    """Launchers such as joblib's pickle the job function with all that it names."""
+    assert pickle.loads(pickle.dumps(interruptions)) is interruptions
