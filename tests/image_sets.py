@@ -31,13 +31,17 @@ def random_tokens(num_images: int, *, seed: int, vocabulary: int = 256) -> Token
 
 
 def free_trace(tokens_BT: Tokens) -> Trace:
-    """A trace in which every step had two equally likely next tokens, from one document."""
+    """A trace in which every step had two equally likely next tokens, from one document.
+
+    It has the arrays of all generators.
+    """
     shape = tokens_BT.shape
     return {
         "suffix_len": np.full(shape, 3, np.uint16),
         "num_contexts": np.full(shape, 2, np.uint32),
         "num_distinct": np.full(shape, 2, np.uint16),
         "probability": np.full(shape, 0.5, np.float32),
+        "log_prob": np.full(shape, np.log(0.5), np.float32),
         "entropy": np.ones(shape, np.float32),
         "source_document": np.zeros(shape, np.int32),
         "source_position": np.zeros(shape, np.int32),

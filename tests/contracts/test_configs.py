@@ -41,12 +41,13 @@ def test_a_component_yaml_names_its_schema_and_itself(path: Path) -> None:
     class_name = str(document["_target_"]).rpartition(".")[2]
     first, second, *chosen = document["defaults"]  # type: ignore[misc]
     assert [first, second] == [f"/schema/{class_name}@_here_", "_self_"]
-    groups = {key for choice in chosen for key in choice}
-    assert groups <= (
-        {"override /sampler@_global_.sampler"}
-        if path.parent.name in ("generator", "tokenizer")
-        else set()
-    )
+    brought = [choice for choice in chosen if isinstance(choice, str)]
+    groups = {key for choice in chosen if choice not in brought for key in choice}
+    if path.parent.name in ("generator", "tokenizer"):  # these choose a sampler, bring metrics
+        assert groups <= {"override /sampler@_global_.sampler"}
+        assert all(re.fullmatch(r"/metric/(\w+)@_global_\.metric\.\1", one) for one in brought)
+    else:
+        assert not chosen
     assert document["name"] == path.stem
     cls = schema.component_classes()[path.parent.name, class_name]
     fields = {field.name for field in dataclasses.fields(cls)}

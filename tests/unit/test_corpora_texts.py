@@ -61,7 +61,7 @@ def test_a_file_that_ends_inside_a_line_is_a_cut(tmp_path: Path) -> None:
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "type git lfs pull"),
         (b"<html><body>Not found", "is a web page"),
-        (gzip.compress(LINES[0]), "is gzip-compressed; type gunzip .*documents.jsonl"),
+        (gzip.compress(LINES[0], mtime=0), "is gzip-compressed; type gunzip .*documents.jsonl"),
     ],
 )
 def test_other_files_under_the_name_of_json_lines(

@@ -54,9 +54,9 @@ def test_sections_and_their_panels(view: dict[str, Any]) -> None:
     }
     assert kinds == {
         "Frontier: copies or chaos": ["Scatter Plot"] * 8,
-        "Size of the corpus": ["Scatter Plot"] * 10,
-        "Depth of the pyramid": ["Scatter Plot"] * 10,
-        "Length of the prefix": ["Scatter Plot"] * 10,
+        "Size of the corpus": ["Scatter Plot"] * 11,
+        "Depth of the pyramid": ["Scatter Plot"] * 11,
+        "Length of the prefix": ["Scatter Plot"] * 11,
         "All knobs": ["Parallel Coordinates Plot", "Parameter Importance"],
         "Pictures": ["Media Browser", "Media Browser"],
     }
