@@ -18,10 +18,9 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined]
 from numba.core.registry import CPUDispatcher
 
-from imagegram.errors import ConfigError
 from imagegram.kernel_cache import KernelCache
 
-__all__ = ["Kernel", "check_machine", "njit"]
+__all__ = ["Kernel", "njit"]
 
 types: Any = numba_types  # its names are made when it is imported
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -49,18 +48,6 @@ def njit(
         return kernel  # type: ignore[no-any-return]
 
     return decorate
-
-
-def check_machine() -> None:
-    """Refuse to go on where compilation is switched off: some kernels have no slow form.
-
-    Raises:
-        ConfigError: naming the variable.
-    """
-    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-        raise ConfigError(
-            "NUMBA_DISABLE_JIT is set, so kernels cannot be compiled; type: unset NUMBA_DISABLE_JIT"
-        )
 
 
 class Kernel(CPUDispatcher):  # type: ignore[misc]

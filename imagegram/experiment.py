@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from imagegram import compiled, words
+from imagegram import words
 from imagegram.errors import ConfigError, ImagegramError, did_you_mean
 from imagegram.indexes.build.stage import Indexing
 from imagegram.numerals import reasons_text
@@ -197,7 +198,7 @@ def check_machine(exp: Experiment) -> None:
     Raises:
         ConfigError, MissingDependencyError: saying what to type instead.
     """
-    compiled.check_machine()
+    _check_compiler()
     components: list[Any] = [exp.corpus, exp.train_corpus, exp.tokenizer]
     last = max(map(STAGES.index, exp.stages))
     components += [exp.index] if last >= STAGES.index("index") else []
@@ -205,6 +206,17 @@ def check_machine(exp: Experiment) -> None:
     components += exp.metrics if last >= STAGES.index("evaluate") else []
     for part in components:
         _check_part(part)
+
+
+def _check_compiler() -> None:
+    """Refuse to go on where compilation is switched off: some kernels have no slow form.
+
+    The variable is read here, because a run that finds everything cached does not import numba.
+    """
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        raise ConfigError(
+            "NUMBA_DISABLE_JIT is set, so kernels cannot be compiled; type: unset NUMBA_DISABLE_JIT"
+        )
 
 
 def _check_part(part: Any) -> None:

@@ -36,7 +36,8 @@ def stage_classes() -> list[type]:
         if module.name.endswith("__main__"):
             continue
         for _, cls in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-            if cls.__module__.startswith("imagegram.") and isinstance(vars(cls).get("kind"), str):
+            is_stage = isinstance(vars(cls).get("kind"), str) and hasattr(cls, "VERSION")
+            if cls.__module__.startswith("imagegram.") and is_stage:
                 found[cls.__qualname__] = cls
     return list(found.values())
 

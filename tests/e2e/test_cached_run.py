@@ -13,7 +13,10 @@ HEAVY = ("torch", "lightning", "numba", "faiss", "sklearn", "skimage", "matplotl
 PROGRAM = f"""
 import sys
 from imagegram.run import main
-main()
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code
 print([name for name in {HEAVY} if name in sys.modules])
 """
 

@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 
 import imagegram
-from imagegram import compiled, kernel_cache
+from imagegram import kernel_cache
 from imagegram.compiled import Kernel, njit
-from imagegram.errors import ConfigError
 from imagegram.kernel_cache import source_hash
 
 #: A kernel that calls one in another file, which reads a constant of a third.
@@ -255,7 +254,8 @@ def test_a_copy_of_the_package_finds_the_same(tmp_path: Path) -> None:
     memory = tmp_path / "imagegram" / "indexes" / "kernels" / "memory.py"
     memory.write_text("# a comment\n" + memory.read_text())
     assert shown() == before
-    memory.write_text(memory.read_text().replace("align=1", "align=2"))
+    # Of another size: Python takes a file of the same size and second for the one that it knows.
+    memory.write_text(memory.read_text().replace("align=1", "align=16"))
     assert shown() != before
 
 
@@ -286,10 +286,3 @@ def test_machine_code_is_never_taken_from_where_others_write(
     (tmp_path / "elsewhere").mkdir()
     shared.symlink_to(tmp_path / "elsewhere")
     assert shared not in kernel_cache.cache_folder().parents
-
-
-def test_compilation_that_is_switched_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled.check_machine()
-    monkeypatch.setattr("numba.config.DISABLE_JIT", True)
-    with pytest.raises(ConfigError, match="unset NUMBA_DISABLE_JIT"):
-        compiled.check_machine()

@@ -298,8 +298,8 @@ def test_pixels_are_packed_in_order_and_gathered_by_row(
 
 
 def test_too_many_unreadable_images_are_refused(tmp_path: Path, corpus: WebDatasetCorpus) -> None:
-    strict = replace(corpus, max_failed_fraction=0.1)
-    with pytest.raises(CorpusError, match=r"2 of 13 images.*corpus\.max_failed_fraction=0\.155"):
+    strict = replace(corpus, max_failed_fraction=0.05)
+    with pytest.raises(CorpusError, match=r"2 of 13 records.*corpus\.max_failed_fraction=0\.155"):
         pack(tmp_path, strict)
 
 

@@ -51,6 +51,14 @@ def test_what_is_not_there_is_refused_before_any_stage(words: list[str], message
     assert isinstance(raised.value, ConfigError) or words == ["metric=[kernl]"]
 
 
+def test_compilation_that_is_switched_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "0")
+    check()
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    with pytest.raises(ConfigError, match="unset NUMBA_DISABLE_JIT"):
+        check()
+
+
 def test_a_cuda_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
