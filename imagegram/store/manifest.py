@@ -204,7 +204,7 @@ def short_facts(facts: Mapping[str, Any]) -> str:
     """Format the first counts of a stage as one line."""
     shown = []
     for name, value in facts.items():
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
+        if isinstance(value, bool) or not isinstance(value, int | float | str) or value == "":
             continue
         text = f"{value:,}" if isinstance(value, int) else value
         shown.append(f"{name}={text:.4g}" if isinstance(value, float) else f"{name}={text}")
