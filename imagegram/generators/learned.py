@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -18,11 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
+from imagegram.executors.progress import SilentProgress
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Sampler
 from imagegram.records import EOS_TOKEN_ID
+from imagegram.stages.tokens import TokenSet
+from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context, Progress
+from imagegram.training.objective import Items
+from imagegram.training.optimization import Optimization
+from imagegram.training.options import TrainerOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,12 +85,89 @@ def as_ids(tokens_BT: NDArray[Any], sizes: Architecture) -> NDArray[np.int64]:
     return ids_BT
 
 
-def write_network(out: Path, state: TrainingState, *, network: str, sizes: Architecture) -> None:
-    """Write the averaged weights of a network, with its sizes in the metadata of the file."""
-    from imagegram.training.state import write_weights
+@dataclass(frozen=True, kw_only=True)
+class LearnedGenerator:
+    """The fields of a generator that trains a transformer; families add theirs.
 
-    described = json.dumps(dataclasses.asdict(sizes))
-    write_weights(out / MODEL, state.averages[network], {network: described})
+    Attributes:
+        name: name of the configuration file.
+        width, depth, num_heads: sizes of the network, see :class:`Architecture`.
+        optimization: steps, rates, seed of its training.
+        trainer: where the network is trained.
+        device: device that samples: ``cpu``, ``cuda``.
+    """
+
+    name: str = field(metadata=NOT_IDENTITY)
+    width: int = 128
+    depth: int = 4
+    num_heads: int = 2
+    optimization: Optimization
+    trainer: TrainerOptions = field(default_factory=TrainerOptions, metadata=NOT_IDENTITY)
+    device: str = field(default="cpu", metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        """Apply the overrides of the group ``trainer``; refuse impossible sizes."""
+        effective = self.trainer.applied_to(self.optimization, prefix="generator.optimization.")
+        object.__setattr__(self, "optimization", effective)
+        self._sizes(vocab_size=1, num_tokens=1).check()
+
+    def check_machine(self) -> None:
+        """Refuse a device that is not there."""
+        from imagegram.encoders.preprocessing import require_device
+
+        require_device(self.device, setting="generator.device")
+
+    def architecture(self, tokens: TokenSet, *, extra_ids: int = 0) -> Architecture:
+        """Return the sizes of the network for the documents of a token set.
+
+        Args:
+            tokens: training documents.
+            extra_ids: ids besides those of the tokenizer.
+        """
+        vocab_size = int(tokens.artifact.facts["vocab_size"]) + extra_ids
+        return self._sizes(vocab_size=vocab_size, num_tokens=tokens.length)
+
+    def _sizes(self, *, vocab_size: int, num_tokens: int) -> Architecture:
+        sizes = {name: getattr(self, name) for name in ("width", "depth", "num_heads")}
+        return Architecture(vocab_size=vocab_size, num_tokens=num_tokens, **sizes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A generator with the sizes that its tokens give, for ``training.fit.TrainGenerator``.
+
+    A family adds ``objective()`` and ``trained(artifact)``.
+
+    Attributes:
+        generator: the configured generator.
+        architecture: sizes of its network.
+    """
+
+    generator: LearnedGenerator
+    architecture: Architecture
+
+    @property
+    def name(self) -> str:
+        """Name of the generator in tables and progress bars."""
+        return self.generator.name
+
+    @property
+    def optimization(self) -> Optimization:
+        """Steps, rates and seed of the training."""
+        return self.generator.optimization
+
+    @property
+    def trainer(self) -> TrainerOptions:
+        """Where the network is trained."""
+        return self.generator.trainer
+
+    def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
+        """Write the averaged weights, with the sizes of the network in the file's metadata."""
+        from imagegram.training.state import write_weights
+
+        ((network, weights),) = state.averages.items()
+        described = json.dumps(dataclasses.asdict(self.architecture))
+        write_weights(out / MODEL, weights, {network: described})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,16 +245,13 @@ def rows_from_chunks(
     chunks = samples // np.uint64(CHUNK)
     wanted = np.unique(chunks)
     rows_BT = {name: np.empty((len(samples), num_tokens), dtype) for name, dtype in dtypes.items()}
-    bar = None
-    if progress is not None:
-        bar = progress.start("generate", len(wanted) * CHUNK * num_tokens, "tokens")
+    progress = progress or SilentProgress()
+    bar = progress.start("generate", len(wanted) * CHUNK * num_tokens, "tokens")
     for chunk, made in zip(wanted, make(wanted), strict=True):
         rows = np.flatnonzero(chunks == chunk)
         places = (samples[rows] % np.uint64(CHUNK)).astype(np.int64)
         for name, array_BT in rows_BT.items():
             array_BT[rows] = made[name][places]
-        if progress is not None and bar is not None:
-            progress.advance(bar, CHUNK * num_tokens)
-    if progress is not None and bar is not None:
-        progress.finish(bar)
+        progress.advance(bar, CHUNK * num_tokens)
+    progress.finish(bar)
     return rows_BT

@@ -11,25 +11,25 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
+from imagegram.executors.progress import SilentProgress
 from imagegram.generators.autoregressive.objective import NextToken
 from imagegram.generators.learned import (
     CHUNK,
-    Architecture,
+    LearnedGenerator,
     NetworkModel,
+    Recipe,
     as_ids,
     rows_from_chunks,
-    write_network,
 )
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Index, Sampler
-from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
+from imagegram.records import EOS_TOKEN_ID, Tokens, Trace, row_sizes
 from imagegram.samplers.kinds import refuse_condition, require_kind
 from imagegram.samplers.sequential import SequentialSampler
 from imagegram.stages.tokens import TokenSet
@@ -37,64 +37,39 @@ from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Progress
 from imagegram.training.fit import TrainGenerator
-from imagegram.training.objective import Items
-from imagegram.training.optimization import Optimization
-from imagegram.training.options import TrainerOptions
 from imagegram.training.tokens import TokenData
 
 if TYPE_CHECKING:
     from imagegram.generators.autoregressive.network import Autoregressive
-    from imagegram.training.state import TrainingState
 
 _SCORES: Final = ("log_prob", "entropy")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoregressiveGenerator:
+class AutoregressiveGenerator(LearnedGenerator):
     """A causal transformer over the tokens of any tokenizer.
 
     Attributes:
-        name: name of the configuration file.
-        width, depth, num_heads: sizes of the network, see :class:`Architecture`.
+        name, width, depth, num_heads, optimization, trainer, device: see
+            :class:`LearnedGenerator`.
         anneal: shares of the training between which the share of documents in permuted order falls
             from 1 to 0; (0, 0): always raster order, (1, 1): always permuted.
-        optimization: steps, rates, seed of its training.
-        trainer: where it is trained.
-        device: device that samples: ``cpu``, ``cuda``.
     """
 
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="ar", metadata=NOT_IDENTITY)
-    width: int = 128
-    depth: int = 4
-    num_heads: int = 2
     anneal: tuple[float, float] = (0.0, 0.0)
-    optimization: Optimization
-    trainer: TrainerOptions = field(default_factory=TrainerOptions, metadata=NOT_IDENTITY)
-    device: str = field(default="cpu", metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
-        """Apply the group ``trainer``, and refuse what cannot be."""
+        """Apply the overrides of the group ``trainer``; refuse impossible settings."""
         object.__setattr__(self, "anneal", tuple(map(float, self.anneal)))
-        effective = self.trainer.applied_to(self.optimization, prefix="generator.optimization.")
-        object.__setattr__(self, "optimization", effective)
-        self._architecture(vocab_size=1, num_tokens=1).check()
+        super().__post_init__()
         if len(self.anneal) != 2 or not 0.0 <= self.anneal[0] <= self.anneal[1] <= 1.0:
             raise ConfigError(
                 f"generator.anneal={list(self.anneal)} must be two shares of the training, the "
                 "smaller one first; type generator.anneal=[0.5,0.75], or [0,0] for raster order"
             )
-
-    def check_machine(self) -> None:
-        """Refuse a device that is not there."""
-        from imagegram.encoders.preprocessing import require_device
-
-        require_device(self.device, setting="generator.device")
-
-    def _architecture(self, *, vocab_size: int, num_tokens: int) -> Architecture:
-        sizes = {name: getattr(self, name) for name in ("width", "depth", "num_heads")}
-        return Architecture(vocab_size=vocab_size, num_tokens=num_tokens, **sizes)
 
     def check(
         self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
@@ -116,52 +91,27 @@ class AutoregressiveGenerator:
     ) -> TrainGenerator[AutoregressiveModel]:
         """Return the stage that trains the network on all documents of a token set."""
         ends = tokens.document_length is None
-        vocab_size = int(tokens.artifact.facts["vocab_size"]) + ends
-        architecture = self._architecture(vocab_size=vocab_size, num_tokens=tokens.length)
+        architecture = self.architecture(tokens, extra_ids=int(ends))
         recipe = AutoregressiveRecipe(generator=self, architecture=architecture, ends=ends)
         return TrainGenerator(component=recipe, data=TokenData(tokens=tokens, holdout=holdout))
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoregressiveRecipe:
-    """A generator and the sizes that its tokens give: what :class:`TrainGenerator` trains.
+class AutoregressiveRecipe(Recipe):
+    """What :class:`TrainGenerator` trains of an autoregressive transformer.
 
     Attributes:
-        generator: the configured generator.
-        architecture: sizes of its network.
         ends: whether documents end early; the last id is then their end.
     """
 
     generator: AutoregressiveGenerator
-    architecture: Architecture
     ends: bool
-
-    @property
-    def name(self) -> str:
-        """Name in tables and progress bars."""
-        return self.generator.name
-
-    @property
-    def optimization(self) -> Optimization:
-        """Steps, rates, seed."""
-        return self.generator.optimization
-
-    @property
-    def trainer(self) -> TrainerOptions:
-        """Where the network is trained."""
-        return self.generator.trainer
 
     def objective(self) -> NextToken:
         """Return what the network learns."""
         return NextToken(
             architecture=self.architecture, anneal=self.generator.anneal, ends=self.ends
         )
-
-    def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
-        """Write the averaged weights, with the sizes of the network beside them."""
-        from imagegram.generators.autoregressive.training import NETWORK
-
-        write_network(out, state, network=NETWORK, sizes=self.architecture)
 
     def trained(self, artifact: Artifact) -> AutoregressiveModel:
         """Return the model with the weights of a finished training."""
@@ -271,18 +221,16 @@ class AutoregressiveModel(NetworkModel):
             return {name: array_CT[filled] for name, array_CT in found.items()}
 
         trace = {name: np.empty(tokens_BT.shape, np.float32) for name in _SCORES}
-        bar = progress.start("score", tokens_BT.size, "tokens") if progress else None
+        progress = progress or SilentProgress()
+        bar = progress.start("score", tokens_BT.size, "tokens")
         for rows, found in zip(chunks, map_on_cores(work, chunks, device=device), strict=True):
             kept = rows[rows >= 0]
             for name, array_BT in trace.items():
                 array_BT[kept] = found[name]
-            if progress is not None and bar is not None:
-                progress.advance(bar, len(kept) * tokens_BT.shape[1])
-        if progress is not None and bar is not None:
-            progress.finish(bar)
+            progress.advance(bar, len(kept) * tokens_BT.shape[1])
+        progress.finish(bar)
         if self.ends:
-            is_end_BT = tokens_BT == EOS_TOKEN_ID
-            behind_BT = is_end_BT.cumsum(axis=1) - is_end_BT > 0
+            behind_BT = np.arange(tokens_BT.shape[1]) > row_sizes(tokens_BT)[:, None]
             for array_BT in trace.values():
                 array_BT[behind_BT] = 0.0
         return trace

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
@@ -19,10 +18,10 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.generators.learned import (
     CHUNK,
-    Architecture,
+    LearnedGenerator,
     NetworkModel,
+    Recipe,
     rows_from_chunks,
-    write_network,
 )
 from imagegram.generators.maskgit.objective import MaskedPrediction
 from imagegram.layout import TokenLayout
@@ -35,14 +34,10 @@ from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Progress
 from imagegram.training.fit import TrainGenerator
-from imagegram.training.objective import Items
-from imagegram.training.optimization import Optimization
-from imagegram.training.options import TrainerOptions
 from imagegram.training.tokens import TokenData
 
 if TYPE_CHECKING:
     from imagegram.generators.maskgit.network import MaskGit
-    from imagegram.training.state import TrainingState
 
 _DTYPES: Final = {
     "tokens": np.uint16,
@@ -53,51 +48,30 @@ _DTYPES: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskGitGenerator:
+class MaskGitGenerator(LearnedGenerator):
     """A masked transformer over the tokens of any tokenizer whose documents have one length.
 
     Attributes:
-        name: name of the configuration file.
-        width, depth, num_heads: sizes of the network, see :class:`Architecture`.
+        name, width, depth, num_heads, optimization, trainer, device: see
+            :class:`LearnedGenerator`.
         label_smoothing: smoothing of the cross entropy, 0 ... 1.
         unmasked_weight: weight in the loss of tokens that were not masked; masked ones have 1.
-        optimization: steps, rates, seed of its training.
-        trainer: where the network is trained.
-        device: device that samples: ``cpu``, ``cuda``.
     """
 
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="maskgit", metadata=NOT_IDENTITY)
-    width: int = 128
-    depth: int = 4
-    num_heads: int = 2
     label_smoothing: float = 0.1
     unmasked_weight: float = 0.1
-    optimization: Optimization
-    trainer: TrainerOptions = field(default_factory=TrainerOptions, metadata=NOT_IDENTITY)
-    device: str = field(default="cpu", metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
         """Apply the overrides of the group ``trainer``; refuse impossible settings."""
-        effective = self.trainer.applied_to(self.optimization, prefix="generator.optimization.")
-        object.__setattr__(self, "optimization", effective)
-        self._architecture(vocab_size=1, num_tokens=1).check()
+        super().__post_init__()
         for knob in ("label_smoothing", "unmasked_weight"):
             if not 0.0 <= (value := getattr(self, knob)) <= 1.0:
                 raise ConfigError(
                     f"generator.{knob}={value} must lie in 0 ... 1; type generator.{knob}=0.1"
                 )
-
-    def check_machine(self) -> None:
-        """Refuse a device that is not there."""
-        from imagegram.encoders.preprocessing import require_device
-
-        require_device(self.device, setting="generator.device")
-
-    def _architecture(self, *, vocab_size: int, num_tokens: int) -> Architecture:
-        sizes = {name: getattr(self, name) for name in ("width", "depth", "num_heads")}
-        return Architecture(vocab_size=vocab_size, num_tokens=num_tokens, **sizes)
 
     def check(
         self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
@@ -118,38 +92,15 @@ class MaskGitGenerator:
         self, tokens: TokenSet, *, index: Index, holdout: TokenSet | None = None
     ) -> TrainGenerator[MaskGitModel]:
         """Return the stage that trains the network on all documents of a token set."""
-        vocab_size = int(tokens.artifact.facts["vocab_size"])
-        architecture = self._architecture(vocab_size=vocab_size, num_tokens=tokens.length)
-        recipe = MaskGitRecipe(generator=self, architecture=architecture)
+        recipe = MaskGitRecipe(generator=self, architecture=self.architecture(tokens))
         return TrainGenerator(component=recipe, data=TokenData(tokens=tokens, holdout=holdout))
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskGitRecipe:
-    """A generator with the sizes that its tokens give, for :class:`TrainGenerator`.
-
-    Attributes:
-        generator: the configured one.
-        architecture: sizes of its network.
-    """
+class MaskGitRecipe(Recipe):
+    """What :class:`TrainGenerator` trains of a MaskGIT."""
 
     generator: MaskGitGenerator
-    architecture: Architecture
-
-    @property
-    def name(self) -> str:
-        """Name of the generator in tables and progress bars."""
-        return self.generator.name
-
-    @property
-    def optimization(self) -> Optimization:
-        """Steps, rates and seed of the training."""
-        return self.generator.optimization
-
-    @property
-    def trainer(self) -> TrainerOptions:
-        """Where the network is trained."""
-        return self.generator.trainer
 
     def objective(self) -> MaskedPrediction:
         """Return the objective of the network."""
@@ -158,12 +109,6 @@ class MaskGitRecipe:
             label_smoothing=self.generator.label_smoothing,
             unmasked_weight=self.generator.unmasked_weight,
         )
-
-    def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
-        """Write the averaged weights, with the sizes of the network beside them."""
-        from imagegram.generators.maskgit.training import NETWORK
-
-        write_network(out, state, network=NETWORK, sizes=self.architecture)
 
     def trained(self, artifact: Artifact) -> MaskGitModel:
         """Return the model with the weights of a finished training."""
