@@ -1,6 +1,7 @@
 """Ctrl-C, ``kill`` and a closed terminal end a run in one way: closed, recorded, in one sentence.
 
-    with interruptible(record):
+    with interruptible() as interruptions:
+        interruptions.record = record
         ...                     # a signal raises Interrupted here, and the run unwinds
 
 The exception is a KeyboardInterrupt, so that every library does on ``kill`` what it does on Ctrl-C.
