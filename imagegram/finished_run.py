@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
 from imagegram.records import Images, ScoreInfo, Tokens
+from imagegram.store.run_files import SUMMARY
 from imagegram.texts.modality import TEXTS_FILE
 from imagegram.texts.samples import read_texts
 
-SUMMARY: Final = "summary.json"
 #: Scores and texts that are shown inline.
 _SHOWN_SCORES: Final = 6
 _SHOWN_TEXTS: Final = 4

@@ -23,6 +23,7 @@ from imagegram.errors import ConfigError
 from imagegram.metrics.shipped import recorded_infos
 from imagegram.records import ScoreInfo
 from imagegram.stages.evaluate import SCORES, Score
+from imagegram.store.run_files import SUMMARY
 
 #: Fields of every score in ``summary.json``, in the order of the tables.
 PARTS: Final = ("value", "floor", "ceiling", "low", "high", "normalized")
@@ -139,9 +140,9 @@ def read_job(folder: Path, name: str) -> Job:
     """Read one run folder; read errors are reported in ``status`` and ``error``."""
     try:
         config = flatten(OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml")))
-        if not (folder / "summary.json").exists():
+        if not (folder / SUMMARY).exists():
             return Job(folder=folder, name=name, status="running", config=config)
-        summary = json.loads((folder / "summary.json").read_text())
+        summary = json.loads((folder / SUMMARY).read_text())
         scores = {
             score: Score(**{part: parts.get(part) for part in PARTS})
             for score, parts in summary["scores"].items()
@@ -211,7 +212,7 @@ def _find_artifact(folder: Path, stage: Mapping[str, Any] | None, file: str) -> 
 
 def is_job(folder: Path) -> bool:
     """Return whether a folder is a run folder."""
-    return (folder / "summary.json").is_file() or (folder / ".hydra" / "config.yaml").is_file()
+    return (folder / SUMMARY).is_file() or (folder / ".hydra" / "config.yaml").is_file()
 
 
 def _order(folder: Path) -> tuple[float, str]:

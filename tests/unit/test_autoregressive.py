@@ -19,13 +19,9 @@ from imagegram.errors import ConfigError
 from imagegram.generators.autoregressive.generator import AutoregressiveGenerator
 from imagegram.generators.autoregressive.network import Autoregressive
 from imagegram.generators.autoregressive.objective import NextToken
-from imagegram.generators.autoregressive.sampling import (
-    draw,
-    draw_rows,
-    probabilities,
-    score_rows,
-)
+from imagegram.generators.autoregressive.sampling import draw_rows, probabilities, score_rows
 from imagegram.generators.autoregressive.training import NETWORK
+from imagegram.generators.drawing import draw_ids
 from imagegram.generators.learned import Architecture
 from imagegram.models.cores import one_core
 from imagegram.models.transformer import build
@@ -132,7 +128,7 @@ def test_probabilities_are_the_scalar_definition(
 def test_an_impossible_id_is_never_drawn() -> None:
     p = torch.tensor([[0.0, 0.5, 0.5, 0.0]], dtype=torch.float64).expand(4, 4)
     uniform = torch.tensor([0.0, 0.499999, 0.5, 1 - 2**-53], dtype=torch.float64)
-    assert draw(p, uniform).tolist() == [1, 1, 2, 2]
+    assert draw_ids(p, uniform).tolist() == [1, 1, 2, 2]
 
 
 def test_rows_are_drawn_by_their_own_uniforms(network: Autoregressive) -> None:

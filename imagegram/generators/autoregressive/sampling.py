@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imagegram.generators.autoregressive.network import Autoregressive
+from imagegram.generators.drawing import draw_ids
 from imagegram.models.cores import map_on_cores
 from imagegram.samplers.truncation import Truncation
 from imagegram.seeding import uniform_rows
@@ -79,7 +80,7 @@ def draw_rows(
     last_B = None
     for step in range(length):
         p_BV = probabilities(network.step(last_B, step, caches), sampler)
-        last_B = draw(p_BV, uniforms_BT[:, step])
+        last_B = draw_ids(p_BV, uniforms_BT[:, step])
         if end is not None:
             last_B = last_B.masked_fill(ended_B, end)
             ended_B = last_B == end
@@ -117,18 +118,6 @@ def probabilities(logits_BV: Tensor, sampler: Truncation) -> Tensor:
         p_BV = p_BV.masked_fill(p_BV < least_B1, 0.0)
         p_BV /= p_BV.sum(dim=-1, keepdim=True)
     return p_BV
-
-
-def draw(p_BV: Tensor, uniforms_B: Tensor) -> Tensor:
-    """Return (B,) ids, by the inverse of the cumulative sum.
-
-    Rounding may leave a sum below 1: a uniform is a share of what the sum has reached.
-    """
-    cumulative_BV = p_BV.cumsum(dim=-1)
-    wanted_B1 = (uniforms_B * cumulative_BV[:, -1])[:, None]
-    ids_B = torch.searchsorted(cumulative_BV, wanted_B1, right=True)[:, 0]
-    last_B = p_BV.shape[1] - 1 - (p_BV > 0).flip(1).long().argmax(dim=1)  # last possible id
-    return torch.minimum(ids_B, last_B)
 
 
 def score_rows(network: Autoregressive, ids_BT: Tensor) -> dict[str, NDArray[Any]]:

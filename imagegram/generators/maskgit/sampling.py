@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from imagegram.generators.drawing import draw_ids
 from imagegram.generators.maskgit.network import MaskGit
 from imagegram.models.cores import map_on_cores
 from imagegram.samplers.masked import MaskedSampler
@@ -134,13 +135,9 @@ def draw(
         return logits_BTV.argmax(dim=-1), zeros_BT, zeros_BT
     log_p_BTV = (logits_BTV / temperature).log_softmax(dim=-1)
     p_BTV = log_p_BTV.exp()
-    cumulative_BTV = p_BTV.cumsum(dim=-1)
-    # Rounding may leave the sum below 1: the uniform is a share of what the sum has reached.
-    wanted_BT1 = (uniforms_BT * cumulative_BTV[..., -1])[..., None]
-    ids_BT1 = torch.searchsorted(cumulative_BTV, wanted_BT1, right=True)
-    ids_BT1 = ids_BT1.clamp_(max=p_BTV.shape[-1] - 1)
+    ids_BT = draw_ids(p_BTV, uniforms_BT)
     entropy_BT = -(p_BTV * log_p_BTV).sum(dim=-1) / math.log(2)
-    return ids_BT1[..., 0], log_p_BTV.gather(-1, ids_BT1)[..., 0], entropy_BT
+    return ids_BT, log_p_BTV.gather(-1, ids_BT[..., None])[..., 0], entropy_BT
 
 
 def confidence(
