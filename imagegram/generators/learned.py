@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,8 @@ from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
+    from torch import Tensor, nn
 
     from imagegram.training.state import TrainingState
 
@@ -255,3 +256,67 @@ def rows_from_chunks(
         progress.advance(bar, CHUNK * num_tokens)
     progress.finish(bar)
     return rows_BT
+
+
+def scores_from_chunks(
+    ids_BT: NDArray[np.int64],
+    samples: NDArray[np.uint64],
+    *,
+    dtypes: Mapping[str, Any],
+    score: Callable[[Tensor, NDArray[np.uint64]], Chunk],
+    device: torch.device,
+    progress: Progress | None,
+) -> dict[str, NDArray[Any]]:
+    """Score given rows in chunks of one shape, in which sample i is always row i % CHUNK.
+
+    Args:
+        ids_BT: ids of the network.
+        samples: (B,) sample ids.
+        dtypes: dtype of each wanted array, by name.
+        score: scores (CHUNK, T) ids, on the device, of (CHUNK,) samples; rows that no sample fills
+            are id 0 of sample 0.
+        device: device of the network.
+        progress: receives the number of finished tokens.
+
+    Returns:
+        By name, (B, T) arrays.
+    """
+    import torch
+
+    from imagegram.models.cores import map_on_cores
+
+    def work(rows: NDArray[np.int64]) -> Chunk:
+        filled = rows >= 0
+        ids_CT, samples_C = np.zeros((CHUNK, ids_BT.shape[1]), np.int64), np.zeros(CHUNK, np.uint64)
+        ids_CT[filled], samples_C[filled] = ids_BT[rows[filled]], samples[rows[filled]]
+        found = score(torch.from_numpy(ids_CT).to(device), samples_C)
+        return {name: array_CT[filled] for name, array_CT in found.items()}
+
+    rows_BT = {name: np.empty(ids_BT.shape, dtype) for name, dtype in dtypes.items()}
+    chunks = list(_rows_by_place(samples))
+    progress = progress or SilentProgress()
+    bar = progress.start("score", ids_BT.size, "tokens")
+    for rows, found in zip(chunks, map_on_cores(work, chunks, device=device), strict=True):
+        kept = rows[rows >= 0]
+        for name, array_BT in rows_BT.items():
+            array_BT[kept] = found[name]
+        progress.advance(bar, len(kept) * ids_BT.shape[1])
+    progress.finish(bar)
+    return rows_BT
+
+
+def _rows_by_place(samples: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
+    """Yield (CHUNK,) row numbers: at place p rows whose sample is p modulo CHUNK, or -1.
+
+    >>> [rows[:3].tolist() for rows in _rows_by_place(np.array([1, 0, 33], np.uint64))]
+    [[1, 0, -1], [-1, 2, -1]]
+    """
+    places = (samples % np.uint64(CHUNK)).astype(np.int64)
+    order = np.argsort(places, kind="stable")
+    counts = np.bincount(places, minlength=CHUNK)
+    firsts = np.cumsum(counts) - counts
+    for turn in range(int(counts.max(initial=0))):
+        rows = np.full(CHUNK, -1, np.int64)
+        there = np.flatnonzero(counts > turn)
+        rows[there] = order[firsts[there] + turn]
+        yield rows

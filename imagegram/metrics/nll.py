@@ -1,9 +1,13 @@
 """``nll_bits_per_token``: code length of documents under the generator that is measured itself.
 
 The mean of ``-log2 p(x_t | x_0 ... x_{t-1})`` with the generator's own probabilities, before any
-sampler sharpens or cuts them. Held-out documents show how well it predicts, training documents how
-much of them it has learned by heart: on 20,000 images they differ little, on 1,000 images and many
-epochs by many bits. (``likelihood`` is the same under an n-gram of the corpus, for any generator.)
+sampler sharpens or cuts them. Of a network that fills in tokens in random order (its trace has
+``step``, the pass that wrote a token) it is an upper bound of the code length: each document is
+measured in one order drawn for it, tokens of one pass without each other.
+
+Held-out documents show how well it predicts, training documents how much of them it has learned by
+heart: on 20,000 images they differ little, on 1,000 images and many epochs by many bits.
+(``likelihood`` is the same under an n-gram of the corpus, for any generator.)
 """
 
 from __future__ import annotations
@@ -43,7 +47,8 @@ class NllMetric:
             name="nll_bits_per_token",
             title="bits per token under the generator",
             words="Code length under the generator itself. Training documents far below held-out "
-            "ones: it has learned them by heart.",
+            "ones: it has learned them by heart. An upper bound (<=) for masked generators, in one "
+            "random order a document.",
             unit="bits",
             group="likelihood",
             rank=1,
@@ -65,7 +70,9 @@ class NllMetric:
             bits_B[rows] = bits_BT.sum(axis=1) / steps_B
             bits_T += bits_BT.sum(axis=0)
             steps_T += (np.arange(num_tokens) < steps_B[:, None]).sum(axis=0)
+        order = {"order": "random, so <="} if "step" in generated.trace else {}
         return Measurement(
             scalars={"nll_bits_per_token": mean_over_images(bits_B, seed=reference.seed)},
             curves={"nll": bits_T / np.maximum(steps_T, 1)},
+            recipe=order,
         )

@@ -6,63 +6,118 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from imagegram.errors import ConfigError, did_you_mean
+from imagegram.samplers.truncation import Truncation, is_count, require
 from imagegram.store.fingerprint import NOT_IDENTITY
 
 CONFIDENCE: Final = ("logit", "log_prob", "random")
+ANNEALING: Final = ("linear", "constant")
+#: Share of tokens that are masked again after a share of the steps, by name of the schedule.
+SCHEDULES: Final[Mapping[str, Callable[[float], float]]] = {
+    "arccos": lambda done: math.acos(done) / (math.pi / 2),
+    "cosine": lambda done: math.cos(done * math.pi / 2),
+    "linear": lambda done: 1.0 - done,
+    "square": lambda done: 1.0 - done**2,
+    "cubic": lambda done: 1.0 - done**3,
+    "root": lambda done: 1.0 - math.sqrt(done),
+}
+#: Rounding of a schedule that would hide a whole token.
+_ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedSampler:
-    """Fill in all tokens at every step, keep the surest, mask the others again.
+class MaskedSampler(Truncation):
+    """Draw all masked tokens at every step, keep the surest, mask the others again.
 
-    After step s of S, floor(T arccos(s / S) / (pi / 2)) tokens are masked again, fewer at every
-    step. Chang et al., "MaskGIT: Masked Generative Image Transformer" (arXiv 2202.04200), with the
-    arccos schedule of Yu et al., "An Image is Worth 32 Tokens" (arXiv 2406.07550).
+    After step s of S, floor(T f(s / S)) of T tokens are masked again, and at least one fewer than
+    before; f is the schedule. Chang et al., "MaskGIT: Masked Generative Image Transformer" (arXiv
+    2202.04200), with ``arccos`` of Yu et al., "An Image is Worth 32 Tokens" (arXiv 2406.07550).
+
+    A token is drawn from softmax(logits / (softmax_temperature * temperature)), cut by ``top_k``,
+    ``top_p`` and ``min_p``; its confidence gets Gumbel noise times ``temperature``.
 
     Attributes:
         name: name of the configuration file.
-        steps: network passes, at least 1; more than tokens are not taken.
-        temperature: temperature of the first step; it falls linearly to 0 at the last one, where
-            the most probable token is taken. 0: always the most probable token.
-        confidence: measure of the surest tokens: the ``logit`` of a token, its
-            ``log_prob``, each with Gumbel noise of the step's temperature, or at ``random``.
+        steps: network passes, at least 1; no more are made than there are tokens.
+        schedule: one of :data:`SCHEDULES`.
+        temperature: that of the first step; 0: always the most probable token.
+        annealing: ``linear``: the temperature falls with the steps, to 0 at the last one, which
+            takes the most probable tokens; ``constant``.
+        softmax_temperature: two divisors of the logits, before the first step and at the last one;
+            between them it falls linearly.
+        top_k, top_p, min_p: see :class:`Truncation`.
+        confidence: measure of the surest tokens: the ``logit`` of a token, the ``log_prob`` that
+            the network gives it, or at ``random``. Only the random order does not depend on the
+            tokens, so that given tokens have a likelihood under it.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     name: str = field(metadata=NOT_IDENTITY)
     steps: int = 8
+    schedule: str = "arccos"
     temperature: float = 4.5
+    annealing: str = "linear"
+    softmax_temperature: tuple[float, float] = (1.0, 1.0)
     confidence: str = "logit"
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ConfigError(
-                f"sampler.steps={self.steps}: must be a whole number of at least 1; type "
-                "sampler.steps=8"
-            )
-        if not 0.0 <= self.temperature < math.inf:
-            raise ConfigError(
-                f"sampler.temperature={self.temperature}: must be 0 (always the most probable "
-                "token) or a positive number; type sampler.temperature=4.5"
-            )
-        if self.confidence not in CONFIDENCE:
-            raise ConfigError(
-                f"sampler.confidence={self.confidence!r}: "
-                f"{did_you_mean(self.confidence, CONFIDENCE)}"
-            )
+        """Refuse impossible knobs."""
+        super().__post_init__()
+        object.__setattr__(self, "softmax_temperature", tuple(self.softmax_temperature))
+        require(is_count(self.steps), ("steps", self.steps, "a whole number of at least 1"))
+        for knob, known in (
+            ("schedule", tuple(SCHEDULES)),
+            ("annealing", ANNEALING),
+            ("confidence", CONFIDENCE),
+        ):
+            if (value := getattr(self, knob)) not in known:
+                raise ConfigError(f"sampler.{knob}={value!r}: {did_you_mean(value, known)}")
+        ends = self.softmax_temperature
+        require(
+            len(ends) == 2 and all(0.0 < end < math.inf for end in ends),
+            ("softmax_temperature", list(ends), "two positive numbers, [1,1] to change nothing"),
+        )
+
+    @property
+    def in_random_order(self) -> bool:
+        """Whether the order of the tokens does not depend on the tokens."""
+        return self.confidence == "random"
+
+    def num_steps(self, num_tokens: int) -> int:
+        """Return the number of network passes for samples of ``num_tokens`` tokens."""
+        return min(self.steps, num_tokens)
 
     def num_masked(self, step: int, num_tokens: int) -> int:
-        """Return the number of tokens that are masked again after a step.
+        """Return the number of tokens that the schedule masks again after a step; 0 after the last.
 
         Args:
-            step: 0 ... ``steps`` - 1.
+            step: 0 ... ``num_steps(num_tokens)`` - 1.
             num_tokens: tokens of a sample, T.
 
         >>> [MaskedSampler(name="masked", steps=4).num_masked(step, 8) for step in range(4)]
         [6, 5, 3, 0]
         """
-        return int(num_tokens * math.acos((step + 1) / self.steps) / (math.pi / 2))
+        steps = self.num_steps(num_tokens)
+        left = int(num_tokens * SCHEDULES[self.schedule]((step + 1) / steps) + _ROUNDING)
+        return max(left, 1) if step + 1 < steps else 0
+
+    def noise(self, step: int, num_tokens: int) -> float:
+        """Return the temperature of a step; see :meth:`num_masked`."""
+        if self.annealing == "constant":
+            return self.temperature
+        return self.temperature * (1 - (step + 1) / self.num_steps(num_tokens))
+
+    def divisor(self, step: int, num_tokens: int) -> float:
+        """Return what the logits of a step are divided by; see :meth:`num_masked`.
+
+        >>> sampler = MaskedSampler(name="masked", steps=4, softmax_temperature=(1.3, 0.5))
+        >>> [round(sampler.divisor(step, 32), 2) for step in range(4)]
+        [1.1, 0.9, 0.7, 0.5]
+        """
+        first, last = self.softmax_temperature
+        done = (step + 1) / self.num_steps(num_tokens)
+        return first + (last - first) * done

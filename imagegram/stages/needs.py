@@ -48,7 +48,9 @@ def lacking(metric: Metric, images: ImageSet, *, ragged: bool = False) -> str:
     if arrays:
         noun = "array" if len(arrays) == 1 else "arrays"
         names = ", ".join(arrays)
-        reasons.append(f"the trace {noun} {names}, which this generator does not record")
+        reasons.append(
+            f"the trace {noun} {names}, which this generator does not record with this sampler"
+        )
     return f"metric {metric.name} needs {'; and '.join(reasons)}"
 
 

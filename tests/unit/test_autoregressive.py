@@ -19,9 +19,9 @@ from imagegram.errors import ConfigError
 from imagegram.generators.autoregressive.generator import AutoregressiveGenerator
 from imagegram.generators.autoregressive.network import Autoregressive
 from imagegram.generators.autoregressive.objective import NextToken
-from imagegram.generators.autoregressive.sampling import draw_rows, probabilities, score_rows
+from imagegram.generators.autoregressive.sampling import draw_rows, score_rows
 from imagegram.generators.autoregressive.training import NETWORK
-from imagegram.generators.drawing import draw_ids
+from imagegram.generators.drawing import draw_ids, probabilities
 from imagegram.generators.learned import Architecture
 from imagegram.models.cores import one_core
 from imagegram.models.transformer import build
@@ -112,7 +112,7 @@ def test_probabilities_are_the_scalar_definition(
         name="x", temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p
     )
     logits_V = np.log(np.array(weights, np.float64))
-    found = probabilities(torch.from_numpy(logits_V)[None], sampler)[0].numpy()
+    found = probabilities(torch.from_numpy(logits_V), temperature, sampler).numpy()
     largest = int(np.argmax(weights))
     if temperature == 0.0:
         expected = np.eye(len(weights))[largest]

@@ -51,13 +51,13 @@ def test_a_trace_is_asked_for_its_arrays() -> None:
     assert lacking(Asking.of("trace.log_prob"), neural) == ""
     reason = lacking(OrderMetric(), neural)
     assert reason.startswith("metric order needs the trace arrays entropy, num_contexts")
-    assert reason.endswith(", which this generator does not record")
+    assert reason.endswith(", which this generator does not record with this sampler")
     untraced: Any = SimpleNamespace(tokens=TOKENS, trace={})
     assert lacking(OrderMetric(), untraced) == reason
     both = lacking(Asking.of("images", "trace.log_prob"), TEXTS)
     assert both == (
         "metric asking needs images, but these items are not pictures; "
-        "and the trace array log_prob, which this generator does not record"
+        "and the trace array log_prob, which this generator does not record with this sampler"
     )
 
 

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
-from imagegram.executors.progress import SilentProgress
 from imagegram.generators.autoregressive.objective import NextToken
 from imagegram.generators.learned import (
     CHUNK,
@@ -26,6 +25,7 @@ from imagegram.generators.learned import (
     Recipe,
     as_ids,
     rows_from_chunks,
+    scores_from_chunks,
 )
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Index, Sampler
@@ -42,7 +42,7 @@ from imagegram.training.tokens import TokenData
 if TYPE_CHECKING:
     from imagegram.generators.autoregressive.network import Autoregressive
 
-_SCORES: Final = ("log_prob", "entropy")
+_SCORES: Final = {"log_prob": np.float32, "entropy": np.float32}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,51 +203,19 @@ class AutoregressiveModel(NetworkModel):
     def _trace(
         self, tokens_BT: Tokens, samples: NDArray[np.uint64], progress: Progress | None
     ) -> Trace:
-        """Score rows in chunks of one shape, in which sample i is always row i % CHUNK."""
-        import torch
-
+        """Score rows in chunks of one shape; 0 behind the end of a sample."""
         from imagegram.generators.autoregressive.sampling import score_rows
-        from imagegram.models.cores import map_on_cores
 
-        network = self.network
-        device = network.positions.device
-        chunks = list(_rows_by_place(samples))
-
-        def work(rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-            filled = rows >= 0
-            ids_CT = np.zeros((CHUNK, tokens_BT.shape[1]), np.int64)
-            ids_CT[filled] = as_ids(tokens_BT[rows[filled]], self.architecture)
-            found = score_rows(network, torch.from_numpy(ids_CT).to(device))
-            return {name: array_CT[filled] for name, array_CT in found.items()}
-
-        trace = {name: np.empty(tokens_BT.shape, np.float32) for name in _SCORES}
-        progress = progress or SilentProgress()
-        bar = progress.start("score", tokens_BT.size, "tokens")
-        for rows, found in zip(chunks, map_on_cores(work, chunks, device=device), strict=True):
-            kept = rows[rows >= 0]
-            for name, array_BT in trace.items():
-                array_BT[kept] = found[name]
-            progress.advance(bar, len(kept) * tokens_BT.shape[1])
-        progress.finish(bar)
+        trace = scores_from_chunks(
+            as_ids(tokens_BT, self.architecture),
+            samples,
+            dtypes=_SCORES,
+            score=lambda ids_CT, _: score_rows(self.network, ids_CT),
+            device=self.network.positions.device,
+            progress=progress,
+        )
         if self.ends:
             behind_BT = np.arange(tokens_BT.shape[1]) > row_sizes(tokens_BT)[:, None]
             for array_BT in trace.values():
                 array_BT[behind_BT] = 0.0
         return trace
-
-
-def _rows_by_place(samples: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
-    """Yield (CHUNK,) row numbers: at place p rows whose sample is p modulo CHUNK, or -1.
-
-    >>> [rows[:3].tolist() for rows in _rows_by_place(np.array([1, 0, 33], np.uint64))]
-    [[1, 0, -1], [-1, 2, -1]]
-    """
-    places = (samples % np.uint64(CHUNK)).astype(np.int64)
-    order = np.argsort(places, kind="stable")
-    counts = np.bincount(places, minlength=CHUNK)
-    firsts = np.cumsum(counts) - counts
-    for turn in range(int(counts.max(initial=0))):
-        rows = np.full(CHUNK, -1, np.int64)
-        there = np.flatnonzero(counts > turn)
-        rows[there] = order[firsts[there] + turn]
-        yield rows

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imagegram.generators.autoregressive.network import Autoregressive
-from imagegram.generators.drawing import draw_ids
+from imagegram.generators.drawing import draw_ids, probabilities
 from imagegram.models.cores import map_on_cores
 from imagegram.samplers.truncation import Truncation
 from imagegram.seeding import uniform_rows
@@ -79,7 +79,7 @@ def draw_rows(
     ended_B = torch.zeros(len(samples_B), dtype=torch.bool, device=device)
     last_B = None
     for step in range(length):
-        p_BV = probabilities(network.step(last_B, step, caches), sampler)
+        p_BV = probabilities(network.step(last_B, step, caches), sampler.temperature, sampler)
         last_B = draw_ids(p_BV, uniforms_BT[:, step])
         if end is not None:
             last_B = last_B.masked_fill(ended_B, end)
@@ -89,35 +89,6 @@ def draw_rows(
                 break
         ids_BT[:, step] = last_B
     return ids_BT
-
-
-def probabilities(logits_BV: Tensor, sampler: Truncation) -> Tensor:
-    """Return (B, V) float64 probabilities: tempered, cut, and summing to one.
-
-    The order is that of ``samplers/truncation.py``: top-k, top-p, min-p, each divided by its sum;
-    among equals the smaller id is kept.
-    """
-    logits_BV = logits_BV.double()
-    if sampler.temperature == 0.0:
-        most_B = logits_BV.argmax(dim=-1)  # the first among equals
-        return torch.zeros_like(logits_BV).scatter_(1, most_B[:, None], 1.0)
-    p_BV = (logits_BV / sampler.temperature).softmax(dim=-1)
-    is_cut = sampler.top_k is not None or sampler.top_p < 1.0
-    if is_cut:
-        sorted_BV, ids_BV = p_BV.sort(dim=-1, descending=True, stable=True)
-        if sampler.top_k is not None:
-            sorted_BV[:, sampler.top_k :] = 0.0
-            sorted_BV /= sorted_BV.sum(dim=-1, keepdim=True)
-        if sampler.top_p < 1.0:
-            before_BV = sorted_BV.cumsum(dim=-1) - sorted_BV
-            sorted_BV = sorted_BV.masked_fill(before_BV >= sampler.top_p, 0.0)
-            sorted_BV /= sorted_BV.sum(dim=-1, keepdim=True)
-        p_BV = torch.zeros_like(p_BV).scatter_(1, ids_BV, sorted_BV)
-    if sampler.min_p > 0.0:
-        least_B1 = sampler.min_p * p_BV.amax(dim=-1, keepdim=True)
-        p_BV = p_BV.masked_fill(p_BV < least_B1, 0.0)
-        p_BV /= p_BV.sum(dim=-1, keepdim=True)
-    return p_BV
 
 
 def score_rows(network: Autoregressive, ids_BT: Tensor) -> dict[str, NDArray[Any]]:

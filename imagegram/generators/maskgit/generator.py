@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.errors import ConfigError
+from imagegram.errors import ConfigError, UnsupportedError
 from imagegram.generators.learned import (
     CHUNK,
     LearnedGenerator,
     NetworkModel,
     Recipe,
     rows_from_chunks,
+    scores_from_chunks,
 )
 from imagegram.generators.maskgit.objective import MaskedPrediction
 from imagegram.layout import TokenLayout
@@ -39,12 +40,7 @@ from imagegram.training.tokens import TokenData
 if TYPE_CHECKING:
     from imagegram.generators.maskgit.network import MaskGit
 
-_DTYPES: Final = {
-    "tokens": np.uint16,
-    "probability": np.float32,
-    "entropy": np.float32,
-    "step": np.uint16,
-}
+_TRACE: Final = {"probability": np.float32, "entropy": np.float32, "step": np.uint16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +81,8 @@ class MaskGitGenerator(LearnedGenerator):
         refuse_condition(condition, generator=self.name)
 
     def scores(self, sampler: Sampler) -> bool:
-        """Return False: in the order of confidence a token has no probability of its own."""
-        return False
+        """Return whether the order is random: one that the tokens decide gives no likelihood."""
+        return isinstance(sampler, MaskedSampler) and sampler.in_random_order
 
     def fit(
         self, tokens: TokenSet, *, index: Index, holdout: TokenSet | None = None
@@ -119,7 +115,7 @@ class MaskGitRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskGitModel(NetworkModel):
-    """A trained masked network that samples."""
+    """A trained masked network that samples, and scores in random order."""
 
     def make_network(self) -> MaskGit:
         """Build a masked transformer."""
@@ -145,7 +141,7 @@ class MaskGitModel(NetworkModel):
         Returns:
             (B, T) uint16 tokens, and by name: ``probability`` float32, with which a token was
             drawn; ``entropy`` float32, bits of that distribution; ``step`` uint16, the pass that
-            fixed it, from 0.
+            fixed it, from 0; in random order also ``log_prob`` float32, see :meth:`score`.
         """
         from imagegram.generators.maskgit.sampling import sample_chunks
 
@@ -154,10 +150,59 @@ class MaskGitModel(NetworkModel):
         trace = rows_from_chunks(
             samples,
             num_tokens=layout.num_tokens,
-            dtypes=_DTYPES,
+            dtypes={"tokens": np.uint16, **_trace_of(own)},
             make=lambda chunks: sample_chunks(
                 self.network, chunks, size=CHUNK, sampler=own, seed=seed
             ),
             progress=progress,
         )
         return trace.pop("tokens"), trace
+
+    def score(
+        self,
+        tokens_BT: Tokens,
+        *,
+        sampler: Sampler,
+        layout: TokenLayout,
+        seed: int,
+        condition: Condition | None = None,
+        samples: NDArray[np.uint64] | None = None,
+        progress: Progress | None = None,
+        workers: int = 1,
+    ) -> Trace:
+        """Return the trace of given tokens, filled in in the random order of (seed, sample).
+
+        Returns:
+            As :meth:`generate`. ``log_prob`` is the natural logarithm of the probability that the
+            network gives a token beside those of earlier passes, temperature 1 and nothing cut
+            away. Its sum is, in the mean over orders, a lower bound of the log-likelihood, the
+            tightest with one token a pass.
+
+        Raises:
+            UnsupportedError: for an order that the tokens decide.
+        """
+        from imagegram.generators.maskgit.sampling import score_rows
+
+        own = require_kind(sampler, MaskedSampler, group="sampler", generator="maskgit")
+        refuse_condition(condition, generator="maskgit")
+        if not own.in_random_order:
+            raise UnsupportedError(
+                f"sampler.confidence={own.confidence} lets the tokens decide their order, so given "
+                "tokens have no likelihood under it; type sampler.confidence=random"
+            )
+        numbers = np.arange(len(tokens_BT), dtype=np.uint64) if samples is None else samples
+        return scores_from_chunks(
+            np.asarray(tokens_BT).astype(np.int64),
+            numbers,
+            dtypes=_trace_of(own),
+            score=lambda ids_CT, samples_C: score_rows(
+                self.network, ids_CT, sampler=own, seed=seed, samples_B=samples_C
+            ),
+            device=self.network.positions.device,
+            progress=progress,
+        )
+
+
+def _trace_of(sampler: MaskedSampler) -> dict[str, Any]:
+    """Return the dtypes of the arrays that a sampler records, by name."""
+    return {**_TRACE, "log_prob": np.float32} if sampler.in_random_order else dict(_TRACE)

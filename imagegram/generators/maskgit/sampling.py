@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imagegram.generators.drawing import draw_ids
+from imagegram.generators.drawing import draw_ids, probabilities
 from imagegram.generators.maskgit.network import MaskGit
 from imagegram.models.cores import map_on_cores
 from imagegram.samplers.masked import MaskedSampler
@@ -63,6 +63,37 @@ def sample_chunks(
     yield from map_on_cores(sample, list(chunks), device=device)
 
 
+def score_rows(
+    network: MaskGit,
+    ids_BT: Tensor,
+    *,
+    sampler: MaskedSampler,
+    seed: int,
+    samples_B: NDArray[np.uint64],
+) -> dict[str, NDArray[Any]]:
+    """Return the trace of given tokens, (B, T) by name, as if they had been drawn.
+
+    Args:
+        network: in evaluation mode, on its device.
+        ids_BT: (B, T) int64 ids.
+        sampler: fills in a random order.
+        seed: 0 ... 2**64 - 1.
+        samples_B: (B,) sample ids.
+    """
+    with torch.inference_mode():
+        _, trace = fill_in(
+            network,
+            sampler=sampler,
+            seed=seed,
+            samples_B=samples_B,
+            num_tokens=network.num_tokens,
+            vocab_size=network.vocab_size,
+            device=ids_BT.device,
+            known_BT=ids_BT,
+        )
+    return {name: array.cpu().numpy() for name, array in trace.items()}
+
+
 def fill_in(
     logits_of: Callable[[Tensor], Tensor],
     *,
@@ -72,8 +103,9 @@ def fill_in(
     num_tokens: int,
     vocab_size: int,
     device: torch.device,
+    known_BT: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Sample rows of tokens.
+    """Sample rows of tokens, or go through given ones in the order of the sampler.
 
     Args:
         logits_of: (B, T) int64 ids, V where masked, to (B, T, V) logits.
@@ -83,79 +115,71 @@ def fill_in(
         num_tokens: T.
         vocab_size: V.
         device: device of the logits.
+        known_BT: (B, T) int64 ids that take the place of drawn ones.
 
     Returns:
         (B, T) int64 ids, and by name what decided each: ``probability``
         (with which the token was drawn), ``entropy`` (bits of that distribution) and ``step``
-        (the pass that fixed it, from 0).
+        (the pass that fixed it, from 0); in random order also ``log_prob``, the natural logarithm
+        of the probability that the network gives the token, temperature 1 and nothing cut away.
     """
     shape = (len(samples_B), num_tokens)
     ids_BT = torch.full(shape, vocab_size, dtype=torch.int64, device=device)
-    trace = {name: torch.zeros(shape, dtype=torch.float64, device=device) for name in TRACED}
+    trace: dict[str, Tensor] = {}
     remaining = num_tokens
-    for step in range(sampler.steps):
+    for step in range(sampler.num_steps(num_tokens)):
         uniforms = uniform_rows(seed=seed, samples_B=samples_B, num_tokens=num_tokens, step=step)
         choose_BT, noise_BT = (torch.from_numpy(u).to(device) for u in uniforms)
-        temperature = sampler.temperature * (1 - (step + 1) / sampler.steps)
-        logits_BTV = logits_of(ids_BT).double()
-        drawn_BT, log_prob_BT, entropy_BT = draw(logits_BTV, temperature, choose_BT)
+        temperature = sampler.noise(step, num_tokens)
+        own_BTV = logits_of(ids_BT).double()
+        logits_BTV = own_BTV / sampler.divisor(step, num_tokens)
+        p_BTV = probabilities(logits_BTV, temperature, sampler)
+        drawn_BT = draw_ids(p_BTV, choose_BT) if known_BT is None else known_BT
         masked_BT = ids_BT == vocab_size
         remaining = min(sampler.num_masked(step, num_tokens), remaining - 1)
-        sure_BT = confidence(sampler, logits_BTV, drawn_BT, log_prob_BT, temperature, noise_BT)
+        sure_BT = confidence(sampler, logits_BTV, drawn_BT, temperature, noise_BT)
         fixed_BT = masked_BT & ~lowest(sure_BT.masked_fill(~masked_BT, math.inf), remaining)
         ids_BT = torch.where(fixed_BT, drawn_BT, ids_BT)
-        values = {"probability": log_prob_BT.exp(), "entropy": entropy_BT}
-        values["step"] = torch.full_like(log_prob_BT, step)
-        for name, value in values.items():
-            trace[name] = torch.where(fixed_BT, value, trace[name])
+        for name, value_BT in told(p_BTV, drawn_BT, step).items():
+            trace[name] = torch.where(fixed_BT, value_BT, trace.get(name, value_BT))
+        if sampler.in_random_order:
+            value_BT = at(own_BTV.log_softmax(dim=-1), drawn_BT)
+            trace["log_prob"] = torch.where(fixed_BT, value_BT, trace.get("log_prob", value_BT))
         if not remaining:
             break
     return ids_BT, trace
 
 
-#: Arrays that tell how each token was drawn.
-TRACED = ("probability", "entropy", "step")
-
-
-def draw(
-    logits_BTV: Tensor, temperature: float, uniforms_BT: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw an id for every position, by the inverse of the cumulative sum.
-
-    Args:
-        logits_BTV: float64.
-        temperature: divisor of the logits; 0: always the most probable id.
-        uniforms_BT: in [0, 1).
-
-    Returns:
-        (B, T) ids, natural logarithms of their probabilities, and entropies in bits.
-    """
-    if temperature == 0.0:
-        zeros_BT = torch.zeros_like(uniforms_BT)
-        return logits_BTV.argmax(dim=-1), zeros_BT, zeros_BT
-    log_p_BTV = (logits_BTV / temperature).log_softmax(dim=-1)
-    p_BTV = log_p_BTV.exp()
-    ids_BT = draw_ids(p_BTV, uniforms_BT)
-    entropy_BT = -(p_BTV * log_p_BTV).sum(dim=-1) / math.log(2)
-    return ids_BT, log_p_BTV.gather(-1, ids_BT[..., None])[..., 0], entropy_BT
+def told(p_BTV: Tensor, drawn_BT: Tensor, step: int) -> dict[str, Tensor]:
+    """Return what is recorded of tokens that are drawn from some distributions, by name."""
+    probability_BT = at(p_BTV, drawn_BT)
+    return {
+        "probability": probability_BT,
+        "entropy": torch.special.entr(p_BTV).sum(dim=-1) / math.log(2),
+        "step": torch.full_like(probability_BT, step),
+    }
 
 
 def confidence(
     sampler: MaskedSampler,
     logits_BTV: Tensor,
     drawn_BT: Tensor,
-    log_prob_BT: Tensor,
     temperature: float,
     noise_BT: Tensor,
 ) -> Tensor:
     """Return (B, T) confidences of the drawn tokens; ``noise_BT`` are uniforms in [0, 1)."""
-    if sampler.confidence == "random":
+    if sampler.in_random_order:
         return noise_BT
-    sure_BT = log_prob_BT
-    if sampler.confidence == "logit":
-        sure_BT = logits_BTV.gather(-1, drawn_BT[..., None])[..., 0]
+    if sampler.confidence == "log_prob":
+        logits_BTV = logits_BTV.log_softmax(dim=-1)
+    sure_BT = at(logits_BTV, drawn_BT)
     gumbel_BT = -torch.log(-torch.log(noise_BT))  # -inf for 0: never the surest
     return sure_BT + temperature * gumbel_BT if temperature else sure_BT
+
+
+def at(values_BTV: Tensor, ids_BT: Tensor) -> Tensor:
+    """Return the (B, T) values of some ids."""
+    return values_BTV.gather(-1, ids_BT[..., None])[..., 0]
 
 
 def lowest(values_BT: Tensor, count: int) -> Tensor:
