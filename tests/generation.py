@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from imagegram.conditions.label import LabelCondition
+from imagegram.conditions.labels import Labels
 from imagegram.generators.ngram.engine import Engine, Files
 from imagegram.generators.ngram.model import NgramModel
 from imagegram.indexes.build.orders import build_order
 from imagegram.indexes.format import IndexShard
-from imagegram.indexes.labels import Labels
 from imagegram.indexes.native import NativeIndex
 from imagegram.indexes.order import Order
 from imagegram.records import Tokens, Trace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,6 +26,7 @@ class FakeTokenShard:
         rows: the documents.
         claimed: how many documents the manifest says that it holds.
         length: tokens of a document by the manifest; None: they differ.
+        labels: label of each document; (): none has one, None: this one has none.
     """
 
     kind: ClassVar[str] = "token_shard"
@@ -34,10 +36,13 @@ class FakeTokenShard:
     rows: Rows
     claimed: int | None = None
     length: int | None = 3
+    labels: tuple[str | None, ...] = ()
 
     def run(self, out: Path, context: Any) -> dict[str, Any]:
         write_index(out, self.rows, metadata=True)
         (out / "table.0").unlink()
+        if self.labels:
+            self._write_labels(out)
         missing = 0 if self.claimed is None else self.claimed - len(self.rows)
         return {
             "num_documents": len(self.rows) + missing,
@@ -47,6 +52,13 @@ class FakeTokenShard:
             "num_records": len(self.rows) + missing,
             "skipped": {},
         }
+
+    def _write_labels(self, out: Path) -> None:
+        infos = [{"place": 1} if label is None else {"label": label} for label in self.labels]
+        lines = [json.dumps({"info": info}).encode() + b"\n" for info in infos]
+        (out / "metadata.0").write_bytes(b"".join(lines))
+        offsets = np.cumsum([0, *map(len, lines[:-1])])
+        offsets.astype("<u8").tofile(out / "metaoff.0")
 
     def load(self, artifact: Artifact) -> TokenShard:
         return TokenShard(artifact=artifact)

@@ -1,4 +1,4 @@
-"""Draws from distributions over ids, for generators that learn a network."""
+"""Distributions over ids and draws from them, for generators that learn a network."""
 
 from __future__ import annotations
 
@@ -59,3 +59,19 @@ def probabilities(logits: Tensor, temperature: float, cut: Truncation) -> Tensor
         p = p.masked_fill(p < least, 0.0)
         p /= p.sum(dim=-1, keepdim=True)
     return p
+
+
+def guided(logits: Tensor, scale: float) -> Tensor:
+    """Return the logits of samples from those of two passes; see ``samplers/guidance.py``.
+
+    Args:
+        logits: (2 B, ...) logits: B rows under their labels, then the same rows without.
+        scale: s.
+
+    Returns:
+        (B, ...) logits; at s = 1 exactly those under the labels.
+    """
+    conditional, unconditional = logits.chunk(2)
+    if scale == 1.0:
+        return conditional
+    return unconditional + scale * (conditional - unconditional)

@@ -17,18 +17,24 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.conditions.label import LabelCondition
+from imagegram.conditions.labels import ANY, label_of
+from imagegram.conditions.own import OwnLabels
 from imagegram.errors import ConfigError
 from imagegram.executors.progress import SilentProgress
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Sampler
 from imagegram.records import EOS_TOKEN_ID
+from imagegram.samplers.guidance import Guidance
+from imagegram.samplers.kinds import check_label
 from imagegram.stages.tokens import TokenSet
-from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context, Progress
 from imagegram.training.objective import Items
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
+from imagegram.training.tokens import TokenData
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +43,8 @@ if TYPE_CHECKING:
     from imagegram.training.state import TrainingState
 
 MODEL: Final = "model.safetensors"
+#: Labels of the classes of a trained network, in their order.
+CLASSES: Final = "classes.json"
 #: Samples that a network sees at a time. Sample i is always row i % CHUNK of a chunk, so that no
 #: rounding depends on which samples were asked for.
 CHUNK: Final = 32
@@ -55,6 +63,7 @@ class Architecture:
         width: features of a position.
         depth: number of blocks.
         num_heads: number of attention heads; divides ``width``.
+        num_classes: number of labels, K; class K is no label. 0: the network knows no labels.
     """
 
     vocab_size: int
@@ -62,6 +71,12 @@ class Architecture:
     width: int
     depth: int
     num_heads: int
+    num_classes: int = field(default=0, metadata=NOT_IDENTITY_AT_DEFAULT)
+
+    def arguments(self) -> dict[str, int]:
+        """Return the arguments of a network; classes only where there are some."""
+        sizes = dataclasses.asdict(self)
+        return sizes if self.num_classes else {k: v for k, v in sizes.items() if k != "num_classes"}
 
     def check(self) -> None:
         """Refuse sizes that no network can have.
@@ -93,6 +108,10 @@ class LearnedGenerator:
     Attributes:
         name: name of the configuration file.
         width, depth, num_heads: sizes of the network, see :class:`Architecture`.
+        labels: key of the JSON beside an item whose values are the labels that the network learns
+            to write under, ``caption`` also the text beside it; None: it learns none.
+        label_dropout: share of the training documents whose label is hidden, so that the network
+            learns to write without one too, which guidance needs; without ``labels`` unused.
         optimization: steps, rates, seed of its training.
         trainer: where the network is trained.
         device: device that samples: ``cpu``, ``cuda``.
@@ -102,6 +121,8 @@ class LearnedGenerator:
     width: int = 128
     depth: int = 4
     num_heads: int = 2
+    labels: str | None = None
+    label_dropout: float = 0.1
     optimization: Optimization
     trainer: TrainerOptions = field(default_factory=TrainerOptions, metadata=NOT_IDENTITY)
     device: str = field(default="cpu", metadata=NOT_IDENTITY)
@@ -111,6 +132,39 @@ class LearnedGenerator:
         effective = self.trainer.applied_to(self.optimization, prefix="generator.optimization.")
         object.__setattr__(self, "optimization", effective)
         self._sizes(vocab_size=1, num_tokens=1).check()
+        if not 0.0 <= self.label_dropout < 1.0:
+            raise ConfigError(
+                f"generator.label_dropout={self.label_dropout} must be at least 0 and below 1; "
+                "type generator.label_dropout=0.1"
+            )
+        if self.labels == "":
+            raise ConfigError(
+                "generator.labels is empty; type generator.labels=KEY, a key of the JSON beside an "
+                "item, or generator.labels=null"
+            )
+
+    @property
+    def has_null(self) -> bool:
+        """Whether the network learns to write without a label."""
+        return self.labels is None or self.label_dropout > 0.0
+
+    def check_label(self, condition: Condition | None, guidance: Guidance) -> None:
+        """Refuse labels that the network does not learn, and guidance where nothing guides.
+
+        Raises:
+            ConfigError: with what to type instead.
+        """
+        check_label(
+            condition,
+            guidance,
+            labels=self.labels,
+            has_null=self.has_null,
+            generator=self.name,
+        )
+
+    def data(self, tokens: TokenSet, holdout: TokenSet | None) -> TokenData:
+        """Return the training data: documents, with their labels where these are learned."""
+        return TokenData(tokens=tokens, holdout=holdout, labels=self.labels, has_null=self.has_null)
 
     def check_machine(self) -> None:
         """Refuse a device that is not there."""
@@ -142,10 +196,12 @@ class Recipe:
     Attributes:
         generator: the configured generator.
         architecture: sizes of its network.
+        classes: labels of its classes; (): it learns none, or they are not read yet.
     """
 
     generator: LearnedGenerator
     architecture: Architecture
+    classes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -162,13 +218,28 @@ class Recipe:
         """Where the network is trained."""
         return self.generator.trainer
 
+    @property
+    def label_dropout(self) -> float:
+        """Share of the documents whose label is hidden; 0 where there are no labels."""
+        return 0.0 if self.generator.labels is None else self.generator.label_dropout
+
+    def with_classes(self, classes: tuple[str, ...]) -> Self:
+        """Return the recipe of a network for these labels."""
+        sizes = dataclasses.replace(self.architecture, num_classes=len(classes))
+        return dataclasses.replace(self, classes=classes, architecture=sizes)
+
     def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
-        """Write the averaged weights, with the sizes of the network in the file's metadata."""
+        """Write the averaged weights, with the sizes of the network in the file's metadata.
+
+        Labels, where there are any, are written beside them.
+        """
         from imagegram.training.state import write_weights
 
         ((network, weights),) = state.averages.items()
-        described = json.dumps(dataclasses.asdict(self.architecture))
+        described = json.dumps(self.architecture.arguments())
         write_weights(out / MODEL, weights, {network: described})
+        if self.classes:
+            (out / CLASSES).write_text(json.dumps(self.classes) + "\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,13 +248,17 @@ class NetworkModel:
 
     Attributes:
         artifact: the finished training, with the weights.
-        architecture: sizes of the network.
+        architecture: sizes of the network; the number of classes is :attr:`sizes`'.
         device: device that samples.
+        labels: key of the labels that it learned; None: it learned none.
+        has_null: whether it learned to write without a label.
     """
 
     artifact: Artifact
     architecture: Architecture
     device: str
+    labels: str | None = None
+    has_null: bool = True
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields without the network, which another process reads again."""
@@ -192,6 +267,49 @@ class NetworkModel:
     def identity(self) -> str:
         """Return kind/digest of the training."""
         return self.artifact.identity()
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The labels that the network learned, in sorted order; (): none."""
+        if self.labels is None:
+            return ()
+        return tuple(json.loads((self.artifact.path / CLASSES).read_text()))
+
+    @property
+    def sizes(self) -> Architecture:
+        """Sizes of the network, with the number of its classes."""
+        return dataclasses.replace(self.architecture, num_classes=len(self.classes))
+
+    def condition_of(
+        self, metadata: Iterable[Mapping[str, Any]], condition: Condition | None
+    ) -> Condition | None:
+        """Return the condition of documents: their own labels, where samples are given labels."""
+        if condition is None or self.labels is None:
+            return condition
+        return OwnLabels(labels=tuple(label_of(one, self.labels) for one in metadata))
+
+    def classes_of(
+        self, condition: Condition | None, samples: NDArray[np.uint64]
+    ) -> NDArray[np.int64]:
+        """Return the (B,) class of every row.
+
+        A row without a label is of the null class; where the network learned none, of the class
+        that its number gives.
+
+        Args:
+            condition: of the rows: a label, or their own ones; None: no label.
+            samples: (B,) ids of the rows.
+
+        Raises:
+            ConfigError: for a label that the network never saw.
+        """
+        num_classes = len(self.classes)
+        if condition is None or not num_classes:
+            return np.full(len(samples), num_classes, dtype=np.int64)
+        assert isinstance(condition, LabelCondition | OwnLabels)
+        classes_B = condition.of_samples(self.classes, samples).astype(np.int64)
+        unknown = num_classes if self.has_null else (samples % num_classes).astype(np.int64)
+        return np.where(classes_B == ANY, unknown, classes_B)
 
     def make_network(self) -> nn.Module:
         """Build the network of the family, with any weights."""
@@ -220,6 +338,16 @@ class NetworkModel:
     ) -> Self:
         """Return itself: nothing makes it faster."""
         return self
+
+
+def chunk_samples(chunks: NDArray[np.uint64]) -> list[NDArray[np.uint64]]:
+    """Return the (CHUNK,) sample ids of chunks.
+
+    >>> [ids[[0, -1]].tolist() for ids in chunk_samples(np.array([0, 2], np.uint64))]
+    [[0, 31], [64, 95]]
+    """
+    first = np.arange(CHUNK, dtype=np.uint64)
+    return [first + chunk * np.uint64(CHUNK) for chunk in chunks]
 
 
 def rows_from_chunks(
@@ -262,8 +390,9 @@ def scores_from_chunks(
     ids_BT: NDArray[np.int64],
     samples: NDArray[np.uint64],
     *,
+    classes_B: NDArray[np.int64],
     dtypes: Mapping[str, Any],
-    score: Callable[[Tensor, NDArray[np.uint64]], Chunk],
+    score: Callable[[Tensor, NDArray[np.uint64], Tensor], Chunk],
     device: torch.device,
     progress: Progress | None,
 ) -> dict[str, NDArray[Any]]:
@@ -272,9 +401,10 @@ def scores_from_chunks(
     Args:
         ids_BT: ids of the network.
         samples: (B,) sample ids.
+        classes_B: (B,) class of each row, see :meth:`NetworkModel.classes_of`.
         dtypes: dtype of each wanted array, by name.
-        score: scores (CHUNK, T) ids, on the device, of (CHUNK,) samples; rows that no sample fills
-            are id 0 of sample 0.
+        score: scores (CHUNK, T) ids, on the device, of (CHUNK,) samples with (CHUNK,) classes, on
+            the device; rows that no sample fills are id 0 of sample 0 with class 0.
         device: device of the network.
         progress: receives the number of finished tokens.
 
@@ -288,8 +418,11 @@ def scores_from_chunks(
     def work(rows: NDArray[np.int64]) -> Chunk:
         filled = rows >= 0
         ids_CT, samples_C = np.zeros((CHUNK, ids_BT.shape[1]), np.int64), np.zeros(CHUNK, np.uint64)
+        classes_C = np.zeros(CHUNK, np.int64)
         ids_CT[filled], samples_C[filled] = ids_BT[rows[filled]], samples[rows[filled]]
-        found = score(torch.from_numpy(ids_CT).to(device), samples_C)
+        classes_C[filled] = classes_B[rows[filled]]
+        ids, classes = (torch.from_numpy(array).to(device) for array in (ids_CT, classes_C))
+        found = score(ids, samples_C, classes)
         return {name: array_CT[filled] for name, array_CT in found.items()}
 
     rows_BT = {name: np.empty(ids_BT.shape, dtype) for name, dtype in dtypes.items()}

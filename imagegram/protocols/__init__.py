@@ -22,6 +22,7 @@ from imagegram.protocols.data import (
 )
 from imagegram.protocols.evaluation import (
     Callback,
+    DescribedDocuments,
     Documents,
     DocumentSource,
     Encoder,
@@ -36,12 +37,14 @@ from imagegram.protocols.models import (
     Model,
     Sampler,
     Scores,
+    ScoresByLabel,
 )
 
 __all__ = [
     "Callback",
     "Condition",
     "Corpus",
+    "DescribedDocuments",
     "DocumentSource",
     "Documents",
     "Encoder",
@@ -56,6 +59,7 @@ __all__ = [
     "Reference",
     "Sampler",
     "Scores",
+    "ScoresByLabel",
     "TextTokenizer",
     "Tokenizer",
 ]

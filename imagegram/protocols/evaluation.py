@@ -6,7 +6,7 @@ A score is a function of image sets of equal size, so floor and ceiling are meas
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,16 @@ class DocumentSource(Protocol):
 
     def gather(self, document_ids: Sequence[int] | NDArray[np.integer[Any]]) -> Tokens:
         """Return the (B, T) uint16 tokens of documents, in the order of their ids."""
+
+
+@runtime_checkable
+class DescribedDocuments(DocumentSource, Protocol):
+    """Documents that are known by more than their tokens: label, caption."""
+
+    def metadata_of(
+        self, document_ids: Sequence[int] | NDArray[np.integer[Any]]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the metadata of documents, in the order of their ids; {}: nothing is known."""
 
 
 class Documents(DocumentSource, Protocol):

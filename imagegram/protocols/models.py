@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -163,6 +163,16 @@ class Scores(Protocol):
             progress: progress of the scored tokens.
             workers: number of threads.
         """
+
+
+@runtime_checkable
+class ScoresByLabel(Protocol):
+    """A model that scores a document under the document's own label."""
+
+    def condition_of(
+        self, metadata: Iterable[Mapping[str, Any]], condition: Condition | None
+    ) -> Condition | None:
+        """Return the condition of documents, where ``condition`` is that of samples."""
 
 
 class Generator(Protocol):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from imagegram import schema
+from imagegram.conditions.label import LabelCondition
 from imagegram.errors import ConfigError
+from imagegram.samplers.guidance import Guidance
 
 T = TypeVar("T")
 
@@ -30,14 +32,44 @@ def require_kind(component: Any, kind: type[T], *, group: str, generator: str) -
     )
 
 
-def refuse_condition(condition: Any, *, generator: str) -> None:
-    """Refuse any condition, for a generator that learned none.
+def check_label(
+    condition: Any, guidance: Guidance, *, labels: str | None, has_null: bool, generator: str
+) -> None:
+    """Refuse labels that a generator did not learn, and guidance where nothing guides.
+
+    Args:
+        condition: of the samples; None: nothing is asked of them.
+        guidance: of the sampler.
+        labels: key of the labels that the generator learns; None: it learns none.
+        has_null: whether it also learns to write without a label.
+        generator: name of the generator, for messages.
 
     Raises:
-        ConfigError: when there is one.
+        ConfigError: with what to type instead.
     """
-    if condition is not None:
+    if labels is None and condition is not None:
         raise ConfigError(
-            f"generator={generator} learned no condition, so condition={condition.name} asks in "
-            "vain; type condition=none"
+            f"generator={generator} learns no labels, so condition={condition.name} asks in vain; "
+            "type condition=none, or train it on labels: generator.labels=KEY, a key of the JSON "
+            "beside an item"
+        )
+    if condition is not None:
+        asked = require_kind(condition, LabelCondition, group="condition", generator=generator)
+        if asked.key != labels:
+            raise ConfigError(
+                f"condition.key={asked.key}, but generator={generator} learns the labels of "
+                f"generator.labels={labels}; type condition.key={labels}"
+            )
+    if guidance.is_on and condition is None:
+        way = "condition=label" if labels else "condition=label generator.labels=KEY"
+        raise ConfigError(
+            f"sampler.guidance.scale={guidance.scale:g} guides towards a label, but none is asked "
+            f"for; type {way}, or sampler.guidance.scale=1"
+        )
+    if labels is not None and not has_null and (guidance.is_on or condition is None):
+        asks = "sampler.guidance.scale" if guidance.is_on else "condition=none"
+        way = "sampler.guidance.scale=1" if guidance.is_on else "condition=label"
+        raise ConfigError(
+            f"{asks} needs a generator that also learns to write without a label, but "
+            f"generator.label_dropout=0; type generator.label_dropout=0.1, or {way}"
         )

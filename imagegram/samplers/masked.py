@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from imagegram.errors import ConfigError, did_you_mean
+from imagegram.samplers.guidance import Guidance
 from imagegram.samplers.truncation import Truncation, is_count, require
-from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 
 CONFIDENCE: Final = ("logit", "log_prob", "random")
 ANNEALING: Final = ("linear", "constant")
@@ -53,6 +54,7 @@ class MaskedSampler(Truncation):
         confidence: measure of the surest tokens: the ``logit`` of a token, the ``log_prob`` that
             the network gives it, or at ``random``. Only the random order does not depend on the
             tokens, so that given tokens have a likelihood under it.
+        guidance: towards the label of a condition; see :class:`Guidance`.
     """
 
     VERSION: ClassVar[int] = 2
@@ -63,6 +65,7 @@ class MaskedSampler(Truncation):
     annealing: str = "linear"
     softmax_temperature: tuple[float, float] = (1.0, 1.0)
     confidence: str = "logit"
+    guidance: Guidance = field(default=Guidance(), metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         """Refuse impossible knobs."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from imagegram.samplers.guidance import Guidance
 from imagegram.samplers.truncation import Truncation
-from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,9 @@ class SequentialSampler(Truncation):
     Attributes:
         name: name of the configuration file.
         temperature, top_k, top_p, min_p: see :class:`Truncation`.
+        guidance: towards the label of a condition; see :class:`Guidance`.
     """
 
     VERSION: ClassVar[int] = 1
     name: str = field(metadata=NOT_IDENTITY)
+    guidance: Guidance = field(default=Guidance(), metadata=NOT_IDENTITY_AT_DEFAULT)

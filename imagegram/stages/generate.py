@@ -9,7 +9,7 @@ batches, so memory does not grow with their number.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,10 +24,12 @@ from imagegram.images.decode import decode_image
 from imagegram.images.modality import IMAGES_FILE
 from imagegram.protocols import (
     Condition,
+    DescribedDocuments,
     DocumentSource,
     Model,
     Sampler,
     Scores,
+    ScoresByLabel,
     Tokenizer,
 )
 from imagegram.records import Images, Tokens, Trace
@@ -225,7 +227,7 @@ class Replay:
                 sampler=self.sampler,
                 layout=layout,
                 seed=self.seed,
-                condition=self.condition,
+                condition=self._condition(model, chosen[start : start + len(tokens_BT)]),
                 samples=np.arange(start, start + len(tokens_BT), dtype=np.uint64),
                 progress=context.progress,
                 workers=context.workers,
@@ -236,6 +238,15 @@ class Replay:
                 tokens_BT = self.documents.gather(chosen[start:stop])
                 writer.add(tokens_BT, trace(tokens_BT, start))
         return writer.facts()
+
+    def _condition(self, model: Model, documents: NDArray[np.int64]) -> Condition | None:
+        """Return the condition of some documents: their own labels, where a model knows labels."""
+        if not isinstance(model, ScoresByLabel):
+            return self.condition
+        metadata: Iterable[dict[str, Any]] = [{}] * len(documents)
+        if isinstance(self.documents, DescribedDocuments):
+            metadata = self.documents.metadata_of(documents)
+        return model.condition_of(metadata, self.condition)
 
     def load(self, artifact: Artifact) -> SampleSet:
         """Return the scored documents."""

@@ -14,7 +14,7 @@ space, at every level; an ordered sequence of four stretches.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.layout import TokenLayout
-from imagegram.protocols import DocumentSource
+from imagegram.protocols import DescribedDocuments, DocumentSource
 from imagegram.records import EOS_TOKEN_ID, Tokens
 from imagegram.stages.generate import select_documents
 
@@ -88,6 +88,21 @@ class Planted:
             "num_documents": self.num_documents,
             "seed": self.seed,
         }
+
+    def metadata_of(
+        self, document_ids: Sequence[int] | NDArray[np.integer[Any]]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the metadata of the documents that were planted; collages have none."""
+        train = select_documents(self.train.num_documents, self.seed)[: self.num_documents]
+        holdout = select_documents(self.holdout.num_documents, self.seed)
+        for row in np.asarray(document_ids, dtype=np.int64).tolist():
+            source, document = self.holdout, holdout[row]
+            if row < self.num_copied:
+                source, document = self.train, train[row % len(train)]
+            if self.recipe != "collages" and isinstance(source, DescribedDocuments):
+                yield from source.metadata_of([document])
+            else:
+                yield {}
 
     def gather(self, document_ids: Sequence[int] | NDArray[np.integer[Any]]) -> Tokens:
         """Return the (B, T) uint16 tokens of planted documents 0 ... num_documents - 1."""

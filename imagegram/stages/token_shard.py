@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -183,11 +184,16 @@ class TokenShard:
         Raises:
             IndexError: for another document.
         """
-        place = self._place(document)
-        with (self.artifact.path / "metadata.0").open("rb") as lines:
-            lines.seek(int(self.lines[place]))
-            metadata: dict[str, Any] = json.loads(lines.readline())
+        check_document(document, self.num_documents)
+        (metadata,) = self.metadata_of([document])
         return metadata
+
+    def metadata_of(self, documents: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """Yield the metadata of documents, in their order, from one opened file."""
+        with (self.artifact.path / "metadata.0").open("rb") as lines:
+            for document in documents:
+                lines.seek(int(self.lines[self._chosen[document]]))
+                yield json.loads(lines.readline())
 
 
 def open_shard(part: Artifact) -> TokenShard:

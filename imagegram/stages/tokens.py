@@ -31,6 +31,7 @@ from imagegram.store.parts import open_parts
 if TYPE_CHECKING:
     from imagegram.protocols import ImageShard
 
+Metadata = dict[str, Any]
 #: Reasons to leave a document out of one part of a corpus that put it into the other.
 OTHER_PART: Final = ("held_out", "not_held_out")
 
@@ -161,6 +162,16 @@ class TokenSet(Handle):
         shard, place = self.locate(document)
         return self.shards[shard].metadata(place)
 
+    def metadata_of(self, document_ids: Sequence[int] | NDArray[np.integer]) -> Iterator[Metadata]:
+        """Yield the metadata of documents, in the order of their ids."""
+        documents = np.asarray(document_ids, dtype=np.int64)
+        shard_of = np.searchsorted(self.first_documents, documents, side="right") - 1
+        for run in np.split(np.arange(len(documents)), np.flatnonzero(np.diff(shard_of)) + 1):
+            if len(run):
+                shard = int(shard_of[run[0]])
+                places = documents[run] - self.first_documents[shard]
+                yield from self.shards[shard].metadata_of(places.tolist())
+
     def sketch_blocks(self) -> Iterator[tuple[int, Sketches]]:
         """Yield first document id and sketches, shard by shard."""
         for first, shard in zip(self.first_documents.tolist(), self.shards, strict=False):
@@ -224,6 +235,10 @@ class Windows:
         documents = np.searchsorted(self._ends, numbers, side="right")
         before = np.append(0, self._ends)[documents]
         return documents, (numbers - before) * self.tokens.length
+
+    def metadata_of(self, document_ids: Sequence[int] | NDArray[np.integer]) -> Iterator[Metadata]:
+        """Yield the metadata of the documents of windows."""
+        return self.tokens.metadata_of(self.locate(document_ids)[0])
 
     def gather(self, document_ids: Sequence[int] | NDArray[np.integer]) -> Tokens:
         """Return the (B, T) uint16 tokens of windows, in the order of their numbers."""

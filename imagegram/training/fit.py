@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from imagegram.store.cost import NPY_HEADER, Cost
 from imagegram.store.fingerprint import identity
@@ -69,6 +69,13 @@ class Trainable(Protocol[T_co]):
         """Return the component with the weights of a finished training; reads no bulk data."""
 
 
+class LearnsClasses(Protocol[T_co]):
+    """A component whose items may have classes; how many is known when they have been read."""
+
+    def with_classes(self, classes: tuple[str, ...]) -> Trainable[T_co]:
+        """Return the component for items of these classes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Train(Stage[T_co], Generic[T_co, D]):
     """The stage that prepares data, trains a component and keeps its weights.
@@ -97,25 +104,29 @@ class Train(Stage[T_co], Generic[T_co, D]):
         """Train, then write the component's weights and ``history.jsonl``."""
         from imagegram.training.state import TrainingState
 
-        prepared, optimization = self.data.prepare(context), self.component.optimization
+        prepared, component = self.data.prepare(context), self.component
+        if prepared.classes:
+            component = cast(LearnsClasses[T_co], component).with_classes(prepared.classes)
+        optimization = component.optimization
         whole = TrainSegment(
-            objective=self.component.objective(),
+            objective=component.objective(),
             optimization=optimization,
             items=prepared.items,
             validation=prepared.validation,
             last_step=optimization.steps,
-            trainer=self.component.trainer,
+            trainer=component.trainer,
         )
-        last = train_in_segments(context, whole, description=f"train {self.component.name}")
+        last = train_in_segments(context, whole, description=f"train {component.name}")
         shutil.copyfile(last.artifact.path / HISTORY, out / HISTORY)
         state = TrainingState.read(last.state)
-        self.component.write_trained(out, state, prepared.validation)
+        component.write_trained(out, state, prepared.validation)
         scores = {k: v for k, v in last.history[-1].items() if k.startswith("val/")}
         return {
             "name": self.component.name,
             "steps": optimization.steps,
             "num_items": len(prepared.items),
             "validated_on": prepared.validated_on,
+            **({"num_classes": len(prepared.classes)} if prepared.classes else {}),
             **scores,
         }
 

@@ -35,11 +35,13 @@ class Prepared:
         items: items to train on.
         validation: items to validate on; ``items`` where nothing is held out.
         validated_on: ``holdout`` or ``train``.
+        classes: labels of the classes of items, in their order; (): items have no classes.
     """
 
     items: Items
     validation: Items
     validated_on: str
+    classes: tuple[str, ...] = ()
 
 
 class Data(Protocol):

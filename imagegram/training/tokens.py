@@ -1,19 +1,29 @@
-"""Token documents as training items, for generators that learn from tokens."""
+"""Token documents as training items, for generators that learn from tokens, or tokens and labels.
+
+The class of a document is the number of its label among all labels of the training documents, in
+sorted order; a document without a label, or with one that training does not have, is of the null
+class, whose number is that of the classes.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.conditions.labels import Labels
+from imagegram.errors import ConfigError
 from imagegram.protocols import DocumentSource
 from imagegram.records import Tokens
-from imagegram.stages.tokens import TokenSet
+from imagegram.stages.tokens import TokenSet, Windows
 from imagegram.store.stage import Context
 from imagegram.training.objective import Prepared
+
+#: Keys that a message lists.
+_LISTED: Final = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +56,54 @@ class TokenItems:
         """Return kind/digest of the set, and the length of its windows."""
         return self._rows.identity()
 
+    def documents(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """Return the (B,) document of each row."""
+        return self._rows.locate(rows)[0] if isinstance(self._rows, Windows) else rows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledItems:
+    """Rows of a token set with their class behind them.
+
+    Attributes:
+        items: the rows.
+        key: key of the labels in the metadata of documents.
+        by_document: (N,) int32 class of each document.
+    """
+
+    items: TokenItems
+    key: str
+    by_document: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.items)
+
+    def gather(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+        """Return (B, T + 1) ids, and in the last column classes; see :func:`split_classes`."""
+        classes_B = self.by_document[self.items.documents(rows)]
+        return np.column_stack([self.items.gather(rows), classes_B]).astype(np.int32)
+
+    def identity(self) -> Any:
+        """Return the identity of the rows, and the key: metadata is part of a token set."""
+        return {"items": self.items.identity(), "labels": self.key}
+
+
+def split_classes(
+    items: NDArray[Any], num_classes: int
+) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+    """Return (B, T) ids and (B,) classes of gathered items; None: they have no classes."""
+    if not num_classes:
+        return items, None
+    return items[:, :-1], items[:, -1].astype(np.int64)
+
+
+def drop_classes(
+    classes_B: NDArray[np.int64], num_classes: int, share: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return classes, a share of them replaced by the null class at random."""
+    return np.where(rng.random(len(classes_B)) < share, num_classes, classes_B)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenData:
@@ -54,25 +112,68 @@ class TokenData:
     Attributes:
         tokens: training documents.
         holdout: documents to validate on; None or empty: some of the training documents.
+        labels: key of the labels in the metadata of documents; None: they are not read.
+        has_null: whether documents may have no label.
     """
 
     PARTS: ClassVar[tuple[type, ...]] = ()
 
     tokens: TokenSet
     holdout: TokenSet | None = None
+    labels: str | None = None
+    has_null: bool = True
 
     def identity(self) -> dict[str, Any]:
-        """Return the identity of both sets."""
+        """Return the identity of both sets, and the key of the labels where they are read."""
         sets = {"tokens": self.tokens, "holdout": self.holdout}
-        return {
+        identities = {
             name: None if tokens is None else TokenItems(tokens=tokens).identity()
             for name, tokens in sets.items()
         }
+        return identities if self.labels is None else {**identities, "labels": self.labels}
 
     def prepare(self, context: Context) -> Prepared:
-        """Open both sets."""
-        items = TokenItems(tokens=self.tokens)
-        if self.holdout is None or not self.holdout.num_documents:
-            return Prepared(items=items, validation=items, validated_on="train")
-        held_out = TokenItems(tokens=self.holdout)
-        return Prepared(items=items, validation=held_out, validated_on="holdout")
+        """Open both sets, and read their labels.
+
+        Raises:
+            ConfigError: when labels are missing.
+        """
+        is_held_out = self.holdout is not None and self.holdout.num_documents > 0
+        sets = [self.tokens, self.holdout if is_held_out else self.tokens]
+        validated_on = "holdout" if is_held_out else "train"
+        plain = [TokenItems(tokens=tokens) for tokens in sets if tokens is not None]
+        if self.labels is None:
+            return Prepared(items=plain[0], validation=plain[1], validated_on=validated_on)
+        found = [read_labels(each.tokens, self.labels) for each in plain]
+        names = found[0].names
+        items, validation = (
+            self._labelled(rows, labels, names) for rows, labels in zip(plain, found, strict=True)
+        )
+        return Prepared(
+            items=items, validation=validation, validated_on=validated_on, classes=names
+        )
+
+    def _labelled(self, items: TokenItems, found: Labels, names: tuple[str, ...]) -> LabelledItems:
+        assert self.labels is not None
+        if not names:
+            raise ConfigError(
+                f"generator.labels={self.labels}: no training document has that key in the JSON "
+                f"beside it; the keys there: {', '.join(found.keys[:_LISTED]) or 'none'}. Type "
+                "generator.labels=KEY, or generator.labels=null to train without labels"
+            )
+        number = {name: place for place, name in enumerate(names)}
+        null = len(names)
+        numbers = [*(number.get(name, null) for name in found.names), null]  # -1 is the last
+        by_document = np.array(numbers, dtype=np.int32)[found.by_document]
+        if (num_null := int((by_document == null).sum())) and not self.has_null:
+            raise ConfigError(
+                f"generator.labels={self.labels}: {num_null:,} of {len(by_document):,} "
+                "documents have no label, or none that training documents have; type "
+                "generator.label_dropout=0.1 to learn to write without a label too"
+            )
+        return LabelledItems(items=items, key=self.labels, by_document=by_document)
+
+
+def read_labels(tokens: TokenSet, key: str) -> Labels:
+    """Read the labels of all documents of a token set; takes some 10 us a document."""
+    return Labels.of(tokens.metadata_of(np.arange(tokens.num_documents)), key)

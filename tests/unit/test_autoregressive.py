@@ -36,6 +36,7 @@ from tests.token_shards import FakeTokens, FakeTokenShard
 V, T = 7, 6
 SIZES = Architecture(vocab_size=V, num_tokens=T, width=16, depth=2, num_heads=2)
 PLAIN = SequentialSampler(name="raster", temperature=1.0)
+NONE = np.zeros(64, np.int64)  # the class of every row, where a network knows none
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ def _one_core() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def network() -> Autoregressive:
-    made = build(Autoregressive, seed=5, **dataclasses.asdict(SIZES))
+    made = build(Autoregressive, seed=5, **SIZES.arguments())
     assert isinstance(made, Autoregressive)
     with torch.no_grad():  # logits as large as a trained network's
         made.to_logits.weight.mul_(20)
@@ -92,7 +93,7 @@ def test_orders_with_one_beginning_differ_by_their_target_alone(network: Autoreg
     one, two = logits(network, ids, left), logits(network, ids, right)
     torch.testing.assert_close(one[:, :2], two[:, :2])
     assert not torch.allclose(one[:, 2], two[:, 2])
-    same = build(Autoregressive, seed=5, **dataclasses.asdict(SIZES))
+    same = build(Autoregressive, seed=5, **SIZES.arguments())
     same.targets.zero_()
     torch.testing.assert_close(logits(same, ids, left)[:, :3], logits(same, ids, right)[:, :3])
 
@@ -134,7 +135,7 @@ def test_an_impossible_id_is_never_drawn() -> None:
 def test_rows_are_drawn_by_their_own_uniforms(network: Autoregressive) -> None:
     """The reference draws one row, one position at a time, without a cache."""
     samples = np.array([3, 2**40], np.uint64)
-    drawn = draw_rows(network, samples, sampler=PLAIN, seed=9, end=None)
+    drawn = draw_rows(network, samples, NONE[:2], sampler=PLAIN, seed=9, end=None)
     for row, sample in enumerate(samples.tolist()):
         ids = torch.zeros(1, T, dtype=torch.int64)
         for position in range(T):
@@ -155,7 +156,8 @@ def test_log_probabilities_are_those_of_the_softmax(network: Autoregressive) -> 
 
 
 def test_what_comes_behind_an_end_is_an_end(network: Autoregressive) -> None:
-    drawn = draw_rows(network, np.arange(64, dtype=np.uint64), sampler=PLAIN, seed=0, end=V - 1)
+    samples = np.arange(64, dtype=np.uint64)
+    drawn = draw_rows(network, samples, NONE, sampler=PLAIN, seed=0, end=V - 1)
     is_end = drawn == V - 1
     assert is_end.any()
     assert not is_end.all()

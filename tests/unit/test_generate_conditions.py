@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from imagegram.conditions.labels import Labels
 from imagegram.errors import CapacityError, ConfigError, IndexFormatError
 from imagegram.executors.context import RunContext
 from imagegram.executors.foresight import Foresight
@@ -18,7 +19,6 @@ from imagegram.generators.ngram.model import NgramModel
 from imagegram.indexes.build.coarse_stage import BuildCoarse
 from imagegram.indexes.build.label_stage import ReadLabels
 from imagegram.indexes.format import IndexShard
-from imagegram.indexes.labels import Labels
 from imagegram.indexes.native import NativeIndex
 from imagegram.layout import TokenLayout
 from imagegram.plan.planner import StoreSurroundings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -299,7 +298,7 @@ def test_masks_have_the_asked_size() -> None:
 
 
 def test_a_masked_token_is_not_seen() -> None:
-    network = build(MaskGit, seed=0, **asdict(SIZES))
+    network = build(MaskGit, seed=0, **SIZES.arguments())
     ids = torch.randint(0, V, (1, T), generator=torch.Generator().manual_seed(0))
     masked = torch.zeros(1, T, dtype=torch.bool)
     masked[0, 2] = True
@@ -315,7 +314,7 @@ def test_the_loss_of_a_step_is_the_mean_of_its_pieces() -> None:
     task = MaskedPrediction(architecture=SIZES, label_smoothing=0.1, unmasked_weight=0.1)
     module = task.module()
     module.log = lambda *_: None
-    module.networks = torch.nn.ModuleDict({NETWORK: build(MaskGit, seed=0, **asdict(SIZES))})
+    module.networks = torch.nn.ModuleDict({NETWORK: build(MaskGit, seed=0, **SIZES.arguments())})
     rng = np.random.default_rng(0)
     items = rng.integers(0, V, (8, T)).astype(np.uint16)
     batch = tuple(map(torch.from_numpy, task.batch(items, rng)))

@@ -8,7 +8,6 @@ sampling ``sampling.py``.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -19,25 +18,24 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.generators.autoregressive.objective import NextToken
 from imagegram.generators.learned import (
-    CHUNK,
     LearnedGenerator,
     NetworkModel,
     Recipe,
     as_ids,
+    chunk_samples,
     rows_from_chunks,
     scores_from_chunks,
 )
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Index, Sampler
 from imagegram.records import EOS_TOKEN_ID, Tokens, Trace, row_sizes
-from imagegram.samplers.kinds import refuse_condition, require_kind
+from imagegram.samplers.kinds import require_kind
 from imagegram.samplers.sequential import SequentialSampler
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Progress
 from imagegram.training.fit import TrainGenerator
-from imagegram.training.tokens import TokenData
 
 if TYPE_CHECKING:
     from imagegram.generators.autoregressive.network import Autoregressive
@@ -50,7 +48,7 @@ class AutoregressiveGenerator(LearnedGenerator):
     """A causal transformer over the tokens of any tokenizer.
 
     Attributes:
-        name, width, depth, num_heads, optimization, trainer, device: see
+        name, width, depth, num_heads, labels, label_dropout, optimization, trainer, device: see
             :class:`LearnedGenerator`.
         anneal: shares of the training between which the share of documents in permuted order falls
             from 1 to 0; (0, 0): always raster order, (1, 1): always permuted.
@@ -74,13 +72,13 @@ class AutoregressiveGenerator(LearnedGenerator):
     def check(
         self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
     ) -> None:
-        """Refuse samplers of other families, and conditions.
+        """Refuse samplers of other families, and labels that it does not learn.
 
         Raises:
-            ConfigError: naming those that fit.
+            ConfigError: saying what fits.
         """
-        require_kind(sampler, SequentialSampler, group="sampler", generator=self.name)
-        refuse_condition(condition, generator=self.name)
+        own = require_kind(sampler, SequentialSampler, group="sampler", generator=self.name)
+        self.check_label(condition, own.guidance)
 
     def scores(self, sampler: Sampler) -> bool:
         """Return True: every token has a probability after those before it."""
@@ -93,7 +91,7 @@ class AutoregressiveGenerator(LearnedGenerator):
         ends = tokens.document_length is None
         architecture = self.architecture(tokens, extra_ids=int(ends))
         recipe = AutoregressiveRecipe(generator=self, architecture=architecture, ends=ends)
-        return TrainGenerator(component=recipe, data=TokenData(tokens=tokens, holdout=holdout))
+        return TrainGenerator(component=recipe, data=self.data(tokens, holdout))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +108,10 @@ class AutoregressiveRecipe(Recipe):
     def objective(self) -> NextToken:
         """Return what the network learns."""
         return NextToken(
-            architecture=self.architecture, anneal=self.generator.anneal, ends=self.ends
+            architecture=self.architecture,
+            anneal=self.generator.anneal,
+            ends=self.ends,
+            label_dropout=self.label_dropout,
         )
 
     def trained(self, artifact: Artifact) -> AutoregressiveModel:
@@ -120,6 +121,8 @@ class AutoregressiveRecipe(Recipe):
             architecture=self.architecture,
             ends=self.ends,
             device=self.generator.device,
+            labels=self.generator.labels,
+            has_null=self.generator.has_null,
         )
 
 
@@ -137,7 +140,7 @@ class AutoregressiveModel(NetworkModel):
         """Build a causal transformer."""
         from imagegram.generators.autoregressive.network import Autoregressive
 
-        return Autoregressive(**dataclasses.asdict(self.architecture))
+        return Autoregressive(**self.sizes.arguments())
 
     def generate(
         self,
@@ -157,13 +160,12 @@ class AutoregressiveModel(NetworkModel):
         from imagegram.generators.autoregressive.sampling import draw_chunks
 
         own = require_kind(sampler, SequentialSampler, group="sampler", generator="ar")
-        refuse_condition(condition, generator="ar")
         end = self.architecture.vocab_size - 1 if self.ends else None
 
         def make(chunks: NDArray[np.uint64]) -> Iterator[dict[str, NDArray[Any]]]:
-            drawn = draw_chunks(
-                self.network, list(chunks), size=CHUNK, sampler=own, seed=seed, end=end
-            )
+            ids = chunk_samples(chunks)
+            classes = [self.classes_of(condition, samples_C) for samples_C in ids]
+            drawn = draw_chunks(self.network, ids, classes, sampler=own, seed=seed, end=end)
             for ids_CT in drawn:
                 yield {"tokens": np.where(ids_CT == end, EOS_TOKEN_ID, ids_CT)}
 
@@ -175,7 +177,7 @@ class AutoregressiveModel(NetworkModel):
             progress=progress,
         )
         tokens_BT = rows["tokens"]
-        return tokens_BT, self._trace(tokens_BT, samples, progress)
+        return tokens_BT, self._trace(tokens_BT, samples, condition, progress)
 
     def score(
         self,
@@ -189,19 +191,24 @@ class AutoregressiveModel(NetworkModel):
         progress: Progress | None = None,
         workers: int = 1,
     ) -> Trace:
-        """Return what the network says of given tokens; no knob of a sampler has a part in it.
+        """Return what the network says of given tokens under their labels.
+
+        No knob of a sampler has a part in it, neither has guidance.
 
         Returns:
             By name, (B, T) float32: ``log_prob``, natural logarithm of the probability of a token
             after those before it; ``entropy`` of that distribution in bits. Both are 0 behind the
             end of a sample.
         """
-        refuse_condition(condition, generator="ar")
         numbers = np.arange(len(tokens_BT), dtype=np.uint64) if samples is None else samples
-        return self._trace(np.asarray(tokens_BT), numbers, progress)
+        return self._trace(np.asarray(tokens_BT), numbers, condition, progress)
 
     def _trace(
-        self, tokens_BT: Tokens, samples: NDArray[np.uint64], progress: Progress | None
+        self,
+        tokens_BT: Tokens,
+        samples: NDArray[np.uint64],
+        condition: Condition | None,
+        progress: Progress | None,
     ) -> Trace:
         """Score rows in chunks of one shape; 0 behind the end of a sample."""
         from imagegram.generators.autoregressive.sampling import score_rows
@@ -209,8 +216,9 @@ class AutoregressiveModel(NetworkModel):
         trace = scores_from_chunks(
             as_ids(tokens_BT, self.architecture),
             samples,
+            classes_B=self.classes_of(condition, samples),
             dtypes=_SCORES,
-            score=lambda ids_CT, _: score_rows(self.network, ids_CT),
+            score=lambda ids_CT, _, classes_C: score_rows(self.network, ids_CT, classes_C),
             device=self.network.positions.device,
             progress=progress,
         )

@@ -32,26 +32,40 @@ class Autoregressive(nn.Module):
         width: features of a step, W.
         depth: number of blocks.
         num_heads: divides ``width``.
+        num_classes: number of labels, K; class K is no label. 0: the network knows no labels.
     """
 
     def __init__(
-        self, *, vocab_size: int, num_tokens: int, width: int, depth: int, num_heads: int
+        self,
+        *,
+        vocab_size: int,
+        num_tokens: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        num_classes: int = 0,
     ) -> None:
         super().__init__()
-        self.vocab_size, self.num_tokens = vocab_size, num_tokens
+        self.vocab_size, self.num_tokens, self.num_classes = vocab_size, num_tokens, num_classes
         self.start = nn.Parameter(torch.empty(1, width))  # stands before the first token
         self.ids = nn.Parameter(torch.empty(vocab_size, width))
         self.positions = nn.Parameter(torch.empty(num_tokens, width))
         self.targets = nn.Parameter(torch.empty(num_tokens, width))
+        self.classes: nn.Parameter | None = None
+        if num_classes:
+            self.classes = nn.Parameter(torch.empty(num_classes + 1, width))
         self.transformer = Transformer(width=width, depth=depth, num_heads=num_heads)
         self.to_logits = Head(width, vocab_size)
 
-    def forward(self, ids_BT: Tensor, order_BT: Tensor | None = None) -> Tensor:
+    def forward(
+        self, ids_BT: Tensor, order_BT: Tensor | None = None, classes_B: Tensor | None = None
+    ) -> Tensor:
         """Return (B, T, W) features of all steps at once; ``to_logits`` makes logits of them.
 
         Args:
             ids_BT: (B, T) int64 ids, in the order of the positions.
             order_BT: (B, T) int64 position of the token of every step; None: raster order.
+            classes_B: (B,) int64 class of every row; unused where the network knows none.
         """
         seen_BTW = self.ids[ids_BT] + self.positions[: ids_BT.shape[1]]
         targets_BTW = self.targets[: ids_BT.shape[1]].expand_as(seen_BTW)
@@ -59,21 +73,36 @@ class Autoregressive(nn.Module):
             places_BTW = order_BT[..., None].expand_as(seen_BTW)
             seen_BTW = seen_BTW.gather(1, places_BTW)
             targets_BTW = self.targets[order_BT]
-        first_B1W = self.start.expand(len(ids_BT), 1, -1)
+        first_B1W = self._first(len(ids_BT), classes_B)[:, None]
         inputs_BTW = torch.cat([first_B1W, seen_BTW[:, :-1]], dim=1) + targets_BTW
         features: Tensor = self.transformer(inputs_BTW, causal=True)
         return features
 
-    def step(self, last_B: Tensor | None, step: int, caches: Sequence[KeyValues]) -> Tensor:
+    def _first(self, rows: int, classes_B: Tensor | None) -> Tensor:
+        """Return (B, W) features of what stands before the first token: start and class."""
+        first_BW = self.start.expand(rows, -1)
+        if self.classes is None:
+            return first_BW
+        assert classes_B is not None
+        return first_BW + self.classes[classes_B]
+
+    def step(
+        self,
+        last_B: Tensor | None,
+        step: int,
+        caches: Sequence[KeyValues],
+        classes_B: Tensor | None = None,
+    ) -> Tensor:
         """Return (B, V) logits of the token of one step, in raster order.
 
         Args:
             last_B: (B,) ids of the step before; None: this is the first.
             step: 0 ... T - 1.
             caches: of :meth:`Transformer.caches`, filled by the steps before.
+            classes_B: (B,) class of every row, for the first step.
         """
         if last_B is None:
-            seen_BW = self.start.expand(caches[0].key.shape[0], -1)
+            seen_BW = self._first(caches[0].key.shape[0], classes_B)
         else:
             seen_BW = self.ids[last_B] + self.positions[step - 1]
         inputs_B1W = (seen_BW + self.targets[step])[:, None]

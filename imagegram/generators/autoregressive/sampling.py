@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imagegram.generators.autoregressive.network import Autoregressive
-from imagegram.generators.drawing import draw_ids, probabilities
+from imagegram.generators.drawing import draw_ids, guided, probabilities
 from imagegram.models.cores import map_on_cores
-from imagegram.samplers.truncation import Truncation
+from imagegram.samplers.guidance import Guidance
+from imagegram.samplers.sequential import SequentialSampler
 from imagegram.seeding import uniform_rows
 
 #: Logits that are made at a time when whole rows are scored.
@@ -30,20 +31,20 @@ _MAX_LOGITS: Final = 1 << 24
 
 def draw_chunks(
     network: Autoregressive,
-    chunks: Sequence[np.uint64],
+    samples: Sequence[NDArray[np.uint64]],
+    classes: Sequence[NDArray[np.int64]],
     *,
-    size: int,
-    sampler: Truncation,
+    sampler: SequentialSampler,
     seed: int,
     end: int | None,
 ) -> Iterator[NDArray[np.int64]]:
-    """Sample whole chunks; chunk c holds the samples c * size ... (c + 1) * size - 1.
+    """Sample whole chunks, one a core at a time.
 
     Args:
         network: in evaluation mode, on its device.
-        chunks: numbers of chunks.
-        size: samples of a chunk, C.
-        sampler: temperature and what it cuts away.
+        samples: (C,) sample ids of each chunk.
+        classes: (C,) their classes.
+        sampler: temperature, what it cuts away, guidance.
         seed: 0 ... 2**64 - 1.
         end: id that ends a sample, which is then padded with it; None: samples have full length.
 
@@ -52,21 +53,22 @@ def draw_chunks(
     """
     device = network.positions.device
 
-    def sample(chunk: np.uint64) -> NDArray[np.int64]:
-        samples_C = np.arange(size, dtype=np.uint64) + chunk * np.uint64(size)
+    def sample(chunk: tuple[NDArray[np.uint64], NDArray[np.int64]]) -> NDArray[np.int64]:
+        samples_C, classes_C = chunk
         with torch.inference_mode():
-            ids_CT = draw_rows(network, samples_C, sampler=sampler, seed=seed, end=end)
+            ids_CT = draw_rows(network, samples_C, classes_C, sampler=sampler, seed=seed, end=end)
         ids: NDArray[np.int64] = ids_CT.cpu().numpy()
         return ids
 
-    yield from map_on_cores(sample, list(chunks), device=device)
+    yield from map_on_cores(sample, list(zip(samples, classes, strict=True)), device=device)
 
 
 def draw_rows(
     network: Autoregressive,
     samples_B: NDArray[np.uint64],
+    classes_B: NDArray[np.int64],
     *,
-    sampler: Truncation,
+    sampler: SequentialSampler,
     seed: int,
     end: int | None,
 ) -> Tensor:
@@ -74,12 +76,13 @@ def draw_rows(
     length, device = network.num_tokens, network.positions.device
     first, _ = uniform_rows(seed=seed, samples_B=samples_B, num_tokens=length)
     uniforms_BT = torch.from_numpy(first).to(device)
-    caches = network.transformer.caches(len(samples_B), length)
+    logits_of = NextLogits(network, torch.from_numpy(classes_B).to(device), sampler.guidance)
     ids_BT = torch.full((len(samples_B), length), -1, dtype=torch.int64, device=device)
     ended_B = torch.zeros(len(samples_B), dtype=torch.bool, device=device)
     last_B = None
     for step in range(length):
-        p_BV = probabilities(network.step(last_B, step, caches), sampler.temperature, sampler)
+        logits_BV = logits_of(last_B, step)
+        p_BV = probabilities(logits_BV, sampler.temperature, sampler)
         last_B = draw_ids(p_BV, uniforms_BT[:, step])
         if end is not None:
             last_B = last_B.masked_fill(ended_B, end)
@@ -91,12 +94,42 @@ def draw_rows(
     return ids_BT
 
 
-def score_rows(network: Autoregressive, ids_BT: Tensor) -> dict[str, NDArray[Any]]:
+class NextLogits:
+    """Logits of one step after the other, with cached keys and values, guided or not.
+
+    Guided rows are written twice, in two halves of one batch: under their classes, and without.
+
+    Args:
+        network: in evaluation mode, on its device.
+        classes_B: (B,) classes of the rows.
+        guidance: by :class:`Guidance`; needs a network that knows classes.
+    """
+
+    def __init__(self, network: Autoregressive, classes_B: Tensor, guidance: Guidance) -> None:
+        self.network, self.guidance = network, guidance
+        if guidance.is_on:
+            classes_B = torch.cat([classes_B, torch.full_like(classes_B, network.num_classes)])
+        self.classes_B = classes_B
+        self.caches = network.transformer.caches(len(classes_B), network.num_tokens)
+
+    def __call__(self, last_B: Tensor | None, step: int) -> Tensor:
+        """Return (B, V) logits of a step, after the ids of the step before it."""
+        if not self.guidance.is_on:
+            return self.network.step(last_B, step, self.caches, self.classes_B)
+        twice_B = None if last_B is None else torch.cat([last_B, last_B])
+        logits_BV = self.network.step(twice_B, step, self.caches, self.classes_B)
+        return guided(logits_BV, self.guidance.at(step, self.network.num_tokens))
+
+
+def score_rows(
+    network: Autoregressive, ids_BT: Tensor, classes_B: Tensor | None = None
+) -> dict[str, NDArray[Any]]:
     """Return what the network says of given tokens, all positions at once.
 
     Args:
         network: in evaluation mode, on its device.
         ids_BT: (B, T) int64 ids.
+        classes_B: (B,) classes of the rows; unused where the network knows none.
 
     Returns:
         By name, (B, T) float32: ``log_prob``, natural logarithm of the probability of a token after
@@ -104,7 +137,7 @@ def score_rows(network: Autoregressive, ids_BT: Tensor) -> dict[str, NDArray[Any
         in bits.
     """
     with torch.inference_mode():
-        features_BTW = network(ids_BT)
+        features_BTW = network(ids_BT, None, classes_B)
         slices = max(_MAX_LOGITS // (len(ids_BT) * network.vocab_size), 1)
         log_probs, entropies = [], []
         for first in range(0, ids_BT.shape[1], slices):

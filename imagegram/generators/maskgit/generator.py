@@ -8,7 +8,6 @@ tokens of its corpus; the network is ``network.py``, the loss ``training.py``, t
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -28,14 +27,13 @@ from imagegram.generators.maskgit.objective import MaskedPrediction
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Index, Sampler
 from imagegram.records import Tokens, Trace
-from imagegram.samplers.kinds import refuse_condition, require_kind
+from imagegram.samplers.kinds import require_kind
 from imagegram.samplers.masked import MaskedSampler
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Progress
 from imagegram.training.fit import TrainGenerator
-from imagegram.training.tokens import TokenData
 
 if TYPE_CHECKING:
     from imagegram.generators.maskgit.network import MaskGit
@@ -63,6 +61,11 @@ class MaskGitGenerator(LearnedGenerator):
     def __post_init__(self) -> None:
         """Apply the overrides of the group ``trainer``; refuse impossible settings."""
         super().__post_init__()
+        if self.labels is not None:
+            raise ConfigError(
+                f"generator.labels={self.labels}: generator={self.name} learns no labels; type "
+                "generator.labels=null, or generator=ar"
+            )
         for knob in ("label_smoothing", "unmasked_weight"):
             if not 0.0 <= (value := getattr(self, knob)) <= 1.0:
                 raise ConfigError(
@@ -77,8 +80,8 @@ class MaskGitGenerator(LearnedGenerator):
         Raises:
             ConfigError: naming those that fit.
         """
-        require_kind(sampler, MaskedSampler, group="sampler", generator=self.name)
-        refuse_condition(condition, generator=self.name)
+        own = require_kind(sampler, MaskedSampler, group="sampler", generator=self.name)
+        self.check_label(condition, own.guidance)
 
     def scores(self, sampler: Sampler) -> bool:
         """Return whether the order is random: one that the tokens decide gives no likelihood."""
@@ -89,7 +92,7 @@ class MaskGitGenerator(LearnedGenerator):
     ) -> TrainGenerator[MaskGitModel]:
         """Return the stage that trains the network on all documents of a token set."""
         recipe = MaskGitRecipe(generator=self, architecture=self.architecture(tokens))
-        return TrainGenerator(component=recipe, data=TokenData(tokens=tokens, holdout=holdout))
+        return TrainGenerator(component=recipe, data=self.data(tokens, holdout))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +124,7 @@ class MaskGitModel(NetworkModel):
         """Build a masked transformer."""
         from imagegram.generators.maskgit.network import MaskGit
 
-        return MaskGit(**dataclasses.asdict(self.architecture))
+        return MaskGit(**self.architecture.arguments())
 
     def generate(
         self,
@@ -146,7 +149,6 @@ class MaskGitModel(NetworkModel):
         from imagegram.generators.maskgit.sampling import sample_chunks
 
         own = require_kind(sampler, MaskedSampler, group="sampler", generator="maskgit")
-        refuse_condition(condition, generator="maskgit")
         trace = rows_from_chunks(
             samples,
             num_tokens=layout.num_tokens,
@@ -184,7 +186,6 @@ class MaskGitModel(NetworkModel):
         from imagegram.generators.maskgit.sampling import score_rows
 
         own = require_kind(sampler, MaskedSampler, group="sampler", generator="maskgit")
-        refuse_condition(condition, generator="maskgit")
         if not own.in_random_order:
             raise UnsupportedError(
                 f"sampler.confidence={own.confidence} lets the tokens decide their order, so given "
@@ -194,8 +195,9 @@ class MaskGitModel(NetworkModel):
         return scores_from_chunks(
             np.asarray(tokens_BT).astype(np.int64),
             numbers,
+            classes_B=self.classes_of(condition, numbers),
             dtypes=_trace_of(own),
-            score=lambda ids_CT, samples_C: score_rows(
+            score=lambda ids_CT, samples_C, _: score_rows(
                 self.network, ids_CT, sampler=own, seed=seed, samples_B=samples_C
             ),
             device=self.network.positions.device,

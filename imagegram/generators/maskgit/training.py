@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Final
@@ -31,7 +30,7 @@ class MaskedPredictionModule(TrainingModule):
 
     def make_networks(self) -> dict[str, nn.Module]:
         """Build the transformer with fresh weights."""
-        sizes = dataclasses.asdict(self.objective.architecture)
+        sizes = self.objective.architecture.arguments()
         return {NETWORK: build(MaskGit, seed=self.optimization.seed, **sizes)}
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:

@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from imagegram.conditions.labels import ANY
 from imagegram.generators.ngram.engine import Job, Request, no_ends
 from imagegram.generators.ngram.reference import (
     Candidates,
@@ -22,7 +23,6 @@ from imagegram.generators.ngram.reference import (
     trace_rows,
 )
 from imagegram.indexes.base import Index
-from imagegram.indexes.labels import ANY
 from imagegram.indexes.open import make_engine
 from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
 

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.conditions.label import LabelCondition
+from imagegram.conditions.labels import Labels
 from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
 from imagegram.generators.ngram.engine import Engine, Files, Job, Needs, Request, RowLabels
 from imagegram.generators.ngram.engines import choose, make_files, needs_of
 from imagegram.generators.ngram.trace import check_rows
 from imagegram.indexes.build.label_stage import ReadLabels, read_labels
 from imagegram.indexes.format import IndexShard
-from imagegram.indexes.labels import Labels
 from imagegram.indexes.open import ENGINES
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Index, Sampler

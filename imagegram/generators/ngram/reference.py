@@ -40,8 +40,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.conditions.labels import ANY
 from imagegram.generators.ngram.engine import Engine, Job, Needs, Request
-from imagegram.indexes.labels import ANY
 from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
 from imagegram.samplers.ngram import NgramSampler, distribution, matching_classes
 from imagegram.samplers.truncation import draw, entropy_bits

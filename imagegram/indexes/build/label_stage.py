@@ -7,20 +7,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import numpy as np
 
+from imagegram.conditions.labels import ANY, Labels
 from imagegram.errors import IndexFormatError
 from imagegram.indexes.format import IndexShard, rebuild
-from imagegram.indexes.labels import ANY, Labels
 from imagegram.store.cost import NPY_HEADER, Cost, PerUnit
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context, Surroundings
-
-CAPTION: Final = "caption"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,26 +85,24 @@ def read_labels(shard: IndexShard, key: str) -> Labels:
     Raises:
         IndexFormatError: when the metadata is not one JSON object per document.
     """
-    number: dict[str, int] = {}
-    keys: set[str] = set()
-    ids = np.full(shard.num_documents, ANY, dtype=np.int32)
+    return Labels.of(_metadata(shard), key)
+
+
+def _metadata(shard: IndexShard) -> Iterator[dict[str, Any]]:
+    """Yield the metadata of every document of a shard; nothing, where the file is missing."""
     path, lines = shard.file("metadata"), 0
-    if path.exists():
-        with path.open("rb") as stream:
-            for lines, line in enumerate(stream, 1):
-                if lines > shard.num_documents:
-                    break
-                metadata = _parse(line, path, lines)
-                keys.update(metadata.get("info") or {})
-                if (label := _label(metadata, key)) is not None:
-                    ids[lines - 1] = number.setdefault(label, len(number))
-        if lines != shard.num_documents:
-            raise IndexFormatError(
-                f"{path} does not hold one line for each of {shard.num_documents} documents; "
-                f"{rebuild(path.parent)}"
-            )
-    part = Labels(names=tuple(number), by_document=ids, keys=tuple(keys))
-    return Labels.join([part])  # in sorted order
+    if not path.exists():
+        yield from ({} for _ in range(shard.num_documents))
+        return
+    with path.open("rb") as stream:
+        for lines, line in enumerate(stream, 1):
+            if lines <= shard.num_documents:
+                yield _parse(line, path, lines)
+    if lines != shard.num_documents:
+        raise IndexFormatError(
+            f"{path} does not hold one line for each of {shard.num_documents} documents; "
+            f"{rebuild(path.parent)}"
+        )
 
 
 def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
@@ -115,12 +112,3 @@ def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
         raise IndexFormatError(
             f"{path}: line {number} is no JSON object ({error}); {rebuild(path.parent)}"
         ) from error
-
-
-def _label(metadata: dict[str, Any], key: str) -> str | None:
-    value = (metadata.get("info") or {}).get(key)
-    if value is None and key == CAPTION:
-        value = metadata.get(CAPTION)
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        return None
-    return str(value)

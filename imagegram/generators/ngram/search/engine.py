@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from imagegram.conditions.labels import ANY
 from imagegram.generators.ngram.blocks import write_blocks
 from imagegram.generators.ngram.engine import Engine, Job, Needs, Request, divisor_of
 from imagegram.generators.ngram.kernels import Rows, Work, make_knobs, make_work
@@ -25,7 +26,6 @@ from imagegram.generators.ngram.search.voters import Voters, make_voters
 from imagegram.indexes.build.coarse_stage import write_coarse
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.kernels.search import ShardViews, shard_views
-from imagegram.indexes.labels import ANY
 from imagegram.indexes.order import Order
 from imagegram.records import Tokens, Trace
 from imagegram.samplers.ngram import matching_classes

@@ -9,20 +9,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 #: No label: documents of any label may decide.
 ANY: Final = -1
+#: The key that also means the text beside an image.
+CAPTION: Final = "caption"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Labels:
-    """The labels of the documents of an index.
+    """The labels of documents.
 
     Attributes:
         names: (K,) labels in sorted order.
@@ -46,3 +48,33 @@ class Labels:
         by_document = np.concatenate([np.empty(0, np.int32), *ids])
         keys = sorted({key for part in parts for key in part.keys})
         return cls(names=tuple(names), by_document=by_document, keys=tuple(keys))
+
+    @classmethod
+    def of(cls, metadata: Iterable[Mapping[str, Any]], key: str) -> Labels:
+        """Collect the labels of documents from their metadata, in order."""
+        number: dict[str, int] = {}
+        keys: set[str] = set()
+        ids = []
+        for one in metadata:
+            keys.update(one.get("info") or {})
+            label = label_of(one, key)
+            ids.append(ANY if label is None else number.setdefault(label, len(number)))
+        by_document = np.array(ids, dtype=np.int32)
+        part = cls(names=tuple(number), by_document=by_document, keys=tuple(keys))
+        return cls.join([part])  # in sorted order
+
+
+def label_of(metadata: Mapping[str, Any], key: str) -> str | None:
+    """Return the label of one document; only words and whole numbers are labels.
+
+    >>> label_of({"info": {"label": 7}}, "label"), label_of({"caption": "a dog"}, "caption")
+    ('7', 'a dog')
+    >>> label_of({"info": {"label": ["cat"]}}, "label") is None
+    True
+    """
+    value = (metadata.get("info") or {}).get(key)
+    if value is None and key == CAPTION:
+        value = metadata.get(CAPTION)
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        return None
+    return str(value)
