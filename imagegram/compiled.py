@@ -34,7 +34,8 @@ def njit(
     Args:
         cache: keep the machine code on disk.
         nogil: run without Python's lock.
-        inline: ``always``: copied into its callers, whatever its size.
+        inline: ``always``: copied into its callers, whatever its size. Wanted where kernels are
+            called once a token: a call hands over every field of every array, a hundred words.
     """
     options = {"nopython": True, "nogil": nogil, "boundscheck": None}
     options |= {"forceinline": inline == "always", "no_cfunc_wrapper": True}

@@ -77,7 +77,7 @@ def copy_next(walk: Walk, walkers: Walkers, block: Block, w: Int) -> None:
     numbers[POSITION, w] += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always", cache=True)
 def choose_next(
     walk: Walk,
     knobs: Knobs,

@@ -73,7 +73,7 @@ def search_context(
     numbers[LENGTH, w], numbers[FIRST, w], numbers[LAST, w] = length, first, end
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always", cache=True)
 def begin_context(
     walk: Walk, knobs: Knobs, sieve: Sieve | None, walkers: Walkers, t: Int, limit: Int, w: Int
 ) -> Int:
@@ -117,7 +117,7 @@ def goes_on(
     return bool(after < walk.num_tokens and (token(walk, after) != _EOS or knobs.ends))
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always", cache=True)
 def shorten_context(
     walk: Walk, knobs: Knobs, sieve: Sieve | None, numbers: NDArray[np.int64], t: Int, w: Int
 ) -> Int:

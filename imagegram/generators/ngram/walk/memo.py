@@ -113,7 +113,7 @@ def _key(lo: Int, length: Int, group: Int) -> np.uint64:
     return np.uint64(lo) << np.uint64(28) | np.uint64(group) << np.uint64(16) | np.uint64(length)
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always", cache=True)
 def recall(memo: Memo, lo: Int, length: Int, group: Int) -> Int:
     """Return the entry of the interval at ``lo`` that shares ``length`` tokens; -1: unknown.
 
@@ -156,7 +156,7 @@ def remember(
     memo.slots[slot] = entry
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always", cache=True)
 def room(memo: Memo, size: Int) -> Int:
     """Find room for the groups of ``size`` places; forget everything when there is none."""
     if memo.used[0] == memo.key.size or memo.used[1] + min(size, _VOCABULARY) > memo.first.size:
@@ -230,7 +230,7 @@ def sort_groups(memo: Memo, start: Int, end: Int) -> NDArray[np.int64]:
     return order
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always", cache=True)
 def distribute(memo: Memo, start: Int, number: Int, knobs: Knobs) -> float:
     """Write the probabilities of the groups from ``start`` on; return their entropy in bits."""
     largest: Int = 0
