@@ -22,6 +22,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from imagegram.models.codebooks import Quantized
+
 #: The bound reaches a little over the outermost levels, so that rounding reaches them too.
 _MARGIN: Final = 1e-3
 
@@ -69,6 +71,11 @@ class FiniteScalarQuantizer(nn.Module):
         bounded = torch.tanh(z.float() + self.shift) * self.reach - self.offset
         rounded = bounded + (bounded.round() - bounded).detach()
         return rounded / self.centre
+
+    def quantize(self, z: Tensor) -> Quantized:
+        """Round (..., D) numbers; they are compared with nothing, so nothing pulls on them."""
+        codes = self(z)
+        return Quantized(codes, self.ids(codes), codes, codes)
 
     def ids(self, codes: Tensor) -> Tensor:
         """Return the (...) int64 ids of (..., D) codes."""

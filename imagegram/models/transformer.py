@@ -137,7 +137,19 @@ class Block(nn.Module):
         return out
 
 
-class Transformer(nn.Module):
+class Stack(nn.Module):
+    """Blocks that add to what was there; a subclass names the weights that end a branch.
+
+    Attributes:
+        branch_ends: ends of the names of these weights.
+        blocks: of two branches each.
+    """
+
+    branch_ends: tuple[str, ...]
+    blocks: nn.ModuleList
+
+
+class Transformer(Stack):
     """Blocks and a last normalization; positions and embeddings are the caller's.
 
     Args:
@@ -145,6 +157,8 @@ class Transformer(nn.Module):
         depth: blocks.
         num_heads: divides ``width``.
     """
+
+    branch_ends = ("attention.out.weight", "mlp.out.weight")
 
     def __init__(self, *, width: int, depth: int, num_heads: int) -> None:
         super().__init__()
@@ -185,39 +199,45 @@ class Head(nn.Linear):
     """The last layer of a network, with small initial weights."""
 
 
+class ConvHead(nn.Conv2d):
+    """The last layer of a convolutional network, with small initial weights."""
+
+
 def initialize(network: nn.Module, *, seed: int) -> None:
     """Set fresh weights, which depend only on the seed and the order of the parameters.
 
-    Matrices keep the size of what they read (deviation one over the root of its length); those that
-    end a residual branch are smaller by the root of how many branches their transformer adds up.
-    A :class:`Head` is ten times smaller. Embeddings have deviation one, gains are one, biases zero.
+    Matrices and convolutions keep the size of what they read (deviation one over the root of its
+    length); those that end a residual branch are smaller by the root of how many branches their
+    :class:`Stack` adds up. A head is ten times smaller. Embeddings have deviation one, gains are
+    one, biases zero.
     """
     generator = torch.Generator().manual_seed(seed)
     scales = {
         id(parameter): (2 * len(module.blocks)) ** -0.5
         for module in network.modules()
-        if isinstance(module, Transformer)
+        if isinstance(module, Stack)
         for name, parameter in module.named_parameters()
-        if name.endswith(("attention.out.weight", "mlp.out.weight"))
+        if name.endswith(module.branch_ends)
     }
-    heads = (module for module in network.modules() if isinstance(module, Head))
+    heads = (module for module in network.modules() if isinstance(module, Head | ConvHead))
     scales |= {id(head.weight): _HEAD_SCALE for head in heads}
     norms = {
         id(parameter)
         for module in network.modules()
-        if isinstance(module, nn.LayerNorm)
+        if isinstance(module, nn.LayerNorm | nn.GroupNorm)
         for parameter in module.parameters()
     }
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if id(parameter) in norms:
-                parameter.fill_(1.0)
-            elif name.endswith("bias"):
+            if name.endswith("bias"):
                 parameter.zero_()
+            elif id(parameter) in norms:
+                parameter.fill_(1.0)
             else:
                 std = _EMBEDDING_STD
                 if name.endswith("weight"):
-                    std = scales.get(id(parameter), 1.0) / math.sqrt(parameter.shape[1])
+                    reads = parameter[0].numel()  # a convolution reads a window
+                    std = scales.get(id(parameter), 1.0) / math.sqrt(reads)
                 parameter.normal_(0.0, std, generator=generator)
 
 

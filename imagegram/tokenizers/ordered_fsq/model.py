@@ -65,7 +65,8 @@ class OrderedFsq(nn.Module):
     ) -> None:
         super().__init__()
         self.image_size, self.patch_size = image_size, patch_size
-        self.num_patches, self.num_registers = (image_size // patch_size) ** 2, num_registers
+        self.num_patches = (image_size // patch_size) ** 2
+        self.num_tokens = self.num_registers = num_registers
         patch_pixels = 3 * patch_size**2
 
         self.embed_patches = nn.Linear(patch_pixels, width)
@@ -148,8 +149,3 @@ def encoder_mask(num_patches: int, num_registers: int) -> Tensor:
     mask = torch.ones(length, length, dtype=torch.bool).tril()
     mask[:num_patches, :num_patches] = True
     return mask
-
-
-def to_float(images: Tensor) -> Tensor:
-    """Map bytes 0 ... 255 to float32 in -1 ... 1."""
-    return images.float() / 127.5 - 1

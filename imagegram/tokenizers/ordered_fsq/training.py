@@ -7,27 +7,21 @@ each length.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from imagegram.images import grids
 from imagegram.layout import prefix_lengths
+from imagegram.models.pictures import squared_error, to_float
 from imagegram.models.transformer import build
-from imagegram.records import Images, Tokens
-from imagegram.tokenizers.ordered_fsq.model import OrderedFsq, to_float
-from imagegram.tokenizers.ordered_fsq.sizes import NETWORK
+from imagegram.tokenizers.ordered_fsq.model import OrderedFsq
+from imagegram.tokenizers.sheets import NUM_VALIDATION, VALIDATION_CHUNK, spread
+from imagegram.tokenizers.sizes import NETWORK
 from imagegram.training.module import TrainingModule
 from imagegram.training.objective import Items
-
-#: Number of images that validation uses, and how many at a time.
-NUM_VALIDATION: Final = 512
-_CHUNK: Final = 32
-_NUM_SHOWN: Final = 12
 
 
 class ReconstructionModule(TrainingModule):
@@ -49,43 +43,22 @@ class ReconstructionModule(TrainingModule):
     def validate(self, networks: Mapping[str, nn.Module], items: Items) -> dict[str, float]:
         """Return ``val/mse_k1``, ``_k2``, ...: mean squared error of clipped pixels in 0 ... 1."""
         network: Any = networks[NETWORK]
-        num_images = min(NUM_VALIDATION, len(items))
-        rows = np.arange(num_images) * len(items) // num_images
+        rows = spread(items, NUM_VALIDATION)
         lengths = prefix_lengths(network.num_registers)
 
         def errors(first: int) -> list[float]:
-            pixels = torch.from_numpy(items.gather(rows[first : first + _CHUNK]))
+            pixels = torch.from_numpy(items.gather(rows[first : first + VALIDATION_CHUNK]))
             images = to_float(pixels.to(self.device))
             codes = network.encode(images)
             painted = (network.decode(codes, _all(k, codes)) for k in lengths)
             return [float(squared_error(p.clamp(-1, 1), images).sum()) for p in painted]
 
-        totals = np.sum([errors(first) for first in range(0, num_images, _CHUNK)], axis=0)
-        means = (totals / num_images).tolist()
+        firsts = range(0, len(rows), VALIDATION_CHUNK)
+        totals = np.sum([errors(first) for first in firsts], axis=0)
+        means = (totals / len(rows)).tolist()
         return {f"val/mse_k{k}": mean for k, mean in zip(lengths, means, strict=True)}
 
 
 def _all(length: int, codes: Tensor) -> Tensor:
     """Return (B,) equal lengths for all images."""
     return torch.full((len(codes),), length, device=codes.device)
-
-
-def squared_error(painted: Tensor, images: Tensor) -> Tensor:
-    """Return the (B,) float32 mean squared error of each image, for pixels in 0 ... 1."""
-    return ((painted.float() - images) / 2).square().flatten(1).mean(dim=1)
-
-
-def write_reconstructions(
-    path: Path,
-    validation: Items,
-    *,
-    encode: Callable[[Images], Tokens],
-    decode: Callable[[Tokens], Images],
-) -> None:
-    """Write a sheet: validation images, and below them reconstructions from 1, 2, 4 ... tokens."""
-    count = min(_NUM_SHOWN, len(validation))
-    originals = validation.gather(np.arange(count) * len(validation) // count)
-    tokens = encode(originals)
-    rows = [originals, *(decode(tokens[:, :k]) for k in prefix_lengths(tokens.shape[1]))]
-    scale = grids.scale_for(originals.shape[1], target=64)
-    grids.save_png(path, grids.grid(np.concatenate(rows), columns=count, scale=scale))

@@ -1,10 +1,10 @@
-"""Inference with the network of the ordered tokenizer, in chunks of one shape."""
+"""Inference with the network of a learned tokenizer, in chunks of one shape."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,11 +14,28 @@ from torch import Tensor
 
 from imagegram.encoders.preprocessing import require_device
 from imagegram.models.cores import map_on_cores
+from imagegram.models.pictures import to_bytes, to_float
 from imagegram.records import Images, Tokens
-from imagegram.tokenizers.ordered_fsq.model import OrderedFsq, to_float
+from imagegram.tokenizers.sizes import NetworkSizes
 
 
-def load(path: Path, sizes: dict[str, Any], *, device: str, compiled: bool) -> OrderedFsq:
+class CodeNetwork(Protocol):
+    """A network with ids between its two halves, ``encode`` and ``decode``."""
+
+    image_size: int
+    num_tokens: int
+
+    def ids(self, images_BSSC: Tensor) -> Tensor:
+        """Encode (B, S, S, 3) pixels in -1 ... 1 as (B, T) ids."""
+
+    def paint(self, ids_BT: Tensor) -> Tensor:
+        """Decode (B, T) ids to (B, S, S, 3) pixels, not clipped."""
+
+    def parameters(self) -> Any:
+        """Yield the weights."""
+
+
+def load(path: Path, sizes: NetworkSizes, *, device: str, compiled: bool) -> CodeNetwork:
     """Load the network in evaluation mode, with the weights of a file, on a device.
 
     Raises:
@@ -26,39 +43,39 @@ def load(path: Path, sizes: dict[str, Any], *, device: str, compiled: bool) -> O
     """
     require_device(device, setting="tokenizer.device")
     with torch.random.fork_rng(devices=[]):  # the fresh weights are overwritten
-        network = OrderedFsq(**sizes)
+        network: Any = sizes.network()(**sizes.as_dict())
     network.load_state_dict(load_file(path))
     network = network.eval().to(device)
     if compiled and device != "cpu":
         for name in ("encode", "decode"):
             setattr(network, name, torch.compile(getattr(network, name)))
-    return network
+    loaded: CodeNetwork = network
+    return loaded
 
 
-def encode(network: OrderedFsq, images_BSSC: Images, *, chunk: int, dtype: str) -> Tokens:
-    """Encode (B, S, S, 3) uint8 images as (B, R) uint16 ids, ``chunk`` images at a time."""
+def encode(network: CodeNetwork, images_BSSC: Images, *, chunk: int, dtype: str) -> Tokens:
+    """Encode (B, S, S, 3) uint8 images as (B, T) uint16 ids, ``chunk`` images at a time."""
 
     def ids(images: Tensor) -> Tensor:
         return network.ids(to_float(images)).to(torch.int32)
 
-    empty = np.empty((0, network.num_registers), dtype=np.int32)
+    empty = np.empty((0, network.num_tokens), dtype=np.int32)
     return _chunked(network, ids, images_BSSC, empty, chunk, dtype).astype(np.uint16)
 
 
-def decode(network: OrderedFsq, tokens_BK: NDArray[Any], *, chunk: int, dtype: str) -> Images:
-    """Decode (B, K) ids to (B, S, S, 3) uint8 images, ``chunk`` images at a time."""
+def decode(network: CodeNetwork, tokens_BT: NDArray[Any], *, chunk: int, dtype: str) -> Images:
+    """Decode (B, T) ids to (B, S, S, 3) uint8 images, ``chunk`` images at a time."""
 
     def paint(ids: Tensor) -> Tensor:
-        pixels = (network.paint(ids).float() + 1) * 127.5
-        return pixels.round().clamp(0, 255).to(torch.uint8)
+        return to_bytes(network.paint(ids))
 
     side = network.image_size
     empty = np.empty((0, side, side, 3), dtype=np.uint8)
-    return _chunked(network, paint, tokens_BK.astype(np.int32), empty, chunk, dtype)
+    return _chunked(network, paint, tokens_BT.astype(np.int32), empty, chunk, dtype)
 
 
 def _chunked(
-    network: OrderedFsq,
+    network: CodeNetwork,
     function: Callable[[Tensor], Tensor],
     rows: NDArray[Any],
     empty: NDArray[Any],
@@ -66,7 +83,7 @@ def _chunked(
     dtype: str,
 ) -> NDArray[Any]:
     """Apply ``function`` to all rows, ``chunk`` per call; the last call is padded with zeros."""
-    device = network.registers.device
+    device = next(network.parameters()).device
 
     def work(first: int) -> NDArray[Any]:
         some = rows[first : first + chunk]

@@ -1,0 +1,270 @@
+"""What tokenizers that learn a network share: training, weights by content, whole images.
+
+The families are ``ordered_fsq``, ``conv_vq`` and ``titok``. Without a checkpoint a tokenizer is a
+recipe: :meth:`LearnedTokenizer.fit` trains its network on the corpus of the experiment, or on its
+``train_corpus``, and gives the tokenizer with the weights.
+
+Images are squashed to a square with Pillow's bilinear filter, as the pyramid does. The network runs
+in float32, on chunks of a fixed shape that are padded where images are missing; so what a row
+becomes depends neither on the rows beside it nor on the batch size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.errors import ConfigError, TokenError, did_you_mean
+from imagegram.images.modality import IMAGES
+from imagegram.layout import TokenSpec
+from imagegram.protocols import Corpus, Modality
+from imagegram.records import Encoded, Images, Tokens
+from imagegram.store.fingerprint import NOT_IDENTITY, identity
+from imagegram.store.hashing import file_stamp
+from imagegram.store.stage import Ready
+from imagegram.tokenizers.checks import require_ids, require_image
+from imagegram.tokenizers.sizes import NETWORK, NetworkSizes, read_sizes
+from imagegram.tokenizers.weights import weights_sha256
+from imagegram.training.fit import TrainTokenizer
+from imagegram.training.objective import Items, Objective
+from imagegram.training.optimization import Optimization
+from imagegram.training.options import TrainerOptions
+from imagegram.training.pixels import CorpusPixels
+
+if TYPE_CHECKING:
+    from imagegram.store.manifest import Artifact
+    from imagegram.tokenizers.inference import CodeNetwork
+    from imagegram.training.state import TrainingState
+
+#: Files of a trained tokenizer.
+MODEL: Final = "model.safetensors"
+PICTURE: Final = "reconstructions.png"
+_DTYPES: Final = ("float32", "bfloat16")
+#: Images per call of the network; more are no faster on one core.
+_CHUNK: Final = 16
+_LOADING: Final = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedTokenizer:
+    """The fields of a tokenizer that trains a network; families add sizes and an objective.
+
+    Attributes:
+        name: name of the tokenizer in tables and reports.
+        image_size: side of the images in pixels.
+        flips: mirror half of the training images.
+        optimization: steps, rates, seed of its training.
+        trainer: where it is trained.
+        checkpoint: safetensors file of a trained network; None: the run trains it.
+        device: where it encodes and decodes (``cpu``, ``cuda``).
+        batch_size: images that are encoded at a time.
+        dtype: of encoding and decoding; ``bfloat16`` is faster on a GPU, and changes some ids.
+        compile: let ``torch.compile`` make that faster on a GPU, after a minute; changes last bits.
+        hash_cache: folder that remembers the checkpoint's sha256.
+    """
+
+    modality: ClassVar[Modality] = IMAGES
+    VERSION: ClassVar[int]
+    SIZES: ClassVar[type[NetworkSizes]]
+
+    name: str = field(metadata=NOT_IDENTITY)
+    image_size: int = 64
+    flips: bool = True
+    optimization: Optimization
+    trainer: TrainerOptions = field(default_factory=TrainerOptions, metadata=NOT_IDENTITY)
+    checkpoint: str | None = field(default=None, metadata=NOT_IDENTITY)
+    device: str = field(default="cpu", metadata=NOT_IDENTITY)
+    batch_size: int = field(default=64, metadata=NOT_IDENTITY)
+    dtype: str = field(default="float32", metadata=NOT_IDENTITY)
+    compile: bool = field(default=False, metadata=NOT_IDENTITY)
+    hash_cache: str | None = field(default=None, metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        """Take the sizes of a checkpoint; refuse impossible settings."""
+        if self.checkpoint is not None:
+            for name, value in self.fields_of(read_sizes(self.checkpoint, self.SIZES)).items():
+                object.__setattr__(self, name, value)
+        self.architecture.check()
+        effective = self.trainer.applied_to(self.optimization, prefix="tokenizer.optimization.")
+        object.__setattr__(self, "optimization", effective)
+        if self.dtype not in _DTYPES:
+            raise ConfigError(
+                f"tokenizer.dtype={self.dtype} is unknown; {did_you_mean(self.dtype, _DTYPES)}"
+            )
+        if self.batch_size < 1:
+            raise ConfigError(f"tokenizer.batch_size={self.batch_size} must be at least 1")
+
+    # ------------------------------------------------------------------- implemented by a family
+
+    @property
+    def architecture(self) -> NetworkSizes:
+        """Sizes of the network."""
+        sizes = {item.name: getattr(self, item.name) for item in dataclasses.fields(self.SIZES)}
+        return self.SIZES(**sizes)
+
+    def fields_of(self, sizes: NetworkSizes) -> dict[str, Any]:
+        """Return the fields of this tokenizer that sizes of a checkpoint decide."""
+        return sizes.as_dict()
+
+    def objective(self) -> Objective:
+        """Return the objective of the network's training."""
+        raise NotImplementedError
+
+    @property
+    def spec(self) -> TokenSpec:
+        """Number of ids, tokens of a sample, and layout of their positions."""
+        raise NotImplementedError
+
+    @property
+    def encoder(self) -> Self:
+        """The tokenizer itself, which has one length."""
+        return self
+
+    @property
+    def shown_lengths(self) -> Sequence[int]:
+        """Numbers of first tokens that the sheet of reconstructions shows."""
+        return (self.spec.length,)
+
+    # ------------------------------------------------------------------------------- the contract
+
+    def check_machine(self) -> None:
+        """Refuse a device that is not there."""
+        from imagegram.encoders.preprocessing import require_device
+
+        require_device(self.device, setting="tokenizer.device")
+
+    def identity(self) -> dict[str, Any]:
+        """Return the identity: weights, or the recipe of their training."""
+        kind = {"class": type(self).__name__, "version": self.VERSION}
+        if self.checkpoint is None:
+            recipe = (self.objective(), self.optimization)
+            return kind | {"recipe": [identity(part) for part in recipe]}
+        weights = weights_sha256(self.checkpoint, memory=self.hash_cache)
+        return kind | {"weights": weights, "resize": "bilinear, squashed"}
+
+    def fit(self, corpus: Corpus) -> TrainTokenizer[Self] | Ready[Self]:
+        """Return the stage that trains the network; the tokenizer itself if it has a checkpoint."""
+        if self.checkpoint is not None:
+            return Ready(self)
+        data = CorpusPixels(corpus=corpus, image_size=self.image_size)
+        recipe: Any = self
+        return TrainTokenizer(component=recipe, data=data)
+
+    def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
+        """Write the averaged weights, and a sheet of reconstructions."""
+        from imagegram.tokenizers.sheets import write_reconstructions
+        from imagegram.training.state import write_weights
+
+        metadata = {
+            self.SIZES.METADATA: json.dumps(self.architecture.as_dict()),
+            "optimization": json.dumps(dataclasses.asdict(self.optimization)),
+        }
+        write_weights(out / MODEL, state.averages[NETWORK], metadata)
+        trained = replace(self, checkpoint=str(out / MODEL)).encoder
+        write_reconstructions(
+            out / PICTURE,
+            validation,
+            lengths=trained.shown_lengths,
+            encode=lambda images: np.asarray(trained.encode(images).documents),
+            decode=trained.decode,
+        )
+
+    def trained(self, artifact: Artifact) -> Self:
+        """Return the tokenizer with the weights that a training wrote into a folder."""
+        return replace(self, checkpoint=str(artifact.path / MODEL))
+
+    def prepare(self, image: Images) -> Images:
+        """Resize an (H, W, 3) uint8 image to (S, S, 3) uint8.
+
+        Raises:
+            TokenError: when ``image`` has another shape or dtype.
+        """
+        from imagegram.images.resampling import resize
+
+        require_image(image)
+        return resize(image, self.image_size)
+
+    def encode(self, prepared: Sequence[Images] | Images) -> Encoded:
+        """Encode prepared images, (S, S, 3) uint8, as (B, T) uint16 ids.
+
+        Raises:
+            ConfigError: when there are no weights yet.
+        """
+        from imagegram.tokenizers.inference import encode
+
+        ids = encode(self._network(), np.asarray(prepared), chunk=_CHUNK, dtype=self.dtype)
+        return Encoded(documents=ids[:, : self.spec.length])
+
+    def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
+        """Decode rows of ids to images.
+
+        Args:
+            tokens_BT: (B, T) ids of any integer dtype.
+            output_size: side in pixels that pictures are resized to; None: ``image_size``.
+
+        Returns:
+            (B, S, S, 3) uint8.
+
+        Raises:
+            TokenError: for another shape, or an id outside the vocabulary; ids are never wrapped.
+            ConfigError: when ``output_size`` is not positive, or there are no weights yet.
+        """
+        from imagegram.images.resampling import resize
+        from imagegram.tokenizers.inference import decode
+
+        tokens = np.asarray(tokens_BT)
+        self._check_tokens(tokens)
+        require_ids(tokens, self.spec.vocab_size)
+        if output_size is not None and output_size < 1:
+            raise ConfigError(f"output_size must be at least 1 pixel, got {output_size}")
+        painted = decode(self._network(), tokens, chunk=_CHUNK, dtype=self.dtype)
+        if output_size in (None, self.image_size):
+            return painted
+        images = np.empty((len(tokens), output_size, output_size, 3), dtype=np.uint8)
+        for image, pixels in zip(images, painted, strict=True):
+            image[:] = resize(pixels, output_size)
+        return images
+
+    def _check_tokens(self, tokens: NDArray[Any]) -> None:
+        """Refuse ids of another shape.
+
+        Raises:
+            TokenError: with the shape that is allowed.
+        """
+        length = self.spec.length
+        if tokens.ndim != 2 or tokens.dtype.kind not in "iu" or tokens.shape[1] != length:
+            raise TokenError(
+                f"decode needs (B, {length}) integer ids, got {tokens.shape} {tokens.dtype}; "
+                "these tokens have one length, no prefix is an image"
+            )
+
+    def _network(self) -> CodeNetwork:
+        """Return the network with its weights, loaded once per process."""
+        if self.checkpoint is None:
+            raise ConfigError(
+                f"tokenizer {self.name} has no weights yet: a run trains them first; from Python, "
+                "make the stage that tokenizer.fit(corpus) gives, or type "
+                "tokenizer.checkpoint=FOLDER/model.safetensors"
+            )
+        path = Path(self.checkpoint)
+        with _LOADING:
+            return _load(path, file_stamp(path), self.architecture, self.device, self.compile)
+
+
+@functools.lru_cache(maxsize=2)
+def _load(
+    path: Path, stamp: str, architecture: NetworkSizes, device: str, compiled: bool
+) -> CodeNetwork:
+    """Load the weights; ``stamp`` is part of the cache key, so a rewritten file is read again."""
+    from imagegram.tokenizers.inference import load
+
+    return load(path, architecture, device=device, compiled=compiled)
