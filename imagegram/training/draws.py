@@ -18,6 +18,7 @@ ORDER: Final = 0
 BATCH: Final = 1
 WEIGHTS: Final = 2
 DROPOUT: Final = 3
+CODES: Final = 4
 
 
 def generator(*, seed: int, purpose: int, number: int) -> np.random.Generator:

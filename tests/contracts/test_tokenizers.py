@@ -32,7 +32,7 @@ IMAGES = [
 
 
 #: Learned in seconds; the weights of the others are fetched, or take a GPU.
-TRAINED = ("ordered_fsq_tiny",)
+TRAINED = ("conv_vq_tiny", "ordered_fsq_tiny")
 
 
 def build(name: str) -> Tokenizer:
@@ -117,10 +117,10 @@ def test_ids_outside_the_vocabulary_are_never_wrapped(tokenizer: Tokenizer) -> N
 
 
 def test_decode_of_encode_is_exact_where_nothing_clips(tokenizer: Tokenizer) -> None:
-    if tokenizer.spec.layout.is_ranked:
-        pytest.skip("it keeps what matters most, not everything")
     for image in IMAGES:
         encoded = tokenizer.encode([tokenizer.prepare(image)])
+        if "clipped" not in encoded.counts:
+            pytest.skip("it does not keep everything, and says nothing else")
         tokens, num_clipped = encoded.documents[0], encoded.counts["clipped"]
         (decoded,) = tokenizer.decode(tokens[None])
         side = decoded.shape[0]

@@ -117,3 +117,15 @@ def test_a_trained_generator_is_audited_like_any_other(outputs: Path, run_here: 
 
 #: Stages before a generator is fitted.
 PREPARING = ("fit_tokenizer", "split", "tokenize", "select", "select_holdout", "index")
+
+
+def test_tokens_of_a_grid_are_places(outputs: Path, run_here: RunHere) -> None:
+    words = ("tokenizer=conv_vq_tiny", "sampler.matching=position", "encoder=pixels")
+    words += ("metric=[copying,reconstruction]", "trainer.max_steps=40")
+    folder = run_here(*words, outputs=outputs)
+    scores = read_summary(folder)["scores"]
+    assert scores["psnr"]["floor"] > 10
+    assert scores["codebook_usage"]["floor"] > 0.25
+    assert np.load(folder / "samples" / "tokens.npy").shape[1] == 64
+    weights = Path(stages(folder)["fit_tokenizer"]["path"])
+    assert (weights / "reconstructions.png").is_file()

@@ -1,0 +1,82 @@
+"""Autoencoder: the network of a tokenizer whose tokens are codes of a quantizer.
+
+A family implements the two halves; between them every vector becomes a code and an id.
+
+Array names: ``B`` images, ``S`` side in pixels, ``T`` tokens of an image, ``D`` numbers of a code.
+Pixels are in -1 ... 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from imagegram.models.codebooks import Codebook, Quantized
+from imagegram.models.quantizers import FiniteScalarQuantizer
+
+
+class Autoencoder(nn.Module):
+    """Encoder, quantizer and decoder.
+
+    Args:
+        image_size: side of the images in pixels, S.
+        num_tokens: tokens of an image, T.
+        vocab_size, code_dim, normalized, levels: of the quantizer, see ``quantization.py``.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        num_tokens: int,
+        vocab_size: int,
+        code_dim: int,
+        normalized: bool,
+        levels: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.image_size, self.num_tokens = image_size, num_tokens
+        self.quantizer: Codebook | FiniteScalarQuantizer = (
+            FiniteScalarQuantizer(levels)
+            if levels
+            else Codebook(vocab_size=vocab_size, dim=code_dim, normalized=normalized)
+        )
+
+    # ------------------------------------------------------------------- implemented by a family
+
+    def encode(self, images_BSSC: Tensor) -> Tensor:
+        """Encode (B, S, S, 3) float images as (B, T, D) vectors, not yet codes."""
+        raise NotImplementedError
+
+    def decode(self, codes_BTD: Tensor) -> Tensor:
+        """Decode (B, T, D) codes to (B, S, S, 3) pixels, not clipped."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------------- used by all others
+
+    def forward(self, images_BSSC: Tensor) -> tuple[Tensor, Quantized]:
+        """Reconstruct (B, S, S, 3) float images from their codes, which are returned too."""
+        found: Quantized = self.quantizer.quantize(self.encode(images_BSSC))
+        return self.decode(found.codes), found
+
+    def ids(self, images_BSSC: Tensor) -> Tensor:
+        """Encode (B, S, S, 3) float images as (B, T) int64 ids."""
+        return self.quantizer.quantize(self.encode(images_BSSC)).ids
+
+    def paint(self, ids_BT: Tensor) -> Tensor:
+        """Decode (B, T) ids to (B, S, S, 3) pixels, not clipped."""
+        return self.decode(self.quantizer.codes(ids_BT))
+
+
+def planes(images_BSSC: Tensor) -> Tensor:
+    """Return (B, 3, S, S) images, as convolutions take them.
+
+    They are copied: with channels last in memory, torch normalizes groups ten times slower.
+    """
+    return images_BSSC.permute(0, 3, 1, 2).contiguous()
+
+
+def pixels(images_BCSS: Tensor) -> Tensor:
+    """Return (B, S, S, 3) images of the (B, 3, S, S) output of convolutions."""
+    return images_BCSS.permute(0, 2, 3, 1)
