@@ -73,7 +73,7 @@ class Architecture:
     num_heads: int
     num_classes: int = field(default=0, metadata=NOT_IDENTITY_AT_DEFAULT)
 
-    def arguments(self) -> dict[str, int]:
+    def arguments(self) -> dict[str, Any]:
         """Return the arguments of a network; classes only where there are some."""
         sizes = dataclasses.asdict(self)
         return sizes if self.num_classes else {k: v for k, v in sizes.items() if k != "num_classes"}
@@ -131,7 +131,7 @@ class LearnedGenerator:
         """Apply the overrides of the group ``trainer``; refuse impossible sizes."""
         effective = self.trainer.applied_to(self.optimization, prefix="generator.optimization.")
         object.__setattr__(self, "optimization", effective)
-        self._sizes(vocab_size=1, num_tokens=1).check()
+        self.sizes(vocab_size=1, num_tokens=1).check()
         if not 0.0 <= self.label_dropout < 1.0:
             raise ConfigError(
                 f"generator.label_dropout={self.label_dropout} must be at least 0 and below 1; "
@@ -180,9 +180,10 @@ class LearnedGenerator:
             extra_ids: ids besides those of the tokenizer.
         """
         vocab_size = int(tokens.artifact.facts["vocab_size"]) + extra_ids
-        return self._sizes(vocab_size=vocab_size, num_tokens=tokens.length)
+        return self.sizes(vocab_size=vocab_size, num_tokens=tokens.length)
 
-    def _sizes(self, *, vocab_size: int, num_tokens: int) -> Architecture:
+    def sizes(self, *, vocab_size: int, num_tokens: int) -> Architecture:
+        """Return the sizes of the network for so many ids and positions, without classes."""
         sizes = {name: getattr(self, name) for name in ("width", "depth", "num_heads")}
         return Architecture(vocab_size=vocab_size, num_tokens=num_tokens, **sizes)
 

@@ -105,14 +105,25 @@ class TrainingModule(LightningModule):
         return self.course.first_step + self.batches_done // self.course.batches_per_step
 
     def adamw(self, *networks: nn.Module, learning_rate: float | None = None) -> torch.optim.AdamW:
-        """Build an AdamW of the trainable parameters of some networks; only matrices decay."""
+        """Build an AdamW of the trainable parameters of some networks.
+
+        Only matrices decay, no table of embeddings.
+        """
         found = [
             (name, parameter)
             for network in networks
             for name, parameter in network.named_parameters()
             if parameter.requires_grad
         ]
-        matrices = [p for name, p in found if name.endswith("weight") and p.ndim > 1]
+        tables = {
+            id(module.weight)
+            for network in networks
+            for module in network.modules()
+            if isinstance(module, nn.Embedding)
+        }
+        matrices = [
+            p for name, p in found if name.endswith("weight") and p.ndim > 1 and id(p) not in tables
+        ]
         chosen = {id(parameter) for parameter in matrices}
         others = [p for _, p in found if id(p) not in chosen]
         decay = self.optimization.weight_decay

@@ -44,7 +44,8 @@ def test_a_component_yaml_names_its_schema_and_itself(path: Path) -> None:
     brought = [choice for choice in chosen if isinstance(choice, str)]
     groups = {key for choice in chosen if choice not in brought for key in choice}
     if path.parent.name in ("generator", "tokenizer"):  # these choose a sampler, bring metrics
-        assert groups <= {"override /sampler@_global_.sampler"}
+        known = {f"override /{group}@_global_.{group}" for group in ("sampler", "condition")}
+        assert groups <= known
         assert all(re.fullmatch(r"/metric/(\w+)@_global_\.metric\.\1", one) for one in brought)
     else:
         assert not chosen

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.errors import ConfigError
+from imagegram.errors import ConfigError, did_you_mean
 from imagegram.generators.autoregressive.objective import NextToken
+from imagegram.generators.autoregressive.sizes import BACKBONES, RarSizes, make
 from imagegram.generators.learned import (
+    Architecture,
     LearnedGenerator,
     NetworkModel,
     Recipe,
@@ -37,9 +39,6 @@ from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Progress
 from imagegram.training.fit import TrainGenerator
 
-if TYPE_CHECKING:
-    from imagegram.generators.autoregressive.network import Autoregressive
-
 _SCORES: Final = {"log_prob": np.float32, "entropy": np.float32}
 
 
@@ -52,22 +51,46 @@ class AutoregressiveGenerator(LearnedGenerator):
             :class:`LearnedGenerator`.
         anneal: shares of the training between which the share of documents in permuted order falls
             from 1 to 0; (0, 0): always raster order, (1, 1): always permuted.
+        backbone: ``gpt``, blocks of ``models/transformer.py``, or ``rar``, the network of the
+            published RAR, which class and step modulate.
+        hidden: width of the MLPs of ``rar``; None: four times ``width``.
+        dropout: of ``rar``: share of features and of attention that is dropped in training.
     """
 
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="ar", metadata=NOT_IDENTITY)
     anneal: tuple[float, float] = (0.0, 0.0)
+    backbone: str = "gpt"
+    hidden: int | None = None
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         """Apply the overrides of the group ``trainer``; refuse impossible settings."""
         object.__setattr__(self, "anneal", tuple(map(float, self.anneal)))
+        if self.backbone not in BACKBONES:
+            raise ConfigError(
+                f"generator.backbone={self.backbone!r}: {did_you_mean(self.backbone, BACKBONES)}"
+            )
+        if self.backbone == "gpt" and (self.hidden is not None or self.dropout):
+            raise ConfigError(
+                "generator.hidden and generator.dropout belong to the backbone of RAR; type "
+                "generator.backbone=rar, or generator.hidden=null generator.dropout=0"
+            )
         super().__post_init__()
         if len(self.anneal) != 2 or not 0.0 <= self.anneal[0] <= self.anneal[1] <= 1.0:
             raise ConfigError(
                 f"generator.anneal={list(self.anneal)} must be two shares of the training, the "
                 "smaller one first; type generator.anneal=[0.5,0.75], or [0,0] for raster order"
             )
+
+    def sizes(self, *, vocab_size: int, num_tokens: int) -> Architecture:
+        """Return the sizes of the network, those of RAR's own with its backbone."""
+        plain = super().sizes(vocab_size=vocab_size, num_tokens=num_tokens)
+        if self.backbone == "gpt":
+            return plain
+        hidden = 4 * self.width if self.hidden is None else self.hidden
+        return RarSizes(**plain.arguments(), hidden=hidden, dropout=self.dropout)
 
     def check(
         self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
@@ -136,11 +159,9 @@ class AutoregressiveModel(NetworkModel):
 
     ends: bool
 
-    def make_network(self) -> Autoregressive:
+    def make_network(self) -> Any:
         """Build a causal transformer."""
-        from imagegram.generators.autoregressive.network import Autoregressive
-
-        return Autoregressive(**self.sizes.arguments())
+        return make(self.sizes)
 
     def generate(
         self,
@@ -219,7 +240,7 @@ class AutoregressiveModel(NetworkModel):
             classes_B=self.classes_of(condition, samples),
             dtypes=_SCORES,
             score=lambda ids_CT, _, classes_C: score_rows(self.network, ids_CT, classes_C),
-            device=self.network.positions.device,
+            device=self.network.device,
             progress=progress,
         )
         if self.ends:

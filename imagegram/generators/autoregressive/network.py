@@ -57,6 +57,15 @@ class Autoregressive(nn.Module):
         self.transformer = Transformer(width=width, depth=depth, num_heads=num_heads)
         self.to_logits = Head(width, vocab_size)
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.start.device
+
+    def caches(self, rows: int) -> list[KeyValues]:
+        """Return empty caches for the steps of some rows."""
+        return self.transformer.caches(rows, self.num_tokens)
+
     def forward(
         self, ids_BT: Tensor, order_BT: Tensor | None = None, classes_B: Tensor | None = None
     ) -> Tensor:

@@ -11,26 +11,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imagegram.generators.autoregressive.network import Autoregressive
 from imagegram.generators.drawing import draw_ids, guided, probabilities
 from imagegram.models.cores import map_on_cores
 from imagegram.samplers.guidance import Guidance
 from imagegram.samplers.sequential import SequentialSampler
 from imagegram.seeding import uniform_rows
 
+if TYPE_CHECKING:
+    from imagegram.generators.autoregressive.sizes import Network
+
 #: Logits that are made at a time when whole rows are scored.
 _MAX_LOGITS: Final = 1 << 24
 
 
 def draw_chunks(
-    network: Autoregressive,
+    network: Network,
     samples: Sequence[NDArray[np.uint64]],
     classes: Sequence[NDArray[np.int64]],
     *,
@@ -51,7 +53,7 @@ def draw_chunks(
     Yields:
         (C, T) ids.
     """
-    device = network.positions.device
+    device = network.device
 
     def sample(chunk: tuple[NDArray[np.uint64], NDArray[np.int64]]) -> NDArray[np.int64]:
         samples_C, classes_C = chunk
@@ -64,7 +66,7 @@ def draw_chunks(
 
 
 def draw_rows(
-    network: Autoregressive,
+    network: Network,
     samples_B: NDArray[np.uint64],
     classes_B: NDArray[np.int64],
     *,
@@ -73,7 +75,7 @@ def draw_rows(
     end: int | None,
 ) -> Tensor:
     """Return (B, T) int64 ids, drawn one position after the other; see :func:`draw_chunks`."""
-    length, device = network.num_tokens, network.positions.device
+    length, device = network.num_tokens, network.device
     first, _ = uniform_rows(seed=seed, samples_B=samples_B, num_tokens=length)
     uniforms_BT = torch.from_numpy(first).to(device)
     logits_of = NextLogits(network, torch.from_numpy(classes_B).to(device), sampler.guidance)
@@ -105,12 +107,12 @@ class NextLogits:
         guidance: by :class:`Guidance`; needs a network that knows classes.
     """
 
-    def __init__(self, network: Autoregressive, classes_B: Tensor, guidance: Guidance) -> None:
+    def __init__(self, network: Network, classes_B: Tensor, guidance: Guidance) -> None:
         self.network, self.guidance = network, guidance
         if guidance.is_on:
             classes_B = torch.cat([classes_B, torch.full_like(classes_B, network.num_classes)])
         self.classes_B = classes_B
-        self.caches = network.transformer.caches(len(classes_B), network.num_tokens)
+        self.caches = network.caches(len(classes_B))
 
     def __call__(self, last_B: Tensor | None, step: int) -> Tensor:
         """Return (B, V) logits of a step, after the ids of the step before it."""
@@ -122,7 +124,7 @@ class NextLogits:
 
 
 def score_rows(
-    network: Autoregressive, ids_BT: Tensor, classes_B: Tensor | None = None
+    network: Network, ids_BT: Tensor, classes_B: Tensor | None = None
 ) -> dict[str, NDArray[Any]]:
     """Return what the network says of given tokens, all positions at once.
 

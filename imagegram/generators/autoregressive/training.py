@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagegram.generators.autoregressive.network import Autoregressive
+from imagegram.generators.autoregressive.sizes import make_fresh
 from imagegram.generators.learned import as_ids
-from imagegram.models.transformer import build
 from imagegram.training.module import TrainingModule
 from imagegram.training.objective import Items
 from imagegram.training.tokens import split_classes
@@ -30,8 +29,7 @@ class NextTokenModule(TrainingModule):
 
     def make_networks(self) -> dict[str, nn.Module]:
         """Build the network with fresh weights."""
-        sizes = self.objective.architecture.arguments()
-        return {NETWORK: build(Autoregressive, seed=self.optimization.seed, **sizes)}
+        return {NETWORK: make_fresh(self.objective.architecture, seed=self.optimization.seed)}
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Return the cross entropy in nats, the mean over tokens."""

@@ -1,0 +1,291 @@
+"""RAR's own network: every layer of every step is modulated by the class and the step.
+
+Yu et al., "Randomized Autoregressive Visual Generation" (arXiv 2411.00776). Before the tokens stand
+a learned token and the class. A step adds up the token that it has seen, its position, and the
+position that it is asked for (the *target*); norms are shifted, scaled and gated by class + step
+(adaLN-zero: Peebles, Xie, arXiv 2212.09748). Names of parameters are those of the published files.
+
+Array names: ``B`` samples, ``T`` tokens, ``S`` places of the sequence (T + 1: the learned token,
+the class, all tokens but the last), ``C`` classes, ``V`` ids, ``W`` features.
+
+>>> sizes = dict(vocab_size=5, num_tokens=3, width=8, depth=1, num_heads=2, hidden=32, dropout=0.0)
+>>> network = Rar(**sizes, num_classes=2)
+>>> tuple(network(torch.tensor([[0, 4, 1]]), None, torch.tensor([1])).shape)
+(1, 3, 8)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imagegram.models.transformer import KeyValues
+
+#: Places before the first token: a learned token, and the class.
+PREFIX: Final = 2
+#: Rows of the published tables beyond the length of a sample; two of the first are the prefix's.
+MORE_POSITIONS: Final = 1024
+MORE_STEPS: Final = 100
+_EPS: Final = 1e-6
+_STD: Final = 0.02
+
+
+class Rar(nn.Module):
+    """A causal transformer, modulated by class and step.
+
+    Args:
+        vocab_size: number of ids of a token, V.
+        num_tokens: number of positions, T.
+        width: features of a step, W.
+        depth: number of blocks.
+        num_heads: divides ``width``.
+        hidden: width of the MLPs.
+        dropout: share that is dropped in training, of features and of attention.
+        num_classes: number of labels, K; class K is no label.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        num_tokens: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        hidden: int,
+        dropout: float,
+        num_classes: int = 0,
+    ) -> None:
+        super().__init__()
+        self.vocab_size, self.num_tokens, self.num_classes = vocab_size, num_tokens, num_classes
+        self.num_heads = num_heads
+        rows = num_tokens + MORE_POSITIONS
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        # Ids, one that is never used (a mask), classes, and no class.
+        self.embeddings = nn.Embedding(vocab_size + 1 + num_classes + 1, width)
+        self.pos_embed = nn.Parameter(torch.zeros(1, rows, width))
+        self.target_aware_pos_embed = nn.Parameter(torch.zeros(1, rows, width))
+        self.timesteps_embeddings = nn.Parameter(torch.zeros(1, num_tokens + MORE_STEPS, width))
+        self.blocks = nn.ModuleList(
+            Block(width=width, num_heads=num_heads, hidden=hidden, dropout=dropout)
+            for _ in range(depth)
+        )
+        self.adaln_before_head = LastNorm(width)
+        self.lm_head = nn.Linear(width, vocab_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.cls_token.device
+
+    def forward(
+        self, ids_BT: Tensor, order_BT: Tensor | None = None, classes_B: Tensor | None = None
+    ) -> Tensor:
+        """Return (B, T, W) features of all steps at once; ``to_logits`` makes logits of them.
+
+        Args:
+            ids_BT: (B, T) int64 ids, in the order of the positions.
+            order_BT: (B, T) int64 position of the token of every step; None: raster order.
+            classes_B: (B,) int64 class of every row; None: all have none.
+        """
+        batch, length = ids_BT.shape
+        if classes_B is None:
+            classes_B = torch.full((batch,), self.num_classes, device=ids_BT.device)
+        if order_BT is None:
+            order_BT = torch.arange(length, device=ids_BT.device).expand(batch, -1)
+        places_BT = order_BT + PREFIX
+        seen_BTW = self.embeddings(ids_BT.gather(1, order_BT)) + self.pos_embed[0, places_BT]
+        prefix_B2W = self._prefix(classes_B)
+        x_BSW = torch.cat([prefix_B2W, seen_BTW[:, :-1]], dim=1)
+        targets_BTW = self.target_aware_pos_embed[0, places_BT]
+        x_BSW = torch.cat([x_BSW[:, :1], x_BSW[:, 1:] + targets_BTW], dim=1)
+        given_BSW = self._given(classes_B, 0, length + 1)
+        for block in self.blocks:
+            x_BSW = block(x_BSW, given_BSW)
+        features: Tensor = self.adaln_before_head(x_BSW[:, 1:], given_BSW[:, 1:])
+        return features
+
+    def to_logits(self, features: Tensor) -> Tensor:
+        """Return (..., V) logits of features."""
+        logits: Tensor = self.lm_head(features)
+        return logits
+
+    def caches(self, rows: int) -> list[KeyValues]:
+        """Return empty caches for the steps of some rows, one a block."""
+        weight = self.lm_head.weight
+        width = weight.shape[1] // self.num_heads
+        shape = (rows, self.num_heads, self.num_tokens + 1, width)
+        return [
+            KeyValues(key=weight.new_zeros(shape), value=weight.new_zeros(shape))
+            for _ in self.blocks
+        ]
+
+    def step(
+        self,
+        last_B: Tensor | None,
+        step: int,
+        caches: Sequence[KeyValues],
+        classes_B: Tensor,
+    ) -> Tensor:
+        """Return (B, V) logits of the token of one step, in raster order.
+
+        What modulates the layers is computed once for all rows of a class.
+
+        Args:
+            last_B: (B,) ids of the step before; None: this is the first.
+            step: 0 ... T - 1.
+            caches: of :meth:`caches`, filled by the steps before.
+            classes_B: (B,) class of every row.
+        """
+        target_W = self.target_aware_pos_embed[0, step + PREFIX]
+        if last_B is None:
+            prefix_B2W = self._prefix(classes_B)
+            x_BSW = torch.stack([prefix_B2W[:, 0], prefix_B2W[:, 1] + target_W], dim=1)
+        else:
+            seen_BW = self.embeddings(last_B) + self.pos_embed[0, step - 1 + PREFIX]
+            x_BSW = (seen_BW + target_W)[:, None]
+        different_C, rows_B = torch.unique(classes_B, return_inverse=True)
+        given_CSW = self._given(different_C, step + 2 - x_BSW.shape[1], step + 2)
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x_BSW = block(x_BSW, given_CSW, rows_B=rows_B, cache=cache)
+        features_BSW = self.adaln_before_head(x_BSW[:, -1:], given_CSW[:, -1:], rows_B=rows_B)
+        return self.to_logits(features_BSW[:, 0])
+
+    def _prefix(self, classes_B: Tensor) -> Tensor:
+        """Return (B, 2, W) features of the places before the first token, without targets."""
+        first_B1W = self.cls_token.expand(len(classes_B), -1, -1)
+        prefix_B2W = torch.cat([first_B1W, self._of_classes(classes_B)[:, None]], dim=1)
+        return prefix_B2W + self.pos_embed[:, :PREFIX]
+
+    def _given(self, classes_B: Tensor, first: int, end: int) -> Tensor:
+        """Return (B, S, W) features that modulate the places ``first`` ... ``end - 1``."""
+        return self._of_classes(classes_B)[:, None] + self.timesteps_embeddings[:, first:end]
+
+    def _of_classes(self, classes_B: Tensor) -> Tensor:
+        embedded: Tensor = self.embeddings(classes_B + (self.vocab_size + 1))
+        return embedded
+
+
+class Block(nn.Module):
+    """Attention, then the MLP, each between a modulated norm and a gate."""
+
+    def __init__(self, *, width: int, num_heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=_EPS)
+        self.attn = Attention(width=width, num_heads=num_heads, dropout=dropout)
+        self.norm2 = nn.LayerNorm(width, eps=_EPS)
+        self.mlp = Mlp(width=width, hidden=hidden, dropout=dropout)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+    def forward(
+        self,
+        x_BSW: Tensor,
+        given_CSW: Tensor,
+        *,
+        rows_B: Tensor | None = None,
+        cache: KeyValues | None = None,
+    ) -> Tensor:
+        """Return (B, S, W) features for (B, S, W) features.
+
+        Args:
+            x_BSW: features.
+            given_CSW: what modulates them.
+            rows_B: (B,) which of ``given_CSW`` modulates a row; None: each has its own.
+            cache: keys and values of earlier places.
+        """
+        modulation: Tensor = self.adaLN_modulation(given_CSW)
+        if rows_B is not None:
+            modulation = modulation[rows_B]
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
+        seen_BSW = self.attn(self.norm1(x_BSW) * (1 + scale1) + shift1, cache)
+        x_BSW = x_BSW + gate1 * seen_BSW
+        out: Tensor = x_BSW + gate2 * self.mlp(self.norm2(x_BSW) * (1 + scale2) + shift2)
+        return out
+
+
+class Attention(nn.Module):
+    """Causal self-attention with normalized queries and keys."""
+
+    def __init__(self, *, width: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads, self.dropout = num_heads, dropout
+        self.qkv = nn.Linear(width, 3 * width)
+        self.q_norm = nn.LayerNorm(width // num_heads, eps=_EPS)
+        self.k_norm = nn.LayerNorm(width // num_heads, eps=_EPS)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x_BSW: Tensor, cache: KeyValues | None = None) -> Tensor:
+        """Return (B, S, W) features; with a filled cache S is 1."""
+        batch, length, width = x_BSW.shape
+        split = self.qkv(x_BSW).view(batch, length, 3, self.num_heads, width // self.num_heads)
+        query, key, value = split.permute(2, 0, 3, 1, 4)
+        # Under autocast the norms give float32 and the projection does not.
+        query, key = (self.q_norm(query).to(value.dtype), self.k_norm(key).to(value.dtype))
+        is_first = cache is None or not cache.length
+        if cache is not None:
+            key, value = cache.extend(key, value)
+        seen = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            is_causal=is_first,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        out: Tensor = self.proj(seen.transpose(1, 2).reshape(batch, length, width))
+        return F.dropout(out, self.dropout, self.training)
+
+
+class Mlp(nn.Module):
+    """Two layers with a GELU."""
+
+    def __init__(self, *, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x_BSW: Tensor) -> Tensor:
+        """Return (B, S, W) features for (B, S, W) features."""
+        inner = F.dropout(F.gelu(self.fc1(x_BSW)), self.dropout, self.training)
+        return F.dropout(self.fc2(inner), self.dropout, self.training)
+
+
+class LastNorm(nn.Module):
+    """The norm before the head, without gains of its own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+
+    def forward(self, x_BSW: Tensor, given_CSW: Tensor, *, rows_B: Tensor | None = None) -> Tensor:
+        """Return (B, S, W) features; arguments as in :class:`Block`."""
+        modulation: Tensor = self.adaLN_modulation(given_CSW)
+        if rows_B is not None:
+            modulation = modulation[rows_B]
+        scale, shift = modulation.chunk(2, dim=-1)
+        return F.layer_norm(x_BSW, (self.width,), eps=_EPS) * (1 + scale) + shift
+
+
+def fresh_rar(*, seed: int, **sizes: Any) -> Rar:
+    """Build a network with fresh weights, which depend only on sizes and seed.
+
+    Matrices and tables are truncated normal with deviation 0.02; biases, the learned first token
+    and all modulations are zero, so that fresh blocks pass on what they read.
+    """
+    with torch.random.fork_rng(devices=[]):
+        network = Rar(**sizes)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("bias") or "adaLN" in name or name == "cls_token":
+                parameter.zero_()
+            elif "norm" in name:
+                parameter.fill_(1.0)
+            else:
+                nn.init.trunc_normal_(parameter, std=_STD, generator=generator)
+    return network
