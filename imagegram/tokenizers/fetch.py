@@ -10,19 +10,15 @@ run; ``HF_ENDPOINT``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` mean what they mean to
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar
 
-from imagegram.errors import OF_THE_SYSTEM, ConfigError, StageError
-from imagegram.store import hub
+from imagegram.errors import ConfigError
 from imagegram.store.cost import Cost
 from imagegram.store.fingerprint import NOT_IDENTITY
-from imagegram.store.manifest import file_sha256
-from imagegram.store.parts import copy_file
+from imagegram.store.pages import Asked, Page
 from imagegram.store.stage import Context, Surroundings
 
 if TYPE_CHECKING:
@@ -31,6 +27,11 @@ if TYPE_CHECKING:
 
 WEIGHTS: Final = "model.safetensors"
 CONFIG: Final = "config.json"
+_ASKED: Final = Asked(
+    repo="tokenizer.hub_repo",
+    revision="tokenizer.hub_revision",
+    instead="tokenizer.checkpoint=FOLDER/model.safetensors",
+)
 
 
 class FromHub(Protocol):
@@ -78,7 +79,7 @@ class FetchWeights(Generic[T]):
         # A folder of the store's own making for this artifact, which tools.gc sweeps unless it is
         # in use; unlike ``out`` it outlives a failure.
         kept = out.with_name(f"{out.name.rpartition('-')[0] or out.name}-download")
-        page = _Page(self.repo, self.revision, kept)
+        page = Page(repo=self.repo, revision=self.revision, kept=kept, asked=_ASKED)
         config = page.fetch(CONFIG, out / CONFIG)
         if config is not None:
             page = dataclasses.replace(page, revision=config["commit"])
@@ -90,7 +91,7 @@ class FetchWeights(Generic[T]):
             )
         fetched = self._at(out / WEIGHTS)
         links = [
-            _Page(repo, "main", kept).fetch(CONFIG, out / name)
+            Page(repo=repo, revision="main", kept=kept, asked=_ASKED).fetch(CONFIG, out / name)
             for name, repo in fetched.linked_configs().items()
         ]
         _ = fetched.spec  # what this tokenizer cannot read is not kept
@@ -112,110 +113,3 @@ class FetchWeights(Generic[T]):
         tokenizer: Any = self.tokenizer
         found: T = dataclasses.replace(tokenizer, checkpoint=str(checkpoint))
         return found
-
-
-@dataclass(frozen=True)
-class _Page:
-    """A revision of a page of the hub.
-
-    Attributes:
-        repo, revision: name and revision of the page.
-        kept: folder for what has arrived of a file.
-    """
-
-    repo: str
-    revision: str
-    kept: Path
-
-    def fetch(self, file: str, target: Path) -> dict[str, Any] | None:
-        """Put a file at ``target``; return commit, sha256 and size, or None without such a file.
-
-        What the cache of the hub's client holds is taken from there, and all that there is when
-        the hub cannot be reached.
-        """
-        from huggingface_hub import hf_hub_url
-        from huggingface_hub.errors import EntryNotFoundError, HFValidationError
-
-        try:
-            url = hf_hub_url(self.repo, file, revision=self.revision, endpoint=_endpoint())
-            remote, reason = self._ask(url)
-        except EntryNotFoundError:
-            return None
-        except HFValidationError as error:
-            raise ConfigError(f"tokenizer.hub_repo={self.repo} is no page: {error}") from error
-        commit = self.revision if remote is None else remote.commit_hash
-        if (cached := self._cached(file, commit)) is not None:
-            commit = cached.parent.name
-            copy_file(cached, target)
-        elif remote is None:
-            raise StageError(
-                f"{url} cannot be reached ({reason}), and the cache of the hub's client does not "
-                "have it. Check the network, HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN, or give a "
-                "file: tokenizer.checkpoint=FOLDER/model.safetensors"
-            )
-        else:
-            self._download(url, remote, target)
-        facts = {"repo": self.repo, "file": file, "commit": commit}
-        return {**facts, "sha256": file_sha256(target), "size_bytes": target.stat().st_size}
-
-    def _ask(self, url: str) -> tuple[Any, str]:
-        """Return the hub's metadata of a file; None and the reason when it cannot be reached."""
-        from huggingface_hub import get_hf_file_metadata
-        from huggingface_hub.errors import (
-            EntryNotFoundError,
-            GatedRepoError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
-
-        try:
-            return get_hf_file_metadata(url, endpoint=_endpoint()), ""
-        except EntryNotFoundError:
-            raise
-        except GatedRepoError as error:
-            raise ConfigError(
-                f"{self.repo} is open only to those who accepted its terms; do so on its page, "
-                "then log in with HF_TOKEN and run the same command again"
-            ) from error
-        except RepositoryNotFoundError as error:
-            raise ConfigError(
-                f"tokenizer.hub_repo={self.repo}: the hub has no such page, or it is private "
-                f"({url}); check the name, or log in with HF_TOKEN"
-            ) from error
-        except RevisionNotFoundError as error:
-            raise ConfigError(
-                f"tokenizer.hub_revision={self.revision}: {self.repo} has no such branch, tag or "
-                "commit; type tokenizer.hub_revision=main"
-            ) from error
-        except hub.failures() as error:
-            return None, str(error) or type(error).__name__
-
-    def _cached(self, file: str, revision: str) -> Path | None:
-        from huggingface_hub import try_to_load_from_cache
-
-        found = try_to_load_from_cache(self.repo, file, revision=revision)
-        return Path(found) if isinstance(found, str) else None
-
-    def _download(self, url: str, remote: Any, target: Path) -> None:
-        etag = remote.etag or ""
-        version = hashlib.sha256(f"{self.repo} {etag}".encode()).hexdigest()[:12]
-        partial = self.kept / f"{version}.{target.name}"
-        try:
-            whole = hub.fetch(url, partial, etag=etag, size=remote.size)
-        except hub.failures() as error:
-            if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
-                raise  # the store knows its disk, and the remedy
-            raise StageError(
-                f"{url} could not be fetched: {error}\nWhat has arrived is kept; run the same "
-                "command again to continue"
-            ) from error
-        if not whole:
-            raise StageError(
-                f"{url}: the bytes that arrived are not those that the hub announced (sha256 "
-                f"{etag}); they were removed, run the same command again"
-            )
-        partial.replace(target)
-
-
-def _endpoint() -> str | None:
-    return os.environ.get("HF_ENDPOINT")

@@ -17,18 +17,23 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.generators.autoregressive.objective import NextToken
+from imagegram.generators.autoregressive.published import (
+    refuse_other_fields,
+    refuse_other_tokens,
+    sizes_in,
+)
 from imagegram.generators.autoregressive.sizes import BACKBONES, RarSizes, make
+from imagegram.generators.chunks import chunk_samples, rows_from_chunks, scores_from_chunks
 from imagegram.generators.learned import (
     Architecture,
     LearnedGenerator,
     NetworkModel,
     Recipe,
     as_ids,
-    chunk_samples,
-    rows_from_chunks,
-    scores_from_chunks,
 )
+from imagegram.generators.weights import SETTING, ImportWeights, Source
 from imagegram.layout import TokenLayout
+from imagegram.models.checkpoints import Shapes, read_tensors, shapes_of
 from imagegram.protocols import Condition, Index, Sampler
 from imagegram.records import EOS_TOKEN_ID, Tokens, Trace, row_sizes
 from imagegram.samplers.kinds import require_kind
@@ -55,6 +60,8 @@ class AutoregressiveGenerator(LearnedGenerator):
             published RAR, which class and step modulate.
         hidden: width of the MLPs of ``rar``; None: four times ``width``.
         dropout: of ``rar``: share of features and of attention that is dropped in training.
+        checkpoint: file of weights to sample from instead of training, see ``weights.py``; None:
+            train.
     """
 
     VERSION: ClassVar[int] = 1
@@ -64,6 +71,7 @@ class AutoregressiveGenerator(LearnedGenerator):
     backbone: str = "gpt"
     hidden: int | None = None
     dropout: float = 0.0
+    checkpoint: str | None = None
 
     def __post_init__(self) -> None:
         """Apply the overrides of the group ``trainer``; refuse impossible settings."""
@@ -83,6 +91,18 @@ class AutoregressiveGenerator(LearnedGenerator):
                 f"generator.anneal={list(self.anneal)} must be two shares of the training, the "
                 "smaller one first; type generator.anneal=[0.5,0.75], or [0,0] for raster order"
             )
+        if self.checkpoint is not None:
+            Source.of(self.checkpoint)
+
+    def check_machine(self) -> None:
+        """Refuse a device that is not there, and weights of another network."""
+        super().check_machine()
+        source = None if self.checkpoint is None else Source.of(self.checkpoint)
+        if source is not None and source.path is not None:
+            shapes = shapes_of(read_tensors(source.path, setting=SETTING))
+            found = sizes_in(shapes, backbone=self.backbone)
+            wanted = self.sizes(vocab_size=found.vocab_size, num_tokens=found.num_tokens)
+            refuse_other_fields(found, wanted)
 
     def sizes(self, *, vocab_size: int, num_tokens: int) -> Architecture:
         """Return the sizes of the network, those of RAR's own with its backbone."""
@@ -109,12 +129,15 @@ class AutoregressiveGenerator(LearnedGenerator):
 
     def fit(
         self, tokens: TokenSet, *, index: Index, holdout: TokenSet | None = None
-    ) -> TrainGenerator[AutoregressiveModel]:
-        """Return the stage that trains the network on all documents of a token set."""
+    ) -> TrainGenerator[AutoregressiveModel] | ImportWeights[AutoregressiveModel]:
+        """Return the stage that trains the network on a token set, or takes over its weights."""
         ends = tokens.document_length is None
         architecture = self.architecture(tokens, extra_ids=int(ends))
         recipe = AutoregressiveRecipe(generator=self, architecture=architecture, ends=ends)
-        return TrainGenerator(component=recipe, data=self.data(tokens, holdout))
+        data = self.data(tokens, holdout)
+        if self.checkpoint is None:
+            return TrainGenerator(component=recipe, data=data)
+        return ImportWeights(component=recipe, source=Source.of(self.checkpoint), data=data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +159,24 @@ class AutoregressiveRecipe(Recipe):
             ends=self.ends,
             label_dropout=self.label_dropout,
         )
+
+    def num_classes_of(self, shapes: Shapes) -> int:
+        """Return the number of classes of some weights.
+
+        Raises:
+            ConfigError: for weights of another network, or for other tokens.
+        """
+        found = sizes_in(shapes, backbone=self.generator.backbone)
+        refuse_other_fields(found, self.architecture)
+        refuse_other_tokens(found, self.architecture)
+        return found.num_classes
+
+    def shapes(self) -> Shapes:
+        """Return names and shapes of the network's weights."""
+        import torch
+
+        with torch.device("meta"):
+            return shapes_of(make(self.architecture).state_dict())
 
     def trained(self, artifact: Artifact) -> AutoregressiveModel:
         """Return the model with the weights of a finished training."""

@@ -23,13 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagegram.generators.autoregressive.rar_tables import MORE_POSITIONS, MORE_STEPS
 from imagegram.models.transformer import KeyValues
 
 #: Places before the first token: a learned token, and the class.
 PREFIX: Final = 2
-#: Rows of the published tables beyond the length of a sample; two of the first are the prefix's.
-MORE_POSITIONS: Final = 1024
-MORE_STEPS: Final = 100
 _EPS: Final = 1e-6
 _STD: Final = 0.02
 

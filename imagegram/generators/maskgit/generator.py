@@ -15,13 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, UnsupportedError
+from imagegram.generators.chunks import CHUNK, rows_from_chunks, scores_from_chunks
 from imagegram.generators.learned import (
-    CHUNK,
     LearnedGenerator,
     NetworkModel,
     Recipe,
-    rows_from_chunks,
-    scores_from_chunks,
 )
 from imagegram.generators.maskgit.objective import MaskedPrediction
 from imagegram.layout import TokenLayout
