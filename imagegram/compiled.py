@@ -9,7 +9,7 @@ constant argument makes no other form of a part. See ``kernel_cache.py`` for wha
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numba
 from numba import types as numba_types
@@ -18,12 +18,14 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined]
 from numba.core.registry import CPUDispatcher
 
-from imagegram.kernel_cache import KernelCache
+from imagegram.kernel_cache import KernelCache, num_functions
 
 __all__ = ["Kernel", "njit"]
 
 types: Any = numba_types  # its names are made when it is imported
 Function = TypeVar("Function", bound=Callable[..., Any])
+#: Seconds to wait for another process that compiles the same kernel: several times what that takes.
+_PATIENCE_S: Final = 120.0
 
 
 def njit(
@@ -59,9 +61,31 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]
         options = {**(targetoptions or {}), "no_cpython_wrapper": True}
         self.part = _Part(py_func, local_types, options)
 
+    def compile(self, sig: Any) -> Any:
+        """Load or compile the form for a signature; who else compiles it is waited for."""
+        if not isinstance(self._cache, KernelCache) or self._cache.keeps(sig, self.targetctx):
+            return super().compile(sig)
+        with self._cache.held(_PATIENCE_S):
+            return super().compile(sig)
+
+    def compile_early(self, sig: Any) -> None:
+        """Compile the form for a signature, unless it is kept, or another process compiles it."""
+        with self._cache.held(0) as is_free:
+            if is_free and not self._cache.keeps(sig, self.targetctx):
+                super().compile(sig)
+
     def enable_caching(self) -> None:
         """Keep the machine code on disk."""
         self._cache = KernelCache(self.py_func, self.targetoptions)
+
+    def is_kept(self, sig: Any) -> bool:
+        """Return whether the machine code for a signature is on disk."""
+        return self._cache.keeps(sig, self.targetctx)
+
+    @property
+    def num_functions(self) -> int:
+        """Number of Python functions that are compiled with this one, itself included."""
+        return num_functions(self.py_func)
 
     @property
     def is_compiling(self) -> bool:

@@ -9,6 +9,7 @@ that the kernel calls in other files.) The folder is ``$XDG_CACHE_HOME/imagegram
 from __future__ import annotations
 
 import hashlib
+import inspect
 import multiprocessing
 import os
 import pickle
@@ -16,7 +17,8 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, cached_property
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
@@ -25,6 +27,7 @@ from typing import Any, ClassVar, Final
 import llvmlite  # type: ignore[import-untyped]
 import numba
 import numpy as np
+from filelock import FileLock, Timeout
 from numba import types
 from numba.core import caching
 from numba.core.dispatcher import Dispatcher
@@ -33,11 +36,17 @@ from numba.extending import intrinsic
 _VERSIONS: Final = f"numba {numba.__version__} llvmlite {llvmlite.__version__} {np.__version__}"
 _INTRINSIC: Final = type(intrinsic(lambda typingctx: None))
 _SCALARS: Final = (int, float, complex, str, bytes, type(None), type(...), np.generic, np.dtype)
+#: Of the flags of a function: ``*args``, ``**kwargs``. Others differ under a profiler.
+_FLAGS: Final = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 #: What a damaged file, or one that names a class which is gone, raises when it is read.
 _DAMAGED: Final = (
     OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError, KeyError,
     TypeError, ValueError,
 )  # fmt: skip
+#: What a file system without locks, or one that cannot be written, answers to who wants one.
+_NO_LOCKS: Final = (OSError, NotImplementedError)
+#: Seconds between two looks at a lock.
+_LOOK_S: Final = 0.02
 #: Seconds that the machine code of another version of a kernel is kept: branches come back.
 _KEPT_S: Final = 30 * 24 * 3600
 
@@ -51,10 +60,11 @@ def cache_folder() -> Path:
     except RuntimeError:  # nobody knows the home of this user
         return _private_folder() / "kernels"
     folder = base / "imagegram" / "kernels"
-    return folder if _is_writable(folder) else _private_folder() / "kernels"
+    return folder if is_writable(folder) else _private_folder() / "kernels"
 
 
-def _is_writable(folder: Path) -> bool:
+def is_writable(folder: Path) -> bool:
+    """Return whether files can be written into a folder, which is made if it is not there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -75,7 +85,7 @@ def _private_folder() -> Path:
 
 
 @cache
-def _opened_folder() -> Path:
+def opened_folder() -> Path:
     """Return the folder that this process uses."""
     return cache_folder()
 
@@ -95,6 +105,37 @@ class KernelCache(caching._Cache):  # type: ignore[misc]
         """Folder of the files."""
         return self._files.cache_path
 
+    def keeps(self, sig: Any, target_context: Any) -> bool:
+        """Return whether there is machine code for a signature."""
+        try:
+            return bool(self._files.keeps(sig, target_context.codegen()))
+        except _DAMAGED:
+            return False
+
+    @contextmanager
+    def held(self, patience_s: float) -> Iterator[bool]:
+        """Hold the lock of those who compile the kernel; a process that is killed lets it go.
+
+        Yields:
+            False when another process still has the lock after ``patience_s``.
+        """
+        path = Path(self.cache_path) / f"{self._py_func.__name__}.lock"
+        lock = FileLock(path, timeout=patience_s, poll_interval=_LOOK_S)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        except _NO_LOCKS:  # two processes may then compile the same, as the last resort
+            yield True
+            return
+        try:
+            yield True
+        finally:
+            with suppress(*_NO_LOCKS):
+                lock.release()
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the machine code for a signature; None where there is none that can be read."""
         try:
@@ -103,11 +144,7 @@ class KernelCache(caching._Cache):  # type: ignore[misc]
             self.flush()
             found = None
         if found is None:
-            _say(
-                "compiling",
-                "kernels are compiled, once for this machine and version: about half a minute in "
-                f"all; they are kept in {_opened_folder()}",
-            )
+            say_compiling()
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -154,6 +191,10 @@ class _Files(caching.FunctionCache):  # type: ignore[misc]
         fields = repr([getattr(kind, "fields", None) for kind in sig])
         return super()._index_key(sig, codegen), fields
 
+    def keeps(self, sig: Any, codegen: Any) -> bool:
+        """Return whether the list of kept machine code has a signature."""
+        return self._index_key(sig, codegen) in self._cache_file._load_index()
+
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep machine code, and remove that of other versions of the kernel that is old."""
         super().save_overload(sig, data)
@@ -170,7 +211,7 @@ class _Locator(caching._CacheLocator):  # type: ignore[misc]
     stamp = ""
 
     def __init__(self, py_file: str) -> None:
-        self._folder = str(_opened_folder() / self.get_suitable_cache_subpath(py_file))
+        self._folder = str(opened_folder() / self.get_suitable_cache_subpath(py_file))
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> Any:
@@ -200,10 +241,23 @@ def _say(what: str, sentence: str) -> None:
     _said.add(what)
 
 
+def say_compiling(how: str = "") -> None:
+    """Say once that kernels are compiled, and how.
+
+    Args:
+        how: words such as ``in the background``.
+    """
+    _say(
+        "compiling",
+        f"kernels are compiled{how and ' '}{how}, once for this machine and version: about half a "
+        f"minute in all; they are kept in {opened_folder()}",
+    )
+
+
 def _say_not_kept(error: OSError) -> None:
     _say(
         "not kept",
-        f"compiled kernels cannot be kept ({_opened_folder()}: {error.strerror}), so the next run "
+        f"compiled kernels cannot be kept ({opened_folder()}: {error.strerror}), so the next run "
         "compiles them again; free space, or name another folder: XDG_CACHE_HOME=FOLDER",
     )
 
@@ -224,12 +278,19 @@ def source_hash(function: Callable[..., Any], options: Any = None) -> str:
     return walk.hasher.hexdigest()[:16]
 
 
+def num_functions(function: Callable[..., Any]) -> int:
+    """Return the number of Python functions that are compiled with one, itself included."""
+    walk = _SourceWalk()
+    walk.add(function)
+    return len(walk.functions)
+
+
 class _SourceWalk:
     """Hashes values and what they refer to."""
 
     def __init__(self) -> None:
         self.hasher = hashlib.sha256()
-        self._functions: dict[FunctionType, int] = {}
+        self.functions: dict[FunctionType, int] = {}
 
     def add(self, value: Any) -> None:
         """Hash a value that compiled code refers to."""
@@ -254,10 +315,10 @@ class _SourceWalk:
             self._write(_describe(value))
 
     def _add_function(self, function: FunctionType) -> None:
-        if function in self._functions:
-            self._write(f"function {self._functions[function]}")
+        if function in self.functions:
+            self._write(f"function {self.functions[function]}")
             return
-        self._functions[function] = len(self._functions)
+        self.functions[function] = len(self.functions)
         code = function.__code__
         constants = list(code.co_consts)
         if function.__doc__ is not None and constants and constants[0] == function.__doc__:
@@ -277,7 +338,7 @@ class _SourceWalk:
 
     def _add_code(self, code: CodeType, constants: Any) -> None:
         parts = (code.co_code, code.co_exceptiontable, code.co_names, code.co_argcount)
-        self.add([*parts, code.co_kwonlyargcount, code.co_flags, code.co_varnames])
+        self.add([*parts, code.co_kwonlyargcount, code.co_flags & _FLAGS, code.co_varnames])
         self.add([code.co_cellvars, code.co_freevars, list(constants)])
 
     def _write(self, text: str) -> None:

@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 from imagegram import schema, words
 from imagegram.claims import opened
 from imagegram.console import version_line
+from imagegram.early_kernels import compiled_early
 from imagegram.errors import OF_THE_SYSTEM, ImagegramError, explain_os_error
 from imagegram.executors.commands import exit_cleanly, unbroken_pipes
 from imagegram.executors.interrupts import interruptible, interruptions
@@ -67,8 +68,9 @@ def run_experiment(cfg: DictConfig, folder: Path) -> Run:
         exp = build(cfg)
         check_machine(exp)
         check_objective(cfg.objective, exp.metrics, exp.stages)
-        refuse_what_cannot_fit(cfg, exp, flow)
-        with Run(cfg, exp, folder) as run:
+        forecast = refuse_what_cannot_fit(cfg, exp, flow)
+        kernels = forecast.kernels if forecast else ()
+        with Run(cfg, exp, folder) as run, compiled_early(kernels, workers=run.context.workers):
             flow(exp, run)
     return run
 

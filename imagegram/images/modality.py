@@ -29,6 +29,8 @@ class ImageModality:
     noun: ClassVar[str] = "image"
     nouns: ClassVar[str] = "images"
     SKETCHES: ClassVar[str] = "thumbnails.npy"
+    #: Packages of compiled kernels, see ``early_kernels.py``.
+    kernels: ClassVar[tuple[str, ...]] = ("imagegram.images",)
 
     def reading(self) -> AbstractContextManager[None]:
         """Silence Pillow's warnings while files are read."""

@@ -23,11 +23,14 @@ from imagegram.store.manifest import human_bytes
 _QUICK_RECORDS: Final = 1000
 
 
-def refuse_what_cannot_fit(cfg: DictConfig, exp: Experiment, flow: Flow) -> None:
+def refuse_what_cannot_fit(cfg: DictConfig, exp: Experiment, flow: Flow) -> Forecast | None:
     """Refuse a run that needs more disk than ``paths.outputs`` has free, or too much memory.
 
     A rough estimate comes first; only if it would refuse the run, all records are counted. Errors
     of the corpus or the store are left to the run, which reports them with the stage's name.
+
+    Returns:
+        The forecast; None when there is none.
 
     Raises:
         CapacityError: saying what is needed, what is free, and what to type.
@@ -50,11 +53,12 @@ def refuse_what_cannot_fit(cfg: DictConfig, exp: Experiment, flow: Flow) -> None
         if forecast.disk_bytes > free or forecast.refusals:
             forecast = look(max_counted=None, hashes=True)
     except ImagegramError:
-        return
+        return None
     if forecast.disk_bytes > free:
         raise _refusal(forecast, free, outputs)
     if forecast.refusals:
         raise CapacityError(forecast.refusals[0])
+    return forecast
 
 
 def _refusal(forecast: Forecast, free: int, outputs: Path) -> CapacityError:

@@ -14,10 +14,12 @@ class StageForecast(Amounts):
     Attributes:
         name: name of the stage in the run.
         digest: digest of its artifact, known before it is made; empty where there is none.
+        kernels: packages of the compiled kernels that it will call; none when it is cached.
     """
 
     name: str
     digest: str
+    kernels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,11 @@ class Forecast:
     def unforeseen(self) -> tuple[str, ...]:
         """Names of stages without a forecast; the totals do not include them."""
         return tuple(stage.name for stage in self.stages if not stage.known)
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Packages of the compiled kernels that stages will call, in that order."""
+        return tuple(dict.fromkeys(name for stage in self.stages for name in stage.kernels))
 
     @property
     def refusals(self) -> tuple[str, ...]:

@@ -161,7 +161,7 @@ class Planner:
         for side, its in cost.sides.items():
             if its.cached < its.parts and side not in {row.name for row in self.stages}:
                 self._record(side, its)
-        self._record(name, cost)
+        self._record(name, cost, _kernels(stage) if cost.cached < cost.parts else ())
         return cost.handle
 
     def adopt(self, exp: Experiment) -> None:
@@ -194,7 +194,15 @@ class Planner:
         sets = {"generated": generated, "tokens": tokens, "tokenizer": self._exp.tokenizer}
         self._record("report", report_cost(self._at, evaluation=evaluation, **sets))
 
-    def _record(self, name: str, cost: Cost) -> None:
+    def _record(self, name: str, cost: Cost, kernels: tuple[str, ...] = ()) -> None:
         amounts = {field.name: getattr(cost, field.name) for field in dataclasses.fields(Amounts)}
         digest = "" if cost.artifact is None else cost.artifact.digest
-        self.stages.append(StageForecast(name=name, digest=digest, **amounts))
+        self.stages.append(StageForecast(name=name, digest=digest, kernels=kernels, **amounts))
+
+
+def _kernels(stage: Stage[Any]) -> tuple[str, ...]:
+    """Return the packages of the kernels that a stage will call, as far as that is known."""
+    try:
+        return tuple(getattr(stage, "kernels", ()))
+    except UnforeseenError:  # they depend on what another stage makes
+        return ()

@@ -163,6 +163,13 @@ class Evaluate:
     max_reference_images: int = 2000
 
     @property
+    def kernels(self) -> tuple[str, ...]:
+        """Packages of the compiled kernels that it calls: those of metrics that read the index."""
+        if any({"matches", "places"} & metric.NEEDS for metric in self.metrics):
+            return ("imagegram.indexes.kernels", "imagegram.metrics")
+        return ()
+
+    @property
     def sets(self) -> dict[str, ImageSet]:
         """Measured image sets by name."""
         sets = {"generated": self.generated, "floor": self.floor, "ceiling": self.ceiling}

@@ -151,6 +151,13 @@ class Generate:
     def __post_init__(self) -> None:
         check_counts(self.num_samples, self.seed)
 
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Packages of the compiled kernels that it calls."""
+        named = getattr(self.model, "kernels", None)
+        layout = self.tokenizer.spec.layout
+        return () if named is None else tuple(named(self.sampler, layout, self.condition))
+
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Sample, decode and write images."""
         layout = self.tokenizer.spec.layout

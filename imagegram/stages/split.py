@@ -53,6 +53,11 @@ class Split:
 
     corpus: Corpus
 
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Packages of the compiled kernels that it calls."""
+        return getattr(self.corpus.modality, "kernels", ())
+
     def identity(self) -> dict[str, Any]:
         """Return the policy and the content of the shards that are scanned, in no order."""
         same = {

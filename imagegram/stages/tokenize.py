@@ -256,6 +256,11 @@ class Tokenize:
         }
         return tuple(TokenizeShard(shard=shard, **how) for shard in self.shards)
 
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Packages of the compiled kernels that it calls."""
+        return getattr(self.tokenizer, "kernels", ())
+
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Make all token shards; write ``shards.json``."""
         parts = self.parts

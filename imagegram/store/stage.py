@@ -135,6 +135,7 @@ class Stage(Protocol[T_co]):
 
         PARTS: classes of the stages that it makes.
         RATE: a ``PerUnit``, the unit that its duration is proportional to.
+        kernels: packages of the compiled kernels that it calls, see ``early_kernels.py``.
         SIDE_OF: field with the artifact that this one belongs to; runs do not list it.
     """
 

@@ -58,6 +58,10 @@ class PyramidTokenizer:
     modality: ClassVar[Modality] = IMAGES
     VERSION: ClassVar[int] = 1
     batch_size: ClassVar[int | None] = None
+    kernels: ClassVar[tuple[str, ...]] = (
+        "imagegram.images.resampling",
+        "imagegram.tokenizers.pyramid_kernels",
+    )
 
     name: str = field(default="pyramid", metadata=NOT_IDENTITY)
     sizes: tuple[int, ...] = (8, 16, 32)

@@ -30,13 +30,13 @@ STARTING_WORKER = re.compile(
 )
 
 
-def start(outputs: Path, *, kind: str) -> subprocess.Popen[str]:
+def start(outputs: Path, *, kind: str, **environment: str) -> subprocess.Popen[str]:
     """Start a run; return it while it writes an artifact of a kind."""
     before = set(outputs.glob(f"artifacts/{kind}/.partial-*"))
     process = subprocess.Popen(
         [sys.executable, "-c", HESITANT, kind, *WORDS, f"paths.outputs={outputs}"],
         cwd=REPOSITORY,
-        env=clean_environment() | {MARK: str(outputs)},
+        env=clean_environment() | {MARK: str(outputs)} | environment,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -92,3 +92,17 @@ def test_every_group_of_stages_is_closed_and_goes_on(tmp_path: Path) -> None:
         assert found == done
         done = set(summary["stages"])
     assert {"split", "tokenize", "index"} <= done
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_who_compiles_in_the_background_ends_with_the_run(tmp_path: Path, sent: int) -> None:
+    empty = str(tmp_path / "kernels")
+    process = start(tmp_path, kind="split", NUMBA_CACHE_DIR=empty)
+    commands = [Path(f"/proc/{number}/cmdline").read_bytes() for number in processes(tmp_path)]
+    assert sum(b"early_kernels" in command for command in commands) == 2
+    os.killpg(process.pid, sent) if sent == signal.SIGINT else process.kill()
+    _, stderr = process.communicate(timeout=60)
+    assert stderr.count("in the background, by 2 processes, once for this machine") == 1
+    assert "Traceback" not in stderr
+    wait_until(lambda: not processes(tmp_path), seconds=5)

@@ -53,7 +53,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setattr(kernel_cache, "_said", set())
-    monkeypatch.setattr(kernel_cache, "_opened_folder", kernel_cache.cache_folder)
+    monkeypatch.setattr(kernel_cache, "opened_folder", kernel_cache.cache_folder)
     for name, text in FILES.items():
         (tmp_path / f"{name}.py").write_text(text)
 

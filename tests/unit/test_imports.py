@@ -28,6 +28,7 @@ ROOMS = (
     "layout",
     "protocols",
     "executors",
+    "early_kernels",
     "loggers",
     "console",
     "schema",

@@ -214,6 +214,11 @@ class Engine(ABC):
     def needs(request: Request) -> Needs:
         """Name the side files that make it fast."""
 
+    @staticmethod
+    def kernels(request: Request) -> tuple[str, ...]:
+        """Name the packages of its compiled kernels, if they are listed in the form it calls."""
+        return ()
+
     @abstractmethod
     def rows(self, job: Job) -> tuple[Tokens, Trace]:
         """Write (B, T) tokens and their trace."""

@@ -155,6 +155,13 @@ class NgramModel:
         labels = Labels.join(context.make_all(stages, description="labels"))
         return replace(model, labels=labels, label_key=asked.key)
 
+    def kernels(
+        self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
+    ) -> tuple[str, ...]:
+        """Name the packages of the compiled kernels that a sampler calls, see ``early_kernels``."""
+        request = self._request(_own(sampler), layout, _label(condition))
+        return choose(self.engine, request).kernels(request)
+
     def generate(
         self,
         samples: NDArray[np.uint64],

@@ -139,6 +139,7 @@ class BuildIndex:
     group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 2
     PARTS: ClassVar[tuple[type, ...]] = (BuildIndexShard,)
+    kernels: ClassVar[tuple[str, ...]] = ("imagegram.indexes.build",)
 
     tokens: TokenSet
     shard_tokens: int = SHARD_TOKENS

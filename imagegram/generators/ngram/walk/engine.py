@@ -68,6 +68,15 @@ class WalkEngine(Engine):
         """Ask for an order: of suffixes, or by position first."""
         return Needs(order="aligned" if request.sampler.matching == "position" else "suffix")
 
+    @staticmethod
+    def kernels(request: Request) -> tuple[str, ...]:
+        """Name this package where rows do not end early, and every place is a candidate."""
+        sampler = request.sampler
+        is_free = sampler.matching == "free" and not sampler.count_documents
+        if request.ragged or not (is_free or sampler.matching == "position"):
+            return ()
+        return ("imagegram.generators.ngram.walk",)
+
     @cached_property
     def walk(self) -> Walk:
         """Shard with its side files, as the kernels read it."""
