@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ from torch.nn import functional as F
 _EMBEDDING_STD: Final = 1.0
 #: Scale of a head's initial weights against other matrices: training need not unlearn noise first.
 _HEAD_SCALE: Final = 0.1
+#: Standard deviation of fresh matrices and embeddings in published transformers.
+_ALIKE_STD: Final = 0.02
 
 
 @dataclass
@@ -241,9 +243,40 @@ def initialize(network: nn.Module, *, seed: int) -> None:
                 parameter.normal_(0.0, std, generator=generator)
 
 
-def build(factory: type[nn.Module], *, seed: int, **sizes: object) -> nn.Module:
+def initialize_alike(network: nn.Module, *, seed: int) -> None:
+    """Set fresh weights as BERT and most published transformers do: one deviation for all.
+
+    Matrices and embeddings have deviation 0.02, gains are one, biases zero.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    norms = [module for module in network.modules() if isinstance(module, nn.LayerNorm)]
+    gains = {id(norm.weight) for norm in norms}
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if id(parameter) in gains:
+                parameter.fill_(1.0)
+            elif name.endswith("bias"):
+                parameter.zero_()
+            else:
+                parameter.normal_(0.0, _ALIKE_STD, generator=generator)
+
+
+class Initializer(Protocol):
+    """A function that sets the fresh weights of a network."""
+
+    def __call__(self, network: nn.Module, *, seed: int) -> None:
+        """Set the weights, from the seed alone."""
+
+
+def build(
+    factory: type[nn.Module],
+    *,
+    seed: int,
+    initializer: Initializer = initialize,
+    **sizes: object,
+) -> nn.Module:
     """Build a network with fresh weights, without touching torch's global random state."""
     with torch.random.fork_rng(devices=[]):
         network = factory(**sizes)
-    initialize(network, seed=seed)
+    initializer(network, seed=seed)
     return network

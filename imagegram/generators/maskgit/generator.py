@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.errors import ConfigError, UnsupportedError
+from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
 from imagegram.generators.chunks import CHUNK, rows_from_chunks, scores_from_chunks
 from imagegram.generators.learned import (
     LearnedGenerator,
     NetworkModel,
     Recipe,
 )
-from imagegram.generators.maskgit.objective import MaskedPrediction
+from imagegram.generators.maskgit.objective import BACKBONES, MaskedPrediction
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Index, Sampler
 from imagegram.records import Tokens, Trace
@@ -34,7 +34,7 @@ from imagegram.store.stage import Progress
 from imagegram.training.fit import TrainGenerator
 
 if TYPE_CHECKING:
-    from imagegram.generators.maskgit.network import MaskGit
+    from imagegram.generators.maskgit.backbones import Backbone
 
 _TRACE: Final = {"probability": np.float32, "entropy": np.float32, "step": np.uint16}
 
@@ -48,6 +48,8 @@ class MaskGitGenerator(LearnedGenerator):
             :class:`LearnedGenerator`.
         label_smoothing: smoothing of the cross entropy, 0 ... 1.
         unmasked_weight: weight in the loss of tokens that were not masked; masked ones have 1.
+        backbone: the network: ``transformer``, the house's own; ``bert`` or ``uvit``, as published
+            for TiTok, of which the latter has an odd ``depth``.
     """
 
     VERSION: ClassVar[int] = 1
@@ -55,6 +57,7 @@ class MaskGitGenerator(LearnedGenerator):
     name: str = field(default="maskgit", metadata=NOT_IDENTITY)
     label_smoothing: float = 0.1
     unmasked_weight: float = 0.1
+    backbone: str = "transformer"
 
     def __post_init__(self) -> None:
         """Apply the overrides of the group ``trainer``; refuse impossible settings."""
@@ -63,6 +66,15 @@ class MaskGitGenerator(LearnedGenerator):
             raise ConfigError(
                 f"generator.labels={self.labels}: generator={self.name} learns no labels; type "
                 "generator.labels=null, or generator=ar"
+            )
+        if self.backbone not in BACKBONES:
+            raise ConfigError(
+                f"generator.backbone={self.backbone!r}: {did_you_mean(self.backbone, BACKBONES)}"
+            )
+        if self.backbone == "uvit" and self.depth % 2 == 0:
+            raise ConfigError(
+                f"generator.depth={self.depth}: a uvit has as many blocks before its middle one as "
+                f"behind it; type generator.depth={self.depth + 1}"
             )
         for knob in ("label_smoothing", "unmasked_weight"):
             if not 0.0 <= (value := getattr(self, knob)) <= 1.0:
@@ -105,24 +117,34 @@ class MaskGitRecipe(Recipe):
             architecture=self.architecture,
             label_smoothing=self.generator.label_smoothing,
             unmasked_weight=self.generator.unmasked_weight,
+            backbone=self.generator.backbone,
         )
 
     def trained(self, artifact: Artifact) -> MaskGitModel:
         """Return the model with the weights of a finished training."""
         return MaskGitModel(
-            artifact=artifact, architecture=self.architecture, device=self.generator.device
+            artifact=artifact,
+            architecture=self.architecture,
+            device=self.generator.device,
+            backbone=self.generator.backbone,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskGitModel(NetworkModel):
-    """A trained masked network that samples, and scores in random order."""
+    """A trained masked network that samples, and scores in random order.
 
-    def make_network(self) -> MaskGit:
-        """Build a masked transformer."""
-        from imagegram.generators.maskgit.network import MaskGit
+    Attributes:
+        backbone: name of the network.
+    """
 
-        return MaskGit(**self.architecture.arguments())
+    backbone: str
+
+    def make_network(self) -> Backbone:
+        """Build the network of the backbone."""
+        from imagegram.generators.maskgit.backbones import make
+
+        return make(self.backbone, **self.sizes.arguments())
 
     def generate(
         self,
@@ -198,7 +220,7 @@ class MaskGitModel(NetworkModel):
             score=lambda ids_CT, samples_C, _: score_rows(
                 self.network, ids_CT, sampler=own, seed=seed, samples_B=samples_C
             ),
-            device=self.network.positions.device,
+            device=self.network.ids.device,
             progress=progress,
         )
 

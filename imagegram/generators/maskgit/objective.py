@@ -7,17 +7,21 @@ arXiv 2202.04200; Yu et al. 2024, arXiv 2406.07550). Network and loss are in ``t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.generators.learned import Architecture
 from imagegram.generators.maskgit.masks import random_masks
+from imagegram.store.fingerprint import NOT_IDENTITY_AT_DEFAULT
 
 if TYPE_CHECKING:
     from imagegram.generators.maskgit.training import MaskedPredictionModule
+
+#: Networks that predict; see ``backbones.py``.
+BACKBONES: Final = ("transformer", "bert", "uvit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,7 @@ class MaskedPrediction:
         architecture: sizes of the network.
         label_smoothing: smoothing of the cross entropy, 0 ... 1.
         unmasked_weight: weight of tokens that were not masked; masked ones have 1.
+        backbone: one of :data:`BACKBONES`.
     """
 
     VERSION: ClassVar[int] = 2
@@ -35,6 +40,7 @@ class MaskedPrediction:
     architecture: Architecture
     label_smoothing: float
     unmasked_weight: float
+    backbone: str = field(default="transformer", metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def module(self) -> MaskedPredictionModule:
         """Build the network with its loss."""

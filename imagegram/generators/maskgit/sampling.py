@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imagegram.generators.drawing import draw_ids, probabilities
-from imagegram.generators.maskgit.network import MaskGit
+from imagegram.generators.maskgit.backbones import Backbone
 from imagegram.models.cores import map_on_cores
 from imagegram.samplers.masked import MaskedSampler
 from imagegram.seeding import uniform_rows
 
 
 def sample_chunks(
-    network: MaskGit,
+    network: Backbone,
     chunks: NDArray[np.uint64],
     *,
     size: int,
@@ -44,7 +44,7 @@ def sample_chunks(
     Yields:
         By name, (C, T) arrays: ``tokens`` and their trace, see :func:`fill_in`.
     """
-    device = network.positions.device
+    device = network.ids.device
 
     def sample(chunk: np.uint64) -> dict[str, NDArray[Any]]:
         first = int(chunk) * size
@@ -64,7 +64,7 @@ def sample_chunks(
 
 
 def score_rows(
-    network: MaskGit,
+    network: Backbone,
     ids_BT: Tensor,
     *,
     sampler: MaskedSampler,

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagegram.generators.maskgit.backbones import make_fresh
 from imagegram.generators.maskgit.masks import random_masks
-from imagegram.generators.maskgit.network import MaskGit
-from imagegram.models.transformer import build
 from imagegram.training.draws import BATCH, generator
 from imagegram.training.module import TrainingModule
 from imagegram.training.objective import Items
@@ -31,7 +30,8 @@ class MaskedPredictionModule(TrainingModule):
     def make_networks(self) -> dict[str, nn.Module]:
         """Build the transformer with fresh weights."""
         sizes = self.objective.architecture.arguments()
-        return {NETWORK: build(MaskGit, seed=self.optimization.seed, **sizes)}
+        backbone, seed = self.objective.backbone, self.optimization.seed
+        return {NETWORK: make_fresh(backbone, seed=seed, **sizes)}
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the cross entropy in nats, the weighted mean over tokens."""
