@@ -26,6 +26,12 @@ from imagegram.seeding import uniform_rows, uniforms
 V, T = 7, 6
 
 
+def both(ids_BT: Tensor, _: int) -> tuple[Tensor, Tensor]:
+    """:func:`logits_of`, which nothing guides."""
+    logits_BTV = logits_of(ids_BT)
+    return logits_BTV, logits_BTV
+
+
 def logits_of(ids_BT: Tensor) -> Tensor:
     """Fixed logits that depend on what is filled in already."""
     table = torch.randn(T, V, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -36,7 +42,7 @@ def fill(
     sampler: MaskedSampler, samples: list[int], seed: int = 3
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
     ids, trace = fill_in(
-        logits_of,
+        both,
         sampler=sampler,
         seed=seed,
         samples_B=np.array(samples, dtype=np.uint64),
@@ -66,9 +72,9 @@ def test_no_mask_is_left_and_rows_are_their_own(schedule: str, confidence: str, 
 def test_a_fixed_token_never_changes() -> None:
     seen: list[NDArray[np.int64]] = []
 
-    def watch(ids_BT: Tensor) -> Tensor:
+    def watch(ids_BT: Tensor, step: int) -> tuple[Tensor, Tensor]:
         seen.append(ids_BT.numpy().copy())
-        return logits_of(ids_BT)
+        return both(ids_BT, step)
 
     ids, trace = fill_in(
         watch,
@@ -171,7 +177,7 @@ def test_given_tokens_have_the_likelihood_of_the_slow_definition(steps: int) -> 
     rows = np.random.default_rng(0).integers(0, V, (5, T))
     samples = np.array([0, 7, 2**40, 2**64 - 1, 3], np.uint64)
     ids, trace = fill_in(
-        logits_of,
+        both,
         sampler=sampler,
         seed=11,
         samples_B=samples,
@@ -193,7 +199,7 @@ def test_with_one_token_a_step_the_bound_is_that_of_any_order() -> None:
     table = np.random.default_rng(1).random((3, 3, 3))
     table /= table.sum()
 
-    def conditionals(ids_BT: Tensor) -> Tensor:
+    def conditionals(ids_BT: Tensor, _: int) -> tuple[Tensor, Tensor]:
         rows = []
         for row in ids_BT.tolist():
             logits = []
@@ -205,7 +211,7 @@ def test_with_one_token_a_step_the_bound_is_that_of_any_order() -> None:
                 left = table[tuple(slice(c, c + 1) if isinstance(c, int) else c for c in chosen)]
                 logits.append(np.log(left.sum(axis=tuple(a for a in range(3) if a != place))))
             rows.append(logits)
-        return torch.tensor(np.array(rows))
+        return (torch.tensor(np.array(rows)),) * 2
 
     known = torch.tensor([[0, 2, 1]]).expand(40, 3)
     _, trace = fill_in(

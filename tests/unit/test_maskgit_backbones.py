@@ -1,6 +1,6 @@
 """Backbones: published sizes, published weights give published outputs, masked tokens are not seen.
 
-``published_maskgit.json`` holds names and shapes of small ``ImageBert`` and ``UViT`` networks of
+``recorded/maskgit.json`` holds names and shapes of small ``ImageBert`` and ``UViT`` networks of
 bytedance/1d-tokenizer (942a96f), and what they return when :func:`filled` has filled them.
 """
 
@@ -25,7 +25,7 @@ from imagegram.models.cores import one_core
 from imagegram.training.optimization import Optimization
 from tests.conftest import compose
 
-RECORDED = json.loads((Path(__file__).parents[1] / "golden/published_maskgit.json").read_text())
+RECORDED = json.loads((Path(__file__).parents[1] / "recorded/maskgit.json").read_text())
 SIZES = {"vocab_size": 7, "num_tokens": 6, "width": 16, "depth": 3, "num_heads": 2}
 
 

@@ -8,6 +8,7 @@ tokens of its corpus; the network is ``network.py``, the loss ``training.py``, t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
-from imagegram.generators.chunks import CHUNK, rows_from_chunks, scores_from_chunks
+from imagegram.generators.chunks import chunk_samples, rows_from_chunks, scores_from_chunks
 from imagegram.generators.learned import (
     LearnedGenerator,
     NetworkModel,
@@ -44,7 +45,7 @@ class MaskGitGenerator(LearnedGenerator):
     """A masked transformer over the tokens of any tokenizer whose documents have one length.
 
     Attributes:
-        name, width, depth, num_heads, optimization, trainer, device: see
+        name, width, depth, num_heads, labels, label_dropout, optimization, trainer, device: see
             :class:`LearnedGenerator`.
         label_smoothing: smoothing of the cross entropy, 0 ... 1.
         unmasked_weight: weight in the loss of tokens that were not masked; masked ones have 1.
@@ -62,11 +63,6 @@ class MaskGitGenerator(LearnedGenerator):
     def __post_init__(self) -> None:
         """Apply the overrides of the group ``trainer``; refuse impossible settings."""
         super().__post_init__()
-        if self.labels is not None:
-            raise ConfigError(
-                f"generator.labels={self.labels}: generator={self.name} learns no labels; type "
-                "generator.labels=null, or generator=ar"
-            )
         if self.backbone not in BACKBONES:
             raise ConfigError(
                 f"generator.backbone={self.backbone!r}: {did_you_mean(self.backbone, BACKBONES)}"
@@ -85,10 +81,10 @@ class MaskGitGenerator(LearnedGenerator):
     def check(
         self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
     ) -> None:
-        """Refuse samplers of other families, and conditions.
+        """Refuse samplers of other families, and labels that it does not learn.
 
         Raises:
-            ConfigError: naming those that fit.
+            ConfigError: saying what fits.
         """
         own = require_kind(sampler, MaskedSampler, group="sampler", generator=self.name)
         self.check_label(condition, own.guidance)
@@ -118,6 +114,7 @@ class MaskGitRecipe(Recipe):
             label_smoothing=self.generator.label_smoothing,
             unmasked_weight=self.generator.unmasked_weight,
             backbone=self.generator.backbone,
+            label_dropout=self.label_dropout,
         )
 
     def trained(self, artifact: Artifact) -> MaskGitModel:
@@ -127,6 +124,8 @@ class MaskGitRecipe(Recipe):
             architecture=self.architecture,
             device=self.generator.device,
             backbone=self.generator.backbone,
+            labels=self.generator.labels,
+            has_null=self.generator.has_null,
         )
 
 
@@ -169,13 +168,17 @@ class MaskGitModel(NetworkModel):
         from imagegram.generators.maskgit.sampling import sample_chunks
 
         own = require_kind(sampler, MaskedSampler, group="sampler", generator="maskgit")
+
+        def make(chunks: NDArray[np.uint64]) -> Iterator[dict[str, NDArray[Any]]]:
+            ids = chunk_samples(chunks)
+            classes = [self.classes_of(condition, samples_C) for samples_C in ids]
+            return sample_chunks(self.network, ids, classes, sampler=own, seed=seed)
+
         trace = rows_from_chunks(
             samples,
             num_tokens=layout.num_tokens,
             dtypes={"tokens": np.uint16, **_trace_of(own)},
-            make=lambda chunks: sample_chunks(
-                self.network, chunks, size=CHUNK, sampler=own, seed=seed
-            ),
+            make=make,
             progress=progress,
         )
         return trace.pop("tokens"), trace
@@ -196,9 +199,9 @@ class MaskGitModel(NetworkModel):
 
         Returns:
             As :meth:`generate`. ``log_prob`` is the natural logarithm of the probability that the
-            network gives a token beside those of earlier passes, temperature 1 and nothing cut
-            away. Its sum is, in the mean over orders, a lower bound of the log-likelihood, the
-            tightest with one token a pass.
+            network gives a token beside those of earlier passes, under the row's label and
+            unguided, temperature 1 and nothing cut away. Its sum is, in the mean over orders, a
+            lower bound of the log-likelihood, the tightest with one token a pass.
 
         Raises:
             UnsupportedError: for an order that the tokens decide.
@@ -217,8 +220,8 @@ class MaskGitModel(NetworkModel):
             numbers,
             classes_B=self.classes_of(condition, numbers),
             dtypes=_trace_of(own),
-            score=lambda ids_CT, samples_C, _: score_rows(
-                self.network, ids_CT, sampler=own, seed=seed, samples_B=samples_C
+            score=lambda ids_CT, samples_C, classes_C: score_rows(
+                self.network, ids_CT, classes_C, sampler=own, seed=seed, samples_B=samples_C
             ),
             device=self.network.ids.device,
             progress=progress,

@@ -25,19 +25,37 @@ class MaskGit(nn.Module):
         width: features of a position, W.
         depth: blocks.
         num_heads: divides ``width``.
+        num_classes: number of labels, K; class K is no label. 0: the network knows no labels.
     """
 
     def __init__(
-        self, *, vocab_size: int, num_tokens: int, width: int, depth: int, num_heads: int
+        self,
+        *,
+        vocab_size: int,
+        num_tokens: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        num_classes: int = 0,
     ) -> None:
         super().__init__()
-        self.vocab_size, self.num_tokens = vocab_size, num_tokens
+        self.vocab_size, self.num_tokens, self.num_classes = vocab_size, num_tokens, num_classes
         self.ids = nn.Parameter(torch.empty(vocab_size + 1, width))  # the last one is the mask
         self.positions = nn.Parameter(torch.empty(num_tokens, width))
+        self.classes: nn.Parameter | None = None
+        if num_classes:
+            self.classes = nn.Parameter(torch.empty(num_classes + 1, width))
         self.transformer = Transformer(width=width, depth=depth, num_heads=num_heads)
         self.to_logits = Head(width, vocab_size)
 
-    def forward(self, ids_BT: Tensor) -> Tensor:
-        """Map (B, T) ids, V where a token is masked, to (B, T, V) logits."""
-        logits: Tensor = self.to_logits(self.transformer(self.ids[ids_BT] + self.positions))
+    def forward(self, ids_BT: Tensor, classes_B: Tensor | None = None) -> Tensor:
+        """Map (B, T) ids, V where a token is masked, and (B,) classes to (B, T, V) logits.
+
+        Classes are unused where the network knows none; they are added to every position.
+        """
+        x_BTW = self.ids[ids_BT] + self.positions
+        if self.classes is not None:
+            assert classes_B is not None
+            x_BTW = x_BTW + self.classes[classes_B][:, None]
+        logits: Tensor = self.to_logits(self.transformer(x_BTW))
         return logits

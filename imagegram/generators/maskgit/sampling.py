@@ -9,7 +9,7 @@ Array names: ``B`` samples, ``T`` positions, ``V`` ids; the id ``V`` is the mask
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,28 +17,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imagegram.generators.drawing import draw_ids, probabilities
+from imagegram.generators.drawing import draw_ids, guided, probabilities
 from imagegram.generators.maskgit.backbones import Backbone
 from imagegram.models.cores import map_on_cores
 from imagegram.samplers.masked import MaskedSampler
 from imagegram.seeding import uniform_rows
 
+#: Logits of a step for partly masked ids: the network's own, and those that tokens are drawn from.
+LogitsOf = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+
 
 def sample_chunks(
     network: Backbone,
-    chunks: NDArray[np.uint64],
+    samples: Sequence[NDArray[np.uint64]],
+    classes: Sequence[NDArray[np.int64]],
     *,
-    size: int,
     sampler: MaskedSampler,
     seed: int,
 ) -> Iterator[dict[str, NDArray[Any]]]:
-    """Sample whole chunks; chunk c holds the samples c * size ... (c + 1) * size - 1.
+    """Sample whole chunks, one a core at a time.
 
     Args:
         network: in evaluation mode, on its device.
-        chunks: numbers of chunks.
-        size: samples of a chunk, C.
-        sampler: steps, temperature, confidence.
+        samples: (C,) sample ids of each chunk.
+        classes: (C,) their classes.
+        sampler: steps, temperature, confidence, guidance.
         seed: 0 ... 2**64 - 1.
 
     Yields:
@@ -46,26 +49,28 @@ def sample_chunks(
     """
     device = network.ids.device
 
-    def sample(chunk: np.uint64) -> dict[str, NDArray[Any]]:
-        first = int(chunk) * size
+    def sample(chunk: tuple[NDArray[np.uint64], NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
+        samples_C, classes_C = chunk
+        logits_of = StepLogits(network, torch.from_numpy(classes_C).to(device), sampler)
         with torch.inference_mode():
             ids_CT, trace = fill_in(
-                network,
+                logits_of,
                 sampler=sampler,
                 seed=seed,
-                samples_B=np.arange(first, first + size, dtype=np.uint64),
+                samples_B=samples_C,
                 num_tokens=network.num_tokens,
                 vocab_size=network.vocab_size,
                 device=device,
             )
         return {name: a.cpu().numpy() for name, a in {"tokens": ids_CT, **trace}.items()}
 
-    yield from map_on_cores(sample, list(chunks), device=device)
+    yield from map_on_cores(sample, list(zip(samples, classes, strict=True)), device=device)
 
 
 def score_rows(
     network: Backbone,
     ids_BT: Tensor,
+    classes_B: Tensor,
     *,
     sampler: MaskedSampler,
     seed: int,
@@ -76,13 +81,14 @@ def score_rows(
     Args:
         network: in evaluation mode, on its device.
         ids_BT: (B, T) int64 ids.
+        classes_B: (B,) classes of the rows; unused where the network knows none.
         sampler: fills in a random order.
         seed: 0 ... 2**64 - 1.
         samples_B: (B,) sample ids.
     """
     with torch.inference_mode():
         _, trace = fill_in(
-            network,
+            StepLogits(network, classes_B, sampler),
             sampler=sampler,
             seed=seed,
             samples_B=samples_B,
@@ -94,8 +100,36 @@ def score_rows(
     return {name: array.cpu().numpy() for name, array in trace.items()}
 
 
+class StepLogits:
+    """Logits of a network under classes, guided or not; a :data:`LogitsOf`.
+
+    A guided step computes its rows twice, in two halves of one batch: under their classes, and
+    without. A step whose scale is 1 is one pass.
+
+    Args:
+        network: in evaluation mode, on its device.
+        classes_B: (B,) classes of the rows; unused where the network knows none.
+        sampler: steps and guidance, which needs a network that knows classes.
+    """
+
+    def __init__(self, network: Backbone, classes_B: Tensor, sampler: MaskedSampler) -> None:
+        self.network, self.classes_B, self.guidance = network, classes_B, sampler.guidance
+        self.num_steps = sampler.num_steps(network.num_tokens)
+
+    def __call__(self, ids_BT: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Return (B, T, V) logits of the rows under their classes, and the guided ones."""
+        scale = self.guidance.at(step, self.num_steps)
+        if scale == 1.0:
+            own_BTV = self.network(ids_BT, self.classes_B)
+            return own_BTV, own_BTV
+        none_B = torch.full_like(self.classes_B, self.network.num_classes)
+        twice_BT, classes_B = torch.cat([ids_BT, ids_BT]), torch.cat([self.classes_B, none_B])
+        logits_BTV = self.network(twice_BT, classes_B)
+        return logits_BTV[: len(ids_BT)], guided(logits_BTV, scale)
+
+
 def fill_in(
-    logits_of: Callable[[Tensor], Tensor],
+    logits_of: LogitsOf,
     *,
     sampler: MaskedSampler,
     seed: int,
@@ -108,7 +142,8 @@ def fill_in(
     """Sample rows of tokens, or go through given ones in the order of the sampler.
 
     Args:
-        logits_of: (B, T) int64 ids, V where masked, to (B, T, V) logits.
+        logits_of: (B, T) int64 ids, V where masked, and the step from 0, to (B, T, V) logits: the
+            network's own, and those that tokens are drawn from.
         sampler: steps, temperature, confidence.
         seed: 0 ... 2**64 - 1.
         samples_B: (B,) sample ids.
@@ -121,7 +156,8 @@ def fill_in(
         (B, T) int64 ids, and by name what decided each: ``probability``
         (with which the token was drawn), ``entropy`` (bits of that distribution) and ``step``
         (the pass that fixed it, from 0); in random order also ``log_prob``, the natural logarithm
-        of the probability that the network gives the token, temperature 1 and nothing cut away.
+        of the probability that the network gives the token, unguided, temperature 1 and nothing
+        cut away.
     """
     shape = (len(samples_B), num_tokens)
     ids_BT = torch.full(shape, vocab_size, dtype=torch.int64, device=device)
@@ -131,8 +167,8 @@ def fill_in(
         uniforms = uniform_rows(seed=seed, samples_B=samples_B, num_tokens=num_tokens, step=step)
         choose_BT, noise_BT = (torch.from_numpy(u).to(device) for u in uniforms)
         temperature = sampler.noise(step, num_tokens)
-        own_BTV = logits_of(ids_BT).double()
-        logits_BTV = own_BTV / sampler.divisor(step, num_tokens)
+        own_BTV, logits_BTV = logits_of(ids_BT, step)
+        logits_BTV = logits_BTV.double() / sampler.divisor(step, num_tokens)
         p_BTV = probabilities(logits_BTV, temperature, sampler)
         drawn_BT = draw_ids(p_BTV, choose_BT) if known_BT is None else known_BT
         masked_BT = ids_BT == vocab_size
@@ -143,7 +179,7 @@ def fill_in(
         for name, value_BT in told(p_BTV, drawn_BT, step).items():
             trace[name] = torch.where(fixed_BT, value_BT, trace.get(name, value_BT))
         if sampler.in_random_order:
-            value_BT = at(own_BTV.log_softmax(dim=-1), drawn_BT)
+            value_BT = at(own_BTV.double().log_softmax(dim=-1), drawn_BT)
             trace["log_prob"] = torch.where(fixed_BT, value_BT, trace.get("log_prob", value_BT))
         if not remaining:
             break

@@ -16,6 +16,7 @@ from imagegram.generators.maskgit.masks import random_masks
 from imagegram.training.draws import BATCH, generator
 from imagegram.training.module import TrainingModule
 from imagegram.training.objective import Items
+from imagegram.training.tokens import split_classes
 
 #: Name of the network in states and files.
 NETWORK: Final = "maskgit"
@@ -33,10 +34,10 @@ class MaskedPredictionModule(TrainingModule):
         backbone, seed = self.objective.backbone, self.optimization.seed
         return {NETWORK: make_fresh(backbone, seed=seed, **sizes)}
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Return the cross entropy in nats, the weighted mean over tokens."""
-        ids_BT, masked_BT, weights_BT = batch
-        logits_BTV = self.networks[NETWORK](ids_BT.masked_fill(masked_BT, self._mask_id))
+        ids_BT, masked_BT, weights_BT, *classes = batch
+        logits_BTV = self.networks[NETWORK](ids_BT.masked_fill(masked_BT, self._mask_id), *classes)
         losses_BT = F.cross_entropy(
             logits_BTV.float().transpose(1, 2),
             ids_BT,
@@ -51,18 +52,22 @@ class MaskedPredictionModule(TrainingModule):
         """Return ``val/bits_per_token``: an upper bound, the mean over orders of the tokens.
 
         With k of T tokens masked, k uniform in 1 ... T, the mean over the masked ones is the cost
-        of a token in random order (Hoogeboom et al. 2021, arXiv 2110.02037).
+        of a token in random order (Hoogeboom et al. 2021, arXiv 2110.02037), under the documents'
+        own labels.
         """
         network, bits = networks[NETWORK], 0.0
         num_rows = min(NUM_VALIDATION, len(items))
         rows = np.arange(num_rows) * len(items) // num_rows
         for first in range(0, num_rows, _CHUNK):
-            ids = items.gather(rows[first : first + _CHUNK]).astype(np.int64)
+            found = items.gather(rows[first : first + _CHUNK])
+            tokens, classes = split_classes(found, self.objective.architecture.num_classes)
+            ids = tokens.astype(np.int64)
+            classes_B = None if classes is None else torch.from_numpy(classes).to(self.device)
             rng = generator(seed=0, purpose=BATCH, number=first)  # the same masks every time
             counts_B = rng.integers(1, ids.shape[1] + 1, len(ids))
             masks = random_masks(counts_B, ids.shape[1], rng)
             ids_BT, masked_BT = (torch.from_numpy(a).to(self.device) for a in (ids, masks))
-            logits_BTV = network(ids_BT.masked_fill(masked_BT, self._mask_id))
+            logits_BTV = network(ids_BT.masked_fill(masked_BT, self._mask_id), classes_B)
             losses_BT = F.cross_entropy(
                 logits_BTV.float().transpose(1, 2), ids_BT, reduction="none"
             )
