@@ -96,6 +96,7 @@ class Record:
         info: JSON beside the image, if any.
         locator: where the bytes lie.
         failure: reason of a skip (``truncated_tar``, ``interleaved_keys``, ``empty_file`` ...).
+        view: view of the item that is meant, see ``Modality.view``; None: the item as it is.
     """
 
     key: str
@@ -104,6 +105,7 @@ class Record:
     caption: str | None = None
     info: dict[str, Any] | None = None
     failure: str | None = None
+    view: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

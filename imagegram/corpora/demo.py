@@ -67,6 +67,8 @@ class DemoCorpus:
         near_duplicate_rms: largest RMS difference, 0 ... 255, of 16x16 thumbnails of one picture.
         max_failed_fraction: share of unreadable images in a shard above which its tokenization
             fails.
+        views: ``flip``: train on mirror images too, ``ten_crop``: on ten crops of each instead;
+            held-out images stay as they are, and all views of an image are one source.
         hash_cache: folder that remembers content hashes; None: hash at every run.
     """
 
@@ -83,6 +85,7 @@ class DemoCorpus:
     seed: int = 0
     near_duplicate_rms: float = NEAR_DUPLICATE_RMS
     max_failed_fraction: float = 0.05
+    views: str = field(default="none", metadata=NOT_IDENTITY)
     hash_cache: str | None = field(default=None, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:

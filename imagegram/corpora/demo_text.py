@@ -73,6 +73,7 @@ class DemoTextCorpus:
     """
 
     modality: ClassVar[Modality] = TEXTS
+    views: ClassVar[str] = "none"
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="demo_text", metadata=NOT_IDENTITY)

@@ -232,6 +232,8 @@ class HuggingFaceCorpus(_DatasetCorpus):
         near_duplicate_rms: largest RMS difference, 0 ... 255, of 16x16 thumbnails of one picture.
         max_failed_fraction: share of unreadable images in a shard above which its tokenization
             fails.
+        views: ``flip``: train on mirror images too, ``ten_crop``: on ten crops of each instead;
+            held-out images stay as they are, and all views of an image are one source.
         revision: branch, tag or commit on the hub.
         downloads: folder that ``tools.download`` writes datasets below.
         hash_cache: folder that remembers content hashes; None: hash at every run.
@@ -241,6 +243,7 @@ class HuggingFaceCorpus(_DatasetCorpus):
 
     image: str | None = None
     near_duplicate_rms: float = NEAR_DUPLICATE_RMS
+    views: str = field(default="none", metadata=NOT_IDENTITY)
 
     @property
     def near_duplicate_limit(self) -> float:
@@ -283,6 +286,7 @@ class HuggingFaceTextCorpus(_DatasetCorpus):
     """
 
     modality: ClassVar[Modality] = TEXTS
+    views: ClassVar[str] = "none"
 
     text: str | None = None
     near_duplicate_similarity: float = 0.8

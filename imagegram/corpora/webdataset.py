@@ -23,6 +23,7 @@ from imagegram.corpora.tar import TarShard
 from imagegram.corpora.tar_headers import is_tar
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.images.modality import IMAGES
+from imagegram.images.views import VIEWS
 from imagegram.protocols import Modality
 from imagegram.store.file_kinds import GZIP, head_of, kind_of
 from imagegram.store.fingerprint import NOT_IDENTITY
@@ -61,6 +62,8 @@ class WebDatasetCorpus:
         near_duplicate_rms: largest RMS difference, 0 ... 255, of 16x16 thumbnails of one picture.
         max_failed_fraction: share of unreadable images in a shard above which its tokenization
             fails.
+        views: ``flip``: train on mirror images too, ``ten_crop``: on ten crops of each instead;
+            held-out images stay as they are, and all views of an image are one source.
         hub_repo: dataset repository on the Hugging Face Hub that ``tools.download`` gets tars from.
         hub_folder: folder of the tars inside that repository.
         hint: what to do when tars are missing and ``hub_repo`` is None.
@@ -78,6 +81,7 @@ class WebDatasetCorpus:
     max_holdout: int = MAX_HOLDOUT
     near_duplicate_rms: float = NEAR_DUPLICATE_RMS
     max_failed_fraction: float = 0.05
+    views: str = field(default="none", metadata=NOT_IDENTITY)
     hub_repo: str | None = field(default=None, metadata=NOT_IDENTITY)
     hub_folder: str = field(default="", metadata=NOT_IDENTITY)
     hint: str | None = field(default=None, metadata=NOT_IDENTITY)
@@ -192,6 +196,11 @@ def check_policy(corpus: object) -> None:
                 f"corpus.{name} must lie in {low:g} ... {high:g}, got {value}; type "
                 f"corpus.{name}=NUMBER"
             )
+    views = getattr(corpus, "views", "none")
+    if views not in VIEWS:
+        raise ConfigError(
+            f"corpus.views={views} must be one of {', '.join(VIEWS)}; type corpus.views=flip"
+        )
     for name, least in (("num_shards", 1), ("images_per_shard", 1), ("max_holdout", 0)):
         value = getattr(corpus, name, None)
         if value is not None and value < least:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from imagegram.images import grids
 from imagegram.images.decode import THUMBNAIL_SIZE, quiet, read_picture, thumbnail
 from imagegram.images.near_duplicates import ThumbnailSearch, cluster_labels
+from imagegram.images.views import view_of
 from imagegram.records import Images
 from imagegram.store.arrays import ArrayFiles
 
@@ -39,6 +40,10 @@ class ImageModality:
     def read(self, data: bytes) -> Images:
         """Decode a file to upright pixels; raises Unreadable, see ``images/decode.py``."""
         return read_picture(data)
+
+    def view(self, item: Images, name: str) -> Images:
+        """Return a view of an image; see ``images/views.py``."""
+        return view_of(item, name)
 
     def facts(self, item: Images) -> dict[str, Any]:
         """Return width and height in pixels."""

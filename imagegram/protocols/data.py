@@ -57,6 +57,13 @@ class Modality(Protocol):
             Unreadable: with a reason that is counted.
         """
 
+    def view(self, item: Item, name: str) -> Item:
+        """Return a view of an item, such as its mirror image.
+
+        Raises:
+            KeyError: when items have no such view.
+        """
+
     def facts(self, item: Item) -> dict[str, Any]:
         """Return the size of an item, for its metadata."""
 
@@ -150,6 +157,10 @@ class Corpus(Protocol):
     @property
     def near_duplicate_limit(self) -> float:
         """Largest RMS difference (0 ... 255) of near thumbnails, smallest similarity of texts."""
+
+    @property
+    def views(self) -> str:
+        """Name of the views that are trained on, in ``images/views.py``; ``none``: items as is."""
 
     @property
     def max_failed_fraction(self) -> float:

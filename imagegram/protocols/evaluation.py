@@ -114,6 +114,10 @@ class DescribedDocuments(DocumentSource, Protocol):
 class Documents(DocumentSource, Protocol):
     """Tokenized images of a corpus; ids run shard by shard."""
 
+    @property
+    def num_views(self) -> int:
+        """Number of views of each image, V: document i is of image i % (N / V)."""
+
     def metadata(self, document: int) -> dict[str, Any]:
         """Return source key, shard, caption ... of one document."""
 

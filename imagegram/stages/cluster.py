@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from imagegram.images.modality import IMAGES
 from imagegram.protocols import Documents, Modality
@@ -53,6 +55,8 @@ class Cluster(Stage[ClusterSet]):
         task = context.progress.start("cluster near-duplicates", 1, "searches")
         blocks = [np.asarray(block) for _, block in self.documents.sketch_blocks()]
         labels = self.modality.cluster(np.concatenate(blocks), limit=self.near_duplicate_rms)
+        if self.documents.num_views > 1:
+            labels = _with_views(labels, len(labels) // self.documents.num_views)
         np.save(out / "labels.npy", labels.astype(np.int64))
         context.progress.advance(task)
         context.progress.finish(task)
@@ -61,3 +65,18 @@ class Cluster(Stage[ClusterSet]):
     def load(self, artifact: Artifact) -> ClusterSet:
         """Return the clusters."""
         return ClusterSet(artifact=artifact)
+
+
+def _with_views(labels_N: NDArray[np.integer[Any]], num_images: int) -> NDArray[np.int64]:
+    """Join clusters that hold views of one image; document i is of image i % num_images.
+
+    >>> _with_views(np.array([0, 1, 2, 3, 0, 5]), 3).tolist()
+    [0, 0, 2, 0, 0, 2]
+    """
+    size = len(labels_N)
+    documents = np.arange(size)
+    joined = np.concatenate([labels_N, documents % num_images])
+    edges = coo_array((np.ones(2 * size), (np.tile(documents, 2), joined)), shape=(size, size))
+    _, components = connected_components(edges, directed=False)
+    _, firsts, inverse = np.unique(components, return_index=True, return_inverse=True)
+    return np.asarray(firsts[inverse])

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import UnforeseenError
-from imagegram.images.decode import decode_image
 from imagegram.images.modality import IMAGES_FILE
 from imagegram.protocols import (
     Condition,
@@ -104,7 +103,7 @@ class SampleSet(Handle):
 
         side = self.images.shape[1]
         drawn = np.load(self.artifact.path / "documents.npy")
-        files = (decode_image(self.documents.original(int(document))) for document in drawn)
+        files = (self.documents.picture(int(document)) for document in drawn)
         return np.stack([resize(self._seen(pixels), side) for pixels in files])
 
     def _seen(self, pixels: Images) -> Images:

@@ -10,18 +10,21 @@ shard is chosen or counted under a reason: the counts must add up.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
+from imagegram.corpora.viewed import viewed
 from imagegram.errors import CorpusError, StageError
 from imagegram.executors.threads import chunks, map_in_order
+from imagegram.images.views import ORIGINAL, VIEWS
 from imagegram.protocols import ImageShard, Tokenizer
 from imagegram.stages.prefix import Prefix
 from imagegram.stages.skips import SKIPPED
@@ -31,6 +34,7 @@ from imagegram.stages.token_shard import DOCUMENTS, SELECTION_SHARD, TokenShard
 from imagegram.stages.tokenize import Tokenize
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.cost import NPY_HEADER, Cost
+from imagegram.store.fingerprint import NOT_IDENTITY_AT_DEFAULT
 from imagegram.store.parts import write_parts
 from imagegram.store.stage import Context, Makes, Surroundings
 
@@ -50,6 +54,8 @@ class SelectShard:
     Attributes:
         tokens: all documents of the shard.
         images: the part of the shard that is wanted.
+        judged: of views, the documents of the images as they are, one for one, whose keys and
+            sketches decide; None: those of ``tokens``.
     """
 
     kind: ClassVar[str] = SELECTION_SHARD
@@ -58,6 +64,7 @@ class SelectShard:
 
     tokens: TokenShard
     images: SplitShard
+    judged: TokenShard | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Write the two files.
@@ -65,6 +72,12 @@ class SelectShard:
         Raises:
             StageError: when the counts do not add up.
         """
+        if self.judged is not None and self.judged.num_documents != self.tokens.num_documents:
+            raise StageError(
+                f"{self.tokens.artifact.path}: {self.tokens.num_documents} views of "
+                f"{self.judged.num_documents} images; this is a defect of imagegram, please report "
+                "it"
+            )
         reasons = list(self._reasons(context))
         chosen = np.flatnonzero([reason is None for reason in reasons])
         np.save(out / DOCUMENTS, chosen.astype(np.uint32))
@@ -91,8 +104,8 @@ class SelectShard:
 
     def _reasons(self, context: Context) -> Iterator[str | None]:
         """Yield the reason why each document is left out; None: it is chosen."""
-        part = self.images.open()
-        keys = self._keys() if part.held_keys else [""] * self.tokens.num_documents
+        part, judged = self.images.open(), self.judged or self.tokens
+        keys = _keys(judged) if part.held_keys else [""] * judged.num_documents
         if part.near_held is None:
             yield from map(part.skip_key, keys)
             return
@@ -100,17 +113,13 @@ class SelectShard:
         def look(documents: list[int]) -> list[str | None]:
             return [
                 part.skip_key(keys[document])
-                or part.skip_sketch(np.asarray(self.tokens.sketches[document]))
+                or part.skip_sketch(np.asarray(judged.sketches[document]))
                 for document in documents
             ]
 
-        everyone = chunks(range(self.tokens.num_documents), size=256)
+        everyone = chunks(range(judged.num_documents), size=256)
         for some in map_in_order(look, everyone, workers=context.workers):
             yield from some
-
-    def _keys(self) -> list[str]:
-        with (self.tokens.artifact.path / "metadata.0").open("rb") as lines:
-            return [json.loads(line)["key"] for line in lines]
 
     def load(self, artifact: Artifact) -> TokenShard:
         """Return the handle of the chosen documents."""
@@ -136,6 +145,11 @@ class SelectShard:
         )
 
 
+def _keys(tokens: TokenShard) -> list[str]:
+    with (tokens.artifact.path / "metadata.0").open("rb") as lines:
+        return [json.loads(line)["key"] for line in lines]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Select:
     """The stage that chooses the documents of one part of a corpus, shard by shard.
@@ -143,6 +157,7 @@ class Select:
     Attributes:
         tokens: all documents of the corpus.
         images: the same part of every shard that has such documents.
+        views: views of the images, in the order of their documents: all images, then all again.
     """
 
     kind: ClassVar[str] = "selection"
@@ -152,16 +167,25 @@ class Select:
 
     tokens: TokenSet
     images: tuple[SplitShard, ...]
+    views: tuple[str, ...] = field(default=(ORIGINAL,), metadata=NOT_IDENTITY_AT_DEFAULT)
 
     @cached_property
     def parts(self) -> tuple[SelectShard, ...]:
-        """One stage per shard; a token shard is found by the content that it was made from."""
+        """One stage per shard and view; a token shard is found by what it was made from."""
         contents = [shard.identity() for shard in self.tokens.images]
         shards = dict(zip(contents, self.tokens.shards, strict=True))
-        return tuple(
-            SelectShard(tokens=shards[images.shard.identity()], images=images)
-            for images in self.images
-        )
+        parts = []
+        for view, images in itertools.product(self.views, self.images):
+            tokens = shards[viewed(images.shard, view).identity()]
+            judged = None if view == ORIGINAL else shards[images.shard.identity()]
+            parts.append(SelectShard(tokens=tokens, images=images, judged=judged))
+        return tuple(parts)
+
+    @property
+    def _shards(self) -> tuple[ImageShard, ...]:
+        """Shards of images in the order of :attr:`parts`."""
+        pairs = itertools.product(self.views, self.images)
+        return tuple(viewed(images.shard, view) for view, images in pairs)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Choose the documents of all shards; write ``shards.json``.
@@ -173,11 +197,13 @@ class Select:
         selections = [shard.selection for shard in shards if shard.selection is not None]
         write_parts(out, kind=SelectShard.kind, parts=selections)
         facts = [selection.facts for selection in selections]
+        once = facts[: len(self.images)]  # a record counts once, however many views it has
         totals = {
-            name: sum(int(fact[name]) for fact in facts)
-            for name in ("num_documents", "num_tokens", "num_records")
+            "num_documents": sum(int(fact["num_documents"]) for fact in facts),
+            "num_tokens": sum(int(fact["num_tokens"]) for fact in facts),
+            "num_records": sum(int(fact["num_records"]) for fact in once),
         }
-        skipped = sum((Counter(fact["skipped"]) for fact in facts), Counter[str]())
+        skipped = sum((Counter(fact["skipped"]) for fact in once), Counter[str]())
         is_train = any(images.part == "train" for images in self.images)
         if is_train and not totals["num_documents"]:
             counts = ", ".join(f"{why}: {n}" for why, n in sorted(skipped.items())) or "none"
@@ -191,32 +217,43 @@ class Select:
             **{name: self.tokens.artifact.facts[name] for name in same},
             "skipped": dict(sorted(skipped.items())),
             "num_shards": len(shards),
+            **({} if len(self.views) == 1 else {"num_views": len(self.views)}),
         }
 
     def load(self, artifact: Artifact) -> TokenSet:
         """Return the handle of the chosen documents."""
-        images = tuple(images.shard for images in self.images)
-        return TokenSet(artifact=artifact, images=images)
+        return TokenSet(artifact=artifact, images=self._shards)
 
     def forecast(self, at: Surroundings) -> Cost:
         """Foresee shards that are made one after the other."""
-        images = tuple(images.shard for images in self.images)
         names = ("document_length", "vocab_size")
         facts = {name: self.tokens.artifact.facts[name] for name in names}
-        return set_cost(self, self.parts, at, images=images, at_once=1, **facts)
+        if len(self.views) > 1:
+            facts["num_views"] = len(self.views)
+        return set_cost(self, self.parts, at, images=self._shards, at_once=1, **facts)
 
 
 def tokenize(run: Makes, split: SplitHandle, tokenizer: Tokenizer) -> tuple[TokenSet, TokenSet]:
-    """Tokenize a corpus; return its training documents and its held-out documents."""
+    """Tokenize a corpus; return its training documents and its held-out documents.
+
+    Views of training images are documents of their own; held-out images are taken as they are.
+    """
     corpus = split.corpus
+    views = VIEWS[corpus.views]
+    others = [view for view in views if view != ORIGINAL]
+    pairs = itertools.product(others, corpus.shards)
     tokens = tokenize_shards(
         run,
         "tokenize",
-        shards=(*corpus.shards, *corpus.holdout_shards),
+        shards=(
+            *corpus.shards,
+            *(viewed(shard, view) for view, shard in pairs),
+            *corpus.holdout_shards,
+        ),
         tokenizer=tokenizer,
         max_failed_fraction=corpus.max_failed_fraction,
     )
-    train = run("select", Select(tokens=tokens, images=split.train))
+    train = run("select", Select(tokens=tokens, images=split.train, views=views))
     holdout = run("select_holdout", Select(tokens=tokens, images=split.holdout))
     return replace(train, window=tokens.window), replace(holdout, window=tokens.window)
 

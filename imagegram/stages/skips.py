@@ -38,6 +38,8 @@ def read_item(
         item = modality.read(record.data)
     except Unreadable as refusal:
         return refusal.reason
+    if record.view is not None:
+        item = modality.view(item, record.view)
     sketch = modality.sketch(item)
     if part is not None and (reason := part.skip_sketch(sketch)) is not None:
         return reason

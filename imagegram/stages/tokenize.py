@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from imagegram.corpora.viewed import ViewedShard
 from imagegram.errors import StageError, TokenError
 from imagegram.executors.threads import chunks, map_in_order
 from imagegram.protocols import ImageShard, Tokenizer
@@ -192,8 +193,9 @@ class TokenizeShard:
 
     def _metadata(self, record: Record, item: Item) -> dict[str, Any]:
         return {
-            "key": record.key,
+            "key": record.key if record.view is None else f"{record.key} ({record.view})",
             "shard": self.shard.name,
+            **({} if record.view is None else {"view": record.view}),
             "sha256": hashlib.sha256(record.data).hexdigest(),
             **self.tokenizer.modality.facts(item),
             "caption": record.caption,
@@ -270,10 +272,17 @@ class Tokenize:
             shards = context.make_all(parts, description="tokenize")
         write_parts(out, kind=TokenizeShard.kind, parts=[shard.artifact for shard in shards])
         facts = [shard.artifact.facts for shard in shards]
-        skipped = sum((Counter(fact["skipped"]) for fact in facts), Counter[str]())
+        # A record counts once, however many views of it are tokenized.
+        once = [
+            shard.artifact.facts
+            for shard, images in zip(shards, self.shards, strict=True)
+            if not isinstance(images, ViewedShard)
+        ]
+        skipped = sum((Counter(fact["skipped"]) for fact in once), Counter[str]())
         totals = {
-            name: sum(int(fact[name]) for fact in facts)
-            for name in ("num_documents", "num_tokens", "num_records")
+            "num_documents": sum(int(fact["num_documents"]) for fact in facts),
+            "num_tokens": sum(int(fact["num_tokens"]) for fact in facts),
+            "num_records": sum(int(fact["num_records"]) for fact in once),
         }
         counts: Counter[str] = Counter()
         for fact in facts:

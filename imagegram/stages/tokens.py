@@ -22,8 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, CorpusError
+from imagegram.images.decode import decode_image
+from imagegram.images.views import ORIGINAL, view_of
 from imagegram.protocols import DocumentSource
-from imagegram.records import Locator, Sketches, Tokens
+from imagegram.records import Images, Locator, Sketches, Tokens
 from imagegram.stages.token_shard import TokenShard, check_document, open_shard
 from imagegram.store.manifest import Handle
 from imagegram.store.parts import open_parts
@@ -65,6 +67,11 @@ class TokenSet(Handle):
     def num_documents(self) -> int:
         """Number of documents of all shards, N."""
         return int(self.artifact.facts["num_documents"])
+
+    @property
+    def num_views(self) -> int:
+        """Number of views of each image, V: document i is of image i % (N / V)."""
+        return int(self.artifact.facts.get("num_views", 1))
 
     @property
     def num_tokens(self) -> int:
@@ -176,6 +183,15 @@ class TokenSet(Handle):
         """Yield first document id and sketches, shard by shard."""
         for first, shard in zip(self.first_documents.tolist(), self.shards, strict=False):
             yield first, shard.sketches
+
+    def picture(self, document: int) -> Images:
+        """Return the image that was tokenized, (H, W, 3) uint8, in the view of the document.
+
+        Raises:
+            CorpusError: when the shard changed behind the finished artifact.
+        """
+        pixels = decode_image(self.original(document))
+        return view_of(pixels, self.metadata(document).get("view", ORIGINAL))
 
     def original(self, document: int) -> bytes:
         """Return the encoded bytes of the image that a document was made from, in O(1).

@@ -37,6 +37,10 @@ class TextModality:
         """Text of a UTF-8 file; raises Unreadable, see ``texts/decode.py``."""
         return decode_text(data)
 
+    def view(self, item: str, name: str) -> str:
+        """Refuse any view: texts have none."""
+        raise KeyError(name)
+
     def facts(self, item: str) -> dict[str, Any]:
         """Characters, and bytes of UTF-8."""
         return {"characters": len(item), "bytes": len(item.encode())}

@@ -207,6 +207,7 @@ class Documents:
     max_holdout: int = 4000
     near_duplicate_limit: float = 0.8
     max_failed_fraction: float = 0.0
+    views: str = "none"
 
     @property
     def shards(self) -> tuple[JsonlShard, ...]:
