@@ -74,9 +74,9 @@ class Curves(Callback):
             return
         step = module.steps_done
         if step % POINT_STEPS == 0 or step == module.course.last_step:
-            self._draw(step, self._means(trainer, step) | module.rates())
+            self._draw(step, self._means(trainer, module, step) | module.rates())
 
-    def _means(self, trainer: Trainer, step: int) -> dict[str, float]:
+    def _means(self, trainer: Trainer, module: TrainingModule, step: int) -> dict[str, float]:
         """Return the means since the last point, over all devices.
 
         Raises:
@@ -91,10 +91,7 @@ class Curves(Callback):
         values = dict(zip(names, reduced.tolist(), strict=True))
         for name, value in values.items():
             if not math.isfinite(value):
-                raise StageError(
-                    f"training diverged: {name} is {value} before step {step}; type a smaller "
-                    "optimization.learning_rate or more optimization.warmup_steps"
-                )
+                raise StageError(f"training diverged: {name} is {value}; {_remedy(module, step)}")
         return values
 
     def _draw(self, step: int, values: dict[str, float]) -> None:
@@ -113,6 +110,20 @@ class Curves(Callback):
         module.state().write(folder / STATE)
         lines = "".join(json.dumps(line) + "\n" for line in self.history)
         (folder / HISTORY).write_text(lines)
+
+
+def _remedy(module: TrainingModule, step: int) -> str:
+    """Say where a training was when it diverged, and which fields to change."""
+    how, prefix = module.optimization, f"{module.course.setting}optimization."
+    rate = how.rate(step - 1)
+    words = [f"a smaller {prefix}learning_rate={how.learning_rate / 10:g}"]
+    if how.warmup_steps < how.steps:
+        words.append(f"more {prefix}warmup_steps")
+    if how.gradient_clip_val is None:
+        words.append(f"{prefix}gradient_clip_val=1")
+    if how.precision != "32-true":
+        words.append(f"{prefix}precision=32-true")
+    return f"before step {step}, at a learning rate of {rate:g}; type {' or '.join(words)}"
 
 
 class MoveBar(Callback):

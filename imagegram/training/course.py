@@ -34,6 +34,8 @@ class Course:
         start: state to begin from; None: fresh weights.
         first_step, last_step: steps ``first_step`` ... ``last_step - 1`` are taken.
         folder: where state and history are written.
+        setting: how the fields of the component are written on the command line, for messages:
+            ``generator.``.
     """
 
     objective: Objective
@@ -45,6 +47,7 @@ class Course:
     first_step: int
     last_step: int
     folder: Path
+    setting: str = ""
 
     @property
     def batches_per_step(self) -> int:

@@ -8,15 +8,15 @@ component write the weights that it keeps of the last state, beside ``history.js
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
-from imagegram.store.cost import NPY_HEADER, Cost
+from imagegram.store.cost import NPY_HEADER, PROCESS_BYTES, Cost
 from imagegram.store.fingerprint import identity
 from imagegram.store.stage import Context, Stage, Surroundings
 from imagegram.training.course import HISTORY
-from imagegram.training.objective import Data, Items, Objective
+from imagegram.training.objective import Data, Items, Objective, Prepared
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
 from imagegram.training.pixels import CorpusPixels
@@ -26,6 +26,12 @@ from imagegram.training.tokens import TokenData
 if TYPE_CHECKING:
     from imagegram.store.manifest import Artifact
     from imagegram.training.state import TrainingState
+
+#: Bytes of a float32 parameter.
+_BYTES: Final = 4
+#: Copies of the weights in a state: the weights, their average, two moments. In a step the
+#: gradients come to them.
+_STATE: Final = 4
 
 T_co = TypeVar("T_co", covariant=True)
 D = TypeVar("D", bound=Data)
@@ -86,6 +92,8 @@ class Train(Stage[T_co], Generic[T_co, D]):
     """
 
     PARTS: ClassVar[tuple[type, ...]]
+    #: How fields of the component are written on the command line.
+    SETTING: ClassVar[str]
 
     component: Trainable[T_co]
     data: D
@@ -104,18 +112,9 @@ class Train(Stage[T_co], Generic[T_co, D]):
         """Train, then write the component's weights and ``history.jsonl``."""
         from imagegram.training.state import TrainingState
 
-        prepared, component = self.data.prepare(context), self.component
-        if prepared.classes:
-            component = cast(LearnsClasses[T_co], component).with_classes(prepared.classes)
-        optimization = component.optimization
-        whole = TrainSegment(
-            objective=component.objective(),
-            optimization=optimization,
-            items=prepared.items,
-            validation=prepared.validation,
-            last_step=optimization.steps,
-            trainer=component.trainer,
-        )
+        prepared = self.data.prepare(context)
+        component = self._for(prepared)
+        optimization, whole = component.optimization, self._whole(component, prepared)
         last = train_in_segments(context, whole, description=f"train {component.name}")
         shutil.copyfile(last.artifact.path / HISTORY, out / HISTORY)
         state = TrainingState.read(last.state)
@@ -130,6 +129,24 @@ class Train(Stage[T_co], Generic[T_co, D]):
             **scores,
         }
 
+    def _for(self, prepared: Prepared) -> Trainable[T_co]:
+        """Return the component for the classes of its items."""
+        if not prepared.classes:
+            return self.component
+        return cast(LearnsClasses[T_co], self.component).with_classes(prepared.classes)
+
+    def _whole(self, component: Trainable[T_co], prepared: Prepared) -> TrainSegment:
+        """Return the whole training as one segment."""
+        return TrainSegment(
+            objective=component.objective(),
+            optimization=component.optimization,
+            items=prepared.items,
+            validation=prepared.validation,
+            last_step=component.optimization.steps,
+            trainer=component.trainer,
+            setting=self.SETTING,
+        )
+
     def load(self, artifact: Artifact) -> T_co:
         """Return the component with its weights."""
         return self.component.trained(artifact)
@@ -143,6 +160,7 @@ class TrainTokenizer(Train[T_co, CorpusPixels]):
     group: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 2
     PARTS: ClassVar[tuple[type, ...]] = (*CorpusPixels.PARTS, TrainSegment)
+    SETTING: ClassVar[str] = "tokenizer."
 
     def forecast(self, at: Surroundings) -> Cost:
         """Foresee the disk space of the pixels; the duration of a training cannot be foreseen.
@@ -169,3 +187,46 @@ class TrainGenerator(Train[T_co, TokenData]):
     group: ClassVar[str] = "fit"
     VERSION: ClassVar[int] = 1
     PARTS: ClassVar[tuple[type, ...]] = (*TokenData.PARTS, TrainSegment)
+    SETTING: ClassVar[str] = "generator."
+
+    def forecast(self, at: Surroundings) -> Cost:
+        """Foresee the disk space of weights and states, and the memory of one step's weights.
+
+        How long a training takes, and what its features need, cannot be foreseen; neither can the
+        number of labels, which are read when it begins.
+        """
+        if found := at.find(self):
+            return Cost.found(found, images=self.data.tokens.num_documents)
+        expected = at.expect(self, {})
+        model = self.component.trained(expected)
+        weights = _BYTES * _num_parameters(model)
+        states = self._missing_states(at)
+        return Cost(
+            artifact=expected,
+            handle=model,
+            images=self.data.tokens.num_documents,
+            disk_bytes=weights * (1 + _STATE * states),
+            memory_bytes=PROCESS_BYTES + weights * (1 + _STATE),
+            source="time not foreseen",
+        )
+
+    def _missing_states(self, at: Surroundings) -> int:
+        """Return the number of states still to be written, after the last one that exists."""
+        ends = self.component.trainer.segment_ends(self.component.optimization.steps)
+        if not self.data.tokens.artifact.is_made:
+            return len(ends)
+        prepared = self.data.opened()
+        whole = self._whole(self._for(prepared), prepared)
+        found = [at.find(replace(whole, last_step=end)) is not None for end in ends]
+        return found[::-1].index(True) if any(found) else len(ends)
+
+
+def _num_parameters(model: Any) -> int:
+    """Return the number of parameters of a model that says what its network is; else 0."""
+    make: Any = getattr(model, "make_network", None)
+    if make is None:
+        return 0
+    import torch
+
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in make().parameters())

@@ -20,12 +20,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.checkpoint import checkpoint
 
 from imagegram.training.course import Batches, Course
 from imagegram.training.draws import WEIGHTS, torch_seed
@@ -170,6 +172,8 @@ class TrainingModule(LightningModule):
                 average.module.load_state_dict(state.averages[name])
                 average.n_averaged.fill_(state.step)
         self._moments = {} if state is None else state.optimizers
+        if course.trainer.gradient_checkpointing:
+            checkpoint_blocks(self.networks)
         if course.trainer.compile and self.trainer.strategy.root_device.type != "cpu":
             for network in self.networks.values():
                 network.compile()
@@ -250,3 +254,14 @@ class TrainingModule(LightningModule):
         for name, network in networks.items():
             network.train(training[name])
         return scores
+
+
+def checkpoint_blocks(network: nn.Module) -> None:
+    """Let every block of a transformer forget what it computed, and compute it again for gradients.
+
+    A block is an entry of a list of modules; what it draws at random, it draws again.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.ModuleList):
+            for block in module:
+                block.forward = partial(checkpoint, block.forward, use_reentrant=False)

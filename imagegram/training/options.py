@@ -23,7 +23,7 @@ _LEAST_STEPS: Final = 75
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerOptions:
-    """Fields of Lightning's Trainer, and two of ours: ``compile`` and ``segment_steps``.
+    """Fields of Lightning's Trainer, and ours: checkpointing, ``compile``, ``segment_steps``.
 
     Attributes:
         accelerator: ``cpu``, ``gpu``, ``mps``, or ``auto``: the best one available.
@@ -34,6 +34,8 @@ class TrainerOptions:
         accumulate_grad_batches: pieces that each device cuts its share of a batch into, where
             memory is short.
         deterministic: refuse operations whose result may differ between two runs.
+        gradient_checkpointing: keep only what enters each block of a transformer, and compute what
+            is in it again for the gradients: a third slower, and many times less memory.
         compile: let ``torch.compile`` make it faster on a GPU, after a minute.
         segment_steps: steps between states that a killed training continues from; None: a
             twentieth of all, at least 75.
@@ -47,6 +49,7 @@ class TrainerOptions:
     strategy: str = "auto"
     accumulate_grad_batches: int = 1
     deterministic: bool = False
+    gradient_checkpointing: bool = False
     compile: bool = False
     segment_steps: int | None = None
     precision: str | None = None

@@ -97,6 +97,7 @@ class TrainSegment(Stage[SegmentHandle]):
         previous: a finished segment to continue from; None: fresh weights.
         trainer: where to train.
         watcher: reports the progress of the whole training; None: no reports.
+        setting: see :class:`Course`.
     """
 
     kind: ClassVar[str] = "training_state"
@@ -111,6 +112,7 @@ class TrainSegment(Stage[SegmentHandle]):
     previous: SegmentHandle | None = field(default=None, metadata=NOT_IDENTITY)
     trainer: TrainerOptions = field(default_factory=TrainerOptions, metadata=NOT_IDENTITY)
     watcher: Watcher | None = field(default=None, metadata=NOT_IDENTITY)
+    setting: str = field(default="", metadata=NOT_IDENTITY)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Write state and history.
@@ -134,6 +136,7 @@ class TrainSegment(Stage[SegmentHandle]):
             first_step=first_step,
             last_step=self.last_step,
             folder=out,
+            setting=self.setting,
         )
         train(course, advance=watcher.advance, point=watcher.point)
         if not (out / STATE).exists():

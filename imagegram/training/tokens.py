@@ -133,6 +133,10 @@ class TokenData:
         return identities if self.labels is None else {**identities, "labels": self.labels}
 
     def prepare(self, context: Context) -> Prepared:
+        """Open both sets: nothing has to be made; see :meth:`opened`."""
+        return self.opened()
+
+    def opened(self) -> Prepared:
         """Open both sets, and read their labels.
 
         Raises:
