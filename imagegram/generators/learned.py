@@ -21,7 +21,14 @@ from imagegram.conditions.label import LabelCondition
 from imagegram.conditions.labels import ANY, label_of
 from imagegram.conditions.own import OwnLabels
 from imagegram.errors import ConfigError
+from imagegram.generators.weights import (
+    SETTING,
+    Source,
+    refuse_other_fields,
+    refuse_other_tokens,
+)
 from imagegram.layout import TokenLayout
+from imagegram.models.checkpoints import Shapes, read_tensors, shapes_of
 from imagegram.protocols import Condition, Sampler
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.samplers.guidance import Guidance
@@ -107,6 +114,8 @@ class LearnedGenerator:
         optimization: steps, rates, seed of its training.
         trainer: where the network is trained.
         device: device that samples: ``cpu``, ``cuda``.
+        checkpoint: file of weights to sample from instead of training, see ``weights.py``; None:
+            train.
     """
 
     name: str = field(metadata=NOT_IDENTITY)
@@ -118,6 +127,7 @@ class LearnedGenerator:
     optimization: Optimization
     trainer: TrainerOptions = field(default_factory=TrainerOptions, metadata=NOT_IDENTITY)
     device: str = field(default="cpu", metadata=NOT_IDENTITY)
+    checkpoint: str | None = None
 
     def __post_init__(self) -> None:
         """Apply the overrides of the group ``trainer``; refuse impossible sizes."""
@@ -134,6 +144,8 @@ class LearnedGenerator:
                 "generator.labels is empty; type generator.labels=KEY, a key of the JSON beside an "
                 "item, or generator.labels=null"
             )
+        if self.checkpoint is not None:
+            Source.of(self.checkpoint)
 
     @property
     def has_null(self) -> bool:
@@ -159,10 +171,23 @@ class LearnedGenerator:
         return TokenData(tokens=tokens, holdout=holdout, labels=self.labels, has_null=self.has_null)
 
     def check_machine(self) -> None:
-        """Refuse a device that is not there."""
+        """Refuse a device that is not there, and weights of another network."""
         from imagegram.encoders.preprocessing import require_device
 
         require_device(self.device, setting="generator.device")
+        source = None if self.checkpoint is None else Source.of(self.checkpoint)
+        if source is not None and source.path is not None:
+            found = self.sizes_in(shapes_of(read_tensors(source.path, setting=SETTING)))
+            wanted = self.sizes(vocab_size=found.vocab_size, num_tokens=found.num_tokens)
+            refuse_other_fields(found, wanted)
+
+    def sizes_in(self, shapes: Shapes) -> Architecture:
+        """Return the sizes of the network of this family that some weights are of.
+
+        Raises:
+            ConfigError: for weights of another family, or without a part that tells the sizes.
+        """
+        raise NotImplementedError
 
     def architecture(self, tokens: TokenSet, *, extra_ids: int = 0) -> Architecture:
         """Return the sizes of the network for the documents of a token set.
@@ -210,6 +235,17 @@ class Recipe:
     def trainer(self) -> TrainerOptions:
         """Where the network is trained."""
         return self.generator.trainer
+
+    def num_classes_of(self, shapes: Shapes) -> int:
+        """Return the number of classes of some weights.
+
+        Raises:
+            ConfigError: for weights of another network, or for other tokens.
+        """
+        found = self.generator.sizes_in(shapes)
+        refuse_other_fields(found, self.architecture)
+        refuse_other_tokens(found, self.architecture)
+        return found.num_classes
 
     @property
     def label_dropout(self) -> float:

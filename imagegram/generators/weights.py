@@ -257,3 +257,45 @@ def classes_of(names: Sequence[str], num_classes: int, *, key: str) -> tuple[str
         f"knows {num_classes} classes, so they are not the same; type another generator.labels=KEY "
         f"whose labels are numbers 0 ... {num_classes - 1}, or generator.labels=null"
     )
+
+
+def refuse_other_fields(found: Any, wanted: Any) -> None:
+    """Refuse weights of other sizes than the generator's.
+
+    Args:
+        found: sizes of the weights, an ``Architecture``.
+        wanted: sizes of the generator.
+
+    Raises:
+        ConfigError: with the fields to type.
+    """
+    names = ("width", "depth", "num_heads", "hidden")
+    other = {
+        name: getattr(found, name)
+        for name in names
+        if getattr(found, name, None) != getattr(wanted, name, None)
+    }
+    if other:
+        was = ", ".join(f"generator.{name}={getattr(wanted, name)}" for name in other)
+        words = " ".join(f"generator.{name}={value}" for name, value in other.items())
+        raise ConfigError(f"{SETTING}: the weights are of another size than {was}; type {words}")
+
+
+def refuse_other_tokens(found: Any, wanted: Any) -> None:
+    """Refuse weights that write other tokens than the tokenizer's.
+
+    Args:
+        found: sizes of the weights, an ``Architecture``.
+        wanted: sizes that the tokenizer asks for.
+
+    Raises:
+        ConfigError: saying which.
+    """
+    have = (found.num_tokens, found.vocab_size)
+    want = (wanted.num_tokens, wanted.vocab_size)
+    if have != want:
+        raise ConfigError(
+            f"{SETTING}: the weights write {have[0]:,} tokens of {have[1]:,} ids, but the "
+            f"tokenizer makes {want[0]:,} of {want[1]:,}; type tokenizer=NAME with the tokenizer "
+            "that they were trained on"
+        )

@@ -27,10 +27,11 @@ _FAMILIES: Final = {
     "RAR": "target_aware_pos_embed",
     "TA-TiTok": "decoder.text_guidance_proj.weight",
     "TiTok": "latent_tokens",
-    "UViT": "out_blocks.0.skip_linear.weight",
+    "UViT": "mid_block.attn.qkv.weight",
     "ImageBert": "model.lm_head.weight",
     "MaskGIT-VQGAN": "quantize.embedding.weight",
-    "gpt of this package": "transformer.blocks.0.attention.qkv.weight",
+    "gpt of this package": "targets",
+    "maskgit of this package": "transformer.blocks.0.attention.qkv.weight",
 }
 #: Names that a message lists.
 _LISTED: Final = 5
@@ -106,6 +107,16 @@ def different(expected: Shapes, found: Shapes) -> str:
         if tuple(found[name]) != tuple(expected[name])
     ][:_LISTED]
     return ", ".join(reasons)
+
+
+def num_blocks(shapes: Shapes, prefix: str) -> int:
+    """Return the number of blocks whose weights are named ``prefix`` and a number.
+
+    >>> num_blocks({"in_blocks.0.x": (1,), "in_blocks.2.x": (1,)}, "in_blocks.")
+    3
+    """
+    numbers = [name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)]
+    return 1 + max(map(int, numbers), default=-1)
 
 
 def _read_safetensors(path: Path, setting: str) -> dict[str, Any]:

@@ -17,11 +17,7 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.generators.autoregressive.objective import NextToken
-from imagegram.generators.autoregressive.published import (
-    refuse_other_fields,
-    refuse_other_tokens,
-    sizes_in,
-)
+from imagegram.generators.autoregressive.published import sizes_in
 from imagegram.generators.autoregressive.sizes import BACKBONES, RarSizes, make
 from imagegram.generators.chunks import chunk_samples, rows_from_chunks, scores_from_chunks
 from imagegram.generators.learned import (
@@ -31,9 +27,9 @@ from imagegram.generators.learned import (
     Recipe,
     as_ids,
 )
-from imagegram.generators.weights import SETTING, ImportWeights, Source
+from imagegram.generators.weights import ImportWeights, Source
 from imagegram.layout import TokenLayout
-from imagegram.models.checkpoints import Shapes, read_tensors, shapes_of
+from imagegram.models.checkpoints import Shapes, shapes_of
 from imagegram.protocols import Condition, Index, Sampler
 from imagegram.records import EOS_TOKEN_ID, Tokens, Trace, row_sizes
 from imagegram.samplers.kinds import require_kind
@@ -52,16 +48,14 @@ class AutoregressiveGenerator(LearnedGenerator):
     """A causal transformer over the tokens of any tokenizer.
 
     Attributes:
-        name, width, depth, num_heads, labels, label_dropout, optimization, trainer, device: see
-            :class:`LearnedGenerator`.
+        name, width, depth, num_heads, labels, label_dropout, optimization, trainer, device,
+            checkpoint: see :class:`LearnedGenerator`.
         anneal: shares of the training between which the share of documents in permuted order falls
             from 1 to 0; (0, 0): always raster order, (1, 1): always permuted.
         backbone: ``gpt``, blocks of ``models/transformer.py``, or ``rar``, the network of the
             published RAR, which class and step modulate.
         hidden: width of the MLPs of ``rar``; None: four times ``width``.
         dropout: of ``rar``: share of features and of attention that is dropped in training.
-        checkpoint: file of weights to sample from instead of training, see ``weights.py``; None:
-            train.
     """
 
     VERSION: ClassVar[int] = 1
@@ -71,7 +65,6 @@ class AutoregressiveGenerator(LearnedGenerator):
     backbone: str = "gpt"
     hidden: int | None = None
     dropout: float = 0.0
-    checkpoint: str | None = None
 
     def __post_init__(self) -> None:
         """Apply the overrides of the group ``trainer``; refuse impossible settings."""
@@ -91,18 +84,10 @@ class AutoregressiveGenerator(LearnedGenerator):
                 f"generator.anneal={list(self.anneal)} must be two shares of the training, the "
                 "smaller one first; type generator.anneal=[0.5,0.75], or [0,0] for raster order"
             )
-        if self.checkpoint is not None:
-            Source.of(self.checkpoint)
 
-    def check_machine(self) -> None:
-        """Refuse a device that is not there, and weights of another network."""
-        super().check_machine()
-        source = None if self.checkpoint is None else Source.of(self.checkpoint)
-        if source is not None and source.path is not None:
-            shapes = shapes_of(read_tensors(source.path, setting=SETTING))
-            found = sizes_in(shapes, backbone=self.backbone)
-            wanted = self.sizes(vocab_size=found.vocab_size, num_tokens=found.num_tokens)
-            refuse_other_fields(found, wanted)
+    def sizes_in(self, shapes: Shapes) -> Architecture:
+        """Return the sizes of some weights; see :meth:`LearnedGenerator.sizes_in`."""
+        return sizes_in(shapes, backbone=self.backbone)
 
     def sizes(self, *, vocab_size: int, num_tokens: int) -> Architecture:
         """Return the sizes of the network, those of RAR's own with its backbone."""
@@ -159,17 +144,6 @@ class AutoregressiveRecipe(Recipe):
             ends=self.ends,
             label_dropout=self.label_dropout,
         )
-
-    def num_classes_of(self, shapes: Shapes) -> int:
-        """Return the number of classes of some weights.
-
-        Raises:
-            ConfigError: for weights of another network, or for other tokens.
-        """
-        found = sizes_in(shapes, backbone=self.generator.backbone)
-        refuse_other_fields(found, self.architecture)
-        refuse_other_tokens(found, self.architecture)
-        return found.num_classes
 
     def shapes(self) -> Shapes:
         """Return names and shapes of the network's weights."""

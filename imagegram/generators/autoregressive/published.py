@@ -9,7 +9,7 @@ from imagegram.generators.autoregressive.rar_tables import MORE_POSITIONS
 from imagegram.generators.autoregressive.sizes import RarSizes
 from imagegram.generators.learned import Architecture
 from imagegram.generators.weights import SETTING
-from imagegram.models.checkpoints import Shapes, require_family
+from imagegram.models.checkpoints import Shapes, num_blocks, require_family
 
 #: Families of weights, by ``generator.backbone``.
 FAMILIES: Final = {"gpt": "gpt of this package", "rar": "RAR"}
@@ -37,7 +37,7 @@ def _rar(shapes: Shapes) -> RarSizes:
         vocab_size=vocab_size,
         num_tokens=shapes["pos_embed"][1] - MORE_POSITIONS,
         width=width,
-        depth=_depth(shapes, "blocks."),
+        depth=num_blocks(shapes, "blocks."),
         num_heads=width // shapes["blocks.0.attn.q_norm.weight"][0],
         num_classes=shapes["embeddings.weight"][0] - vocab_size - 2,
         hidden=shapes["blocks.0.mlp.fc1.weight"][0],
@@ -52,46 +52,7 @@ def _gpt(shapes: Shapes) -> Architecture:
         vocab_size=vocab_size,
         num_tokens=shapes["positions"][0],
         width=width,
-        depth=_depth(shapes, "transformer.blocks."),
+        depth=num_blocks(shapes, "transformer.blocks."),
         num_heads=width // head,
         num_classes=shapes["classes"][0] - 1 if "classes" in shapes else 0,
     )
-
-
-def _depth(shapes: Shapes, prefix: str) -> int:
-    numbers = [name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)]
-    return 1 + max(map(int, numbers))
-
-
-def refuse_other_fields(found: Architecture, wanted: Architecture) -> None:
-    """Refuse weights of other sizes than the generator's.
-
-    Raises:
-        ConfigError: with the fields to type.
-    """
-    names = ("width", "depth", "num_heads", "hidden")
-    other = {
-        name: getattr(found, name)
-        for name in names
-        if getattr(found, name, None) != getattr(wanted, name, None)
-    }
-    if other:
-        was = ", ".join(f"generator.{name}={getattr(wanted, name)}" for name in other)
-        words = " ".join(f"generator.{name}={value}" for name, value in other.items())
-        raise ConfigError(f"{SETTING}: the weights are of another size than {was}; type {words}")
-
-
-def refuse_other_tokens(found: Architecture, wanted: Architecture) -> None:
-    """Refuse weights that write other tokens than the tokenizer's.
-
-    Raises:
-        ConfigError: saying which.
-    """
-    have = (found.num_tokens, found.vocab_size)
-    want = (wanted.num_tokens, wanted.vocab_size)
-    if have != want:
-        raise ConfigError(
-            f"{SETTING}: the weights write {have[0]:,} tokens of {have[1]:,} ids, but the "
-            f"tokenizer makes {want[0]:,} of {want[1]:,}; type tokenizer=NAME with the tokenizer "
-            "that they were trained on"
-        )

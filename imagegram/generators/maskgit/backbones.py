@@ -3,7 +3,7 @@
 After ImageBert and UViT of Yu et al., "An Image is Worth 32 Tokens" (arXiv 2406.07550): the layers
 of Devlin et al., "BERT" (arXiv 1810.04805), and of Bao et al., "All are Worth Words" (arXiv
 2209.12152). Both read a class token, then the tokens, from one table of ids: codes, the mask,
-classes, no class.
+classes, no class. Their weights have the names and shapes of the published files.
 
 Array names: ``B`` samples, ``T`` positions, ``V`` ids, ``W`` features of a position.
 
@@ -15,7 +15,7 @@ Array names: ``B`` samples, ``T`` positions, ``V`` ids, ``W`` features of a posi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -36,22 +36,28 @@ class _OneTable(nn.Module):
     Args:
         vocab_size: ids of a token, V.
         num_tokens: positions, T.
-        width: features of a position, W.
         num_classes: number of labels, K; class K is no label.
     """
 
-    def __init__(self, *, vocab_size: int, num_tokens: int, width: int, num_classes: int) -> None:
+    def __init__(self, *, vocab_size: int, num_tokens: int, num_classes: int) -> None:
         super().__init__()
         self.vocab_size, self.num_tokens, self.num_classes = vocab_size, num_tokens, num_classes
-        self.ids = nn.Parameter(torch.empty(vocab_size + 1 + num_classes + 1, width))
-        self.positions = nn.Parameter(torch.empty(1 + num_tokens, width))
 
-    def embed(self, ids_BT: Tensor, classes_B: Tensor | None) -> Tensor:
-        """Return (B, 1 + T, W) features of the class and the tokens; None: of no class."""
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.parameters()).device
+
+    @property
+    def _rows(self) -> int:
+        """Number of rows of the table."""
+        return self.vocab_size + 1 + self.num_classes + 1
+
+    def _with_class(self, ids_BT: Tensor, classes_B: Tensor | None) -> Tensor:
+        """Return (B, 1 + T) rows of the table: the class, then the ids; None: of no class."""
         if classes_B is None:
             classes_B = ids_BT.new_full((len(ids_BT),), self.num_classes)
-        first_B1 = (classes_B + self.vocab_size + 1)[:, None]
-        return self.ids[torch.cat([first_B1, ids_BT], dim=1)] + self.positions
+        return torch.cat([(classes_B + self.vocab_size + 1)[:, None], ids_BT], dim=1)
 
 
 class Bert(_OneTable):
@@ -76,29 +82,81 @@ class Bert(_OneTable):
         num_heads: int,
         num_classes: int = 0,
     ) -> None:
-        super().__init__(
-            vocab_size=vocab_size, num_tokens=num_tokens, width=width, num_classes=num_classes
+        super().__init__(vocab_size=vocab_size, num_tokens=num_tokens, num_classes=num_classes)
+        layers = [_BertLayer(width=width, num_heads=num_heads) for _ in range(depth)]
+        self.model = nn.ModuleDict(
+            {
+                "embeddings": nn.ModuleDict(
+                    {
+                        "word_embeddings": nn.Embedding(self._rows, width),
+                        "position_embeddings": nn.Embedding(1 + num_tokens, width),
+                        "token_type_embeddings": nn.Embedding(2, width),
+                        "LayerNorm": nn.LayerNorm(width, eps=_BERT_EPSILON),
+                    }
+                ),
+                "encoder": nn.ModuleDict({"layer": nn.ModuleList(layers)}),
+                "lm_head": nn.Linear(width, vocab_size),
+            }
         )
-        self.norm = nn.LayerNorm(width, eps=_BERT_EPSILON)
         self.dropout = nn.Dropout(_BERT_DROPOUT)
-        layer = nn.TransformerEncoderLayer(
-            width,
-            num_heads,
-            _EXPANSION * width,
-            dropout=_BERT_DROPOUT,
-            activation="gelu",
-            layer_norm_eps=_BERT_EPSILON,
-            batch_first=True,
-        )
-        layer.dropout.p = 0.0  # BERT has none inside its MLP
-        self.encoder = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
-        self.to_logits = nn.Linear(width, vocab_size)
 
     def forward(self, ids_BT: Tensor, classes_B: Tensor | None = None) -> Tensor:
         """Map (B, T) ids, V where a token is masked, and (B,) classes to (B, T, V) logits."""
-        x_BTW = self.dropout(self.norm(self.embed(ids_BT, classes_B)))
-        logits: Tensor = self.to_logits(self.encoder(x_BTW)[:, 1:])
+        parts: Any = self.model["embeddings"]
+        encoder: Any = self.model["encoder"]
+        x_BTW = parts["word_embeddings"](self._with_class(ids_BT, classes_B))
+        # All tokens are of the first kind.
+        x_BTW = x_BTW + parts["token_type_embeddings"].weight[0]
+        x_BTW = parts["LayerNorm"](x_BTW + parts["position_embeddings"].weight)
+        x_BTW = self.dropout(x_BTW)
+        for layer in encoder["layer"]:
+            x_BTW = layer(x_BTW)
+        logits: Tensor = self.model["lm_head"](x_BTW[:, 1:])
         return logits
+
+
+class _BertLayer(nn.Module):
+    """Attention, then an MLP, each added to what was there and then normalized."""
+
+    def __init__(self, *, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        names = ("query", "key", "value")
+        self.attention = nn.ModuleDict(
+            {
+                "self": nn.ModuleDict({name: nn.Linear(width, width) for name in names}),
+                "output": _Residual(width, width),
+            }
+        )
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, _EXPANSION * width)})
+        self.output = _Residual(_EXPANSION * width, width)
+
+    def forward(self, x_BTW: Tensor) -> Tensor:
+        """Return (B, T, W) features for (B, T, W) features."""
+        split = (x_BTW.shape[0], x_BTW.shape[1], self.num_heads, -1)
+        reads: Any = self.attention["self"]
+        query, key, value = (read(x_BTW).view(split).transpose(1, 2) for read in reads.values())
+        share = _BERT_DROPOUT if self.training else 0.0
+        seen = F.scaled_dot_product_attention(query, key, value, dropout_p=share)
+        seen_BTW = seen.transpose(1, 2).reshape(x_BTW.shape)
+        x_BTW = self.attention["output"](seen_BTW, x_BTW)
+        out: Tensor = self.output(F.gelu(self.intermediate["dense"](x_BTW)), x_BTW)
+        return out
+
+
+class _Residual(nn.Module):
+    """The end of a branch: a matrix, dropout, the sum, and normalization."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width_in, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=_BERT_EPSILON)
+        self.dropout = nn.Dropout(_BERT_DROPOUT)
+
+    def forward(self, branch: Tensor, x_BTW: Tensor) -> Tensor:
+        """Return (B, T, W) features for what a branch made of (B, T, W) features."""
+        out: Tensor = self.LayerNorm(x_BTW + self.dropout(self.dense(branch)))
+        return out
 
 
 class UVit(_OneTable):
@@ -123,30 +181,31 @@ class UVit(_OneTable):
         num_heads: int,
         num_classes: int = 0,
     ) -> None:
-        super().__init__(
-            vocab_size=vocab_size, num_tokens=num_tokens, width=width, num_classes=num_classes
-        )
+        super().__init__(vocab_size=vocab_size, num_tokens=num_tokens, num_classes=num_classes)
 
         def blocks(count: int, *, skip: bool) -> nn.ModuleList:
             sizes = {"width": width, "num_heads": num_heads}
             return nn.ModuleList(_UVitBlock(**sizes, skip=skip) for _ in range(count))
 
-        self.first = blocks(depth // 2, skip=False)
-        self.middle = _UVitBlock(width=width, num_heads=num_heads, skip=False)
-        self.last = blocks(depth // 2, skip=True)
+        self.embeddings = nn.Embedding(self._rows, width)
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + num_tokens, width))
+        self.in_blocks = blocks(depth // 2, skip=False)
+        self.mid_block = _UVitBlock(width=width, num_heads=num_heads, skip=False)
+        self.out_blocks = blocks(depth // 2, skip=True)
         self.norm = nn.LayerNorm(width)
-        self.to_logits = nn.Linear(width, vocab_size)
+        self.lm_head = nn.Linear(width, vocab_size)
 
     def forward(self, ids_BT: Tensor, classes_B: Tensor | None = None) -> Tensor:
         """Map (B, T) ids, V where a token is masked, and (B,) classes to (B, T, V) logits."""
-        x_BTW, made = self.embed(ids_BT, classes_B), []
-        for block in self.first:
+        x_BTW = self.embeddings(self._with_class(ids_BT, classes_B)) + self.pos_embed
+        made = []
+        for block in self.in_blocks:
             x_BTW = block(x_BTW)
             made.append(x_BTW)
-        x_BTW = self.middle(x_BTW)
-        for block in self.last:
+        x_BTW = self.mid_block(x_BTW)
+        for block in self.out_blocks:
             x_BTW = block(x_BTW, made.pop())
-        logits: Tensor = self.to_logits(self.norm(x_BTW)[:, 1:])
+        logits: Tensor = self.lm_head(self.norm(x_BTW)[:, 1:])
         return logits
 
 
@@ -162,24 +221,29 @@ class _UVitBlock(nn.Module):
     def __init__(self, *, width: int, num_heads: int, skip: bool) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.mix = nn.Linear(2 * width, width) if skip else None
-        self.attention_norm = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.attention_out = nn.Linear(width, width)
-        self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = nn.Linear(width, _EXPANSION * width)
-        self.mlp_out = nn.Linear(_EXPANSION * width, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = nn.ModuleDict(
+            {"qkv": nn.Linear(width, 3 * width, bias=False), "proj": nn.Linear(width, width)}
+        )
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = nn.ModuleDict(
+            {
+                "fc1": nn.Linear(width, _EXPANSION * width),
+                "fc2": nn.Linear(_EXPANSION * width, width),
+            }
+        )
+        self.skip_linear = nn.Linear(2 * width, width) if skip else None
 
     def forward(self, x_BTW: Tensor, earlier_BTW: Tensor | None = None) -> Tensor:
         """Return (B, T, W) features for (B, T, W) features."""
-        if self.mix is not None:
+        if self.skip_linear is not None:
             assert earlier_BTW is not None
-            x_BTW = self.mix(torch.cat([x_BTW, earlier_BTW], dim=-1))
+            x_BTW = self.skip_linear(torch.cat([x_BTW, earlier_BTW], dim=-1))
         batch, length, width = x_BTW.shape
-        split = self.qkv(self.attention_norm(x_BTW)).view(batch, length, 3, self.num_heads, -1)
+        split = self.attn["qkv"](self.norm1(x_BTW)).view(batch, length, 3, self.num_heads, -1)
         seen = F.scaled_dot_product_attention(*split.permute(2, 0, 3, 1, 4))
-        x_BTW = x_BTW + self.attention_out(seen.transpose(1, 2).reshape(batch, length, width))
-        out: Tensor = x_BTW + self.mlp_out(F.gelu(self.mlp(self.mlp_norm(x_BTW))))
+        x_BTW = x_BTW + self.attn["proj"](seen.transpose(1, 2).reshape(batch, length, width))
+        out: Tensor = x_BTW + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x_BTW))))
         return out
 
 

@@ -8,6 +8,7 @@ tokens of its corpus; the network is ``network.py``, the loss ``training.py``, t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -18,12 +19,16 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
 from imagegram.generators.chunks import chunk_samples, rows_from_chunks, scores_from_chunks
 from imagegram.generators.learned import (
+    Architecture,
     LearnedGenerator,
     NetworkModel,
     Recipe,
 )
 from imagegram.generators.maskgit.objective import BACKBONES, MaskedPrediction
+from imagegram.generators.maskgit.published import sizes_in
+from imagegram.generators.weights import ImportWeights, Source
 from imagegram.layout import TokenLayout
+from imagegram.models.checkpoints import Shapes, shapes_of
 from imagegram.protocols import Condition, Index, Sampler
 from imagegram.records import Tokens, Trace
 from imagegram.samplers.kinds import require_kind
@@ -45,8 +50,8 @@ class MaskGitGenerator(LearnedGenerator):
     """A masked transformer over the tokens of any tokenizer whose documents have one length.
 
     Attributes:
-        name, width, depth, num_heads, labels, label_dropout, optimization, trainer, device: see
-            :class:`LearnedGenerator`.
+        name, width, depth, num_heads, labels, label_dropout, optimization, trainer, device,
+            checkpoint: see :class:`LearnedGenerator`.
         label_smoothing: smoothing of the cross entropy, 0 ... 1.
         unmasked_weight: weight in the loss of tokens that were not masked; masked ones have 1.
         backbone: the network: ``transformer``, the house's own; ``bert`` or ``uvit``, as published
@@ -89,16 +94,26 @@ class MaskGitGenerator(LearnedGenerator):
         own = require_kind(sampler, MaskedSampler, group="sampler", generator=self.name)
         self.check_label(condition, own.guidance)
 
+    def sizes_in(self, shapes: Shapes) -> Architecture:
+        """Return the sizes of some weights, which do not tell the heads of published ones."""
+        found = sizes_in(shapes, backbone=self.backbone)
+        if self.backbone == "transformer":
+            return found
+        return dataclasses.replace(found, num_heads=self.num_heads)
+
     def scores(self, sampler: Sampler) -> bool:
         """Return whether the order is random: one that the tokens decide gives no likelihood."""
         return isinstance(sampler, MaskedSampler) and sampler.in_random_order
 
     def fit(
         self, tokens: TokenSet, *, index: Index, holdout: TokenSet | None = None
-    ) -> TrainGenerator[MaskGitModel]:
-        """Return the stage that trains the network on all documents of a token set."""
+    ) -> TrainGenerator[MaskGitModel] | ImportWeights[MaskGitModel]:
+        """Return the stage that trains the network on a token set, or takes over its weights."""
         recipe = MaskGitRecipe(generator=self, architecture=self.architecture(tokens))
-        return TrainGenerator(component=recipe, data=self.data(tokens, holdout))
+        data = self.data(tokens, holdout)
+        if self.checkpoint is None:
+            return TrainGenerator(component=recipe, data=data)
+        return ImportWeights(component=recipe, source=Source.of(self.checkpoint), data=data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +131,16 @@ class MaskGitRecipe(Recipe):
             backbone=self.generator.backbone,
             label_dropout=self.label_dropout,
         )
+
+    def shapes(self) -> Shapes:
+        """Return names and shapes of the network's weights."""
+        import torch
+
+        from imagegram.generators.maskgit.backbones import make
+
+        with torch.device("meta"):
+            network = make(self.generator.backbone, **self.architecture.arguments())
+        return shapes_of(network.state_dict())
 
     def trained(self, artifact: Artifact) -> MaskGitModel:
         """Return the model with the weights of a finished training."""
@@ -223,7 +248,7 @@ class MaskGitModel(NetworkModel):
             score=lambda ids_CT, samples_C, classes_C: score_rows(
                 self.network, ids_CT, classes_C, sampler=own, seed=seed, samples_B=samples_C
             ),
-            device=self.network.ids.device,
+            device=self.network.device,
             progress=progress,
         )
 

@@ -48,6 +48,11 @@ class MaskGit(nn.Module):
         self.transformer = Transformer(width=width, depth=depth, num_heads=num_heads)
         self.to_logits = Head(width, vocab_size)
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.ids.device
+
     def forward(self, ids_BT: Tensor, classes_B: Tensor | None = None) -> Tensor:
         """Map (B, T) ids, V where a token is masked, and (B,) classes to (B, T, V) logits.
 

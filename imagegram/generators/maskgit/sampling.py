@@ -47,7 +47,7 @@ def sample_chunks(
     Yields:
         By name, (C, T) arrays: ``tokens`` and their trace, see :func:`fill_in`.
     """
-    device = network.ids.device
+    device = network.device
 
     def sample(chunk: tuple[NDArray[np.uint64], NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
         samples_C, classes_C = chunk
