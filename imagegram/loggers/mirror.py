@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from imagegram.errors import ConfigError, ImagegramError
-from imagegram.loggers.wandb import TARGET, open_wandb
+from imagegram.loggers.wandb import TARGET, WandbLogger, open_wandb
 from imagegram.records import Images
 
 
@@ -82,11 +82,12 @@ class Mirror:
                 call(logger)
             except Exception as error:  # noqa: BLE001 - of any library
                 del self._loggers[key]
-                self._lost(key, error)
+                is_ours = isinstance(logger, WandbLogger)
+                self._lost(key, error, f"; {logger.abandon(error)}" if is_ours else "")
 
-    def _lost(self, key: str, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        self._say(f"logger={key} failed, and the run goes on without it: {reason}")
+    def _lost(self, key: str, error: Exception, hint: str = "") -> None:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")
+        self._say(f"logger={key} failed, and the run goes on without it: {reason}{hint}")
 
 
 def build_logger(

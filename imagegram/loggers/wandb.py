@@ -5,7 +5,9 @@
 W&B needs care (each point was seen to go wrong): a second ``wandb.init`` in one process returns the
 first run unless ``reinit="create_new"``; without a key it raises unless it is offline; with one it
 waits 90 s for a server that does not answer, then raises; a run that is not finished swallows the
-next job of a multirun; ``finish`` waits without end for a server that is gone;
+next job of a multirun; ``finish`` waits without end for a server that is gone, or for W&B's own
+process when that is stuck, and so does Python when it ends; if that process died, Python ends with
+its traceback;
 ``define_metric(summary="last")`` makes the summary of a number ``{"last": number}``, which no sweep
 and no panel finds under its own name.
 """
@@ -19,6 +21,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -45,6 +48,9 @@ _SERVER: Final = "https://api.wandb.ai"
 _ANSWER_S: Final = 3.0
 _INIT_S: Final = 15.0
 _FINISH_S: Final = 20.0
+#: Seconds beyond these after which W&B's own process, which counts them, is stuck. (With a server
+#: that never answers it needs about ten.)
+_STUCK_S: Final = 20.0
 
 
 def open_wandb(
@@ -182,14 +188,66 @@ class WandbLogger:
 
     def finalize(self, status: str) -> str | None:
         """Finish the run; return the command that uploads what did not reach W&B."""
-        folder = Path(self.experiment.dir).parent
+        exit_code = 0 if status == "success" else 1
         try:
-            self.experiment.finish(exit_code=0 if status == "success" else 1)
+            _within(_FINISH_S + _STUCK_S, lambda: self.experiment.finish(exit_code=exit_code))
         except TimeoutError:
-            return f"W&B: {server()} did not take all of it; for the rest: wandb sync {folder}"
+            return f"W&B: {server()} did not take all of it; for the rest: {self._sync}"
         if self.experiment.offline:
-            return f"W&B ran offline; to upload this run: wandb sync {folder}"
+            return f"W&B ran offline; to upload this run: {self._sync}"
         return None
+
+    def abandon(self, error: Exception) -> str:
+        """Leave a run that failed, and end W&B's own process if it does not work any more.
+
+        Returns:
+            The command that uploads what was logged until then.
+        """
+        if isinstance(error, StuckError | ConnectionError) or "Handle" in type(error).__name__:
+            _end_service()
+        return f"for what it has: {self._sync}"
+
+    @property
+    def _sync(self) -> str:
+        return f"wandb sync {Path(self.experiment.dir).parent}"
+
+
+class StuckError(Exception):
+    """W&B's own process does not answer."""
+
+
+def _within(seconds: float, call: Callable[[], None]) -> None:
+    """Call something that may never return, and raise what it raises.
+
+    Raises:
+        StuckError: when it has not returned after so many seconds.
+    """
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - raised below, in the thread that waits
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise StuckError(f"its own process did not answer within {seconds:.0f} s")
+    if raised:
+        raise raised[0]
+
+
+def _end_service() -> None:
+    """End W&B's own process, and what waits for it when Python ends; the next run has a new one."""
+    import wandb
+    from wandb.sdk import wandb_setup
+
+    with suppress(Exception):  # private names, and the process may be gone
+        wandb_setup.singleton().ensure_service()._proc._process.kill()  # type: ignore[union-attr]
+    with suppress(Exception, SystemExit):  # it ends Python where its process failed
+        wandb.teardown()
 
 
 def server() -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,9 +21,11 @@ import pytest
 import wandb
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from wandb.sdk import wandb_setup
 
 from imagegram.callbacks.worst_copies import WorstCopies, strip
 from imagegram.errors import ConfigError
+from imagegram.loggers.mirror import Mirror
 from imagegram.loggers.names import run_names, running_names
 from imagegram.loggers.wandb import (
     WandbLogger,
@@ -31,7 +36,8 @@ from imagegram.loggers.wandb import (
 )
 from imagegram.report.neighbours import Neighbour
 from imagegram.report.pairs import Pair
-from tests.wandb_files import read_live_run
+from tests.wandb_files import read_live_run, records
+from tests.wandb_server import vanishing
 
 
 @pytest.fixture(autouse=True)
@@ -249,3 +255,56 @@ def test_a_strip_has_three_places_whatever_is_in_them() -> None:
         shown = strip(images[0], pair)
         assert shown.shape == (64, 3 * 64 + 2 * 2, 3)
         assert [int(shown[0, x, 0]) for x in (0, 66, 132)] == [10, 20, shade]
+
+
+def test_a_server_that_vanishes_costs_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with vanishing() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", url := f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        node = {"save_dir": str(tmp_path), "settings": {"finish_timeout": 1.0}}
+        said: list[str] = []
+        logger = open_wandb(node, names={"name": "n"}, say=said.append)
+        assert logger is not None
+        assert not said
+        assert not logger.experiment.offline
+        assert server.vanished.wait(30)
+        logger.log_metrics({"x": 1.0})
+        began = time.monotonic()
+        (folder,) = tmp_path.glob("wandb/run-*")
+        assert logger.finalize("success") == (
+            f"W&B: {url} did not take all of it; for the rest: wandb sync {folder}"
+        )
+        assert time.monotonic() - began < 10
+    assert 1.0 in [json.loads(value) for value in logged(folder, "x")]
+
+
+def logged(folder: Path, key: str) -> list[str]:
+    """Values of a key in the file that W&B keeps of a run."""
+    (path,) = folder.glob("*.wandb")
+    items = [item for record in records(path) for item in record.history.item]
+    return [item.value_json for item in items if key in (item.key, *item.nested_key)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_of_wandb_that_dies_or_is_stuck_costs_a_sentence(
+    sent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagegram.loggers.wandb._FINISH_S", 0.5)
+    monkeypatch.setattr("imagegram.loggers.wandb._STUCK_S", 0.5)
+    node = OmegaConf.create({"_target_": "wandb.init", "save_dir": str(tmp_path)})
+    said: list[str] = []
+    mirror = Mirror({"wandb": node}, names={"name": "n"}, say=said.append)
+    service: Any = wandb_setup.singleton().ensure_service()._proc
+    service._process.send_signal(sent)
+    mirror.scalars({"x": 1.0})
+    assert mirror.finish("success") == []
+    mirror.scalars({"x": 2.0})
+    (sentence,) = said
+    assert sentence.startswith("logger=wandb failed, and the run goes on without it: ")
+    (folder,) = tmp_path.glob("wandb/offline-run-*")
+    assert sentence.endswith(f"; for what it has: wandb sync {folder}")
+    assert service._process.wait(10) == -signal.SIGKILL  # else Python would wait for it
+    open_offline(tmp_path / "next").finalize("success")  # with a process of its own
