@@ -16,6 +16,7 @@ from imagegram.errors import ConfigError
 from imagegram.executors.tiles import row_tiles
 from imagegram.indexes.base import suffix_lengths
 from imagegram.layout import TokenLayout
+from imagegram.metrics.features import undefined
 from imagegram.metrics.functional import length_counts, length_edges
 from imagegram.metrics.intervals import clopper_pearson, mean_over_images
 from imagegram.protocols import ImageSet, Reference
@@ -25,6 +26,7 @@ from imagegram.records import Measured, Measurement, ScoreInfo, Tokens
 _TOKENS: Final = 1 << 25
 #: Tokens that are read at a time.
 _FEW_TOKENS: Final = 1 << 22
+_NO_ORDER: Final = "these tokens have no order: their first ones say no more than any others"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +152,9 @@ class AlignedMetric:
                 np.concatenate([part.means for part in found]), seed=seed
             ),
             "mean_free_match": mean_over_images(_free_matches(generated, reference), seed=seed),
-            "copied_prefix_share": mean_over_images(prefixes_B / layout.num_tokens, seed=seed),
+            "copied_prefix_share": undefined(_NO_ORDER)
+            if layout.order == "none"
+            else mean_over_images(prefixes_B / layout.num_tokens, seed=seed),
         }
         edges = length_edges(layout.num_tokens)
         histograms = np.sum([part.histograms for part in found], axis=0)
@@ -161,7 +165,7 @@ class AlignedMetric:
         }
         for through, end in prefix_ends(layout).items():
             scalars[f"copied_through_{through}_rate"] = _rate(prefixes_B >= end)
-        if not layout.is_picture:
+        if not layout.is_picture and layout.order != "none":
             positions = np.arange(layout.num_tokens)
             reached = [float((prefixes_B > position).mean()) for position in positions]
             curves["copied_prefix_by_position"] = np.array(reached)
@@ -178,10 +182,13 @@ def prefix_ends(layout: TokenLayout) -> dict[str, int]:
     {'level0': 3, 'level1': 15}
     >>> prefix_ends(TokenLayout.sequence(16))
     {'k4': 4, 'k8': 8, 'k16': 16}
+    >>> prefix_ends(TokenLayout.sequence(16, order="none"))
+    {'k16': 16}
     """
     if layout.is_picture:
         return {f"level{level}": part.stop for level, part in enumerate(layout.level_slices)}
-    lengths = {max(layout.num_tokens // parts, 1) for parts in (4, 2, 1)}
+    cuts = (1,) if layout.order == "none" else (4, 2, 1)
+    lengths = {max(layout.num_tokens // parts, 1) for parts in cuts}
     return {f"k{length}": length for length in sorted(lengths)}
 
 

@@ -84,7 +84,8 @@ class PrefixMetric:
         layout = reference.layout
         if not layout.is_ranked:
             names = score_names([layout.num_tokens])
-            reason = "positions of these tokens are places of a picture: no prefix is a picture"
+            said = "have no order" if layout.order == "none" else "are places of a picture"
+            reason = f"positions of these tokens {said}: no prefix is a picture"
             return Measurement(scalars=dict.fromkeys(names, undefined(reason)), curves={})
         lengths = prefix_lengths(layout.num_tokens)
         curves = {"id_entropy": id_entropy(generated.tokens)}

@@ -21,7 +21,7 @@ _BRIGHTEST: Final = 0.99
 def chart_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
     """Return the sections with one chart per level; charts without a curve are left out.
 
-    Ordered tokens, which have one level, are also shown by position.
+    Tokens of a sequence, which have one level, are also shown by position.
     """
     part = "a region of a picture" if layout.is_picture else "a piece of one picture"
     sections = [
@@ -50,7 +50,7 @@ def chart_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
             "places in the corpus and leave little choice.",
         ),
         _novelty(curves, layout),
-        *([] if layout.is_picture else ordered_sections(curves)),
+        *([] if layout.is_picture else ordered_sections(curves, layout)),
     ]
     return [section for section in sections if section["charts"]]
 
@@ -98,7 +98,7 @@ def _novelty(curves: Curves, layout: TokenLayout) -> dict[str, Any]:
 def heat_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
     """Return maps by position, samples beside held-out images, of all measured values.
 
-    Ordered tokens have no positions in the picture: they are shown as curves.
+    Tokens of a sequence have no positions in the picture: they are shown as curves.
     """
     if not layout.is_picture:
         return []

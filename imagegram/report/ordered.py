@@ -1,4 +1,4 @@
-"""Figures of ordered tokens: scores by position, and reconstruction by prefix length."""
+"""Figures of sequences: scores by position, and reconstruction by prefix length where ordered."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.layout import TokenLayout
 from imagegram.report.charts import line_chart
 from imagegram.stages.evaluate import Curves
 
@@ -27,23 +28,28 @@ _POSITIONS: Final = (
 )
 
 
-def ordered_sections(curves: Curves) -> list[dict[str, Any]]:
+def ordered_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
     """Return the sections by position and by prefix length; empty where not measured."""
-    return [_positions(curves), _prefixes(curves)]
+    return [_positions(curves, layout), _prefixes(curves)]
 
 
-def _positions(curves: Curves) -> dict[str, Any]:
-    charts = []
+def _positions(curves: Curves, layout: TokenLayout) -> dict[str, Any]:
+    charts, heading = [], "By prefix position" if layout.is_ranked else "By position"
     for name, label, is_share in _POSITIONS:
         if lines := named(curves, name):
             ends = None if is_share else (0.0, _highest(lines) or 1.0)
-            title = f"By prefix position: {label}"
+            title = f"{heading}: {label}"
             charts.append({"label": label, "svg": line_chart(lines, title=title, ends=ends)})
     text = (
-        "What the first tokens are like, and what the last: shares of images and means over them. "
-        "The first tokens say what a picture shows, so a prefix that is copied is a layout that is "
-        "copied."
+        "What the first tokens are like, and what the last: shares of images and means over them."
     )
+    if layout.is_ranked:
+        text += (
+            " The first tokens say what a picture shows, so a prefix that is copied is a layout "
+            "that is copied."
+        )
+    if layout.order == "none":
+        text += " The order of these tokens says nothing: no position matters more than another."
     if any("id_entropy" in of for of in curves.values()):
         text += (
             " The entropy of the ids is that of their frequencies in the set, so at most the "
@@ -51,7 +57,7 @@ def _positions(curves: Curves) -> dict[str, Any]:
         )
     keys = ALL_SETS
     return {
-        "title": "By prefix position",
+        "title": heading,
         "text": text,
         "x": "position",
         "charts": charts,

@@ -129,3 +129,18 @@ def test_tokens_of_a_grid_are_places(outputs: Path, run_here: RunHere) -> None:
     assert np.load(folder / "samples" / "tokens.npy").shape[1] == 64
     weights = Path(stages(folder)["fit_tokenizer"]["path"])
     assert (weights / "reconstructions.png").is_file()
+
+
+def test_tokens_without_order_say_so(outputs: Path, run_here: RunHere) -> None:
+    words = ("tokenizer=titok_tiny", "sampler.matching=position", "encoder=pixels")
+    words += ("metric=[copying,aligned,prefix]", "trainer.max_steps=20")
+    folder = run_here(*words, outputs=outputs)
+    scores = read_summary(folder)["scores"]
+    assert scores["largest_source_share"]["floor"] is not None
+    assert scores["aligned_agreement"]["floor"] is not None
+    for name in ("copied_prefix_share", "prefix_psnr_k8"):
+        assert scores[name]["value"] is None
+    page = (folder / "report.html").read_text()
+    assert "these tokens have no order" in page
+    assert "The order of these tokens says nothing" in page
+    assert "By prefix position" not in page

@@ -1,0 +1,1 @@
+"""A set of tokens without places: latents of a vision transformer with a codebook."""

@@ -1,0 +1,227 @@
+"""TiTok: learned latents read an image, and become its tokens; their order says nothing.
+
+After Yu et al., "An Image is Worth 32 Tokens for Reconstruction and Generation" (arXiv 2406.07550).
+
+* The image becomes patches. K learned latents join them, and one class vector, in a plain pre-norm
+  transformer in which all see all. Every latent is then projected to a vector, and becomes one id.
+* A second transformer reads the codes and one learned query for every patch, and paints pixels.
+
+The structure is that of the published networks, so their weights fit.
+
+Array names: ``B`` images, ``S`` side in pixels, ``P`` patches, ``K`` latents (tokens), ``D``
+numbers of a code, ``W`` width.
+
+>>> import torch
+>>> network = TiTok(
+...     image_size=8, patch_size=4, num_latents=3, encoder_width=8, encoder_depth=1,
+...     encoder_heads=2, decoder_width=8, decoder_depth=1, decoder_heads=2, vocab_size=5,
+...     code_dim=4, normalized=True, levels=(),
+... )
+>>> ids = network.ids(torch.zeros(2, 8, 8, 3))
+>>> tuple(ids.shape), tuple(network.paint(ids).shape)
+((2, 3), (2, 8, 8, 3))
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imagegram.models.transformer import Head, Smoothing, Stack
+from imagegram.tokenizers.autoencoder import Autoencoder, pixels, planes
+
+
+class PlainTransformer(Stack):
+    """Pre-norm blocks with biases and GELU, as in the first vision transformers.
+
+    Args:
+        width: features of a position, W.
+        depth: blocks.
+        num_heads: divides ``width``.
+    """
+
+    branch_ends = ("self_attn.out_proj.weight", "linear2.weight")
+
+    def __init__(self, *, width: int, depth: int, num_heads: int) -> None:
+        super().__init__()
+        self.norm_before = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                width,
+                num_heads,
+                dim_feedforward=4 * width,
+                dropout=0.0,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x_BTW: Tensor, *, read: slice) -> Tensor:
+        """Return normalized features of the positions to ``read``, for (B, T, W) features."""
+        x_BTW = self.norm_before(x_BTW)
+        for block in self.blocks:
+            x_BTW = block(x_BTW)
+        out: Tensor = self.norm(x_BTW[:, read])
+        return out
+
+
+class Encoder(nn.Module):
+    """Patches and latents to vectors; arguments as in :class:`TiTok`."""
+
+    def __init__(
+        self, *, patch_pixels: int, num_patches: int, num_latents: int, code_dim: int, **sizes: int
+    ) -> None:
+        super().__init__()
+        width = sizes["width"]
+        self.embed_patches = nn.Linear(patch_pixels, width)
+        self.class_embedding = nn.Parameter(torch.empty(1, width))
+        self.positions = nn.Parameter(torch.empty(num_patches + 1, width))
+        self.latents = nn.Parameter(torch.empty(num_latents, width))
+        self.latent_positions = nn.Parameter(torch.empty(num_latents, width))
+        self.transformer = PlainTransformer(**sizes)
+        self.to_codes = nn.Linear(width, code_dim)
+
+    def forward(self, patches_BPC: Tensor) -> Tensor:
+        """Return (B, K, D) vectors for (B, P, C) pixels of patches."""
+        return self.project(self.read(patches_BPC))
+
+    def read(self, patches_BPC: Tensor) -> Tensor:
+        """Return (B, K, W) features of the latents."""
+        batch = len(patches_BPC)
+        patches = self.embed_patches(patches_BPC)
+        first = self.class_embedding.expand(batch, -1, -1).to(patches.dtype)
+        latents = (self.latents + self.latent_positions).expand(batch, -1, -1)
+        image = torch.cat((first, patches), dim=1) + self.positions
+        both = torch.cat((image, latents.to(image.dtype)), dim=1)
+        read: Tensor = self.transformer(both, read=slice(len(self.positions), None))
+        return read
+
+    def project(self, latents_BKW: Tensor) -> Tensor:
+        """Return (B, K, D) vectors; each depends on its own latent alone."""
+        out: Tensor = self.to_codes(latents_BKW)
+        return out
+
+
+class Decoder(nn.Module):
+    """Codes and queries to features of patches; arguments as in :class:`TiTok`."""
+
+    def __init__(self, *, num_patches: int, num_latents: int, code_dim: int, **sizes: int) -> None:
+        super().__init__()
+        width = sizes["width"]
+        self.embed_codes = nn.Linear(code_dim, width)
+        self.class_embedding = nn.Parameter(torch.empty(1, width))
+        self.query = nn.Parameter(torch.empty(1, width))
+        self.positions = nn.Parameter(torch.empty(num_patches + 1, width))
+        self.latent_positions = nn.Parameter(torch.empty(num_latents, width))
+        self.transformer = PlainTransformer(**sizes)
+
+    def forward(self, codes_BKD: Tensor) -> Tensor:
+        """Return (B, P, W) features for (B, K, D) codes."""
+        num_patches = len(self.positions) - 1
+        queries = torch.cat((self.class_embedding, self.query.expand(num_patches, -1)))
+        latents = self.embed_codes(codes_BKD) + self.latent_positions
+        image = (queries + self.positions).expand(len(codes_BKD), -1, -1)
+        both = torch.cat((image.to(latents.dtype), latents), dim=1)
+        read: Tensor = self.transformer(both, read=slice(1, num_patches + 1))
+        return read
+
+
+class PixelHead(nn.Module):
+    """Features of patches to pixels, smoothed over the borders of patches.
+
+    Args:
+        width: features of a patch, W.
+        patch_size: side of a patch in pixels.
+    """
+
+    def __init__(self, *, width: int, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.to_patches = Head(width, 3 * patch_size**2)
+        self.smooth = Smoothing(3, 3, 3, padding=1)
+
+    def forward(self, features_BPW: Tensor) -> Tensor:
+        """Return (B, S, S, 3) pixels."""
+        images = join_patches(self.to_patches(features_BPW), self.patch_size)
+        return pixels(self.smooth(planes(images)))
+
+
+class TiTok(Autoencoder):
+    """Encoder, quantizer and decoder.
+
+    Args:
+        image_size: side of the images in pixels, S.
+        patch_size: side of a patch in pixels; divides ``image_size``.
+        num_latents: tokens of an image, K.
+        encoder_width, encoder_depth, encoder_heads: of the transformer that reads.
+        decoder_width, decoder_depth, decoder_heads: of the transformer that paints.
+        quantizer: the sizes of the quantizer, see :class:`Autoencoder`.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        patch_size: int,
+        num_latents: int,
+        encoder_width: int,
+        encoder_depth: int,
+        encoder_heads: int,
+        decoder_width: int,
+        decoder_depth: int,
+        decoder_heads: int,
+        **quantizer: Any,
+    ) -> None:
+        super().__init__(image_size=image_size, num_tokens=num_latents, **quantizer)
+        self.patch_size = patch_size
+        sizes: dict[str, int] = {
+            "num_patches": (image_size // patch_size) ** 2,
+            "num_latents": num_latents,
+            "code_dim": quantizer["code_dim"],
+        }
+        self.encoder = Encoder(
+            **sizes,
+            patch_pixels=3 * patch_size**2,
+            width=encoder_width,
+            depth=encoder_depth,
+            num_heads=encoder_heads,
+        )
+        self.decoder = Decoder(
+            **sizes, width=decoder_width, depth=decoder_depth, num_heads=decoder_heads
+        )
+        self.head = PixelHead(width=decoder_width, patch_size=patch_size)
+
+    def encode(self, images_BSSC: Tensor) -> Tensor:
+        """Encode (B, S, S, 3) float images as (B, K, D) vectors, not yet codes."""
+        # Twice the pixels: beside positions of deviation one, what an image shows is faint.
+        vectors: Tensor = self.encoder(cut_patches(2 * images_BSSC, self.patch_size))
+        return vectors
+
+    def decode(self, codes_BTD: Tensor) -> Tensor:
+        """Decode (B, K, D) codes to (B, S, S, 3) pixels, not clipped."""
+        painted: Tensor = self.head(self.decoder(codes_BTD))
+        return painted
+
+
+def cut_patches(images_BSSC: Tensor, size: int) -> Tensor:
+    """Cut (B, S, S, 3) images into (B, P, pixels of a patch), in raster order."""
+    side = images_BSSC.shape[1] // size
+    cut = images_BSSC.reshape(-1, side, size, side, size, 3).transpose(2, 3)
+    return cut.reshape(-1, side**2, 3 * size**2)
+
+
+def join_patches(patches_BPC: Tensor, size: int) -> Tensor:
+    """Join (B, P, pixels of a patch) to (B, S, S, 3) images.
+
+    >>> images = torch.arange(48.0).view(1, 4, 4, 3)
+    >>> join_patches(cut_patches(images, 2), 2).equal(images)
+    True
+    """
+    side = round(patches_BPC.shape[1] ** 0.5)
+    pieces = patches_BPC.reshape(-1, side, side, size, size, 3).transpose(2, 3)
+    return pieces.reshape(-1, side * size, side * size, 3)
