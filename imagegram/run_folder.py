@@ -12,7 +12,7 @@ import dataclasses
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -104,6 +104,7 @@ class Run:
             progress=self._progress,
             memory_gb=cfg.runtime.memory_gb,
             curves=self._log_curves,
+            previews=self._show_training,
         )
 
     def __enter__(self) -> Self:
@@ -170,12 +171,14 @@ class Run:
         self.notes.append(sentence)
         self.console.print(sentence, style="yellow", markup=False, soft_wrap=True)
 
-    def _tell_callbacks(self, hook: str, *values: Any) -> None:
-        """Call a hook of every callback; one that fails is left out from then on.
+    def _tell_callbacks(self, hook: str, *values: Any, optional: bool = False) -> None:
+        """Call a hook of every callback that has it; one that fails is left out from then on.
 
         A callback watches: what it cannot do must not end hours of computing.
         """
         for callback in list(self.callbacks):
+            if optional and not hasattr(callback, hook):
+                continue
             try:
                 getattr(callback, hook)(self, *values)
             except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
@@ -231,6 +234,10 @@ class Run:
         """Write points of curves to metrics.jsonl and every logger, while a stage is made."""
         self._jsonl.log("curve", step=step, **values)
         self.mirror.scalars(values, step=step)
+
+    def _show_training(self, opens: Callable[[], Any], step: int) -> None:
+        """Offer a component in training to the callbacks that have ``on_training_state``."""
+        self._tell_callbacks("on_training_state", opens, step, optional=True)
 
     def watch(self, corpus: Corpus) -> None:
         """Show what was found of a corpus; at the end, what changed of it meanwhile.

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from imagegram.images import grids
+from imagegram.images.modality import IMAGES
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleGrid:
     """Logs ``generate/grid`` and ``generate/samples`` after the generate stage, of images.
 
+    While a generator is trained, it logs ``train/samples``, a grid at every state that is kept.
+
     Attributes:
         max_images: single samples to log; the grid shows at most 64.
+        max_training_images: samples of a grid while it is trained; 0: none.
     """
 
     max_images: int = 16
+    max_training_images: int = 16
 
     def on_stage_start(self, run: Any, name: str) -> None:
         """Do nothing: there are no pictures yet."""
@@ -30,6 +36,25 @@ class SampleGrid:
         images = np.asarray(handle.images[: self.max_images])
         run.mirror.images("generate/grid", grids.grid(handle.images[:64])[None], ["samples"])
         run.mirror.images("generate/samples", images, [f"sample {i}" for i in range(len(images))])
+
+    def on_training_state(self, run: Any, opens: Callable[[], Any], step: int) -> None:
+        """Send the first samples of a generator as it is after a step."""
+        exp = run.exp
+        if not self.max_training_images or exp.tokenizer.modality != IMAGES:
+            return
+        layout = exp.tokenizer.spec.layout
+        with opens() as model:
+            ready = model.prepared(exp.sampler, run.context, layout, exp.condition)
+            tokens_BT, _ = ready.generate(
+                np.arange(self.max_training_images, dtype=np.uint64),
+                sampler=exp.sampler,
+                layout=layout,
+                seed=exp.seed,
+                condition=exp.condition,
+                workers=run.context.workers,
+            )
+        images = np.stack(exp.tokenizer.decode(tokens_BT, output_size=exp.output_size))
+        run.mirror.images("train/samples", grids.grid(images)[None], [f"step {step}"], step=step)
 
     def on_run_end(self, run: Any) -> None:
         """Do nothing: the pictures were sent after the generate stage."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ class RunContext:
         memory_gb: memory that stages may use, in units of 10**9 bytes; None: three quarters of
             what is available.
         curves: called with points of curves and their step; None: points are dropped.
+        previews: called with what opens a component in training, and its step; None: nobody looks.
     """
 
     store: ArtifactStore
@@ -32,6 +34,7 @@ class RunContext:
     progress: Progress
     memory_gb: float | None = None
     curves: Callable[[Mapping[str, float], int], None] | None = None
+    previews: Callable[[Callable[[], AbstractContextManager[Any]], int], None] | None = None
 
     @property
     def workers(self) -> int:
@@ -47,6 +50,11 @@ class RunContext:
         """Pass points of curves on to the loggers."""
         if self.curves is not None:
             self.curves(values, step)
+
+    def show(self, opens: Callable[[], AbstractContextManager[Any]], *, step: int) -> None:
+        """Pass a component in training on to the callbacks."""
+        if self.previews is not None:
+            self.previews(opens, step)
 
     def make(self, stage: Stage[T] | Ready[T]) -> T:
         """Return the handle of ``stage``, after making its artifact if that is missing."""

@@ -9,7 +9,8 @@ So the same code decides which artifacts a run makes and which of them a plan co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -73,6 +74,9 @@ class Foresight:
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
         """Drop the points: a plan logs nothing."""
+
+    def show(self, opens: Callable[[], AbstractContextManager[Any]], *, step: int) -> None:
+        """Show nothing: a plan trains nothing."""
 
     def missing(self, stages: Sequence[S]) -> list[S]:
         """Return the stages that have no artifact yet."""

@@ -59,14 +59,17 @@ class Mirror:
         """Log final numbers, or points of curves with their step."""
         self._each(lambda logger: logger.log_metrics(dict(values), step))
 
-    def images(self, key: str, images_BHWC: Images, captions: list[str]) -> None:
-        """Log pictures to the loggers that accept pictures."""
+    def images(
+        self, key: str, images_BHWC: Images, captions: list[str], *, step: int | None = None
+    ) -> None:
+        """Log pictures to the loggers that accept pictures, with their step where they have one."""
+        at = {} if step is None else {"step": step}
 
         def show(logger: Any) -> None:
             if hasattr(logger, "log_image"):
-                logger.log_image(key=key, images=list(images_BHWC), caption=captions)
+                logger.log_image(key=key, images=list(images_BHWC), caption=captions, **at)
             elif hasattr(logger.experiment, "add_images"):
-                logger.experiment.add_images(key, np.asarray(images_BHWC), dataformats="NHWC")
+                logger.experiment.add_images(key, np.asarray(images_BHWC), step, dataformats="NHWC")
 
         self._each(show)
 

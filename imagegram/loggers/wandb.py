@@ -179,12 +179,19 @@ class WandbLogger:
             self.experiment.define_metric(name, step_metric=_CURVE_STEP)
         self.experiment.log({**metrics, _CURVE_STEP: step})
 
-    def log_image(self, key: str, images: Sequence[Images], caption: Sequence[str]) -> None:
-        """Log (H, W, 3) uint8 pictures, each with its caption."""
+    def log_image(
+        self,
+        key: str,
+        images: Sequence[Images],
+        caption: Sequence[str],
+        step: int | None = None,
+    ) -> None:
+        """Log (H, W, 3) uint8 pictures, each with its caption; a step is that of the curves."""
         import wandb
 
         pairs = zip(images, caption, strict=True)
-        self.experiment.log({key: [wandb.Image(image, caption=text) for image, text in pairs]})
+        pictures = [wandb.Image(image, caption=text) for image, text in pairs]
+        self.experiment.log({key: pictures} | ({} if step is None else {_CURVE_STEP: step}))
 
     def finalize(self, status: str) -> str | None:
         """Finish the run; return the command that uploads what did not reach W&B."""

@@ -184,7 +184,11 @@ class Reference(Protocol):
 
 
 class Callback(Protocol):
-    """Hooks around stages, in Lightning's style."""
+    """Hooks around stages, in Lightning's style.
+
+    A callback may also have ``on_training_state(run, opens, step)``, called while a generator is
+    trained: ``with opens() as model`` gives it with the weights of that step.
+    """
 
     def on_stage_start(self, run: Any, name: str) -> None:
         """Act before a stage is looked up."""

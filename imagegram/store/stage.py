@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -68,6 +69,14 @@ class Context(Protocol):
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
         """Pass points of curves, ``group/name``, on to the loggers (used by training)."""
+
+    def show(self, opens: Callable[[], AbstractContextManager[Any]], *, step: int) -> None:
+        """Offer a component with the weights of a step to whoever shows what it can do by now.
+
+        Args:
+            opens: opens the component, while its context lasts; costs a read of its weights.
+            step: number of finished steps.
+        """
 
     def missing(self, stages: Sequence[S]) -> list[S]:
         """Return the stages that have no artifact yet."""

@@ -8,6 +8,7 @@ component write the weights that it keeps of the last state, beside ``history.js
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
@@ -20,7 +21,8 @@ from imagegram.training.objective import Data, Items, Objective, Prepared
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
 from imagegram.training.pixels import CorpusPixels
-from imagegram.training.segments import TrainSegment, train_in_segments
+from imagegram.training.previews import Previews
+from imagegram.training.segments import SegmentHandle, TrainSegment, train_in_segments
 from imagegram.training.tokens import TokenData
 
 if TYPE_CHECKING:
@@ -115,7 +117,12 @@ class Train(Stage[T_co], Generic[T_co, D]):
         prepared = self.data.prepare(context)
         component = self._for(prepared)
         optimization, whole = component.optimization, self._whole(component, prepared)
-        last = train_in_segments(context, whole, description=f"train {component.name}")
+        last = train_in_segments(
+            context,
+            whole,
+            description=f"train {component.name}",
+            after=self._after(context, component, prepared.validation),
+        )
         shutil.copyfile(last.artifact.path / HISTORY, out / HISTORY)
         state = TrainingState.read(last.state)
         component.write_trained(out, state, prepared.validation)
@@ -146,6 +153,12 @@ class Train(Stage[T_co], Generic[T_co, D]):
             trainer=component.trainer,
             setting=self.SETTING,
         )
+
+    def _after(
+        self, context: Context, component: Trainable[T_co], validation: Items
+    ) -> Callable[[SegmentHandle], None] | None:
+        """Return what is done after every segment; None: nothing."""
+        return None
 
     def load(self, artifact: Artifact) -> T_co:
         """Return the component with its weights."""
@@ -209,6 +222,17 @@ class TrainGenerator(Train[T_co, TokenData]):
             memory_bytes=PROCESS_BYTES + weights * (1 + _STATE),
             source="time not foreseen",
         )
+
+    def _after(
+        self, context: Context, component: Trainable[T_co], validation: Items
+    ) -> Callable[[SegmentHandle], None]:
+        """Return what offers the generator in training to those who show samples of it."""
+        from imagegram.training.state import TrainingState
+
+        def write(out: Path, state: Path) -> None:
+            component.write_trained(out, TrainingState.read(state), validation)
+
+        return Previews(context, write, component.trained)
 
     def _missing_states(self, at: Surroundings) -> int:
         """Return the number of states still to be written, after the last one that exists."""

@@ -15,6 +15,7 @@ weights.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -155,7 +156,13 @@ class TrainSegment(Stage[SegmentHandle]):
         return SegmentHandle(artifact=artifact, last_step=self.last_step)
 
 
-def train_in_segments(context: Context, whole: TrainSegment, *, description: str) -> SegmentHandle:
+def train_in_segments(
+    context: Context,
+    whole: TrainSegment,
+    *,
+    description: str,
+    after: Callable[[SegmentHandle], None] | None = None,
+) -> SegmentHandle:
     """Train to the end from the last existing state; return the last segment.
 
     Points of the curves go to the loggers as they come, those of found segments first, so that the
@@ -165,6 +172,7 @@ def train_in_segments(context: Context, whole: TrainSegment, *, description: str
         context: of the stage that trains.
         whole: a segment that ends with the last step; where others end, they are the same.
         description: for the bar.
+        after: called with every segment that was made, not found.
     """
     bar = context.progress.start(description, whole.last_step, "steps")
     watcher = Watcher(context=context, bar=bar)
@@ -178,6 +186,8 @@ def train_in_segments(context: Context, whole: TrainSegment, *, description: str
         if segment.last_step not in missing:
             watcher.advance(segment.last_step)
         watcher.catch_up(handle.history)
+        if after is not None and segment.last_step in missing:
+            after(handle)
     context.progress.finish(bar)
     assert handle is not None
     return handle
