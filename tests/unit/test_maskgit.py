@@ -17,7 +17,7 @@ from imagegram.generators.drawing import draw_ids, probabilities
 from imagegram.generators.maskgit.masks import random_masks
 from imagegram.generators.maskgit.network import MaskGit
 from imagegram.generators.maskgit.objective import Architecture, MaskedPrediction
-from imagegram.generators.maskgit.sampling import fill_in, lowest, told
+from imagegram.generators.maskgit.sampling import fill_in, lowest, sample_chunks, told
 from imagegram.generators.maskgit.training import NETWORK
 from imagegram.models.transformer import build
 from imagegram.samplers.masked import CONFIDENCE, SCHEDULES, MaskedSampler
@@ -98,6 +98,15 @@ def test_samples_are_distinct(confidence: str) -> None:
     ids, trace = fill(sampler, list(range(64)))
     assert len(np.unique(ids, axis=0)) > 48  # of six tokens, some of which are the most probable
     assert len(np.unique(trace["step"], axis=0)) > 32
+
+
+@pytest.mark.parametrize("confidence", CONFIDENCE)
+def test_no_two_of_500_samples_of_a_network_are_alike(confidence: str) -> None:
+    network = build(MaskGit, seed=1, vocab_size=64, num_tokens=16, width=16, depth=1, num_heads=2)
+    how = MaskedSampler(name="masked", steps=4, temperature=2.0, confidence=confidence)
+    chunk = ([np.arange(500, dtype=np.uint64)], [np.zeros(500, np.int64)])
+    (made,) = sample_chunks(network.eval(), *chunk, sampler=how, seed=7)
+    assert len(np.unique(made["tokens"], axis=0)) == 500
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
