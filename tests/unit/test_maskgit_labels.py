@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from imagegram.conditions.label import LabelCondition
 from imagegram.errors import ConfigError
@@ -24,6 +25,7 @@ from imagegram.samplers.masked import MaskedSampler
 from imagegram.seeding import uniforms
 from imagegram.store.fingerprint import identity
 from imagegram.training.optimization import Optimization
+from imagegram.training.options import TrainerOptions
 from tests.pictures import context
 from tests.token_shards import FakeTokens, FakeTokenShard
 
@@ -192,6 +194,24 @@ def test_samples_are_of_the_label_that_is_asked_for(backbone: str, tmp_path: Any
     assert own > other + 2
     with pytest.raises(ConfigError, match=r"condition\.label=three: no training image has it"):
         trained.generate(samples, condition=dataclasses.replace(LABEL, label="three"), **ask)
+
+
+@pytest.mark.parametrize("backbone", ["bert", "uvit"])
+def test_checkpointing_changes_no_bit(backbone: str, tmp_path: Any) -> None:
+    """Dropout is drawn again as it was."""
+    files, index = [], None
+    for checkpointing in (False, True):
+        made_in = context(tmp_path / str(checkpointing))
+        shard = FakeTokenShard(rows=tuple(ROWS.values()), labels=tuple(ROWS), length=3)
+        tokens = made_in.make(FakeTokens(parts=(shard,)))
+        trainer = TrainerOptions(gradient_checkpointing=checkpointing, accelerator="cpu")
+        how = Optimization(steps=4, batch_size=8, learning_rate=1e-2)
+        given = generator(backbone=backbone, depth=3, trainer=trainer, optimization=how)
+        trained: Any = made_in.make(given.fit(tokens, index=index))
+        files.append(load_file(trained.artifact.path / "model.safetensors"))
+    assert files[0].keys() == files[1].keys()
+    for name, tensor in files[0].items():
+        assert torch.equal(tensor, files[1][name]), name
 
 
 def test_what_no_label_can_mean_is_refused_when_composed() -> None:
