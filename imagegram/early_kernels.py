@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -48,8 +48,9 @@ def compiled_early(rooms: Sequence[str], *, workers: int) -> Iterator[None]:
         rooms: packages or modules.
         workers: processes at most; with one core to use there are none.
     """
-    processes = _start(rooms, workers)
+    processes: list[subprocess.Popen[bytes]] = []
     try:
+        _start(rooms, workers, processes)
         yield
     finally:
         for process in processes:
@@ -58,38 +59,41 @@ def compiled_early(rooms: Sequence[str], *, workers: int) -> Iterator[None]:
             process.wait()
 
 
-def _start(rooms: Sequence[str], workers: int) -> list[subprocess.Popen[bytes]]:
+def _start(rooms: Sequence[str], workers: int, processes: list[subprocess.Popen[bytes]]) -> None:
+    """Start processes, if there is something to compile for them, and list them at once."""
     is_ours = multiprocessing.current_process().name == "MainProcess"  # not one of a launcher's
     if not rooms or workers < 2 or not is_ours:
-        return []
+        return
     from imagegram.kernel_cache import is_writable, opened_folder, say_compiling
 
     missing = missing_forms(rooms)
     folder = opened_folder()
     if not missing or not is_writable(folder):
-        return []
+        return
     count = min(workers, len(missing), _MOST)
     say_compiling(f"in the background, by {count} process{'es' if count > 1 else ''}")
     in_main = threading.current_thread() is threading.main_thread()
     words = [json.dumps(sys.path), str(os.getpid()), str(int(in_main)), ",".join(rooms)]
     with signals_held():  # they are left to this process, which kills the others
-        return [
-            subprocess.Popen(
+        for _ in range(count):
+            process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _CODE, *words],
                 env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # who calls the kernel shows the same error
             )
-            for _ in range(count)
-        ]
+            processes.append(process)
 
 
 def main(parent: str, by_kernel: str, rooms: str) -> None:
     """Compile, in a process of its own, the missing forms that no other process compiles."""
     end_with_parent(int(parent), by_kernel=by_kernel == "1")
+    from numba.core.errors import NumbaError
+
     for kernel, types in missing_forms(rooms.split(",")):
-        kernel.compile_early(types)
+        with suppress(NumbaError):  # the form is no more: who calls the kernel has another one
+            kernel.compile_early(types)
 
 
 def missing_forms(rooms: Sequence[str]) -> list[tuple[Kernel, tuple[Any, ...]]]:
@@ -101,13 +105,20 @@ def missing_forms(rooms: Sequence[str]) -> list[tuple[Kernel, tuple[Any, ...]]]:
     for name, forms in json.loads(FORMS.read_text()).items():
         if not any(f"{name}.".startswith(f"{room}.") for room in rooms):
             continue
-        module, _, function = name.rpartition(".")
-        kernel: Kernel = getattr(importlib.import_module(module), function)
-        for form in forms:
-            types = tuple(map(read_type, form))
+        try:
+            kernel: Kernel = _named(name)
+            read = [tuple(map(read_type, form)) for form in forms]
+        except (AttributeError, ImportError):
+            continue  # it was changed since: a test says that the list is old, and a run goes on
+        for types in read:
             if not kernel.is_kept(types):
                 found.append((kernel, types))
     return sorted(found, key=lambda item: -item[0].num_functions)
+
+
+def _named(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def write_type(kind: Any) -> Any:
@@ -143,9 +154,7 @@ def read_type(written: Any) -> Any:
     """Return the type that :func:`write_type` has written."""
     types = _types()
     if isinstance(written, list):
-        module, _, name = written[0].rpartition(".")
-        kinds = tuple(map(read_type, written[1:]))
-        return types.NamedTuple(kinds, getattr(importlib.import_module(module), name))
+        return types.NamedTuple(tuple(map(read_type, written[1:])), _named(written[0]))
     if not written.endswith("]"):
         return _scalar(written)
     dtype, _, ndim = written.removeprefix("readonly ").removesuffix("]").partition("[")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from imagegram.executors.budget import budget_bytes
+from imagegram.executors.lifetime import refuse_in_import
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.stage import Executor, Progress, Ready, Stage
 
@@ -60,6 +61,7 @@ class RunContext:
         """Return the handle of ``stage``, after making its artifact if that is missing."""
         if isinstance(stage, Ready):
             return stage.value
+        refuse_in_import()
         artifact, _ = self.store.make(stage, self)
         return stage.load(artifact)
 
@@ -77,6 +79,7 @@ class RunContext:
             description: text of the progress bar.
             at_once: make at most this many at a time, because memory is limited.
         """
+        refuse_in_import()
         if missing := self.missing(stages):
             task = self.progress.start(description, len(missing), "shards")
             # With fewer parts than workers, the spare workers become threads within each part.

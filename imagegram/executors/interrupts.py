@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from imagegram.executors.lifetime import SIGNALS
+from imagegram.executors.lifetime import SIGNALS, postponed
 
 #: Seconds until the run begins to close, and then until it is closed.
 _UNWIND_S: Final = 8.0
@@ -89,6 +89,8 @@ class Interruptions:
 
     def handle(self, number: int, frame: Any) -> None:
         """Raise the first signal as an exception; later ones must not disturb the closing."""
+        if postponed(number):
+            return
         self.first = self.first or number  # the watching thread may have been faster
         if not self._raised:
             self._raised = True

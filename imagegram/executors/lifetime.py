@@ -32,6 +32,15 @@ _GRACE_S: Final = 2.0
 _LOOK_S: Final = 1.0
 #: Exit status of a worker that was asked to end.
 STOPPED: Final = 143
+#: Exit status of a worker that began to run the script of its parent, and what to say then.
+UNGUARDED: Final = 78
+UNGUARDED_WORDS: Final = (
+    "worker processes import the script that starts them, so it must be safe to import; move what "
+    'it does below a line: if __name__ == "__main__":'
+)
+#: Whether signals are held back on the main thread, and those that came meanwhile.
+_held: Final = threading.Event()
+_waiting: Final[list[int]] = []
 #: Environment variable with the process id of a parent that workers end with.
 _PARENT: Final = "IMAGEGRAM_PARENT"
 
@@ -104,26 +113,59 @@ def signals_held() -> Iterator[None]:
 
     A worker takes seconds to import the package, and Ctrl-C reaches it too: it would show where it
     was, in a traceback. :func:`begin_worker` lets the signals through.
+
+    Another thread of this process may take a signal all the same. Its handler, which Python calls
+    on the main thread, waits (:func:`postponed`): else a process that is started would never be
+    told what to do, and would say so in a traceback.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    is_outer = threading.current_thread() is threading.main_thread() and not _held.is_set()
+    if is_outer:
+        _held.set()
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if is_outer:
+            _held.clear()
+            while _waiting:
+                signal.raise_signal(_waiting.pop())
+
+
+def postponed(number: int) -> bool:
+    """Return whether a signal is held back; its handler is then called again afterwards."""
+    if _held.is_set():
+        _waiting.append(number)
+    return _held.is_set()
+
+
+def refuse_in_import() -> None:
+    """End a worker that runs the script of its parent, and with it what only the parent shall do.
+
+    A spawned process first imports the file that was started, for what is defined there; what
+    stands outside ``if __name__ == "__main__":`` is run once more, before any job.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        if os.environ.get(_PARENT) != str(os.getppid()):  # it was not started by an executor
+            sys.stderr.write(f"imagegram: {UNGUARDED_WORDS}\n")
+        os._exit(UNGUARDED)
 
 
 @contextmanager
-def ending_workers() -> Iterator[None]:
+def ending_workers() -> Iterator[set[BaseProcess]]:
     """End the processes that were started inside when an interrupt comes, before it goes on.
 
     An ordinary error lets them finish their jobs: whoever started them waits for that.
+
+    Yields:
+        The processes that were there before.
     """
     before = set(multiprocessing.active_children())
     try:
-        yield
+        yield before
     except Exception:
         raise
     except BaseException:

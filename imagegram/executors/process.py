@@ -15,11 +15,14 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from imagegram.errors import StageError
 from imagegram.executors.lifetime import (
     STOPPED,
+    UNGUARDED,
+    UNGUARDED_WORDS,
     announced,
     begin_worker,
     ending_workers,
@@ -62,13 +65,15 @@ class ProcessExecutor:
             pool = ProcessPoolExecutor(
                 processes, spawn, initializer=_begin, initargs=(sender, os.getpid(), by_kernel)
             )
+        workers: set[BaseProcess] = set()
         try:
-            with _relayed(receiver, sender, progress), pool, ending_workers():
+            with _relayed(receiver, sender, progress), pool, ending_workers() as before:
                 with announced(), signals_held():
-                    futures = [
-                        pool.submit(_run, function, item, PipeProgress(job=job))
-                        for job, item in enumerate(items)
-                    ]
+                    futures = []
+                    for job, item in enumerate(items):
+                        futures.append(pool.submit(_run, function, item, PipeProgress(job=job)))
+                        if job < processes:  # it started one more
+                            workers |= set(multiprocessing.active_children()) - before
                 try:
                     for future in futures:
                         yield future.result()
@@ -77,6 +82,8 @@ class ProcessExecutor:
                         future.cancel()
                     raise
         except BrokenProcessPool as error:
+            if any(worker.exitcode == UNGUARDED for worker in workers):
+                raise StageError(UNGUARDED_WORDS) from error
             raise StageError(
                 "a worker process was killed, most likely by the system for want of memory; "
                 "run again with fewer workers: runtime.workers=1 (finished shards are kept)"

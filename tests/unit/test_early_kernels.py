@@ -100,6 +100,13 @@ def test_they_are_kept_and_the_next_run_starts_nobody(
     assert capsys.readouterr().err == ""
 
 
+def test_a_list_that_is_old_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = {f"{ROOM}.gone": [["int64"]], "imagegram.gone.kernel": [["int64"]]}
+    monkeypatch.setattr(early_kernels, "FORMS", tmp_path / "forms.json")
+    early_kernels.FORMS.write_text(json.dumps(old))
+    assert missing_forms([ROOM, "imagegram.gone"]) == []
+
+
 def test_a_process_that_is_still_at_work_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     processes = started(monkeypatch)
     with pytest.raises(KeyboardInterrupt), compiled_early(["imagegram"], workers=2):

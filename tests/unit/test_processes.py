@@ -114,6 +114,78 @@ def waiting(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+#: Is interrupted on another thread, when a worker was started but not yet told what to do.
+INTERRUPTED = """
+import multiprocessing.util, signal, threading, time
+other = threading.Event()
+listener = threading.Thread(target=other.wait, daemon=True)
+listener.start()
+start = multiprocessing.util.spawnv_passfds
+
+def start_and_interrupt(*words):
+    number = start(*words)
+    if "spawn_main" in str(words):  # a worker, not Python's own helper
+        signal.pthread_kill(listener.ident, signal.SIGINT)
+        time.sleep(0.1)
+    return number
+
+if __name__ == "__main__":
+    multiprocessing.util.spawnv_passfds = start_and_interrupt
+"""
+
+
+def test_an_interrupt_waits_until_a_worker_knows_what_to_do(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(INTERRUPTED + PROGRAM)
+    result = subprocess.run(
+        [sys.executable, str(program), str(tmp_path)],
+        env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 130
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("imagegram: interrupted by SIGINT; ")
+
+
+#: A script that makes two shards, in worker processes, wherever it is imported.
+UNGUARDED = """
+import sys
+from pathlib import Path
+from imagegram.executors.context import RunContext
+from imagegram.executors.process import ProcessExecutor
+from imagegram.executors.progress import SilentProgress
+from imagegram.experiment import build
+from imagegram.stages import scan
+from imagegram.stages.tokenize import Tokenize
+from imagegram.store.artifacts import ArtifactStore
+from tests.conftest import compose
+
+scan._FEW_IMAGES = 0
+exp = build(compose("debug=tiny", "paths.outputs=" + sys.argv[1]))
+store = ArtifactStore(root=Path(sys.argv[1]) / "artifacts")
+executor = ProcessExecutor(workers=2)
+context = RunContext(store=store, executor=executor, progress=SilentProgress())
+context.make(Tokenize(shards=exp.corpus.shards, tokenizer=exp.tokenizer))
+"""
+
+
+def test_a_script_that_workers_cannot_import_is_told_so(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(UNGUARDED)
+    result = subprocess.run(
+        [sys.executable, str(program), str(tmp_path)],
+        env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("imagegram.errors.StageError: worker processes import the script")
+    assert last.endswith('below a line: if __name__ == "__main__":')
+    assert not (tmp_path / "artifacts" / "tokens").exists() or not list(
+        (tmp_path / "artifacts" / "tokens").glob("[!.]*")
+    )
+
+
 def wait_until(what: Any, *, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not what():
