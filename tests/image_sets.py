@@ -96,6 +96,10 @@ class MemoryTokens:
     def num_documents(self) -> int:
         return len(self.all)
 
+    @property
+    def num_views(self) -> int:
+        return 1
+
     def identity(self) -> str:
         return f"tokens/{hashlib.sha256(self.all.tobytes()).hexdigest()[:12]}"
 

@@ -1,5 +1,7 @@
 """``nll_bits_per_token``: code length of documents under the generator that is measured itself.
 
+``nll_memorized_bits_per_token`` is that of held-out documents less that of training documents.
+
 The mean of ``-log2 p(x_t | x_0 ... x_{t-1})`` with the generator's own probabilities, before any
 sampler sharpens or cuts them. Of a network that fills in tokens in random order (its trace has
 ``step``, the pass that wrote a token) it is an upper bound of the code length: each document is
@@ -13,6 +15,7 @@ heart: on 20,000 images they differ little, on 1,000 images and many epochs by m
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -22,7 +25,7 @@ from imagegram.executors.tiles import row_tiles
 from imagegram.metrics.functional import num_steps
 from imagegram.metrics.intervals import mean_over_images
 from imagegram.protocols import ImageSet, Reference
-from imagegram.records import Measurement, ScoreInfo
+from imagegram.records import Measured, Measurement, ScoreInfo
 
 #: Tokens that are read at a time.
 _TOKENS: Final = 1 << 22
@@ -40,7 +43,7 @@ class NllMetric:
         name: name of this metric in the configuration.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     NEEDS: ClassVar[frozenset[str]] = frozenset({"trace.log_prob"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
@@ -54,6 +57,16 @@ class NllMetric:
             rank=1,
             short="heldout_nll_bits_per_token",
             short_of="floor",
+        ),
+        ScoreInfo(
+            name="nll_memorized_bits_per_token",
+            title="bits learned by heart",
+            words="Held-out less training bits of a token: what the generator knows of its "
+            "training documents beyond what it knows of others.",
+            unit="bits",
+            group="likelihood",
+            rank=3,
+            short="memorized_bits_per_token",
         ),
     )
 
@@ -76,3 +89,26 @@ class NllMetric:
             curves={"nll": bits_T / np.maximum(steps_T, 1)},
             recipe=order,
         )
+
+    def across(self, measured: Mapping[str, Measurement]) -> dict[str, Measured]:
+        """Return the held-out less the training bits; their errors are independent."""
+        name = "nll_memorized_bits_per_token"
+        ends = [measured.get(which) for which in ("floor", "ceiling")]
+        found = [each.scalars["nll_bits_per_token"] for each in ends if each is not None]
+        if len(found) < len(ends):
+            return {name: Measured(value=None, note="needs held-out and training documents")}
+        floor, ceiling = found
+        if floor.value is None or ceiling.value is None:
+            return {name: Measured(value=None, note=floor.note or ceiling.note)}
+        value = floor.value - ceiling.value
+        if None in (floor.low, floor.high, ceiling.low, ceiling.high):
+            return {name: Measured(value=value)}
+        low, high = (
+            math.hypot(_gap(floor, end), _gap(ceiling, other))
+            for end, other in (("low", "high"), ("high", "low"))
+        )
+        return {name: Measured(value=value, low=value - low, high=value + high)}
+
+
+def _gap(measured: Measured, end: str) -> float:
+    return float(getattr(measured, end) - (measured.value or 0.0))

@@ -77,6 +77,9 @@ class Metric(Protocol):
     * ``matches`` and ``training_features``: of the training corpus, always there, at a cost.
 
     ``SCORES`` describes every score that the metric writes.
+
+    A metric may also have ``across(measured)``, which returns scores of the generator that no
+    single set tells, from the measurements of all sets by name: a value has no floor then.
     """
 
     name: str

@@ -296,8 +296,12 @@ def combine(
         As :func:`empty_record`, by score name.
     """
     record, needs = empty_record(), tuple(sorted(metric.NEEDS))
-    for name in measured["generated"].scalars:
-        parts = {which: one.scalars[name] for which, one in measured.items()}
+    across = metric.across(measured) if hasattr(metric, "across") else {}
+    named = {
+        name: {which: one.scalars[name] for which, one in measured.items()}
+        for name in measured["generated"].scalars
+    }
+    for name, parts in {**named, **{k: {"generated": v} for k, v in across.items()}}.items():
         own = parts["generated"]
         values = {which: finite(part.value) for which, part in parts.items()}
         score = Score(
@@ -315,8 +319,9 @@ def combine(
         record["intervals"][name] = {
             which: [finite(part.low), finite(part.high)] for which, part in parts.items()
         }
-        if reasons := _reasons(measured, parts, lacks):
-            record["notes"][name] = "; ".join(reasons)
+        reasons = _reasons(measured, parts, lacks) if name in named else [own.note]
+        if note := "; ".join(filter(None, reasons)):
+            record["notes"][name] = note
         record["recipes"][name] = measured["generated"].recipe
     return record
 

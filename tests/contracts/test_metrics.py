@@ -119,6 +119,8 @@ def scores_of(name: str) -> frozenset[str]:
                 generated=images, reference=reference
             )
             found |= measurement.scalars.keys()
+            if hasattr(metric, "across"):
+                found |= metric.across({"generated": measurement}).keys()
     return frozenset(found)
 
 
