@@ -53,7 +53,7 @@ def test_sections_and_their_panels(view: dict[str, Any]) -> None:
         name: [panel["viewType"] for panel in panels] for name, panels in sections(view).items()
     }
     assert kinds == {
-        "Frontier: copies or chaos": ["Scatter Plot"] * 9,
+        "Frontier: copies or chaos": ["Scatter Plot"] * 8,
         "Size of the corpus": ["Scatter Plot"] * 12,
         "Depth of the pyramid": ["Scatter Plot"] * 12,
         "Length of the prefix": ["Scatter Plot"] * 12,
