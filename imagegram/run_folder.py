@@ -7,7 +7,6 @@ returns the typed handle. What it writes is a contract for scripts: see ``docs/f
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import os
 import shutil
@@ -276,7 +275,7 @@ class Run:
             values = dataclasses.asdict(score)
             self.scores[name] = values
             self._jsonl.log("score", name=name, **values)
-        _write_scores(self.folder / "scores.csv", evaluation)
+        evaluation.write_csv(self.folder / "scores.csv")
         copy_file(evaluation.artifact.path / SCORES, self.folder / SCORES)
         for reason in evaluation.skipped.values():
             self.console.print(f"left out: {reason}", soft_wrap=True)
@@ -396,13 +395,3 @@ def num_workers(cfg: DictConfig) -> int:
             "runtime.workers=null for all cores"
         )
     return workers or os.cpu_count() or 1
-
-
-def _write_scores(path: Path, evaluation: Evaluation) -> None:
-    """Write one row a score and image set: value and 95 % interval, empty if not defined."""
-    with path.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["score", "set", "value", "low", "high"])
-        for name, values in evaluation.values.items():
-            for which, value in values.items():
-                writer.writerow([name, which, value, *evaluation.intervals[name][which]])

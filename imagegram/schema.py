@@ -77,6 +77,7 @@ class Config:
     runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig)
     paths: PathsConfig = dataclasses.field(default_factory=PathsConfig)
     seed: int = 0
+    first_shards: int | None = None
     num_samples: int = MISSING
     planted: list[str] = dataclasses.field(default_factory=list)
     output_size: int | None = None

@@ -7,6 +7,7 @@ in ``notes``, never NaN.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -115,6 +116,15 @@ class Evaluation(Handle):
     def skipped(self) -> dict[str, str]:
         """Metric name -> reason why it was left out."""
         return dict(self.record["skipped"])
+
+    def write_csv(self, path: Path) -> None:
+        """Write one row a score and image set: value and 95 % interval, empty if not defined."""
+        with path.open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["score", "set", "value", "low", "high"])
+            for name, values in self.values.items():
+                for which, value in values.items():
+                    writer.writerow([name, which, value, *self.intervals[name][which]])
 
     @cached_property
     def curves(self) -> Curves:

@@ -27,7 +27,7 @@ from imagegram.executors.threads import chunks, map_in_order
 from imagegram.images.views import ORIGINAL, VIEWS
 from imagegram.protocols import ImageShard, Tokenizer
 from imagegram.stages.prefix import Prefix
-from imagegram.stages.skips import SKIPPED
+from imagegram.stages.skips import SKIPPED, nothing_left
 from imagegram.stages.split import SplitHandle, SplitShard
 from imagegram.stages.token_costs import set_cost, shard_counts
 from imagegram.stages.token_shard import DOCUMENTS, SELECTION_SHARD, TokenShard
@@ -206,11 +206,8 @@ class Select:
         skipped = sum((Counter(fact["skipped"]) for fact in once), Counter[str]())
         is_train = any(images.part == "train" for images in self.images)
         if is_train and not totals["num_documents"]:
-            counts = ", ".join(f"{why}: {n}" for why, n in sorted(skipped.items())) or "none"
-            raise CorpusError(
-                f"no training image is left of {totals['num_records']} records (skipped: {counts})"
-                "; give a corpus with more images, or hold out less: corpus.holdout_fraction=0"
-            )
+            why = nothing_left(skipped, self.images[0].shard.path)
+            raise CorpusError(f"no training image is left of {totals['num_records']} records {why}")
         same = ("document_length", "vocab_size", "tokenizer")
         return {
             **totals,

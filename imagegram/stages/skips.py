@@ -100,6 +100,22 @@ def refuse_failures(
     raise CorpusError(text)
 
 
+def nothing_left(skipped: Mapping[str, int], path: Path) -> str:
+    """Return why no record of a corpus is left, and what to type.
+
+    Args:
+        skipped: number of skipped records by reason.
+        path: of a shard.
+    """
+    counts = ", ".join(f"{why}: {n}" for why, n in sorted(skipped.items())) or "none"
+    remedy = "give a corpus with more images"
+    if any(reason in CHOSEN_SKIPS for reason in skipped):
+        remedy += ", or hold out less: corpus.holdout_fraction=0"
+    elif skipped:  # not one could be read
+        remedy = "to mend it: " + "; ".join(mends(skipped, path) or ["replace these files"])
+    return f"(skipped: {counts}); {remedy}"
+
+
 def _first_keys(folder: Path, reasons: Sequence[str]) -> list[str]:
     """Return the keys of the first records that were skipped for one of some reasons."""
     lines = map(json.loads, (folder / SKIPPED).read_text().splitlines())

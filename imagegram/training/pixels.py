@@ -26,7 +26,13 @@ from imagegram.images.decode import quiet
 from imagegram.images.modality import IMAGES
 from imagegram.protocols import Corpus
 from imagegram.records import Images, Record
-from imagegram.stages.skips import SKIPPED, read_item, refuse_failures, skip_line
+from imagegram.stages.skips import (
+    SKIPPED,
+    nothing_left,
+    read_item,
+    refuse_failures,
+    skip_line,
+)
 from imagegram.stages.split import PartFilter, Split, SplitShard
 from imagegram.store.fingerprint import identity
 from imagegram.store.hashing import changed_while_read
@@ -145,11 +151,8 @@ class PackPixels(Stage["PixelSet"]):
         skipped = sum((Counter(shard.facts["skipped"]) for shard in shards), Counter[str]())
         num_images = sum(int(shard.facts["num_images"]) for shard in shards)
         if not num_images:
-            counts = ", ".join(f"{why}: {n}" for why, n in sorted(skipped.items())) or "none"
-            raise CorpusError(
-                f"no image is left to train on (skipped: {counts}); give a corpus with more "
-                "images, or hold out less: corpus.holdout_fraction=0"
-            )
+            why = nothing_left(skipped, self.images[0].shard.path)
+            raise CorpusError(f"no image is left to train on {why}")
         return {"num_images": num_images, "skipped": dict(sorted(skipped.items()))}
 
     def load(self, artifact: Artifact) -> PixelSet:

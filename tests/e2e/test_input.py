@@ -99,3 +99,19 @@ def test_a_plan_shows_what_is_found(
 ) -> None:
     plan.main(words(photos, tmp_path / "outputs"))
     assert capsys.readouterr().out.startswith(f"{photos}: 9 images in 2 folders")
+
+
+def test_debug_tiny_reads_the_first_shard_of_any_corpus(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    words = ["debug=tiny", "corpus=folder", f"corpus.path={photos}", "corpus.images_per_shard=4"]
+    words += [f"paths.outputs={tmp_path / 'outputs'}", "stages=[tokenize]"]
+    run_experiment(compose(*words), tmp_path / "run")
+    assert "num_records=4 " in capsys.readouterr().err
+    assert len(build(compose(*words, "corpus.num_shards=2")).corpus.shards) == 2
+    for words in (["corpus=huggingface"], ["corpus=webdataset"], ["corpus=tiny_imagenet_1"]):
+        assert compose("debug=tiny", *words).corpus.num_shards == 1
+    assert compose("corpus=webdataset").corpus.num_shards is None
+    texts = compose("debug=tiny_text", "corpus=huggingface_text")
+    assert texts.corpus.num_shards == 1

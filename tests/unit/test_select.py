@@ -200,6 +200,16 @@ def test_a_corpus_of_which_nothing_is_left(tmp_path: Path) -> None:
         tokenized(tmp_path, corpus)
 
 
+def test_a_corpus_of_which_nothing_can_be_read(tmp_path: Path) -> None:
+    """Holding out less would not help."""
+    write_tar(tmp_path / "tars" / "0.tar", [("a.png", b""), ("b.png", b"no picture")])
+    corpus = WebDatasetCorpus(tars=str(tmp_path / "tars"), max_failed_fraction=1.0)
+    mend = "to mend it: convert them to JPEG, PNG or WebP$"
+    with pytest.raises(CorpusError, match=mend) as refusal:
+        tokenized(tmp_path, corpus)
+    assert "holdout" not in str(refusal.value)
+
+
 def test_counts_that_do_not_add_up_are_loud(
     tmp_path: Path, corpus: WebDatasetCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
