@@ -39,9 +39,6 @@ SETTING: Final = "generator.checkpoint"
 _PAGE: Final = re.compile(
     r"(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+\.(?:safetensors|bin|pt|pth))(@(?P<at>[\w./-]+))?"
 )
-_ASKED: Final = Asked(
-    repo=SETTING, revision=f"the part behind @ of {SETTING}", instead=f"{SETTING}=FOLDER/NAME.bin"
-)
 
 
 class Importable(Protocol[T_co]):
@@ -82,29 +79,32 @@ class Source:
     Attributes:
         path: the file; None: it is on the hub.
         repo, file, revision: page, file on it, branch, tag or commit.
+        setting: how it is asked for: ``generator.checkpoint``.
     """
 
     path: Path | None = None
     repo: str = ""
     file: str = ""
     revision: str = "main"
+    setting: str = SETTING
 
     @classmethod
-    def of(cls, checkpoint: str) -> Source:
-        """Read ``generator.checkpoint``.
+    def of(cls, checkpoint: str, *, setting: str = SETTING) -> Source:
+        """Read ``generator.checkpoint``, or another setting.
 
         Raises:
             ConfigError: when it is neither a file nor one of the hub.
         """
         if (path := Path(checkpoint).expanduser()).exists():
-            return cls(path=path)
+            return cls(path=path, setting=setting)
         found = _PAGE.fullmatch(checkpoint)
         if found is None or checkpoint.startswith((".", "/")):
             raise ConfigError(
-                f"{SETTING}={checkpoint}: there is no such file, and it is none of the hub; type "
-                f"{SETTING}=FOLDER/NAME.safetensors, NAME.bin, or OWNER/PAGE/NAME.bin"
+                f"{setting}={checkpoint}: there is no such file, and it is none of the hub; type "
+                f"{setting}=FOLDER/NAME.safetensors, NAME.bin, or OWNER/PAGE/NAME.bin"
             )
-        return cls(repo=found["repo"], file=found["file"], revision=found["at"] or "main")
+        revision = found["at"] or "main"
+        return cls(repo=found["repo"], file=found["file"], revision=revision, setting=setting)
 
     def identity(self) -> Any:
         """Return the sha256 of a file of this machine, or page, revision and file."""
@@ -134,14 +134,19 @@ class FetchFile(Stage[Path]):
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Fetch the file; facts: where it is from, by commit, sha256 and size."""
-        source = self.source
+        source, setting = self.source, self.source.setting
+        asked = Asked(
+            repo=setting,
+            revision=f"the part behind @ of {setting}",
+            instead=f"{setting}=FOLDER/NAME.bin",
+        )
         # What has arrived outlives a failure, and is continued by the next run.
         kept = out.with_name(f"{out.name.rpartition('-')[0] or out.name}-download")
-        page = Page(repo=source.repo, revision=source.revision, kept=kept, asked=_ASKED)
+        page = Page(repo=source.repo, revision=source.revision, kept=kept, asked=asked)
         fetched = page.fetch(source.file, out / Path(source.file).name)
         if fetched is None:
             raise ConfigError(
-                f"{SETTING}={source.repo}/{source.file}: the page has no such file (revision "
+                f"{setting}={source.repo}/{source.file}: the page has no such file (revision "
                 f"{source.revision}); its files are on https://huggingface.co/{source.repo}"
             )
         return fetched

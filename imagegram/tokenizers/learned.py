@@ -15,15 +15,17 @@ import dataclasses
 import functools
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, TokenError, did_you_mean
+from imagegram.generators.weights import Source
 from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenSpec
 from imagegram.protocols import Corpus, Modality
@@ -32,7 +34,9 @@ from imagegram.store.fingerprint import NOT_IDENTITY, identity
 from imagegram.store.hashing import file_stamp
 from imagegram.store.stage import Ready
 from imagegram.tokenizers.checks import require_ids, require_image
-from imagegram.tokenizers.sizes import NETWORK, NetworkSizes, read_sizes
+from imagegram.tokenizers.imports import ImportTokenizer, read_published
+from imagegram.tokenizers.published import SETTING
+from imagegram.tokenizers.sizes import NETWORK, NetworkSizes, has_sizes, read_sizes
 from imagegram.tokenizers.weights import weights_sha256
 from imagegram.training.fit import TrainTokenizer
 from imagegram.training.objective import Items, Objective
@@ -41,6 +45,9 @@ from imagegram.training.options import TrainerOptions
 from imagegram.training.pixels import CorpusPixels
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from imagegram.models.checkpoints import Shapes
     from imagegram.store.manifest import Artifact
     from imagegram.tokenizers.inference import CodeNetwork
     from imagegram.training.state import TrainingState
@@ -52,6 +59,7 @@ _DTYPES: Final = ("float32", "bfloat16")
 #: Images per call of the network; more are no faster on one core.
 _CHUNK: Final = 16
 _LOADING: Final = threading.Lock()
+EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +72,8 @@ class LearnedTokenizer:
         flips: mirror half of the training images.
         optimization: steps, rates, seed of its training.
         trainer: where it is trained.
-        checkpoint: safetensors file of a trained network; None: the run trains it.
+        checkpoint: safetensors file of a trained network, or, for some families, a published file
+            (``tokenizers/imports.py``); None: the run trains it.
         device: where it encodes and decodes (``cpu``, ``cuda``).
         batch_size: images that are encoded at a time.
         dtype: of encoding and decoding; ``bfloat16`` is faster on a GPU, and changes some ids.
@@ -73,6 +82,8 @@ class LearnedTokenizer:
     """
 
     modality: ClassVar[Modality] = IMAGES
+    #: Whether a checkpoint may be a published file of others, see :meth:`taken_over`.
+    TAKES_PUBLISHED: ClassVar[bool] = False
     VERSION: ClassVar[int]
     SIZES: ClassVar[type[NetworkSizes]]
 
@@ -90,7 +101,7 @@ class LearnedTokenizer:
 
     def __post_init__(self) -> None:
         """Take the sizes of a checkpoint; refuse impossible settings."""
-        if self.checkpoint is not None:
+        if self.checkpoint is not None and not self.is_published:
             for name, value in self.fields_of(read_sizes(self.checkpoint, self.SIZES)).items():
                 object.__setattr__(self, name, value)
         self.architecture.check()
@@ -115,6 +126,18 @@ class LearnedTokenizer:
         """Return the fields of this tokenizer that sizes of a checkpoint decide."""
         return sizes.as_dict()
 
+    def taken_over(self, tensors: dict[str, Tensor], expected: Shapes) -> dict[str, Tensor]:
+        """Return the weights of a published file under the names of the network.
+
+        Args:
+            tensors: by their published names.
+            expected: names and shapes of the network.
+
+        Raises:
+            ConfigError: for weights of another network.
+        """
+        raise NotImplementedError
+
     def objective(self) -> Objective:
         """Return the objective of the network's training."""
         raise NotImplementedError
@@ -137,10 +160,23 @@ class LearnedTokenizer:
     # ------------------------------------------------------------------------------- the contract
 
     def check_machine(self) -> None:
-        """Refuse a device that is not there."""
+        """Refuse a device that is not there, and published weights of another network."""
         from imagegram.encoders.preprocessing import require_device
 
         require_device(self.device, setting="tokenizer.device")
+        if self.is_published and (path := self._source.path) is not None:
+            read_published(self, path, setting=SETTING)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the checkpoint is a file of others, whose weights have to be taken over."""
+        if self.checkpoint is None or not self.TAKES_PUBLISHED:
+            return False
+        return self._source.path is None or not has_sizes(self._source.path, self.SIZES)
+
+    @property
+    def _source(self) -> Source:
+        return Source.of(str(self.checkpoint), setting=SETTING)
 
     def identity(self) -> dict[str, Any]:
         """Return the identity: weights, or the recipe of their training."""
@@ -148,27 +184,31 @@ class LearnedTokenizer:
         if self.checkpoint is None:
             recipe = (self.objective(), self.optimization)
             return kind | {"recipe": [identity(part) for part in recipe]}
+        if self.is_published:
+            sizes = identity(self.architecture)
+            return kind | {"published": self._source.identity(), "architecture": sizes}
         weights = weights_sha256(self.checkpoint, memory=self.hash_cache)
         return kind | {"weights": weights, "resize": "bilinear, squashed"}
 
-    def fit(self, corpus: Corpus) -> TrainTokenizer[Self] | Ready[Self]:
-        """Return the stage that trains the network; the tokenizer itself if it has a checkpoint."""
+    def fit(self, corpus: Corpus) -> TrainTokenizer[Self] | ImportTokenizer[Self] | Ready[Self]:
+        """Return the stage that trains the network, or takes published weights over.
+
+        A tokenizer that has its weights is ready.
+        """
+        recipe: Any = self
+        if self.is_published:
+            return ImportTokenizer(component=recipe, source=self._source)
         if self.checkpoint is not None:
             return Ready(self)
         data = CorpusPixels(corpus=corpus, image_size=self.image_size)
-        recipe: Any = self
         return TrainTokenizer(component=recipe, data=data)
 
     def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
         """Write the averaged weights, and a sheet of reconstructions."""
         from imagegram.tokenizers.sheets import write_reconstructions
-        from imagegram.training.state import write_weights
 
-        metadata = {
-            self.SIZES.METADATA: json.dumps(self.architecture.as_dict()),
-            "optimization": json.dumps(dataclasses.asdict(self.optimization)),
-        }
-        write_weights(out / MODEL, state.averages[NETWORK], metadata)
+        how = {"optimization": json.dumps(dataclasses.asdict(self.optimization))}
+        self.write_weights(out / MODEL, state.averages[NETWORK], how)
         trained = replace(self, checkpoint=str(out / MODEL)).encoder
         write_reconstructions(
             out / PICTURE,
@@ -177,6 +217,15 @@ class LearnedTokenizer:
             encode=lambda images: np.asarray(trained.encode(images).documents),
             decode=trained.decode,
         )
+
+    def write_weights(
+        self, path: Path, weights: dict[str, Tensor], metadata: Mapping[str, str] = EMPTY
+    ) -> None:
+        """Write weights, with the sizes of the network and other metadata in the header."""
+        from imagegram.training.state import write_weights
+
+        sizes = {self.SIZES.METADATA: json.dumps(self.architecture.as_dict())}
+        write_weights(path, weights, {**sizes, **metadata})
 
     def trained(self, artifact: Artifact) -> Self:
         """Return the tokenizer with the weights that a training wrote into a folder."""
@@ -249,7 +298,7 @@ class LearnedTokenizer:
 
     def _network(self) -> CodeNetwork:
         """Return the network with its weights, loaded once per process."""
-        if self.checkpoint is None:
+        if self.checkpoint is None or self.is_published:
             raise ConfigError(
                 f"tokenizer {self.name} has no weights yet: a run trains them first; from Python, "
                 "make the stage that tokenizer.fit(corpus) gives, or type "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from imagegram.errors import ConfigError
+from imagegram.store.hashing import file_stamp
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,6 +75,22 @@ def check_divides(sizes: NetworkSizes, *pairs: tuple[str, str]) -> None:
         whole, part = getattr(sizes, name), getattr(sizes, divisor)
         if whole % part:
             raise ConfigError(f"tokenizer.{divisor}={part} must divide tokenizer.{name}={whole}")
+
+
+def has_sizes(path: Path, kind: type[NetworkSizes]) -> bool:
+    """Return whether a file has the sizes of this network in its header."""
+    return path.suffix == ".safetensors" and _has_key(path, file_stamp(path), kind.METADATA)
+
+
+@functools.lru_cache(maxsize=32)
+def _has_key(path: Path, stamp: str, key: str) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return key in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def read_sizes(checkpoint: str | Path, kind: type[S]) -> S:

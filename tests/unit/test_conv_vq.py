@@ -130,7 +130,7 @@ def test_what_decides_a_recipe() -> None:
         ({"patch_size": 3}, "places of 6 pixels, which must divide tokenizer.image_size=16"),
         ({"num_blocks": 0}, "tokenizer.num_blocks=0 must be at least 1"),
         ({"quantizer": replace(QUANTIZER, kind="vq")}, "tokenizer.quantizer.kind=vq is unknown"),
-        ({"checkpoint": "nowhere.safetensors"}, "nowhere.safetensors is no file"),
+        ({"checkpoint": "nowhere.safetensors"}, "there is no such file, and it is none of the hub"),
     ],
 )
 def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:

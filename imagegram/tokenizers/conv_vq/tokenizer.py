@@ -12,15 +12,21 @@ is ``model.py``; objective and training are those of ``tokenizers/reconstruction
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from imagegram.layout import TokenLayout
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.tokenizers.conv_vq.sizes import ConvSizes
+from imagegram.tokenizers.published import vqgan_weights
 from imagegram.tokenizers.quantization import Quantization
 from imagegram.tokenizers.quantized import QuantizedTokenizer
 from imagegram.tokenizers.sizes import NetworkSizes
 from imagegram.training.optimization import Optimization
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from imagegram.models.checkpoints import Shapes
 
 _QUANTIZER: Final = Quantization(vocab_size=512, dim=16, normalized=False, commitment=0.02)
 _OPTIMIZATION: Final = Optimization(
@@ -48,6 +54,7 @@ class ConvVqTokenizer(QuantizedTokenizer):
     """
 
     VERSION: ClassVar[int] = 1
+    TAKES_PUBLISHED: ClassVar[bool] = True
     SIZES: ClassVar[type[NetworkSizes]] = ConvSizes
 
     name: str = field(default="conv_vq", metadata=NOT_IDENTITY)
@@ -72,3 +79,7 @@ class ConvVqTokenizer(QuantizedTokenizer):
         sizes = self.architecture
         assert isinstance(sizes, ConvSizes)
         return sizes
+
+    def taken_over(self, tensors: dict[str, Tensor], expected: Shapes) -> dict[str, Tensor]:
+        """Return published weights under our names; see ``tokenizers/published.py``."""
+        return vqgan_weights(tensors, expected)

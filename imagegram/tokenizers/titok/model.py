@@ -24,13 +24,16 @@ numbers of a code, ``W`` width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from imagegram.models.transformer import Head, Smoothing, Stack
 from imagegram.tokenizers.autoencoder import Autoencoder, pixels, planes
+from imagegram.tokenizers.conv_vq.model import Decoder as ConvDecoder
 
 
 class PlainTransformer(Stack):
@@ -74,9 +77,17 @@ class Encoder(nn.Module):
     """Patches and latents to vectors; arguments as in :class:`TiTok`."""
 
     def __init__(
-        self, *, patch_pixels: int, num_patches: int, num_latents: int, code_dim: int, **sizes: int
+        self,
+        *,
+        patch_pixels: int,
+        num_patches: int,
+        num_latents: int,
+        code_dim: int,
+        legacy: bool,
+        **sizes: int,
     ) -> None:
         super().__init__()
+        self.legacy = legacy
         width = sizes["width"]
         self.embed_patches = nn.Linear(patch_pixels, width)
         self.class_embedding = nn.Parameter(torch.empty(1, width))
@@ -102,7 +113,10 @@ class Encoder(nn.Module):
         return read
 
     def project(self, latents_BKW: Tensor) -> Tensor:
-        """Return (B, K, D) vectors; each depends on its own latent alone."""
+        """Return (B, K, D) vectors; each depends on its own latent alone, if not ``legacy``."""
+        if self.legacy:  # their memory is read as (B, W, K)
+            latents_BKW = latents_BKW.reshape(len(latents_BKW), -1, len(self.latents))
+            latents_BKW = latents_BKW.transpose(1, 2)
         out: Tensor = self.to_codes(latents_BKW)
         return out
 
@@ -151,6 +165,49 @@ class PixelHead(nn.Module):
         return pixels(self.smooth(planes(images)))
 
 
+class CodeHead(nn.Module):
+    """Features of patches to codes of a convolutional autoencoder, which its decoder paints.
+
+    A patch becomes the mean of all codes, weighted by their probability.
+
+    Args:
+        width: features of a patch, W.
+        proxy: sizes of the autoencoder, see ``ConvSizes``.
+    """
+
+    def __init__(self, *, width: int, proxy: Mapping[str, Any]) -> None:
+        super().__init__()
+        vocab_size, code_dim, channels = (
+            proxy[name] for name in ("vocab_size", "code_dim", "channels")
+        )
+        self.hidden = nn.Linear(width, 2 * width)
+        self.to_logits = Head(2 * width, vocab_size)
+        self.vectors = nn.Parameter(torch.empty(vocab_size, code_dim))
+        self.patch_size = proxy["patch_size"]
+        self.decoder = ConvDecoder(
+            patch_pixels=3 * self.patch_size**2,
+            widths=[channels * multiplier for multiplier in proxy["multipliers"]],
+            num_blocks=proxy["num_blocks"],
+            code_dim=code_dim,
+        )
+
+    def forward(self, features_BPW: Tensor) -> Tensor:
+        """Return (B, S, S, 3) pixels."""
+        return self.paint(self.logits(features_BPW))
+
+    def logits(self, features_BPW: Tensor) -> Tensor:
+        """Return (B, P, V) logits of the codes of every patch."""
+        out: Tensor = self.to_logits(torch.tanh(self.hidden(features_BPW)))
+        return out
+
+    def paint(self, logits_BPV: Tensor) -> Tensor:
+        """Return (B, S, S, 3) pixels of the expected codes."""
+        codes = logits_BPV.float().softmax(dim=-1) @ self.vectors
+        side = round(codes.shape[1] ** 0.5)
+        planes_BDGG = codes.transpose(1, 2).reshape(len(codes), -1, side, side).contiguous()
+        return pixels(F.pixel_shuffle(self.decoder(planes_BDGG), self.patch_size))
+
+
 class TiTok(Autoencoder):
     """Encoder, quantizer and decoder.
 
@@ -160,6 +217,8 @@ class TiTok(Autoencoder):
         num_latents: tokens of an image, K.
         encoder_width, encoder_depth, encoder_heads: of the transformer that reads.
         decoder_width, decoder_depth, decoder_heads: of the transformer that paints.
+        legacy: mix the channels of all latents before they become tokens.
+        proxy: sizes of the autoencoder whose codes are painted, see ``ConvSizes``; None: pixels.
         quantizer: the sizes of the quantizer, see :class:`Autoencoder`.
     """
 
@@ -175,6 +234,8 @@ class TiTok(Autoencoder):
         decoder_width: int,
         decoder_depth: int,
         decoder_heads: int,
+        legacy: bool = False,
+        proxy: Mapping[str, Any] | None = None,
         **quantizer: Any,
     ) -> None:
         super().__init__(image_size=image_size, num_tokens=num_latents, **quantizer)
@@ -190,11 +251,16 @@ class TiTok(Autoencoder):
             width=encoder_width,
             depth=encoder_depth,
             num_heads=encoder_heads,
+            legacy=legacy,
         )
         self.decoder = Decoder(
             **sizes, width=decoder_width, depth=decoder_depth, num_heads=decoder_heads
         )
-        self.head = PixelHead(width=decoder_width, patch_size=patch_size)
+        self.head: PixelHead | CodeHead = (
+            PixelHead(width=decoder_width, patch_size=patch_size)
+            if proxy is None
+            else CodeHead(width=decoder_width, proxy=proxy)
+        )
 
     def encode(self, images_BSSC: Tensor) -> Tensor:
         """Encode (B, S, S, 3) float images as (B, K, D) vectors, not yet codes."""

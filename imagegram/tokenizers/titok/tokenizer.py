@@ -12,15 +12,22 @@ is ``model.py``; objective and training are those of ``tokenizers/reconstruction
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from imagegram.layout import TokenLayout
 from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.tokenizers.conv_vq.sizes import ConvSizes
+from imagegram.tokenizers.published import titok_weights
 from imagegram.tokenizers.quantization import Quantization
 from imagegram.tokenizers.quantized import QuantizedTokenizer
 from imagegram.tokenizers.sizes import NetworkSizes
-from imagegram.tokenizers.titok.sizes import TiTokSizes
+from imagegram.tokenizers.titok.sizes import TiTokSizes, proxy_sizes
 from imagegram.training.optimization import Optimization
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from imagegram.models.checkpoints import Shapes
 
 _QUANTIZER: Final = Quantization(
     vocab_size=1024, dim=12, normalized=True, commitment=0.05, decay=0.95, revive_below=0.2
@@ -43,14 +50,15 @@ class TiTokTokenizer(QuantizedTokenizer):
 
     Attributes:
         patch_size, num_latents, encoder_width, encoder_depth, encoder_heads, decoder_width,
-            decoder_depth, decoder_heads: as in :class:`TiTokSizes`; a checkpoint brings its own,
-            which count.
+            decoder_depth, decoder_heads, legacy, proxy: as in :class:`TiTokSizes`; a checkpoint
+            brings its own, which count.
         quantizer: how vectors become ids, and how that is learned.
         name, image_size, flips, optimization, trainer, checkpoint, device, batch_size, dtype,
             compile, hash_cache: as in :class:`LearnedTokenizer`.
     """
 
     VERSION: ClassVar[int] = 1
+    TAKES_PUBLISHED: ClassVar[bool] = True
     SIZES: ClassVar[type[NetworkSizes]] = TiTokSizes
 
     name: str = field(default="titok", metadata=NOT_IDENTITY)
@@ -62,11 +70,23 @@ class TiTokTokenizer(QuantizedTokenizer):
     decoder_width: int = 128
     decoder_depth: int = 3
     decoder_heads: int = 2
+    legacy: bool = False
+    proxy: ConvSizes | None = None
     quantizer: Quantization = _QUANTIZER
     optimization: Optimization = _OPTIMIZATION
+
+    def __post_init__(self) -> None:
+        """Read the sizes of the proxy; see :class:`QuantizedTokenizer`."""
+        object.__setattr__(self, "proxy", proxy_sizes(self.proxy))
+        super().__post_init__()
+        object.__setattr__(self, "proxy", proxy_sizes(self.proxy))
 
     @property
     def layout(self) -> TokenLayout:
         """A sequence whose order says nothing."""
         levels = self.quantizer.sizes()["levels"]
         return TokenLayout.sequence(self.num_latents, order="none", digits=levels)
+
+    def taken_over(self, tensors: dict[str, Tensor], expected: Shapes) -> dict[str, Tensor]:
+        """Return published weights under our names; see ``tokenizers/published.py``."""
+        return titok_weights(tensors, expected)
