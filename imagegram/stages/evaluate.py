@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -137,6 +137,13 @@ class Evaluation(Handle):
         return curves
 
 
+def kernels_of(metrics: Sequence[Metric]) -> tuple[str, ...]:
+    """Name the packages of compiled kernels that metrics call: those that read the index."""
+    if any({"matches", "places"} & metric.NEEDS for metric in metrics):
+        return ("imagegram.indexes.kernels", "imagegram.metrics")
+    return ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """The stage that measures all metrics of all image sets; see :class:`Measure`.
@@ -174,10 +181,8 @@ class Evaluate:
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        """Packages of the compiled kernels that it calls: those of metrics that read the index."""
-        if any({"matches", "places"} & metric.NEEDS for metric in self.metrics):
-            return ("imagegram.indexes.kernels", "imagegram.metrics")
-        return ()
+        """Packages of the compiled kernels that it calls."""
+        return kernels_of(self.metrics)
 
     @property
     def sets(self) -> dict[str, ImageSet]:

@@ -37,6 +37,7 @@ from imagegram.audit.findings import name
 from imagegram.audit.flow import AUDIT, AUTO, Audit, Source, audit_flow
 from imagegram.audit.reencoded import check_quality
 from imagegram.claims import opened
+from imagegram.early_kernels import compiled_early
 from imagegram.errors import OF_THE_SYSTEM, ConfigError, ImagegramError, explain_os_error
 from imagegram.executors.commands import exit_cleanly, unbroken_pipes
 from imagegram.executors.interrupts import interruptions
@@ -47,6 +48,7 @@ from imagegram.report.answer import by_importance
 from imagegram.report.readings import MORE, Reading
 from imagegram.run import flow
 from imagegram.run_folder import Run
+from imagegram.stages.evaluate import kernels_of
 from imagegram.tools.arguments import tool_parser
 
 _OWN: Final = ("images", "tokens", "jpeg")
@@ -142,8 +144,10 @@ def _run_audit(cfg: DictConfig, source: Source, folder: Path) -> tuple[Audit, Ru
             "the pictures of this one for images; give another folder: paths.outputs=FOLDER"
         )
     indexing = dataclasses.replace(exp, stages=("tokenize", "index"))
-    refuse_what_cannot_fit(cfg, indexing, flow)
-    with Run(cfg, exp, folder) as run:
+    forecast = refuse_what_cannot_fit(cfg, indexing, flow)
+    kernels = forecast.kernels if forecast else ()
+    kernels += kernels_of(exp.metrics) if kernels else ()  # no compiler where all is indexed
+    with Run(cfg, exp, folder) as run, compiled_early(kernels, workers=run.context.workers):
         return audit_flow(exp, run, source), run
     raise AssertionError("a run of all stages ends with them")
 
