@@ -74,11 +74,11 @@ def test_a_step_sees_the_tokens_before_it_and_no_others(network: Autoregressive)
 def test_cached_logits_are_those_of_the_whole_row(network: Autoregressive) -> None:
     ids = some_ids()
     whole = logits(network, ids)
-    caches = network.transformer.caches(len(ids), T)
+    steps = network.begin(torch.zeros(len(ids), dtype=torch.int64))
     for step in range(T):
         last = None if step == 0 else ids[:, step - 1]
         torch.testing.assert_close(
-            network.step(last, step, caches), whole[:, step], atol=1e-5, rtol=1e-5
+            network.step(last, step, steps), whole[:, step], atol=1e-5, rtol=1e-5
         )
 
 

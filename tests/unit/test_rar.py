@@ -18,6 +18,7 @@ import torch
 from hydra.utils import instantiate
 
 from imagegram.errors import ConfigError
+from imagegram.generators.autoregressive import rar
 from imagegram.generators.autoregressive.generator import AutoregressiveGenerator
 from imagegram.generators.autoregressive.rar import Rar
 from imagegram.generators.autoregressive.sampling import NextLogits, draw_rows, score_rows
@@ -105,12 +106,17 @@ def test_guided_steps_are_those_of_its_authors(recorded: dict[str, torch.Tensor]
         torch.testing.assert_close(p, recorded["guided"][:, step], atol=1e-5, rtol=1e-4)
 
 
-def test_cached_logits_are_those_of_the_whole_row(recorded: dict[str, torch.Tensor]) -> None:
+@pytest.mark.parametrize("most", [1, 1200, 1 << 24])
+def test_cached_logits_are_those_of_the_whole_row(
+    recorded: dict[str, torch.Tensor], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many places are modulated at a time."""
+    monkeypatch.setattr(rar, "_MAX_MODULATIONS", most)
     network, ids, classes = small(), recorded["ids"], recorded["classes"]
-    whole, caches = logits(network, ids, None, classes), network.caches(len(ids))
+    whole, steps = logits(network, ids, None, classes), network.begin(classes)
     for step in range(SIZES.num_tokens):
         last = None if step == 0 else ids[:, step - 1]
-        found = network.step(last, step, caches, classes)
+        found = network.step(last, step, steps)
         torch.testing.assert_close(found, whole[:, step], atol=1e-5, rtol=1e-5)
 
 

@@ -34,9 +34,12 @@ def _one_core() -> Iterator[None]:
         yield
 
 
-def stage(root: Path, *, trainer: dict[str, Any] | None = None, **fields: Any) -> Any:
+def stage(
+    root: Path, *, trainer: dict[str, Any] | None = None, labelled: Any = (), **fields: Any
+) -> Any:
     rows = tuple((i % 9, i % 7, i % 5) for i in range(24))
-    tokens = context(root).make(FakeTokens(parts=(FakeTokenShard(rows=rows),)))
+    shard = FakeTokenShard(rows=rows, labels=labelled)
+    tokens = context(root).make(FakeTokens(parts=(shard,)))
     given = {"optimization": OPTIMIZATION, "width": 16, "depth": 2, "num_heads": 2, **fields}
     generator = AutoregressiveGenerator(trainer=TrainerOptions(**(trainer or {})), **given)
     index: Any = None
@@ -118,3 +121,20 @@ def test_a_divergence_names_the_fields_to_change(tmp_path: Path) -> None:
     )
     with pytest.raises(StageError, match=words):
         context(tmp_path).make(stage(tmp_path, optimization=wild))
+
+
+# ----------------------------------------------------------------------------------------- the cuts
+
+
+def test_any_cut_of_a_training_under_labels_gives_the_same_weights(tmp_path: Path) -> None:
+    """Orders, hidden labels and dropout are functions of (seed, step)."""
+    labels = tuple(("a", "b", None)[i % 3] for i in range(24))
+    fields = {"backbone": "rar", "dropout": 0.2, "labels": "label", "anneal": (0.5, 1.0)}
+    files = []
+    for steps in (1, 3, 4):
+        trainer = {"segment_steps": steps, "accelerator": "cpu"}
+        root = tmp_path / str(steps)
+        model = context(root).make(stage(root, trainer=trainer, labelled=labels, **fields))
+        files.append((model.artifact.path / "model.safetensors").read_bytes())
+        assert model.classes == ("a", "b")
+    assert files[0] == files[1] == files[2]

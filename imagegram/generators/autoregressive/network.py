@@ -15,12 +15,25 @@ Array names: ``B`` samples, ``T`` steps, ``V`` ids, ``W`` features of a step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from imagegram.models.transformer import Head, KeyValues, Transformer
+
+
+@dataclass
+class Steps:
+    """What the steps of some rows share.
+
+    Attributes:
+        caches: keys and values of earlier steps, one a block.
+        classes: (B,) class of every row.
+    """
+
+    caches: list[KeyValues]
+    classes: Tensor
 
 
 class Autoregressive(nn.Module):
@@ -62,9 +75,14 @@ class Autoregressive(nn.Module):
         """Device of the weights."""
         return self.start.device
 
-    def caches(self, rows: int) -> list[KeyValues]:
-        """Return empty caches for the steps of some rows."""
-        return self.transformer.caches(rows, self.num_tokens)
+    def begin(self, classes_B: Tensor) -> Steps:
+        """Return what the steps of some rows share, before the first.
+
+        Args:
+            classes_B: (B,) class of every row; unused where the network knows none.
+        """
+        caches = self.transformer.caches(len(classes_B), self.num_tokens)
+        return Steps(caches=caches, classes=classes_B)
 
     def forward(
         self, ids_BT: Tensor, order_BT: Tensor | None = None, classes_B: Tensor | None = None
@@ -95,25 +113,19 @@ class Autoregressive(nn.Module):
         assert classes_B is not None
         return first_BW + self.classes[classes_B]
 
-    def step(
-        self,
-        last_B: Tensor | None,
-        step: int,
-        caches: Sequence[KeyValues],
-        classes_B: Tensor | None = None,
-    ) -> Tensor:
+    def step(self, last_B: Tensor | None, step: int, steps: Steps) -> Tensor:
         """Return (B, V) logits of the token of one step, in raster order.
 
         Args:
             last_B: (B,) ids of the step before; None: this is the first.
             step: 0 ... T - 1.
-            caches: of :meth:`Transformer.caches`, filled by the steps before.
-            classes_B: (B,) class of every row, for the first step.
+            steps: of :meth:`begin`, after the steps before.
         """
         if last_B is None:
-            seen_BW = self._first(caches[0].key.shape[0], classes_B)
+            seen_BW = self._first(len(steps.classes), steps.classes)
         else:
             seen_BW = self.ids[last_B] + self.positions[step - 1]
         inputs_B1W = (seen_BW + self.targets[step])[:, None]
-        logits: Tensor = self.to_logits(self.transformer(inputs_B1W, caches=caches)[:, 0])
+        features_B1W = self.transformer(inputs_B1W, caches=steps.caches)
+        logits: Tensor = self.to_logits(features_B1W[:, 0])
         return logits

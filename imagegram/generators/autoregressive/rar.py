@@ -16,7 +16,7 @@ the class, all tokens but the last), ``C`` classes, ``V`` ids, ``W`` features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
@@ -30,6 +30,30 @@ from imagegram.models.transformer import KeyValues
 PREFIX: Final = 2
 _EPS: Final = 1e-6
 _STD: Final = 0.02
+#: Numbers that modulate the layers at the next places, at most: 64 MB.
+_MAX_MODULATIONS: Final = 1 << 24
+
+
+@dataclass
+class RarSteps:
+    """What the steps of some rows share.
+
+    Attributes:
+        caches: keys and values of earlier places, one a block.
+        classes: (B,) class of every row.
+        different: (C,) the classes that differ.
+        which: (B,) which of them a row has.
+        modulations: for each block, and at last for the head, (C, S, 6 W or 2 W) what modulates
+            the places ``first`` ... ``end - 1``.
+    """
+
+    caches: list[KeyValues]
+    classes: Tensor
+    different: Tensor
+    which: Tensor
+    modulations: list[Tensor] = field(default_factory=list)
+    first: int = 0
+    end: int = 0
 
 
 class Rar(nn.Module):
@@ -112,46 +136,61 @@ class Rar(nn.Module):
         logits: Tensor = self.lm_head(features)
         return logits
 
-    def caches(self, rows: int) -> list[KeyValues]:
-        """Return empty caches for the steps of some rows, one a block."""
+    def begin(self, classes_B: Tensor) -> RarSteps:
+        """Return what the steps of some rows share, before the first.
+
+        Args:
+            classes_B: (B,) class of every row.
+        """
         weight = self.lm_head.weight
-        width = weight.shape[1] // self.num_heads
-        shape = (rows, self.num_heads, self.num_tokens + 1, width)
-        return [
+        rows, width = len(classes_B), weight.shape[1]
+        shape = (rows, self.num_heads, self.num_tokens + 1, width // self.num_heads)
+        different_C, which_B = torch.unique(classes_B, return_inverse=True)
+        caches = [
             KeyValues(key=weight.new_zeros(shape), value=weight.new_zeros(shape))
             for _ in self.blocks
         ]
+        return RarSteps(caches=caches, classes=classes_B, different=different_C, which=which_B)
 
-    def step(
-        self,
-        last_B: Tensor | None,
-        step: int,
-        caches: Sequence[KeyValues],
-        classes_B: Tensor,
-    ) -> Tensor:
+    def step(self, last_B: Tensor | None, step: int, steps: RarSteps) -> Tensor:
         """Return (B, V) logits of the token of one step, in raster order.
-
-        What modulates the layers is computed once for all rows of a class.
 
         Args:
             last_B: (B,) ids of the step before; None: this is the first.
             step: 0 ... T - 1.
-            caches: of :meth:`caches`, filled by the steps before.
-            classes_B: (B,) class of every row.
+            steps: of :meth:`begin`, after the steps before.
         """
         target_W = self.target_aware_pos_embed[0, step + PREFIX]
         if last_B is None:
-            prefix_B2W = self._prefix(classes_B)
+            prefix_B2W = self._prefix(steps.classes)
             x_BSW = torch.stack([prefix_B2W[:, 0], prefix_B2W[:, 1] + target_W], dim=1)
         else:
             seen_BW = self.embeddings(last_B) + self.pos_embed[0, step - 1 + PREFIX]
             x_BSW = (seen_BW + target_W)[:, None]
-        different_C, rows_B = torch.unique(classes_B, return_inverse=True)
-        given_CSW = self._given(different_C, step + 2 - x_BSW.shape[1], step + 2)
-        for block, cache in zip(self.blocks, caches, strict=True):
-            x_BSW = block(x_BSW, given_CSW, rows_B=rows_B, cache=cache)
-        features_BSW = self.adaln_before_head(x_BSW[:, -1:], given_CSW[:, -1:], rows_B=rows_B)
+        first = step + 2 - x_BSW.shape[1]
+        if steps.end < step + 2:
+            self._modulate(steps, first)
+        here = slice(first - steps.first, step + 2 - steps.first)
+        *inner, last_CSX = [table_CSX[:, here] for table_CSX in steps.modulations]
+        for block, cache, table_CSX in zip(self.blocks, steps.caches, inner, strict=True):
+            x_BSW = block.modulated(x_BSW, table_CSX[steps.which], cache)  # type: ignore[operator]
+        features_BSW = self.adaln_before_head.modulated(
+            x_BSW[:, -1:], last_CSX[steps.which][:, -1:]
+        )
         return self.to_logits(features_BSW[:, 0])
+
+    def _modulate(self, steps: RarSteps, first: int) -> None:
+        """Compute what modulates the layers at the next places, once for all rows of a class.
+
+        Places are taken many at a time: the weights of modulations, a third of all, are read once
+        for them.
+        """
+        width, classes = self.lm_head.weight.shape[1], len(steps.different)
+        size = max(_MAX_MODULATIONS // (classes * 6 * width * len(self.blocks)), PREFIX)
+        steps.first, steps.end = first, min(first + size, self.num_tokens + 1)
+        given_CSW = self._given(steps.different, steps.first, steps.end)
+        layers: list[Any] = [*self.blocks, self.adaln_before_head]
+        steps.modulations = [layer.adaLN_modulation(given_CSW) for layer in layers]
 
     def _prefix(self, classes_B: Tensor) -> Tensor:
         """Return (B, 2, W) features of the places before the first token, without targets."""
@@ -179,26 +218,21 @@ class Block(nn.Module):
         self.mlp = Mlp(width=width, hidden=hidden, dropout=dropout)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
-    def forward(
-        self,
-        x_BSW: Tensor,
-        given_CSW: Tensor,
-        *,
-        rows_B: Tensor | None = None,
-        cache: KeyValues | None = None,
+    def forward(self, x_BSW: Tensor, given_BSW: Tensor) -> Tensor:
+        """Return (B, S, W) features for (B, S, W) features, modulated by others."""
+        return self.modulated(x_BSW, self.adaLN_modulation(given_BSW))
+
+    def modulated(
+        self, x_BSW: Tensor, modulation_BSX: Tensor, cache: KeyValues | None = None
     ) -> Tensor:
         """Return (B, S, W) features for (B, S, W) features.
 
         Args:
             x_BSW: features.
-            given_CSW: what modulates them.
-            rows_B: (B,) which of ``given_CSW`` modulates a row; None: each has its own.
+            modulation_BSX: (B, S, 6 W) shifts, scales and gates, of attention and MLP.
             cache: keys and values of earlier places.
         """
-        modulation: Tensor = self.adaLN_modulation(given_CSW)
-        if rows_B is not None:
-            modulation = modulation[rows_B]
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation_BSX.chunk(6, dim=-1)
         seen_BSW = self.attn(self.norm1(x_BSW) * (1 + scale1) + shift1, cache)
         x_BSW = x_BSW + gate1 * seen_BSW
         out: Tensor = x_BSW + gate2 * self.mlp(self.norm2(x_BSW) * (1 + scale2) + shift2)
@@ -260,12 +294,13 @@ class LastNorm(nn.Module):
         self.width = width
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
 
-    def forward(self, x_BSW: Tensor, given_CSW: Tensor, *, rows_B: Tensor | None = None) -> Tensor:
-        """Return (B, S, W) features; arguments as in :class:`Block`."""
-        modulation: Tensor = self.adaLN_modulation(given_CSW)
-        if rows_B is not None:
-            modulation = modulation[rows_B]
-        scale, shift = modulation.chunk(2, dim=-1)
+    def forward(self, x_BSW: Tensor, given_BSW: Tensor) -> Tensor:
+        """Return (B, S, W) features for (B, S, W) features, modulated by others."""
+        return self.modulated(x_BSW, self.adaLN_modulation(given_BSW))
+
+    def modulated(self, x_BSW: Tensor, modulation_BSX: Tensor) -> Tensor:
+        """Return (B, S, W) features; scales and shifts are (B, S, 2 W)."""
+        scale, shift = modulation_BSX.chunk(2, dim=-1)
         return F.layer_norm(x_BSW, (self.width,), eps=_EPS) * (1 + scale) + shift
 
 

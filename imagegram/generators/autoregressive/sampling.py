@@ -111,15 +111,14 @@ class NextLogits:
         self.network, self.guidance = network, guidance
         if guidance.is_on:
             classes_B = torch.cat([classes_B, torch.full_like(classes_B, network.num_classes)])
-        self.classes_B = classes_B
-        self.caches = network.caches(len(classes_B))
+        self.steps: Any = network.begin(classes_B)
 
     def __call__(self, last_B: Tensor | None, step: int) -> Tensor:
         """Return (B, V) logits of a step, after the ids of the step before it."""
         if not self.guidance.is_on:
-            return self.network.step(last_B, step, self.caches, self.classes_B)
+            return self.network.step(last_B, step, self.steps)
         twice_B = None if last_B is None else torch.cat([last_B, last_B])
-        logits_BV = self.network.step(twice_B, step, self.caches, self.classes_B)
+        logits_BV = self.network.step(twice_B, step, self.steps)
         return guided(logits_BV, self.guidance.at(step, self.network.num_tokens))
 
 
