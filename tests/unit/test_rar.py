@@ -1,7 +1,8 @@
 """RAR's own network beside recorded outputs of its authors' code, its sizes, its cache, its fields.
 
 The records are of upstream's classes at commit 942a96f: ``rar_names.json`` of the published sizes,
-``rar.npz`` of a small network whose weights are a function of their names.
+``rar.npz`` of a small network whose weights are a function of their names. They are written by
+``tests/recorded/record_rar.py``.
 """
 
 from __future__ import annotations
