@@ -1,7 +1,7 @@
 """Backbones: published sizes, published weights give published outputs, masked tokens are not seen.
 
 ``recorded/maskgit.json`` holds names and shapes of small ``ImageBert`` and ``UViT`` networks of
-bytedance/1d-tokenizer (942a96f), and what they return when :func:`filled` has filled them.
+bytedance/1d-tokenizer (942a96f), and what they return and draw when :func:`filled` has filled them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from torch import Tensor, nn
 from imagegram.errors import ConfigError
 from imagegram.generators.maskgit.backbones import make, make_fresh
 from imagegram.generators.maskgit.generator import MaskGitGenerator
+from imagegram.generators.maskgit.sampling import sample_chunks
 from imagegram.models.cores import one_core
+from imagegram.samplers.guidance import Guidance
+from imagegram.samplers.masked import MaskedSampler
 from imagegram.training.optimization import Optimization
 from tests.conftest import compose
 
@@ -93,6 +96,26 @@ def test_published_weights_give_the_published_logits(backbone: str) -> None:
             expected = torch.tensor(recorded[name])
             torch.testing.assert_close(network(ids, given), expected, rtol=0, atol=1e-5)
         torch.testing.assert_close(network(ids), network(ids, no_class), rtol=0, atol=0)
+
+
+#: Their ``guidance_scale`` is 4.5, 1.5 (both added to the conditional logits) and 6.9.
+GREEDY = {
+    "linear": {"guidance": Guidance(scale=5.5, schedule="linear")},
+    "constant": {"guidance": Guidance(scale=2.5), "softmax_temperature": (1.3, 0.5)},
+    "power_cosine": {"guidance": Guidance(scale=6.9, schedule="power_cosine", power=3.0)},
+}
+
+
+@pytest.mark.parametrize("schedule", GREEDY)
+@pytest.mark.parametrize("backbone", ["bert", "uvit"])
+def test_without_noise_samples_are_the_published_ones(backbone: str, schedule: str) -> None:
+    """The authors' ``generate``, at temperature 0 and four steps, for the classes 0, 1 and 2."""
+    network = make(backbone, **RECORDED["sizes"], depth=RECORDED["depth"][backbone]).eval()
+    network.load_state_dict(published(backbone))
+    how = MaskedSampler(name="greedy", steps=4, temperature=0.0, **GREEDY[schedule])
+    samples, classes = np.arange(3, dtype=np.uint64), np.arange(3)
+    (made,) = sample_chunks(network, [samples], [classes], sampler=how, seed=0)
+    assert made["tokens"].tolist() == RECORDED[backbone]["greedy"][schedule]
 
 
 @pytest.mark.parametrize("backbone", ["bert", "uvit"])
