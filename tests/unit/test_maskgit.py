@@ -109,6 +109,20 @@ def test_no_two_of_500_samples_of_a_network_are_alike(confidence: str) -> None:
     assert len(np.unique(made["tokens"], axis=0)) == 500
 
 
+@pytest.mark.parametrize("confidence", CONFIDENCE)
+def test_rows_that_are_decided_apart_are_the_same(
+    confidence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they are where many positions and ids would take much memory."""
+    how = MaskedSampler(name="masked", steps=3, temperature=2.0, confidence=confidence, top_p=0.9)
+    together = fill(how, list(range(9)))
+    monkeypatch.setattr("imagegram.generators.maskgit.sampling._MAX_LOGITS", 2 * T * V)
+    apart = fill(how, list(range(9)))
+    np.testing.assert_array_equal(apart[0], together[0])
+    for name, values in together[1].items():
+        np.testing.assert_array_equal(apart[1][name], values)
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("num_tokens", [1, 2, 7, 64, 256])
 def test_a_schedule_masks_fewer_and_fewer(schedule: str, num_tokens: int) -> None:

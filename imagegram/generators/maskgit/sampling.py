@@ -3,25 +3,31 @@
 Row i depends on (seed, i) alone: its random numbers are ``seeding.uniform_rows``, the step of the
 pass their fourth word.
 
-Array names: ``B`` samples, ``T`` positions, ``V`` ids; the id ``V`` is the mask.
+Array names: ``B`` samples, ``T`` positions, ``R`` those of them that are masked, ``V`` ids; the id
+``V`` is the mask.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from imagegram.executors.tiles import row_tiles
 from imagegram.generators.drawing import draw_ids, guided, probabilities
 from imagegram.generators.maskgit.backbones import Backbone
 from imagegram.models.cores import map_on_cores
 from imagegram.samplers.masked import MaskedSampler
 from imagegram.seeding import uniform_rows
+
+#: Float64 logits that are looked at together, so that memory does not grow with the codebook.
+_MAX_LOGITS: Final = 1 << 24
 
 #: Logits of a step for partly masked ids: the network's own, and those that tokens are drawn from.
 LogitsOf = Callable[[Tensor, int], tuple[Tensor, Tensor]]
@@ -165,60 +171,127 @@ def fill_in(
     remaining = num_tokens
     for step in range(sampler.num_steps(num_tokens)):
         uniforms = uniform_rows(seed=seed, samples_B=samples_B, num_tokens=num_tokens, step=step)
-        choose_BT, noise_BT = (torch.from_numpy(u).to(device) for u in uniforms)
-        temperature = sampler.noise(step, num_tokens)
+        masked = Masked(
+            places=(ids_BT == vocab_size).nonzero()[:, 1].view(-1, remaining),
+            choose=torch.from_numpy(uniforms[0]).to(device),
+            noise=torch.from_numpy(uniforms[1]).to(device),
+            known=known_BT,
+        )
         own_BTV, logits_BTV = logits_of(ids_BT, step)
-        logits_BTV = logits_BTV.double() / sampler.divisor(step, num_tokens)
-        p_BTV = probabilities(logits_BTV, temperature, sampler)
-        drawn_BT = draw_ids(p_BTV, choose_BT) if known_BT is None else known_BT
-        masked_BT = ids_BT == vocab_size
+        parts = [
+            decide(own_BTV[rows], logits_BTV[rows], masked.at(rows), sampler=sampler, step=step)
+            for rows in row_tiles(len(ids_BT), max(_MAX_LOGITS // (remaining * vocab_size), 1))
+        ]
+        decided = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        drawn_BR, sure_BR = decided.pop("drawn"), decided.pop("sure")
+        for name, value_BR in decided.items():  # the last pass over a place is the one that fixes
+            empty_BT = torch.zeros(shape, dtype=value_BR.dtype, device=device)
+            trace.setdefault(name, empty_BT).scatter_(1, masked.places, value_BR)
         remaining = min(sampler.num_masked(step, num_tokens), remaining - 1)
-        sure_BT = confidence(sampler, logits_BTV, drawn_BT, temperature, noise_BT)
-        fixed_BT = masked_BT & ~lowest(sure_BT.masked_fill(~masked_BT, math.inf), remaining)
-        ids_BT = torch.where(fixed_BT, drawn_BT, ids_BT)
-        for name, value_BT in told(p_BTV, drawn_BT, step).items():
-            trace[name] = torch.where(fixed_BT, value_BT, trace.get(name, value_BT))
-        if sampler.in_random_order:
-            value_BT = at(own_BTV.double().log_softmax(dim=-1), drawn_BT)
-            trace["log_prob"] = torch.where(fixed_BT, value_BT, trace.get("log_prob", value_BT))
+        drawn_BR = drawn_BR.masked_fill(lowest(sure_BR, remaining), vocab_size)
+        ids_BT = ids_BT.scatter(1, masked.places, drawn_BR)
         if not remaining:
             break
     return ids_BT, trace
 
 
-def told(p_BTV: Tensor, drawn_BT: Tensor, step: int) -> dict[str, Tensor]:
+@dataclass(frozen=True, kw_only=True)
+class Masked:
+    """Masked places of rows, with what decides there.
+
+    Attributes:
+        places: (B, R) int64 positions, ascending.
+        choose: (B, T) uniforms that choose tokens.
+        noise: (B, T) uniforms that blur confidences.
+        known: (B, T) ids that take the place of drawn ones; None: they are drawn.
+    """
+
+    places: Tensor
+    choose: Tensor
+    noise: Tensor
+    known: Tensor | None
+
+    def at(self, rows: slice) -> Masked:
+        """Return some of the rows."""
+        return Masked(
+            places=self.places[rows],
+            choose=self.choose[rows],
+            noise=self.noise[rows],
+            known=None if self.known is None else self.known[rows],
+        )
+
+
+def decide(
+    own_BTV: Tensor, logits_BTV: Tensor, masked: Masked, *, sampler: MaskedSampler, step: int
+) -> dict[str, Tensor]:
+    """Draw a token at every masked place.
+
+    Args:
+        own_BTV: logits of the network.
+        logits_BTV: logits that tokens are drawn from.
+        masked: where, and by which random numbers.
+        sampler: temperature, truncation, confidence.
+        step: the pass, from 0.
+
+    Returns:
+        By name, (B, R): ``drawn`` ids, how ``sure`` each is, and what is recorded of it.
+    """
+    num_tokens, places_BR = logits_BTV.shape[1], masked.places
+    temperature = sampler.noise(step, num_tokens)
+    logits_BRV = rows_at(logits_BTV, places_BR) / sampler.divisor(step, num_tokens)
+    p_BRV = probabilities(logits_BRV, temperature, sampler)
+    if masked.known is None:
+        drawn_BR = draw_ids(p_BRV, masked.choose.gather(1, places_BR))
+    else:
+        drawn_BR = masked.known.gather(1, places_BR)
+    noise_BR = masked.noise.gather(1, places_BR)
+    decided = told(p_BRV, drawn_BR, step)
+    if sampler.in_random_order:
+        decided["log_prob"] = at(rows_at(own_BTV, places_BR).log_softmax(dim=-1), drawn_BR)
+    decided["drawn"] = drawn_BR
+    decided["sure"] = confidence(sampler, logits_BRV, drawn_BR, temperature, noise_BR)
+    return decided
+
+
+def rows_at(logits_BTV: Tensor, places_BR: Tensor) -> Tensor:
+    """Return the (B, R, V) float64 logits of some places of every row."""
+    wanted_BRV = places_BR[..., None].expand(-1, -1, logits_BTV.shape[-1])
+    return logits_BTV.gather(1, wanted_BRV).double()
+
+
+def told(p_BRV: Tensor, drawn_BR: Tensor, step: int) -> dict[str, Tensor]:
     """Return what is recorded of tokens that are drawn from some distributions, by name."""
-    probability_BT = at(p_BTV, drawn_BT)
+    probability_BR = at(p_BRV, drawn_BR)
     return {
-        "probability": probability_BT,
-        "entropy": torch.special.entr(p_BTV).sum(dim=-1) / math.log(2),
-        "step": torch.full_like(probability_BT, step),
+        "probability": probability_BR,
+        "entropy": torch.special.entr(p_BRV).sum(dim=-1) / math.log(2),
+        "step": torch.full_like(probability_BR, step),
     }
 
 
 def confidence(
     sampler: MaskedSampler,
-    logits_BTV: Tensor,
-    drawn_BT: Tensor,
+    logits_BRV: Tensor,
+    drawn_BR: Tensor,
     temperature: float,
-    noise_BT: Tensor,
+    noise_BR: Tensor,
 ) -> Tensor:
-    """Return (B, T) confidences of the drawn tokens; ``noise_BT`` are uniforms in [0, 1)."""
+    """Return (B, R) confidences of the drawn tokens; ``noise_BR`` are uniforms in [0, 1)."""
     if sampler.in_random_order:
-        return noise_BT
+        return noise_BR
     if sampler.confidence == "log_prob":
-        logits_BTV = logits_BTV.log_softmax(dim=-1)
-    sure_BT = at(logits_BTV, drawn_BT)
-    gumbel_BT = -torch.log(-torch.log(noise_BT))  # -inf for 0: never the surest
-    return sure_BT + temperature * gumbel_BT if temperature else sure_BT
+        logits_BRV = logits_BRV.log_softmax(dim=-1)
+    sure_BR = at(logits_BRV, drawn_BR)
+    gumbel_BR = -torch.log(-torch.log(noise_BR))  # -inf for 0: never the surest
+    return sure_BR + temperature * gumbel_BR if temperature else sure_BR
 
 
-def at(values_BTV: Tensor, ids_BT: Tensor) -> Tensor:
-    """Return the (B, T) values of some ids."""
-    return values_BTV.gather(-1, ids_BT[..., None])[..., 0]
+def at(values_BRV: Tensor, ids_BR: Tensor) -> Tensor:
+    """Return the (B, R) values of some ids."""
+    return values_BRV.gather(-1, ids_BR[..., None])[..., 0]
 
 
-def lowest(values_BT: Tensor, count: int) -> Tensor:
-    """Mark the ``count`` smallest values of every row, (B, T) bool, the first among equals."""
-    ranks_BT = values_BT.argsort(dim=-1, stable=True).argsort(dim=-1, stable=True)
-    return ranks_BT < count
+def lowest(values_BR: Tensor, count: int) -> Tensor:
+    """Mark the ``count`` smallest values of every row, (B, R) bool, the first among equals."""
+    ranks_BR = values_BR.argsort(dim=-1, stable=True).argsort(dim=-1, stable=True)
+    return ranks_BR < count
