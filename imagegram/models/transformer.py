@@ -205,17 +205,13 @@ class ConvHead(nn.Conv2d):
     """The last layer of a convolutional network, with small initial weights."""
 
 
-class Smoothing(nn.Conv2d):
-    """A convolution behind the last layer, which changes nothing at first."""
-
-
 def initialize(network: nn.Module, *, seed: int) -> None:
     """Set fresh weights, which depend only on the seed and the order of the parameters.
 
     Matrices and convolutions keep the size of what they read (deviation one over the root of its
     length); those that end a residual branch are smaller by the root of how many branches their
-    :class:`Stack` adds up. A head is ten times smaller, a :class:`Smoothing` the identity.
-    Embeddings have deviation one, gains are one, biases zero.
+    :class:`Stack` adds up. A head is ten times smaller. Embeddings have deviation one, gains are
+    one, biases zero.
     """
     generator = torch.Generator().manual_seed(seed)
     scales = {
@@ -245,9 +241,6 @@ def initialize(network: nn.Module, *, seed: int) -> None:
                     reads = parameter[0].numel()  # a convolution reads a window
                     std = scales.get(id(parameter), 1.0) / math.sqrt(reads)
                 parameter.normal_(0.0, std, generator=generator)
-        for module in network.modules():
-            if isinstance(module, Smoothing):
-                nn.init.dirac_(module.weight)
 
 
 def initialize_alike(network: nn.Module, *, seed: int) -> None:

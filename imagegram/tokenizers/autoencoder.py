@@ -53,6 +53,9 @@ class Autoencoder(nn.Module):
         """Decode (B, T, D) codes to (B, S, S, 3) pixels, not clipped."""
         raise NotImplementedError
 
+    def begin(self) -> None:
+        """Set those fresh weights that are not drawn."""
+
     # ------------------------------------------------------------------------- used by all others
 
     def forward(self, images_BSSC: Tensor) -> tuple[Tensor, Quantized]:

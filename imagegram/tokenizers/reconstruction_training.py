@@ -32,6 +32,7 @@ class ReconstructionModule(TrainingModule):
         """Build the autoencoder with fresh weights, and fresh clusters where there are codes."""
         sizes, how = self.objective.architecture, self.objective.quantizer
         network: Any = build(sizes.network(), seed=self.optimization.seed, **sizes.as_dict())
+        network.begin()
         if not how.has_codebook:
             return {NETWORK: network}
         network.quantizer.vectors.requires_grad_(how.kind != "ema")

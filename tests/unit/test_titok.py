@@ -100,6 +100,21 @@ def test_blocks_are_those_of_their_equation() -> None:
     torch.testing.assert_close(made(x, read=slice(None)), expected)
 
 
+def test_a_fresh_network_knows_what_lies_beside_what_and_its_codes_are_seen() -> None:
+    made = network()
+    drawn = made.decoder.embed_codes.weight.detach().clone()
+    made.begin()
+    places = made.encoder.positions[1:].view(4, 4, 32)
+    apart = (places[:, :, None, None] - places).norm(dim=-1)
+    assert apart[1, 1, 1, 2] < apart[1, 1, 1, 3] < apart[1, 1, 3, 3]
+    torch.testing.assert_close(apart[0, 0, 0, 1], apart[0, 0, 1, 0])
+    assert places.std().item() == pytest.approx(1.0, abs=0.35)
+    torch.testing.assert_close(made.decoder.embed_codes.weight, 2 * drawn)
+    images = torch.rand(1, 16, 16, 3)
+    unchanged = made.head.smooth(images.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    torch.testing.assert_close(unchanged, images)
+
+
 def test_a_checkpoint_brings_its_sizes(tokenizer: TiTokTokenizer) -> None:
     assert tokenizer.architecture == RECIPE.architecture
     assert tokenizer.spec.vocab_size == 20

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagegram.models.transformer import Head, Smoothing, Stack
+from imagegram.models.transformer import Head, Stack
 from imagegram.tokenizers.autoencoder import Autoencoder, pixels, planes
 from imagegram.tokenizers.conv_vq.model import Decoder as ConvDecoder
 
@@ -157,7 +157,7 @@ class PixelHead(nn.Module):
         super().__init__()
         self.patch_size = patch_size
         self.to_patches = Head(width, 3 * patch_size**2)
-        self.smooth = Smoothing(3, 3, 3, padding=1)
+        self.smooth = nn.Conv2d(3, 3, 3, padding=1)
 
     def forward(self, features_BPW: Tensor) -> Tensor:
         """Return (B, S, S, 3) pixels."""
@@ -262,6 +262,21 @@ class TiTok(Autoencoder):
             else CodeHead(width=decoder_width, proxy=proxy)
         )
 
+    def begin(self) -> None:
+        """Let positions be waves, so that neighbours are alike; let the last layer change nothing.
+
+        With positions that are drawn, the first hundreds of steps find out what lies beside what.
+        Codes of length one are enlarged, as their numbers are small beside positions.
+        """
+        with torch.no_grad():
+            if getattr(self.quantizer, "normalized", False):
+                self.decoder.embed_codes.weight *= self.decoder.embed_codes.in_features**0.5
+            for half in (self.encoder, self.decoder):
+                waves_PW = waves(len(half.positions) - 1, half.positions.shape[1])
+                half.positions[1:] = waves_PW
+        if isinstance(self.head, PixelHead):
+            nn.init.dirac_(self.head.smooth.weight)
+
     def encode(self, images_BSSC: Tensor) -> Tensor:
         """Encode (B, S, S, 3) float images as (B, K, D) vectors, not yet codes."""
         # Twice the pixels: beside positions of deviation one, what an image shows is faint.
@@ -272,6 +287,22 @@ class TiTok(Autoencoder):
         """Decode (B, K, D) codes to (B, S, S, 3) pixels, not clipped."""
         painted: Tensor = self.head(self.decoder(codes_BTD))
         return painted
+
+
+def waves(num_patches: int, width: int) -> Tensor:
+    """Return (P, W) sines and cosines of the places of patches, of deviation one.
+
+    Half of the features are of the row, half of the column, with wave lengths from 6 to 600.
+
+    >>> tuple(waves(9, 10).shape)
+    (9, 10)
+    """
+    side, count = round(num_patches**0.5), -(-width // 4)
+    speed = 0.01 ** (torch.arange(count) / count)
+    row, column = (torch.arange(num_patches) // side, torch.arange(num_patches) % side)
+    angles = [place[:, None] * speed for place in (column, row)]
+    found = torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
+    return 2**0.5 * found[:, :width]
 
 
 def cut_patches(images_BSSC: Tensor, size: int) -> Tensor:

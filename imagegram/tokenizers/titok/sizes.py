@@ -35,6 +35,8 @@ class TiTokSizes(NetworkSizes):
     """
 
     METADATA: ClassVar[str] = "titok"
+    #: 2: positions begin as waves, codes of length one are enlarged.
+    VERSION: ClassVar[int] = 2
 
     patch_size: int
     num_latents: int
