@@ -1,7 +1,8 @@
 """Backbones: published sizes, published weights give published outputs, masked tokens are not seen.
 
 ``recorded/maskgit.json`` holds names and shapes of small ``ImageBert`` and ``UViT`` networks of
-bytedance/1d-tokenizer (942a96f), and what they return and draw when :func:`filled` has filled them.
+bytedance/1d-tokenizer (942a96f), and what they return and draw when :func:`filled` has filled them;
+``recorded/record_maskgit.py`` wrote it.
 """
 
 from __future__ import annotations
