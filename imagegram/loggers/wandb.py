@@ -48,6 +48,8 @@ _SERVER: Final = "https://api.wandb.ai"
 _ANSWER_S: Final = 3.0
 _INIT_S: Final = 15.0
 _FINISH_S: Final = 20.0
+#: Seconds for W&B's own process to start a run where no server is asked: a busy machine is slow.
+_LOCAL_S: Final = 90.0
 #: Seconds beyond these after which W&B's own process, which counts them, is stuck. (With a server
 #: that never answers it needs about ten.)
 _STUCK_S: Final = 20.0
@@ -145,7 +147,8 @@ class WandbLogger:
         import wandb
 
         given = dict(arguments)
-        settings: dict[str, Any] = {"silent": True, "console": "off", "init_timeout": _INIT_S}
+        patience_s = _LOCAL_S if mode == "offline" else _INIT_S
+        settings: dict[str, Any] = {"silent": True, "console": "off", "init_timeout": patience_s}
         settings |= {"finish_timeout": _FINISH_S, "finish_timeout_raises": True}
         settings |= given.pop("settings", {})
         Path(given["dir"]).mkdir(parents=True, exist_ok=True)

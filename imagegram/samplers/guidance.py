@@ -70,7 +70,7 @@ class Guidance:
 
         >>> [round(Guidance(scale=16, schedule="power_cosine", power=2.75).at(k, 256), 3) for k in
         ...     (0, 64, 128, 255)]
-        [1.0, 1.018, 2.194, 15.996]
+        [1.0, 1.018, 1.803, 15.996]
         >>> Guidance(scale=3, schedule="power_cosine", power=0).at(0, 256)
         3.0
         """
