@@ -106,6 +106,15 @@ class Source:
         revision = found["at"] or "main"
         return cls(repo=found["repo"], file=found["file"], revision=revision, setting=setting)
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of a file of this machine; 0: only the hub knows."""
+        return 0 if self.path is None else self.path.stat().st_size
+
+    def fetched(self, context: Context) -> Path:
+        """Return the path of the file, which is fetched first where the hub has it."""
+        return self.path or context.make(FetchFile(source=self))
+
     def identity(self) -> Any:
         """Return the sha256 of a file of this machine, or page, revision and file."""
         if self.path is None:
@@ -197,7 +206,7 @@ class ImportWeights(Stage[T_co], Generic[T_co]):
         Raises:
             ConfigError: for weights of another network, or a corpus with other labels.
         """
-        path = self.source.path or context.make(FetchFile(source=self.source))
+        path = self.source.fetched(context)
         tensors = read_tensors(path, setting=SETTING)
         shapes = shapes_of(tensors)
         classes = self._classes(self.component.num_classes_of(shapes))
@@ -226,13 +235,12 @@ class ImportWeights(Stage[T_co], Generic[T_co]):
         """Foresee a copy of the weights."""
         if found := at.find(self):
             return Cost.found(found)
-        size = 0 if self.source.path is None else self.source.path.stat().st_size
         expected = at.expect(self, {})
         return Cost(
             artifact=expected,
             handle=self.load(expected),
-            disk_bytes=size,
-            memory_bytes=2 * size,
+            disk_bytes=self.source.size_bytes,
+            memory_bytes=2 * self.source.size_bytes,
             source="size of the file",
         )
 

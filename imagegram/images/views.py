@@ -57,6 +57,12 @@ def view_of(image: Images, view: str) -> Images:
     return np.ascontiguousarray(image[:, ::-1]) if view.endswith(FLIP) else image
 
 
+def mirror_half(images_BHWC: Images, rng: np.random.Generator) -> None:
+    """Mirror about half of (B, H, W, 3) images in place, each by a draw of its own."""
+    mirrored = rng.integers(0, 2, len(images_BHWC)).astype(np.bool_)
+    images_BHWC[mirrored] = images_BHWC[mirrored, :, ::-1]
+
+
 def _crop(image: Images, down: float, right: float) -> Images:
     """Return the square at a share of the way down and to the right in the middle square."""
     height, width = image.shape[:2]

@@ -85,7 +85,7 @@ class ImportTokenizer(Stage[T_co], Generic[T_co]):
         Raises:
             ConfigError: for weights of another network.
         """
-        path = self.source.path or context.make(FetchFile(source=self.source))
+        path = self.source.fetched(context)
         weights = read_published(self.component, path, setting=self.source.setting)
         self.component.write_weights(out / "model.safetensors", weights)
         num_parameters = sum(tensor.numel() for tensor in weights.values())
@@ -103,12 +103,11 @@ class ImportTokenizer(Stage[T_co], Generic[T_co]):
         """Foresee a copy of the weights; until they are here, no later stage is found."""
         if found := at.find(self):
             return Cost.found(found)
-        size = 0 if self.source.path is None else self.source.path.stat().st_size
         return Cost(
             artifact=at.expect(self, {}),
             handle=self.component,
-            disk_bytes=size,
-            memory_bytes=2 * size,
+            disk_bytes=self.source.size_bytes,
+            memory_bytes=2 * self.source.size_bytes,
             source="size of the file",
         )
 

@@ -61,6 +61,18 @@ _CHUNK: Final = 16
 _LOADING: Final = threading.Lock()
 EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 
+#: A training of minutes on two cores.
+MINUTES: Final = Optimization(
+    steps=6000,
+    batch_size=16,
+    learning_rate=1e-3,
+    warmup_steps=200,
+    weight_decay=0.05,
+    ema_decay=0.99,
+    precision="bf16-mixed",
+    gradient_clip_val=0.1,
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedTokenizer:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.images.views import mirror_half
 from imagegram.tokenizers.quantization import Quantization
 from imagegram.tokenizers.sizes import NetworkSizes
 
@@ -45,6 +46,5 @@ class Reconstruction:
     def batch(self, items: NDArray[Any], rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
         """Return (B, S, S, 3) uint8 images, some mirrored."""
         if self.flips:
-            mirrored = rng.integers(0, 2, len(items)).astype(np.bool_)
-            items[mirrored] = items[mirrored, :, ::-1]
+            mirror_half(items, rng)
         return (items,)

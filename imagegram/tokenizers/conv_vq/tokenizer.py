@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from imagegram.layout import TokenLayout
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.tokenizers.conv_vq.sizes import ConvSizes
+from imagegram.tokenizers.learned import MINUTES
 from imagegram.tokenizers.published import vqgan_weights
 from imagegram.tokenizers.quantization import Quantization
 from imagegram.tokenizers.quantized import QuantizedTokenizer
@@ -29,16 +30,6 @@ if TYPE_CHECKING:
     from imagegram.models.checkpoints import Shapes
 
 _QUANTIZER: Final = Quantization(vocab_size=512, dim=16, normalized=False, commitment=0.02)
-_OPTIMIZATION: Final = Optimization(
-    steps=6000,
-    batch_size=16,
-    learning_rate=1e-3,
-    warmup_steps=200,
-    weight_decay=0.05,
-    ema_decay=0.99,
-    precision="bf16-mixed",
-    gradient_clip_val=0.1,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +54,7 @@ class ConvVqTokenizer(QuantizedTokenizer):
     multipliers: tuple[int, ...] = (1,)
     num_blocks: int = 1
     quantizer: Quantization = _QUANTIZER
-    optimization: Optimization = _OPTIMIZATION
+    optimization: Optimization = MINUTES
 
     @property
     def layout(self) -> TokenLayout:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.images.views import mirror_half
 from imagegram.layout import prefix_lengths
 from imagegram.tokenizers.ordered_fsq.sizes import Architecture
 
@@ -53,8 +54,7 @@ class OrderedReconstruction:
             num_registers=self.architecture.num_registers,
         )
         if self.flips:
-            mirrored = rng.integers(0, 2, len(items)).astype(np.bool_)
-            items[mirrored] = items[mirrored, :, ::-1]
+            mirror_half(items, rng)
         return items, keep_B
 
 

@@ -20,22 +20,13 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError, TokenError, did_you_mean
 from imagegram.layout import TokenLayout, TokenSpec, prefix_lengths
 from imagegram.store.fingerprint import NOT_IDENTITY
-from imagegram.tokenizers.learned import LearnedTokenizer
+from imagegram.tokenizers.learned import MINUTES, LearnedTokenizer
 from imagegram.tokenizers.ordered_fsq.objective import OrderedReconstruction
 from imagegram.tokenizers.ordered_fsq.sizes import Architecture
 from imagegram.tokenizers.sizes import NetworkSizes
 from imagegram.training.optimization import Optimization
 
-_OPTIMIZATION: Final = Optimization(
-    steps=6000,
-    batch_size=16,
-    learning_rate=1e-3,
-    warmup_steps=200,
-    weight_decay=0.05,
-    ema_decay=0.998,
-    precision="bf16-mixed",
-    gradient_clip_val=0.1,
-)
+_OPTIMIZATION: Final = replace(MINUTES, ema_decay=0.998)
 _KEEP: Final = ("pow2", "uniform")
 
 

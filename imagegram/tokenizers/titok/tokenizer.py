@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from imagegram.layout import TokenLayout
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.tokenizers.conv_vq.sizes import ConvSizes
+from imagegram.tokenizers.learned import MINUTES
 from imagegram.tokenizers.published import titok_weights
 from imagegram.tokenizers.quantization import Quantization
 from imagegram.tokenizers.quantized import QuantizedTokenizer
@@ -31,16 +32,6 @@ if TYPE_CHECKING:
 
 _QUANTIZER: Final = Quantization(
     vocab_size=1024, dim=12, normalized=True, commitment=0.05, decay=0.95, revive_below=0.2
-)
-_OPTIMIZATION: Final = Optimization(
-    steps=6000,
-    batch_size=16,
-    learning_rate=1e-3,
-    warmup_steps=200,
-    weight_decay=0.05,
-    ema_decay=0.99,
-    precision="bf16-mixed",
-    gradient_clip_val=0.1,
 )
 
 
@@ -73,7 +64,7 @@ class TiTokTokenizer(QuantizedTokenizer):
     legacy: bool = False
     proxy: ConvSizes | None = None
     quantizer: Quantization = _QUANTIZER
-    optimization: Optimization = _OPTIMIZATION
+    optimization: Optimization = MINUTES
 
     def __post_init__(self) -> None:
         """Read the sizes of the proxy; see :class:`QuantizedTokenizer`."""
