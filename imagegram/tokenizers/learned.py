@@ -15,10 +15,9 @@ import dataclasses
 import functools
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
@@ -59,7 +58,6 @@ _DTYPES: Final = ("float32", "bfloat16")
 #: Images per call of the network; more are no faster on one core.
 _CHUNK: Final = 16
 _LOADING: Final = threading.Lock()
-EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 
 #: A training of minutes on two cores.
 MINUTES: Final = Optimization(
@@ -219,8 +217,7 @@ class LearnedTokenizer:
         """Write the averaged weights, and a sheet of reconstructions."""
         from imagegram.tokenizers.sheets import write_reconstructions
 
-        how = {"optimization": json.dumps(dataclasses.asdict(self.optimization))}
-        self.write_weights(out / MODEL, state.averages[NETWORK], how)
+        self.write_weights(out / MODEL, state.averages[NETWORK])
         trained = replace(self, checkpoint=str(out / MODEL)).encoder
         write_reconstructions(
             out / PICTURE,
@@ -230,14 +227,16 @@ class LearnedTokenizer:
             decode=trained.decode,
         )
 
-    def write_weights(
-        self, path: Path, weights: dict[str, Tensor], metadata: Mapping[str, str] = EMPTY
-    ) -> None:
-        """Write weights, with the sizes of the network and other metadata in the header."""
+    def write_weights(self, path: Path, weights: dict[str, Tensor]) -> None:
+        """Write weights, with the sizes of the network in the header.
+
+        Nothing else is there: safetensors writes several entries in any order, and the tokenizer is
+        known by the bytes of the file.
+        """
         from imagegram.training.state import write_weights
 
         sizes = {self.SIZES.METADATA: json.dumps(self.architecture.as_dict())}
-        write_weights(path, weights, {**sizes, **metadata})
+        write_weights(path, weights, sizes)
 
     def trained(self, artifact: Artifact) -> Self:
         """Return the tokenizer with the weights that a training wrote into a folder."""

@@ -320,7 +320,7 @@ def test_fit_trains_a_tokenizer(tmp_path: Path, corpus: WebDatasetCorpus) -> Non
     assert [step for step, _ in points] == [2, 2, 4, 4]
     assert points[-1][1] == {"val/mse_k1", "val/mse_k2", "val/mse_k4"}
     with safe_open(trained.checkpoint, framework="np") as file:
-        assert json.loads(file.metadata()["optimization"])["steps"] == 4
+        assert set(file.metadata()) == {"ordered_fsq"}  # of two the order would be any
     assert {tensor.dtype for tensor in load_file(trained.checkpoint).values()} == {torch.float32}
     width = Image.open(folder / "reconstructions.png").size[0]
     assert width == 6 * 64 + 5 * 2  # the six held-out images

@@ -1,0 +1,120 @@
+"""kill -9 at random moments of a training, again and again: the weights of an undisturbed one.
+
+``IMAGEGRAM_KILLS=20 python -m pytest --log-cli-level=INFO tests/e2e/test_train_kills.py`` for more.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagegram.experiment import build
+from tests.conftest import compose
+from tests.pictures import context
+from tests.token_shards import FakeTokens, FakeTokenShard
+
+NUM_KILLS = int(os.environ.get("IMAGEGRAM_KILLS", "3"))
+NUM_STATES = 4
+SMALL = "generator.width=16 generator.depth=3 generator.num_heads=2 generator.labels=label"
+#: Whatever is drawn in a step is drawn somewhere: dropout, hidden labels, orders, dead codes.
+COMPONENTS = {
+    "ordered_fsq": "tokenizer=ordered_fsq_tiny",
+    "conv_vq": "tokenizer=conv_vq_tiny",
+    "titok": "tokenizer=titok_tiny tokenizer.quantizer.revive_below=0.9",
+    "ar": f"generator=ar {SMALL}",
+    "rar": f"generator=rar {SMALL} generator.backbone=rar generator.dropout=0.2",
+    "maskgit_bert": f"generator=maskgit {SMALL} generator.backbone=bert",
+    "maskgit_uvit": f"generator=maskgit {SMALL} generator.backbone=uvit",
+    "maskgit_transformer": f"generator=maskgit {SMALL}",
+}
+#: Its children begin with torch imported, so that they are not killed while they import it.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["imagegram.training.loop", "tests.pictures"])
+
+
+def training(words: str, outputs: Path, *, num_states: int) -> Any:
+    """The stage that trains a component, from its configuration."""
+    how = ("trainer=cpu", "trainer.max_steps=12", f"trainer.segment_steps={12 // num_states}")
+    exp = build(compose("debug=tiny", f"paths.outputs={outputs}", *how, *words.split()))
+    if words.startswith("tokenizer="):
+        assert exp.corpus.shards  # the demo is drawn now, not while it is trained on
+        return exp.tokenizer.fit(exp.corpus)
+    rows = tuple((i % 9, i % 7, i % 5) for i in range(96))
+    labels = tuple(("a", "b", None)[i % 3] for i in range(96))
+    tokens = FakeTokens(parts=(FakeTokenShard(rows=rows, labels=labels),))
+    index: Any = None
+    return exp.generator.fit(context(outputs / "tokens").make(tokens), index=index)
+
+
+def make(stage: Any, root: Path) -> None:
+    context(root).make(stage)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _begun() -> None:
+    """The server has imported torch."""
+    process = SERVER.Process(target=int)
+    process.start()
+    process.join()
+
+
+def start(stage: Any, root: Path) -> Any:
+    process = SERVER.Process(target=make, args=(stage, root))
+    process.start()
+    return process
+
+
+def weights(root: Path) -> dict[str, bytes]:
+    """The weights that were kept, and the last state."""
+    (kept,) = root.glob("artifacts/*/[!.]*/model.safetensors")
+    last = max(states(root), key=lambda path: path.stat().st_mtime_ns)
+    return {"kept": kept.read_bytes(), last.parent.name: last.read_bytes()}
+
+
+def states(root: Path) -> list[Path]:
+    return list(root.glob("artifacts/training_state/[!.]*/state.safetensors"))
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_a_training_that_is_killed_again_and_again_gives_the_same_weights(
+    name: str, tmp_path: Path, demo_outputs: Path
+) -> None:
+    whole, cut = (
+        training(COMPONENTS[name], demo_outputs, num_states=number) for number in (1, NUM_STATES)
+    )
+    seconds = 0.0
+    for stage, root in ((whole, tmp_path / "whole"), (cut, tmp_path / "cut")):
+        began, process = time.monotonic(), start(stage, root)
+        process.join()
+        seconds = time.monotonic() - began
+        assert process.exitcode == 0
+    expected, moments = weights(tmp_path / "whole"), random.Random(name)
+    assert weights(tmp_path / "cut") == expected
+    assert len(states(tmp_path / "cut")) == NUM_STATES
+
+    done: list[int] = []  # states that there were at each kill
+    trainings = 0
+    while len(done) < NUM_KILLS:
+        root, trainings = tmp_path / str(trainings), trainings + 1
+        finished = False
+        while not finished:
+            process = start(cut, root)
+            if len(done) < NUM_KILLS:
+                process.join(moments.uniform(0, seconds))
+                process.kill()
+            process.join()
+            finished = process.exitcode == 0
+            if not finished:
+                assert process.exitcode == -signal.SIGKILL
+                done.append(len(states(root)))
+        assert weights(root) == expected
+    said = "%s: %d kills in %d trainings of %.1f s, after %s of %d states"
+    logging.getLogger(__name__).info(said, name, len(done), trainings, seconds, done, NUM_STATES)
