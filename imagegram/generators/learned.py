@@ -23,9 +23,9 @@ from imagegram.conditions.own import OwnLabels
 from imagegram.errors import ConfigError
 from imagegram.generators.weights import (
     SETTING,
-    Source,
     refuse_other_fields,
     refuse_other_tokens,
+    source_of,
 )
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import Shapes, read_tensors, shapes_of
@@ -145,7 +145,7 @@ class LearnedGenerator:
                 "item, or generator.labels=null"
             )
         if self.checkpoint is not None:
-            Source.of(self.checkpoint)
+            source_of(self.checkpoint)
 
     @property
     def has_null(self) -> bool:
@@ -175,7 +175,7 @@ class LearnedGenerator:
         from imagegram.encoders.preprocessing import require_device
 
         require_device(self.device, setting="generator.device")
-        source = None if self.checkpoint is None else Source.of(self.checkpoint)
+        source = None if self.checkpoint is None else source_of(self.checkpoint)
         if source is not None and source.path is not None:
             found = self.sizes_in(shapes_of(read_tensors(source.path, setting=SETTING)))
             wanted = self.sizes(vocab_size=found.vocab_size, num_tokens=found.num_tokens)

@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, TokenError, did_you_mean
-from imagegram.generators.weights import Source
 from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenSpec
 from imagegram.protocols import Corpus, Modality
@@ -32,6 +31,7 @@ from imagegram.records import Encoded, Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
 from imagegram.store.hashing import file_stamp
 from imagegram.store.stage import Ready
+from imagegram.store.weights import Source
 from imagegram.tokenizers.checks import require_ids, require_image
 from imagegram.tokenizers.imports import ImportTokenizer, read_published
 from imagegram.tokenizers.published import SETTING

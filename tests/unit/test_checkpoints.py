@@ -18,12 +18,13 @@ from imagegram.errors import ConfigError
 from imagegram.generators.autoregressive.generator import AutoregressiveGenerator
 from imagegram.generators.autoregressive.sizes import RarSizes, make_fresh
 from imagegram.generators.learned import Architecture
-from imagegram.generators.weights import Source, classes_of
+from imagegram.generators.weights import classes_of, source_of
 from imagegram.models.checkpoints import read_tensors
 from imagegram.models.cores import one_core
 from imagegram.samplers.guidance import Guidance
 from imagegram.samplers.sequential import SequentialSampler
 from imagegram.store.artifacts import fingerprint
+from imagegram.store.weights import Source
 from imagegram.training.optimization import Optimization
 from tests.hub_server import COMMIT, Hub, serving
 from tests.pictures import context
@@ -172,12 +173,12 @@ def test_what_the_hub_does_not_have_is_refused(
 
 
 def test_a_checkpoint_says_where_it_is() -> None:
-    assert Source.of("a/b/c/d.safetensors@v1") == Source(
-        repo="a/b", file="c/d.safetensors", revision="v1"
+    assert source_of("a/b/c/d.safetensors@v1") == Source(
+        repo="a/b", file="c/d.safetensors", revision="v1", setting="generator.checkpoint"
     )
     for nowhere in ("rar_b.bin", "a/b", "./a/b/c.bin", "/a/b/c.bin", "a/b/c.txt"):
         with pytest.raises(ConfigError, match=r"there is no such file, and it is none of the hub"):
-            Source.of(nowhere)
+            source_of(nowhere)
 
 
 # -------------------------------------------------------------------------------- what is not taken

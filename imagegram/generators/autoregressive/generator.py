@@ -27,7 +27,7 @@ from imagegram.generators.learned import (
     Recipe,
     as_ids,
 )
-from imagegram.generators.weights import ImportWeights, Source
+from imagegram.generators.weights import ImportWeights, source_of
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import Shapes, shapes_of
 from imagegram.protocols import Condition, Index, Sampler
@@ -122,7 +122,7 @@ class AutoregressiveGenerator(LearnedGenerator):
         data = self.data(tokens, holdout)
         if self.checkpoint is None:
             return TrainGenerator(component=recipe, data=data)
-        return ImportWeights(component=recipe, source=Source.of(self.checkpoint), data=data)
+        return ImportWeights(component=recipe, source=source_of(self.checkpoint), data=data)
 
 
 @dataclass(frozen=True, kw_only=True)

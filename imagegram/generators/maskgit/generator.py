@@ -26,7 +26,7 @@ from imagegram.generators.learned import (
 )
 from imagegram.generators.maskgit.objective import BACKBONES, MaskedPrediction
 from imagegram.generators.maskgit.published import sizes_in
-from imagegram.generators.weights import ImportWeights, Source
+from imagegram.generators.weights import ImportWeights, source_of
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import Shapes, shapes_of
 from imagegram.protocols import Condition, Index, Sampler
@@ -113,7 +113,7 @@ class MaskGitGenerator(LearnedGenerator):
         data = self.data(tokens, holdout)
         if self.checkpoint is None:
             return TrainGenerator(component=recipe, data=data)
-        return ImportWeights(component=recipe, source=Source.of(self.checkpoint), data=data)
+        return ImportWeights(component=recipe, source=source_of(self.checkpoint), data=data)
 
 
 @dataclass(frozen=True, kw_only=True)
