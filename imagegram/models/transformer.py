@@ -211,7 +211,7 @@ def initialize(network: nn.Module, *, seed: int) -> None:
     Matrices and convolutions keep the size of what they read (deviation one over the root of its
     length); those that end a residual branch are smaller by the root of how many branches their
     :class:`Stack` adds up. A head is ten times smaller. Embeddings have deviation one, gains are
-    one, biases zero.
+    one, biases zero. Parameters without gradient stay as they were made.
     """
     generator = torch.Generator().manual_seed(seed)
     scales = {
@@ -231,6 +231,8 @@ def initialize(network: nn.Module, *, seed: int) -> None:
     }
     with torch.no_grad():
         for name, parameter in network.named_parameters():
+            if not parameter.requires_grad:
+                continue
             if name.endswith("bias"):
                 parameter.zero_()
             elif id(parameter) in norms:

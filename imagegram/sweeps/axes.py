@@ -1,7 +1,7 @@
 """Axes of a sweep: the knobs in which its jobs differ, found by comparing their configurations.
 
 A key that follows from a name (``corpus.num_shards`` from ``corpus.name``) is not an axis of its
-own. Neither are seeds, paths, workers and loggers.
+own. Neither are seeds, a training's seed that follows the run's, paths, workers and loggers.
 """
 
 from __future__ import annotations
@@ -111,9 +111,12 @@ def identity(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
 def find_axes(jobs: Sequence[Job]) -> tuple[Axis, ...]:
     """Find the axes between jobs with a configuration, in the order of the configuration."""
     configs = [identity(job.config) for job in jobs if job.config]
+    seeds = [job.seed for job in jobs if job.config]
     varied: dict[str, tuple[int, ...]] = {}
     for key in dict.fromkeys(key for config in configs for key in config):
         column = [config.get(key) for config in configs]
+        if key.endswith(".seed") and _follows(column, seeds):
+            continue
         ranks = {value: rank for rank, value in enumerate(dict.fromkeys(column))}
         if len(ranks) > 1:
             varied[key] = tuple(ranks[value] for value in column)
@@ -154,6 +157,12 @@ def _leader(key: str, varied: Mapping[str, tuple[int, ...]]) -> str:
 def _decides(name: Sequence[int], ranks: Sequence[int]) -> bool:
     """Return whether jobs that share the name also share the other value."""
     return len({*zip(name, ranks, strict=True)}) == len({*name})
+
+
+def _follows(column: Sequence[Scalar], seeds: Sequence[Scalar]) -> bool:
+    """Return whether the seed of a run decides that of a component, where there is one."""
+    pairs = {pair for pair in zip(seeds, column, strict=True) if pair[1] is not None}
+    return len(pairs) == len({seed for seed, _ in pairs})
 
 
 def axis_values(job: Job, axes: Sequence[Axis]) -> tuple[Scalar, ...]:

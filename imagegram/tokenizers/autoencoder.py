@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from imagegram.models.clusters import Devices
 from imagegram.models.codebooks import Codebook, Quantized
 from imagegram.models.quantizers import FiniteScalarQuantizer
 
@@ -55,6 +56,14 @@ class Autoencoder(nn.Module):
 
     def begin(self) -> None:
         """Set those fresh weights that are not drawn."""
+
+    def move(self, decay: float, devices: Devices) -> None:
+        """Move after a step what no optimizer moves, besides the codes.
+
+        Args:
+            decay: of moving averages.
+            devices: those that share the batch.
+        """
 
     # ------------------------------------------------------------------------- used by all others
 

@@ -16,6 +16,7 @@ from imagegram.models.clusters import Clusters, Devices
 from imagegram.models.codebooks import Codebook
 from imagegram.models.cores import one_core
 from imagegram.models.quantizers import FiniteScalarQuantizer
+from imagegram.models.standardization import Standardizer
 
 V, D = 24, 4
 
@@ -167,13 +168,20 @@ def test_devices_that_share_a_batch_agree(learned: str, pieces: int) -> None:
             for piece in range(pieces):
                 found = ours[rank].quantize(z[piece * 2 + rank :: 2 * pieces])
                 made[rank].collect(found.inputs, found.ids)
-        together(made, ours, number)
+        together(
+            [
+                lambda devices, rank=rank, number=number: made[rank].move(
+                    ours[rank], np.random.default_rng(number), devices
+                )
+                for rank in range(2)
+            ]
+        )
     torch.testing.assert_close(ours[0].vectors, whole.vectors)
     assert ours[1].vectors.equal(ours[0].vectors)
 
 
-def together(made: list[Clusters], ours: list[Codebook], step: int) -> None:
-    """Let two devices exchange what they gather, in threads that meet."""
+def together(moves: list[Callable[[Devices], None]]) -> None:
+    """Let two devices move at once and exchange what they gather, in threads that meet."""
     from concurrent.futures import ThreadPoolExecutor
     from threading import Barrier
 
@@ -188,8 +196,7 @@ def together(made: list[Clusters], ours: list[Codebook], step: int) -> None:
         return both
 
     def move(rank: int) -> None:
-        devices = Devices(rank, 2, lambda tensor: gather(rank, tensor))
-        made[rank].move(ours[rank], np.random.default_rng(step), devices)
+        moves[rank](Devices(rank, 2, lambda tensor: gather(rank, tensor)))
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(move, range(2)))
@@ -255,3 +262,64 @@ def test_clusters_travel_in_states_and_not_in_averages() -> None:
     assert other.sums.equal(made.sums)
     assert isinstance(made, nn.Module)
     assert not list(made.parameters())
+
+
+# ----------------------------------------------------------------------- vectors and their places
+
+
+def standardized(steps: list[Tensor], made: Standardizer, pieces: int = 1) -> Standardizer:
+    for z in steps:
+        for piece in range(pieces):
+            made(z[piece::pieces])
+        made.move(0.9, Devices())
+    return made
+
+
+def test_the_moments_of_places_are_moving_averages_of_those_of_batches() -> None:
+    steps = [3 * vectors(8, 6, seed=seed) + vectors(6, seed=50) for seed in range(7)]
+    made = standardized(steps, Standardizer(num_places=6, dim=D))
+    mean, variance = torch.zeros(6, D), torch.ones(6, D)
+    for z in steps:
+        mean = 0.9 * mean + 0.1 * z.mean(0)
+        variance = 0.9 * variance + 0.1 * z.var(0, unbiased=False)
+    torch.testing.assert_close(made.means.detach(), mean)
+    torch.testing.assert_close(made.variances.detach(), variance)
+    expected = (steps[0] - mean) / (variance + 1e-5).sqrt()
+    torch.testing.assert_close(made.eval()(steps[0]), expected)
+
+
+def test_a_vector_is_standardized_by_the_steps_before_alone() -> None:
+    made = standardized([vectors(8, 6)], Standardizer(num_places=6, dim=D))
+    z = vectors(5, 6, seed=3)
+    alone = torch.cat([made(row[None]) for row in z])
+    assert made(z).equal(alone)
+    assert made.eval()(z).equal(alone)
+
+
+def test_pieces_and_devices_that_share_a_batch_move_as_one() -> None:
+    steps = [vectors(8, 6, seed=seed) for seed in range(4)]
+    whole = standardized(steps, Standardizer(num_places=6, dim=D))
+    pieces = standardized(steps, Standardizer(num_places=6, dim=D), pieces=4)
+    torch.testing.assert_close(pieces.means, whole.means)
+    torch.testing.assert_close(pieces.variances, whole.variances)
+    shared = [Standardizer(num_places=6, dim=D) for _ in range(2)]
+    for z in steps:
+        for rank, made in enumerate(shared):
+            made(z[rank::2])
+        together([lambda devices, made=made: made.move(0.9, devices) for made in shared])
+    torch.testing.assert_close(shared[0].means, whole.means)
+    assert shared[1].variances.equal(shared[0].variances)
+
+
+def test_moments_have_no_gradient_and_evaluation_leaves_no_trace() -> None:
+    made = Standardizer(num_places=6, dim=D)
+    z = vectors(3, 6).requires_grad_()
+    made(z).sum().backward()
+    assert made.means.grad is None
+    made.move(0.5, Devices())
+    before = made.means.clone()
+    made.eval()(z)
+    made(vectors(3, 6))
+    assert made.means.equal(before)
+    with pytest.raises(RuntimeError, match="non-empty"):
+        made.move(0.5, Devices())

@@ -58,13 +58,16 @@ VIT: dict[str, Any] = {
 }
 SMALL: dict[str, Any] = {
     "legacy": TiTokTokenizer(
+        standardized=False,
         **VIT,
         legacy=True,
         proxy=PROXY,
         quantizer=Quantization(kind="gradient", vocab_size=8, dim=4, normalized=True),
     ),
     "pixels": TiTokTokenizer(
-        **VIT, quantizer=Quantization(kind="gradient", vocab_size=8, dim=5, normalized=False)
+        standardized=False,
+        **VIT,
+        quantizer=Quantization(kind="gradient", vocab_size=8, dim=5, normalized=False),
     ),
     "vqgan": ConvVqTokenizer(
         image_size=16,

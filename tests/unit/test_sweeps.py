@@ -128,6 +128,18 @@ def test_knobs_that_are_drawn_at_random_are_axes_of_their_own(tmp_path: Path) ->
     assert table.rows[0][0] == "temperature = 0.5, top_p = 1, encoder = pixels"
 
 
+@pytest.mark.parametrize(("seeds", "axes"), [([3, 4], []), ([3, 3], ["seed"])])
+def test_the_seed_of_a_training_is_an_axis_unless_it_follows_that_of_the_run(
+    tmp_path: Path, seeds: list[int], axes: list[str]
+) -> None:
+    for number, seed in enumerate(seeds):
+        config = {"seed": seed, "generator.optimization.seed": 3 + number}
+        make_job(tmp_path, number, config=config)
+    make_job(tmp_path, 2, config={"seed": 3})  # a generator without a training
+    found = [axis.label for axis in find_axes(read_jobs([tmp_path]))]
+    assert found == axes
+
+
 def test_names_with_numbers_are_a_family_with_an_order() -> None:
     family = Axis(key="corpus.name", followers=(), values=("tiny_1", "tiny_20"))
     assert (family.is_ordered, family.short("tiny_20")) == (True, "20")

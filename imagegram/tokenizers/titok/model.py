@@ -31,6 +31,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagegram.models.clusters import Devices
+from imagegram.models.standardization import Standardizer
 from imagegram.models.transformer import Head, Stack
 from imagegram.tokenizers.autoencoder import Autoencoder, pixels, planes
 from imagegram.tokenizers.conv_vq.model import Decoder as ConvDecoder
@@ -84,6 +86,7 @@ class Encoder(nn.Module):
         num_latents: int,
         code_dim: int,
         legacy: bool,
+        standardized: bool,
         **sizes: int,
     ) -> None:
         super().__init__()
@@ -96,10 +99,14 @@ class Encoder(nn.Module):
         self.latent_positions = nn.Parameter(torch.empty(num_latents, width))
         self.transformer = PlainTransformer(**sizes)
         self.to_codes = nn.Linear(width, code_dim)
+        self.standardizer = (
+            Standardizer(num_places=num_latents, dim=code_dim) if standardized else None
+        )
 
     def forward(self, patches_BPC: Tensor) -> Tensor:
         """Return (B, K, D) vectors for (B, P, C) pixels of patches."""
-        return self.project(self.read(patches_BPC))
+        vectors = self.project(self.read(patches_BPC))
+        return vectors if self.standardizer is None else self.standardizer(vectors)
 
     def read(self, patches_BPC: Tensor) -> Tensor:
         """Return (B, K, W) features of the latents."""
@@ -218,6 +225,7 @@ class TiTok(Autoencoder):
         encoder_width, encoder_depth, encoder_heads: of the transformer that reads.
         decoder_width, decoder_depth, decoder_heads: of the transformer that paints.
         legacy: mix the channels of all latents before they become tokens.
+        standardized: standardize the vectors of every latent, see ``standardization.py``.
         proxy: sizes of the autoencoder whose codes are painted, see ``ConvSizes``; None: pixels.
         quantizer: the sizes of the quantizer, see :class:`Autoencoder`.
     """
@@ -235,6 +243,7 @@ class TiTok(Autoencoder):
         decoder_depth: int,
         decoder_heads: int,
         legacy: bool = False,
+        standardized: bool = False,
         proxy: Mapping[str, Any] | None = None,
         **quantizer: Any,
     ) -> None:
@@ -252,6 +261,7 @@ class TiTok(Autoencoder):
             depth=encoder_depth,
             num_heads=encoder_heads,
             legacy=legacy,
+            standardized=standardized,
         )
         self.decoder = Decoder(
             **sizes, width=decoder_width, depth=decoder_depth, num_heads=decoder_heads
@@ -276,6 +286,11 @@ class TiTok(Autoencoder):
                 half.positions[1:] = waves_PW
         if isinstance(self.head, PixelHead):
             nn.init.dirac_(self.head.smooth.weight)
+
+    def move(self, decay: float, devices: Devices) -> None:
+        """Move the moments of the latents after a step."""
+        if self.encoder.standardizer is not None:
+            self.encoder.standardizer.move(decay, devices)
 
     def encode(self, images_BSSC: Tensor) -> Tensor:
         """Encode (B, S, S, 3) float images as (B, K, D) vectors, not yet codes."""

@@ -30,6 +30,7 @@ class TiTokSizes(NetworkSizes):
         vocab_size, code_dim, normalized, levels: of the quantizer, see ``quantization.py``.
         legacy: mix the channels of all latents before they become tokens, as the first published
             weights do by mistake.
+        standardized: standardize the vectors of every latent, see ``standardization.py``.
         proxy: a convolutional autoencoder whose codes are predicted for every patch, and painted by
             its decoder; None: pixels are painted directly.
     """
@@ -51,6 +52,7 @@ class TiTokSizes(NetworkSizes):
     normalized: bool
     levels: tuple[int, ...]
     legacy: bool = field(default=False, metadata=NOT_IDENTITY_AT_DEFAULT)
+    standardized: bool = field(default=False, metadata=NOT_IDENTITY_AT_DEFAULT)
     proxy: ConvSizes | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def __post_init__(self) -> None:

@@ -41,8 +41,8 @@ class TiTokTokenizer(QuantizedTokenizer):
 
     Attributes:
         patch_size, num_latents, encoder_width, encoder_depth, encoder_heads, decoder_width,
-            decoder_depth, decoder_heads, legacy, proxy: as in :class:`TiTokSizes`; a checkpoint
-            brings its own, which count.
+            decoder_depth, decoder_heads, legacy, standardized, proxy: as in :class:`TiTokSizes`; a
+            checkpoint brings its own, which count.
         quantizer: how vectors become ids, and how that is learned.
         name, image_size, flips, optimization, trainer, checkpoint, device, batch_size, dtype,
             compile, hash_cache: as in :class:`LearnedTokenizer`.
@@ -62,6 +62,7 @@ class TiTokTokenizer(QuantizedTokenizer):
     decoder_depth: int = 3
     decoder_heads: int = 2
     legacy: bool = False
+    standardized: bool = True
     proxy: ConvSizes | None = None
     quantizer: Quantization = _QUANTIZER
     optimization: Optimization = MINUTES
