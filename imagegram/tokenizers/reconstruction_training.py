@@ -65,7 +65,8 @@ class ReconstructionModule(TrainingModule):
 
     def after_step(self) -> None:
         """Move the codes after their vectors, and revive dead ones."""
-        clusters, network = self._clusters, self.networks[NETWORK]
+        clusters = self._clusters
+        network: Any = self.networks[NETWORK]
         network.move(self.objective.quantizer.decay, self._devices())
         if clusters is not None:
             rng = generator(seed=self.optimization.seed, purpose=CODES, number=self.steps_done)
