@@ -69,12 +69,17 @@ class Autoencoder(nn.Module):
 
     def forward(self, images_BSSC: Tensor) -> tuple[Tensor, Quantized]:
         """Reconstruct (B, S, S, 3) float images from their codes, which are returned too."""
-        found: Quantized = self.quantizer.quantize(self.encode(images_BSSC))
+        found = self.quantized(images_BSSC)
         return self.decode(found.codes), found
+
+    def quantized(self, images_BSSC: Tensor) -> Quantized:
+        """Encode (B, S, S, 3) float images as T vectors each, with the codes that replace them."""
+        found: Quantized = self.quantizer.quantize(self.encode(images_BSSC))
+        return found
 
     def ids(self, images_BSSC: Tensor) -> Tensor:
         """Encode (B, S, S, 3) float images as (B, T) int64 ids."""
-        return self.quantizer.quantize(self.encode(images_BSSC)).ids
+        return self.quantized(images_BSSC).ids
 
     def paint(self, ids_BT: Tensor) -> Tensor:
         """Decode (B, T) ids to (B, S, S, 3) pixels, not clipped."""

@@ -93,8 +93,15 @@ def _has_key(path: Path, stamp: str, key: str) -> bool:
         return False
 
 
-def read_sizes(checkpoint: str | Path, kind: type[S]) -> S:
+def read_sizes(
+    checkpoint: str | Path, kind: type[S], *, setting: str = "tokenizer.checkpoint"
+) -> S:
     """Read the sizes of a network from the header of a weights file.
+
+    Args:
+        checkpoint: the file.
+        kind: which network it should be of.
+        setting: how the file is asked for, for messages.
 
     Raises:
         ConfigError: when the file is missing, or is not one of this network.
@@ -112,7 +119,6 @@ def read_sizes(checkpoint: str | Path, kind: type[S]) -> S:
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         found = "holds no weights of this tokenizer" if path.is_file() else "is no file"
         raise ConfigError(
-            f"tokenizer.checkpoint={checkpoint} {found} ({error}); type "
-            "tokenizer.checkpoint=FOLDER/model.safetensors, a file that a training wrote, or "
-            "tokenizer.checkpoint=null to train"
+            f"{setting}={checkpoint} {found} ({error}); type {setting}=FOLDER/model.safetensors, "
+            f"a file that a training wrote, or {setting}=null to train"
         ) from error

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
 from imagegram.store.cost import NPY_HEADER, PROCESS_BYTES, Cost
-from imagegram.store.fingerprint import identity
+from imagegram.store.fingerprint import NOT_IDENTITY, identity
 from imagegram.store.stage import Context, Stage, Surroundings
 from imagegram.training.course import HISTORY
 from imagegram.training.objective import Data, Items, Objective, Prepared
@@ -91,6 +91,7 @@ class Train(Stage[T_co], Generic[T_co, D]):
     Attributes:
         component: the component to train.
         data: the data to train it on.
+        curves: stands before the names of its curves.
     """
 
     PARTS: ClassVar[tuple[type, ...]]
@@ -99,6 +100,7 @@ class Train(Stage[T_co], Generic[T_co, D]):
 
     component: Trainable[T_co]
     data: D
+    curves: str = field(default="", metadata=NOT_IDENTITY)
 
     def identity(self) -> dict[str, Any]:
         """Return the identity: objective, optimization and data, not the other fields."""
@@ -115,12 +117,13 @@ class Train(Stage[T_co], Generic[T_co, D]):
         from imagegram.training.state import TrainingState
 
         prepared = self.data.prepare(context)
-        component = self._for(prepared)
+        component = self._for(self.begun(context), prepared)
         optimization, whole = component.optimization, self._whole(component, prepared)
         last = train_in_segments(
             context,
             whole,
             description=f"train {component.name}",
+            curves=self.curves,
             after=self._after(context, component, prepared.validation),
         )
         shutil.copyfile(last.artifact.path / HISTORY, out / HISTORY)
@@ -136,11 +139,15 @@ class Train(Stage[T_co], Generic[T_co, D]):
             **scores,
         }
 
-    def _for(self, prepared: Prepared) -> Trainable[T_co]:
+    def begun(self, context: Context) -> Trainable[T_co]:
+        """Return the component with all that its training begins with."""
+        return self.component
+
+    def _for(self, component: Trainable[T_co], prepared: Prepared) -> Trainable[T_co]:
         """Return the component for the classes of its items."""
         if not prepared.classes:
-            return self.component
-        return cast(LearnsClasses[T_co], self.component).with_classes(prepared.classes)
+            return component
+        return cast(LearnsClasses[T_co], component).with_classes(prepared.classes)
 
     def _whole(self, component: Trainable[T_co], prepared: Prepared) -> TrainSegment:
         """Return the whole training as one segment."""
@@ -240,7 +247,7 @@ class TrainGenerator(Train[T_co, TokenData]):
         if not self.data.tokens.artifact.is_made:
             return len(ends)
         prepared = self.data.opened()
-        whole = self._whole(self._for(prepared), prepared)
+        whole = self._whole(self._for(self.component, prepared), prepared)
         found = [at.find(replace(whole, last_step=end)) is not None for end in ends]
         return found[::-1].index(True) if any(found) else len(ends)
 

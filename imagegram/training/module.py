@@ -138,13 +138,24 @@ class TrainingModule(LightningModule):
 
     def descend(self, optimizer: str, loss: Tensor) -> None:
         """Take one step of a named optimizer, where ``automatic_optimization`` is off."""
-        numbers = list(self._named)
+        self.descend_together({optimizer: loss})
+
+    def descend_together(self, losses: Mapping[str, Tensor]) -> None:
+        """Take one step of each of several optimizers, after one backward pass.
+
+        Args:
+            losses: by the name of the optimizer; no loss may reach the weights of another one.
+        """
         found: Any = self.optimizers()
-        chosen = found[numbers.index(optimizer)] if len(numbers) > 1 else found
-        chosen.zero_grad()
-        self.manual_backward(loss)
-        self.configure_gradient_clipping(chosen.optimizer, self.optimization.gradient_clip_val)
-        chosen.step()
+        known = dict(zip(self._named, found if len(self._named) > 1 else [found], strict=True))
+        chosen = [known[name] for name in losses]
+        for optimizer in chosen:
+            optimizer.zero_grad()
+        self.manual_backward(torch.stack(list(losses.values())).sum())
+        for optimizer in chosen:
+            limit = self.optimization.gradient_clip_val
+            self.configure_gradient_clipping(optimizer.optimizer, limit)
+            optimizer.step()
 
     # ------------------------------------------------------------------------ called by Lightning
 

@@ -62,11 +62,13 @@ class Watcher:
     Attributes:
         context: context of the stage that trains.
         bar: bar of the whole training.
+        curves: stands before the names of the curves.
         step: step up to which points were logged.
     """
 
     context: Context
     bar: int
+    curves: str = ""
     step: int = 0
 
     def advance(self, steps: int) -> None:
@@ -75,7 +77,8 @@ class Watcher:
 
     def point(self, step: int, values: dict[str, float]) -> None:
         """Log a point of curves."""
-        self.context.log(values, step=step)
+        named = {f"{self.curves}{name}": value for name, value in values.items()}
+        self.context.log(named, step=step)
         self.step = step
 
     def catch_up(self, history: list[dict[str, Any]]) -> None:
@@ -161,6 +164,7 @@ def train_in_segments(
     whole: TrainSegment,
     *,
     description: str,
+    curves: str = "",
     after: Callable[[SegmentHandle], None] | None = None,
 ) -> SegmentHandle:
     """Train to the end from the last existing state; return the last segment.
@@ -172,10 +176,11 @@ def train_in_segments(
         context: of the stage that trains.
         whole: a segment that ends with the last step; where others end, they are the same.
         description: for the bar.
+        curves: stands before the names of the curves, for the loggers.
         after: called with every segment that was made, not found.
     """
     bar = context.progress.start(description, whole.last_step, "steps")
-    watcher = Watcher(context=context, bar=bar)
+    watcher = Watcher(context=context, bar=bar, curves=curves)
     ends = whole.trainer.segment_ends(whole.last_step)
     segments = [replace(whole, last_step=end, watcher=watcher) for end in ends]
     missing = {segment.last_step for segment in context.missing(segments)}

@@ -32,7 +32,7 @@ IMAGES = [
 
 
 #: Learned in seconds; the weights of the others are fetched, or take a GPU.
-TRAINED = ("conv_vq_tiny", "ordered_fsq_tiny", "titok_tiny")
+TRAINED = ("conv_vq_tiny", "ordered_fsq_tiny", "titok_tiny", "titok_two_stage_tiny")
 
 
 def build(name: str) -> Tokenizer:
