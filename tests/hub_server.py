@@ -1,16 +1,21 @@
-"""A server on this machine that plays the Hugging Face Hub: whole, cut, continued, refused."""
+"""A server on this machine that plays the Hugging Face Hub: whole, cut, refused, written to."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 from urllib.parse import unquote
+
+import pytest
 
 COMMIT: Final = "0123456789abcdef0123456789abcdef01234567"
 
@@ -25,6 +30,8 @@ class Hub(ThreadingHTTPServer):
         cut_at: closes the connection after that many bytes of a file.
         lies: announces the sha256 of other bytes.
         redirects: to another address, as the hub does for large files.
+        token: of the one who may write; None: nobody may.
+        stored: large files on their way to a page, by sha256.
     """
 
     daemon_threads = True
@@ -36,6 +43,8 @@ class Hub(ThreadingHTTPServer):
         self.cut_at: int | None = None
         self.lies = False
         self.redirects = False
+        self.token: str | None = None
+        self.stored: dict[str, bytes] = {}
 
     @property
     def url(self) -> str:
@@ -62,7 +71,8 @@ class Hub(ThreadingHTTPServer):
     def tree(self, path: str) -> bytes | str:
         """What the hub's API lists of a dataset, as JSON."""
         match = re.fullmatch(r"/api/(.+)/tree/([^/]+)", path.partition("?")[0])
-        assert match is not None, path
+        if match is None:  # whether a page is there
+            return "RepoNotFound"
         files = self.files(match[1], match[2])
         if isinstance(files, str):
             return files
@@ -71,6 +81,42 @@ class Hub(ThreadingHTTPServer):
             for file, data in files.items()
         ]
         return json.dumps(listed).encode()
+
+    def written(self, path: str, body: bytes) -> Any:
+        """What the hub's API answers to those who write, as JSON; the page has the files then."""
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}"
+            self.pages.setdefault(name, {})
+            return {"url": f"{self.url}/{name}", "private": asked.get("private")}
+        if path == "/api/validate-yaml":
+            return {"errors": [], "warnings": []}
+        if match := re.fullmatch(r"/api/models/(.+)/preupload/main", path):
+            large = {True: "lfs", False: "regular"}
+            files = [
+                {
+                    "path": file["path"],
+                    "uploadMode": large[file["path"].endswith(".safetensors")],
+                    "shouldIgnore": False,
+                    "oid": None,
+                }
+                for file in json.loads(body)["files"]
+            ]
+            return {"files": files}
+        if re.fullmatch(r"/(.+)\.git/info/lfs/objects/batch", path):
+            objects = json.loads(body)["objects"]
+            for one in objects:
+                one["actions"] = {"upload": {"href": f"{self.url}/lfs/{one['oid']}"}}
+            return {"transfer": "basic", "objects": objects}
+        match = re.fullmatch(r"/api/models/(.+)/commit/main", path)
+        assert match is not None, path
+        for line in map(json.loads, body.decode().splitlines()):
+            value = line["value"]
+            if line["key"] == "file":
+                self.pages[match[1]][value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                self.pages[match[1]][value["path"]] = self.stored[value["oid"]]
+        return {"commitUrl": f"{self.url}/{match[1]}/commit/{COMMIT}", "commitOid": COMMIT}
 
 
 class HubHandler(BaseHTTPRequestHandler):
@@ -82,6 +128,27 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.answer()
+
+    def do_PUT(self) -> None:
+        data = self.body()
+        assert self.path == f"/lfs/{hashlib.sha256(data).hexdigest()}"
+        self.server.stored[self.path[5:]] = data
+        self.reply(200, {"Content-Length": "0"})
+
+    def do_POST(self) -> None:
+        body, path = self.body(), self.path.partition("?")[0]
+        self.server.requests.append(("POST", path, None))
+        token = self.server.token
+        if token is None or self.headers.get("Authorization") != f"Bearer {token}":
+            self.reply(401, {"X-Error-Code": "Unauthorized", "Content-Length": "0"})
+            return
+        answer = json.dumps(self.server.written(path, body)).encode()
+        sizes = {"Content-Length": str(len(answer)), "Content-Type": "application/json"}
+        self.reply(200, sizes)
+        self.wfile.write(answer)
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", "0")))
 
     def answer(self) -> None:
         span = self.headers.get("Range")
@@ -134,3 +201,25 @@ def serving(pages: dict[str, dict[str, bytes]]) -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def serving_alone(monkeypatch: pytest.MonkeyPatch, cache: Path, *, token: str) -> Iterator[Hub]:
+    """An empty hub that the owner of a token may write; every address but its own is refused."""
+    connect = socket.socket.connect
+
+    def here(self: socket.socket, address: Any) -> None:
+        assert address[0] == "127.0.0.1", address
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", here)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setenv("HF_TOKEN", token)
+    with serving({}) as server:
+        server.token = token
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield server

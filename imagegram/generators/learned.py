@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from imagegram.generators.weights import (
     source_of,
 )
 from imagegram.layout import TokenLayout
-from imagegram.models.checkpoints import Shapes, read_tensors, shapes_of
+from imagegram.models.checkpoints import Shapes, read_tensors, shapes_of, write_weights
 from imagegram.protocols import Condition, Sampler
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.samplers.guidance import Guidance
@@ -37,6 +37,7 @@ from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context
+from imagegram.store.weights import CLASSES, MODEL
 from imagegram.training.objective import Items
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
@@ -46,10 +47,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from imagegram.training.state import TrainingState
-
-MODEL: Final = "model.safetensors"
-#: Labels of the classes of a trained network, in their order.
-CLASSES: Final = "classes.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,8 +266,6 @@ class Recipe:
 
         Labels, where there are any, are written beside them.
         """
-        from imagegram.training.state import write_weights
-
         described = json.dumps(self.architecture.arguments())
         write_weights(out / MODEL, weights, {network: described})
         if self.classes:

@@ -1,13 +1,14 @@
 """ImportWeights: the stage that takes published weights over, instead of a training.
 
 Where they are says ``generator.checkpoint``, see ``store/weights.py``. Whose classes the weights
-know is not in them. They are numbers, 0 ... K - 1, unless the corpus has labels that are no
-numbers, and as many: then its labels in sorted order, which is how ImageNet's synsets are numbered.
+know is beside them, where a training of this package wrote them. Published ones do not tell: their
+classes are numbers, 0 ... K - 1, unless the corpus has labels that are no numbers, and as many:
+then its labels in sorted order, which is how ImageNet's synsets are numbered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
 from imagegram.errors import ConfigError
 from imagegram.models.checkpoints import Shapes, read_tensors, require_shapes, shapes_of
 from imagegram.models.imports import Import, Importable
-from imagegram.store.weights import Source
+from imagegram.store.weights import CLASSES, Source, read_classes
 from imagegram.training.tokens import TokenData, read_labels
 
 if TYPE_CHECKING:
@@ -82,18 +83,32 @@ class ImportWeights(Import[T_co, ImportableGenerator[Any]]):
         """
         tensors = read_tensors(path, setting=SETTING)
         shapes = shapes_of(tensors)
-        classes = self._classes(self.component.num_classes_of(shapes))
+        classes = self._classes(self.component.num_classes_of(shapes), path)
         component = self.component.with_classes(classes)
         require_shapes(shapes, component.shapes(), setting=f"{SETTING}={path}")
         component.write_weights(out, {name: tensor.float() for name, tensor in tensors.items()})
         num_parameters = sum(tensor.numel() for tensor in tensors.values())
         return {"num_parameters": num_parameters, "num_classes": len(classes)}
 
-    def _classes(self, num_classes: int) -> tuple[str, ...]:
+    def _classes(self, num_classes: int, path: Path) -> tuple[str, ...]:
+        recorded = read_classes(path, setting=SETTING)
+        if recorded is not None and len(recorded) != num_classes:
+            raise ConfigError(
+                f"{SETTING}: {path.with_name(CLASSES)} has {len(recorded)} labels, but the weights "
+                f"beside it know {num_classes} classes; give both files of one training"
+            )
         if self.data.labels is None:
-            return numbered(num_classes)
+            return recorded or numbered(num_classes)
         names = read_labels(self.data.tokens, self.data.labels).names
-        return classes_of(names, num_classes, key=self.data.labels)
+        if recorded is None:
+            return classes_of(names, num_classes, key=self.data.labels)
+        if names and not set(names) & set(recorded):
+            raise ConfigError(
+                f"generator.labels={self.data.labels}: no label of the corpus ({_some(names)}) is "
+                f"one of those that {SETTING} learned ({_some(recorded)}); type another "
+                "generator.labels=KEY, or generator.labels=null"
+            )
+        return recorded
 
 
 def numbered(num_classes: int) -> tuple[str, ...]:
@@ -115,12 +130,18 @@ def classes_of(names: Sequence[str], num_classes: int, *, key: str) -> tuple[str
         return numbers
     if len(names) == num_classes:
         return tuple(sorted(names))
-    some = ", ".join(sorted(set(names) - set(numbers))[:3])
+    some = _some(set(names) - set(numbers))
     raise ConfigError(
-        f"generator.labels={key}: the corpus has {len(names)} labels ({some} ...), but {SETTING} "
+        f"generator.labels={key}: the corpus has {len(names)} labels ({some}), but {SETTING} "
         f"knows {num_classes} classes, so they are not the same; type another generator.labels=KEY "
         f"whose labels are numbers 0 ... {num_classes - 1}, or generator.labels=null"
     )
+
+
+def _some(names: Iterable[str]) -> str:
+    """Return the first labels, for a message."""
+    first = sorted(names)
+    return ", ".join(first[:3]) + (" ..." if len(first) > 3 else "")
 
 
 def refuse_other_fields(found: Any, wanted: Any) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints of others: tensors by name from a file that cannot run anything, matched one by one.
+"""Checkpoints: tensors by name in a file that cannot run anything, those of others matched by name.
 
 ``.safetensors``, or ``.bin``, ``.pt``, ``.pth``: a pickle of which torch reads the tensors alone.
 
@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -117,6 +117,27 @@ def num_blocks(shapes: Shapes, prefix: str) -> int:
     """
     numbers = [name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)]
     return 1 + max(map(int, numbers), default=-1)
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor], header: dict[str, str]) -> None:
+    """Write tensors as a safetensors file, with metadata in its header.
+
+    The file has the same bytes for the same tensors, with one entry of metadata: several are
+    written in any order. Tied weights are stored twice.
+    """
+    from safetensors.torch import save_file
+
+    save_file(dict(_apart(weights)), path, metadata=header)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Copy tensors to the CPU so that none share memory."""
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        yield name, plain.clone() if place in seen else plain
+        seen.add(place)
 
 
 def _read_safetensors(path: Path, setting: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ A download that was cut or killed is continued by the next run; ``HF_ENDPOINT``,
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,7 @@ class Page:
         from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
         try:
-            url = hf_hub_url(self.repo, file, revision=self.revision, endpoint=_endpoint())
+            url = hf_hub_url(self.repo, file, revision=self.revision, endpoint=hub.endpoint())
             remote, reason = self._ask(url)
         except EntryNotFoundError:
             return None
@@ -89,7 +88,7 @@ class Page:
         )
 
         try:
-            return get_hf_file_metadata(url, endpoint=_endpoint()), ""
+            return get_hf_file_metadata(url, endpoint=hub.endpoint()), ""
         except EntryNotFoundError:
             raise
         except GatedRepoError as error:
@@ -135,7 +134,3 @@ class Page:
                 f"{etag}); they were removed, run the same command again"
             )
         partial.replace(target)
-
-
-def _endpoint() -> str | None:
-    return os.environ.get("HF_ENDPOINT")

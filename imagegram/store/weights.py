@@ -1,16 +1,21 @@
 """Where weights are: a file of this machine, or one of the Hugging Face Hub, which a stage fetches.
 
-generator.checkpoint=FOLDER/rar_b.bin                a file, .safetensors or .bin
-generator.checkpoint=yucornetto/RAR/rar_b.bin        a file of the hub
-generator.checkpoint=yucornetto/RAR/rar_b.bin@v1     of a branch, tag or commit
+    generator.checkpoint=FOLDER/rar_b.bin                a file, .safetensors or .bin
+    generator.checkpoint=FOLDER                          FOLDER/model.safetensors
+    generator.checkpoint=yucornetto/RAR/rar_b.bin        a file of the hub
+    generator.checkpoint=OWNER/NAME                      model.safetensors of a page of the hub
+    generator.checkpoint=OWNER/NAME@v1                   of a branch, tag or commit
+
+Of a page are fetched this file and the labels beside it, ``classes.json``.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from imagegram.errors import ConfigError
@@ -23,9 +28,11 @@ from imagegram.store.stage import Context, Stage, Surroundings
 if TYPE_CHECKING:
     from imagegram.store.manifest import Artifact
 
-_PAGE: Final = re.compile(
-    r"(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+\.(?:safetensors|bin|pt|pth))(@(?P<at>[\w./-]+))?"
-)
+MODEL: Final = "model.safetensors"
+#: Beside weights that know classes: their labels, in order, as a training writes them.
+CLASSES: Final = "classes.json"
+_ENDS: Final = (".safetensors", ".bin", ".pt", ".pth")
+_PAGE: Final = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(/(?P<file>[\w./-]+))?(@(?P<at>[\w./-]+))?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +58,22 @@ class Source:
         Raises:
             ConfigError: when it is neither a file nor one of the hub.
         """
-        if (path := Path(checkpoint).expanduser()).exists():
-            return cls(path=path, setting=setting)
-        found = _PAGE.fullmatch(checkpoint)
-        if found is None or checkpoint.startswith((".", "/")):
+        path = Path(checkpoint).expanduser()
+        if path.is_dir() and not (path / MODEL).exists():
+            raise ConfigError(
+                f"{setting}={checkpoint}: the folder has no {MODEL}; type {setting}=FOLDER of a "
+                "network that was saved or exported, or the name of a file"
+            )
+        if path.exists():
+            return cls(path=path / MODEL if path.is_dir() else path, setting=setting)
+        found = None if checkpoint.startswith((".", "/")) else _PAGE.fullmatch(checkpoint)
+        file = MODEL if found is None else found["file"] or MODEL
+        if found is None or not file.endswith(_ENDS) or found["repo"].endswith(_ENDS):
             raise ConfigError(
                 f"{setting}={checkpoint}: there is no such file, and it is none of the hub; type "
-                f"{setting}=FOLDER/NAME.safetensors, NAME.bin, or OWNER/PAGE/NAME.bin"
+                f"{setting}=FOLDER/NAME.safetensors, NAME.bin, OWNER/PAGE or OWNER/PAGE/NAME.bin"
             )
-        revision = found["at"] or "main"
-        return cls(repo=found["repo"], file=found["file"], revision=revision, setting=setting)
+        return cls(repo=found["repo"], file=file, revision=found["at"] or "main", setting=setting)
 
     @property
     def size_bytes(self) -> int:
@@ -72,10 +85,34 @@ class Source:
         return self.path or context.make(FetchFile(source=self))
 
     def identity(self) -> Any:
-        """Return the sha256 of a file of this machine, or page, revision and file."""
+        """Return the sha256 of a file of this machine, or page, revision and file.
+
+        Labels beside a file of this machine have theirs.
+        """
         if self.path is None:
             return [self.repo, self.revision, self.file]
-        return _sha256(self.path, file_stamp(self.path))
+        files = [self.path, self.path.with_name(CLASSES)]
+        hashes = [_sha256(path, file_stamp(path)) for path in files if path.is_file()]
+        return hashes[0] if len(hashes) == 1 else hashes
+
+
+def read_classes(weights: Path, *, setting: str) -> tuple[str, ...] | None:
+    """Return the labels beside weights, in the order of their classes; None: there are none.
+
+    Raises:
+        ConfigError: for a damaged file.
+    """
+    path = weights.with_name(CLASSES)
+    if not path.is_file():
+        return None
+    try:
+        labels = json.loads(path.read_text())
+        return tuple(map(str, labels))
+    except (ValueError, TypeError, OSError) as error:
+        raise ConfigError(
+            f"{setting}: {path} is no list of labels ({error}); export the network again, or "
+            "remove the file"
+        ) from error
 
 
 @lru_cache(maxsize=8)
@@ -85,7 +122,7 @@ def _sha256(path: Path, stamp: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class FetchFile(Stage[Path]):
-    """The stage that fetches one file of weights from the hub.
+    """The stage that fetches one file of weights from the hub, and the labels beside it.
 
     Attributes:
         source: page and file.
@@ -103,7 +140,7 @@ class FetchFile(Stage[Path]):
         asked = Asked(
             repo=setting,
             revision=f"the part behind @ of {setting}",
-            instead=f"{setting}=FOLDER/NAME.bin",
+            instead=f"{setting}=FOLDER/{MODEL}",
         )
         # What has arrived outlives a failure, and is continued by the next run.
         kept = out.with_name(f"{out.name.rpartition('-')[0] or out.name}-download")
@@ -114,7 +151,9 @@ class FetchFile(Stage[Path]):
                 f"{setting}={source.repo}/{source.file}: the page has no such file (revision "
                 f"{source.revision}); its files are on https://huggingface.co/{source.repo}"
             )
-        return fetched
+        page = replace(page, revision=fetched["commit"])
+        labels = page.fetch(str(PurePosixPath(source.file).with_name(CLASSES)), out / CLASSES)
+        return fetched if labels is None else {**fetched, "labels_sha256": labels["sha256"]}
 
     def load(self, artifact: Artifact) -> Path:
         """Return the path of the file."""

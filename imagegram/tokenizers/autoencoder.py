@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from imagegram.models.clusters import Devices
 from imagegram.models.codebooks import Codebook, Quantized
+from imagegram.models.hub import HubNetwork
 from imagegram.models.quantizers import FiniteScalarQuantizer
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(HubNetwork):
     """Encoder, quantizer and decoder.
 
     Args:

@@ -2,9 +2,10 @@
 
     tokenizer=titok_l32 tokenizer.checkpoint=FOLDER/tokenizer_titok_l32.bin
     tokenizer=titok_l32 tokenizer.checkpoint=OWNER/PAGE/model.safetensors
+    tokenizer=titok tokenizer.checkpoint=OWNER/NAME
 
-Where they are says ``store/weights.py``. Sizes are those of the configuration; every tensor must
-fit, and none may be left over.
+Where they are says ``store/weights.py``. What a training of this package wrote brings its sizes.
+Those of other files are the configuration's; every tensor must fit, and none may be left over.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from imagegram.models.checkpoints import Shapes, read_tensors
 from imagegram.models.imports import Import, Importable
+from imagegram.store.parts import copy_file
+from imagegram.store.weights import MODEL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +29,9 @@ T_co = TypeVar("T_co", covariant=True)
 
 class ImportableTokenizer(Importable[T_co], Protocol[T_co]):
     """A tokenizer whose weights may come from a file of others."""
+
+    def is_own(self, path: Path) -> bool:
+        """Return whether a file is one that a training of this tokenizer wrote."""
 
     def taken_over(self, tensors: dict[str, Tensor], expected: Shapes) -> dict[str, Tensor]:
         """Return the weights of a file under the names of the network.
@@ -47,13 +53,16 @@ class ImportTokenizer(Import[T_co, ImportableTokenizer[Any]]):
     VERSION: ClassVar[int] = 1
 
     def take_over(self, path: Path, out: Path) -> dict[str, Any]:
-        """Write the weights under the names of the network.
+        """Write the weights under the names of the network; copy a file that has them already.
 
         Raises:
             ConfigError: for weights of another network.
         """
+        if self.component.is_own(path):
+            copy_file(path, out / MODEL)
+            return {}
         weights = read_published(self.component, path, setting=self.source.setting)
-        self.component.write_weights(out / "model.safetensors", weights)
+        self.component.write_weights(out / MODEL, weights)
         return {"num_parameters": sum(tensor.numel() for tensor in weights.values())}
 
     def foreseen(self, expected: Artifact) -> Any:

@@ -26,12 +26,13 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError, TokenError, did_you_mean
 from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenSpec
+from imagegram.models.checkpoints import write_weights
 from imagegram.protocols import Corpus, Modality
 from imagegram.records import Encoded, Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
 from imagegram.store.hashing import file_stamp
 from imagegram.store.stage import Ready
-from imagegram.store.weights import Source
+from imagegram.store.weights import MODEL, Source
 from imagegram.tokenizers.checks import require_ids, require_image
 from imagegram.tokenizers.imports import ImportTokenizer, read_published
 from imagegram.tokenizers.published import SETTING
@@ -51,8 +52,7 @@ if TYPE_CHECKING:
     from imagegram.tokenizers.inference import CodeNetwork
     from imagegram.training.state import TrainingState
 
-#: Files of a trained tokenizer.
-MODEL: Final = "model.safetensors"
+#: Picture beside the weights of a trained tokenizer.
 PICTURE: Final = "reconstructions.png"
 _DTYPES: Final = ("float32", "bfloat16")
 #: Images per call of the network; more are no faster on one core.
@@ -82,8 +82,8 @@ class LearnedTokenizer:
         flips: mirror half of the training images.
         optimization: steps, rates, seed of its training.
         trainer: where it is trained.
-        checkpoint: safetensors file of a trained network, or, for some families, a published file
-            (``tokenizers/imports.py``); None: the run trains it.
+        checkpoint: weights of a trained network: a file, a folder or a page of the hub
+            (``store/weights.py``), for some families also published ones; None: the run trains it.
         device: where it encodes and decodes (``cpu``, ``cuda``).
         batch_size: images that are encoded at a time.
         dtype: of encoding and decoding; ``bfloat16`` is faster on a GPU, and changes some ids.
@@ -111,9 +111,11 @@ class LearnedTokenizer:
 
     def __post_init__(self) -> None:
         """Take the sizes of a checkpoint; refuse impossible settings."""
-        if self.checkpoint is not None and not self.is_published:
-            for name, value in self.fields_of(read_sizes(self.checkpoint, self.SIZES)).items():
-                object.__setattr__(self, name, value)
+        if self.checkpoint is not None and (path := self._source.path) is not None:
+            object.__setattr__(self, "checkpoint", str(path))
+            if not self.is_imported:
+                for name, value in self.fields_of(read_sizes(path, self.SIZES)).items():
+                    object.__setattr__(self, name, value)
         self.architecture.check()
         effective = self.trainer.applied_to(self.optimization, prefix="tokenizer.optimization.")
         object.__setattr__(self, "optimization", effective)
@@ -146,7 +148,11 @@ class LearnedTokenizer:
         Raises:
             ConfigError: for weights of another network.
         """
-        raise NotImplementedError
+        raise ConfigError(
+            f"{SETTING}: the file is none that a training of {self.name} wrote (one has the entry "
+            f"{self.SIZES.METADATA} in its header), and files of others have no such network; give "
+            "another file, or tokenizer.checkpoint=null to train"
+        )
 
     def objective(self) -> Objective:
         """Return the objective of the network's training."""
@@ -174,15 +180,20 @@ class LearnedTokenizer:
         from imagegram.encoders.preprocessing import require_device
 
         require_device(self.device, setting="tokenizer.device")
-        if self.is_published and (path := self._source.path) is not None:
+        if self.is_imported and (path := self._source.path) is not None:
             read_published(self, path, setting=SETTING)
 
     @property
-    def is_published(self) -> bool:
-        """Whether the checkpoint is a file of others, whose weights have to be taken over."""
-        if self.checkpoint is None or not self.TAKES_PUBLISHED:
+    def is_imported(self) -> bool:
+        """Whether the weights have to be fetched, or taken over from a file of others, first."""
+        if self.checkpoint is None:
             return False
-        return self._source.path is None or not has_sizes(self._source.path, self.SIZES)
+        path = self._source.path
+        return path is None or (self.TAKES_PUBLISHED and not self.is_own(path))
+
+    def is_own(self, path: Path) -> bool:
+        """Return whether a file is one that a training of this tokenizer wrote."""
+        return has_sizes(path, self.SIZES)
 
     @property
     def _source(self) -> Source:
@@ -194,7 +205,7 @@ class LearnedTokenizer:
         if self.checkpoint is None:
             recipe = (self.objective(), self.optimization)
             return kind | {"recipe": [identity(part) for part in recipe]}
-        if self.is_published:
+        if self.is_imported:
             sizes = identity(self.architecture)
             return kind | {"published": self._source.identity(), "architecture": sizes}
         weights = weights_sha256(self.checkpoint, memory=self.hash_cache)
@@ -206,7 +217,7 @@ class LearnedTokenizer:
         A tokenizer that has its weights is ready.
         """
         recipe: Any = self
-        if self.is_published:
+        if self.is_imported:
             return ImportTokenizer(component=recipe, source=self._source)
         if self.checkpoint is not None:
             return Ready(self)
@@ -233,8 +244,6 @@ class LearnedTokenizer:
         Nothing else is there: safetensors writes several entries in any order, and the tokenizer is
         known by the bytes of the file.
         """
-        from imagegram.training.state import write_weights
-
         sizes = {self.SIZES.METADATA: json.dumps(self.architecture.as_dict())}
         write_weights(path, weights, sizes)
 
@@ -309,7 +318,7 @@ class LearnedTokenizer:
 
     def _network(self) -> CodeNetwork:
         """Return the network with its weights, loaded once per process."""
-        if self.checkpoint is None or self.is_published:
+        if self.checkpoint is None or self.is_imported:
             raise ConfigError(
                 f"tokenizer {self.name} has no weights yet: a run trains them first; from Python, "
                 "make the stage that tokenizer.fit(corpus) gives, or type "

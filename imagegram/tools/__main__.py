@@ -11,7 +11,7 @@ from imagegram.console import version_line
 from imagegram.errors import did_you_mean
 
 #: Files of this folder that are no tools.
-_OTHERS: Final = ("__init__", "__main__", "arguments")
+_OTHERS: Final = ("__init__", "__main__", "arguments", "networks")
 
 
 def verbs() -> dict[str, str]:

@@ -10,15 +10,16 @@ by a gradient) has no optimizer entry.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from imagegram.models.checkpoints import write_weights
 
 Tensors = dict[str, Tensor]
 
@@ -41,7 +42,7 @@ class TrainingState:
 
     def write(self, path: Path) -> None:
         """Write a safetensors file."""
-        save_file(dict(_apart(self._flat())), path, metadata={"step": str(self.step)})
+        write_weights(path, dict(self._flat()), {"step": str(self.step)})
 
     def _flat(self) -> Iterator[tuple[str, Tensor]]:
         for group, networks in (("network", self.networks), ("average", self.averages)):
@@ -72,21 +73,6 @@ class TrainingState:
             averages=groups["average"],
             optimizers=groups["optimizer"],
         )
-
-
-def _apart(tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Copy tensors to the CPU so that none share memory: the file stores tied weights twice."""
-    seen: set[int] = set()
-    for name, tensor in tensors:
-        plain = tensor.detach().cpu().contiguous()
-        place = plain.untyped_storage().data_ptr()
-        yield name, plain.clone() if place in seen else plain
-        seen.add(place)
-
-
-def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write the weights of one network as a safetensors file with metadata."""
-    save_file(dict(_apart(iter(weights.items()))), path, metadata=metadata)
 
 
 def parameter_names(networks: nn.ModuleDict) -> dict[int, str]:

@@ -13,8 +13,10 @@ import pytest
 from imagegram.plan.planner import foresee
 from imagegram.run import flow
 from imagegram.store.artifacts import ArtifactStore
+from imagegram.tools import export
 from tests.conftest import compose, read_summary
 from tests.e2e.test_cached_run import run
+from tests.hub_server import serving_alone
 
 WORDS = ("tokenizer=ordered_fsq_tiny", "metric=[copying,prefix]", "encoder=pixels")
 RunHere = Callable[..., Path]
@@ -72,6 +74,31 @@ def test_the_same_weights_by_another_path_find_the_same_tokens(
     again = run_here(*WORDS, f"tokenizer.checkpoint={copied}", outputs=outputs)
     assert "fit_tokenizer" not in stages(again)
     assert all(stage["hit"] for stage in stages(again).values())
+
+
+def test_what_a_run_trained_is_pushed_and_another_run_reads_it_by_name(
+    outputs: Path, run_here: RunHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("metric=[copying,nll]", "encoder=pixels", "trainer.max_steps=5")
+    sampled = [run_here("tokenizer=titok_tiny", "generator=ar", *words, outputs=outputs)]
+    with serving_alone(monkeypatch, tmp_path / "cache", token="hf_nobody"):
+        for part in ("tokenizer", "generator"):
+            out = [f"part={part}", f"out={tmp_path / part}", f"push=someone/{part}"]
+            assert export.main([f"run={sampled[0]}", *out]) == 0
+            card = (tmp_path / part / "README.md").read_text()
+            assert "Corpus: `demo_tiny`." in card
+            assert "Trained for 5 steps of" in card
+            assert "On held-out items: " in card
+            assert str(outputs) not in card
+        names = [f"{part}.checkpoint=someone/{part}" for part in ("tokenizer", "generator")]
+        sampled.append(
+            run_here("tokenizer=titok_tiny", "generator=ar", *names, *words, outputs=outputs)
+        )
+    made = {name for name, stage in stages(sampled[1]).items() if not stage["hit"]}
+    assert {"fit_tokenizer", "fit", "generate"} <= made
+    assert {"tokenize", "select", "index"}.isdisjoint(made)
+    for name in ("samples/tokens.npy", "samples/images.npy", "samples/trace/log_prob.npy"):
+        np.testing.assert_array_equal(*(np.load(folder / name) for folder in sampled))
 
 
 def test_a_plan_knows_what_is_trained_and_what_is_not(outputs: Path, run_here: RunHere) -> None:

@@ -172,11 +172,18 @@ def test_what_the_hub_does_not_have_is_refused(
         imported(tmp_path, generator(checkpoint))
 
 
-def test_a_checkpoint_says_where_it_is() -> None:
+def test_a_checkpoint_says_where_it_is(tmp_path: Path) -> None:
     assert source_of("a/b/c/d.safetensors@v1") == Source(
         repo="a/b", file="c/d.safetensors", revision="v1", setting="generator.checkpoint"
     )
-    for nowhere in ("rar_b.bin", "a/b", "./a/b/c.bin", "/a/b/c.bin", "a/b/c.txt"):
+    whole = source_of("a/b@v1")
+    assert (whole.repo, whole.file, whole.revision) == ("a/b", "model.safetensors", "v1")
+    (tmp_path / "model.safetensors").touch()
+    assert source_of(str(tmp_path)).path == tmp_path / "model.safetensors"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"the folder has no model\.safetensors; type gen"):
+        source_of(str(tmp_path / "empty"))
+    for nowhere in ("rar_b.bin", "a/b.bin", "./a/b/c.bin", "/a/b/c.bin", "a/b/c.txt", "./a/b"):
         with pytest.raises(ConfigError, match=r"there is no such file, and it is none of the hub"):
             source_of(nowhere)
 
@@ -254,7 +261,7 @@ def test_classes_are_numbers_or_as_many_labels_in_order(tmp_path: Path) -> None:
     assert imported(tmp_path, generator(path), "n2", "n1").classes == ("n1", "n2")
     with pytest.raises(ConfigError, match=r"the corpus has 3 labels .* knows 2 classes"):
         imported(tmp_path, generator(path), "a", "b", "c")
-    with pytest.raises(ConfigError, match=r"the corpus has 1 labels \(2 "):
+    with pytest.raises(ConfigError, match=r"the corpus has 1 labels \(2\), but"):
         imported(tmp_path, generator(path), "2", "2")
     blind = imported(tmp_path, generator(path, labels=None), "a", "b", "c")
     samples = np.arange(2, dtype=np.uint64)

@@ -229,7 +229,7 @@ def test_it_travels_without_its_network(tokenizer: OrderedFsqTokenizer) -> None:
         ({"trainer": TrainerOptions(segment_steps=0)}, "trainer.segment_steps=0"),
         ({"trainer": TrainerOptions(devices=3)}, "tokenizer.optimization.batch_size=8"),
         ({"optimization": replace(OPTIMIZATION, steps=0)}, "tokenizer.optimization.steps=0"),
-        ({"checkpoint": "nowhere.safetensors"}, "nowhere.safetensors is no file"),
+        ({"checkpoint": "nowhere.safetensors"}, "nowhere.safetensors: there is no such file"),
     ],
 )
 def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -12,13 +12,14 @@ import numpy as np
 from safetensors.torch import load_file
 
 from imagegram.generators.maskgit.objective import Architecture, MaskedPrediction
+from imagegram.models.checkpoints import write_weights
 from imagegram.store.artifacts import fingerprint
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
 from imagegram.training.fit import TrainGenerator
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
-from imagegram.training.state import TrainingState, write_weights
+from imagegram.training.state import TrainingState
 from imagegram.training.tokens import TokenData, TokenItems
 from tests.pictures import context
 from tests.token_shards import FakeTokens, FakeTokenShard

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from imagegram.models.hub import HubNetwork
 from imagegram.models.transformer import Head, KeyValues, Transformer
 
 
@@ -36,7 +37,7 @@ class Steps:
     classes: Tensor
 
 
-class Autoregressive(nn.Module):
+class Autoregressive(HubNetwork):
     """A transformer whose step t sees the tokens of the steps before t.
 
     Args:
@@ -47,6 +48,8 @@ class Autoregressive(nn.Module):
         num_heads: divides ``width``.
         num_classes: number of labels, K; class K is no label. 0: the network knows no labels.
     """
+
+    FAMILY = "gpt"
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagegram.generators.autoregressive.rar_tables import MORE_POSITIONS, MORE_STEPS
+from imagegram.models.hub import HubNetwork
 from imagegram.models.transformer import KeyValues
 
 #: Places before the first token: a learned token, and the class.
@@ -56,7 +57,7 @@ class RarSteps:
     end: int = 0
 
 
-class Rar(nn.Module):
+class Rar(HubNetwork):
     """A causal transformer, modulated by class and step.
 
     Args:
@@ -69,6 +70,8 @@ class Rar(nn.Module):
         dropout: share that is dropped in training, of features and of attention.
         num_classes: number of labels, K; class K is no label.
     """
+
+    FAMILY = "rar"
 
     def __init__(
         self,

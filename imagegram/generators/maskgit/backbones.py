@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagegram.generators.maskgit.network import MaskGit
+from imagegram.models.hub import HubNetwork
 from imagegram.models.transformer import Initializer, build, initialize, initialize_alike
 
 #: Features of an MLP's hidden layer for each feature of a position.
@@ -30,7 +31,7 @@ _BERT_DROPOUT: Final = 0.1
 _BERT_EPSILON: Final = 1e-12
 
 
-class _OneTable(nn.Module):
+class _OneTable(HubNetwork):
     """A network with one table of ids: V codes, the mask, K classes, the null class.
 
     Args:
@@ -71,6 +72,8 @@ class Bert(_OneTable):
         num_heads: divides ``width``.
         num_classes: number of labels, K; class K is no label.
     """
+
+    FAMILY = "bert"
 
     def __init__(
         self,
@@ -170,6 +173,8 @@ class UVit(_OneTable):
         num_heads: divides ``width``.
         num_classes: number of labels, K; class K is no label.
     """
+
+    FAMILY = "uvit"
 
     def __init__(
         self,

@@ -13,10 +13,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from imagegram.models.hub import HubNetwork
 from imagegram.models.transformer import Head, Transformer
 
 
-class MaskGit(nn.Module):
+class MaskGit(HubNetwork):
     """A bidirectional transformer: every position sees all others.
 
     Args:
@@ -27,6 +28,8 @@ class MaskGit(nn.Module):
         num_heads: divides ``width``.
         num_classes: number of labels, K; class K is no label. 0: the network knows no labels.
     """
+
+    FAMILY = "maskgit"
 
     def __init__(
         self,

@@ -151,6 +151,8 @@ class ConvVq(Autoencoder):
         quantizer: the sizes of the quantizer, see :class:`Autoencoder`.
     """
 
+    FAMILY = "conv_vq"
+
     def __init__(
         self,
         *,

@@ -31,11 +31,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from imagegram.models.hub import HubNetwork
 from imagegram.models.quantizers import FiniteScalarQuantizer
 from imagegram.models.transformer import Head, Transformer
 
 
-class OrderedFsq(nn.Module):
+class OrderedFsq(HubNetwork):
     """Encoder, quantizer and decoder.
 
     Args:
@@ -50,6 +51,8 @@ class OrderedFsq(nn.Module):
     """
 
     mask: Tensor
+
+    FAMILY = "ordered_fsq"
 
     def __init__(
         self,

@@ -230,6 +230,8 @@ class TiTok(Autoencoder):
         quantizer: the sizes of the quantizer, see :class:`Autoencoder`.
     """
 
+    FAMILY = "titok"
+
     def __init__(
         self,
         *,
