@@ -1,8 +1,9 @@
-"""``prefix_psnr_k<k>``: quality of images decoded from their first k tokens (ordered tokens).
+"""``prefix_psnr_k<k>``: quality of images decoded from their first k tokens, beside JPEG.
 
 An ordered tokenizer writes the most important tokens first and decodes every prefix of a sequence.
 So one set of images shows the error at each length: it should fall with every token, and be below
-that of JPEG with as many bits, which was not fitted to a corpus.
+that of JPEG with as many bits, which was not fitted to a corpus. Of other tokens no prefix is a
+picture: there is one length, all of them.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ _SAVED: Final = 4
 class PrefixMetric:
     """Reconstructions from the first k tokens, k = 1, 2, 4 ... and all, beside their originals.
 
+    Tokens that are not ordered by importance have one length, k = all.
+
     ``prefix_psnr_k<k>``: as ``psnr`` of ``metrics/reconstruction.py``, of images that are decoded
     from their first k tokens. ``prefix_jpeg_psnr_k<k>``: of the best JPEG of each original whose
     scan has no more bytes than k tokens, ``k log2(vocabulary)`` bits rounded up to bytes: what it
@@ -50,7 +53,7 @@ class PrefixMetric:
         max_images: number of images that are decoded and saved, chosen by a hash of their tokens.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "images"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
@@ -82,12 +85,7 @@ class PrefixMetric:
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Decode prefixes of one image set, where there are originals to compare them with."""
         layout = reference.layout
-        if not layout.is_ranked:
-            names = score_names([layout.num_tokens])
-            said = "have no order" if layout.order == "none" else "are places of a picture"
-            reason = f"positions of these tokens {said}: no prefix is a picture"
-            return Measurement(scalars=dict.fromkeys(names, undefined(reason)), curves={})
-        lengths = prefix_lengths(layout.num_tokens)
+        lengths = prefix_lengths(layout.num_tokens) if layout.is_ranked else (layout.num_tokens,)
         curves = {"id_entropy": id_entropy(generated.tokens)}
         originals = generated.originals
         recipe = {
@@ -105,11 +103,12 @@ class PrefixMetric:
         ours = self._tokens_psnr(generated, originals, rows, lengths, reference)
         theirs = _jpeg_psnr(originals[rows], np.ceil(bits_K / 8).astype(int), reference)
         values = [*ours, *theirs]
-        curves |= {
-            "prefix_lengths": np.array(lengths, dtype=np.float64),
-            "prefix_psnr": _curve(ours),
-            "prefix_jpeg_psnr": _curve(theirs),
-        }
+        if layout.is_ranked:
+            curves |= {
+                "prefix_lengths": np.array(lengths, dtype=np.float64),
+                "prefix_psnr": _curve(ours),
+                "prefix_jpeg_psnr": _curve(theirs),
+            }
         scalars = dict(zip(score_names(lengths), values, strict=True))
         return Measurement(scalars=scalars, curves=curves, recipe=recipe)
 

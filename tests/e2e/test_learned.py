@@ -165,8 +165,8 @@ def test_tokens_without_order_say_so(outputs: Path, run_here: RunHere) -> None:
     scores = read_summary(folder)["scores"]
     assert scores["largest_source_share"]["floor"] is not None
     assert scores["aligned_agreement"]["floor"] is not None
-    for name in ("copied_prefix_share", "prefix_psnr_k8"):
-        assert scores[name]["value"] is None
+    assert scores["copied_prefix_share"]["value"] is None
+    assert scores["prefix_psnr_k8"]["floor"] > 5
     page = (folder / "report.html").read_text()
     assert "these tokens have no order" in page
     assert "The order of these tokens says nothing" in page

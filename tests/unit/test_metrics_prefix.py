@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagegram.layout import prefix_lengths
+from imagegram.layout import TokenLayout, prefix_lengths
 from imagegram.metrics import jpeg_budget
 from imagegram.metrics.aligned import AlignedMetric
 from imagegram.metrics.copying import CopyingMetric
@@ -90,16 +90,21 @@ def test_images_are_chosen_whatever_their_order() -> None:
     assert first.scalars["prefix_psnr_k4"].value != measure().scalars["prefix_psnr_k4"].value
 
 
-def test_without_originals_or_an_order_nothing_is_defined_and_says_why() -> None:
+def test_without_originals_nothing_is_defined_and_says_why() -> None:
     bare = dataclasses.replace(IMAGES, originals=None)
     scalars = measure(bare).scalars
     assert scalars.keys() == measure().scalars.keys()
     assert all(one.value is None and "no original" in one.note for one in scalars.values())
-    toy = MemoryReference(MemoryTokens(shards=[np.zeros((2, 15), np.uint16)]))
-    pyramid = MemoryImages.of(np.zeros((2, 15), np.uint16))
-    found = PrefixMetric().measure(generated=pyramid, reference=toy)
-    assert found.scalars.keys() == {"prefix_psnr_k15", "prefix_jpeg_psnr_k15"}
-    assert "places of a picture" in found.scalars["prefix_psnr_k15"].note
+
+
+def test_tokens_without_an_order_have_one_length() -> None:
+    ranked = measure()
+    places = dataclasses.replace(REFERENCE, layout=TokenLayout.sequence(12, order="none"))
+    found = PrefixMetric().measure(generated=IMAGES, reference=places)
+    assert found.scalars.keys() == {"prefix_psnr_k12", "prefix_jpeg_psnr_k12"}
+    for name, one in found.scalars.items():
+        assert one.value == ranked.scalars[name].value
+    assert found.curves.keys() == {"id_entropy"}
 
 
 def test_a_jpeg_that_fits_for_some_images_only_is_not_defined() -> None:
