@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -80,10 +80,8 @@ class ReconstructionModule(TrainingModule):
         frequent ids would be as varied.
         """
         network: Any = networks[NETWORK]
-        rows, errors, ids = spread(items, NUM_VALIDATION), [], []
-        for first in range(0, len(rows), VALIDATION_CHUNK):
-            pixels = torch.from_numpy(items.gather(rows[first : first + VALIDATION_CHUNK]))
-            images = to_float(pixels.to(self.device))
+        errors, ids = [], []
+        for images in self.held_out(items):
             painted, found = network(images)
             errors.append(squared_error(painted.clamp(-1, 1), images).cpu().numpy())
             ids.append(found.ids.cpu().numpy())
@@ -97,6 +95,13 @@ class ReconstructionModule(TrainingModule):
             "val/ids_used": len(used) / vocab_size,
             "val/perplexity": float(np.exp(-(used * np.log(used)).sum())),
         }
+
+    def held_out(self, items: Items) -> Iterator[Tensor]:
+        """Yield (B, S, S, 3) images to validate on, some at a time, in -1 ... 1."""
+        rows = spread(items, NUM_VALIDATION)
+        for first in range(0, len(rows), VALIDATION_CHUNK):
+            pixels = torch.from_numpy(items.gather(rows[first : first + VALIDATION_CHUNK]))
+            yield to_float(pixels.to(self.device))
 
     @property
     def _clusters(self) -> Any:

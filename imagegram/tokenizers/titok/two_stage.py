@@ -21,6 +21,7 @@ import dataclasses
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
+from imagegram.models.lpips_weights import find_weights
 from imagegram.protocols import Corpus
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.stage import Ready
@@ -121,6 +122,12 @@ class TwoStageTiTok(CodesTiTok):
         self.loss.check(image_size=self.image_size)
         effective = self.trainer.applied_to(self.first, prefix="tokenizer.first.")
         object.__setattr__(self, "first", effective)
+
+    def check_machine(self) -> None:
+        """Refuse missing weights of LPIPS; see :class:`LearnedTokenizer`."""
+        super().check_machine()
+        if self.checkpoint is None and self.loss.lpips:
+            find_weights(self.loss.lpips_network)
 
     @property
     def first_stage(self) -> CodesTiTok:
