@@ -1,8 +1,8 @@
 """Listing: all files below a folder, found once, with an account of those that are not read.
 
 Links to folders and files are followed; a folder that several paths lead to is read once, so loops
-end. Images are put in the order of a hash of their relative paths: any prefix of them, and any
-shard, is then a mixture of all class folders, whatever these are called.
+end. Images, or texts, are put in the order of a hash of their relative paths: any prefix of them,
+and any shard, is then a mixture of all folders, whatever these are called.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from imagegram.corpora.names import IMAGE_SUFFIXES, is_hidden, shown
+from imagegram.corpora.names import is_hidden, shown
 from imagegram.errors import CorpusError
 from imagegram.store.snapshot import Snapshot, by_suffix, plural, some
 
-#: Caption and info beside an image.
-BESIDE: Final = (".txt", ".json")
 #: Stands for a suffix in counts of pipes, sockets and devices.
 _SPECIAL: Final = "special"
 
@@ -31,7 +29,8 @@ class Listing:
 
     Attributes:
         root: the folder.
-        images: relative POSIX paths of the images, in the order of the corpus.
+        noun: what one of the items is: ``image``, ``text``.
+        items: relative POSIX paths of the images or texts, in the order of the corpus.
         beside: relative POSIX paths of the captions and infos beside them.
         others: number of other files, by suffix in lower case.
         hidden: number of files by hidden file or folder.
@@ -40,7 +39,8 @@ class Listing:
     """
 
     root: Path
-    images: tuple[str, ...]
+    noun: str
+    items: tuple[str, ...]
     beside: frozenset[str]
     others: Mapping[str, int]
     hidden: Mapping[str, int]
@@ -58,7 +58,7 @@ class Listing:
         Args:
             where: the folder, as it was given.
         """
-        folders = len({image.rpartition("/")[0] for image in self.images})
+        folders = len({item.rpartition("/")[0] for item in self.items})
         unreadable, repeated = (list(map(shown, n)) for n in (self.unreadable, self.repeated))
         left_out = ", ".join(
             f"{plural(count, noun)}{rest} ({what})"
@@ -70,9 +70,9 @@ class Listing:
             )
             if count
         )
-        found = f"{plural(len(self.images), 'image')} in {plural(folders, 'folder')}"
+        found = f"{plural(len(self.items), self.noun)} in {plural(folders, 'folder')}"
         counts: dict[str, Any] = {
-            "images": len(self.images),
+            f"{self.noun}s": len(self.items),
             "folders": folders,
             "others": dict(sorted(self.others.items())),
             "hidden": self.num_hidden,
@@ -83,12 +83,20 @@ class Listing:
             where=shown(where),
             found=found + (f"; {left_out}" if left_out else ""),
             counts=counts,
-            files=frozenset(map(shown, (*self.images, *self.beside))),
+            files=frozenset(map(shown, (*self.items, *self.beside))),
         )
 
 
-def list_images(root: Path) -> Listing:
+def list_files(
+    root: Path, *, noun: str, suffixes: Sequence[str], beside: Sequence[str] = ()
+) -> Listing:
     """List the files below a folder.
+
+    Args:
+        root: the folder.
+        noun: what one of the items is.
+        suffixes: of their names, in lower case.
+        beside: suffixes of files that belong to the item of the same name.
 
     Raises:
         CorpusError: when the folder itself cannot be listed.
@@ -100,15 +108,16 @@ def list_images(root: Path) -> Listing:
             f"{root.absolute()} cannot be listed: {walk.failure}; mend its permissions, or give "
             "another folder"
         )
-    images = [file for file in files if _suffix(file) in IMAGE_SUFFIXES]
-    possible = {f"{stem(image)}{suffix}" for image in images for suffix in BESIDE}
-    beside = possible.intersection(files)
-    others = Counter(map(_suffix, set(files).difference(images, beside)))
+    items = [file for file in files if _suffix(file) in suffixes]
+    possible = {f"{stem(item)}{suffix}" for item in items for suffix in beside}
+    found = possible.intersection(files)
+    others = Counter(map(_suffix, set(files).difference(items, found)))
     others.update({_SPECIAL: walk.num_special} if walk.num_special else {})
     return Listing(
         root=root,
-        images=tuple(sorted(images, key=_place)),
-        beside=frozenset(beside),
+        noun=noun,
+        items=tuple(sorted(items, key=_place)),
+        beside=frozenset(found),
         others=others,
         hidden=dict(sorted(walk.hidden.items())),
         unreadable=tuple(sorted(walk.unreadable)),
@@ -126,7 +135,7 @@ def _suffix(file: str) -> str:
 
 
 def _place(file: str) -> bytes:
-    """Return what decides the place of an image: a hash of its path, not the path."""
+    """Return what decides the place of an item: a hash of its path, not the path."""
     return hashlib.sha256(os.fsencode(file)).digest()
 
 

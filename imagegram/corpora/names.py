@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
+TEXT_SUFFIXES: Final = (".txt", ".md")
 #: Folders that macOS and Synology write copies and thumbnails of other files to.
 _SYSTEM_FOLDERS: Final = frozenset(("__MACOSX", "@eaDir"))
 _MAYBE_HIDDEN: Final = re.compile(r"(?:^|/)[.]|__MACOSX|@eaDir")

@@ -201,7 +201,8 @@ def check_policy(corpus: object) -> None:
         raise ConfigError(
             f"corpus.views={views} must be one of {', '.join(VIEWS)}; type corpus.views=flip"
         )
-    for name, least in (("num_shards", 1), ("images_per_shard", 1), ("max_holdout", 0)):
+    counts = ("num_shards", "images_per_shard", "documents_per_shard")
+    for name, least in {**dict.fromkeys(counts, 1), "max_holdout": 0}.items():
         value = getattr(corpus, name, None)
         if value is not None and value < least:
             raise ConfigError(

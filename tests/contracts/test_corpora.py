@@ -28,10 +28,36 @@ def build(name: str, root: Path, *overrides: str) -> Corpus:
     return built
 
 
+def small_demo_text(name: str, root: Path) -> Corpus:
+    return build(name, root, "corpus.packages=[skimage]", "corpus.documents_per_shard=40")
+
+
+def small_text_folder(name: str, root: Path) -> Corpus:
+    (root / "notes").mkdir()
+    for n in range(3):
+        (root / "notes" / f"{n}.md").write_text(f"note {n}")
+    return build(name, root, f"corpus.path={root}/notes", "corpus.documents_per_shard=2")
+
+
+def small_huggingface_text(name: str, root: Path) -> Corpus:
+    for n in range(2):
+        texts = {"text": [f"text {n} of file {m}" for m in range(3)]}
+        write(root / "texts" / f"train-{n}-of-2.parquet", texts)
+    return build(name, root, f"corpus.dataset={root}/texts")
+
+
+TEXTS = {
+    "demo_text": small_demo_text,
+    "demo_text_tiny": small_demo_text,
+    "huggingface_text": small_huggingface_text,
+    "text_folder": small_text_folder,
+}
+
+
 def small(name: str, root: Path) -> Corpus:
-    """The corpus over a few images, written where its YAML looks for them."""
-    if name.startswith("demo_text"):
-        return build(name, root, "corpus.packages=[skimage]", "corpus.documents_per_shard=40")
+    """The corpus over a few images or texts, written where its YAML looks for them."""
+    if name in TEXTS:
+        return TEXTS[name](name, root)
     if name.startswith("demo"):
         sizes = ("corpus.num_shards=2", "corpus.images_per_shard=5", "corpus.num_holdout=3")
         return build(name, root, *sizes)
@@ -44,11 +70,6 @@ def small(name: str, root: Path) -> Corpus:
         for n in range(2):
             write_images(root / "photos" / f"train-{n}-of-2.parquet", [3 * n, 3 * n + 1])
         return build(name, root, f"corpus.dataset={root}/photos")
-    if name == "huggingface_text":
-        for n in range(2):
-            texts = {"text": [f"text {n} of file {m}" for m in range(3)]}
-            write(root / "texts" / f"train-{n}-of-2.parquet", texts)
-        return build(name, root, f"corpus.dataset={root}/texts")
     if name == "webdataset":
         write_samples(root / "data" / "a.tar", range(3))
         return build(name, root, f"corpus.tars={root}/data")
@@ -103,6 +124,7 @@ def test_the_policy_is_in_range(corpus: Corpus) -> None:
 def test_a_missing_corpus_says_what_to_type(name: str, tmp_path: Path) -> None:
     remedy = {
         "folder": "corpus.path=FOLDER",
+        "text": "corpus.path=FOLDER",
         "webdataset": "corpus.tars=FOLDER",
         "huggingface": "corpus.dataset=NAME",
         "cc12m": f"python -m imagegram.tools.download corpus={name}",
