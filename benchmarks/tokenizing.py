@@ -27,8 +27,8 @@ from PIL import Image
 
 from benchmarks.timing import Flags, Row, compare, main, peak_memory, rate
 from imagegram import schema
+from imagegram.corpora.patterns import expand
 from imagegram.corpora.tar import TarShard
-from imagegram.corpora.webdataset import expand
 from imagegram.executors.context import RunContext
 from imagegram.executors.process import ProcessExecutor
 from imagegram.executors.progress import SilentProgress

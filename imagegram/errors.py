@@ -39,7 +39,7 @@ class Unreadable(ImagegramError):  # noqa: N818 - a verdict on an item, not a mi
 
 
 #: Reasons of skips behind which any number of further records may be missing.
-UNKNOWN_LOSS: Final = ("truncated_tar", "corrupt_tar", "truncated_lines")
+UNKNOWN_LOSS: Final = ("truncated_tar", "corrupt_tar", "truncated_lines", "corrupt_gzip")
 
 
 class TokenError(ImagegramError):

@@ -35,6 +35,8 @@ PLACES: Final = frozenset(
         "path",
         "tars",
         "holdout_tars",
+        "files",
+        "holdout_files",
         "dataset",
         "write_to",
         "checkpoint",

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from imagegram.corpora.folder import FolderCorpus
 from imagegram.corpora.names import IMAGE_SUFFIXES
-from imagegram.corpora.webdataset import TAR_SUFFIXES, WebDatasetCorpus, expand
+from imagegram.corpora.patterns import TAR_SUFFIXES, expand
+from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.executors.tiles import row_tiles
 from imagegram.protocols import ImageShard, Tokenizer

@@ -9,10 +9,14 @@ from __future__ import annotations
 import io
 import zlib
 from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, cast
+
+from imagegram.store.file_kinds import GZIP, head_of, kind_of
 
 #: Bytes between two copies; one takes 45 kB, so 1 GB takes 6 MB of memory.
 _SPACING: Final = 8 << 20
@@ -62,6 +66,22 @@ def gzip_index(path: Path, stamp: str) -> GzipIndex:
                 break
         index.size, index.failure = stream.offset, stream.failure
     return index
+
+
+@contextmanager
+def open_plain_or_gzip(path: Path, stamp: str) -> Iterator[IO[bytes]]:
+    """Open a file, plain or compressed by gzip, to seek and read in.
+
+    Args:
+        path: the file.
+        stamp: of its present content.
+    """
+    if kind_of(head_of(path)) is GZIP:
+        with GzipStream(path, gzip_index(path, stamp)) as stream:
+            yield cast(IO[bytes], stream)
+    else:
+        with path.open("rb") as plain:
+            yield plain
 
 
 class GzipStream(io.RawIOBase):
@@ -117,6 +137,12 @@ class GzipStream(io.RawIOBase):
             parts.append(part)
             self._wanted += len(part)
         return b"".join(parts)
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill a buffer with the next bytes, as far as there are any; return how many."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
     def point(self) -> _Point:
         """Return the present place as one to resume at."""

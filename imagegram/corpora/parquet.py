@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from imagegram.corpora.file_shard import FileShard
+from imagegram.corpora.names import shown
 from imagegram.errors import CorpusError
 from imagegram.records import Locator, Record
 from imagegram.store.file_kinds import head_of, kind_of
@@ -37,22 +38,29 @@ class ParquetShard(FileShard):
     Attributes:
         column: holds the item of each row.
         kind: of the items: ``image`` or ``text``.
+        key: column that names a row; None: its number.
+        label: column that becomes the ``label`` of the metadata; None: what is called so.
     """
 
     column: str
     kind: str = "image"
+    key: str | None = None
+    label: str | None = None
 
     def identity(self) -> str:
-        """Return a sha256 over the content of the file and the choice of a column."""
-        return self._of_column(super().identity())
+        """Return a sha256 over the content of the file and the choice of columns."""
+        return self._of_columns(super().identity())
 
     def known_identity(self) -> str | None:
         """Return the identity, if it is remembered; the file is not read."""
         known = super().known_identity()
-        return None if known is None else self._of_column(known)
+        return None if known is None else self._of_columns(known)
 
-    def _of_column(self, sha256: str) -> str:
-        return hashlib.sha256(f"{sha256} {self.kind} {self.column}".encode()).hexdigest()
+    def _of_columns(self, sha256: str) -> str:
+        chosen = f"{sha256} {self.kind} {self.column}"
+        if self.key is not None or self.label is not None:
+            chosen += json.dumps([self.key, self.label])
+        return hashlib.sha256(chosen.encode()).hexdigest()
 
     def __len__(self) -> int:
         """Return the number of rows, damaged ones included.
@@ -67,20 +75,28 @@ class ParquetShard(FileShard):
         """Yield one record a row.
 
         Failures: ``no_image`` or ``no_text`` (nothing stands there, or only the name of a file),
-        ``corrupt_parquet`` (the row cannot be decoded, nor those behind it in its row group).
+        ``corrupt_parquet`` (the row cannot be decoded, nor those behind it in its row group),
+        ``duplicate_key`` (another row had the key before).
 
         Raises:
-            CorpusError: when the file is cut or of another kind, or changes meanwhile.
+            CorpusError: when the file is cut or of another kind, lacks a column, or changes
+                meanwhile.
         """
         stamp, row = file_stamp(self.path), 0
+        seen: set[str] = set()
         with open_parquet(self.path) as file:
-            columns = [self.column, *(name for name in scalars(file) if name != self.column)]
+            columns = self._columns(file)
             names = label_names(file)
             for group in range(file.num_row_groups):
                 end = row + file.metadata.row_group(group).num_rows
                 for batch in _batches(file, group, columns):
                     for values in batch.to_pylist():
-                        yield self._record(row, values, names)
+                        record = self._record(row, values, names)
+                        if self.key is not None and record.failure is None:
+                            if record.key in seen:
+                                record = self._failed(row, "duplicate_key")
+                            seen.add(record.key)
+                        yield record
                         row += 1
                 for lost in range(row, end):
                     yield self._failed(lost, "corrupt_parquet")
@@ -106,15 +122,29 @@ class ParquetShard(FileShard):
             raise changed_while_read(self.path)
         return data
 
+    def _columns(self, file: Any) -> list[str]:
+        """Return the columns to read: the item, and what becomes metadata."""
+        every = [column.name for column in file.schema_arrow]
+        for name in filter(None, (self.column, self.key, self.label)):
+            if name not in every:
+                raise CorpusError(
+                    f"{self.path} has no column {name}; all its columns: {', '.join(every)}"
+                )
+        return [self.column, *(name for name in scalars(file) if name != self.column)]
+
     def _record(self, row: int, values: dict[str, Any], names: dict[str, list[str]]) -> Record:
         item = values.pop(self.column)
         data = _data(item)
         if data is None:
             return self._failed(row, f"no_{self.kind}")
+        key = values.pop(self.key, None) if self.key is not None else None
         info = {name: _plain(value, names.get(name)) for name, value in values.items()}
         if isinstance(item, dict) and item.get("path"):
             info.setdefault("path", item["path"])
-        return Record(key=f"row {row}", locator=self._at(row, data), data=data, info=info or None)
+        if self.label is not None:
+            info["label"] = info.get(self.label)
+        name = f"row {row}" if key is None else shown(str(key))
+        return Record(key=name, locator=self._at(row, data), data=data, info=info or None)
 
     def _failed(self, row: int, failure: str) -> Record:
         return Record(key=f"row {row}", locator=self._at(row, b""), failure=failure)

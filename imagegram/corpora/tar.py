@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from imagegram.corpora.file_shard import FileShard
+from imagegram.corpora.gzipped import open_plain_or_gzip
 from imagegram.corpora.names import IMAGE_SUFFIXES, shown
-from imagegram.corpora.tar_headers import Damage, open_tar, read_headers
+from imagegram.corpora.tar_headers import Damage, read_headers
 from imagegram.errors import CorpusError
 from imagegram.records import Locator, Record
 from imagegram.store.hashing import changed_while_read, file_stamp
@@ -52,7 +53,7 @@ class TarShard(FileShard):
         """
         stamp = file_stamp(self.path)
         scan = _scan(self.path, stamp)
-        with open_tar(self.path, stamp) as stream:
+        with open_plain_or_gzip(self.path, stamp) as stream:
             for sample in scan.samples:
                 yield self._record(sample, stream)
         for hidden in scan.hidden:
@@ -70,7 +71,7 @@ class TarShard(FileShard):
             CorpusError: when the tar is gone or ends before the image does.
         """
         try:
-            with open_tar(self.path, file_stamp(self.path)) as stream:
+            with open_plain_or_gzip(self.path, file_stamp(self.path)) as stream:
                 return self._bytes(locator, stream)
         except FileNotFoundError:
             raise CorpusError(
@@ -115,7 +116,7 @@ def parse_info(data: bytes) -> dict[str, Any]:
     text = data.decode("utf-8", errors="replace")
     try:
         # NaN and infinities are no JSON: other readers could not read the metadata back.
-        value = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+        value = json.loads(text, parse_constant=lambda _: None, parse_float=finite)
         value = writable(value) if "\\u" in text else value
     except (ValueError, RecursionError):
         return {"text": text}
@@ -136,7 +137,8 @@ def writable(value: Any) -> Any:
     return value
 
 
-def _finite(text: str) -> float | None:
+def finite(text: str) -> float | None:
+    """Read a number of JSON; None for one beyond all numbers that JSON can hold."""
     return number if math.isfinite(number := float(text)) else None
 
 

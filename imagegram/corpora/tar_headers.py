@@ -9,16 +9,13 @@ from __future__ import annotations
 import mmap
 import re
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final, Literal, cast
+from typing import IO, Any, Final, Literal
 
-from imagegram.corpora.gzipped import GzipStream, gzip_index
+from imagegram.corpora.gzipped import GzipStream, gzip_index, open_plain_or_gzip
 from imagegram.corpora.names import is_hidden
 from imagegram.records import Locator
-from imagegram.store.file_kinds import GZIP, head_of, kind_of
 
 _BLOCK: Final = tarfile.BLOCKSIZE
 _ZEROS: Final = bytes(_BLOCK)
@@ -73,17 +70,6 @@ def read_headers(path: Path, stamp: str) -> Headers:
         stamp: of its present content.
     """
     return _read_plain_headers(path) or _read_headers(path, stamp)
-
-
-@contextmanager
-def open_tar(path: Path, stamp: str) -> Iterator[IO[bytes]]:
-    """Open a tar, plain or compressed by gzip, to seek and read in."""
-    if kind_of(head_of(path)) is GZIP:
-        with GzipStream(path, gzip_index(path, stamp)) as stream:
-            yield cast(IO[bytes], stream)
-    else:
-        with path.open("rb") as plain:
-            yield plain
 
 
 def is_tar(head: bytes) -> bool:
@@ -167,7 +153,7 @@ def _octal(field: bytes) -> int | None:
 def _read_headers(path: Path, stamp: str = "") -> Headers:
     """Read the headers of any tar: members that lie whole inside the file, and what ends them."""
     headers = Headers()
-    with open_tar(path, stamp) as stream:
+    with open_plain_or_gzip(path, stamp) as stream:
         size = stream.seek(0, 2)
         at = 0
         while True:

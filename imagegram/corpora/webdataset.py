@@ -9,8 +9,6 @@ artifacts: what is cached is a shard, and its identity is its content.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from imagegram.corpora.file_shard import snapshot_of
-from imagegram.corpora.names import is_hidden, shown
+from imagegram.corpora.patterns import TAR_SUFFIXES, Files, expand, listed
 from imagegram.corpora.tar import TarShard
 from imagegram.corpora.tar_headers import is_tar
 from imagegram.errors import ConfigError, CorpusError
@@ -41,9 +39,6 @@ NEAR_DUPLICATE_RMS: Final = 6.0
 #: that thresholds are set on beside a floor of ``num_samples=2000``; for more samples see
 #: ``stages/reference_sets.py``.
 MAX_HOLDOUT: Final = 4000
-#: Names of tars in a folder of tars; whether gzip compresses one is seen in its content.
-TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz")
-_RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +140,7 @@ class WebDatasetCorpus:
         return self._snapshot([path for path in paths if path.is_file()])
 
     def _snapshot(self, tars: Sequence[Path]) -> Snapshot:
-        patterns = [*_listed(self.tars), *_listed(self.holdout_tars)]
+        patterns = [*listed(self.tars), *listed(self.holdout_tars)]
         return snapshot_of(tars, noun="tar", where=some(patterns), folders=map(Path, patterns))
 
     def wanted(self) -> tuple[Path, ...]:
@@ -155,24 +150,19 @@ class WebDatasetCorpus:
     def _open(
         self, patterns: str | tuple[str, ...], num_shards: int | None
     ) -> tuple[TarShard, ...]:
-        paths = expand(patterns)[:num_shards]
-        missing = [path for path in paths if not path.is_file()]
-        if missing:
-            raise CorpusError(
-                f"corpus {self.name}: {len(missing)} of {len(paths)} tars are missing in "
-                f"{missing[0].parent.absolute()}, first {missing[0].name}; {self._remedy()}"
-            )
-        if not paths or (num_shards is not None and len(paths) < num_shards):
-            raise CorpusError(
-                f"corpus {self.name}: {len(paths)} tars found in {', '.join(_listed(patterns))}, "
-                f"{num_shards or 'at least 1'} wanted; {self._remedy()}"
-            )
-        for path in paths:
+        files = Files(
+            patterns=patterns,
+            corpus=self.name,
+            setting="corpus.tars",
+            noun="tar",
+            suffixes=TAR_SUFFIXES,
+        )
+        found = files.find(num_shards, remedy=self._remedy())
+        for path in found.values():
             check_tar(path)
-        names = shard_names(paths)
         return tuple(
             TarShard(name=name, path=path, hash_cache=self.hash_cache)
-            for name, path in zip(names, paths, strict=True)
+            for name, path in found.items()
         )
 
     def _remedy(self) -> str:
@@ -229,65 +219,3 @@ def check_tar(path: Path) -> None:
         raise CorpusError(f"{path} is {kind.noun}; {kind.mend.format(path=path)}")
     what = f"begins with {head[:16]!r}" if head else "is empty"
     raise CorpusError(f"{path} is no tar: it {what}; get it again, or leave it out of corpus.tars")
-
-
-def _listed(patterns: str | Sequence[str] | None) -> list[str]:
-    if patterns is None or isinstance(patterns, str):
-        return [patterns] if patterns else []
-    return list(patterns)
-
-
-def expand(patterns: str | Sequence[str]) -> list[Path]:
-    """Return the paths that a pattern or a list of patterns stands for, in the corpus' order.
-
-    >>> [path.name for path in expand("data/{08..10}.tar")]
-    ['08.tar', '09.tar', '10.tar']
-    """
-    if not isinstance(patterns, str):
-        return [path for pattern in patterns for path in expand(pattern)]
-    if match := _RANGE.search(patterns):
-        first, last = match.groups()
-        numbers = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
-        return expand([patterns[: match.start()] + n + patterns[match.end() :] for n in numbers])
-    path = Path(patterns)
-    if path.is_dir():
-        return sorted(file for file in path.iterdir() if _is_tar_name(file.name))
-    if any(sign in patterns for sign in "*?[") and not path.exists():
-        found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-        return sorted(file for file in found if not is_hidden(file.name))
-    return [path]
-
-
-def _is_tar_name(name: str) -> bool:
-    return name.endswith(TAR_SUFFIXES) and not is_hidden(name)
-
-
-def shard_names(paths: Sequence[Path]) -> list[str]:
-    """Return short unique names: the stems, or paths below the common folder where stems repeat.
-
-    >>> shard_names([Path("x/a/0.tar"), Path("x/b/0.tar.gz")])
-    ['a/0', 'b/0']
-
-    Raises:
-        CorpusError: when one tar is listed twice, or once more as a compressed file.
-    """
-    if len(set(paths)) < len(paths):
-        twice = next(path for i, path in enumerate(paths) if path in paths[:i])
-        raise CorpusError(f"corpus.tars lists {twice} twice; name every tar once")
-    stems = [_stem(path) for path in paths]
-    if len(set(stems)) == len(stems):
-        return [shown(stem) for stem in stems]
-    common = os.path.commonpath([path.parent for path in paths])
-    names = [path.relative_to(common).with_name(_stem(path)).as_posix() for path in paths]
-    if len(set(names)) < len(names):
-        number = next(i for i, name in enumerate(names) if name in names[:i])
-        raise CorpusError(
-            f"corpus.tars lists {paths[names.index(names[number])]} and {paths[number]}, the same "
-            "tar as it seems, compressed and not; name one of them, or move one away"
-        )
-    return [shown(name) for name in names]
-
-
-def _stem(path: Path) -> str:
-    suffix = next((end for end in TAR_SUFFIXES if path.name.endswith(end)), path.suffix)
-    return path.name.removesuffix(suffix)

@@ -46,7 +46,30 @@ def small_huggingface_text(name: str, root: Path) -> Corpus:
     return build(name, root, f"corpus.dataset={root}/texts")
 
 
+def small_jsonl(name: str, root: Path) -> Corpus:
+    for n in range(2):
+        write_lines(root / "lines" / f"{n}.jsonl", [f"text {n} of file {m}" for m in range(3)])
+    return build(name, root, f"corpus.files={root}/lines")
+
+
+def small_books(name: str, root: Path) -> Corpus:
+    """One of two presets over files that their users bring."""
+    train = "children/train.jsonl" if name == "books_children" else "library/train/00000.jsonl"
+    held = f"{train.partition('/')[0]}/holdout.jsonl"
+    for number, file in enumerate((train, held)):
+        write_lines(root / "data" / "books" / file, [f"chapter {number}", f"another {number}"])
+    return build(name, root)
+
+
+def write_lines(path: Path, texts: list[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+
 TEXTS = {
+    "books_children": small_books,
+    "books_library": small_books,
+    "jsonl": small_jsonl,
     "demo_text": small_demo_text,
     "demo_text_tiny": small_demo_text,
     "huggingface_text": small_huggingface_text,
@@ -126,6 +149,8 @@ def test_a_missing_corpus_says_what_to_type(name: str, tmp_path: Path) -> None:
         "folder": "corpus.path=FOLDER",
         "text": "corpus.path=FOLDER",
         "webdataset": "corpus.tars=FOLDER",
+        "jsonl": "corpus.files=FOLDER",
+        "books": "paths.data=FOLDER holding books/",
         "huggingface": "corpus.dataset=NAME",
         "cc12m": f"python -m imagegram.tools.download corpus={name}",
         "tiny": "paths.data=FOLDER",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from imagegram.corpora.demo_text import DemoTextCorpus
 from imagegram.corpora.docstrings import paragraphs
 from imagegram.corpora.jsonl import JsonlShard
 from imagegram.errors import ConfigError, CorpusError, MissingDependencyError
+from imagegram.stages.skips import read_item
+from imagegram.texts.modality import TEXTS
 
 LINES = [
     b'{"key": "a", "text": "first", "year": 1999, "score": NaN}',
@@ -61,7 +65,10 @@ def test_a_file_that_ends_inside_a_line_is_a_cut(tmp_path: Path) -> None:
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "type git lfs pull"),
         (b"<html><body>Not found", "is a web page"),
-        (gzip.compress(LINES[0], mtime=0), "is gzip-compressed; type gunzip .*documents.jsonl"),
+        (b"PK\x03\x04", "is a zip archive; type unzip .*documents.jsonl"),
+        (b"PAR1\x15\x04", "is a Parquet file; give it a name that ends in .parquet"),
+        (b'\n[{"text": "one"},\n{"text": "two"}]', r"is one JSON array.* type jq -c '\.\[\]'"),
+        ('\ufeff{"text": "one"}'.encode("utf-16-le"), "is UTF-16; type iconv -f UTF-16 -t UTF-8"),
     ],
 )
 def test_other_files_under_the_name_of_json_lines(
@@ -73,6 +80,99 @@ def test_other_files_under_the_name_of_json_lines(
     for use in (len, list):
         with pytest.raises(CorpusError, match=message):
             use(shard)
+
+
+#: A line, and the text that is read of it, or the reason why none is.
+ODD = {
+    "no-text": (b'{"text": ""}', "empty_file"),
+    "blank": (b'{"text": " \\n"}', "blank"),
+    "mark": (b'\xef\xbb\xbf{"text": "\\ufeffonce"}', "once"),
+    "nul": (b'{"text": "a\\u0000b"}', "binary"),
+    "raw-nul": (b'{"text": "a\0b"}', "malformed_json"),
+    "latin-1": ('{"text": "na\u00efve"}'.encode("latin-1"), "not_utf8"),
+    "half-a-character": (b'{"text": "a\\ud83d"}', "lone_surrogate"),
+    "half-in-bytes": (b'{"text": "a\xed\xa0\xbd"}', "lone_surrogate"),
+    "carriage-returns": (b'{"text": "a\\r\\nb"}\r', "a\nb"),
+    "emoji": (b'{"text": "\\ud83d\\udc69\\u200d\\ud83d\\udd2c"}', "\U0001f469\u200d\U0001f52c"),
+    "combining": ('{"text": "e\u0301"}'.encode(), "e\u0301"),
+    "right-to-left": ('{"text": "\u05d0\u202eb"}'.encode(), "\u05d0\u202eb"),
+    "line-separator": ('{"text": "a\u2028b\u0085c"}'.encode(), "a\u2028b\u0085c"),
+    "markup": (b'{"text": "<!doctype html><b>x</b>&amp;"}', "<!doctype html><b>x</b>&amp;"),
+    "code-of-a-model": (b'{"text": "a <c0_0001> b"}', "a <c0_0001> b"),
+    "deep": (b"[" * 100_000, "malformed_json"),
+    "long": (b'{"text": "' + b"x" * 10_000_000 + b'"}', "x" * 10_000_000),
+    "null": (b'{"text": null}', "no_text"),
+    "python": (b"{'text': 'a'}", "malformed_json"),
+    "two-objects": (b'{"text": "a"} {"text": "b"}', "malformed_json"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
+def test_a_line_is_its_text_or_has_its_reason(name: str, compressed: bool, tmp_path: Path) -> None:
+    line, expected = ODD[name]
+    data = b'{"text": "before"}\n' + line + b'\n{"text": "behind"}\n'
+    path = tmp_path / "documents.jsonl"
+    path.write_bytes(gzip.compress(data, mtime=0) if compressed else data)
+    shard = JsonlShard(name="0", path=path)
+    records = list(shard)
+    assert len(shard) == 3
+    found = [read_item(record, TEXTS) for record in records]
+    assert [one if isinstance(one, str) else one[0] for one in found] == [
+        *("before", expected, "behind")
+    ]
+    for record in records:
+        if record.failure is None:
+            assert shard.read(record.locator) == record.data
+
+
+def test_gzip_that_ends_early_or_is_damaged_is_said_once(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": digest(n) * 50}).encode() + b"\n" for n in range(400)]
+    whole = gzip.compress(b"".join(lines), mtime=0)
+    path = tmp_path / "documents.jsonl.gz"
+    shard = JsonlShard(name="0", path=path)
+    path.write_bytes(whole + gzip.compress(lines[0], mtime=0))  # joined of two
+    assert [record.failure for record in shard] == [None] * 401
+    damaged = bytearray(whole)
+    damaged[-6] ^= 1  # its checksum
+    for data, reason in ((whole[: len(whole) // 2], "truncated_lines"), (damaged, "corrupt_gzip")):
+        path.write_bytes(data)
+        records = list(shard)
+        assert len(shard) == len(records)
+        assert {record.failure for record in records[:-1]} <= {None}
+        assert records[-1].failure == reason
+        for record, line in zip(records[:-1], lines, strict=False):
+            assert record.data == json.loads(line)["text"].encode()
+    assert len(records) > 1
+
+
+def digest(number: int) -> str:
+    return hashlib.sha256(bytes([number % 256, number // 256])).hexdigest()
+
+
+def test_a_line_that_is_too_large_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagegram.corpora.jsonl.MAX_BYTES", 30)
+    path = tmp_path / "documents.jsonl"
+    path.write_bytes(b'{"text": "a"}\n{"text": "' + b"x" * 100 + b'"}\n{"text": "b"}\n')
+    records = list(JsonlShard(name="0", path=path))
+    assert [record.failure for record in records] == [None, "too_large", None]
+    assert records[2].locator.offset == path.read_bytes().rindex(b"{")
+
+
+def test_fields_are_chosen_and_belong_to_the_identity(tmp_path: Path) -> None:
+    path = tmp_path / "documents.jsonl"
+    path.write_text('{"id": 1, "url": "u/1", "body": "words", "text": "short", "genre": "prose"}\n')
+    plain = JsonlShard(name="0", path=path)
+    (record,) = plain
+    assert (record.key, record.data) == ("1", b"short")
+    chosen = replace(plain, text="body", key="url", label="genre")
+    (record,) = chosen
+    assert (record.key, record.data) == ("u/1", b"words")
+    assert record.info == {"id": 1, "text": "short", "genre": "prose", "label": "prose"}
+    assert chosen.read(record.locator) == b"words"
+    assert len({plain.identity(), chosen.identity(), replace(plain, key="url").identity()}) == 3
 
 
 def test_keys_can_be_written_everywhere(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from imagegram.corpora.webdataset import WebDatasetCorpus, expand
+from imagegram.corpora.patterns import expand
+from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.store.fingerprint import identity
 from imagegram.store.snapshot import difference
