@@ -12,9 +12,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,13 +22,8 @@ from imagegram.corpora.docstrings import paragraphs
 from imagegram.corpora.file_shard import snapshot_of
 from imagegram.corpora.jsonl import JsonlShard
 from imagegram.corpora.webdataset import MAX_HOLDOUT
-from imagegram.errors import (
-    ConfigError,
-    CorpusError,
-    MissingDependencyError,
-    did_you_mean,
-    remedy,
-)
+from imagegram.corpora.written import write_documents
+from imagegram.errors import ConfigError, MissingDependencyError, did_you_mean
 from imagegram.protocols import Modality
 from imagegram.store.fingerprint import NOT_IDENTITY, digest
 from imagegram.store.snapshot import Snapshot
@@ -152,32 +144,12 @@ class DemoTextCorpus:
         return snapshot_of(files, noun="file", where=str(self.folder))
 
     def _write(self, folder: Path) -> None:
-        """Write all shards, or none: the folder appears when they are complete."""
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        try:
-            partial.mkdir(parents=True, exist_ok=True)
-            # Modules of all packages in every shard, in an order that installs agree on.
-            documents = sorted(
-                self._documents(), key=lambda one: hashlib.sha256(one[0].encode()).digest()
-            )
-            for start in range(0, len(documents), self._size):
-                lines = [
-                    json.dumps({"key": key, "text": text}, ensure_ascii=False) + "\n"
-                    for key, text in documents[start : start + self._size]
-                ]
-                path = partial / f"{start // self._size:05d}.jsonl"
-                path.write_text("".join(lines), encoding="utf-8", newline="\n")
-            if not folder.is_dir():  # another process wrote the same
-                partial.rename(folder)
-        except OSError as error:
-            if folder.is_dir():
-                return
-            raise CorpusError(
-                f"corpus {self.name} could not be written to {folder.absolute()}: "
-                f"{error.strerror or error}; {remedy(error, outputs=folder)}"
-            ) from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        """Write all shards, or none."""
+        # Modules of all packages in every shard, in an order that installs agree on.
+        documents = sorted(
+            self._documents(), key=lambda one: hashlib.sha256(one[0].encode()).digest()
+        )
+        write_documents(folder, documents, per_shard=self._size, corpus=self.name)
 
     def _documents(self) -> Iterator[tuple[str, str]]:
         """Yield key and text of every module with enough prose."""

@@ -1,0 +1,163 @@
+"""GrammarCorpus: stories of a small language, drawn from a grammar whose entropy is known.
+
+    python -m imagegram.run corpus=grammar tokenizer=bpe tokenizer.vocab_size=320
+
+What no generator can do better than is known here: ``bits_per_byte`` of a model beside the entropy
+that is shown when a run begins, and whether a text belongs to the language at all
+(``texts/grammar.py``). Document n depends on (seed, n) alone, so a larger corpus holds the smaller.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from imagegram.corpora.file_shard import snapshot_of
+from imagegram.corpora.jsonl import JsonlShard
+from imagegram.corpora.webdataset import MAX_HOLDOUT, check_policy
+from imagegram.corpora.written import write_documents
+from imagegram.errors import ConfigError
+from imagegram.protocols import Modality
+from imagegram.seeding import MAX_SEED, uniform_rows
+from imagegram.store.fingerprint import NOT_IDENTITY, digest
+from imagegram.store.snapshot import Snapshot
+from imagegram.texts.grammar import SENTENCES, STORIES, Grammar
+from imagegram.texts.modality import TEXTS
+
+#: Random numbers that are drawn at a time; most stories take fewer.
+_BLOCK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrammarCorpus:
+    """Stories of known entropy.
+
+    Attributes:
+        name: name in tables and reports.
+        write_to: folder that the JSON lines are written below.
+        num_documents: stories.
+        seed: 0 ... 2**64 - 1; story n depends on (seed, n).
+        documents_per_shard: documents of one shard.
+        num_shards: only the first N shards; None: all.
+        holdout_fraction: share of the documents to hold out, near-duplicates together.
+        max_holdout: hold out about this many where that share would be more.
+        near_duplicate_similarity: share of common phrases, 0 ... 1, from which on two documents
+            are near-duplicates.
+        max_failed_fraction: share of unreadable documents in a shard above which its tokenization
+            fails.
+        hash_cache: folder that remembers content hashes; None: hash at every run.
+    """
+
+    modality: ClassVar[Modality] = TEXTS
+    views: ClassVar[str] = "none"
+    VERSION: ClassVar[int] = 1
+    grammar: ClassVar[Grammar] = STORIES
+
+    name: str = field(default="grammar", metadata=NOT_IDENTITY)
+    write_to: str = field(default="outputs/corpora", metadata=NOT_IDENTITY)
+    num_documents: int = 10_000
+    seed: int = 0
+    documents_per_shard: int = 2000
+    num_shards: int | None = None
+    holdout_fraction: float = 0.1
+    max_holdout: int = MAX_HOLDOUT
+    near_duplicate_similarity: float = 0.8
+    max_failed_fraction: float = 0.05
+    hash_cache: str | None = field(default=None, metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.num_documents < 1:
+            raise ConfigError(
+                f"corpus.num_documents must be at least 1, got {self.num_documents}; type "
+                "corpus.num_documents=NUMBER"
+            )
+        if not 0 <= self.seed <= MAX_SEED:
+            raise ConfigError(
+                f"corpus.seed must lie in 0 ... 2**64 - 1, got {self.seed}; type corpus.seed=0"
+            )
+        check_policy(self)
+
+    @property
+    def near_duplicate_limit(self) -> float:
+        """Smallest similarity of near-duplicates."""
+        return self.near_duplicate_similarity
+
+    @property
+    def folder(self) -> Path:
+        """The folder of these stories."""
+        drawn = [self.VERSION, self.grammar.rules, self.grammar.start, self.seed]
+        size = [self.num_documents, self.documents_per_shard]
+        return Path(self.write_to) / f"grammar-{digest([*drawn, *size])}"
+
+    @property
+    def shards(self) -> tuple[JsonlShard, ...]:
+        """The stories, written first where they are missing.
+
+        Raises:
+            CorpusError: when they cannot be written.
+        """
+        folder = self.folder
+        if not folder.is_dir():
+            documents = ((f"story {n}", self.document(n)) for n in range(self.num_documents))
+            write_documents(folder, documents, per_shard=self.documents_per_shard, corpus=self.name)
+        paths = sorted(folder.glob("*.jsonl"))[: self.num_shards]
+        return tuple(
+            JsonlShard(name=path.stem, path=path, hash_cache=self.hash_cache) for path in paths
+        )
+
+    @property
+    def holdout_shards(self) -> tuple[JsonlShard, ...]:
+        """No shard: documents of all shards are held out, by content hash."""
+        return ()
+
+    def document(self, number: int) -> str:
+        """Draw one story.
+
+        >>> print(GrammarCorpus().document(2))
+        Ben sees the boat that Ben wants a book. Clara sees a ball. The end.
+        """
+        return self.grammar.draw(_uniforms(self.seed, number).__next__)
+
+    def entropy(self) -> dict[str, float]:
+        """Return the entropy in closed form: bits of a document, of a sentence, and of a byte.
+
+        A sentence is counted with the choice of who follows; bits of a byte are those of very many
+        documents, ends of documents included.
+        """
+        bits = self.grammar.entropy()
+        return {
+            "bits_per_document": bits,
+            "bits_per_sentence": bits / sum(map(self.grammar.expected, SENTENCES)),
+            "bits_per_byte": bits / self.grammar.expected_bytes(),
+        }
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """The files of JSON lines, and their entropy; raises like ``shards``."""
+        return self.look()
+
+    def look(self) -> Snapshot:
+        """Return the files that are there now; raises like ``shards``."""
+        files = (shard.path for shard in self.shards)
+        found = snapshot_of(files, noun="file", where=str(self.folder))
+        entropy = self.entropy()
+        words = ", ".join(
+            f"{entropy[name]:.3f} bits a {name.rpartition('_')[2]}" for name in entropy
+        )
+        counts: dict[str, Any] = {**found.counts, **entropy}
+        return replace(found, found=f"{found.found}; entropy {words}", counts=counts)
+
+
+def _uniforms(seed: int, document: int) -> Iterator[float]:
+    """Yield the random numbers of one document."""
+    rows = np.array([document], dtype=np.uint64)
+    for step in itertools.count():
+        first, _ = uniform_rows(seed=seed, samples_B=rows, num_tokens=_BLOCK, step=step)
+        yield from first[0].tolist()
