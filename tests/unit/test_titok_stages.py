@@ -435,7 +435,7 @@ def test_what_decides_a_recipe(conv: ConvVqTokenizer) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"patch_size": 2}, "there are 4 x 4 patches of 8 pixels"),
+        ({"patch_size": 2}, "4 x 4 patches of 8 pixels; type tokenizer.patch_size=4"),
         ({"conv": replace(CONV, image_size=16)}, "4 x 4 codes of an image of 16 pixels"),
         ({"loss": replace(LOSS, lpips=0.1)}, "tokenizer.loss.lpips=0.1 needs images of 32 pixels"),
         ({"loss": PaintingLoss(l2=-1.0)}, "tokenizer.loss.l2=-1.0 must lie in 0"),

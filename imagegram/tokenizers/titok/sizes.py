@@ -77,10 +77,12 @@ class TiTokSizes(NetworkSizes):
         self.proxy.check()
         grid_size = self.image_size // self.patch_size
         if (self.proxy.image_size, self.proxy.grid_size) != (self.image_size, grid_size):
+            fitting = self.proxy.image_size // self.proxy.grid_size
             raise ConfigError(
                 f"tokenizer.proxy has {self.proxy.grid_size} x {self.proxy.grid_size} codes of an "
                 f"image of {self.proxy.image_size} pixels, but there are {grid_size} x {grid_size} "
-                f"patches of {self.image_size} pixels; type another tokenizer.patch_size"
+                f"patches of {self.image_size} pixels; type tokenizer.patch_size={fitting} "
+                f"tokenizer.image_size={self.proxy.image_size}"
             )
 
     def network(self) -> type[TiTok]:
