@@ -208,6 +208,20 @@ def check_machine(exp: Experiment) -> None:
         _check_part(part)
 
 
+def check_documents(exp: Experiment, tokens: TokenSet) -> None:
+    """Refuse samples that no training document can teach, before a training begins.
+
+    A generator may have a method ``check_documents(tokens, condition)``. A plan asks too, where
+    the documents are there.
+
+    Raises:
+        ConfigError: saying what to type instead.
+    """
+    is_asked = max(map(STAGES.index, exp.stages)) >= STAGES.index("generate")
+    if is_asked and tokens.artifact.is_made and hasattr(exp.generator, "check_documents"):
+        exp.generator.check_documents(tokens, exp.condition)
+
+
 def _check_compiler() -> None:
     """Refuse to go on where compilation is switched off: some kernels have no slow form.
 

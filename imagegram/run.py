@@ -30,7 +30,7 @@ from imagegram.errors import OF_THE_SYSTEM, ImagegramError, explain_os_error
 from imagegram.executors.commands import exit_cleanly, unbroken_pipes
 from imagegram.executors.interrupts import interruptible, interruptions
 from imagegram.executors.lifetime import end_with_launcher
-from imagegram.experiment import Experiment, Runner, build, check_machine
+from imagegram.experiment import Experiment, Runner, build, check_documents, check_machine
 from imagegram.finished_run import FinishedRun
 from imagegram.notebook import run_words
 from imagegram.plan.check import refuse_what_cannot_fit
@@ -81,6 +81,7 @@ def flow(exp: Experiment, run: Runner) -> None:
         run.watch(corpus)
     exp = fit_tokenizer(exp, run)
     tokens, holdout, index = index_corpus(exp, run)
+    check_documents(exp, tokens)
     model = run("fit", exp.generator.fit(tokens, index=index, holdout=holdout))
 
     samples = run(

@@ -16,6 +16,7 @@ import typing
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
 from omegaconf import MISSING, OmegaConf
 
 from imagegram.console import describe_groups
@@ -166,6 +167,12 @@ def choices(group: str, kind: type) -> list[str]:
     return [
         name for name, cls in classes.items() if isinstance(cls, type) and issubclass(cls, kind)
     ]
+
+
+def fields_of(group: str) -> dict[str, dict[str, Any]]:
+    """Return what the files of a group of the configuration say, by name; nothing is composed."""
+    paths = sorted(CONF.glob(f"{group}/*.yaml"))
+    return {path.stem: yaml.safe_load(path.read_text()) for path in paths}
 
 
 def _class_of(path: Path) -> type | None:

@@ -37,7 +37,8 @@ class LabelCondition:
             it when the JSON has no such key.
     """
 
-    VERSION: ClassVar[int] = 1
+    #: 2: an n-gram replays documents under their own labels, not under those of samples.
+    VERSION: ClassVar[int] = 2
     name: str = field(metadata=NOT_IDENTITY)
     label: str = ALL_LABELS
     key: str = "label"

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.conditions.label import LabelCondition
-from imagegram.conditions.labels import ANY, label_of
+from imagegram.conditions.label import ALL_LABELS, LabelCondition
+from imagegram.conditions.labels import ANY
 from imagegram.conditions.own import OwnLabels
 from imagegram.errors import ConfigError
 from imagegram.generators.weights import (
@@ -41,7 +41,7 @@ from imagegram.store.weights import CLASSES, MODEL
 from imagegram.training.objective import Items
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
-from imagegram.training.tokens import TokenData
+from imagegram.training.tokens import TokenData, read_labels
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -176,7 +176,21 @@ class LearnedGenerator:
         if source is not None and source.path is not None:
             found = self.sizes_in(shapes_of(read_tensors(source.path, setting=SETTING)))
             wanted = self.sizes(vocab_size=found.vocab_size, num_tokens=found.num_tokens)
-            refuse_other_fields(found, wanted)
+            refuse_other_fields(found, wanted, generator=self)
+
+    def check_documents(self, tokens: TokenSet, condition: Condition | None) -> None:
+        """Refuse a label that no training document has, which nothing would be learned of.
+
+        A checkpoint knows its own labels.
+
+        Raises:
+            ConfigError: naming labels that there are.
+        """
+        if self.labels is None or self.checkpoint is not None:
+            return
+        if isinstance(condition, LabelCondition) and condition.label != ALL_LABELS:
+            found = read_labels(tokens, self.labels)
+            condition.of_samples(found.names, np.zeros(1, dtype=np.uint64), keys=found.keys)
 
     def sizes_in(self, shapes: Shapes) -> Architecture:
         """Return the sizes of the network of this family that some weights are of.
@@ -240,7 +254,7 @@ class Recipe:
             ConfigError: for weights of another network, or for other tokens.
         """
         found = self.generator.sizes_in(shapes)
-        refuse_other_fields(found, self.architecture)
+        refuse_other_fields(found, self.architecture, generator=self.generator)
         refuse_other_tokens(found, self.architecture)
         return found.num_classes
 
@@ -315,7 +329,7 @@ class NetworkModel:
         """Return the condition of documents: their own labels, where samples are given labels."""
         if condition is None or self.labels is None:
             return condition
-        return OwnLabels(labels=tuple(label_of(one, self.labels) for one in metadata))
+        return OwnLabels.of(metadata, key=self.labels)
 
     def classes_of(
         self, condition: Condition | None, samples: NDArray[np.uint64]

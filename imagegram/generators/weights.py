@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
 
+from imagegram import schema
 from imagegram.errors import ConfigError
 from imagegram.models.checkpoints import Shapes, read_tensors, require_shapes, shapes_of
 from imagegram.models.imports import Import, Importable
@@ -144,12 +145,13 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(first[:3]) + (" ..." if len(first) > 3 else "")
 
 
-def refuse_other_fields(found: Any, wanted: Any) -> None:
+def refuse_other_fields(found: Any, wanted: Any, *, generator: Any) -> None:
     """Refuse weights of other sizes than the generator's.
 
     Args:
         found: sizes of the weights, an ``Architecture``.
         wanted: sizes of the generator.
+        generator: the generator.
 
     Raises:
         ConfigError: with the fields to type.
@@ -161,9 +163,27 @@ def refuse_other_fields(found: Any, wanted: Any) -> None:
         if getattr(found, name, None) != getattr(wanted, name, None)
     }
     if other:
-        was = ", ".join(f"generator.{name}={getattr(wanted, name)}" for name in other)
+        size = ", ".join(f"{name} {getattr(found, name)}" for name in names if hasattr(found, name))
+        was = " ".join(f"generator.{name}={getattr(wanted, name)}" for name in other)
         words = " ".join(f"generator.{name}={value}" for name, value in other.items())
-        raise ConfigError(f"{SETTING}: the weights are of another size than {was}; type {words}")
+        fitting = [
+            f"generator={name}" for name in _presets(found, names, backbone=generator.backbone)
+        ]
+        raise ConfigError(
+            f"{SETTING}: the weights are of a network of {size}, not of {was}; type "
+            f"{' or '.join([*fitting, words])}"
+        )
+
+
+def _presets(found: Any, names: Sequence[str], *, backbone: str) -> list[str]:
+    """Return the configurations of a generator with this backbone and these sizes."""
+    sizes = {name: getattr(found, name) for name in names if hasattr(found, name)}
+    wanted = {"backbone": backbone, **sizes}
+    return [
+        name
+        for name, fields in schema.fields_of("generator").items()
+        if all(fields.get(key) == value for key, value in wanted.items())
+    ]
 
 
 def refuse_other_tokens(found: Any, wanted: Any) -> None:

@@ -46,6 +46,7 @@ class OrderMetric:
 
     VERSION: ClassVar[int] = 2
     SECONDS: ClassVar[float] = 4.0e-4
+    TRACE: ClassVar[str] = "the contexts that an n-gram chose its tokens by"
     NEEDS: ClassVar[frozenset[str]] = frozenset(
         f"trace.{name}"
         for name in (

@@ -93,7 +93,7 @@ class HubNetwork(
         Raises:
             ConfigError: for a network of another family, or weights that do not fit.
         """
-        how = {key: others.pop(key) for key in _DOWNLOAD if key in others}
+        how = {key: others[key] for key in _DOWNLOAD if key in others}
         if config is None or config.get("family") != cls.FAMILY or not strict:
             found = "no config.json" if config is None else f"family {config.get('family')!r}"
             raise ConfigError(
@@ -103,9 +103,11 @@ class HubNetwork(
         folder = Path(model_id)
         path = folder / MODEL if folder.is_dir() else hf_hub_download(model_id, MODEL, **how)
         tensors = read_tensors(Path(path), setting=_SETTING)
+        # Versions of the hub's client add arguments of their own.
+        sizes = {key: others[key] for key in config if key in others and key != "family"}
         try:
             with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
-                network = cls(**{name: size for name, size in others.items() if name != "family"})
+                network = cls(**sizes)
         except TypeError as error:
             raise ConfigError(
                 f"{_SETTING}={model_id}: {CONFIG} does not have the sizes of {cls.__name__} "

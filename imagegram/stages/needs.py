@@ -33,7 +33,8 @@ def lacking(metric: Metric, images: ImageSet, *, ragged: bool = False) -> str:
     """Say which needs of a metric an image set cannot meet, and why; empty when it meets all.
 
     Args:
-        metric: names its needs.
+        metric: names its needs; its attribute ``TRACE``, if there is one, says what it reads of a
+            trace in plain words.
         images: the image set.
         ragged: whether documents differ in length, so that places in them mean nothing.
 
@@ -45,7 +46,9 @@ def lacking(metric: Metric, images: ImageSet, *, ragged: bool = False) -> str:
         return ""
     reasons = [_REASONS[need] for need in missing if need in _REASONS]
     arrays = [need.removeprefix(_TRACE) for need in missing if need.startswith(_TRACE)]
-    if arrays:
+    if arrays and (words := getattr(metric, "TRACE", "")):
+        reasons.append(f"{words}, and there are none here")
+    elif arrays:
         noun = "array" if len(arrays) == 1 else "arrays"
         names = ", ".join(arrays)
         reasons.append(

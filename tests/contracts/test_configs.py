@@ -43,13 +43,16 @@ def test_a_component_yaml_names_its_schema_and_itself(path: Path) -> None:
     assert [first, second] == [f"/schema/{class_name}@_here_", "_self_"]
     brought = [choice for choice in chosen if isinstance(choice, str)]
     groups = {key for choice in chosen if choice not in brought for key in choice}
-    if path.parent.name in ("generator", "tokenizer"):  # these choose a sampler, bring metrics
+    if path.parent.name in ("generator", "tokenizer"):  # these choose a sampler
         known = {f"override /{group}@_global_.{group}" for group in ("sampler", "condition")}
         known.add("/tokenizer@conv")  # its codes are learned first
         assert groups <= known
+    else:
+        assert not groups
+    if path.parent.name in ("generator", "tokenizer", "sampler"):  # with which it can be measured
         assert all(re.fullmatch(r"/metric/(\w+)@_global_\.metric\.\1", one) for one in brought)
     else:
-        assert not chosen
+        assert not brought
     assert document["name"] == path.stem
     cls = schema.component_classes()[path.parent.name, class_name]
     fields = {field.name for field in dataclasses.fields(cls)}

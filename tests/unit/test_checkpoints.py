@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from imagegram.conditions.label import LabelCondition
 from imagegram.errors import ConfigError
 from imagegram.generators.autoregressive.generator import AutoregressiveGenerator
-from imagegram.generators.autoregressive.sizes import RarSizes, make_fresh
+from imagegram.generators.autoregressive.sizes import RarSizes, make, make_fresh
 from imagegram.generators.learned import Architecture
-from imagegram.generators.weights import classes_of, source_of
-from imagegram.models.checkpoints import read_tensors
+from imagegram.generators.weights import classes_of, refuse_other_fields, source_of
+from imagegram.models.checkpoints import read_tensors, shapes_of
 from imagegram.models.cores import one_core
 from imagegram.samplers.guidance import Guidance
 from imagegram.samplers.sequential import SequentialSampler
@@ -238,7 +238,8 @@ def without(name: str) -> dict[str, torch.Tensor]:
         ([torch.zeros(1)], r"but this one holds list"),
         (
             weights(dataclasses.replace(SIZES, depth=1, hidden=32)),
-            r"type generator\.depth=1 generator\.hidden=32$",
+            r"of width 8, depth 1, num_heads 2, hidden 32, not of generator\.depth=2 .*; type "
+            r"generator\.depth=1 generator\.hidden=32$",
         ),
         (
             weights(dataclasses.replace(SIZES, vocab_size=128, num_tokens=5)),
@@ -252,6 +253,23 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, tensors: Any, wo
     with pytest.raises(ConfigError, match=words):
         imported(tmp_path, generator(path))
     assert list((tmp_path / "artifacts").glob("generator/[!.]*")) == []
+
+
+def test_the_configuration_that_fits_is_named(tmp_path: Path) -> None:
+    base = RarSizes(
+        **{**dataclasses.asdict(SIZES), "width": 768, "depth": 24, "num_heads": 16, "hidden": 3072}
+    )
+    with torch.device("meta"):
+        shapes = shapes_of(make(base).state_dict())
+    large = generator("a/b", name="rar_l", width=1024, depth=24, num_heads=16, hidden=4096)
+    words = (
+        r"of a network of width 768, depth 24, num_heads 16, hidden 3072, not of generator\.width="
+        r"1024 generator\.hidden=4096; type generator=rar_b or generator\.width=768 gen"
+    )
+    with pytest.raises(ConfigError, match=words):
+        refuse_other_fields(
+            large.sizes_in(shapes), large.sizes(vocab_size=256, num_tokens=3), generator=large
+        )
 
 
 def test_classes_are_numbers_or_as_many_labels_in_order(tmp_path: Path) -> None:

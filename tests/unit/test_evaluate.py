@@ -263,7 +263,7 @@ def test_a_metric_that_cannot_be_asked_is_left_out_and_said(context: RunContext)
     bare = {name: without(images) for name, images in sets.items()}
     evaluation = evaluate(context, OrderMetric(), CopyingMetric(), **bare)
     assert set(evaluation.skipped) == {"order"}
-    assert evaluation.skipped["order"].startswith("metric order needs the trace arrays entropy")
+    assert evaluation.skipped["order"].startswith("metric order needs the contexts that")
     assert "forced_copy_rate" not in evaluation.scores
     assert evaluation.scores["exact_copy_rate"].value == 0.2
 
@@ -271,7 +271,7 @@ def test_a_metric_that_cannot_be_asked_is_left_out_and_said(context: RunContext)
     score = evaluation.scores["forced_copy_rate"]
     assert (score.value, score.floor, score.ceiling) == (0.0, None, 0.0)
     note = evaluation.notes["forced_copy_rate"]
-    assert note.startswith("floor: metric order needs the trace arrays entropy")
+    assert note.startswith("floor: metric order needs the contexts that")
     assert set(evaluation.values["forced_copy_rate"]) == {"generated", "ceiling"}
 
 

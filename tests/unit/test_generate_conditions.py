@@ -113,6 +113,24 @@ def test_metadata_of_other_documents_is_refused(context: RunContext) -> None:
         context.make(ReadLabels(shard=shard, key="label"))
 
 
+@pytest.mark.parametrize("engine", ["native", "naive"])
+def test_documents_are_replayed_under_their_own_labels(context: RunContext, engine: str) -> None:
+    knobs: Any = {"max_context": 2, "label_tokens": 2}
+    in_turn = asked(label="*", **knobs)
+    model = model_of(context, engine).prepared(context=context, layout=LAYOUT, **in_turn)
+    documents = np.array(rows(1, len(INFO)), dtype=np.uint16)
+    own = model.condition_of([{"info": info} for info in INFO], in_turn["condition"])
+    how: Any = {"layout": LAYOUT, "seed": 5, "samples": first_samples(len(INFO))}
+    found = model.score(documents, **{**in_turn, "condition": own}, **how)
+    for row, label in enumerate(("dog", "cat", "7", None, None, None)):
+        alone = model.score(documents, **asked(label=label, **knobs), **how)
+        for name, array_BT in found.items():
+            np.testing.assert_array_equal(array_BT[row], alone[name][row])
+    cyclic = model.score(documents, **in_turn, **how)
+    assert (cyclic["probability"] != found["probability"]).any()
+    assert model.condition_of([{}], None) is None
+
+
 @pytest.mark.parametrize("matching", ["free", "position"])
 @pytest.mark.parametrize(
     "knobs",

@@ -6,6 +6,7 @@ import dataclasses
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 from imagegram.conditions.label import LabelCondition
 from imagegram.errors import ConfigError
+from imagegram.experiment import check_documents
 from imagegram.generators.autoregressive.generator import AutoregressiveGenerator
 from imagegram.generators.autoregressive.network import Autoregressive
 from imagegram.generators.autoregressive.objective import NextToken
@@ -114,6 +116,24 @@ def test_labels_that_are_missing_are_refused(tmp_path: Path) -> None:
         data.prepare(context(tmp_path))
     seen = dataclasses.replace(data, has_null=True).prepare(context(tmp_path))
     assert seen.validation.gather(np.arange(1))[:, -1].tolist() == [1]
+
+
+def test_a_label_that_no_document_has_is_refused_before_the_training(tmp_path: Path) -> None:
+    tokens = token_set(tmp_path, "two", "one", None)
+    learner = generator()
+    for fine in (None, LABEL, dataclasses.replace(LABEL, label="two")):
+        learner.check_documents(tokens, fine)
+    mistyped = dataclasses.replace(LABEL, label="tow")
+    with pytest.raises(ConfigError, match=r"condition\.label=tow: no training .* mean 'two'"):
+        learner.check_documents(tokens, mistyped)
+    generator(labels=None).check_documents(tokens, mistyped)
+    generator(checkpoint="some/page").check_documents(tokens, mistyped)  # which has its own
+    stages = ("tokenize", "generate")
+    exp: Any = SimpleNamespace(generator=learner, condition=mistyped, stages=stages)
+    with pytest.raises(ConfigError, match="mean 'two'"):
+        check_documents(exp, tokens)
+    exp.stages = ("tokenize", "fit")
+    check_documents(exp, tokens)
 
 
 def test_labels_are_hidden_from_a_share_of_the_documents() -> None:

@@ -6,7 +6,7 @@ instead of the compiled kernels; tokens and trace are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from imagegram.conditions.label import LabelCondition
 from imagegram.conditions.labels import Labels
+from imagegram.conditions.own import OwnLabels
 from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
 from imagegram.generators.ngram.engine import Engine, Files, Job, Needs, Request, RowLabels
 from imagegram.generators.ngram.engines import choose, make_files, needs_of
@@ -32,6 +33,9 @@ from imagegram.samplers.ngram import NgramSampler
 from imagegram.seeding import check_counts
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.stage import Context, Progress, Ready
+
+#: What rows may be asked for: a label of their own each, or labels by their numbers.
+Asked = LabelCondition | OwnLabels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,8 +224,18 @@ class NgramModel:
         job = Job(sampler=own, layout=layout, samples=samples, seed=seed, workers=workers)
         return self._rows(replace(job, forced=tokens_BT), _label(condition), progress)[1]
 
+    def condition_of(
+        self, metadata: Iterable[Mapping[str, Any]], condition: Condition | None
+    ) -> Condition | None:
+        """Return the condition of documents: their own labels, where samples are given labels.
+
+        Of a document without one, or with one that no training document has, any may decide.
+        """
+        asked = _label(condition)
+        return None if asked is None else OwnLabels.of(metadata, key=asked.key)
+
     def _rows(
-        self, job: Job, asked: LabelCondition | None, progress: Progress | None
+        self, job: Job, asked: Asked | None, progress: Progress | None
     ) -> tuple[Tokens, Trace]:
         check_counts(len(job.samples), job.seed)
         self._require_tokens()
@@ -248,7 +262,7 @@ class NgramModel:
         self,
         sampler: NgramSampler,
         layout: TokenLayout,
-        asked: LabelCondition | None,
+        asked: Asked | None,
         made: Needs | None = None,
     ) -> Request:
         return Request(
@@ -270,7 +284,7 @@ class NgramModel:
     def _opened(self) -> dict[type[Engine], Engine]:
         return {}
 
-    def _row_labels(self, asked: LabelCondition, job: Job) -> RowLabels:
+    def _row_labels(self, asked: Asked, job: Job) -> RowLabels:
         """Return the labels of all documents and all samples.
 
         Raises:
@@ -299,10 +313,10 @@ def _own(sampler: Sampler, generator: str = "ngram") -> NgramSampler:
     return require_kind(sampler, NgramSampler, group="sampler", generator=generator)
 
 
-def _label(condition: Condition | None, generator: str = "ngram") -> LabelCondition | None:
+def _label(condition: Condition | None, generator: str = "ngram") -> Asked | None:
     """Return the condition, if it is one that documents can meet."""
-    if condition is None:
-        return None
+    if condition is None or isinstance(condition, OwnLabels):
+        return condition
     return require_kind(condition, LabelCondition, group="condition", generator=generator)
 
 
