@@ -20,6 +20,8 @@ _MENDS: Final = {
     "malformed_json": "a line holds one whole JSON object, and no line breaks but \\n inside it",
     "no_text": "name the field that holds the texts: corpus.text=NAME",
     "not_utf8": "write them as UTF-8: iconv -f LATIN1 -t UTF-8 FILE > NEW (or from UTF-16 ...)",
+    "not_exact": "the tokenizer changes these texts (case, white space, unknown words ...): give "
+    "another one, or keep what it makes of them: tokenizer.exact=false",
     "lone_surrogate": "write them as UTF-8, with whole characters",
     POINTER.name: f"they are Git LFS pointers: {POINTER.mend}",
     PAGE.name: f"they are web pages: {PAGE.mend}",

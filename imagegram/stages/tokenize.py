@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from imagegram.corpora.viewed import ViewedShard
-from imagegram.errors import StageError, TokenError
+from imagegram.errors import StageError, TokenError, Unreadable
 from imagegram.executors.threads import chunks, map_in_order
 from imagegram.protocols import ImageShard, Tokenizer
 from imagegram.records import Item, Record, Tokens
@@ -141,7 +141,11 @@ class TokenizeShard:
             return found
         item, sketch = found
         metadata = json.dumps(self._metadata(record, item)).encode() + b"\n"
-        document = TokenDocument(self.tokenizer.prepare(item), sketch, metadata)
+        try:
+            prepared = self.tokenizer.prepare(item)
+        except Unreadable as refusal:  # a text that the tokenizer would not give back
+            return refusal.reason
+        document = TokenDocument(prepared, sketch, metadata)
         if self.tokenizer.batch_size is None:
             (document,) = self._encode([document])
         return document

@@ -1,6 +1,6 @@
 """Byte-pair encoding, trained by the run: any text to ids and back, byte for byte.
 
-    python -m imagegram.run corpus=demo_text tokenizer=bpe
+    python -m imagegram.run modality=text
 
 The ids are pieces of UTF-8 (Sennrich et al., "Neural machine translation of rare words with subword
 units", ACL 2016; on bytes: Radford et al., "Language models are unsupervised multitask learners",
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.errors import ConfigError, CorpusError, TokenError
+from imagegram.errors import ConfigError, CorpusError
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Corpus, Modality
 from imagegram.records import EOS_TOKEN_ID, Encoded, Tokens, row_sizes
@@ -35,7 +35,7 @@ from imagegram.store.fingerprint import NOT_IDENTITY, identity
 from imagegram.store.hashing import file_stamp
 from imagegram.store.stage import Context, Ready, Stage
 from imagegram.texts.modality import TEXTS
-from imagegram.tokenizers.checks import require_ids
+from imagegram.tokenizers.texts import require_characters, require_window, written_rows
 from imagegram.tokenizers.weights import weights_sha256
 
 if TYPE_CHECKING:
@@ -80,11 +80,7 @@ class BpeTokenizer:
                 f"tokenizer.vocab_size={self.vocab_size} must lie in {_NUM_BYTES} (a piece a byte) "
                 f"... {EOS_TOKEN_ID}; type for example tokenizer.vocab_size=4096"
             )
-        if self.window < 1:
-            raise ConfigError(
-                f"tokenizer.window={self.window} must be at least 1; type for example "
-                "tokenizer.window=128"
-            )
+        require_window(self.window)
 
     def identity(self) -> dict[str, Any]:
         """Return the identity: merges (or the recipe of their training), and window."""
@@ -121,15 +117,7 @@ class BpeTokenizer:
         Raises:
             TokenError: for half a character of UTF-16, which has no bytes.
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            code = f"U+{ord(text[error.start]):04X}"
-            raise TokenError(
-                f"character {error.start} of a text is {code}, half a character of UTF-16, which "
-                "has no bytes; repair it where it was written: "
-                "text.encode('utf-16', 'surrogatepass').decode('utf-16')"
-            ) from error
+        require_characters(text)
         return text
 
     def encode(self, prepared: Sequence[str]) -> Encoded:
@@ -155,22 +143,9 @@ class BpeTokenizer:
             TokenError: for another shape, or an id outside the vocabulary; ids are never wrapped.
             ConfigError: for a size, or when there are no merges yet.
         """
-        if output_size is not None:
-            raise ConfigError(
-                f"output_size={output_size} is a side in pixels, which texts do not have; type "
-                "output_size=null, or tokenizer.window=NUMBER for longer samples"
-            )
-        tokens = np.asarray(tokens_BT)
-        if tokens.ndim != 2 or tokens.dtype.kind not in "iu":
-            raise TokenError(f"decode needs (B, K) integer ids, got {tokens.shape} {tokens.dtype}")
-        sizes = row_sizes(tokens)
-        written = np.arange(tokens.shape[1]) < sizes[:, None]
-        require_ids(np.where(written, tokens, 0), self.vocab_size)
+        rows = written_rows(tokens_BT, vocab_size=self.vocab_size, output_size=output_size)
         pieces = self._pieces
-        texts = (
-            b"".join(pieces[token] for token in row[:size].tolist())
-            for row, size in zip(tokens, sizes, strict=True)
-        )
+        texts = (b"".join(pieces[token] for token in row) for row in rows)
         return [text.decode("utf-8", "replace") for text in texts]
 
     def offsets(self, tokens_T: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
