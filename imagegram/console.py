@@ -14,6 +14,7 @@ import imagegram
 
 #: What the groups of the configuration are, in the order in which ``--help`` lists them.
 GROUPS: Final = {
+    "modality": "what a run is on: brings a corpus and a tokenizer",
     "corpus": "what is indexed, and copied from",
     "tokenizer": "images or texts to tokens and back",
     "generator": "what writes tokens",

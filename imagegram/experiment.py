@@ -248,7 +248,7 @@ def _check_modality(corpus: Corpus, tokenizer: Tokenizer) -> None:
     raise ConfigError(
         f"corpus={corpus.name} holds {corpus.modality.nouns}, but tokenizer={tokenizer.name} reads "
         f"{tokenizer.modality.nouns}; type for example corpus=demo tokenizer=pyramid3, or "
-        "corpus=demo_text tokenizer=bpe"
+        "modality=text, which brings corpus=demo_text tokenizer=bpe"
     )
 
 

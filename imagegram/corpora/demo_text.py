@@ -1,6 +1,6 @@
 """DemoTextCorpus: the prose of docstrings of packages that pip installed, a document a module.
 
-    python -m imagegram.run corpus=demo_text tokenizer=bpe
+    python -m imagegram.run modality=text
 
 Written on first use as JSON lines, without a network: the sources are parsed, never imported. The
 text follows the installed versions, which are part of the folder's name; what a run computes

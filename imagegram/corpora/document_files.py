@@ -1,7 +1,7 @@
 """JsonlCorpus: documents in files of many: JSON lines, plain or compressed by gzip, or Parquet.
 
-    python -m imagegram.run corpus=jsonl corpus.files=FOLDER tokenizer=bpe
-    python -m imagegram.run corpus=jsonl corpus.files=a.jsonl.gz corpus.text=body tokenizer=bpe
+    python -m imagegram.run modality=text corpus=jsonl corpus.files=FOLDER
+    python -m imagegram.run modality=text corpus=jsonl corpus.files=a.jsonl.gz corpus.text=body
 
 A shard is a file; ``num_shards`` takes the first N, so that the sizes of one corpus are nested and
 share their artifacts.

@@ -1,7 +1,7 @@
 """Any folder of images, or of texts, searched to its depths, cut into shards.
 
     python -m imagegram.run corpus=folder corpus.path=PHOTOS tokenizer=pyramid5 num_samples=4
-    python -m imagegram.run corpus=text_folder corpus.path=NOTES tokenizer=bpe
+    python -m imagegram.run modality=text corpus=text_folder corpus.path=NOTES
 
 The folder is listed once (``listing.py``), in an order that does not follow the names. A caption or
 an info file of the same name beside an image (``cat.jpg``, ``cat.txt``, ``cat.json``) becomes its

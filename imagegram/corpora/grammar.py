@@ -1,6 +1,6 @@
 """GrammarCorpus: stories of a small language, drawn from a grammar whose entropy is known.
 
-    python -m imagegram.run corpus=grammar tokenizer=bpe tokenizer.vocab_size=320
+    python -m imagegram.run modality=text corpus=grammar tokenizer.vocab_size=320
 
 What no generator can do better than is known here: ``bits_per_byte`` of a model beside the entropy
 that is shown when a run begins, and whether a text belongs to the language at all

@@ -88,6 +88,25 @@ def test_launchers_compose(launcher: str) -> None:
     assert compose(f"launcher={launcher}").seed == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "corpus", "tokenizer", "sampler"),
+    [
+        ([], "demo", "pyramid3", "balanced"),
+        (["modality=text"], "demo_text", "bpe", "text"),
+        (["modality=text", "corpus=jsonl"], "jsonl", "bpe", "text"),
+        (["modality=text", "tokenizer=hf_tokenizer"], "demo_text", "hf_tokenizer", "text"),
+        (["modality=text", "sampler=greedy"], "demo_text", "bpe", "greedy"),
+        (["modality=text", "debug=tiny_text"], "demo_text_tiny", "bpe", "text"),
+        (["modality=text", "debug=tiny"], "demo_tiny", "pyramid2", "balanced"),
+    ],
+)
+def test_a_modality_is_one_word_and_others_win(
+    words: list[str], corpus: str, tokenizer: str, sampler: str
+) -> None:
+    cfg = compose(*words)
+    assert (cfg.corpus.name, cfg.tokenizer.name, cfg.sampler.name) == (corpus, tokenizer, sampler)
+
+
 def test_self_comes_before_the_groups() -> None:
     defaults = load(schema.CONF / "config.yaml")["defaults"]
     assert isinstance(defaults, list)

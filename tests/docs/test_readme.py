@@ -42,7 +42,7 @@ def test_a_command_of_the_readme_runs(line: str, outputs: Path) -> None:
     if "--cfg" in words or words[-1] == "imagegram.tools":
         pass
     elif {"imagegram.run", "imagegram.tools.audit"} & set(words):
-        debug = "tiny_text" if "corpus=demo_text" in words else "tiny"
+        debug = "tiny_text" if "modality=text" in words else "tiny"
         words += [f"debug={debug}", f"paths.outputs={outputs}"]
     elif not {"imagegram.tools.query", "imagegram.tools.report"} & set(words):
         words += [f"paths.outputs={outputs}"]

@@ -20,7 +20,7 @@ from tests.conftest import compose
 from tests.documents import documents
 
 WORDS = (
-    *("corpus=demo_text", "tokenizer=bpe", "tokenizer.vocab_size=300", "tokenizer.window=24"),
+    *("modality=text", "tokenizer.vocab_size=300", "tokenizer.window=24"),
     *("num_samples=12", "planted=[shuffled,copies_20,collages]", "logger=none", "runtime=ci"),
 )
 
