@@ -206,6 +206,58 @@ class Phrases:
     documents: NDArray[np.int32]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Counting:
+    """Which n-grams are counted, and how.
+
+    Attributes:
+        class_of: (T,) int32 class of each position of a document: n-grams of different classes of
+            their last token are different. Of length 1: all positions are of one class.
+        continuations: whether n-grams of fewer than the most tokens count the different tokens
+            before them, as Kneser and Ney have it; those that begin with the separator, which
+            nothing precedes, are counted as they are.
+        ends: whether the separator behind a document is a next token.
+    """
+
+    class_of: NDArray[np.int32]
+    continuations: bool
+    ends: bool
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, C."""
+        return int(self.class_of.max()) + 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Grams:
+    """Different n-grams of one order, in table order.
+
+    Attributes:
+        tokens: (Q, k) uint16.
+        classes: (Q,) int32 class of the last token.
+    """
+
+    tokens: Tokens
+    classes: NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GramCounts:
+    """Counts of the queries of one order.
+
+    Attributes:
+        own: (Q,) int64 count of each n-gram.
+        contexts: (Q, 4) int64 sum of the counts of all n-grams with the same first k - 1 tokens and
+            class, and how many of these have count 1, 2, 3 or more.
+        of_counts: (4,) int64 number of all n-grams of this order with count 1, 2, 3, 4.
+    """
+
+    own: NDArray[np.int64]
+    contexts: NDArray[np.int64]
+    of_counts: NDArray[np.int64]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sources:
     """The parse of (B, T) tokens.

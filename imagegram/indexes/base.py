@@ -23,9 +23,21 @@ from numpy.typing import NDArray
 
 from imagegram.errors import TokenError, UnsupportedError
 from imagegram.indexes.checks import check_at_least, check_ids
+from imagegram.indexes.grams import answer, count_grams
 from imagegram.indexes.merge import longest_supported, merge_next_tokens
 from imagegram.indexes.stream import DocumentStream
-from imagegram.records import EOS_TOKEN_ID, NextTokenDist, Occurrence, Phrase, Phrases, Span, Tokens
+from imagegram.records import (
+    EOS_TOKEN_ID,
+    Counting,
+    GramCounts,
+    Grams,
+    NextTokenDist,
+    Occurrence,
+    Phrase,
+    Phrases,
+    Span,
+    Tokens,
+)
 from imagegram.store.manifest import Artifact
 
 Ids = Sequence[int] | NDArray[np.integer[Any]]
@@ -269,6 +281,19 @@ class Index(ABC):
             tails = [shard.tokens[-row.size - 1 :] for shard in open_ended]
             counts[b] += sum(np.array_equal(tail, padded[:-1]) for tail in tails)
         return counts
+
+    def gram_counts(
+        self, queries: Sequence[Grams], counting: Counting, *, workers: int | None = None
+    ) -> list[GramCounts]:
+        """Return the counts that n-grams are smoothed with, in one pass over the corpus.
+
+        Args:
+            queries: different n-grams of 1 ... n tokens, by order, each in table order.
+            counting: which n-grams are counted, and how.
+            workers: threads; None: all cores.
+        """
+        counts = count_grams(self.shards, len(queries), counting)
+        return [answer(*both) for both in zip(queries, counts, strict=True)]
 
     def parse(self, row: Ids, *, max_occurrences: int = 64) -> list[Phrase]:
         """Parse a row into the fewest corpus phrases: from the left, always the longest match.

@@ -6,7 +6,7 @@ The first call in a fresh checkout compiles for some seconds; the result is cach
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from imagegram.indexes.base import Advance, Index, NextTokens, Rows
 from imagegram.indexes.checks import check_at_least, check_ids, thread_count
 from imagegram.indexes.format import IndexShard
+from imagegram.indexes.grams import NUM_TOLD, begin_with
 from imagegram.indexes.kernels import matching, passages, phrases
 from imagegram.indexes.kernels import search as kernels
+from imagegram.indexes.kernels.grams import GramWalk, Piece, walk_grams
 from imagegram.indexes.kernels.suffixes import sort_by_pair
-from imagegram.records import Phrases, Tokens
+from imagegram.records import Counting, GramCounts, Grams, Phrases, Tokens
 
 #: Tokens whose suffixes are sorted at a time.
 _CHUNK_TOKENS: Final = 1 << 25
@@ -125,6 +127,59 @@ class NativeIndex(Index):
         starts = range(0, len(rows), size)
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(lambda b: kernel(views, rows[b : b + size], out[b : b + size]), starts))
+
+    def gram_counts(
+        self, queries: Sequence[Grams], counting: Counting, *, workers: int | None = None
+    ) -> list[GramCounts]:
+        """See :meth:`Index.gram_counts`; reads ``n`` tokens at every place of the corpus once."""
+        longest, sizes = len(queries), [len(grams.classes) for grams in queries]
+        keys = np.zeros((sum(sizes), longest), dtype=np.uint16)
+        ends = np.cumsum(sizes)
+        for k, (grams, end, size) in enumerate(zip(queries, ends, sizes, strict=True), start=1):
+            keys[end - size : end, :k] = grams.tokens.byteswap()
+        walk = GramWalk(
+            grams=keys,
+            classes=np.concatenate([grams.classes for grams in queries]),
+            own=np.zeros(len(keys), dtype=np.int64),
+            contexts=np.zeros((len(keys), 4), dtype=np.int64),
+            class_of=counting.class_of,
+            num_classes=counting.num_classes,
+            continuations=counting.continuations,
+            ends=counting.ends,
+        )
+        threads = thread_count(workers)
+        # First tokens, cut so that a piece has about as many suffixes as any other.
+        share = np.linspace(0, self.num_tokens, 4 * threads + 1)[1:-1]
+        cuts = np.searchsorted(self.views.firsts.sum(axis=0), share)
+        bounds = np.unique([0, *cuts.tolist(), self.views.firsts.shape[1] - 1])
+        places = begin_with(queries, bounds)
+        places[-1] = ends
+        of_counts = np.zeros((len(bounds) - 1, longest, NUM_TOLD), dtype=np.int64)
+        unigrams = np.zeros((len(bounds) - 1, walk.num_classes, 4), dtype=np.int64)
+
+        def count(piece: int) -> None:
+            asked = Piece(
+                first=int(bounds[piece]),
+                last=int(bounds[piece + 1]),
+                begin=places[piece],
+                end=places[piece + 1],
+                of_counts=of_counts[piece],
+                unigrams=unigrams[piece],
+            )
+            walk_grams(self.views, walk, asked)
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(count, range(len(bounds) - 1)))
+        walk.contexts[: sizes[0]] = unigrams.sum(axis=0)[walk.classes[: sizes[0]]]
+        return [
+            GramCounts(own=own, contexts=contexts, of_counts=told)
+            for own, contexts, told in zip(
+                np.split(walk.own, ends[:-1]),
+                np.split(walk.contexts, ends[:-1]),
+                of_counts.sum(axis=0),
+                strict=True,
+            )
+        ]
 
     def parse_rows(
         self,

@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.layout import TokenLayout
-from imagegram.records import NextTokenDist, Phrases, Span, Tokens, Trace
+from imagegram.records import (
+    Counting,
+    GramCounts,
+    Grams,
+    NextTokenDist,
+    Phrases,
+    Span,
+    Tokens,
+    Trace,
+)
 from imagegram.store.stage import Context, Progress, Ready, Stage
 
 
@@ -65,6 +74,11 @@ class Index(Protocol):
         workers: int | None = None,
     ) -> Phrases:
         """Return the rows as corpus phrases: from the left, always the longest match."""
+
+    def gram_counts(
+        self, queries: Sequence[Grams], counting: Counting, *, workers: int | None = None
+    ) -> list[GramCounts]:
+        """Return the counts that n-grams are smoothed with, by order; reads the whole corpus."""
 
     def documents_equal(
         self, tokens_BT: Tokens, *, workers: int | None = None

@@ -110,13 +110,18 @@ def test_one_image_and_a_corpus_of_one_image_raise_nothing(name: str) -> None:
 def scores_of(name: str) -> frozenset[str]:
     """All scores that a metric writes, of places of a picture and of an ordered sequence."""
     images = dataclasses.replace(SAMPLES, images=TOKENIZER.decode(SAMPLES.tokens, output_size=8))
+    sequence = TokenLayout.sequence(REFERENCE.layout.num_tokens)
+    metric: Any = metric_of(name)
+    sets = [(images, REFERENCE.layout), (images, sequence)]
+    if {"ids", "matches", "text"} >= metric.NEEDS:
+        texts = [str(row) for row in SAMPLES.tokens.tolist()]
+        sets.append((dataclasses.replace(images, texts=texts), sequence))
     found: set[str] = set()
-    for layout in (REFERENCE.layout, TokenLayout.sequence(REFERENCE.layout.num_tokens)):
+    for measured, layout in sets:
         reference = LargeReference(CORPUS, layout=layout)
         for knobs in VARIANTS.get(name, [{}]):
-            metric: Any = metric_of(name)
             measurement = dataclasses.replace(metric, **knobs).measure(
-                generated=images, reference=reference
+                generated=measured, reference=reference
             )
             found |= measurement.scalars.keys()
             if hasattr(metric, "across"):

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from imagegram.errors import ConfigError
 from imagegram.generators.ngram.trace import empty_trace
 from imagegram.layout import TokenLayout
-from imagegram.metrics.likelihood import LikelihoodMetric, absent_token, counts_of, pack_pairs
+from imagegram.metrics.likelihood import LikelihoodMetric
+from imagegram.metrics.replayed_counts import absent_token, counts_of, pack_pairs
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.samplers.ngram import MATCHING, matching_classes
 from imagegram.store.manifest import Artifact
@@ -249,7 +250,26 @@ def test_the_absent_token_occurs_nowhere() -> None:
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"max_context": 0}, {"discount": 0.0}, {"discount": 1.1}, {"matching": "places"}]
+    "knobs",
+    [
+        {"matching": "position", "smoothing": "kneser_ney"},
+        {"matching": "position", "discount": None},
+    ],
+)
+def test_places_that_are_too_few_to_smooth_are_refused(knobs: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"type metric\.likelihood\.matching=channel"):
+        LikelihoodMetric(**knobs)
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"max_context": 0},
+        {"discount": 0.0},
+        {"discount": 1.1},
+        {"matching": "places"},
+        {"smoothing": "no"},
+    ],
 )
 def test_impossible_knobs_are_refused(knobs: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(knobs))):

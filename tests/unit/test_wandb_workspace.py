@@ -54,9 +54,9 @@ def test_sections_and_their_panels(view: dict[str, Any]) -> None:
     }
     assert kinds == {
         "Frontier: copies or chaos": ["Scatter Plot"] * 8,
-        "Size of the corpus": ["Scatter Plot"] * 12,
-        "Depth of the pyramid": ["Scatter Plot"] * 12,
-        "Length of the prefix": ["Scatter Plot"] * 12,
+        "Size of the corpus": ["Scatter Plot"] * 13,
+        "Depth of the pyramid": ["Scatter Plot"] * 13,
+        "Length of the prefix": ["Scatter Plot"] * 13,
         "All knobs": ["Parallel Coordinates Plot", "Parameter Importance"],
         "Pictures": ["Media Browser", "Media Browser"],
     }
