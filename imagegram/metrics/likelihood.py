@@ -10,7 +10,7 @@ more, and a reader with the same training documents can decode them. Decoding to
 deterministic, so these bits also encode the decoded picture or text (other tokens may decode to the
 same one, so its shortest code can only be shorter). Therefore the number is comparable with the
 sizes of PNG, WebP and JPEG XL files of the same pictures (``metrics/codecs.py``), or of compressed
-files of the same texts.
+files of the same texts (``metrics/text_codecs.py``).
 
 Held-out documents show how well the counts predict new ones. Training documents need fewer bits
 because they are in the counts; they are not subtracted. Generated ones are measured under this same

@@ -179,8 +179,11 @@ class Reference(Protocol):
     def training_features(self, encoder: Encoder) -> Features:
         """Return the (N, D) features of all training images, memory-mapped, in any order."""
 
-    def decode(self, tokens_BT: Tokens) -> Images:
-        """Return (B, S, S, 3) uint8 images of (B, T) tokens, of the size of the measured ones."""
+    def decode(self, tokens_BT: Tokens) -> Any:
+        """Return B items of (B, T) tokens; images (B, S, S, 3) uint8, as large as the measured."""
+
+    def offsets(self, tokens_T: Tokens) -> NDArray[np.int64]:
+        """Return the (T + 1,) characters of a text before each token, and of all of it."""
 
     def clusters(self) -> NDArray[np.int64]:
         """Return the (N,) cluster of each training document: its lowest near-duplicate's id."""

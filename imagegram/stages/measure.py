@@ -23,6 +23,7 @@ from imagegram.protocols import (
     ImageSet,
     Index,
     Metric,
+    TextTokenizer,
     Tokenizer,
 )
 from imagegram.records import Features, Images, Measured, Measurement, Tokens, Trace
@@ -116,10 +117,14 @@ class TrainingReference:
         )
         return self.context.make(stage).features
 
-    def decode(self, tokens_BT: Tokens) -> Images:
-        """Return the images of (B, T) tokens, of the size of the measured ones."""
-        images: Images = self.tokenizer.decode(tokens_BT, output_size=self.image_size)
-        return images
+    def decode(self, tokens_BT: Tokens) -> Any:
+        """Return the items of (B, T) tokens; images of the size of the measured ones."""
+        return self.tokenizer.decode(tokens_BT, output_size=self.image_size or None)
+
+    def offsets(self, tokens_T: Tokens) -> NDArray[np.int64]:
+        """Return the (T + 1,) characters of a text before each token, and of all of it."""
+        assert isinstance(self.tokenizer, TextTokenizer), "only texts have characters"
+        return self.tokenizer.offsets(tokens_T)
 
     def clusters(self) -> NDArray[np.int64]:
         """Return the (N,) cluster of near-duplicates of each training document."""

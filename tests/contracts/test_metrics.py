@@ -19,7 +19,9 @@ from imagegram.protocols import Metric
 from imagegram.records import Images, Measurement, ScoreInfo, Tokens
 from imagegram.stages.needs import NEEDS
 from tests.conftest import compose
+from tests.documents import documents
 from tests.image_sets import TOKENIZER, MemoryImages, MemoryReference, MemoryTokens, random_tokens
+from tests.text_sets import TextReference, text_set
 
 NAMES = sorted(path.stem for path in schema.CONF.glob("metric/*.yaml"))
 CORPUS = MemoryTokens(shards=[random_tokens(40, seed=0, vocabulary=40)])
@@ -33,6 +35,16 @@ SAMPLES = MemoryImages.of(
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "patches": [{}, {"tile_sizes": (2, 4)}, {"tile_sizes": (2, 4), "anywhere": True}]
 }
+
+STORIES = documents(24, seed=0, longest=3)
+TEXT_REFERENCE = TextReference.of(STORIES)
+TEXT_SAMPLES: MemoryImages = text_set([*STORIES[:4], *documents(10, seed=1, longest=3)])
+
+
+def data_of(name: str) -> tuple[MemoryImages, Any]:
+    """Return samples and a corpus as a metric needs them."""
+    is_text = "text" in metric_of(name).NEEDS
+    return (TEXT_SAMPLES, TEXT_REFERENCE) if is_text else (SAMPLES, REFERENCE)
 
 
 class LargeReference(MemoryReference):
@@ -57,12 +69,16 @@ def values(measurement: Measurement) -> dict[str, float]:
 
 def permuted(images: MemoryImages, order: np.ndarray) -> MemoryImages:
     trace = {name: values[order] for name, values in images.trace.items()}
+    if images.texts is not None:
+        texts = [images.texts[row] for row in order]
+        return dataclasses.replace(images, tokens=images.tokens[order], trace=trace, texts=texts)
     return MemoryImages(images.tokens[order], trace, images.images[order])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_are_named_finite_and_inside_their_interval(name: str) -> None:
-    measurement = metric_of(name).measure(generated=SAMPLES, reference=REFERENCE)
+    samples, reference = data_of(name)
+    measurement = metric_of(name).measure(generated=samples, reference=reference)
     assert measurement.scalars
     for score, measured in measurement.scalars.items():
         assert re.fullmatch(r"[a-z][a-z0-9_]*", score)
@@ -79,9 +95,9 @@ def test_scores_are_named_finite_and_inside_their_interval(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_measuring_twice_gives_the_same_numbers(name: str) -> None:
-    metric = metric_of(name)
-    first = metric.measure(generated=SAMPLES, reference=REFERENCE)
-    second = metric.measure(generated=SAMPLES, reference=REFERENCE)
+    metric, (samples, reference) = metric_of(name), data_of(name)
+    first = metric.measure(generated=samples, reference=reference)
+    second = metric.measure(generated=samples, reference=reference)
     assert first.scalars == second.scalars
     assert first.curves.keys() == second.curves.keys()
     for key in first.curves:
@@ -90,18 +106,20 @@ def test_measuring_twice_gives_the_same_numbers(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_order_of_the_images_does_not_matter(name: str) -> None:
-    order = np.random.default_rng(0).permutation(SAMPLES.num_images)
-    metric = metric_of(name)
-    first = metric.measure(generated=SAMPLES, reference=REFERENCE)
-    second = metric.measure(generated=permuted(SAMPLES, order), reference=REFERENCE)
+    metric, (samples, reference) = metric_of(name), data_of(name)
+    order = np.random.default_rng(0).permutation(samples.num_images)
+    first = metric.measure(generated=samples, reference=reference)
+    second = metric.measure(generated=permuted(samples, order), reference=reference)
     assert values(first) == pytest.approx(values(second), rel=1e-9)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_image_and_a_corpus_of_one_image_raise_nothing(name: str) -> None:
-    corpus = MemoryTokens(shards=[CORPUS.all[:1]])
-    images = MemoryImages.of(CORPUS.all[:1])
-    measurement = metric_of(name).measure(generated=images, reference=MemoryReference(corpus))
+    images: MemoryImages = MemoryImages.of(CORPUS.all[:1])
+    reference: Any = MemoryReference(MemoryTokens(shards=[CORPUS.all[:1]]))
+    if data_of(name)[0] is TEXT_SAMPLES:
+        images, reference = text_set(STORIES[:1]), TextReference.of(STORIES[:1])
+    measurement = metric_of(name).measure(generated=images, reference=reference)
     for measured in measurement.scalars.values():
         assert measured.value is not None or measured.note
 
@@ -110,15 +128,16 @@ def test_one_image_and_a_corpus_of_one_image_raise_nothing(name: str) -> None:
 def scores_of(name: str) -> frozenset[str]:
     """All scores that a metric writes, of places of a picture and of an ordered sequence."""
     images = dataclasses.replace(SAMPLES, images=TOKENIZER.decode(SAMPLES.tokens, output_size=8))
-    sequence = TokenLayout.sequence(REFERENCE.layout.num_tokens)
     metric: Any = metric_of(name)
-    sets = [(images, REFERENCE.layout), (images, sequence)]
+    sets: list[tuple[MemoryImages, Any]] = []
+    if "text" not in metric.NEEDS:
+        for layout in (REFERENCE.layout, TokenLayout.sequence(REFERENCE.layout.num_tokens)):
+            sets.append((images, LargeReference(CORPUS, layout=layout)))
     if {"ids", "matches", "text"} >= metric.NEEDS:
-        texts = [str(row) for row in SAMPLES.tokens.tolist()]
-        sets.append((dataclasses.replace(images, texts=texts), sequence))
+        row = TokenLayout.sequence(TEXT_SAMPLES.tokens.shape[1], order="raster")
+        sets.append((TEXT_SAMPLES, dataclasses.replace(TEXT_REFERENCE, layout=row)))
     found: set[str] = set()
-    for measured, layout in sets:
-        reference = LargeReference(CORPUS, layout=layout)
+    for measured, reference in sets:
         for knobs in VARIANTS.get(name, [{}]):
             measurement = dataclasses.replace(metric, **knobs).measure(
                 generated=measured, reference=reference
@@ -154,10 +173,10 @@ def test_descriptions_can_be_shown(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_curves_of_images_have_one_number_an_image(name: str) -> None:
-    metric = metric_of(name)
-    curves = metric.measure(generated=SAMPLES, reference=REFERENCE).curves
+    metric, (samples, reference) = metric_of(name), data_of(name)
+    curves = metric.measure(generated=samples, reference=reference).curves
     for curve in {curve for info in metric.SCORES for curve in info.per_image} & curves.keys():
-        assert curves[curve].shape == (SAMPLES.num_images,)
+        assert curves[curve].shape == (samples.num_images,)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "metrics.md"
 #: ``<!-- scores of copying, aligned -->`` and the table below it.
-TABLE = re.compile(r"(<!-- scores of ([a-z, ]+) -->\n)(?:\n\|[^\n]*)*\n*")
+TABLE = re.compile(r"(<!-- scores of ([a-z_, ]+) -->\n)(?:\n\|[^\n]*)*\n*")
 METRICS: dict[str, Any] = {metric.name: metric for metric in shipped_metrics()}
 
 

@@ -53,10 +53,10 @@ def test_sections_and_their_panels(view: dict[str, Any]) -> None:
         name: [panel["viewType"] for panel in panels] for name, panels in sections(view).items()
     }
     assert kinds == {
-        "Frontier: copies or chaos": ["Scatter Plot"] * 8,
-        "Size of the corpus": ["Scatter Plot"] * 13,
-        "Depth of the pyramid": ["Scatter Plot"] * 13,
-        "Length of the prefix": ["Scatter Plot"] * 13,
+        "Frontier: copies or chaos": ["Scatter Plot"] * 11,
+        "Size of the corpus": ["Scatter Plot"] * 16,
+        "Depth of the pyramid": ["Scatter Plot"] * 16,
+        "Length of the prefix": ["Scatter Plot"] * 16,
         "All knobs": ["Parallel Coordinates Plot", "Parameter Importance"],
         "Pictures": ["Media Browser", "Media Browser"],
     }

@@ -1,0 +1,117 @@
+"""``distinct_<n>``, ``legal_words``: whether texts say different things, in words that there are.
+
+Words are runs of letters and digits, in lower case. The first and the last word of a text do not
+count: a window of a document cuts words in two.
+
+>>> inner_words("ning. The wolf's den was dar")
+['the', 'wolf', 's', 'den', 'was']
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import numpy as np
+
+from imagegram.errors import ConfigError
+from imagegram.metrics.features import undefined
+from imagegram.metrics.intervals import ratio_over_images
+from imagegram.metrics.training_texts import training_texts
+from imagegram.protocols import ImageSet, Reference
+from imagegram.records import Measured, Measurement, ScoreInfo
+
+_WORD: Final = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocabularyMetric:
+    """Metric of words and of their runs.
+
+    ``legal_words``: share of the words of all texts that a training document has too, with an
+    interval over texts; made-up words lower it. ``distinct_<n>``: different runs of n words by all
+    runs of n words in the texts of a set, each run inside one text (Li et al., "A
+    diversity-promoting objective function for neural conversation models", NAACL 2016); texts that
+    repeat themselves or each other lower it, and so do more texts.
+
+    Attributes:
+        name: name of this metric in the configuration.
+        shown_n: n of the runs.
+    """
+
+    VERSION: ClassVar[int] = 1
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"text"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
+        ScoreInfo(
+            name="legal_words",
+            title="words of the corpus",
+            words="Words that a training document has too. Lower: made-up words.",
+            unit="% of words",
+            better="higher",
+            group="quality",
+            short="legal_words",
+        ),
+        ScoreInfo(
+            name="distinct_{n:d}",
+            title="different runs of {n} words",
+            words="Different runs of {n} words by all of them in the samples. Lower: the samples "
+            "repeat themselves.",
+            unit="% of runs",
+            better="higher",
+            group="quality",
+            moves_with_n=True,
+        ),
+    )
+
+    name: str = "vocabulary"
+    shown_n: tuple[int, ...] = (1, 2, 3)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shown_n", tuple(self.shown_n))
+        if any(n < 1 for n in self.shown_n):
+            raise ConfigError(
+                f"metric.{self.name}.shown_n={list(self.shown_n)} must list numbers of words of at "
+                f"least 1; type metric.{self.name}.shown_n=[1,2,3]"
+            )
+
+    def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
+        """Measure one set of texts; reads the training texts once."""
+        texts = [inner_words(text) for text in generated.texts]
+        scalars = {"legal_words": undefined("no text has a whole word")}
+        if any(texts):
+            legal = known(set().union(*texts), training_texts(reference))
+            parts = np.array([sum(word in legal for word in words) for words in texts], np.float64)
+            wholes = np.array([len(words) for words in texts], np.float64)
+            scalars["legal_words"] = ratio_over_images(parts, wholes, seed=reference.seed)
+        for n in self.shown_n:
+            scalars[f"distinct_{n}"] = distinct(texts, n)
+        return Measurement(scalars=scalars, curves={})
+
+
+def inner_words(text: str) -> list[str]:
+    """Return the words of a text but the first and the last."""
+    return _WORD.findall(text.casefold())[1:-1]
+
+
+def known(words: set[str], texts: Iterable[str]) -> set[str]:
+    """Return those of some words that occur in texts."""
+    missing = set(words)
+    for text in texts:
+        missing.difference_update(_WORD.findall(text.casefold()))
+        if not missing:
+            break
+    return words - missing
+
+
+def distinct(texts: Sequence[Sequence[str]], n: int) -> Measured:
+    """Return the share of different runs among all runs of n words.
+
+    >>> distinct([["a", "b", "a", "b"], ["a", "b"]], 2).value
+    0.5
+    """
+    runs = [tuple(words[at : at + n]) for words in texts for at in range(len(words) - n + 1)]
+    if not runs:
+        return undefined(f"no text has {n} whole words in a row")
+    return Measured(value=len(set(runs)) / len(runs))
