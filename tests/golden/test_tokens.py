@@ -34,6 +34,8 @@ def picture() -> np.ndarray:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_tokens_are_those_of_this_version(name: str) -> None:
+    if name == "hf_tokenizer":
+        pytest.skip("it is a file of the user's")
     cfg = compose(f"tokenizer={name}")
     tokenizer = instantiate(cfg.tokenizer, _convert_="all")
     if not isinstance(tokenizer.fit(instantiate(cfg.corpus, _convert_="all")), Ready):

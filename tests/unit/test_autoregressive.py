@@ -119,7 +119,8 @@ def test_probabilities_are_the_scalar_definition(
         expected = np.eye(len(weights))[largest]
     else:
         expected = np.exp((logits_V - logits_V.max()) / temperature)
-        shares = np.cumsum(np.sort(expected)[::-1]) / expected.sum()
+        kept = np.sort(expected)[::-1][:top_k]  # the share of a token is that among these
+        shares = np.cumsum(kept) / kept.sum()
         if top_p < 1 and np.isclose(shares, top_p).any():
             return  # rounding decides
         truncate(expected, largest, top_k or 0, top_p, min_p)

@@ -121,7 +121,10 @@ def test_a_folder_for_the_demo_is_refused_and_nothing_is_written(
     photos.mkdir()
     (photos / "0.png").write_bytes(encode(noise(0)))
     given = [f"corpus.path={photos}", f"paths.outputs={tmp_path / 'out'}"]
-    hint = f"corpus=demo has no path, but corpus=folder has: type corpus=folder '{given[0]}'"
+    hint = (
+        "corpus=demo has no path, but corpus=folder or corpus=text_folder has: type corpus=folder "
+        f"'{given[0]}'"
+    )
     result = command("imagegram.run", given)
     assert result.returncode == 1
     assert hint in result.stderr
@@ -138,7 +141,10 @@ def test_a_folder_for_the_demo_is_refused_and_nothing_is_written(
     [
         ("corpus.tars=x", "corpus=webdataset has: type corpus=webdataset corpus.tars=x"),
         ("encoder.target=a:b", "encoder=module has: type encoder=module encoder.target=a:b"),
-        ("corpus.holdout_fraction=0.2", "corpus=cc12m_1 or corpus=cc12m_10 or"),
+        (
+            "corpus.holdout_fraction=0.2",
+            "or corpus=books_library or corpus=cc12m_1 has",
+        ),
         ("sampler.temprature=1", "did you mean 'sampler.temperature'?"),
         ("condition.label=it's", """type 'condition.label='"'"'it\\'"'"'s'"'"''"""),
         ("seed=(1)", "type 'seed='"),
