@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import errno
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +72,31 @@ class UnforeseenError(ImagegramError, AttributeError):
 
 class MissingDependencyError(ImagegramError):
     """An optional package is needed; the message holds the ``pip install`` line."""
+
+
+def require_bounds(
+    fields: object,
+    bounds: Mapping[str, tuple[float, float]],
+    *,
+    prefix: str,
+    notes: Mapping[str, str] | None = None,
+) -> None:
+    """Refuse numbers that lie outside their bounds; NaN lies outside all.
+
+    Args:
+        fields: what has the numbers, as attributes.
+        bounds: smallest and largest value of each.
+        prefix: how they are written on the command line: ``tokenizer.optimization.``.
+        notes: what is said behind the bounds of some.
+
+    Raises:
+        ConfigError: with the first such field and its bounds.
+    """
+    for name, (low, high) in bounds.items():
+        value = getattr(fields, name)
+        if not low <= value <= high:
+            note = (notes or {}).get(name, "")
+            raise ConfigError(f"{prefix}{name}={value} must lie in {low} ... {high}{note}")
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:

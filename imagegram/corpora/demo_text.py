@@ -14,20 +14,13 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Final
 
 from imagegram.corpora.docstrings import paragraphs
-from imagegram.corpora.file_shard import snapshot_of
-from imagegram.corpora.jsonl import JsonlShard
-from imagegram.corpora.webdataset import MAX_HOLDOUT
-from imagegram.corpora.written import write_documents
+from imagegram.corpora.written import WrittenCorpus
 from imagegram.errors import ConfigError, MissingDependencyError, did_you_mean
-from imagegram.protocols import Modality
 from imagegram.store.fingerprint import NOT_IDENTITY, digest
-from imagegram.store.snapshot import Snapshot
-from imagegram.texts.modality import TEXTS
 
 #: Import name -> name on PyPI.
 PACKAGES: Final = {
@@ -46,7 +39,7 @@ _MIN_CHARACTERS: Final = 300
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoTextCorpus:
+class DemoTextCorpus(WrittenCorpus):
     """Documentation of installed packages.
 
     Attributes:
@@ -64,20 +57,10 @@ class DemoTextCorpus:
         hash_cache: folder that remembers content hashes; None: hash at every run.
     """
 
-    modality: ClassVar[Modality] = TEXTS
-    views: ClassVar[str] = "none"
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="demo_text", metadata=NOT_IDENTITY)
-    write_to: str = field(default="outputs/corpora", metadata=NOT_IDENTITY)
     packages: tuple[str, ...] = ("numpy", "scipy", "sklearn", "skimage", "sympy", "networkx")
-    documents_per_shard: int = 2000
-    num_shards: int | None = None
-    holdout_fraction: float = 0.1
-    max_holdout: int = MAX_HOLDOUT
-    near_duplicate_similarity: float = 0.8
-    max_failed_fraction: float = 0.05
-    hash_cache: str | None = field(default=None, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
         """Accept a YAML list and check the values."""
@@ -89,69 +72,23 @@ class DemoTextCorpus:
                 )
         if not self.packages:
             raise ConfigError("corpus.packages is empty; type for example corpus.packages=[numpy]")
-        for name in ("documents_per_shard", "num_shards"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(
-                    f"corpus.{name} must be at least 1, got {value}; type corpus.{name}=NUMBER"
-                )
-
-    @property
-    def near_duplicate_limit(self) -> float:
-        """Smallest similarity of near-duplicates."""
-        return self.near_duplicate_similarity
+        super().__post_init__()
 
     @property
     def folder(self) -> Path:
         """The folder of the documents of these packages, in these versions."""
         versions = {package: _version(package) for package in self.packages}
-        name = f"demo_text-{digest([self.VERSION, self._size, versions])}"
+        name = f"demo_text-{digest([self.VERSION, self.documents_per_shard, versions])}"
         return Path(self.write_to) / name
 
-    @property
-    def _size(self) -> int:
-        return self.documents_per_shard
+    def documents(self) -> list[tuple[str, str]]:
+        """Return key and text of every module with enough prose, by a hash of the key.
 
-    @property
-    def shards(self) -> tuple[JsonlShard, ...]:
-        """The documents, written first where they are missing.
-
-        Raises:
-            CorpusError: when they cannot be written.
-            MissingDependencyError: when a package is not installed.
+        Modules of all packages are in every shard, in an order that installs agree on.
         """
-        folder = self.folder
-        if not folder.is_dir():
-            self._write(folder)
-        paths = sorted(folder.glob("*.jsonl"))[: self.num_shards]
-        return tuple(
-            JsonlShard(name=path.stem, path=path, hash_cache=self.hash_cache) for path in paths
-        )
+        return sorted(self._modules(), key=lambda one: hashlib.sha256(one[0].encode()).digest())
 
-    @property
-    def holdout_shards(self) -> tuple[JsonlShard, ...]:
-        """No shard: documents of all shards are held out, by content hash."""
-        return ()
-
-    @cached_property
-    def snapshot(self) -> Snapshot:
-        """The files of JSON lines; raises like ``shards``."""
-        return self.look()
-
-    def look(self) -> Snapshot:
-        """Return the files that are there now; raises like ``shards``."""
-        files = (shard.path for shard in self.shards)
-        return snapshot_of(files, noun="file", where=str(self.folder))
-
-    def _write(self, folder: Path) -> None:
-        """Write all shards, or none."""
-        # Modules of all packages in every shard, in an order that installs agree on.
-        documents = sorted(
-            self._documents(), key=lambda one: hashlib.sha256(one[0].encode()).digest()
-        )
-        write_documents(folder, documents, per_shard=self._size, corpus=self.name)
-
-    def _documents(self) -> Iterator[tuple[str, str]]:
+    def _modules(self) -> Iterator[tuple[str, str]]:
         """Yield key and text of every module with enough prose."""
         seen: set[str] = set()
         for package in self.packages:

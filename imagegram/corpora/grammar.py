@@ -12,30 +12,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from imagegram.corpora.file_shard import snapshot_of
-from imagegram.corpora.jsonl import JsonlShard
-from imagegram.corpora.webdataset import MAX_HOLDOUT, check_policy
-from imagegram.corpora.written import write_documents
+from imagegram.corpora.written import WrittenCorpus
 from imagegram.errors import ConfigError
-from imagegram.protocols import Modality
 from imagegram.seeding import MAX_SEED, uniform_rows
 from imagegram.store.fingerprint import NOT_IDENTITY, digest
 from imagegram.store.snapshot import Snapshot
 from imagegram.texts.grammar import SENTENCES, STORIES, Grammar
-from imagegram.texts.modality import TEXTS
 
 #: Random numbers that are drawn at a time; most stories take fewer.
 _BLOCK = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrammarCorpus:
+class GrammarCorpus(WrittenCorpus):
     """Stories of known entropy.
 
     Attributes:
@@ -54,22 +48,12 @@ class GrammarCorpus:
         hash_cache: folder that remembers content hashes; None: hash at every run.
     """
 
-    modality: ClassVar[Modality] = TEXTS
-    views: ClassVar[str] = "none"
     VERSION: ClassVar[int] = 1
     grammar: ClassVar[Grammar] = STORIES
 
     name: str = field(default="grammar", metadata=NOT_IDENTITY)
-    write_to: str = field(default="outputs/corpora", metadata=NOT_IDENTITY)
     num_documents: int = 10_000
     seed: int = 0
-    documents_per_shard: int = 2000
-    num_shards: int | None = None
-    holdout_fraction: float = 0.1
-    max_holdout: int = MAX_HOLDOUT
-    near_duplicate_similarity: float = 0.8
-    max_failed_fraction: float = 0.05
-    hash_cache: str | None = field(default=None, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -82,12 +66,7 @@ class GrammarCorpus:
             raise ConfigError(
                 f"corpus.seed must lie in 0 ... 2**64 - 1, got {self.seed}; type corpus.seed=0"
             )
-        check_policy(self)
-
-    @property
-    def near_duplicate_limit(self) -> float:
-        """Smallest similarity of near-duplicates."""
-        return self.near_duplicate_similarity
+        super().__post_init__()
 
     @property
     def folder(self) -> Path:
@@ -96,26 +75,9 @@ class GrammarCorpus:
         size = [self.num_documents, self.documents_per_shard]
         return Path(self.write_to) / f"grammar-{digest([*drawn, *size])}"
 
-    @property
-    def shards(self) -> tuple[JsonlShard, ...]:
-        """The stories, written first where they are missing.
-
-        Raises:
-            CorpusError: when they cannot be written.
-        """
-        folder = self.folder
-        if not folder.is_dir():
-            documents = ((f"story {n}", self.document(n)) for n in range(self.num_documents))
-            write_documents(folder, documents, per_shard=self.documents_per_shard, corpus=self.name)
-        paths = sorted(folder.glob("*.jsonl"))[: self.num_shards]
-        return tuple(
-            JsonlShard(name=path.stem, path=path, hash_cache=self.hash_cache) for path in paths
-        )
-
-    @property
-    def holdout_shards(self) -> tuple[JsonlShard, ...]:
-        """No shard: documents of all shards are held out, by content hash."""
-        return ()
+    def documents(self) -> Iterator[tuple[str, str]]:
+        """Yield key and text of every story."""
+        return ((f"story {n}", self.document(n)) for n in range(self.num_documents))
 
     def document(self, number: int) -> str:
         """Draw one story.
@@ -138,15 +100,9 @@ class GrammarCorpus:
             "bits_per_byte": bits / self.grammar.expected_bytes(),
         }
 
-    @cached_property
-    def snapshot(self) -> Snapshot:
-        """The files of JSON lines, and their entropy; raises like ``shards``."""
-        return self.look()
-
     def look(self) -> Snapshot:
-        """Return the files that are there now; raises like ``shards``."""
-        files = (shard.path for shard in self.shards)
-        found = snapshot_of(files, noun="file", where=str(self.folder))
+        """Return the files that are there now, and the entropy; raises like ``shards``."""
+        found = super().look()
         entropy = self.entropy()
         words = ", ".join(
             f"{entropy[name]:.3f} bits a {name.rpartition('_')[2]}" for name in entropy

@@ -23,8 +23,8 @@ from torch import nn
 
 from imagegram.errors import ConfigError
 from imagegram.models.checkpoints import read_tensors, require_shapes, shapes_of, write_weights
+from imagegram.store.weights import MODEL
 
-MODEL: Final = "model.safetensors"
 CONFIG: Final = "config.json"
 #: How messages call what is read.
 _SETTING: Final = "from_pretrained"

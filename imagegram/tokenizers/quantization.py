@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
-from imagegram.errors import ConfigError, did_you_mean
+from imagegram.errors import ConfigError, did_you_mean, require_bounds
 from imagegram.records import EOS_TOKEN_ID
 
 #: ``ema``, ``gradient``, ``clustering``: how the codes of a codebook are learned
@@ -98,20 +98,15 @@ class Quantization:
         if not self.has_codebook:
             check_levels(self.levels, setting="tokenizer.quantizer.levels")
             return
-        bounds: dict[str, tuple[float, float]] = {
+        bounds = {
             "vocab_size": (2, EOS_TOKEN_ID),
             "dim": (2 if self.normalized else 1, math.inf),
             "commitment": (0, math.inf),
             "decay": (0, 0.99999),
             "revive_below": (0, 1),
         }
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(
-                    f"tokenizer.quantizer.{name}={value} must lie in {low} ... {high}"
-                    + ("; directions need two numbers" if name == "dim" and low == 2 else "")
-                )
+        notes = {"dim": "; directions need two numbers"} if self.normalized else {}
+        require_bounds(self, bounds, prefix="tokenizer.quantizer.", notes=notes)
 
 
 def check_levels(levels: tuple[int, ...], *, setting: str) -> None:

@@ -67,10 +67,11 @@ class ReconstructionModule(TrainingModule):
         """Move the codes after their vectors, and revive dead ones."""
         clusters = self._clusters
         network: Any = self.networks[NETWORK]
-        network.move(self.objective.quantizer.decay, self._devices())
+        devices = self._devices()
+        network.move(self.objective.quantizer.decay, devices)
         if clusters is not None:
             rng = generator(seed=self.optimization.seed, purpose=CODES, number=self.steps_done)
-            clusters.move(network.quantizer, rng, self._devices())
+            clusters.move(network.quantizer, rng, devices)
 
     def validate(self, networks: Mapping[str, nn.Module], items: Items) -> dict[str, float]:
         """Return ``val/mse``, ``val/psnr`` and the use of the ids.

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from imagegram.errors import ConfigError, did_you_mean
+from imagegram.errors import ConfigError, did_you_mean, require_bounds
 
 PRECISIONS: Final = ("32-true", "bf16-mixed")
 
@@ -57,7 +57,7 @@ class Optimization:
         Raises:
             ConfigError: with the field and what is allowed.
         """
-        bounds: dict[str, tuple[float, float]] = {
+        bounds = {
             "steps": (1, math.inf),
             "batch_size": (1, math.inf),
             "learning_rate": (0, math.inf),
@@ -68,13 +68,8 @@ class Optimization:
             "seed": (0, 2**63 - 1),
         }
         limits = {"final_learning_rate": "learning_rate", "warmup_steps": "steps"}
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(
-                    f"{prefix}{name}={value} must lie in {low} ... {high}"
-                    + (f", {prefix}{limits[name]}" if name in limits else "")
-                )
+        notes = {name: f", {prefix}{limit}" for name, limit in limits.items()}
+        require_bounds(self, bounds, prefix=prefix, notes=notes)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(
                 f"{prefix}betas={list(self.betas)} must be two numbers, at least 0 and below 1; "

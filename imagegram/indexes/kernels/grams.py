@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
+from imagegram.indexes.grams import NUM_TOLD
 from imagegram.indexes.kernels.search import Int, ShardViews, key_at, pointer_at, token_at
 from imagegram.records import EOS_TOKEN_ID
 
 #: The separator's sort key, the largest.
 _EOS: Final = EOS_TOKEN_ID
-#: Counts that are told apart for the discounts: 1, 2, 3, 4.
-_TOLD: Final = 4
 
 
 class GramWalk(NamedTuple):
@@ -108,7 +107,7 @@ def _close(walk: GramWalk, piece: Piece, now: _Open, k: Int) -> None:
         if count > 0:
             now.sums[k, c, 0] += count
             now.sums[k, c, min(count, 3)] += 1
-            if count <= _TOLD:
+            if count <= NUM_TOLD:
                 piece.of_counts[k, count - 1] += 1
     q = now.cursors[0, k]
     while q < piece.end[k]:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from imagegram.errors import ConfigError
+from imagegram.errors import ConfigError, require_bounds
 from imagegram.models.lpips_weights import LEAST_SIDE
 from imagegram.tokenizers.conv_vq.tokenizer import ConvVqTokenizer
 from imagegram.tokenizers.reconstruction import Reconstruction
@@ -75,7 +75,7 @@ class PaintingLoss:
             ConfigError: with the field and what is allowed.
         """
         deepest = int(math.log2(image_size)) - 1
-        bounds: dict[str, tuple[float, float]] = {
+        bounds = {
             "l2": (0, math.inf),
             "lpips": (0, math.inf),
             "adversarial": (0, math.inf),
@@ -84,10 +84,7 @@ class PaintingLoss:
             "discriminator_channels": (1, math.inf),
             "discriminator_depth": (1, deepest),
         }
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"tokenizer.loss.{name}={value} must lie in {low} ... {high}")
+        require_bounds(self, bounds, prefix="tokenizer.loss.")
         if self.lpips and image_size < LEAST_SIDE:
             raise ConfigError(
                 f"tokenizer.loss.lpips={self.lpips} needs images of {LEAST_SIDE} pixels at least, "
