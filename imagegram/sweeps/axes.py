@@ -1,7 +1,8 @@
 """Axes of a sweep: the knobs in which its jobs differ, found by comparing their configurations.
 
 A key that follows from a name (``corpus.num_shards`` from ``corpus.name``) is not an axis of its
-own. Neither are seeds, a training's seed that follows the run's, paths, workers and loggers.
+own. Neither are seeds, a training's seed that follows the run's, paths, workers and loggers, nor
+that only some jobs have a metric.
 """
 
 from __future__ import annotations
@@ -27,17 +28,13 @@ class Axis:
         key: key in the configuration.
         followers: keys that this key decides.
         values: values that occur, ascending numbers first; None where a job lacks the key.
+        label: short label: max_context for ``sampler.max_context``, corpus for ``corpus.name``.
     """
 
     key: str
     followers: tuple[str, ...]
     values: tuple[Scalar, ...]
-
-    @property
-    def label(self) -> str:
-        """Short label: max_context for ``sampler.max_context``, corpus for ``corpus.name``."""
-        group, _, last = self.key.rpartition(".")
-        return group.rpartition(".")[2] if group and last in ("name", "_target_") else last
+    label: str
 
     @property
     def group(self) -> str:
@@ -117,6 +114,8 @@ def find_axes(jobs: Sequence[Job]) -> tuple[Axis, ...]:
         column = [config.get(key) for config in configs]
         if key.endswith(".seed") and _follows(column, seeds):
             continue
+        if key.startswith("metric.") and len({c[key] for c in configs if key in c}) == 1:
+            continue
         ranks = {value: rank for rank, value in enumerate(dict.fromkeys(column))}
         if len(ranks) > 1:
             varied[key] = tuple(ranks[value] for value in column)
@@ -126,14 +125,33 @@ def find_axes(jobs: Sequence[Job]) -> tuple[Axis, ...]:
         followers.setdefault(leader, [])
         if leader != key:
             followers[leader].append(key)
+    labels = short_labels([*followers])
     return tuple(
         Axis(
             key=key,
             followers=tuple(others),
             values=tuple(sorted({config.get(key) for config in configs}, key=_order)),
+            label=label,
         )
-        for key, others in followers.items()
+        for label, (key, others) in zip(labels, followers.items(), strict=True)
     )
+
+
+def short_labels(keys: Sequence[str]) -> list[str]:
+    """Return the last word of every key, or as many as tell it from the others.
+
+    The name of a component is called by its group.
+
+    >>> short_labels(["corpus.name", "sampler.steps", "generator.optimization.steps", "seed"])
+    ['corpus', 'sampler.steps', 'optimization.steps', 'seed']
+    """
+    paths = [re.sub(r"\.(name|_target_)$", "", key).split(".") for key in keys]
+    labels = []
+    for path in paths:
+        ends = [path[-length:] for length in range(1, len(path) + 1)]
+        unique = (end for end in ends if sum(other[-len(end) :] == end for other in paths) == 1)
+        labels.append(".".join(next(unique, path)))
+    return labels
 
 
 def _leader(key: str, varied: Mapping[str, tuple[int, ...]]) -> str:

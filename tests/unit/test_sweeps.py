@@ -21,7 +21,7 @@ from imagegram.sweeps.aggregate import configurations, estimate, pareto
 from imagegram.sweeps.axes import Axis, find_axes
 from imagegram.sweeps.drawings import axis_title
 from imagegram.sweeps.interactive import frontier_figure
-from imagegram.sweeps.jobs import PARTS, Job, planned_jobs, read_jobs
+from imagegram.sweeps.jobs import PARTS, Job, Scalar, planned_jobs, read_jobs
 from imagegram.sweeps.legends import frontier_legend
 from imagegram.sweeps.ranges import axis_range
 from imagegram.sweeps.recipes import split_by_recipe
@@ -140,14 +140,37 @@ def test_the_seed_of_a_training_is_an_axis_unless_it_follows_that_of_the_run(
     assert found == axes
 
 
+def test_a_metric_that_only_some_jobs_have_is_no_axis_and_its_options_are(tmp_path: Path) -> None:
+    for number in range(4):
+        config: dict[str, Scalar] = {"generator.name": ("ngram", "ar")[number % 2]}
+        if number % 2:
+            config["metric.nll.name"] = "nll"
+        config["metric.kernel.degree"] = (3, None)[number // 2]
+        make_job(tmp_path, number, config=config)
+    found = [axis.key for axis in find_axes(read_jobs([tmp_path]))]
+    assert found == ["generator.name", "metric.kernel.degree"]
+
+
+def test_axes_of_one_last_word_are_told_apart(tmp_path: Path) -> None:
+    for number in range(4):
+        config: dict[str, Scalar] = {
+            "generator.optimization.steps": (10, 20)[number % 2],
+            "sampler.steps": (8, 32)[number // 2],
+            "sampler.temperature": number / 4,
+        }
+        make_job(tmp_path, number, config=config)
+    labels = {axis.label for axis in find_axes(read_jobs([tmp_path]))}
+    assert labels == {"optimization.steps", "sampler.steps", "temperature"}
+
+
 def test_names_with_numbers_are_a_family_with_an_order() -> None:
-    family = Axis(key="corpus.name", followers=(), values=("tiny_1", "tiny_20"))
+    family = Axis(key="corpus.name", followers=(), values=("tiny_1", "tiny_20"), label="corpus")
     assert (family.is_ordered, family.short("tiny_20")) == (True, "20")
     for values in (("free", "position"), ("tiny_1", "cc_5"), ("demo", "demo_2")):
-        axis = Axis(key="corpus.name", followers=(), values=values)
+        axis = Axis(key="corpus.name", followers=(), values=values, label="corpus")
         assert not axis.is_ordered
         assert axis.short(values[0]) == values[0]
-    numbers = Axis(key="sampler.temperature", followers=(), values=(0.5, 0.75))
+    numbers = Axis(key="sampler.temperature", followers=(), values=(0.5, 0.75), label="temperature")
     assert (numbers.is_ordered, numbers.short(0.75)) == (True, "0.75")
 
 
