@@ -1,4 +1,4 @@
-"""SampleGrid: sends the generated images to every logger that accepts pictures."""
+"""SampleGrid: sends the generated images or texts to every logger that accepts them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 
 from imagegram.images import grids
 from imagegram.images.modality import IMAGES
+from imagegram.report.text_pages import list_of, page_of, plain_list
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleGrid:
-    """Logs ``generate/grid`` and ``generate/samples`` after the generate stage, of images.
+    """Logs ``generate/grid`` and ``generate/samples`` after the generate stage; texts: the latter.
 
     While a generator is trained, it logs ``train/samples``, a grid at every state that is kept.
 
@@ -30,7 +31,10 @@ class SampleGrid:
         """Do nothing: there are no pictures yet."""
 
     def on_stage_end(self, run: Any, name: str, handle: Any) -> None:
-        """Send the pictures."""
+        """Send the pictures, or the texts."""
+        if name == "generate" and handle.texts is not None:
+            texts = handle.texts[: self.max_images]
+            run.mirror.page("generate/samples", page_of(list_of(texts)), plain_list(texts))
         if name != "generate" or handle.images is None:
             return
         images = np.asarray(handle.images[: self.max_images])
@@ -57,4 +61,4 @@ class SampleGrid:
         run.mirror.images("train/samples", grids.grid(images)[None], [f"step {step}"], step=step)
 
     def on_run_end(self, run: Any) -> None:
-        """Do nothing: the pictures were sent after the generate stage."""
+        """Do nothing: the samples were sent after the generate stage."""

@@ -1,4 +1,4 @@
-"""WorstCopies: logs the samples that copy most beside the training images that they resemble."""
+"""WorstCopies: logs the samples that copy most beside the training items that they copy."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from imagegram.images import grids
 from imagegram.images.modality import IMAGES_FILE
 from imagegram.records import Images
 from imagegram.report.pairs import Pair, read_pairs
+from imagegram.report.passages import read_copies
+from imagegram.report.text_pages import copies_of, page_of, plain_list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,8 @@ class WorstCopies:
     """Logs ``copies/worst`` when the run ends: sample, nearest training image and source in a row.
 
     Pictures, not cells of a table: an offline run would lose those. They are read from ``pairs/``
-    and ``samples/`` of the run folder; a run that was not evaluated has none, nor have texts.
+    and ``samples/`` of the run folder; a run that was not evaluated has none. Of texts a page:
+    every sample with its runs coloured, above the passages that most of it is from.
 
     Attributes:
         max_pairs: pictures to log; the sample that copies most comes first.
@@ -33,7 +36,11 @@ class WorstCopies:
         """Do nothing: the report finds the neighbours, at the end of the run."""
 
     def on_run_end(self, run: Any) -> None:
-        """Send the pictures."""
+        """Send the pictures, or the page of texts."""
+        if copies := read_copies(run.folder)[: self.max_pairs]:
+            texts = plain_list([record["text"] for record in copies])
+            run.mirror.page("copies/worst", page_of(copies_of(copies)), texts)
+            return
         pictures = run.folder / "samples" / IMAGES_FILE
         if not (run.folder / "pairs" / "pairs.json").exists() or not pictures.exists():
             return

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from markupsafe import Markup
 from omegaconf import DictConfig, OmegaConf
 
 from imagegram.errors import ConfigError, ImagegramError
@@ -24,7 +25,7 @@ from imagegram.records import Images
 
 
 class Mirror:
-    """All configured loggers behind four methods; without loggers they do nothing.
+    """All configured loggers behind five methods; without loggers they do nothing.
 
     Args:
         nodes: nodes of conf/logger/ by name.
@@ -70,6 +71,17 @@ class Mirror:
                 logger.log_image(key=key, images=list(images_BHWC), caption=captions, **at)
             elif hasattr(logger.experiment, "add_images"):
                 logger.experiment.add_images(key, np.asarray(images_BHWC), step, dataformats="NHWC")
+
+        self._each(show)
+
+    def page(self, key: str, html: Markup, text: str) -> None:
+        """Log texts to the loggers that accept them: as a page to W&B, plain to TensorBoard."""
+
+        def show(logger: Any) -> None:
+            if hasattr(logger, "log_html"):
+                logger.log_html(key, html)
+            elif hasattr(logger.experiment, "add_text"):
+                logger.experiment.add_text(key, text)
 
         self._each(show)
 

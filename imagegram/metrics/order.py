@@ -147,7 +147,7 @@ class OrderMetric:
             scalars["choice_bits_per_image"] = Measured(
                 value=None,
                 note=f"{impossible_B.mean():.2%} of the tokens have probability 0 under the "
-                "sampler, so no number of bits writes these images",
+                "sampler, so no number of bits writes these",
             )
         else:
             scalars["choice_bits_per_image"] = mean_over_images(bits_B, seed=reference.seed)

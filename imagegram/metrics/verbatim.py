@@ -60,7 +60,9 @@ class VerbatimMetric:
                 unit=unit,
                 better="lower",
                 group="copying",
+                rank=3 if unit == "tokens" else 0,
                 short="longest_run" if unit == "tokens" else "",
+                headline=4 if unit == "tokens" else 0,
                 per_image=(f"longest_run_{unit}",),
             )
             for unit in UNITS

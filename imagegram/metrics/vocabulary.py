@@ -51,6 +51,7 @@ class VocabularyMetric:
             unit="% of words",
             better="higher",
             group="quality",
+            rank=1,
             short="legal_words",
         ),
         ScoreInfo(

@@ -116,7 +116,7 @@ def scale_chart(value: float, floor: float, ceiling: float, interval: Sequence[A
         bar = f'<line class="interval" x1="{a:.1f}" x2="{b:.1f}" y1="8" y2="8"/>'
     return Markup(
         f'<svg class="scale" viewBox="0 0 {width} {height}" role="img" '
-        'aria-label="between held-out and training images">'
+        'aria-label="between held-out and training">'
         f'<line class="rule" x1="{margin}" x2="{width - margin}" y1="8" y2="8"/>'
         f'<circle class="floor" cx="{margin}" cy="8" r="3"/>'
         f'<circle class="ceiling" cx="{width - margin}" cy="8" r="3"/>{bar}'

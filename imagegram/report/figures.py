@@ -8,7 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout
+from imagegram.protocols import Modality
 from imagegram.report.charts import heat_map, histogram_chart, line_chart
 from imagegram.report.ordered import ALL_SETS, SAMPLES_AND_HELD_OUT, named, ordered_sections
 from imagegram.stages.evaluate import Curves
@@ -18,7 +20,9 @@ Array = NDArray[np.float64]
 _BRIGHTEST: Final = 0.99
 
 
-def chart_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
+def chart_sections(
+    curves: Curves, layout: TokenLayout, modality: Modality = IMAGES
+) -> list[dict[str, Any]]:
     """Return the sections with one chart per level; charts without a curve are left out.
 
     Tokens of a sequence, which have one level, are also shown by position.
@@ -31,14 +35,16 @@ def chart_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
             "copied_span",
             "Copied spans",
             "Length, in tokens, of the phrase of the training corpus that each token lies in. Bars "
-            "right of the dashed outline: longer pieces than real held-out images share with it.",
+            "right of the dashed outline: longer pieces than real held-out "
+            f"{modality.nouns} share with it.",
         ),
         _histograms(
             curves,
             layout,
             "aligned_match",
             "Copied in place",
-            "Length, in tokens, of the longest run up to each token that one training image holds "
+            "Length, in tokens, of the longest run up to each token that one training "
+            f"{modality.noun} holds "
             f"at the same positions: {part}, not a common texture.",
         ),
         _histograms(
@@ -49,8 +55,8 @@ def chart_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
             "Length of the context, in tokens, that chose each token. Long contexts have few "
             "places in the corpus and leave little choice.",
         ),
-        _novelty(curves, layout),
-        *([] if layout.is_picture else ordered_sections(curves, layout)),
+        _novelty(curves, layout, modality),
+        *([] if layout.is_picture else ordered_sections(curves, layout, modality)),
     ]
     return [section for section in sections if section["charts"]]
 
@@ -71,7 +77,7 @@ def _histograms(
     return {"title": title, "text": text, "x": "tokens", "charts": charts, "keys": keys}
 
 
-def _novelty(curves: Curves, layout: TokenLayout) -> dict[str, Any]:
+def _novelty(curves: Curves, layout: TokenLayout, modality: Modality) -> dict[str, Any]:
     names = [
         (level_label(layout, level), f"novelty_level{level}") for level in range(layout.num_levels)
     ]
@@ -84,8 +90,9 @@ def _novelty(curves: Curves, layout: TokenLayout) -> dict[str, Any]:
             charts.append({"label": label, "svg": svg})
     return {
         "title": "Novelty",
-        "text": "Share of runs of n tokens that no training image holds. Below the dashed held-out "
-        "curve the samples repeat the corpus more than real images do; above it they are noisier.",
+        "text": f"Share of runs of n tokens that no training {modality.noun} holds. Below the "
+        "dashed held-out curve the samples repeat the corpus more than real "
+        f"{modality.nouns} do; above it they are noisier.",
         "x": "n",
         "charts": charts,
         "keys": ALL_SETS,

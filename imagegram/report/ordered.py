@@ -8,7 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout
+from imagegram.protocols import Modality
 from imagegram.report.charts import line_chart
 from imagegram.stages.evaluate import Curves
 
@@ -18,7 +20,7 @@ SAMPLES_AND_HELD_OUT: Final = (("generated", "samples"), ("floor", "held-out"))
 ALL_SETS: Final = (*SAMPLES_AND_HELD_OUT, ("ceiling", "training"))
 #: Curve, its label, and whether it is a share; by the metrics that write them.
 _POSITIONS: Final = (
-    ("source_share_by_position", "from the image's largest source", True),
+    ("source_share_by_position", "from the {noun}'s largest source", True),
     ("copied_prefix_by_position", "in a copied prefix", True),
     ("forced_by_position", "forced steps", True),
     ("suffix_len_by_position", "context that decided, tokens", False),
@@ -28,20 +30,24 @@ _POSITIONS: Final = (
 )
 
 
-def ordered_sections(curves: Curves, layout: TokenLayout) -> list[dict[str, Any]]:
+def ordered_sections(
+    curves: Curves, layout: TokenLayout, modality: Modality = IMAGES
+) -> list[dict[str, Any]]:
     """Return the sections by position and by prefix length; empty where not measured."""
-    return [_positions(curves, layout), _prefixes(curves)]
+    return [_positions(curves, layout, modality), _prefixes(curves)]
 
 
-def _positions(curves: Curves, layout: TokenLayout) -> dict[str, Any]:
+def _positions(curves: Curves, layout: TokenLayout, modality: Modality) -> dict[str, Any]:
     charts, heading = [], "By prefix position" if layout.is_ranked else "By position"
-    for name, label, is_share in _POSITIONS:
+    for name, words, is_share in _POSITIONS:
         if lines := named(curves, name):
+            label = words.format(noun=modality.noun)
             ends = None if is_share else (0.0, _highest(lines) or 1.0)
             title = f"{heading}: {label}"
             charts.append({"label": label, "svg": line_chart(lines, title=title, ends=ends)})
     text = (
-        "What the first tokens are like, and what the last: shares of images and means over them."
+        "What the first tokens are like, and what the last: shares of "
+        f"{modality.nouns} and means over them."
     )
     if layout.is_ranked:
         text += (
@@ -53,7 +59,7 @@ def _positions(curves: Curves, layout: TokenLayout) -> dict[str, Any]:
     if any("id_entropy" in of for of in curves.values()):
         text += (
             " The entropy of the ids is that of their frequencies in the set, so at most the "
-            "logarithm of its number of images."
+            f"logarithm of its number of {modality.nouns}."
         )
     keys = ALL_SETS
     return {

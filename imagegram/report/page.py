@@ -20,7 +20,7 @@ from imagegram.report.answer import Answer, Wording
 from imagegram.report.copies import copy_cards, data_url, drawn_share, small_url
 from imagegram.report.figures import chart_sections, heat_sections
 from imagegram.report.pairs import Pair
-from imagegram.report.passages import text_card
+from imagegram.report.passages import copied_text, text_card, write_copies
 from imagegram.report.provenance import TracedSample
 from imagegram.report.tables import (
     Infos,
@@ -101,7 +101,7 @@ def write_report(folder: Path, inputs: ReportInputs) -> Path:
     environment.filters |= {"png": data_url, "small_png": small_url}
     environment.filters |= {"share": _share, "plain": plain_text, "tied": tied}
     generated, layout = inputs.generated, inputs.tokenizer.spec.layout
-    shown = _pictures(inputs) if generated.texts is None else _texts(inputs)
+    shown = _pictures(inputs) if generated.texts is None else _texts(inputs, folder)
     page = environment.get_template("report.html.j2").render(
         inputs=inputs,
         css=Markup((_TEMPLATES / "report.css").read_text()),
@@ -119,7 +119,7 @@ def write_report(folder: Path, inputs: ReportInputs) -> Path:
             inputs.scores, inputs.infos, inputs.notes, inputs.recipes, inputs.answer.readings
         ),
         calibration=calibration_table(inputs.scores, inputs.infos, inputs.values, inputs.intervals),
-        charts=chart_sections(inputs.curves, layout),
+        charts=chart_sections(inputs.curves, layout, inputs.tokenizer.modality),
         heat=heat_sections(inputs.curves, layout),
         stages=stage_rows(inputs.stages, inputs.artifacts),
     )
@@ -157,19 +157,24 @@ def _pictures(inputs: ReportInputs) -> dict[str, Any]:
     }
 
 
-def _texts(inputs: ReportInputs) -> dict[str, Any]:
-    """Samples and worst copies of a report on texts."""
+def _texts(inputs: ReportInputs, folder: Path) -> dict[str, Any]:
+    """Samples and worst copies of a report on texts; the latter are also written as JSON lines."""
     assert isinstance(inputs.tokenizer, TextTokenizer)
     texts, tokens = inputs.generated.texts, inputs.generated.tokens
     by_sample = {pair.sample: pair for pair in inputs.pairs}
+    records = [
+        copied_text(one, texts[one.sample], tokens[one.sample], inputs.tokenizer)
+        for one in inputs.traced
+    ]
+    write_copies(folder, records)
     cards = [
         {
             "pair": by_sample[one.sample],
             "traced": one,
             "heading": inputs.wording.heading(one.sample),
         }
-        | text_card(one, texts[one.sample], tokens[one.sample], inputs.tokenizer)
-        for one in inputs.traced
+        | text_card(one, record)
+        for one, record in zip(inputs.traced, records, strict=True)
     ]
     shown = [visible(text) for text in texts[:_SHOWN_SAMPLES]]
     examples = [

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.protocols import ImageSet, Tokenizer
-from imagegram.records import Images
+from imagegram.records import Images, row_sizes
 from imagegram.report.neighbours import Neighbour, compare, nearest_documents
 from imagegram.stages.evaluate import Evaluation
 from imagegram.stages.tokens import TokenSet
@@ -64,7 +64,7 @@ class FindPairs:
 
     kind: ClassVar[str] = "pairs"
     group: ClassVar[str] = "evaluate"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     SIDE_OF: ClassVar[str] = "evaluation"
     RATE: ClassVar[PerUnit] = PerUnit("num_documents", seconds=1.0e-5)
     evaluation: Evaluation
@@ -147,7 +147,9 @@ def find_pairs(
     count = generated.num_images
     shares, sources = curves.get("source_share"), curves.get("source_document")
     exact = curves.get("exact_copy", np.zeros(count))
-    worst = np.arange(count) if shares is None else np.argsort(-shares, kind="stable")
+    worst = np.arange(count)
+    if shares is not None:  # by tokens: most of a text that ended after nine is no large copy
+        worst = np.argsort(-shares * row_sizes(np.asarray(generated.tokens)), kind="stable")
     shown = worst[:max_pairs]
     beside: Sequence[tuple[Neighbour | None, Neighbour | None]] = [(None, None)] * len(shown)
     if generated.images is not None:

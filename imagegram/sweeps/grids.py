@@ -158,7 +158,7 @@ def _real_rows(
 ) -> tuple[Row, ...]:
     """Return rows with the range, over all jobs, of held-out and of training scores."""
     rows = []
-    for title, part in (("held-out images", "floor"), ("training images", "ceiling")):
+    for title, part in (("held-out", "floor"), ("training", "ceiling")):
         cells = [Cell(text=title, span=lead)]
         for score in scores:
             of_jobs = [job.scores[score.name] for job in jobs if score.name in job.scores]

@@ -53,8 +53,8 @@ def frontier_figure(frontier: Frontier) -> go.Figure:
     for mark in frontier.marks:
         figure.add_trace(_mark_trace(mark, frontier))
     for name, symbol, points in (
-        ("held-out images", "cross-thin-open", frontier.floors),
-        ("training images", "x-thin-open", frontier.ceilings),
+        ("held-out", "cross-thin-open", frontier.floors),
+        ("training", "x-thin-open", frontier.ceilings),
     ):
         figure.add_scatter(
             x=[x for x, _ in points],
@@ -83,8 +83,8 @@ def panel_figure(panel: Panel, knob: Knob) -> go.Figure:
     """Draw one score over one axis, a line for every combination of the others."""
     figure, colors = _empty(), palette()
     for name, lines, color, dash in (
-        ("training images", panel.ceilings, colors["pale"], "solid"),
-        ("held-out images", panel.floors, colors["ink"], "dash"),
+        ("training", panel.ceilings, colors["pale"], "solid"),
+        ("held-out", panel.floors, colors["ink"], "dash"),
     ):
         for xs, ys in lines:
             figure.add_scatter(

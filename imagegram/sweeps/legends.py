@@ -50,8 +50,8 @@ class Legend:
 def frontier_legend(frontier: Frontier) -> list[Legend]:
     """Explain the colours, shapes and crosses of a frontier."""
     shared = [
-        Entry(sign=_sign("plus"), text="held-out images"),
-        Entry(sign=_sign("times"), text="training images"),
+        Entry(sign=_sign("plus"), text="held-out"),
+        Entry(sign=_sign("times"), text="training"),
     ]
     if any(mark.is_optimal for mark in frontier.marks):
         shared.append(Entry(sign=_sign("ring"), text="no other point is better in both"))
@@ -61,8 +61,8 @@ def frontier_legend(frontier: Frontier) -> list[Legend]:
 def knob_legend(knob: Knob) -> list[Legend]:
     """Explain the colours and lines of curves."""
     shared = [
-        Entry(sign=_sign("dashes"), text="held-out images"),
-        Entry(sign=_sign("line", "pale"), text="training images"),
+        Entry(sign=_sign("dashes"), text="held-out"),
+        Entry(sign=_sign("line", "pale"), text="training"),
     ]
     if knob.styles.color_axis is None:
         shared.insert(0, Entry(sign=_sign("circle", "accent"), text="samples"))

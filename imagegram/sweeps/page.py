@@ -18,7 +18,7 @@ from markupsafe import Markup
 from omegaconf import OmegaConf
 
 from imagegram.images import grids
-from imagegram.numerals import tied
+from imagegram.numerals import number_text, tied
 from imagegram.records import Images
 from imagegram.sweeps.answer import answer_of
 from imagegram.sweeps.axes import show
@@ -27,7 +27,7 @@ from imagegram.sweeps.grids import jobs_grid, means_grid
 from imagegram.sweeps.interactive import frontier_figure, panel_figure, plotly_script
 from imagegram.sweeps.jobs import planned_jobs
 from imagegram.sweeps.legends import frontier_legend, knob_legend
-from imagegram.sweeps.samples import sample_tables
+from imagegram.sweeps.samples import SampleTable, sample_tables
 from imagegram.sweeps.styles import REPORT_CSS, dark_partners
 from imagegram.sweeps.sweep import Sweep
 
@@ -47,16 +47,17 @@ def write_page(folder: Path, sweep: Sweep) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"png": _data_url, "tied": tied}
+    environment.filters |= {"png": _data_url, "tied": tied, "share": _share}
+    samples = sample_tables(sweep.counted, sweep.axes)
     page = environment.get_template("sweep.html.j2").render(
-        page=_texts(sweep),
+        page=_texts(sweep) | {"are_texts": any(map(_has_texts, samples))},
         css=Markup(REPORT_CSS.read_text() + (_TEMPLATES / "sweep.css").read_text()),
         script=Markup((_TEMPLATES / "sweep.js").read_text()),
         plotly=Markup(plotly_script()),
         partners=_json(dark_partners(sweep.axes)),
         frontiers=[_frontier(frontier) for frontier in sweep.frontiers],
         knobs=[_knob(knob) for knob in sweep.knobs],
-        samples=sample_tables(sweep.counted, sweep.axes),
+        samples=samples,
         means=means_grid(sweep),
         jobs=jobs_grid(sweep),
     )
@@ -117,7 +118,7 @@ def _texts(sweep: Sweep) -> dict[str, Any]:
         "warnings": warnings_of(sweep),
         "x": sweep.x,
         "y": sweep.y,
-        "interval": "over seeds where there are several" if several else "of the job's own images",
+        "interval": "over seeds where there are several" if several else "of the job's own samples",
         "path": joined.label if joined else "",
         "has_axes": bool(sweep.axes),
         "failures": sweep.unfinished,
@@ -228,6 +229,14 @@ def _knob(knob: Knob) -> dict[str, Any]:
             for panel in knob.panels
         ],
     }
+
+
+def _has_texts(table: SampleTable) -> bool:
+    return any(cell and cell.texts for _, cells in table.rows for cell in cells)
+
+
+def _share(share: float) -> str:
+    return tied(number_text(share, is_share=True))
 
 
 def _json(value: Mapping[str, Any]) -> Markup:

@@ -1,4 +1,8 @@
-"""Samples of a sweep side by side: equal seeds at equal places, one axis down, one across."""
+"""Samples of a sweep side by side: equal seeds at equal places, one axis down, one across.
+
+Of texts also the worst copy of a job, its runs coloured by their source, above the passage that the
+largest part of it is from.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,45 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
 from imagegram.records import Images
+from imagegram.report.passages import marked_passages, marked_text, read_copies
 from imagegram.sweeps.aggregate import Configuration, configurations
 from imagegram.sweeps.axes import Axis, describe, show
 from imagegram.sweeps.jobs import Job, Scalar
+from imagegram.texts.highlight import coded, visible
+from imagegram.texts.modality import TEXTS_FILE
+from imagegram.texts.samples import read_texts
 
 #: Largest number of pictures in a row of the page, and on the whole page.
 _ACROSS: Final = 16
 _MAX_PICTURES: Final = 1200
 #: Side in pixels to which larger pictures are reduced, the size at which the page shows them.
 _MAX_SIDE: Final = 96
+#: Texts of a cell, and characters of each.
+_MAX_TEXTS: Final = 2
+_MAX_CHARACTERS: Final = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorstCopy:
+    """The sample of a job that copies most.
+
+    Attributes:
+        sample: its number.
+        text: HTML, runs coloured by their source.
+        source: name of the document that most of it is from; empty: of none.
+        share: share of its tokens that are from there.
+        passage: HTML of what stands there.
+    """
+
+    sample: int
+    text: Markup
+    source: str
+    share: float
+    passage: Markup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +58,9 @@ class Cell:
     """The first samples of one job.
 
     Attributes:
-        images: (K, S, S, 3) uint8; None when the job has no samples.
+        images: (K, S, S, 3) uint8; None when the job has no pictures.
+        texts: HTML of the first texts; none when the job has no texts.
+        copy: the worst copy among texts; None: there is none on record.
         text: the configuration in words.
         seed: seed of the job.
     """
@@ -35,6 +68,13 @@ class Cell:
     images: Images | None
     text: str
     seed: Scalar
+    texts: tuple[Markup, ...] = ()
+    copy: WorstCopy | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the job has no samples."""
+        return self.images is None and not self.texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +109,7 @@ def sample_tables(jobs: Sequence[Job], axes: Sequence[Axis]) -> tuple[SampleTabl
         tables = [_listed(found, axes)]  # axes sampled at random: a table would be nearly empty
     else:
         tables = _crossed(found, axes)
-    return tuple(table for table in tables if _has_pictures(table))
+    return tuple(table for table in tables if _has_samples(table))
 
 
 def _listed(found: Sequence[Configuration], axes: Sequence[Axis]) -> SampleTable:
@@ -104,8 +144,8 @@ def _crossed(found: Sequence[Configuration], axes: Sequence[Axis]) -> list[Sampl
     ]
 
 
-def _has_pictures(table: SampleTable) -> bool:
-    return any(cell and cell.images is not None for _, cells in table.rows for cell in cells)
+def _has_samples(table: SampleTable) -> bool:
+    return any(cell and not cell.is_empty for _, cells in table.rows for cell in cells)
 
 
 def _rows(
@@ -123,7 +163,11 @@ def _rows(
 def _cell(configuration: Configuration, axes: Sequence[Axis], count: int) -> Cell:
     job = min(configuration.jobs, key=lambda job: int(job.seed or 0))
     return Cell(
-        images=first_samples(job, count), text=describe(configuration.at, axes), seed=job.seed
+        images=first_samples(job, count),
+        text=describe(configuration.at, axes),
+        seed=job.seed,
+        texts=first_texts(job),
+        copy=worst_copy(job),
     )
 
 
@@ -135,3 +179,31 @@ def first_samples(job: Job, count: int) -> Images | None:
         return None
     factor = -(-images_BHWC.shape[1] // _MAX_SIDE)
     return np.stack([np.asarray(Image.fromarray(image).reduce(factor)) for image in images_BHWC])
+
+
+def first_texts(job: Job) -> tuple[Markup, ...]:
+    """Return the beginnings of the first texts as HTML; none where there are no texts."""
+    try:
+        texts = read_texts(job.folder / "samples" / TEXTS_FILE)[:_MAX_TEXTS]
+    except (OSError, ValueError, KeyError):
+        return ()
+    return tuple(
+        visible(text[:_MAX_CHARACTERS] + (" …" if len(text) > _MAX_CHARACTERS else ""))
+        for text in texts
+    )
+
+
+def worst_copy(job: Job) -> WorstCopy | None:
+    """Return the text of a job that copies most; None where none is on record."""
+    try:
+        record = read_copies(job.folder)[0]
+        source = record["sources"][0] if record["sources"] else None
+        return WorstCopy(
+            sample=record["sample"],
+            text=marked_text(record),
+            source=coded(source["key"]) if source else "",
+            share=source["share"] if source else 0.0,
+            passage=marked_passages(record)[0] if source else Markup(""),
+        )
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return None

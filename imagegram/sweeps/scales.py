@@ -75,7 +75,7 @@ def _corpus_scale(axis: Axis, jobs: Sequence[Job]) -> Scale | None:
     if axis.group != "corpus":
         return None
     places: dict[Scalar, float] = {}
-    label = "training images"
+    label = "training documents"
     for value in axis.values:
         sizes = [job.num_images for job in jobs if job.config.get(axis.key) == value]
         known = [size for size in sizes if size]

@@ -80,7 +80,8 @@ def test_an_experiment_says_what_it_asks_and_runs_under_debug(name: str) -> None
     assert text.startswith("# @package _global_\n# Question:")
     assert re.search(r"^# Command: +python -m imagegram.run -m experiment=" + name, text, re.M)
     assert "mode" not in load(schema.CONF / "experiment" / f"{name}.yaml").get("hydra", {})  # type: ignore[operator]
-    build(compose(f"experiment={name}", "debug=tiny"))
+    debug = "tiny_text" if "override /modality: text" in text else "tiny"
+    build(compose(f"experiment={name}", f"debug={debug}"))
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit", "ray"])

@@ -18,7 +18,7 @@ from imagegram.metrics.aligned import AlignedMetric
 from imagegram.metrics.copying import CopyingMetric
 from imagegram.metrics.novelty import NoveltyMetric
 from imagegram.metrics.order import OrderMetric
-from imagegram.records import Measurement, ScoreInfo
+from imagegram.records import EOS_TOKEN_ID, Measurement, ScoreInfo
 from imagegram.report.answer import Answer, Example, Number, Wording
 from imagegram.report.charts import HEAT, heat_map, histogram_chart, line_chart, scale_chart
 from imagegram.report.copies import small_url
@@ -237,6 +237,16 @@ def test_pairs_are_read_as_they_were_written(tmp_path: Path) -> None:
     for pair, other in zip(pairs, again, strict=True):
         assert np.array_equal(pair.nearest.image, other.nearest.image)
         assert (pair.source is None) == (other.source is None)
+
+
+def test_most_of_a_short_text_is_no_larger_copy_than_a_long_passage() -> None:
+    rows = np.full((3, 20), EOS_TOKEN_ID, dtype=np.uint16)
+    for row, size in enumerate([4, 20, 20]):
+        rows[row, :size] = 1
+    texts = SimpleNamespace(num_images=3, tokens=rows, images=None)
+    curves = {"source_share": np.array([0.75, 0.25, 0.1]), "source_document": np.zeros(3)}
+    pairs = find_pairs(curves, generated=texts, tokens=CORPUS, tokenizer=TOKENIZER, max_pairs=3)  # type: ignore[arg-type]
+    assert [pair.sample for pair in pairs] == [1, 0, 2]
 
 
 def test_charts_leave_gaps_for_what_is_not_defined() -> None:

@@ -6,10 +6,12 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from imagegram.errors import ConfigError
 from imagegram.experiment import build
@@ -58,6 +60,23 @@ def test_a_logger_that_fails_is_left_out_in_a_sentence(
     assert loggers["broken"].calls.count(method) == 1
     assert loggers["broken"].calls[-1] == method
     assert loggers["whole"].calls.count("finalize") == 1
+
+
+def test_texts_go_to_each_logger_as_it_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, ...]] = []
+    experiment = SimpleNamespace(add_text=lambda *words: told.append(("plain", *words)))
+    loggers = {
+        "wandb": SimpleNamespace(log_html=lambda *words: told.append(("page", *words))),
+        "tensorboard": SimpleNamespace(experiment=experiment),
+        "csv": SimpleNamespace(experiment=object()),
+    }
+    monkeypatch.setattr(
+        "imagegram.loggers.mirror.build_logger", lambda node, **_: loggers[node["_target_"]]
+    )
+    nodes = {name: {"_target_": name} for name in loggers}
+    mirror = Mirror(nodes, names=NAMES, say=pytest.fail)
+    mirror.page("copies/worst", Markup("<p>&lt;</p>"), "<")
+    assert told == [("page", "copies/worst", "<p>&lt;</p>"), ("plain", "copies/worst", "<")]
 
 
 def test_a_folder_that_cannot_be_written_costs_its_logger_alone(tmp_path: Path) -> None:

@@ -20,12 +20,14 @@ from PIL import Image
 
 from imagegram import schema
 from imagegram.claims import Claims
+from imagegram.report.passages import write_copies
 from imagegram.sweeps.callback import SweepReport
 from imagegram.sweeps.jobs import read_jobs
 from imagegram.sweeps.samples import sample_tables
 from imagegram.sweeps.styles import Styles, dark_partners, palette
 from imagegram.sweeps.sweep import read_sweep
 from imagegram.sweeps.write import write_report
+from imagegram.texts.samples import write_texts
 from imagegram.tools import report as tool
 from tests.conftest import compose
 from tests.job_folders import make_job, parts
@@ -226,6 +228,32 @@ def test_pictures_of_the_page_are_the_samples(tmp_path: Path) -> None:
     found = [base64.b64decode(link.partition(",")[2]) for link in page.links]
     greys = [np.asarray(Image.open(io.BytesIO(data)))[0, 0].tolist() for data in found]
     assert greys == [[7, 7, 7], [9, 9, 9]]
+
+
+def test_texts_of_the_page_are_the_worst_copies_and_the_first_samples(tmp_path: Path) -> None:
+    source = {"key": EVIL, "document": 3, "share": 0.5}
+    passage = {"before": "a ", "copied": "wolf", "after": " b", "starts": True, "ends": False}
+    run = {"start": 4, "end": 8, "length": 2, "rank": 0, "title": "t"}
+    record = {"sample": 7, "tokens": 4, "longest": 4, "text": "The wolf <b>.", "runs": [run]}
+    for number, context in enumerate((3, 6, 9)):
+        folder = make_job(tmp_path, number, config={"sampler.max_context": context})
+        (folder / "samples").mkdir()
+        write_texts(folder / "samples" / "texts.jsonl", ["one<i>", "x" * 400, "third"])
+        if number:
+            write_copies(folder, [record | {"sources": [source | {"passage": passage}]}])
+    (folder / "copies.jsonl").write_text('{"sample": ')  # a run that was killed
+    sweep = read_sweep([tmp_path])
+    (table,) = sample_tables(sweep.counted, sweep.axes)
+    copies = [cell.copy for _, cells in table.rows for cell in cells if cell is not None]
+    assert [copy and copy.sample for copy in copies] == [None, 7, None]
+    written = write_report([tmp_path], out=tmp_path).read_text()
+    assert 'The <span class="run s0 o3" title="t">wolf</span> &lt;b&gt;.' in written
+    assert 'a <span class="run s0 o5">wolf</span> b …' in written
+    page = Page(written)
+    assert "sample 7: 50.0\N{NO-BREAK SPACE}% from" in page.text
+    assert "one<i>" in page.text
+    assert "third" not in page.text
+    assert "held-out images" not in page.text
 
 
 def test_a_sweep_of_failures_has_a_report_too(tmp_path: Path) -> None:
