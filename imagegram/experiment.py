@@ -170,6 +170,8 @@ def build(cfg: DictConfig) -> Experiment:
     condition = _component(cfg.condition) if cfg.condition else None
     # Refused now, not after hours of indexing.
     generator.check(sampler, tokenizer.spec.layout, condition)
+    if hasattr(generator, "check_tokenizer"):
+        generator.check_tokenizer(tokenizer)
     return Experiment(
         corpus=corpus,
         train_corpus=train_corpus,

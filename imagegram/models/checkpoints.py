@@ -31,6 +31,7 @@ _FAMILIES: Final = {
     "ImageBert": "model.lm_head.weight",
     "MaskGIT-VQGAN": "quantize.embedding.weight",
     "gpt of this package": "targets",
+    "planner of this package": "id_ranges",
     "maskgit of this package": "transformer.blocks.0.attention.qkv.weight",
 }
 #: Names that a message lists.

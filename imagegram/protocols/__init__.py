@@ -13,6 +13,7 @@ identity; weights and memory maps are loaded lazily. Array names carry shape suf
 """
 
 from imagegram.protocols.data import (
+    CodesTokenizer,
     Corpus,
     ImageShard,
     ItemWriter,
@@ -42,6 +43,7 @@ from imagegram.protocols.models import (
 
 __all__ = [
     "Callback",
+    "CodesTokenizer",
     "Condition",
     "Corpus",
     "DescribedDocuments",

@@ -216,6 +216,19 @@ class Tokenizer(Protocol):
 
 
 @runtime_checkable
+class CodesTokenizer(Tokenizer, Protocol):
+    """A tokenizer whose ids stand for vectors, of which the K ids of a step are a sum."""
+
+    @property
+    def codebooks(self) -> NDArray[np.float32]:
+        """(K, V, D) float32 vectors of the V codes of each of K stages.
+
+        Raises:
+            ConfigError: when they are not there yet.
+        """
+
+
+@runtime_checkable
 class TextTokenizer(Tokenizer, Protocol):
     """A tokenizer that can locate its tokens in the decoded text."""
 

@@ -252,7 +252,8 @@ def tokenize(run: Makes, split: SplitHandle, tokenizer: Tokenizer) -> tuple[Toke
     )
     train = run("select", Select(tokens=tokens, images=split.train, views=views))
     holdout = run("select_holdout", Select(tokens=tokens, images=split.holdout))
-    return replace(train, window=tokens.window), replace(holdout, window=tokens.window)
+    known: dict[str, Any] = {"window": tokens.window, "tokenizer": tokenizer}
+    return replace(train, **known), replace(holdout, **known)
 
 
 def tokenize_shards(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -31,7 +31,7 @@ from imagegram.store.manifest import Handle
 from imagegram.store.parts import open_parts
 
 if TYPE_CHECKING:
-    from imagegram.protocols import ImageShard
+    from imagegram.protocols import ImageShard, Tokenizer
 
 Metadata = dict[str, Any]
 #: Reasons to leave a document out of one part of a corpus that put it into the other.
@@ -45,13 +45,16 @@ class TokenSet(Handle):
     Attributes:
         images: shards that were tokenized, for :meth:`original`.
         window: tokens of a gathered row where documents differ in length.
+        tokenizer: that wrote the ids, for generators that read more of it than the ids; None: not
+            known.
     """
 
     images: tuple[ImageShard, ...]
     window: int | None = None
+    tokenizer: Tokenizer | None = field(default=None, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state without the opened shards, so that it can be sent to a process."""
+        """Return the state without opened shards and tokenizer, so that it can be sent away."""
         return {"artifact": self.artifact, "images": self.images, "window": self.window}
 
     @cached_property

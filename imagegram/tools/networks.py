@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: Stage of a run that makes a part.
 STAGES: Final = {"tokenizer": "fit_tokenizer", "generator": "fit"}
 #: Sizes of a generator that are fields of its configuration, which a checkpoint has to meet.
-_FIELDS: Final = ("width", "depth", "num_heads", "hidden")
+_FIELDS: Final = ("width", "depth", "num_heads", "hidden", "heads", "head_depth", "context")
 #: Families of networks that are not the first of their generator.
 _BACKBONES: Final = ("rar", "bert", "uvit")
 
@@ -235,11 +235,12 @@ def _families() -> tuple[type[HubNetwork], ...]:
     from imagegram.generators.autoregressive.rar import Rar
     from imagegram.generators.maskgit.backbones import Bert, UVit
     from imagegram.generators.maskgit.network import MaskGit
+    from imagegram.generators.planner.network import Planner
     from imagegram.tokenizers.conv_vq.model import ConvVq
     from imagegram.tokenizers.ordered_fsq.model import OrderedFsq
     from imagegram.tokenizers.titok.model import TiTok
 
-    return (OrderedFsq, ConvVq, TiTok, Autoregressive, Rar, MaskGit, Bert, UVit)
+    return (OrderedFsq, ConvVq, TiTok, Autoregressive, Rar, MaskGit, Bert, UVit, Planner)
 
 
 def _manifest(folder: Path) -> Manifest | None:

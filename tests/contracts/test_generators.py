@@ -40,6 +40,8 @@ SMALL = {
     "depth": 1,
     "num_heads": 2,
     "hidden": 32,
+    "head_depth": 1,
+    "context": "codes",  # the toy ids stand for no vectors
     "optimization.steps": 2,
     "optimization.batch_size": 4,
     "optimization.warmup_steps": 0,

@@ -19,6 +19,7 @@ from imagegram.generators.autoregressive.network import Autoregressive
 from imagegram.generators.autoregressive.rar import Rar
 from imagegram.generators.maskgit.backbones import Bert, UVit
 from imagegram.generators.maskgit.network import MaskGit
+from imagegram.generators.planner.network import Planner
 from imagegram.models.cores import one_core
 from imagegram.models.hub import HubNetwork
 from imagegram.models.transformer import build
@@ -42,6 +43,7 @@ NETWORKS: dict[type[HubNetwork], dict[str, Any]] = {
     MaskGit: {**GENERATOR, "num_classes": 2},
     Bert: {**GENERATOR, "num_classes": 2},
     UVit: {**GENERATOR, "num_classes": 2},
+    Planner: {**GENERATOR, "stages": 3, "codebooks": 1, "ends": False, "num_classes": 2},
 }
 TOKENIZERS = {OrderedFsq: "ordered_fsq_tiny", ConvVq: "conv_vq_tiny", TiTok: "titok_tiny"}
 
@@ -84,6 +86,8 @@ def outputs(made: Any) -> torch.Tensor:
         if made.FAMILY in ("gpt", "rar"):
             ids_BT, classes_B = torch.arange(6).view(2, 3), torch.tensor([0, 2])
             return made.to_logits(made(ids_BT, classes_B=classes_B))
+        if made.FAMILY == "planner":
+            return made(torch.arange(6).view(2, 3), torch.tensor([0, 2]))
         if made.FAMILY in ("maskgit", "bert", "uvit"):
             return made(torch.tensor([[0, 256, 5], [256, 256, 7]]), torch.tensor([0, 2]))
         return made.paint(torch.arange(made.num_tokens)[None])

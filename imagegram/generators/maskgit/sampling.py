@@ -40,7 +40,6 @@ def sample_chunks(
     *,
     sampler: MaskedSampler,
     seed: int,
-    dtype: str = "float32",
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Sample whole chunks, one a core at a time.
 
@@ -50,7 +49,6 @@ def sample_chunks(
         classes: (C,) their classes.
         sampler: steps, temperature, confidence, guidance.
         seed: 0 ... 2**64 - 1.
-        dtype: numbers that the network computes with, see :data:`imagegram.models.dtypes.DTYPES`.
 
     Yields:
         By name, (C, T) arrays: ``tokens`` and their trace, see :func:`fill_in`.
@@ -72,8 +70,7 @@ def sample_chunks(
             )
         return {name: a.cpu().numpy() for name, a in {"tokens": ids_CT, **trace}.items()}
 
-    chunks = list(zip(samples, classes, strict=True))
-    yield from map_on_cores(sample, chunks, device=device, dtype=dtype)
+    yield from map_on_cores(sample, list(zip(samples, classes, strict=True)), device=device)
 
 
 def score_rows(
