@@ -80,6 +80,7 @@ def scores_from_chunks(
     dtypes: Mapping[str, Any],
     score: Callable[[Tensor, NDArray[np.uint64], Tensor], Chunk],
     device: torch.device,
+    dtype: str,
     progress: Progress | None,
 ) -> dict[str, NDArray[Any]]:
     """Score given rows in chunks of one shape, in which sample i is always row i % CHUNK.
@@ -92,6 +93,7 @@ def scores_from_chunks(
         score: scores (CHUNK, T) ids, on the device, of (CHUNK,) samples with (CHUNK,) classes, on
             the device; rows that no sample fills are id 0 of sample 0 with class 0.
         device: device of the network.
+        dtype: numbers that it computes with, see :data:`imagegram.models.dtypes.DTYPES`.
         progress: receives the number of finished tokens.
 
     Returns:
@@ -115,7 +117,8 @@ def scores_from_chunks(
     chunks = list(_rows_by_place(samples))
     progress = progress or SilentProgress()
     bar = progress.start("score", ids_BT.size, "tokens")
-    for rows, found in zip(chunks, map_on_cores(work, chunks, device=device), strict=True):
+    made = map_on_cores(work, chunks, device=device, dtype=dtype)
+    for rows, found in zip(chunks, made, strict=True):
         kept = rows[rows >= 0]
         for name, array_BT in rows_BT.items():
             array_BT[kept] = found[name]

@@ -35,6 +35,7 @@ def map_on_cores(
     items: Sequence[Item],
     *,
     device: torch.device,
+    dtype: str = "float32",
 ) -> Iterator[Result]:
     """Apply a function to items: in parallel with one core each on a CPU, else one by one.
 
@@ -42,14 +43,20 @@ def map_on_cores(
         function: runs in threads, so modes set outside (autocast, inference) do not apply in it.
         items: few or small ones.
         device: where ``function`` computes.
+        dtype: one of :data:`imagegram.models.dtypes.DTYPES`.
     """
+
+    def compute(item: Item) -> Result:
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+            return function(item)
+
     if device.type != "cpu":
-        yield from map(function, items)
+        yield from map(compute, items)
         return
 
     def work(item: Item) -> Result:
         with one_core():
-            return function(item)
+            return compute(item)
 
     workers = min(torch.get_num_threads(), len(items))
     yield from map_in_order(work, items, workers=workers)

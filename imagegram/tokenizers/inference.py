@@ -89,10 +89,9 @@ def _chunked(
         some = rows[first : first + chunk]
         padded = np.zeros((chunk, *rows.shape[1:]), dtype=rows.dtype)
         padded[: len(some)] = some
-        bfloat16 = torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16")
-        with torch.inference_mode(), bfloat16:
+        with torch.inference_mode():
             done = function(torch.from_numpy(padded).to(device))
         return done[: len(some)].cpu().numpy()
 
     firsts = range(0, len(rows), chunk)
-    return np.concatenate([empty, *map_on_cores(work, firsts, device=device)])
+    return np.concatenate([empty, *map_on_cores(work, firsts, device=device, dtype=dtype)])

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.errors import ConfigError, TokenError, did_you_mean
+from imagegram.errors import ConfigError, TokenError
 from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenSpec
 from imagegram.models.checkpoints import write_weights
+from imagegram.models.dtypes import require_dtype
 from imagegram.protocols import Corpus, Modality
 from imagegram.records import Encoded, Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
 
 #: Picture beside the weights of a trained tokenizer.
 PICTURE: Final = "reconstructions.png"
-_DTYPES: Final = ("float32", "bfloat16")
 #: Images per call of the network; more are no faster on one core.
 _CHUNK: Final = 16
 _LOADING: Final = threading.Lock()
@@ -119,10 +119,7 @@ class LearnedTokenizer:
         self.architecture.check()
         effective = self.trainer.applied_to(self.optimization, prefix="tokenizer.optimization.")
         object.__setattr__(self, "optimization", effective)
-        if self.dtype not in _DTYPES:
-            raise ConfigError(
-                f"tokenizer.dtype={self.dtype} is unknown; {did_you_mean(self.dtype, _DTYPES)}"
-            )
+        require_dtype(self.dtype, setting="tokenizer.dtype")
         if self.batch_size < 1:
             raise ConfigError(f"tokenizer.batch_size={self.batch_size} must be at least 1")
 

@@ -159,6 +159,7 @@ class AutoregressiveRecipe(Recipe):
             architecture=self.architecture,
             ends=self.ends,
             device=self.generator.device,
+            dtype=self.generator.dtype,
             labels=self.generator.labels,
             has_null=self.generator.has_null,
         )
@@ -201,7 +202,9 @@ class AutoregressiveModel(NetworkModel):
         def make(chunks: NDArray[np.uint64]) -> Iterator[dict[str, NDArray[Any]]]:
             ids = chunk_samples(chunks)
             classes = [self.classes_of(condition, samples_C) for samples_C in ids]
-            drawn = draw_chunks(self.network, ids, classes, sampler=own, seed=seed, end=end)
+            drawn = draw_chunks(
+                self.network, ids, classes, sampler=own, seed=seed, end=end, dtype=self.dtype
+            )
             for ids_CT in drawn:
                 yield {"tokens": np.where(ids_CT == end, EOS_TOKEN_ID, ids_CT)}
 
@@ -256,6 +259,7 @@ class AutoregressiveModel(NetworkModel):
             dtypes=_SCORES,
             score=lambda ids_CT, _, classes_C: score_rows(self.network, ids_CT, classes_C),
             device=self.network.device,
+            dtype=self.dtype,
             progress=progress,
         )
         if self.ends:

@@ -39,6 +39,7 @@ def draw_chunks(
     sampler: SequentialSampler,
     seed: int,
     end: int | None,
+    dtype: str = "float32",
 ) -> Iterator[NDArray[np.int64]]:
     """Sample whole chunks, one a core at a time.
 
@@ -49,6 +50,7 @@ def draw_chunks(
         sampler: temperature, what it cuts away, guidance.
         seed: 0 ... 2**64 - 1.
         end: id that ends a sample, which is then padded with it; None: samples have full length.
+        dtype: numbers that the network computes with, see :data:`imagegram.models.dtypes.DTYPES`.
 
     Yields:
         (C, T) ids.
@@ -62,7 +64,8 @@ def draw_chunks(
         ids: NDArray[np.int64] = ids_CT.cpu().numpy()
         return ids
 
-    yield from map_on_cores(sample, list(zip(samples, classes, strict=True)), device=device)
+    chunks = list(zip(samples, classes, strict=True))
+    yield from map_on_cores(sample, chunks, device=device, dtype=dtype)
 
 
 def draw_rows(

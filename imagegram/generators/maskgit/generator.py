@@ -148,6 +148,7 @@ class MaskGitRecipe(Recipe):
             artifact=artifact,
             architecture=self.architecture,
             device=self.generator.device,
+            dtype=self.generator.dtype,
             backbone=self.generator.backbone,
             labels=self.generator.labels,
             has_null=self.generator.has_null,
@@ -197,7 +198,9 @@ class MaskGitModel(NetworkModel):
         def make(chunks: NDArray[np.uint64]) -> Iterator[dict[str, NDArray[Any]]]:
             ids = chunk_samples(chunks)
             classes = [self.classes_of(condition, samples_C) for samples_C in ids]
-            return sample_chunks(self.network, ids, classes, sampler=own, seed=seed)
+            return sample_chunks(
+                self.network, ids, classes, sampler=own, seed=seed, dtype=self.dtype
+            )
 
         trace = rows_from_chunks(
             samples,
@@ -249,6 +252,7 @@ class MaskGitModel(NetworkModel):
                 self.network, ids_CT, classes_C, sampler=own, seed=seed, samples_B=samples_C
             ),
             device=self.network.device,
+            dtype=self.dtype,
             progress=progress,
         )
 

@@ -40,6 +40,7 @@ def sample_chunks(
     *,
     sampler: MaskedSampler,
     seed: int,
+    dtype: str = "float32",
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Sample whole chunks, one a core at a time.
 
@@ -49,6 +50,7 @@ def sample_chunks(
         classes: (C,) their classes.
         sampler: steps, temperature, confidence, guidance.
         seed: 0 ... 2**64 - 1.
+        dtype: numbers that the network computes with, see :data:`imagegram.models.dtypes.DTYPES`.
 
     Yields:
         By name, (C, T) arrays: ``tokens`` and their trace, see :func:`fill_in`.
@@ -70,7 +72,8 @@ def sample_chunks(
             )
         return {name: a.cpu().numpy() for name, a in {"tokens": ids_CT, **trace}.items()}
 
-    yield from map_on_cores(sample, list(zip(samples, classes, strict=True)), device=device)
+    chunks = list(zip(samples, classes, strict=True))
+    yield from map_on_cores(sample, chunks, device=device, dtype=dtype)
 
 
 def score_rows(
