@@ -265,6 +265,15 @@ def test_temperature_0_takes_the_likeliest_code(model: Any) -> None:
     assert trace["is_likeliest"][0, : row_sizes(tokens)[0] + 1].all()
 
 
+def test_bfloat16_has_nearly_the_same_probabilities(model: Any) -> None:
+    rough = dataclasses.replace(model, dtype="bfloat16")
+    tokens, trace = drawn(rough, range(40))
+    how: Any = {"sampler": PLAIN, "layout": CODES.spec.layout, "seed": 3}
+    np.testing.assert_array_equal(rough.score(tokens, **how)["log_prob"], trace["log_prob"])
+    difference = np.abs(model.score(tokens, **how)["log_prob"] - trace["log_prob"])
+    assert 0 < difference.max() < 0.1
+
+
 def test_rows_are_drawn_by_their_own_uniforms(model: Any) -> None:
     """The reference draws one row, one token at a time, without a cache."""
     made, sample, end = model.network, 2**40, CODES.spec.vocab_size

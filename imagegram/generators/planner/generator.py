@@ -47,7 +47,7 @@ class PlannerGenerator(LearnedGenerator):
 
     Attributes:
         name, width, depth, num_heads, labels, label_dropout, optimization, trainer, device,
-            checkpoint: see :class:`LearnedGenerator`.
+            dtype, checkpoint: see :class:`LearnedGenerator`.
         heads: ``depth``: a code sees those of its step that were written before it;
             ``independent``: it sees none.
         head_depth: number of MLPs of the head.
@@ -200,6 +200,7 @@ class PlannerRecipe(Recipe):
             architecture=self.architecture,
             ends=self.architecture.ends,
             device=self.generator.device,
+            dtype=self.generator.dtype,
             labels=self.generator.labels,
             has_null=self.generator.has_null,
         )
@@ -235,6 +236,7 @@ class PlannerModel(AutoregressiveModel):
             dtypes=SCORES,
             score=lambda ids_CT, _, classes_C: score_rows(self.network, ids_CT, classes_C),
             device=self.network.device,
+            dtype=self.dtype,
             progress=progress,
         )
         behind_BT = ~counted(tokens_BT)
