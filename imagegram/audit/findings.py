@@ -53,6 +53,8 @@ class Circumstances:
         level_names: names of the tokenizer's levels.
         num_repeated: audited images that are near-duplicates of another audited image.
         sampler: sampler that the trace was replayed with.
+        noun, nouns: words for the audited items.
+        encoding: how texts became tokens; empty: they are images, or tokens were given.
     """
 
     sizes: Mapping[str, int]
@@ -66,6 +68,9 @@ class Circumstances:
     level_names: Sequence[str]
     num_repeated: int
     sampler: str
+    noun: str = "image"
+    nouns: str = "images"
+    encoding: str = ""
 
 
 def what_it_tells(
@@ -92,14 +97,16 @@ def what_it_tells(
         text = "compare pictures as the tokenizer gives them back, on both sides"
         said.append(("pictures", f"{_names(pictures)} {text}: a detail that it loses is not seen"))
     if traced := [reading for reading in ranked if reading.info.reads_trace]:
-        text = f"of what the sampler {at.sampler} would have had to do to write these images"
+        text = f"of what the sampler {at.sampler} would have had to do to write these {at.nouns}"
         said.append(("replay", f"{_names(traced)} are those of a replay, {text}"))
     return said
 
 
 def doubts(readings: Sequence[Reading], at: Circumstances) -> list[str]:
     """Return what a count of copies misses: training images that were saved again."""
-    told = []
+    told: list[str] = []
+    if at.side is None:  # nothing was saved again
+        return told
     for reading in readings:
         shares = {way: reading.values.get(which) for which, way in _ways(at).items()}
         missed = {way: value for way, value in shares.items() if value is not None and value < 1}
@@ -114,20 +121,21 @@ def doubts(readings: Sequence[Reading], at: Circumstances) -> list[str]:
 
 def _images_said(at: Circumstances) -> list[tuple[str, str]]:
     sizes = at.sizes
-    text = f"{count_text(sizes['generated'], 'image', 'images')} measured"
+    text = f"{count_text(sizes['generated'], at.noun, at.nouns)} measured"
     text += f"; skipped: {reasons_text(at.skipped)}" if at.skipped else ""
     if at.num_others:
-        text += f"; {at.num_others:,} other files in the folder have no name of an image"
-    text += f"; beside them {sizes['ceiling']:,} training images"
+        what = "an image" if at.noun == "image" else f"a {at.noun}"
+        text += f"; {at.num_others:,} other files in the folder have no name of {what}"
+    text += f"; beside them {sizes['ceiling']:,} training {at.nouns}"
     floor = sizes.get("floor")
-    text += f" and {floor:,} held-out images" if floor else ", but no held-out ones: no floor"
-    said = [("images", text)]
+    text += f" and {floor:,} held-out {at.nouns}" if floor else ", but no held-out ones: no floor"
+    said = [(at.nouns, text)]
     if floor and floor != sizes["generated"]:
         said.append(
             (
                 "sizes",
-                f"with {sizes['generated']:,} audited and {floor:,} held-out images, scores that "
-                "move with the number of images are not compared; to compare them, type "
+                f"with {sizes['generated']:,} audited and {floor:,} held-out {at.nouns}, scores "
+                f"that move with the number of {at.nouns} are not compared; to compare them, type "
                 f"num_samples={min(floor, sizes['generated'])}",
             )
         )
@@ -135,14 +143,16 @@ def _images_said(at: Circumstances) -> list[tuple[str, str]]:
         said.append(
             (
                 "repeats",
-                f"{at.num_repeated:,} of the audited images repeat another one of them; each of "
-                "them counts",
+                f"{at.num_repeated:,} of the audited {at.nouns} repeat another one of them; each "
+                "of them counts",
             )
         )
     return said
 
 
 def _tokens_said(readings: Sequence[Reading], at: Circumstances) -> list[tuple[str, str]]:
+    if at.encoding:
+        return [("tokens", at.encoding)]
     if at.side is None or at.sides is None:
         return [("tokens", "the tokens were given: every score of equal tokens is exact")]
     least, most = at.sides
@@ -216,8 +226,8 @@ def _alike_said(readings: Sequence[Reading], at: Circumstances) -> list[tuple[st
 def set_name(which: str, at: Circumstances) -> str:
     """Return the name of an image set in words."""
     return {
-        "floor": "held-out images",
-        "ceiling": "training images",
+        "floor": f"held-out {at.nouns}",
+        "ceiling": f"training {at.nouns}",
         "recoded": "training images as the tokenizer gives them back",
         "recoded_jpeg": f"training images as JPEG of quality {at.jpeg_quality}",
     }.get(which, f"planted {planted_label(which)}")
@@ -229,11 +239,11 @@ def _sight_said(
     """Say which scores do not see a planted set, then which see or misread it."""
     if recipe not in at.sizes:
         return []
-    planted = f"{at.sizes[recipe]:,} images of planted {what}"
+    planted = f"{at.sizes[recipe]:,} {at.nouns} of planted {what}"
     kinds = {
-        _NOT_APART: (f"blind to {what}", f"{planted} are not told from held-out images"),
-        (MORE, TOWARD, FOUND): (f"sees {what}", f"{planted} read nearer to training images"),
-        (LESS, AWAY): (f"misreads {what}", f"{planted} read farther from training images"),
+        _NOT_APART: (f"blind to {what}", f"{planted} are not told from held-out {at.nouns}"),
+        (MORE, TOWARD, FOUND): (f"sees {what}", f"{planted} read nearer to training {at.nouns}"),
+        (LESS, AWAY): (f"misreads {what}", f"{planted} read farther from training {at.nouns}"),
         (UNLIKE, WORSE, BETTER): (f"no scale for {what}", f"{planted} read otherwise"),
     }
     said = []

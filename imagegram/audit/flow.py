@@ -2,10 +2,13 @@
 
     python -m imagegram.tools.audit images=FOLDER corpus=tiny_imagenet_1 tokenizer=pyramid3
 
+    python -m imagegram.tools.audit texts=FILE.jsonl corpus=books_children
+
 The audited image files are resized to one size and tokenized, and so are the held-out, training and
 planted images that they are compared with. How many tokens this changes is measured on training
 images: ``recoded`` are decoded by the tokenizer and encoded again, ``recoded_jpeg`` are also saved
-as JPEG in between. Audited token arrays are compared as they are.
+as JPEG in between. Audited token arrays are compared as they are; texts are cut into windows of as
+many tokens as samples have, like the texts of the corpus.
 """
 
 from __future__ import annotations
@@ -23,13 +26,16 @@ from numpy.typing import NDArray
 from imagegram.audit.findings import Circumstances, doubts, what_it_tells
 from imagegram.audit.held_out import held_out_copies
 from imagegram.audit.reencoded import PixelCollages, Reencoded, jpeg_quality_of, token_agreement
-from imagegram.audit.sources import open_images, open_tokens
+from imagegram.audit.sources import in_words_of_an_audit, open_images, open_texts, open_tokens
+from imagegram.corpora.mends import mends
 from imagegram.corpora.names import shown
 from imagegram.errors import CorpusError
 from imagegram.experiment import Experiment
+from imagegram.numerals import count_text
 from imagegram.protocols import DocumentSource
 from imagegram.report.answer import Answer, Wording
 from imagegram.report.pairs import Pair
+from imagegram.report.passages import read_copies
 from imagegram.report.readings import Reading, read_scores
 from imagegram.run import fit_tokenizer, index_corpus, real_images
 from imagegram.stages.cluster import Cluster
@@ -37,11 +43,12 @@ from imagegram.stages.evaluate import Evaluate, Evaluation
 from imagegram.stages.generate import SampleSet
 from imagegram.stages.reference_sets import RealImages, reference_sets
 from imagegram.stages.select import tokenize_shards
-from imagegram.stages.tokens import TokenSet
+from imagegram.stages.tokens import TokenSet, Windows
 
 #: Files of an audit's run folder that other runs do not have.
 AUDIT: Final = "audit.json"
 IMAGES: Final = "images.jsonl"
+TEXTS: Final = "texts.jsonl"
 COLLAGES: Final = "collages"
 #: Value of ``Source.jpeg_quality`` that means: use the quality of the audited files.
 AUTO: Final = 0
@@ -52,25 +59,29 @@ _USUAL_QUALITY: Final = 75
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The images or tokens to audit; exactly one of ``images`` and ``tokens`` is given.
+    """What to audit; exactly one of ``images``, ``texts`` and ``tokens`` is given.
 
     Attributes:
         images: folder, tars, or a pattern of tars.
         tokens: a ``.npy`` file of ids.
-        num_images: measure at most this many; None: all.
+        num_images: measure at most this many images or windows of texts; None: all.
         jpeg_quality: quality of the training images measured as JPEG copies: 1 ... 100;
             ``AUTO``: that of the audited files; None: none are measured.
+        texts: JSON lines, Parquet, or folder of texts.
+        field: field, or column, of the texts.
     """
 
     images: str | None = None
     tokens: str | None = None
     num_images: int | None = None
     jpeg_quality: int | None = AUTO
+    texts: str | None = None
+    field: str = "text"
 
     @property
     def where(self) -> str:
         """Folder or file to audit, as it can be shown."""
-        return shown(str(self.images or self.tokens))
+        return shown(str(self.images or self.texts or self.tokens))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +110,7 @@ class _Audited:
     Attributes:
         documents: tokens of all readable files.
         skipped: number of unreadable files, by reason.
-        num_others: files whose names are not those of images.
+        num_others: files whose names are not those of images, or of texts.
     """
 
     documents: DocumentSource
@@ -110,7 +121,15 @@ class _Audited:
         """Return the metadata of the measured documents: of token rows, their number."""
         if isinstance(self.documents, TokenSet):
             return [self.documents.metadata(int(document)) for document in drawn]
+        if isinstance(self.documents, Windows):
+            starts = self.documents.locate(drawn)[1].tolist()
+            texts = zip(self.documents.metadata_of(drawn), starts, strict=True)
+            return [text | {"key": _window_name(text["key"], start)} for text, start in texts]
         return [{"key": f"row {document}"} for document in drawn]
+
+
+def _window_name(text: str, start: int) -> str:
+    return f"{text} from token {start + 1:,}" if start else text
 
 
 def audit_flow(exp: Experiment, run: Any, source: Source) -> Audit:
@@ -131,7 +150,7 @@ def audit_flow(exp: Experiment, run: Any, source: Source) -> Audit:
     metadata = audited.metadata(_drawn(measured))
     sides = [min(m["width"], m["height"]) for m in metadata if "width" in m]
     side = round(float(np.median(sides))) if sides else None
-    quality = source.jpeg_quality
+    quality = source.jpeg_quality if source.texts is None else None
     if quality == AUTO:
         quality = _usual_quality(audited.documents, _drawn(measured))
     references = _references(exp, run, tokens, holdout, measured.num_images, side, quality, real)
@@ -162,21 +181,28 @@ def audit_flow(exp: Experiment, run: Any, source: Source) -> Audit:
         level_names=_level_names(exp),
         num_repeated=_num_repeated(exp, run, audited.documents, measured),
         sampler=exp.sampler.name,
+        noun=exp.corpus.modality.noun,
+        nouns=exp.corpus.modality.nouns,
+        encoding=_encoding_said(exp, audited.documents),
     )
     return _finish(exp, run, source, evaluate, evaluation, metadata, at, holdout)
 
 
 def _tokenize_audited(exp: Experiment, run: Any, source: Source) -> _Audited:
-    """Read and tokenize the audited images, or open the audited tokens.
+    """Read and tokenize the audited files, or open the audited tokens.
 
     Raises:
-        CorpusError: when no image of it can be read.
+        CorpusError: when nothing of them can be read.
         ConfigError: for tokens of another tokenizer.
     """
-    if source.images is None:
+    if source.tokens is not None:
         tokens = open_tokens(str(source.tokens), exp.tokenizer)
         return _Audited(documents=tokens, skipped={}, num_others=0)
-    files = open_images(source.images, hash_cache=getattr(exp.corpus, "hash_cache", None))
+    cache = getattr(exp.corpus, "hash_cache", None)
+    if source.texts is None:
+        files = open_images(str(source.images), hash_cache=cache)
+    else:
+        files = open_texts(source.texts, field=source.field, hash_cache=cache)
     run.watch(files.corpus)
     documents = tokenize_shards(
         run,
@@ -187,12 +213,36 @@ def _tokenize_audited(exp: Experiment, run: Any, source: Source) -> _Audited:
     )
     skipped = documents.artifact.facts["skipped"]
     if not documents.num_documents:
-        counts = ", ".join(f"{reason}: {count}" for reason, count in skipped.items())
-        raise CorpusError(
-            f"images={source.images}: no image can be read ({counts or 'there is none'}); give "
-            "JPEG, PNG or WebP files: images=FOLDER"
-        )
-    return _Audited(documents=documents, skipped=skipped, num_others=files.num_others)
+        raise CorpusError(_nothing_readable(source, skipped, files.shards[0].path))
+    return _Audited(documents=documents.windows(), skipped=skipped, num_others=files.num_others)
+
+
+def _nothing_readable(source: Source, skipped: Mapping[str, int], path: Path) -> str:
+    """Return why there is nothing to audit, and what to type."""
+    counts = ", ".join(f"{reason}: {count}" for reason, count in skipped.items())
+    if source.texts is None:
+        said = f"images={source.images}: no image can be read ({counts or 'there is none'})"
+        return f"{said}; give JPEG, PNG or WebP files: images=FOLDER"
+    remedies = "; ".join(mends(skipped, path)) or "give files with texts: texts=FILE.jsonl"
+    said = f"texts={source.texts}: no text can be read ({counts or 'there is none'})"
+    return f"{said}; {in_words_of_an_audit(remedies)}"
+
+
+def _encoding_said(exp: Experiment, documents: DocumentSource) -> str:
+    """Say how texts became rows of tokens; empty where there are no windows of texts."""
+    if not isinstance(documents, Windows):
+        return ""
+    tokens, window = documents.tokens, documents.tokens.length
+    num_short = int((tokens.lengths < window).sum())
+    texts, rows = tokens.num_documents, documents.num_documents
+    said = (
+        f"{count_text(texts, 'text is', 'texts are')} {count_text(rows, 'window', 'windows')} of "
+        f"{window:,} tokens, encoded by {exp.tokenizer.name} as the corpus is"
+    )
+    if num_short:
+        are = "is shorter than a window and ends" if num_short == 1 else "are shorter and end"
+        said += f"; {num_short:,} {are} before it does"
+    return said
 
 
 def _references(
@@ -209,7 +259,12 @@ def _references(
     options: dict[str, Any] = {"num_images": num_images}
     if side is None:
         return reference_sets(
-            run, real, tokens=tokens, holdout=holdout, planted=exp.planted, **options
+            run,
+            real,
+            tokens=tokens.windows(),
+            holdout=holdout.windows(),
+            planted=exp.planted,
+            **options,
         )
 
     def again(inner: TokenSet, **how: Any) -> Any:
@@ -304,7 +359,10 @@ def _finish(
         one=exp.corpus.modality.noun,
         several=exp.corpus.modality.nouns,
         names=[str(file["key"]) for file in metadata],
-        doubts=[*doubts(readings, at), *held_out_copies(holdout, evaluate.generated)],
+        doubts=[
+            *doubts(readings, at),
+            *held_out_copies(holdout.windows(), evaluate.generated, exp.corpus.modality),
+        ],
         findings=findings,
     )
     found = run.report(
@@ -315,7 +373,8 @@ def _finish(
         wording=wording,
     )
     answer: Answer = run.answer
-    nearest = [_named(pair, metadata) for pair in found.pairs]
+    copied = {copy["sample"]: copy for copy in read_copies(run.folder)}
+    nearest = [_named(pair, metadata, copied.get(pair.sample)) for pair in found.pairs]
     record = {
         "audited": source.where,
         "answer": {"found": answer.fact, "verdict": list(answer.verdict)},
@@ -325,7 +384,8 @@ def _finish(
         "nearest": nearest,
     }
     (run.folder / AUDIT).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
-    _write_images(run.folder / IMAGES, evaluation, metadata)
+    items = IMAGES if at.noun == "image" else TEXTS
+    _write_items(run.folder / items, evaluation, metadata, noun=at.noun)
     return Audit(
         answer=answer, findings=findings, readings=readings, nearest=nearest, record=record
     )
@@ -344,9 +404,12 @@ def _plain(reading: Reading, evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _named(pair: Pair, metadata: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a pair of the report with the file names of its images."""
+def _named(
+    pair: Pair, metadata: Sequence[Mapping[str, Any]], copied: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return a pair of the report with names; ``copied`` is a line of ``copies.jsonl``."""
     nearest, source = pair.nearest, pair.source or pair.nearest
+    sources = copied["sources"] if copied else []
     return {
         "sample": pair.sample,
         "image": metadata[pair.sample]["key"],
@@ -354,21 +417,21 @@ def _named(pair: Pair, metadata: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "nearest_document": nearest and nearest.document,
         "rms": nearest and nearest.rms,
         "share": pair.share,
-        "source": source and source.metadata["key"],
+        "source": source.metadata["key"] if source else sources[0]["key"] if sources else None,
         "exact": pair.exact,
     }
 
 
-def _write_images(
-    path: Path, evaluation: Evaluation, metadata: Sequence[Mapping[str, Any]]
+def _write_items(
+    path: Path, evaluation: Evaluation, metadata: Sequence[Mapping[str, Any]], *, noun: str
 ) -> None:
-    """Write one line per image: its number, its file, and every curve with one number per image."""
+    """Write one line per item: its number, its file, and every curve with one number per item."""
     own = evaluation.curves.get("generated", {})
     of_images = [curve for info in evaluation.infos.values() for curve in info.per_image]
     names = [curve for curve in dict.fromkeys(of_images) if curve in own]
     with path.open("w") as lines:
         for number, file in enumerate(metadata):
-            line: dict[str, Any] = {"sample": number, "image": file["key"]}
+            line: dict[str, Any] = {"sample": number, noun: file["key"]}
             for name in names:
                 value = float(own[name][number])
                 line[name] = value if np.isfinite(value) else None

@@ -114,5 +114,5 @@ def _mean(values_B: NDArray[np.float64], n: int, reference: Reference) -> Measur
     """Return the mean over the images that have n-grams."""
     long_enough = ~np.isnan(values_B)
     if not long_enough.any():
-        return Measured(value=None, note=f"all images are shorter than {n} tokens")
+        return Measured(value=None, note=f"all samples are shorter than {n} tokens")
     return mean_over_images(values_B[long_enough], seed=reference.seed)

@@ -207,7 +207,10 @@ class Select:
         is_train = any(images.part == "train" for images in self.images)
         if is_train and not totals["num_documents"]:
             why = nothing_left(skipped, self.images[0].shard.path)
-            raise CorpusError(f"no training image is left of {totals['num_records']} records {why}")
+            noun = self.images[0].split.corpus.modality.noun
+            raise CorpusError(
+                f"no training {noun} is left of {totals['num_records']} records {why}"
+            )
         same = ("document_length", "vocab_size", "tokenizer")
         return {
             **totals,

@@ -108,7 +108,7 @@ def nothing_left(skipped: Mapping[str, int], path: Path) -> str:
         path: of a shard.
     """
     counts = ", ".join(f"{why}: {n}" for why, n in sorted(skipped.items())) or "none"
-    remedy = "give a corpus with more images"
+    remedy = "give a larger corpus"
     if any(reason in CHOSEN_SKIPS for reason in skipped):
         remedy += ", or hold out less: corpus.holdout_fraction=0"
     elif skipped:  # not one could be read

@@ -27,6 +27,8 @@ def require_ids(
     tokens_BT: NDArray[np.integer[Any]],
     vocab_size: int,
     describe: Callable[[int], str] | None = None,
+    *,
+    noun: str = "image",
 ) -> None:
     """Refuse ids outside the vocabulary; none is ever wrapped.
 
@@ -34,6 +36,7 @@ def require_ids(
         tokens_BT: (B, T) of any integer dtype.
         vocab_size: ids lie in 0 ... vocab_size - 1.
         describe: returns a position in words, for the message.
+        noun: what a row is.
 
     Raises:
         TokenError: naming the first such id and its place.
@@ -41,9 +44,9 @@ def require_ids(
     tokens = tokens_BT
     if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab_size:
         outside = (tokens < 0) | (tokens >= vocab_size)
-        image, position = np.argwhere(outside)[0].tolist()
+        row, position = np.argwhere(outside)[0].tolist()
         words = "" if describe is None else f" ({describe(position)})"
         raise TokenError(
-            f"id {tokens[image, position]} of image {image} at position {position}{words} is not "
+            f"id {tokens[row, position]} of {noun} {row} at position {position}{words} is not "
             f"in 0 ... {vocab_size - 1}; {int(outside.sum())} ids are outside"
         )

@@ -63,5 +63,5 @@ def written_rows(tokens_BT: Tokens, *, vocab_size: int, output_size: int | None)
         raise TokenError(f"decode needs (B, K) integer ids, got {tokens.shape} {tokens.dtype}")
     sizes = row_sizes(tokens)
     written = np.arange(tokens.shape[1]) < sizes[:, None]
-    require_ids(np.where(written, tokens, 0), vocab_size)
+    require_ids(np.where(written, tokens, 0), vocab_size, noun="text")
     return [row[:size].tolist() for row, size in zip(tokens, sizes, strict=True)]

@@ -1,17 +1,22 @@
-"""Measure images of unknown origin against a corpus, and report what the scores prove.
+"""Measure images or texts of unknown origin against a corpus, and report what the scores prove.
 
 python -m imagegram.tools.audit images=FOLDER corpus=tiny_imagenet_1 tokenizer=pyramid3
 python -m imagegram.tools.audit images=FILE.tar corpus=folder corpus.path=PHOTOS --json
+python -m imagegram.tools.audit texts=FILE.jsonl corpus=books_children
 python -m imagegram.tools.audit tokens=FILE.npy corpus=tiny_imagenet_1 num_samples=500
 
 Takes the words of imagegram.run, and
 
   images=   a folder of images, a folder of tars, a tar, a glob, or a pattern {00000..00009}.tar
+  texts=    or JSON lines (.jsonl, .jsonl.gz), Parquet, a folder of them or of .txt and .md; brings
+            modality=text
+  field=    field or column of the texts: text, unless it is given
   tokens=   or an array (N, T) of the tokenizer's ids, as samples/tokens.npy of a run folder
   jpeg=75   quality of the training images that are measured as JPEG copies; auto, the default, is
             that of the audited files (75, if most are no JPEG); null: none are measured
 
-num_samples is how many of the images are measured at most (all, unless it is given). Tokenizes and
+num_samples is how many of the images, or windows of the texts, are measured at most (all, unless
+it is given). Tokenizes and
 indexes the corpus unless that is cached, and writes a run folder: its path is the output, and what
 was found is told on the way (on stderr).
 """
@@ -51,7 +56,8 @@ from imagegram.run_folder import Run
 from imagegram.stages.evaluate import kernels_of
 from imagegram.tools.arguments import tool_parser
 
-_OWN: Final = ("images", "tokens", "jpeg")
+_OWN: Final = ("images", "texts", "tokens", "jpeg", "field")
+_SOURCES: Final = ("images", "texts", "tokens")
 _SHOWN_PAIRS: Final = 5
 _SHOWN_FINDINGS: Final = 5
 #: Image sets that are columns, with their headings.
@@ -82,11 +88,14 @@ def take_source(words: Sequence[str]) -> tuple[Source, list[str]]:
     """Split the command line into the source to audit and the words of the configuration.
 
     Raises:
-        ConfigError: for anything but one of ``images=`` and ``tokens=``, or a word that an audit
-            does not know.
+        ConfigError: for anything but one of ``images=``, ``texts=`` and ``tokens=``, or a word that
+            an audit does not know.
 
-    >>> take_source(["images=PHOTOS", "seed=1"])
-    (Source(images='PHOTOS', tokens=None, num_images=None, jpeg_quality=0), ['seed=1'])
+    >>> source, words = take_source(["images=PHOTOS", "seed=1"])
+    >>> source.images, words
+    ('PHOTOS', ['seed=1'])
+    >>> take_source(["texts=a.jsonl", "field=body", "corpus=jsonl"])[1]
+    ['modality=text', 'corpus=jsonl']
     """
     own: dict[str, str] = {}
     rest = []
@@ -96,11 +105,13 @@ def take_source(words: Sequence[str]) -> tuple[Source, list[str]]:
             own[key] = typed_words.text_of(value)
         else:
             rest.append(word)
-    if ("images" in own) == ("tokens" in own) or not (own.get("images") or own.get("tokens")):
+    given = [f"{key}=" for key in _SOURCES if key in own]
+    if len(given) != 1 or not own[given[0][:-1]]:
+        received = f"both {' and '.join(given)}" if len(given) > 1 else "nothing to audit"
         raise ConfigError(
-            f"received {'both images= and tokens=' if len(own) > 1 else 'nothing to audit'}; type "
-            "one of images=FOLDER and tokens=FILE.npy"
+            f"received {received}; type one of images=FOLDER, texts=FILE.jsonl and tokens=FILE.npy"
         )
+    _refuse_misplaced(own)
     if any(word.startswith("stages=") for word in rest):
         raise ConfigError("an audit has all stages; leave out stages=")
     numbers = [word.partition("=")[2] for word in rest if word.startswith("num_samples=")]
@@ -113,8 +124,19 @@ def take_source(words: Sequence[str]) -> tuple[Source, list[str]]:
         tokens=own.get("tokens"),
         num_images=_whole("num_samples", numbers[-1]) if numbers else None,
         jpeg_quality=quality,
+        texts=own.get("texts"),
+        field=own.get("field", "text"),
     )
+    if source.texts is not None and not any(word.startswith("modality=") for word in rest):
+        rest = ["modality=text", *rest]
     return source, rest
+
+
+def _refuse_misplaced(own: Mapping[str, str]) -> None:
+    """Refuse a word that says nothing of what is audited."""
+    for key, of in (("jpeg", "images"), ("field", "texts")):
+        if key in own and of not in own and not (key == "jpeg" and "tokens" in own):
+            raise ConfigError(f"{key}={own[key]} is of {of}, and there is no {of}=; leave it out")
 
 
 def _whole(key: str, text: str) -> int:
@@ -137,11 +159,12 @@ def run_audit(cfg: DictConfig, source: Source, folder: Path) -> tuple[Audit, Run
 def _run_audit(cfg: DictConfig, source: Source, folder: Path) -> tuple[Audit, Run]:
     exp = build(cfg)
     check_machine(exp)
-    images, outputs = source.images, Path(cfg.paths.outputs)
-    if images is not None and outputs.resolve().is_relative_to(Path(images).resolve()):
+    folder_of, outputs = source.images or source.texts, Path(cfg.paths.outputs)
+    if folder_of is not None and outputs.resolve().is_relative_to(Path(folder_of).resolve()):
+        key, found = ("images", "pictures") if source.images else ("texts", "texts")
         raise ConfigError(
-            f"paths.outputs={outputs} lies inside images={images}, so the next audit would take "
-            "the pictures of this one for images; give another folder: paths.outputs=FOLDER"
+            f"paths.outputs={outputs} lies inside {key}={folder_of}, so the next audit would take "
+            f"the {found} of this one for {key}; give another folder: paths.outputs=FOLDER"
         )
     indexing = dataclasses.replace(exp, stages=("tokenize", "index"))
     forecast = refuse_what_cannot_fit(cfg, indexing, flow)
@@ -213,14 +236,15 @@ def show(audit: Audit) -> None:
     if (more := len(audit.findings) - _SHOWN_FINDINGS) > 0:
         console.print(f"  ({more} more findings are in the report and in {AUDIT})")
     console.print()
-    console.print(_table(audit.readings))
+    nouns = audit.record["circumstances"]["nouns"]
+    console.print(_table(audit.readings, nouns))
     if audit.nearest and audit.nearest[0]["share"] is not None:
-        console.print("\nThe images that copy most, and what they are nearest to", style="bold")
+        console.print(f"\nThe {nouns} that copy most, and what they are nearest to", style="bold")
         for line in map(_nearest_line, audit.nearest[:_SHOWN_PAIRS]):
             console.print(f"  {line}", markup=False, soft_wrap=whole)
 
 
-def _table(readings: Sequence[Reading]) -> Table:
+def _table(readings: Sequence[Reading], nouns: str) -> Table:
     """Return the table of the main scores, and of all that say "copies more"."""
     shown = [which for which in _COLUMNS if any(which in reading.values for reading in readings)]
     rows = [r for r in by_importance(readings) if r.info.is_main or r.place == MORE]
@@ -230,7 +254,7 @@ def _table(readings: Sequence[Reading]) -> Table:
     table.add_column("score", no_wrap=True)
     for heading in ("audited", "95 % interval", *(_COLUMNS[which] for which in shown)):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("audited images", no_wrap=True)
+    table.add_column(f"audited {nouns}", no_wrap=True)
     for reading in rows:
         table.add_row(
             name(reading),
@@ -245,6 +269,8 @@ def _table(readings: Sequence[Reading]) -> Table:
 def _nearest_line(pair: Mapping[str, Any]) -> str:
     share = number_text(pair["share"], is_share=True)
     text = f"{pair['image']}: {share} of its tokens are from one training document"
+    if pair["source"] is not None:
+        text = f"{pair['image']}: {share} of its tokens are those of training text {pair['source']}"
     if pair["nearest"] is not None:
         distance = plain_text(pair["rms"])
         text = (

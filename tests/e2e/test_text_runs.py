@@ -103,3 +103,60 @@ def test_a_tokenizer_of_images_is_refused_for_texts() -> None:
         build(compose("corpus=demo_text", "tokenizer=pyramid3"))
     with pytest.raises(ConfigError, match="tokenizer=bpe reads texts"):
         build(compose("corpus=demo", "tokenizer=bpe"))
+
+
+#: What texts may hold; every one of them is a document.
+NASTY = [
+    *(
+        "<script>alert(1)</script>",
+        '&amp; <b>bold</b> "quoted"',
+        "literal <c0_0001> <c1_0512> codes",
+    ),
+    *(
+        "\u202egnp.exe",
+        "\u05e9\u05dc\u05d5\u05dd",
+        "\U0001f469\u200d\U0001f52c e\u0301",
+        "\ufeffmarked",
+    ),
+    *(
+        "\ufeffmarked",
+        "line\r\nends\rof all",
+        "a" * 3000,
+        "no end of a sentence",
+        "x",
+        "\u0007bell\u0085\u2028",
+    ),
+]
+#: What is no document, by the reason that it is counted under.
+REFUSED = {
+    '{"text": ""}': "empty_file",
+    '{"text": " \\n"}': "blank",
+    '{"text": "a\\u0000b"}': "binary",
+    '{"text": "half \\ud83d"}': "lone_surrogate",
+    '{"body": "x"}': "no_text",
+    '{"text": 7}': "no_text",
+    '["text"]': "no_text",
+    '{"text": "cut': "malformed_json",
+}
+
+
+def test_whatever_texts_hold_a_run_goes_through_and_the_page_shows_it(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": text}) for text in [*documents(40, seed=3), *NASTY]]
+    lines += [*REFUSED, json.dumps({"text": "latin"}).replace("latin", "caf\u00e9")]
+    data = "\n".join(lines).encode("utf-8").replace("caf\u00e9".encode(), b"caf\xe9")
+    (tmp_path / "texts.jsonl").write_bytes(data + b"\n")
+    (run := tmp_path / "run").mkdir()
+    words = ["corpus=jsonl", f"corpus.files={tmp_path}/texts.jsonl", "corpus.holdout_fraction=0"]
+    words += ["corpus.max_failed_fraction=0.5", "sampler.max_context=24", "num_samples=60"]
+    words += ["metric=[copying,verbatim,kernel]", "planted=[]"]
+    finished = run_experiment(compose(*WORDS, f"paths.outputs={tmp_path}/outputs", *words), run)
+    expected = {reason: list(REFUSED.values()).count(reason) for reason in REFUSED.values()}
+    assert finished.skipped == expected | {"not_utf8": 1}
+    assert finished.counted["corpus.num_images"] == 40 + len(NASTY)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "metric kernel needs images, but these items are not pictures" in page
+    body = re.sub(r"<style>.*?</style>|<pre>.*?</pre>", "", page, flags=re.DOTALL)
+    assert not re.search(r"<script|<b>bold|<c0_|[\u202e\u0007\u0085\u2028]", body)
+    texts = read_texts(run / "samples" / "texts.jsonl")
+    assert any("<script>" in text for text in texts)
+    assert "&lt;script&gt;" in body

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imagegram.audit.findings import Circumstances, doubts, what_it_tells
-from imagegram.audit.flow import _write_images
+from imagegram.audit.flow import _write_items
 from imagegram.audit.reencoded import (
     PixelCollages,
     Reencoded,
@@ -433,7 +433,7 @@ def test_curves_over_positions_are_no_numbers_of_images(tmp_path: Path) -> None:
     }
     infos = recorded_infos({}, ["exact_copy_rate", "largest_source_share", "novelty_auc"])
     evaluation: Any = SimpleNamespace(curves={"generated": of, "floor": of}, infos=infos)
-    _write_images(tmp_path / "lines", evaluation, [{"key": "a"}, {"key": "b"}])
+    _write_items(tmp_path / "lines", evaluation, [{"key": "a"}, {"key": "b"}], noun="image")
     lines = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
     assert lines == [
         {"sample": 0, "image": "a", "exact_copy": 1.0, "source_share": 1.0},

@@ -89,7 +89,7 @@ def test_decoding_stops_at_the_separator(tokenizer: BpeTokenizer) -> None:
 
 
 def test_ids_outside_the_vocabulary_are_refused(tokenizer: BpeTokenizer) -> None:
-    with pytest.raises(TokenError, match="id 400 of image 1 at position 2"):
+    with pytest.raises(TokenError, match="id 400 of text 1 at position 2"):
         tokenizer.decode(np.array([[1, 2, 3], [1, 2, 400]], dtype=np.uint16))
     with pytest.raises(TokenError, match="integer ids"):
         tokenizer.decode(np.array([1, 2]))

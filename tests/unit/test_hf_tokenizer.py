@@ -202,5 +202,5 @@ def test_what_cannot_be_is_refused(tokenizer: HfTokenizer, tmp_path: Path) -> No
         HfTokenizer(window=0)
     with pytest.raises(TokenError, match=r"character 2 of a text is U\+D83D"):
         tokenizer.prepare("ab\ud83d")
-    with pytest.raises(TokenError, match="id 401 of image 0 at position 1"):
+    with pytest.raises(TokenError, match="id 401 of text 0 at position 1"):
         tokenizer.decode(np.array([[1, 401]], dtype=np.uint16))
