@@ -103,7 +103,7 @@ def _derived(cls: type, like: Any) -> type:
     fields: list[Any] = [("_target_", str, f"{cls.__module__}.{cls.__qualname__}")]
     for item in dataclasses.fields(cls):
         hint, default = hints[item.name], MISSING
-        if dataclasses.is_dataclass(hint) and (CONF / item.name).is_dir():
+        if dataclasses.is_dataclass(_present(hint)) and (CONF / item.name).is_dir():
             # A group of its own: the YAML interpolates it.
             fields.append((item.name, Any, dataclasses.field(default=MISSING)))
             continue
@@ -135,6 +135,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     return str(value) if isinstance(value, Path) else value
+
+
+def _present(hint: Any) -> Any:
+    """A type without None, which a field may also hold."""
+    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    return kinds[0] if len(kinds) == 1 and type(None) in typing.get_args(hint) else hint
 
 
 def _config_type(hint: Any) -> Any:

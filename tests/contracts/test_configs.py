@@ -46,6 +46,7 @@ def test_a_component_yaml_names_its_schema_and_itself(path: Path) -> None:
     if path.parent.name in ("generator", "tokenizer"):  # these choose a sampler
         known = {f"override /{group}@_global_.{group}" for group in ("sampler", "condition")}
         known.add("/tokenizer@conv")  # its codes are learned first
+        known.add("/decoder@decoder")  # which writes the text of its codes
         assert groups <= known
     else:
         assert not groups
@@ -97,7 +98,7 @@ def test_launchers_compose(launcher: str) -> None:
         (["modality=text", "corpus=jsonl"], "jsonl", "bpe", "text"),
         (["modality=text", "tokenizer=hf_tokenizer"], "demo_text", "hf_tokenizer", "text"),
         (["modality=text", "sampler=greedy"], "demo_text", "bpe", "greedy"),
-        (["modality=text", "debug=tiny_text"], "demo_text_tiny", "bpe", "text"),
+        (["modality=text", "debug=tiny_text"], "demo_text_tiny", "bpe_tiny", "text"),
         (["modality=text", "debug=tiny"], "demo_tiny", "pyramid2", "balanced"),
     ],
 )

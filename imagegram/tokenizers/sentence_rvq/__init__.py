@@ -1,0 +1,1 @@
+"""Sentence codes: sentences as tuples of codes of a residual quantizer."""
