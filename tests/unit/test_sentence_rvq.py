@@ -278,7 +278,7 @@ def test_what_cannot_be_is_refused(tokenizer: SentenceRvqTokenizer, tmp_path: Pa
             SentenceRvqTokenizer(**fields)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="no codebooks yet"):
         SentenceRvqTokenizer().encode([["text"]])
-    with pytest.raises(TokenError, match=f"id {K * V} of image 0"):
+    with pytest.raises(TokenError, match=f"id {K * V} of text 0"):
         tokenizer.decode(np.array([[K * V]], dtype=np.uint16))
     with pytest.raises(TokenError, match="half a character"):
         tokenizer.prepare("\ud83d")
