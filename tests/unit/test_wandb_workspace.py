@@ -54,9 +54,9 @@ def test_sections_and_their_panels(view: dict[str, Any]) -> None:
     }
     assert kinds == {
         "Frontier: copies or chaos": ["Scatter Plot"] * 11,
-        "Size of the corpus": ["Scatter Plot"] * 16,
-        "Depth of the pyramid": ["Scatter Plot"] * 16,
-        "Length of the prefix": ["Scatter Plot"] * 16,
+        "Size of the corpus": ["Scatter Plot"] * 17,
+        "Depth of the pyramid": ["Scatter Plot"] * 17,
+        "Length of the prefix": ["Scatter Plot"] * 17,
         "All knobs": ["Parallel Coordinates Plot", "Parameter Importance"],
         "Pictures": ["Media Browser", "Media Browser"],
     }
