@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from imagegram import words
+from imagegram.conditions.prompt import PromptCondition
 from imagegram.errors import ConfigError, ImagegramError, did_you_mean
 from imagegram.indexes.build.stage import Indexing
 from imagegram.numerals import reasons_text
@@ -131,11 +132,18 @@ def describe(exp: Experiment, tokens: TokenSet) -> Wording:
         *([("skipped", reasons_text(tokens.skipped))] if tokens.skipped else []),
         ("generator", exp.generator.name),
         ("sampler", exp.sampler.name),
-        *([] if exp.condition is None else [("condition", exp.condition.name)]),
+        *([] if exp.condition is None else [("condition", _asked(exp.condition))]),
         ("samples", f"{exp.num_samples:,}"),
         ("seed", str(exp.seed)),
     ]
     return Wording(title=" × ".join(names), facts=facts)  # noqa: RUF001
+
+
+def _asked(condition: Condition) -> str:
+    """Return what a report says of a condition."""
+    if isinstance(condition, PromptCondition):
+        return f"{condition.name}: the given tokens are part of the samples and of their scores"
+    return condition.name
 
 
 def build(cfg: DictConfig) -> Experiment:
@@ -220,6 +228,8 @@ def check_documents(exp: Experiment, tokens: TokenSet) -> None:
         ConfigError: saying what to type instead.
     """
     is_asked = max(map(STAGES.index, exp.stages)) >= STAGES.index("generate")
+    if is_asked and tokens.artifact.is_made and isinstance(exp.condition, PromptCondition):
+        exp.condition.encoded(exp.tokenizer)  # refuses prompts that do not fit
     if is_asked and tokens.artifact.is_made and hasattr(exp.generator, "check_documents"):
         exp.generator.check_documents(tokens, exp.condition)
 

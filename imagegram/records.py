@@ -24,6 +24,8 @@ Features = NDArray[np.float32]
 #: ``generators/ngram/trace.py``; neural models have ``log_prob`` where
 #: a token has a likelihood, ``entropy`` (bits) and ``step``.
 Trace = Mapping[str, NDArray[Any]]
+#: Array of a trace that says which tokens were given: those of a prompt.
+PROMPT: Final = "is_prompt"
 #: What a modality finds near-duplicates by: thumbnails or MinHash values.
 Sketches = NDArray[Any]
 #: What a modality reads and writes: one image, (H, W, 3) uint8, or one text.

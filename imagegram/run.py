@@ -24,6 +24,7 @@ from omegaconf import DictConfig
 
 from imagegram import schema, words
 from imagegram.claims import opened
+from imagegram.conditions.prompt import without_prompt
 from imagegram.console import version_line
 from imagegram.early_kernels import compiled_early
 from imagegram.errors import OF_THE_SYSTEM, ImagegramError, explain_os_error
@@ -150,7 +151,7 @@ def real_images(exp: Experiment, model: Model | None) -> RealImages:
         tokenizer=exp.tokenizer,
         seed=exp.seed,
         output_size=exp.output_size,
-        condition=exp.condition,
+        condition=without_prompt(exp.condition),  # real documents begin as they do
     )
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from imagegram.conditions.label import ALL_LABELS, LabelCondition
 from imagegram.conditions.labels import ANY
 from imagegram.conditions.own import OwnLabels
+from imagegram.conditions.prompt import without_prompt
 from imagegram.errors import ConfigError
 from imagegram.generators.weights import (
     SETTING,
@@ -344,6 +345,7 @@ class NetworkModel:
         self, metadata: Iterable[Mapping[str, Any]], condition: Condition | None
     ) -> Condition | None:
         """Return the condition of documents: their own labels, where samples are given labels."""
+        condition = without_prompt(condition)
         if condition is None or self.labels is None:
             return condition
         return OwnLabels.of(metadata, key=self.labels)

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from imagegram import schema
 from imagegram.conditions.label import LabelCondition
+from imagegram.conditions.prompt import PromptCondition
 from imagegram.errors import ConfigError
 from imagegram.samplers.guidance import Guidance
 
@@ -47,6 +48,11 @@ def check_label(
     Raises:
         ConfigError: with what to type instead.
     """
+    if isinstance(condition, PromptCondition):
+        raise ConfigError(
+            f"generator={generator} cannot work with condition={condition.name}: it continues no "
+            "prompts; type condition=none, or generator=ngram, generator=ar"
+        )
     if labels is None and condition is not None:
         raise ConfigError(
             f"generator={generator} learns no labels, so condition={condition.name} asks in vain; "

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.conditions.prompt import encoded
 from imagegram.errors import UnforeseenError
 from imagegram.images.modality import IMAGES_FILE
 from imagegram.protocols import (
@@ -31,7 +32,7 @@ from imagegram.protocols import (
     ScoresByLabel,
     Tokenizer,
 )
-from imagegram.records import Images, Tokens, Trace
+from imagegram.records import PROMPT, Images, Tokens, Trace
 from imagegram.seeding import check_counts
 from imagegram.stages.image_costs import BATCH_TOKENS, images_cost
 from imagegram.stages.tokens import TokenSet
@@ -160,7 +161,8 @@ class Generate:
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Sample, decode and write images."""
         layout = self.tokenizer.spec.layout
-        model = self.model.prepared(self.sampler, context, layout, self.condition)
+        condition = encoded(self.condition, self.tokenizer)
+        model = self.model.prepared(self.sampler, context, layout, condition)
         samples = np.arange(self.num_samples, dtype=np.uint64)
 
         def make(start: int, stop: int) -> tuple[Tokens, Trace]:
@@ -169,7 +171,7 @@ class Generate:
                 sampler=self.sampler,
                 layout=layout,
                 seed=self.seed,
-                condition=self.condition,
+                condition=condition,
                 progress=context.progress,
                 workers=context.workers,
             )
@@ -372,7 +374,12 @@ class SampleWriter(ArrayFiles):
         for name, values_BT in trace.items():
             self.append(f"{TRACE}/{name}", values_BT)
         if "num_distinct" in trace:
-            self.counted["forced_steps"] += int((trace["num_distinct"] == 1).sum())
+            forced_BT = trace["num_distinct"] == 1
+            if PROMPT in trace:  # there nothing was to be chosen anyway
+                forced_BT = forced_BT & ~trace[PROMPT]
+            self.counted["forced_steps"] += int(forced_BT.sum())
+        if PROMPT in trace:
+            self.counted["prompt_tokens"] += int(trace[PROMPT].sum())
         if "suffix_len" in trace:
             self.counted["suffix_tokens"] += int(trace["suffix_len"].sum(dtype=np.int64))
 
@@ -382,6 +389,8 @@ class SampleWriter(ArrayFiles):
         facts = {"num_images": self.count, "num_tokens": num_tokens, **self.items.facts()}
         if "forced_steps" in self.counted:
             facts["forced_steps"] = self.counted["forced_steps"]
+        if "prompt_tokens" in self.counted:
+            facts["prompt_tokens"] = self.counted["prompt_tokens"]
         if "suffix_tokens" in self.counted:
             num_written = self.count * num_tokens
             facts["mean_suffix_len"] = self.counted["suffix_tokens"] / num_written

@@ -7,7 +7,7 @@ turned down where it has them.
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,14 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from imagegram import schema
+from imagegram.conditions.prompt import GivenTokens, PromptCondition
 from imagegram.errors import ConfigError
 from imagegram.executors.context import RunContext
 from imagegram.experiment import Experiment, build
 from imagegram.protocols import Model, Scores
-from imagegram.records import Tokens, Trace
+from imagegram.records import PROMPT, Tokens, Trace
 from imagegram.run import index_corpus
+from imagegram.samplers.guidance import Guidance
 from imagegram.store.fingerprint import canonical_json
 from tests.conftest import compose
 from tests.pictures import context
@@ -212,3 +214,60 @@ def test_a_condition_is_taken_or_refused_when_composed(name: str, tmp_path: Any)
         exp.generator.check(exp.sampler, layout, condition)
     except ConfigError as error:
         assert "type condition" in str(error)  # noqa: PT017
+
+
+#: Prompts of no, some and almost all tokens; ids are bytes.
+PROMPTS = GivenTokens(rows=((), (7, 0, 255), (128,) * 14))
+
+
+def continued(fitted: Fitted, samples: Any, prompts: GivenTokens = PROMPTS) -> tuple[Tokens, Trace]:
+    """Samples that continue prompts; skips a generator that refuses to."""
+    exp = fitted.exp
+    asked, sampler = PromptCondition(name="prompt", tokens=prompts.rows), plain_sampler(exp)
+    try:
+        exp.generator.check(sampler, exp.tokenizer.spec.layout, asked)
+    except ConfigError as error:
+        assert "type condition=none" in str(error)  # noqa: PT017
+        pytest.skip("it refuses prompts")
+    ids = np.asarray(samples, dtype=np.uint64)
+    layout = exp.tokenizer.spec.layout
+    return fitted.model.generate(ids, sampler=sampler, layout=layout, seed=SEED, condition=prompts)
+
+
+def plain_sampler(exp: Experiment) -> Any:
+    """The sampler of an experiment, without guidance towards a label."""
+    guided = hasattr(exp.sampler, "guidance")
+    return replace(exp.sampler, guidance=Guidance()) if guided else exp.sampler
+
+
+def test_prompts_are_continued_and_never_changed(fitted: Fitted) -> None:
+    tokens_BT, trace = continued(fitted, range(40))
+    given_BT, until_B = PROMPTS.of_samples(
+        np.arange(40, dtype=np.uint64), num_tokens=tokens_BT.shape[1]
+    )
+    assert sorted(set(until_B.tolist())) == [0, 3, 14]
+    is_prompt_BT = np.arange(tokens_BT.shape[1]) < until_B[:, None]
+    np.testing.assert_array_equal(trace[PROMPT], is_prompt_BT)
+    np.testing.assert_array_equal(tokens_BT[is_prompt_BT], given_BT[is_prompt_BT])
+    # Without a prompt a row is what it always is; with one it is another.
+    exp = replace(fitted.exp, sampler=plain_sampler(fitted.exp), condition=None)
+    free = replace(fitted, exp=exp).generate(range(40))
+    empty = until_B == 0
+    np.testing.assert_array_equal(tokens_BT[empty], free[0][empty])
+    for name, values_BT in free[1].items():
+        np.testing.assert_array_equal(trace[name][empty], values_BT[empty], err_msg=name)
+    assert (tokens_BT[~empty] != free[0][~empty]).any(axis=1).all()
+
+
+def test_a_continued_row_depends_on_seed_number_and_prompt_alone(fitted: Fitted) -> None:
+    whole = continued(fitted, range(40))
+    for rows in ([1], [39], [33, 2, 2, 17]):
+        assert_same(continued(fitted, rows), rows_of(whole, rows))
+    # Sample 1 with other prompts beside it.
+    alone = GivenTokens(rows=(PROMPTS.rows[1],))
+    assert_same(continued(fitted, [1], alone), rows_of(whole, [1]))
+
+
+def test_prompts_that_do_not_fit_are_refused(fitted: Fitted) -> None:
+    with pytest.raises(ConfigError, match=r"prompt 2 .* has 16 tokens, and at most 15 fit"):
+        continued(fitted, [0], GivenTokens(rows=((), (1,) * 16)))

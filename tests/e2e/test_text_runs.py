@@ -98,6 +98,38 @@ def test_whole_contexts_copy(tmp_path: Path) -> None:
     assert scores["num_phrases"]["value"] < 3
 
 
+def test_prompts_are_continued(tmp_path: Path) -> None:
+    """Samples begin with them; floors are those of a run without."""
+    words = ("planted=[]", "metric=[copying]", "num_samples=5")
+    prompts = ("condition=prompt", "condition.texts=[The wolf,Why]")
+    runs, floors = [], []
+    for more in ((), prompts):
+        runs.append(tmp_path / f"run{len(runs)}")
+        runs[-1].mkdir()
+        finished = run_experiment(configured(tmp_path, *words, *more), runs[-1])
+        floors.append({name: finished.records[name].digest for name in ("floor", "ceiling")})
+    assert floors[0] == floors[1]
+    texts = read_texts(runs[1] / "samples" / "texts.jsonl")
+    begun = ["The wolf", "Why", "The wolf", "Why", "The wolf"]
+    assert [text[: len(start)] for text, start in zip(texts, begun, strict=True)] == begun
+    assert any(len(text) > len(start) for text, start in zip(texts, begun, strict=True))
+    given = np.load(runs[1] / "samples" / "trace" / "is_prompt.npy")
+    assert given.dtype == np.bool_
+    assert given.any(axis=1).all()
+    assert not given.all(axis=1).any()
+    assert not (runs[0] / "samples" / "trace" / "is_prompt.npy").exists()
+    assert "the given tokens are part of the samples" in (runs[1] / "report.html").read_text()
+
+
+def test_prompts_that_leave_nothing_to_write_are_refused_before_generating(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    long = "condition.texts=['" + "The wolf saw a lamb. " * 9 + "']"
+    with pytest.raises(ConfigError, match=r"tokens, and at most 23 fit into a sample"):
+        run_experiment(configured(tmp_path, "condition=prompt", long), run)
+    assert "generate" not in json.loads((run / "summary.json").read_text())["stages"]
+
+
 def test_a_tokenizer_of_images_is_refused_for_texts() -> None:
     with pytest.raises(ConfigError, match="corpus=demo_text holds texts"):
         build(compose("corpus=demo_text", "tokenizer=pyramid3"))

@@ -137,9 +137,31 @@ def test_rows_are_drawn_by_their_own_uniforms(network: Autoregressive) -> None:
     """The reference draws one row, one position at a time, without a cache."""
     samples = np.array([3, 2**40], np.uint64)
     drawn = draw_rows(network, samples, NONE[:2], sampler=PLAIN, seed=9, end=None)
+    check_drawn(network, drawn, samples, until=[0, 0])
+
+
+def test_prompts_are_continued_as_without_a_cache(network: Autoregressive) -> None:
+    samples = np.array([3, 2**40, 3], np.uint64)
+    given = some_ids().numpy()[:3].astype(np.uint16)
+    until = np.array([2, T, 0])
+    drawn = draw_rows(
+        network, samples, NONE[:3], sampler=PLAIN, seed=9, end=None, prompts_B=(given, until)
+    )
+    for row, size in enumerate(until.tolist()):
+        assert drawn[row, :size].tolist() == given[row, :size].tolist()
+    check_drawn(network, drawn, samples, until=until.tolist())
+    cut = given[:, : T - 1], np.minimum(until, T - 1)
+    shorter = draw_rows(network, samples, NONE[:3], sampler=PLAIN, seed=9, end=None, prompts_B=cut)
+    assert torch.equal(shorter, drawn[:, : T - 1])
+
+
+def check_drawn(
+    network: Autoregressive, drawn: torch.Tensor, samples: np.ndarray, *, until: list[int]
+) -> None:
     for row, sample in enumerate(samples.tolist()):
         ids = torch.zeros(1, T, dtype=torch.int64)
-        for position in range(T):
+        ids[0, : until[row]] = drawn[row, : until[row]]
+        for position in range(until[row], T):
             p = logits(network, ids)[0, position].double().softmax(dim=-1).numpy()
             uniform, _ = uniforms(seed=9, sample=sample, position=position)
             ids[0, position] = int(np.searchsorted(np.cumsum(p), uniform, side="right"))

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.conditions.prompt import GivenTokens, without_prompt
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.generators.autoregressive.objective import NextToken
 from imagegram.generators.autoregressive.published import sizes_in
@@ -31,7 +32,7 @@ from imagegram.generators.weights import ImportWeights, source_of
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import Shapes, shapes_of
 from imagegram.protocols import Condition, Index, Sampler
-from imagegram.records import EOS_TOKEN_ID, Tokens, Trace, row_sizes
+from imagegram.records import EOS_TOKEN_ID, PROMPT, Tokens, Trace, row_sizes
 from imagegram.samplers.kinds import require_kind
 from imagegram.samplers.sequential import SequentialSampler
 from imagegram.stages.tokens import TokenSet
@@ -106,7 +107,7 @@ class AutoregressiveGenerator(LearnedGenerator):
             ConfigError: saying what fits.
         """
         own = require_kind(sampler, SequentialSampler, group="sampler", generator=self.name)
-        self.check_label(condition, own.guidance)
+        self.check_label(without_prompt(condition), own.guidance)
 
     def scores(self, sampler: Sampler) -> bool:
         """Return True: every token has a probability after those before it."""
@@ -199,24 +200,54 @@ class AutoregressiveModel(NetworkModel):
         own = require_kind(sampler, SequentialSampler, group="sampler", generator="ar")
         end = self.architecture.vocab_size - 1 if self.ends else None
 
+        prompts = condition if isinstance(condition, GivenTokens) else GivenTokens(rows=((),))
+        num_tokens, asked = self._fitting(layout), without_prompt(condition)
+        prompts.check(most=num_tokens, vocab_size=self.architecture.vocab_size - self.ends)
+
         def make(chunks: NDArray[np.uint64]) -> Iterator[dict[str, NDArray[Any]]]:
             ids = chunk_samples(chunks)
-            classes = [self.classes_of(condition, samples_C) for samples_C in ids]
+            given = [prompts.of_samples(samples_C, num_tokens=num_tokens) for samples_C in ids]
+            classes = [self.classes_of(asked, samples_C) for samples_C in ids]
             drawn = draw_chunks(
-                self.network, ids, classes, sampler=own, seed=seed, end=end, dtype=self.dtype
+                self.network,
+                ids,
+                classes,
+                sampler=own,
+                seed=seed,
+                end=end,
+                prompts=given,
+                dtype=self.dtype,
             )
             for ids_CT in drawn:
                 yield {"tokens": np.where(ids_CT == end, EOS_TOKEN_ID, ids_CT)}
 
         rows = rows_from_chunks(
             samples,
-            num_tokens=layout.num_tokens,
+            num_tokens=num_tokens,
             dtypes={"tokens": np.uint16},
             make=make,
             progress=progress,
         )
         tokens_BT = rows["tokens"]
-        return tokens_BT, self._trace(tokens_BT, samples, condition, progress)
+        trace = dict(self._trace(tokens_BT, samples, asked, progress))
+        if isinstance(condition, GivenTokens):
+            until_B = prompts.of_samples(samples, num_tokens=num_tokens)[1]
+            trace |= {PROMPT: np.arange(num_tokens) < until_B[:, None]}
+        return tokens_BT, trace
+
+    def _fitting(self, layout: TokenLayout) -> int:
+        """Return the number of tokens of a sample.
+
+        Raises:
+            ConfigError: when the network has fewer positions.
+        """
+        if layout.num_tokens > self.architecture.num_tokens:
+            raise ConfigError(
+                f"samples of {layout.num_tokens} tokens are asked for, but the network was trained "
+                f"on {self.architecture.num_tokens}; ask for fewer, or train one on more: "
+                f"tokenizer.window={layout.num_tokens}"
+            )
+        return layout.num_tokens
 
     def score(
         self,
@@ -240,7 +271,7 @@ class AutoregressiveModel(NetworkModel):
             end of a sample.
         """
         numbers = np.arange(len(tokens_BT), dtype=np.uint64) if samples is None else samples
-        return self._trace(np.asarray(tokens_BT), numbers, condition, progress)
+        return self._trace(np.asarray(tokens_BT), numbers, without_prompt(condition), progress)
 
     def _trace(
         self,

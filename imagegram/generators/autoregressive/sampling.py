@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from imagegram.seeding import uniform_rows
 if TYPE_CHECKING:
     from imagegram.generators.autoregressive.sizes import Network
 
+#: (B, T) uint16 ids and (B,) how many first ones of every row are given.
+Prompts: TypeAlias = tuple[NDArray[np.uint16], NDArray[np.int64]]
+
 #: Logits that are made at a time when whole rows are scored.
 _MAX_LOGITS: Final = 1 << 24
 
@@ -39,6 +42,7 @@ def draw_chunks(
     sampler: SequentialSampler,
     seed: int,
     end: int | None,
+    prompts: Sequence[Prompts],
     dtype: str = "float32",
 ) -> Iterator[NDArray[np.int64]]:
     """Sample whole chunks, one a core at a time.
@@ -50,6 +54,7 @@ def draw_chunks(
         sampler: temperature, what it cuts away, guidance.
         seed: 0 ... 2**64 - 1.
         end: id that ends a sample, which is then padded with it; None: samples have full length.
+        prompts: of each chunk, (C, T) ids that its rows begin with, and (C,) how many of them.
         dtype: numbers that the network computes with, see :data:`imagegram.models.dtypes.DTYPES`.
 
     Yields:
@@ -57,14 +62,24 @@ def draw_chunks(
     """
     device = network.device
 
-    def sample(chunk: tuple[NDArray[np.uint64], NDArray[np.int64]]) -> NDArray[np.int64]:
-        samples_C, classes_C = chunk
+    def sample(
+        chunk: tuple[NDArray[np.uint64], NDArray[np.int64], Prompts],
+    ) -> NDArray[np.int64]:
+        samples_C, classes_C, prompts_C = chunk
         with torch.inference_mode():
-            ids_CT = draw_rows(network, samples_C, classes_C, sampler=sampler, seed=seed, end=end)
+            ids_CT = draw_rows(
+                network,
+                samples_C,
+                classes_C,
+                sampler=sampler,
+                seed=seed,
+                end=end,
+                prompts_B=prompts_C,
+            )
         ids: NDArray[np.int64] = ids_CT.cpu().numpy()
         return ids
 
-    chunks = list(zip(samples, classes, strict=True))
+    chunks = list(zip(samples, classes, prompts, strict=True))
     yield from map_on_cores(sample, chunks, device=device, dtype=dtype)
 
 
@@ -76,19 +91,30 @@ def draw_rows(
     sampler: SequentialSampler,
     seed: int,
     end: int | None,
+    prompts_B: Prompts | None = None,
 ) -> Tensor:
-    """Return (B, T) int64 ids, drawn one position after the other; see :func:`draw_chunks`."""
-    length, device = network.num_tokens, network.device
+    """Return (B, T) int64 ids, drawn one position after the other; see :func:`draw_chunks`.
+
+    Prompts go through the same steps: the keys and values of a row depend on its own tokens alone.
+    """
+    device, rows = network.device, len(samples_B)
+    if prompts_B is None:
+        prompts_B = np.zeros((rows, network.num_tokens), np.uint16), np.zeros(rows, np.int64)
+    length, longest = prompts_B[0].shape[1], int(prompts_B[1].max())
+    given_BT = torch.from_numpy(prompts_B[0].astype(np.int64)).to(device)
+    until_B = torch.from_numpy(prompts_B[1]).to(device)
     first, _ = uniform_rows(seed=seed, samples_B=samples_B, num_tokens=length)
     uniforms_BT = torch.from_numpy(first).to(device)
     logits_of = NextLogits(network, torch.from_numpy(classes_B).to(device), sampler.guidance)
-    ids_BT = torch.full((len(samples_B), length), -1, dtype=torch.int64, device=device)
-    ended_B = torch.zeros(len(samples_B), dtype=torch.bool, device=device)
+    ids_BT = torch.full((rows, length), -1, dtype=torch.int64, device=device)
+    ended_B = torch.zeros(rows, dtype=torch.bool, device=device)
     last_B = None
     for step in range(length):
         logits_BV = logits_of(last_B, step)
         p_BV = probabilities(logits_BV, sampler.temperature, sampler)
         last_B = draw_ids(p_BV, uniforms_BT[:, step])
+        if step < longest:
+            last_B = torch.where(until_B > step, given_BT[:, step], last_B)
         if end is not None:
             last_B = last_B.masked_fill(ended_B, end)
             ended_B = last_B == end

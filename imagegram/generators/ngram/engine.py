@@ -156,7 +156,7 @@ class RowLabels:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """B rows to write, or to trace.
+    """B rows to write, to continue or to trace.
 
     Attributes:
         sampler: the knobs.
@@ -164,7 +164,8 @@ class Job:
         ragged: whether a row ends where a separator is drawn; the rest of it is filled with that.
         samples: (B,) sample ids, B >= 1.
         seed: 0 ... 2**64 - 1.
-        forced: (B, T) tokens to trace; None: they are drawn.
+        forced: (B, T) tokens that are given, and only traced; None: all are drawn.
+        forced_until: (B,) int64 first tokens of every row that are given; None: all of ``forced``.
         labels: labels of documents and rows; None: any document may decide.
         advance: called with the number of tokens of finished rows.
         workers: threads.
@@ -177,6 +178,7 @@ class Job:
     seed: int
     ragged: bool = False
     forced: Tokens | None = None
+    forced_until: NDArray[np.int64] | None = None
     labels: RowLabels | None = None
     advance: Callable[[int], None] = lambda steps: None
     workers: int = 1
@@ -186,6 +188,14 @@ class Job:
     def shape(self) -> tuple[int, int]:
         """Shape (B, T) of the rows."""
         return len(self.samples), self.layout.num_tokens
+
+    @property
+    def until(self) -> NDArray[np.int64]:
+        """(B,) first tokens of every row that are given; the others are drawn."""
+        if self.forced_until is not None:
+            return self.forced_until
+        num_rows, num_tokens = self.shape
+        return np.full(num_rows, 0 if self.forced is None else num_tokens, dtype=np.int64)
 
     def start(self) -> tuple[Tokens, Trace]:
         """Make (B, T) tokens, the given ones or zeros, and an empty trace."""

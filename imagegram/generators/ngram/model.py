@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from imagegram.conditions.label import LabelCondition
 from imagegram.conditions.labels import Labels
 from imagegram.conditions.own import OwnLabels
+from imagegram.conditions.prompt import GivenTokens, without_prompt
 from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
 from imagegram.generators.ngram.engine import Engine, Files, Job, Needs, Request, RowLabels
 from imagegram.generators.ngram.engines import choose, make_files, needs_of
@@ -27,7 +28,7 @@ from imagegram.indexes.format import IndexShard
 from imagegram.indexes.open import ENGINES
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Index, Sampler
-from imagegram.records import Tokens, Trace
+from imagegram.records import PROMPT, Tokens, Trace
 from imagegram.samplers.kinds import require_kind
 from imagegram.samplers.ngram import NgramSampler
 from imagegram.seeding import check_counts
@@ -185,7 +186,12 @@ class NgramModel:
         """
         own = _own(sampler)
         job = Job(sampler=own, layout=layout, samples=samples, seed=seed, workers=workers)
-        return self._rows(job, _label(condition), progress)
+        if not isinstance(condition, GivenTokens):
+            return self._rows(job, _label(condition), progress)
+        given_BT, until_B = condition.of_samples(samples, num_tokens=layout.num_tokens)
+        job = replace(job, forced=given_BT, forced_until=until_B)
+        tokens_BT, trace = self._rows(job, None, progress)
+        return tokens_BT, trace | {PROMPT: np.arange(layout.num_tokens) < until_B[:, None]}
 
     def score(
         self,
@@ -236,7 +242,7 @@ class NgramModel:
 
     def _rows(
         self, job: Job, asked: Asked | None, progress: Progress | None
-    ) -> tuple[Tokens, Trace]:
+    ) -> tuple[Tokens, dict[str, NDArray[Any]]]:
         check_counts(len(job.samples), job.seed)
         self._require_tokens()
         ids = job.samples.astype(np.uint64)
@@ -245,9 +251,11 @@ class NgramModel:
         engine = self._open(choose(self.engine, request))
         if asked is not None:
             job = replace(job, labels=self._row_labels(asked, job))
-        verb = "generate" if job.forced is None else "replay"
+        is_replay = job.forced is not None and job.forced_until is None
+        verb = "replay" if is_replay else "generate"
         with _advancing(progress, verb, len(job.samples) * job.layout.num_tokens) as advance:
-            return engine.rows(replace(job, advance=advance))
+            tokens_BT, trace = engine.rows(replace(job, advance=advance))
+        return tokens_BT, dict(trace)
 
     @property
     def _filled(self) -> tuple[IndexShard, ...]:
@@ -314,7 +322,8 @@ def _own(sampler: Sampler, generator: str = "ngram") -> NgramSampler:
 
 
 def _label(condition: Condition | None, generator: str = "ngram") -> Asked | None:
-    """Return the condition, if it is one that documents can meet."""
+    """Return the condition, if it is one that documents can meet; None for a prompt."""
+    condition = without_prompt(condition)
     if condition is None or isinstance(condition, OwnLabels):
         return condition
     return require_kind(condition, LabelCondition, group="condition", generator=generator)

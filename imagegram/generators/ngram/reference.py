@@ -243,10 +243,11 @@ def _tokens_at(stream: Tokens, index: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def trace_rows(lookup: Lookup, job: Job) -> tuple[Tokens, Trace]:
-    """Write rows, or trace given ones, token by token: (B, T) tokens and their trace."""
+    """Write rows token by token, or trace those that are given: (B, T) tokens and their trace."""
     num_rows, num_tokens = job.shape
     limits_T = job.sampler.max_context_per_position(job.layout)
     tokens_BT, trace = job.start()
+    until_B = job.until
     for b in range(num_rows):
         history = [EOS_TOKEN_ID]
         source: Place | None = None
@@ -255,7 +256,7 @@ def trace_rows(lookup: Lookup, job: Job) -> tuple[Tokens, Trace]:
             first, second = uniforms(seed=job.seed, sample=int(job.samples[b]), position=t)
             p_K = _distribution(job.sampler, found.counts)
             chosen = draw(p_K, first)
-            token = int(found.tokens[chosen] if job.forced is None else tokens_BT[b, t])
+            token = int(tokens_BT[b, t] if t < until_B[b] else found.tokens[chosen])
             where = np.flatnonzero(found.tokens == token)
             previous, source = source, None
             if len(where):

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from imagegram.generators.ngram.engine import Engine, Job, Needs, Request, no_ends
@@ -112,7 +113,7 @@ class LockstepEngine(Engine):
         num_rows, num_tokens = job.shape
         for start in range(0, num_rows, self.batch):
             part = slice(start, min(start + self.batch, num_rows))
-            walk = _start(rules, votes, rows.tokens[part], forced=job.forced is not None)
+            walk = _start(rules, votes, rows.tokens[part], until_B=job.until[part])
             ids = torch.from_numpy(job.samples[part].view(np.int64)).to(walk.history.device)
             for t in range(0, num_tokens, _POSITIONS):
                 positions = torch.arange(t, min(t + _POSITIONS, num_tokens), device=ids.device)
@@ -174,14 +175,15 @@ class LockstepEngine(Engine):
         return document.masked_fill(none, -1), position.masked_fill(none, -1)
 
 
-def _start(rules: Rules, votes: Votes, tokens_BT: Tokens, *, forced: bool) -> Walk:
+def _start(rules: Rules, votes: Votes, tokens_BT: Tokens, *, until_B: NDArray[np.int64]) -> Walk:
     """Make the walk of images without a token yet; given tokens lie in its history."""
     count, num_tokens = tokens_BT.shape
     device = rules.order.tokens.device
     history = torch.zeros(num_tokens + 1, count, dtype=torch.int16, device=device)
-    if forced:
+    until = torch.from_numpy(until_B).to(device) if until_B.any() else None
+    if until is not None:
         history[1:] = torch.from_numpy(tokens_BT.view(np.int16)).to(device).T
-    return Walk(rules=rules, votes=votes, history=history, forced=forced)
+    return Walk(rules=rules, votes=votes, history=history, until=until)
 
 
 class _Rows(NamedTuple):

@@ -73,14 +73,14 @@ class Walk:
     Attributes:
         rules: constant.
         votes: distributions of contexts.
-        history: (T + 1, B) int16 bits: the separator, then the tokens; given ones when ``forced``.
-        forced: whether tokens are given.
+        history: (T + 1, B) int16 bits: the separator, then the tokens, given ones among them.
+        until: (B,) int64 first tokens of every image that are given; None: all are drawn.
     """
 
     rules: Rules
     votes: Votes
     history: Tensor
-    forced: bool
+    until: Tensor | None
     _limit: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -106,7 +106,7 @@ class Walk:
         order, limit = self.rules.order, min(self.rules.limits[t], t + 1)
         length_B = (self._length + 1).clamp_(max=limit)
         grown_B = length_B > self._length
-        if self.forced or limit > self._limit + 1:
+        if self.until is not None or limit > self._limit + 1:
             length_B, grown_B = self._search(t, limit, length_B, grown_B)
         steady, self._limit = limit == self._limit, limit
         next_B = self._anchor + 1
@@ -130,11 +130,12 @@ class Walk:
         """Return the columns of steps with one candidate."""
         ones = torch.ones_like(length_B)
         probability_B, place_B = ones.float(), next_B
-        if self.forced:
-            same_B = self.history[t + 1].long() & 0xFFFF == token_B
+        written_B = token_B.short()
+        if self.until is not None:
+            written_B = torch.where(self.until > t, self.history[t + 1], written_B)
+            same_B = written_B.long() & 0xFFFF == token_B
             probability_B, place_B = same_B.float(), torch.where(same_B, next_B, -1)
-        else:
-            self.history[t + 1] = token_B.short()
+        self.history[t + 1] = written_B
         return Columns(
             suffix_len=length_B,
             num_contexts=ones,
@@ -167,17 +168,19 @@ class Walk:
             if steady:
                 votes.link(before_A[unknown], entry_A[unknown])
         length_A = votes.entries["depth"][entry_A]
-        if self.forced:
+        group_A, given_A = votes.draw(entry_A, first_B[rest]), None
+        if self.until is not None:
+            given_A = self.until[rest] > t
             token_A = self.history[t + 1][rest].long() & 0xFFFF
-            group_A = votes.find(entry_A, token_A)
-        else:
-            group_A = votes.draw(entry_A, first_B[rest])
+            group_A = torch.where(given_A, votes.find(entry_A, token_A), group_A)
         held_A = group_A >= 0
         at_A = votes.entries["start"][entry_A] + group_A.clamp_(min=0)
         first_A, count_A = votes.groups["first"][at_A], votes.groups["count"][at_A]
         place_A = self._place(rest, length_A, first_A, count_A, second_B[rest])
-        if not self.forced:
-            self.history[t + 1, rest] = votes.groups["token"][at_A].short()
+        written_A = votes.groups["token"][at_A].short()
+        if given_A is not None:
+            written_A = torch.where(given_A, self.history[t + 1, rest], written_A)
+        self.history[t + 1, rest] = written_A
         columns.suffix_len[rest] = length_A
         columns.num_contexts[rest] = votes.entries["total"][entry_A]
         columns.num_distinct[rest] = votes.entries["size"][entry_A]

@@ -74,7 +74,7 @@ class SearchEngine(Engine):
         rules = self._rules(job, contexts, divisor, aligned=aligned)
         num_documents, num_shards = self.files.num_documents, len(contexts)
         conditional = rules.anchor > 0 or rules.label_tokens > 0
-        forced, seed = job.forced is not None, np.uint64(job.seed)
+        until_B, seed = job.until, np.uint64(job.seed)
 
         def make_scratch(size: int) -> tuple[Memo, Work, Voters]:
             voters = num_documents if conditional else 0
@@ -86,7 +86,7 @@ class SearchEngine(Engine):
 
         def write(scratch: tuple[Memo, Work, Voters], start: int, size: int) -> None:
             for b in range(start, start + size):
-                write_row(views, knobs, rules, *scratch, rows, b, forced, seed, job.samples[b])
+                write_row(views, knobs, rules, *scratch, rows, b, until_B[b], seed, job.samples[b])
 
         write_blocks(job, most=1, make_scratch=make_scratch, write=write)
         return tokens_BT, trace

@@ -162,11 +162,11 @@ def write_row(
     voters: Voters,
     rows: Rows,
     b: Int,
-    forced: bool,
+    until: Int,
     seed: np.uint64,
     sample: np.uint64,
 ) -> None:
-    """Write row ``b``, or trace it when its tokens are ``forced``."""
+    """Write row ``b``; its tokens before position ``until`` are given, and only traced."""
     # Every step passes the arrays on: no reference to them is counted.
     views, knobs, rules, memo = borrow(views), borrow(knobs), borrow(rules), borrow(memo)
     work, voters, rows = borrow(work), borrow(voters), borrow(rows)
@@ -186,7 +186,7 @@ def write_row(
         tokens_K, counts_K, p_K, total, bits = _distribution(knobs, memo, work, found)
         note(rows, b, t, found.length, total, tokens_K.size, bits)
         first, second = uniforms(seed, sample, t)
-        chosen = choose(rows, b, t, forced, first, tokens_K, p_K)
+        chosen = choose(rows, b, t, t < until, first, tokens_K, p_K)
         token = np.int64(rows.tokens[b, t])
         index += 1  # copies go on: the place after the last source comes first
         if chosen < 0:

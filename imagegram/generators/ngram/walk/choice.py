@@ -40,6 +40,7 @@ from imagegram.generators.ngram.walk.order import (
     DISTINCT,
     ENTROPY,
     FIRST,
+    FREE,
     GROWN,
     LAST,
     LENGTH,
@@ -69,7 +70,7 @@ def copy_next(walk: Walk, walkers: Walkers, block: Block, w: Int) -> None:
     only = token(walk, place)
     numbers[TOTAL, w], numbers[DISTINCT, w], numbers[SIZE, w] = 1, 1, 1
     walkers.reals[PROBABILITY, w], walkers.reals[ENTROPY, w] = 1.0, 0.0
-    if block.forced and numbers[TOKEN, w] != only:
+    if block.forced and numbers[TOKEN, w] != FREE and numbers[TOKEN, w] != only:
         walkers.reals[PROBABILITY, w] = 0.0
         numbers[PLACE, w], numbers[ANCHOR, w] = -1, place
         return
@@ -113,7 +114,7 @@ def choose_next(
         return INTERVAL
     numbers[TOTAL, w], numbers[DISTINCT, w], reals[ENTROPY, w] = total, end - start, bits
     first, second = uniforms(block.seed, block.samples[block.start + w], t)
-    if block.forced:
+    if block.forced and numbers[TOKEN, w] != FREE:
         chosen = _named(memo, start, end, numbers[TOKEN, w])
         if chosen == end:
             reals[PROBABILITY, w] = 0.0

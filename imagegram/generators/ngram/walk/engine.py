@@ -86,7 +86,8 @@ class WalkEngine(Engine):
         """Write (B, T) tokens and their trace, on threads."""
         tokens_BT, trace = job.start()
         rows = Rows(tokens=tokens_BT, **trace)
-        walk = self.walk
+        walk, until_B = self.walk, job.until
+        forced = bool(until_B.any())
         knobs = make_knobs(self.files.shards, job, aligned=walk.aligned)
 
         def make_scratch(size: int) -> Scratch:
@@ -96,7 +97,7 @@ class WalkEngine(Engine):
             return memo, make_sieve(walk, knobs, memo), walkers, ended
 
         def write(scratch: Scratch, start: int, size: int) -> None:
-            block = Block(start, size, job.forced is not None, np.uint64(job.seed), job.samples)
+            block = Block(start, size, forced, until_B, np.uint64(job.seed), job.samples)
             write_rows(walk, knobs, *scratch, rows, block)
 
         write_blocks(job, most=BLOCK, make_scratch=make_scratch, write=write)

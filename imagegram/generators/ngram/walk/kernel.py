@@ -36,6 +36,7 @@ from imagegram.generators.ngram.walk.order import (
     DISTINCT,
     DOCUMENT,
     ENTROPY,
+    FREE,
     LENGTH,
     MOVED,
     PLACE,
@@ -69,7 +70,7 @@ def write_rows(
     rows: Rows,
     block: Block,
 ) -> None:
-    """Generate the rows of a block, or trace them when their tokens are forced.
+    """Generate the rows of a block; tokens that are given are only traced.
 
     ``ended`` is memory for which rows have ended; None where none ends early: the same source is
     compiled once more for images, without a look at it.
@@ -83,7 +84,8 @@ def write_rows(
     for t in range(rows.tokens.shape[1]):
         if block.forced:
             for w in range(block.size):
-                walkers.numbers[TOKEN, w] = rows.tokens[block.start + w, t]
+                b = block.start + w
+                walkers.numbers[TOKEN, w] = rows.tokens[b, t] if t < block.until[b] else FREE
         number = _begin_all(walk, knobs, memo, sieve, walkers, ended, block, t)
         moved = 0
         while number > 0:

@@ -247,13 +247,15 @@ DOCUMENT: Final = 7  # of PLACE
 POSITION: Final = 8  # of PLACE, inside the document
 TOTAL: Final = 9  # candidates
 DISTINCT: Final = 10  # distinct next tokens
-TOKEN: Final = 11  # chosen or forced
+TOKEN: Final = 11  # chosen, or given, or FREE
 ANCHOR: Final = 12  # where PLACE is -1: stream index of some place that the context precedes
 GROWN: Final = 13  # whether the context is the last one and one token more; when levels matter
 _NUMBERS: Final = 14
 #: Rows of ``Walkers.reals``.
 PROBABILITY: Final = 0
 ENTROPY: Final = 1
+#: In the place of a token that is to be chosen, where others are given.
+FREE: Final = -1
 
 
 class Block(NamedTuple):
@@ -262,7 +264,8 @@ class Block(NamedTuple):
     Attributes:
         start: number of the first row.
         size: B, how many there are.
-        forced: whether their tokens are given.
+        forced: whether some tokens of some rows are given.
+        until: (rows of the job,) int64 how many first tokens of every row are.
         seed: seed of the job.
         samples: (rows of the job,) sample ids.
     """
@@ -270,6 +273,7 @@ class Block(NamedTuple):
     start: int
     size: int
     forced: bool
+    until: NDArray[np.int64]
     seed: np.uint64
     samples: NDArray[np.uint64]
 
