@@ -20,6 +20,7 @@ GROUPS: Final = {
     "generator": "what writes tokens",
     "sampler": "how it chooses them",
     "condition": "what samples are asked to be",
+    "auditor": "a tokenizer that reads what was written, too",
     "metric": "what is measured: metric=[copying,kernel]",
     "encoder": "features of images, for distances",
     "trainer": "where training runs",

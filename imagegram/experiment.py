@@ -50,7 +50,6 @@ class Experiment:
         corpus, tokenizer, generator, sampler: the four axes.
         condition: requested property of each sample; None: unconditional.
         index: options of the index of the training tokens.
-        train_corpus: corpus that a learned tokenizer is trained on; None: ``corpus``.
         metrics: metrics in the order of the configuration.
         num_samples: number of generated images, and of images in floors and ceilings.
         planted: recipes of image sets with known copying, measured beside them.
@@ -58,6 +57,8 @@ class Experiment:
         output_size: side of decoded images in pixels; None: the tokenizer's finest level.
         stages: groups of stages to run.
         callbacks: hooks around the stages.
+        train_corpus: corpus that a learned tokenizer is trained on; None: ``corpus``.
+        auditor: tokenizer whose index audits what was written too; None: tokens only.
     """
 
     corpus: Corpus
@@ -74,6 +75,7 @@ class Experiment:
     stages: tuple[str, ...]
     callbacks: tuple[Callback, ...]
     train_corpus: Corpus | None = None
+    auditor: Tokenizer | None = None
 
     @property
     def corpora(self) -> tuple[Corpus, ...]:
@@ -133,6 +135,7 @@ def describe(exp: Experiment, tokens: TokenSet) -> Wording:
         ("generator", exp.generator.name),
         ("sampler", exp.sampler.name),
         *([] if exp.condition is None else [("condition", _asked(exp.condition))]),
+        *([] if exp.auditor is None else [("auditor", exp.auditor.name)]),
         ("samples", f"{exp.num_samples:,}"),
         ("seed", str(exp.seed)),
     ]
@@ -175,6 +178,12 @@ def build(cfg: DictConfig) -> Experiment:
         same = cfg.train_corpus == cfg.corpus
         train_corpus = corpus if same else _component(cfg.train_corpus)
     _check_modality(corpus, tokenizer)
+    auditor = _component(cfg.auditor) if cfg.auditor else None
+    if auditor is not None and auditor.modality != corpus.modality:
+        raise ConfigError(
+            f"auditor={auditor.name} reads {auditor.modality.nouns}, but corpus={corpus.name} "
+            f"holds {corpus.modality.nouns}; type auditor=none, or modality=text"
+        )
     condition = _component(cfg.condition) if cfg.condition else None
     # Refused now, not after hours of indexing.
     generator.check(sampler, tokenizer.spec.layout, condition)
@@ -183,6 +192,7 @@ def build(cfg: DictConfig) -> Experiment:
     return Experiment(
         corpus=corpus,
         train_corpus=train_corpus,
+        auditor=auditor,
         tokenizer=tokenizer,
         index=_component(cfg.index),
         generator=generator,
@@ -213,7 +223,7 @@ def check_machine(exp: Experiment) -> None:
     last = max(map(STAGES.index, exp.stages))
     components += [exp.index] if last >= STAGES.index("index") else []
     components += [exp.generator] if last >= STAGES.index("fit") else []
-    components += exp.metrics if last >= STAGES.index("evaluate") else []
+    components += [exp.auditor, *exp.metrics] if last >= STAGES.index("evaluate") else []
     for part in components:
         _check_part(part)
 

@@ -42,6 +42,7 @@ from imagegram.stages.generate import Generate
 from imagegram.stages.reference_sets import RealImages, reference_sets
 from imagegram.stages.select import tokenize
 from imagegram.stages.split import Split
+from imagegram.stages.surface import EvaluateSurface, Surface
 from imagegram.stages.tokens import TokenSet
 from imagegram.sweeps.objective import ObjectiveError, check_objective, objective_value
 from imagegram.training.launch import rank
@@ -107,19 +108,17 @@ def flow(exp: Experiment, run: Runner) -> None:
         num_images=exp.num_samples,
         planted=exp.planted,
     )
-    evaluation = run(
-        "evaluate",
-        Evaluate(
-            metrics=exp.metrics,
-            generated=samples,
-            **references,
-            tokens=tokens,
-            tokenizer=exp.tokenizer,
-            index=index,
-            seed=exp.seed,
-            near_duplicate_rms=exp.corpus.near_duplicate_limit,
-        ),
+    evaluate = Evaluate(
+        metrics=exp.metrics,
+        generated=samples,
+        **references,
+        tokens=tokens,
+        tokenizer=exp.tokenizer,
+        index=index,
+        seed=exp.seed,
+        near_duplicate_rms=exp.corpus.near_duplicate_limit,
     )
+    evaluation = run("evaluate", with_auditor(exp, run, evaluate))
     run.score(evaluation)
     run.report(evaluation, generated=samples, tokens=tokens, index=index)
 
@@ -141,6 +140,19 @@ def index_corpus(exp: Experiment, run: Runner) -> tuple[TokenSet, TokenSet, Inde
     run.config({"index.num_tokens": tokens.num_tokens})
     run.skip(tokens.skipped)
     return tokens, holdout, run("index", exp.index.build(tokens))
+
+
+def with_auditor(exp: Experiment, run: Runner, evaluate: Evaluate) -> Evaluate | EvaluateSurface:
+    """The evaluation, and beside it that of an auditor, where the experiment has one."""
+    if exp.auditor is None:
+        return evaluate
+    auditor = run("auditor_tokenizer", exp.auditor.fit(exp.train_corpus or exp.corpus))
+    split = run("auditor_split", Split(corpus=exp.corpus))
+    tokens, _ = tokenize(lambda name, stage: run(f"auditor_{name}", stage), split, auditor)
+    index = run("auditor_index", exp.index.build(tokens))
+    return EvaluateSurface(
+        inner=evaluate, surface=Surface(tokenizer=auditor, tokens=tokens, index=index)
+    )
 
 
 def real_images(exp: Experiment, model: Model | None) -> RealImages:

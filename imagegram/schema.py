@@ -71,6 +71,7 @@ class Config:
     generator: Any = MISSING
     sampler: Any = MISSING
     condition: Any = None
+    auditor: Any = None
     encoder: Any = MISSING
     metric: dict[str, Any] = dataclasses.field(default_factory=dict)
     logger: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -37,7 +37,7 @@ from imagegram.report.answer import Answer, Wording
 from imagegram.report.pairs import Pair
 from imagegram.report.passages import read_copies
 from imagegram.report.readings import Reading, read_scores
-from imagegram.run import fit_tokenizer, index_corpus, real_images
+from imagegram.run import fit_tokenizer, index_corpus, real_images, with_auditor
 from imagegram.stages.cluster import Cluster
 from imagegram.stages.evaluate import Evaluate, Evaluation
 from imagegram.stages.generate import SampleSet
@@ -164,7 +164,7 @@ def audit_flow(exp: Experiment, run: Any, source: Source) -> Audit:
         seed=exp.seed,
         near_duplicate_rms=exp.corpus.near_duplicate_limit,
     )
-    evaluation = run("evaluate", evaluate)
+    evaluation = run("evaluate", with_auditor(exp, run, evaluate))
     run.score(evaluation)
 
     sets = evaluate.sets

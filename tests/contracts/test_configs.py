@@ -18,10 +18,20 @@ from imagegram.experiment import build
 from imagegram.store.fingerprint import identity
 from tests.conftest import compose
 
-GROUPS = ("corpus", "tokenizer", "index", "generator", "sampler", "condition", "metric", "encoder")
-NO_COMPONENT = schema.CONF / "condition" / "none.yaml"
+GROUPS = (
+    "corpus",
+    "tokenizer",
+    "index",
+    "generator",
+    "sampler",
+    "condition",
+    "metric",
+    "encoder",
+    "auditor",
+)
+NO_COMPONENTS = {schema.CONF / group / "none.yaml" for group in ("condition", "auditor")}
 COMPONENTS = sorted(
-    {path for group in GROUPS for path in schema.CONF.glob(f"{group}/*.yaml")} - {NO_COMPONENT}
+    {path for group in GROUPS for path in schema.CONF.glob(f"{group}/*.yaml")} - NO_COMPONENTS
 )
 EXPERIMENTS = sorted(path.stem for path in schema.CONF.glob("experiment/*.yaml"))
 
