@@ -21,6 +21,7 @@ GROUPS: Final = {
     "sampler": "how it chooses them",
     "condition": "what samples are asked to be",
     "auditor": "a tokenizer that reads what was written, too",
+    "decoder": "what writes the sentences of codes",
     "metric": "what is measured: metric=[copying,kernel]",
     "encoder": "features of images, for distances",
     "trainer": "where training runs",
