@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from imagegram.conditions.prompt import GivenTokens
+from imagegram.corpora.grammar import GrammarCorpus
 from imagegram.errors import ConfigError, TokenError
 from imagegram.generators.planner.generator import PlannerGenerator
 from imagegram.generators.planner.network import Planner
@@ -27,6 +29,7 @@ from imagegram.models.transformer import build
 from imagegram.records import EOS_TOKEN_ID, row_sizes
 from imagegram.samplers.sequential import SequentialSampler
 from imagegram.seeding import uniforms
+from imagegram.texts.grammar import SENTENCES, STORIES
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
 from tests.pictures import context
@@ -274,6 +277,21 @@ def test_bfloat16_has_nearly_the_same_probabilities(model: Any) -> None:
     assert 0 < difference.max() < 0.1
 
 
+def test_a_prompt_of_codes_is_continued(model: Any) -> None:
+    """Also one that stops within a step; codes of another stage are refused."""
+    how: Any = {"sampler": PLAIN, "layout": CODES.spec.layout, "seed": 3}
+    prompt = (3, 7, 1)
+    tokens, trace = model.generate(
+        np.arange(20, dtype=np.uint64), condition=GivenTokens(rows=(prompt, ())), **how
+    )
+    assert (tokens[::2, :3] == prompt).all()
+    np.testing.assert_array_equal(tokens[1::2], drawn(model, range(1, 20, 2))[0])
+    scored = model.score(tokens, **how)
+    np.testing.assert_array_equal(scored["log_prob"], trace["log_prob"])
+    with pytest.raises(ConfigError, match=r"token 1 of a prompt is 3, but code 2 of .* 4 \.\.\. 7"):
+        model.generate(np.zeros(1, np.uint64), condition=GivenTokens(rows=((0, 3),)), **how)
+
+
 def test_rows_are_drawn_by_their_own_uniforms(model: Any) -> None:
     """The reference draws one row, one token at a time, without a cache."""
     made, sample, end = model.network, 2**40, CODES.spec.vocab_size
@@ -306,6 +324,15 @@ def test_any_cut_of_a_training_gives_the_same_weights(tmp_path: Path, context: s
     assert files[0] == files[1] == files[2]
 
 
+def nats_of(model: Any, documents: list[list[int]], tokenizer: FakeCodes) -> float:
+    """Cross entropy of documents that fit into a window, ends included."""
+    padded = np.full((len(documents), tokenizer.spec.length), EOS_TOKEN_ID, np.uint16)
+    for row, ids in zip(padded, documents, strict=True):
+        row[: len(ids)] = ids
+    scored = model.score(padded, sampler=PLAIN, layout=tokenizer.spec.layout, seed=0)
+    return float(-scored["log_prob"].sum(dtype=np.float64))
+
+
 @pytest.mark.parametrize("stages", [1, 3])
 def test_it_learns_a_chain_of_known_entropy(tmp_path: Path, stages: int) -> None:
     """Cross entropy of fresh documents, ends included, within 5 % of the entropy."""
@@ -315,11 +342,46 @@ def test_it_learns_a_chain_of_known_entropy(tmp_path: Path, stages: int) -> None
     fresh, nats = chain.documents(300, seed=1)
     how = dataclasses.replace(OPTIMIZATION, steps=200, batch_size=32, learning_rate=1e-2)
     made = trained(tmp_path, rows, tokenizer, optimization=how, context="both", width=32)
-    padded = np.full((len(fresh), tokenizer.spec.length), EOS_TOKEN_ID, np.uint16)
-    for row, ids in zip(padded, fresh, strict=True):
-        row[: len(ids)] = ids
-    scored = made.score(padded, sampler=PLAIN, layout=tokenizer.spec.layout, seed=0)
-    found = -scored["log_prob"].sum(dtype=np.float64)
+    assert nats_of(made, fresh, tokenizer) / nats == pytest.approx(1, abs=0.05)
+
+
+def of_stories(numbers: range) -> tuple[list[list[int]], float]:
+    """Stories of ``corpus=grammar`` as who does what, and the entropy of these choices in nats.
+
+    The quantizer names both exactly: the first word of a sentence, and the second. Both are chosen
+    by rules of the grammar: who follows whom, or whether the story ends, and what anybody does.
+    """
+    corpus, alternatives = GrammarCorpus(), STORIES.alternatives
+
+    def entropy(symbol: str) -> float:
+        p = np.array([one.probability for one in alternatives[symbol]])
+        return float(-(p * np.log(p)).sum())
+
+    subjects = [*(symbol.rstrip("_") for symbol in SENTENCES), "The"]
+    verbs = [*sorted({one.parts[0] for one in alternatives["does"]}), "end"]
+    documents, nats = [], 0.0
+    for number in numbers:
+        pairs = [line.rstrip(",.").split()[:2] for line in corpus.document(number).split(". ")]
+        words = [(subject, verb.rstrip(",.")) for subject, verb in pairs]
+        documents.append([])
+        for subject, verb in words[:STORY]:
+            documents[-1] += [subjects.index(subject), len(verbs) + verbs.index(verb)]
+        told = [subject for subject, _ in words if subject != "The"][:STORY]
+        nats += entropy("story") + len(told) * entropy("does")
+        nats += sum(entropy(f"next_{subject}") for subject in told[: STORY - 1])
+    return documents, nats
+
+
+STORY = 40  # sentences of a window; one story in fifty is longer
+
+
+def test_it_learns_the_stories_of_a_grammar_of_known_entropy(tmp_path: Path) -> None:
+    tokenizer = FakeCodes(stages=2, size=9, window=STORY)
+    rows, _ = of_stories(range(1200))
+    fresh, nats = of_stories(range(1200, 1500))
+    how = dataclasses.replace(OPTIMIZATION, steps=200, batch_size=16, learning_rate=1e-2)
+    made = trained(tmp_path, rows, tokenizer, optimization=how, context="codes", width=32)
+    found = nats_of(made, fresh, tokenizer)
     assert found / nats == pytest.approx(1, abs=0.05)
 
 

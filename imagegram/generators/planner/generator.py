@@ -15,6 +15,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.conditions.prompt import GivenTokens, without_prompt
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.generators.autoregressive.generator import AutoregressiveModel
 from imagegram.generators.chunks import scores_from_chunks
@@ -97,7 +98,7 @@ class PlannerGenerator(LearnedGenerator):
             ConfigError: saying what fits.
         """
         own = require_kind(sampler, SequentialSampler, group="sampler", generator=self.name)
-        self.check_label(condition, own.guidance)
+        self.check_label(without_prompt(condition), own.guidance)
 
     def check_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Refuse a tokenizer whose codes have no vectors, where they are to be shown.
@@ -215,6 +216,46 @@ class PlannerModel(AutoregressiveModel):
     def make_network(self) -> Any:
         """Build a planner."""
         return _make(self.sizes)
+
+    def generate(
+        self,
+        samples: NDArray[np.uint64],
+        *,
+        sampler: Sampler,
+        layout: TokenLayout,
+        seed: int,
+        condition: Condition | None = None,
+        progress: Progress | None = None,
+        workers: int = 1,
+    ) -> tuple[Tokens, Trace]:
+        """Sample (B, T) tokens with their trace; see :meth:`AutoregressiveModel.generate`.
+
+        Raises:
+            ConfigError: for a prompt whose ids are no codes of their stages.
+        """
+        if isinstance(condition, GivenTokens):
+            self._check_prompts(condition)
+        return super().generate(
+            samples,
+            sampler=sampler,
+            layout=layout,
+            seed=seed,
+            condition=condition,
+            progress=progress,
+            workers=workers,
+        )
+
+    def _check_prompts(self, prompts: GivenTokens) -> None:
+        sizes = self.architecture
+        for row in prompts.rows:
+            for place, token in enumerate(row):
+                first = place % sizes.stages * sizes.codebook_size * (sizes.codebooks > 1)
+                if not first <= token < first + sizes.codebook_size:
+                    raise ConfigError(
+                        f"condition={prompts.name}: token {place} of a prompt is {token}, but code "
+                        f"{place % sizes.stages + 1} of a step is one of {first} ... "
+                        f"{first + sizes.codebook_size - 1}; give whole steps of codes"
+                    )
 
     def _trace(
         self,
