@@ -57,6 +57,7 @@ class MemoryImages:
     images: Images
     originals: Images | None = None
     texts: Sequence[str] | None = None
+    sentences: Any = None
 
     @classmethod
     def of(cls, tokens_BT: Tokens, **trace: Any) -> MemoryImages:
@@ -131,6 +132,7 @@ class MemoryReference:
     calibration: ImageSet | None = None
 
     vocab_size: ClassVar[int] = 256
+    tokenizer: ClassVar[Any] = TOKENIZER
     context: ClassVar[Any] = None  # a model in memory has nothing to prepare
     workers: int = 2
     progress: ClassVar[Progress] = SilentProgress()

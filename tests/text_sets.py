@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from imagegram.indexes.naive import NaiveIndex
 from imagegram.layout import TokenLayout
-from imagegram.records import EOS_TOKEN_ID, Tokens, row_sizes
+from imagegram.records import EOS_TOKEN_ID, Features, Tokens, row_sizes
 from tests.image_sets import MemoryImages, MemoryReference, MemoryTokens, free_trace
 from tests.index_folders import stream_of
 
@@ -60,6 +60,14 @@ class TextReference(MemoryReference):
 
     def clusters(self) -> NDArray[np.int64]:
         return np.arange(len(self.texts))
+
+    def features(self, encoder: Any, images: Any) -> Features:
+        features: Features = encoder.encode(images.texts)
+        return features
+
+    def reference_features(self, encoder: Any) -> Features:
+        features: Features = encoder.encode(self.texts)
+        return features
 
     def decode(self, tokens_BT: Tokens) -> Any:
         rows = zip(tokens_BT, row_sizes(tokens_BT), strict=True)

@@ -159,6 +159,10 @@ class SentenceEmbedder:
                 advance(len(chunk))
         return vectors, was_cut
 
+    def encode(self, texts: Sequence[str]) -> Features:
+        """Return the (N, d) float32 unit vectors of texts, in one thread."""
+        return self.embed(texts)[0]
+
     @property
     def _network(self) -> _Network:
         """The network with its weights, loaded once per process."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imagegram.protocols import Encoder, ImageSet, Reference
+from imagegram.protocols import Encoder, ImageSet, Reference, TextEncoder
 from imagegram.records import Features, Measured
 
 
@@ -36,7 +36,7 @@ class FeaturePair:
 
 
 def compared_features(
-    encoder: Encoder, *, generated: ImageSet, reference: Reference
+    encoder: Encoder | TextEncoder, *, generated: ImageSet, reference: Reference
 ) -> FeaturePair:
     """Return the features of both sides, each computed once per run and cached as an artifact."""
     ours = reference.features(encoder, generated)
@@ -46,20 +46,25 @@ def compared_features(
 
 
 def feature_recipe(
-    encoder: Encoder, *, generated: Features, reference: Features | None = None
+    encoder: Encoder | TextEncoder, *, generated: Features, reference: Features | None = None
 ) -> dict[str, str]:
     """Return what comparable numbers must share; ``reference`` where there is another side."""
-    return {
+    sizes = {
         "N": str(len(generated)),
         **({} if reference is None else {"N_ref": str(len(reference))}),
         "D": str(generated.shape[1]),
         "encoder": encoder.name,
+    }
+    if hasattr(encoder, "max_tokens"):  # of texts
+        return {**sizes, "read": f"{encoder.max_tokens} tokens of a text"}
+    return {
+        **sizes,
         "resize": f"{getattr(encoder, 'resolution', 'none')} px",
         "codec": "tokenizer" if reference is None else "tokenizer on both sides",
     }
 
 
-def score_suffix(encoder: Encoder) -> str:
+def score_suffix(encoder: Encoder | TextEncoder) -> str:
     """Return the encoder's name for score names: lower case, letters, digits, underscores."""
     return re.sub(r"[^a-z0-9]+", "_", encoder.name.lower()).strip("_")
 

@@ -1,16 +1,17 @@
-"""``kd_<encoder>``: kernel distance of features (KID); unbiased, so usable at small N."""
+"""``kd_<encoder>``: kernel distance of features of images or texts; unbiased, usable at small N."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
+from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.metrics.features import compared_features, score_suffix, undefined
 from imagegram.metrics.functional import kernel_distance
 from imagegram.metrics.intervals import MIN_IMAGES
-from imagegram.protocols import Encoder, ImageSet, Reference
+from imagegram.protocols import Encoder, ImageSet, Reference, TextEncoder
 from imagegram.records import Measured, Measurement, ScoreInfo
 
 
@@ -47,27 +48,80 @@ class KernelMetric:
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one image set against the reference features."""
-        features = compared_features(self.encoder, generated=generated, reference=reference)
-        score = f"kd_{score_suffix(self.encoder)}"
-        if (reason := features.too_few(2)) is not None:
-            return Measurement(
-                scalars={score: undefined(reason)}, curves={}, recipe=features.recipe
-            )
-        total = len(features.generated) + len(features.reference)
-        task = reference.progress.start("kernel distance", total, "images")
-        distance = kernel_distance(
-            generated=features.generated,
-            reference=features.reference,
-            workers=reference.workers,
-            advance=lambda images: reference.progress.advance(task, images),
-        )
-        reference.progress.finish(task)
-        measured = Measured(value=distance.value)
-        if len(features.generated) >= MIN_IMAGES and np.isfinite(distance.standard_error):
-            from scipy.stats import t
+        return measured_kernel(self.encoder, "images", generated=generated, reference=reference)
 
-            half = float(t.ppf(0.975, len(features.generated) - 1)) * distance.standard_error
-            measured = Measured(
-                value=distance.value, low=distance.value - half, high=distance.value + half
-            )
-        return Measurement(scalars={score: measured}, curves={}, recipe=features.recipe)
+
+@dataclass(frozen=True, kw_only=True)
+class TextKernelMetric:
+    """The same of texts: how far vectors of generated texts are from those of training texts.
+
+    A text is embedded as a sentence is, mean over its tokens, from its beginning to the most tokens
+    that are read. The training texts are windows as long as the samples.
+
+    Attributes:
+        name: name of this metric in the configuration.
+        embedder: makes vectors of texts; its name is part of the score's.
+    """
+
+    VERSION: ClassVar[int] = 1
+    SECONDS: ClassVar[float] = 5.0e-2
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"text"})
+    SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
+        ScoreInfo(
+            name="kd_{encoder}",
+            title="kernel distance of texts",
+            words="Kernel distance of {encoder} vectors to training texts. Lower is closer; "
+            "unbiased.",
+            better="lower",
+            group="quality",
+            rank=1,
+            short="kd_text",
+        ),
+    )
+
+    name: str = "kd_minilm"
+    embedder: SentenceEmbedder = field(default_factory=SentenceEmbedder)
+
+    @property
+    def encoder(self) -> SentenceEmbedder:
+        """The embedder, whose features are made once and shared."""
+        return self.embedder
+
+    def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
+        """Measure one set of texts against training texts."""
+        return measured_kernel(self.embedder, "texts", generated=generated, reference=reference)
+
+
+def measured_kernel(
+    encoder: Encoder | TextEncoder, nouns: str, *, generated: ImageSet, reference: Reference
+) -> Measurement:
+    """Return the kernel distance of the features of one set to the reference features.
+
+    Args:
+        encoder: computes the features.
+        nouns: what is counted while it takes its time.
+        generated: the set.
+        reference: training corpus.
+    """
+    features = compared_features(encoder, generated=generated, reference=reference)
+    score = f"kd_{score_suffix(encoder)}"
+    if (reason := features.too_few(2)) is not None:
+        return Measurement(scalars={score: undefined(reason)}, curves={}, recipe=features.recipe)
+    total = len(features.generated) + len(features.reference)
+    task = reference.progress.start("kernel distance", total, nouns)
+    distance = kernel_distance(
+        generated=features.generated,
+        reference=features.reference,
+        workers=reference.workers,
+        advance=lambda images: reference.progress.advance(task, images),
+    )
+    reference.progress.finish(task)
+    measured = Measured(value=distance.value)
+    if len(features.generated) >= MIN_IMAGES and np.isfinite(distance.standard_error):
+        from scipy.stats import t
+
+        half = float(t.ppf(0.975, len(features.generated) - 1)) * distance.standard_error
+        measured = Measured(
+            value=distance.value, low=distance.value - half, high=distance.value + half
+        )
+    return Measurement(scalars={score: measured}, curves={}, recipe=features.recipe)

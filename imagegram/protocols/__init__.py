@@ -18,6 +18,7 @@ from imagegram.protocols.data import (
     ImageShard,
     ItemWriter,
     Modality,
+    SentenceTokenizer,
     TextTokenizer,
     Tokenizer,
 )
@@ -30,6 +31,7 @@ from imagegram.protocols.evaluation import (
     ImageSet,
     Metric,
     Reference,
+    TextEncoder,
 )
 from imagegram.protocols.models import (
     Condition,
@@ -62,6 +64,8 @@ __all__ = [
     "Sampler",
     "Scores",
     "ScoresByLabel",
+    "SentenceTokenizer",
+    "TextEncoder",
     "TextTokenizer",
     "Tokenizer",
 ]

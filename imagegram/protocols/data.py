@@ -229,6 +229,29 @@ class CodesTokenizer(Tokenizer, Protocol):
 
 
 @runtime_checkable
+class SentenceTokenizer(Tokenizer, Protocol):
+    """A tokenizer of texts whose steps of K ids are sentences, known by vectors."""
+
+    def prepare(self, text: str) -> list[str]:
+        """Return the sentences of a text, which joined are the text."""
+
+    def embed(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+        """Return the (N, D) unit vectors of sentences."""
+
+    def quantize(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the (N, K) codes of (N, D) vectors."""
+
+    def vectors(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the (N, D) vectors that (N, k) codes of the first k stages stand for."""
+
+    def steps(self, ids: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the (S, K) codes of the sentences of a row, -1: none; and each id's sentence."""
+
+    def written(self, tokens_BT: Tokens) -> list[list[str]]:
+        """Return the sentences that are written for the steps of (B, T) ids."""
+
+
+@runtime_checkable
 class TextTokenizer(Tokenizer, Protocol):
     """A tokenizer that can locate its tokens in the decoded text."""
 

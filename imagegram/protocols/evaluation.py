@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.layout import TokenLayout
+from imagegram.protocols.data import Tokenizer
 from imagegram.protocols.models import Index
 from imagegram.records import (
     Features,
@@ -32,6 +33,17 @@ class Encoder(Protocol):
 
     def encode(self, images_BHWC: Images) -> Features:
         """Return the (B, D) float32 features of (B, H, W, 3) uint8 images."""
+
+
+class TextEncoder(Protocol):
+    """A feature extractor of texts."""
+
+    @property
+    def name(self) -> str:
+        """Name in scores."""
+
+    def encode(self, texts: Sequence[str]) -> Features:
+        """Return the (B, D) float32 features of B texts."""
 
 
 class ImageSet(Protocol):
@@ -57,6 +69,10 @@ class ImageSet(Protocol):
         """B texts; None for images."""
 
     @property
+    def sentences(self) -> Any:
+        """Sentences of each of B rows, of the corpus for its documents; None: rows have none."""
+
+    @property
     def originals(self) -> Images | None:
         """(B, S, S, 3) uint8 images of the corpus files of the tokens; None for samples."""
 
@@ -73,6 +89,7 @@ class Metric(Protocol):
 
     * ``ids``, ``images``, ``text`` of the measured set; ``trace.<name>``, an array of its trace.
       Real images are measured once, whatever sampler replayed them, by metrics without a trace;
+    * ``sentences``: steps of ids that are sentences, which are known;
     * ``places``: positions that mean the same in all documents, which then have one length;
     * ``matches`` and ``training_features``: of the training corpus, always there, at a cost.
 
@@ -140,6 +157,10 @@ class Reference(Protocol):
         """Layout of the tokenizer."""
 
     @property
+    def tokenizer(self) -> Tokenizer:
+        """Tokenizer of the tokens."""
+
+    @property
     def vocab_size(self) -> int:
         """Vocabulary size of the tokenizer: ids lie in 0 ... vocab_size - 1."""
 
@@ -170,10 +191,10 @@ class Reference(Protocol):
     def match_lengths(self, images: ImageSet) -> NDArray[np.integer[Any]]:
         """Return the (B, T) longest matches of an image set in the index, cached."""
 
-    def features(self, encoder: Encoder, images: ImageSet) -> Features:
+    def features(self, encoder: Encoder | TextEncoder, images: ImageSet) -> Features:
         """Return the (B, D) features of an image set, cached."""
 
-    def reference_features(self, encoder: Encoder) -> Features:
+    def reference_features(self, encoder: Encoder | TextEncoder) -> Features:
         """Return the (R, D) features of the training images that distances compare with."""
 
     def training_features(self, encoder: Encoder) -> Features:

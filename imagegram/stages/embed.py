@@ -1,13 +1,13 @@
-"""Embed: features of images, made once and shared by all metrics that need them.
+"""Embed: features of images or texts, made once and shared by all metrics that need them.
 
-Identified by the *content* of the pixels, not by the stage that made them, so held-out images have
-the same features whichever sampler replays them.
+Identified by the *content* of pixels or texts, not by the stage that made them, so held-out images
+have the same features whichever sampler replays them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.executors.tiles import over_tiles, row_tiles
-from imagegram.protocols import Encoder, ImageSet, Tokenizer
-from imagegram.records import Features, Images
+from imagegram.protocols import DocumentSource, Encoder, ImageSet, TextEncoder, Tokenizer
+from imagegram.records import Features
 from imagegram.stages.generate import select_documents
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.cost import NPY_HEADER, Cost
@@ -56,21 +56,27 @@ class Embed:
     kind: ClassVar[str] = "features"
     group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
-    encoder: Encoder
+    encoder: Encoder | TextEncoder
     images: ImageSet
 
     def identity(self) -> dict[str, Any]:
-        """Return the identity: encoder, and sha256 of the pixels."""
-        return {
-            "class": type(self).__name__,
-            "version": self.VERSION,
-            "encoder": identity(self.encoder),
-            "pixels": content_sha256(self.images.images),
-        }
+        """Return the identity: encoder, and sha256 of pixels or texts."""
+        own = {"class": type(self).__name__, "version": self.VERSION}
+        encoder = {"encoder": identity(self.encoder)}
+        if (texts := self._texts) is not None:
+            return own | encoder | {"texts": texts_sha256(texts)}
+        return own | encoder | {"pixels": content_sha256(self.images.images)}
+
+    @property
+    def _texts(self) -> Sequence[str] | None:
+        """Texts of the set; None: it has images."""
+        texts: Sequence[str] | None = getattr(self.images, "texts", None)
+        return texts if getattr(self.images, "images", None) is None else None
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Write ``features.npy``, batch by batch."""
-        images = self.images.images
+        texts = self._texts
+        images = self.images.images if texts is None else texts
         return _write(out, self.encoder, images.__getitem__, len(images), context)
 
     def load(self, artifact: Artifact) -> FeatureSet:
@@ -103,7 +109,7 @@ class EmbedReference:
     kind: ClassVar[str] = "reference_features"
     group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
-    encoder: Encoder
+    encoder: Encoder | TextEncoder
     tokens: TokenSet
     tokenizer: Tokenizer
     image_size: int
@@ -113,21 +119,26 @@ class EmbedReference:
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Write ``features.npy`` and ``documents.npy``, batch by batch."""
-        order = select_documents(self.tokens.num_documents, self.seed)
+        documents = self._documents
+        order = select_documents(documents.num_documents, self.seed)
         order = order[self._first :][: self.max_images]
         np.save(out / "documents.npy", order)
 
-        def decode(rows: slice) -> Images:
-            tokens_BT = self.tokens.gather(order[rows])
-            images: Images = self.tokenizer.decode(tokens_BT, output_size=self.image_size)
-            return images
+        def decode(rows: slice) -> Any:
+            tokens_BT = documents.gather(order[rows])
+            return self.tokenizer.decode(tokens_BT, output_size=self.image_size or None)
 
         return _write(out, self.encoder, decode, len(order), context)
 
     @property
+    def _documents(self) -> DocumentSource:
+        """The documents as rows of one length: of texts, windows."""
+        return self.tokens.windows() if self.tokenizer.spec.ragged else self.tokens
+
+    @property
     def _first(self) -> int:
         """Place of the first embedded document in the order."""
-        return self.num_skipped if self.tokens.num_documents >= 2 * self.num_skipped else 0
+        return self.num_skipped if self._documents.num_documents >= 2 * self.num_skipped else 0
 
     def load(self, artifact: Artifact) -> FeatureSet:
         """Return the features."""
@@ -135,7 +146,7 @@ class EmbedReference:
 
     def forecast(self, at: Surroundings) -> Cost:
         """Foresee the size of features; their seconds count for the metric that needs them."""
-        return _cost(self, at, min(self.tokens.num_documents - self._first, self.max_images))
+        return _cost(self, at, min(self._documents.num_documents - self._first, self.max_images))
 
 
 def _cost(stage: Embed | EmbedReference, at: Surroundings, count: int) -> Cost:
@@ -154,7 +165,7 @@ def features_bytes(num_images: int, num_features: int = NUM_FEATURES) -> int:
     return num_images * (num_features * 4 + 8) + 2 * NPY_HEADER
 
 
-def _num_features(encoder: Encoder, at: Surroundings) -> int:
+def _num_features(encoder: Encoder | TextEncoder, at: Surroundings) -> int:
     """Return the length of a feature vector, measured if the encoder was used in this store."""
     for kind in (EmbedReference.kind, Embed.kind):
         for manifest in at.newest(kind):
@@ -171,10 +182,19 @@ def content_sha256(array: NDArray[Any]) -> str:
     return hasher.hexdigest()
 
 
+def texts_sha256(texts: Sequence[str]) -> str:
+    """Return the sha256 of texts in their order."""
+    hasher = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        hasher.update(len(data).to_bytes(8, "little") + data)
+    return hasher.hexdigest()
+
+
 def _write(
     out: Path,
-    encoder: Encoder,
-    read: Callable[[slice], Images],
+    encoder: Encoder | TextEncoder,
+    read: Callable[[slice], Any],
     num_images: int,
     context: Context,
 ) -> dict[str, Any]:
@@ -204,7 +224,7 @@ def _write(
     return {"num_images": num_images, "num_features": int(features.shape[1])}
 
 
-def _one_core(encoder: Encoder) -> AbstractContextManager[None]:
+def _one_core(encoder: Encoder | TextEncoder) -> AbstractContextManager[None]:
     """Return the context in which torch uses one core a thread; without torch, an empty one."""
     if not hasattr(encoder, "device"):
         return nullcontext()

@@ -35,7 +35,8 @@ from imagegram.protocols import (
 from imagegram.records import PROMPT, Images, Tokens, Trace
 from imagegram.seeding import check_counts
 from imagegram.stages.image_costs import BATCH_TOKENS, images_cost
-from imagegram.stages.tokens import TokenSet
+from imagegram.stages.sentences import has_sentences, sentences_of
+from imagegram.stages.tokens import TokenSet, Windows
 from imagegram.store.arrays import ArrayFiles
 from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.fingerprint import NOT_IDENTITY_AT_DEFAULT
@@ -55,7 +56,7 @@ class SampleSet(Handle):
 
     Attributes:
         documents: documents of the images; None for samples.
-        tokenizer: tokenizer of the documents, which may crop their files; None for samples.
+        tokenizer: tokenizer of the tokens, which may crop files of documents.
     """
 
     documents: Any = None
@@ -81,6 +82,16 @@ class SampleSet(Handle):
         """B texts; None for images."""
         return read_texts(self.artifact.path / TEXTS_FILE) if self._has(TEXTS_FILE) else None
 
+    @property
+    def has_sentences(self) -> bool:
+        """Whether the steps of its rows are sentences."""
+        return has_sentences(self.tokenizer)
+
+    @cached_property
+    def sentences(self) -> Sequence[Sequence[str]] | None:
+        """Sentences of each row, of the corpus for its documents; None: rows have none."""
+        return sentences_of(self) if self.has_sentences else None
+
     def _mapped(self, name: str) -> NDArray[Any]:
         if not self.artifact.is_made:
             raise UnforeseenError(f"{name} of {self.identity()} is known only when it is made")
@@ -93,7 +104,8 @@ class SampleSet(Handle):
     @property
     def originals_identity(self) -> Any:
         """Identity of the documents whose original files exist; None for samples."""
-        return self.documents.identity() if isinstance(self.documents, TokenSet) else None
+        kinds = (TokenSet, Windows) if self.has_sentences else TokenSet
+        return self.documents.identity() if isinstance(self.documents, kinds) else None
 
     @cached_property
     def originals(self) -> Images | None:
@@ -185,7 +197,7 @@ class Generate:
 
     def load(self, artifact: Artifact) -> SampleSet:
         """Return the samples."""
-        return SampleSet(artifact=artifact)
+        return SampleSet(artifact=artifact, tokenizer=self.tokenizer)
 
     def forecast(self, at: Surroundings) -> Cost:
         """Foresee threads that share the images."""

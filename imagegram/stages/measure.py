@@ -23,6 +23,7 @@ from imagegram.protocols import (
     ImageSet,
     Index,
     Metric,
+    TextEncoder,
     TextTokenizer,
     Tokenizer,
 )
@@ -93,11 +94,11 @@ class TrainingReference:
         """Return the (B, T) longest matches of an image set in the index."""
         return self.context.make(Match(index=self.index, images=images)).lengths
 
-    def features(self, encoder: Encoder, images: ImageSet) -> Features:
+    def features(self, encoder: Encoder | TextEncoder, images: ImageSet) -> Features:
         """Return the (B, D) features of an image set."""
         return self.context.make(Embed(encoder=encoder, images=images)).features
 
-    def reference_features(self, encoder: Encoder) -> Features:
+    def reference_features(self, encoder: Encoder | TextEncoder) -> Features:
         """Return the (R, D) features of training images that are not in the ceiling."""
         return self._training_features(encoder, self.num_skipped, self.max_images)
 
@@ -105,7 +106,9 @@ class TrainingReference:
         """Return the (N, D) features of all training images, in any order."""
         return self._training_features(encoder, 0, self.documents.num_documents)
 
-    def _training_features(self, encoder: Encoder, num_skipped: int, max_images: int) -> Features:
+    def _training_features(
+        self, encoder: Encoder | TextEncoder, num_skipped: int, max_images: int
+    ) -> Features:
         stage = EmbedReference(
             encoder=encoder,
             tokens=self.documents,
@@ -169,6 +172,11 @@ class Untraced:
     def texts(self) -> Any:
         """B texts, or None."""
         return self.inner.texts
+
+    @property
+    def sentences(self) -> Any:
+        """Sentences of each of B rows, or None."""
+        return getattr(self.inner, "sentences", None)
 
     @property
     def originals(self) -> Images | None:

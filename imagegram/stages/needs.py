@@ -15,11 +15,12 @@ _TRACE: Final = "trace."
 #: Attribute of an image set that holds its items, by need.
 _ITEMS: Final = {"images": "images", "text": "texts"}
 #: Needs besides arrays of a trace.
-NEEDS: Final = (*_ITEMS, "ids", "matches", "places", "training_features")
+NEEDS: Final = (*_ITEMS, "ids", "matches", "places", "sentences", "training_features")
 #: Why an image set has no items of a kind, by need.
 _REASONS: Final = {
     "images": "images, but these items are not pictures",
     "text": "text, but these items are not texts",
+    "sentences": "codes of sentences, which tokenizer=sentence_rvq writes",
     "places": "places, but documents differ in length",
 }
 
@@ -64,4 +65,6 @@ def _is_there(need: str, images: ImageSet, ragged: bool) -> bool:
         raise ConfigError(f"no metric can need {need!r}; {did_you_mean(need, NEEDS)}")
     if need in _ITEMS:
         return getattr(images, _ITEMS[need], None) is not None
+    if need == "sentences":
+        return bool(getattr(images, "has_sentences", False))
     return need != "places" or not ragged

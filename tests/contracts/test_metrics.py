@@ -18,6 +18,7 @@ from imagegram.layout import TokenLayout
 from imagegram.protocols import Metric
 from imagegram.records import Images, Measurement, ScoreInfo, Tokens
 from imagegram.stages.needs import NEEDS
+from tests.coded_sets import TRAINING, CodedReference, coded_set, tiny_encoder
 from tests.conftest import compose
 from tests.documents import documents
 from tests.image_sets import TOKENIZER, MemoryImages, MemoryReference, MemoryTokens, random_tokens
@@ -43,8 +44,15 @@ TEXT_SAMPLES: MemoryImages = text_set([*STORIES[:4], *documents(10, seed=1, long
 
 def data_of(name: str) -> tuple[MemoryImages, Any]:
     """Return samples and a corpus as a metric needs them."""
+    if "sentences" in metric_of(name).NEEDS:
+        return coded_samples(), CodedReference.of()
     is_text = "text" in metric_of(name).NEEDS
     return (TEXT_SAMPLES, TEXT_REFERENCE) if is_text else (SAMPLES, REFERENCE)
+
+
+@functools.cache
+def coded_samples() -> Any:
+    return coded_set([*TRAINING[:8], *documents(6, seed=2, longest=4)])
 
 
 class LargeReference(MemoryReference):
@@ -57,6 +65,8 @@ class LargeReference(MemoryReference):
 def metric_of(name: str) -> Metric:
     # max_n beyond the 15 tokens of the toy layout is part of the contract: null, not an error.
     node = compose(f"metric=[{name}]", "encoder=pixels", "encoder.resolution=2").metric[name]
+    if "embedder" in node:
+        node.embedder.folder = str(tiny_encoder())
     metric: Metric = instantiate(node, _convert_="all")
     return metric
 
@@ -71,7 +81,9 @@ def permuted(images: MemoryImages, order: np.ndarray) -> MemoryImages:
     trace = {name: values[order] for name, values in images.trace.items()}
     if images.texts is not None:
         texts = [images.texts[row] for row in order]
-        return dataclasses.replace(images, tokens=images.tokens[order], trace=trace, texts=texts)
+        own = images.sentences and [images.sentences[row] for row in order]
+        changed = {"tokens": images.tokens[order], "trace": trace, "texts": texts}
+        return dataclasses.replace(images, **changed, sentences=own)
     return MemoryImages(images.tokens[order], trace, images.images[order])
 
 
@@ -117,7 +129,9 @@ def test_the_order_of_the_images_does_not_matter(name: str) -> None:
 def test_one_image_and_a_corpus_of_one_image_raise_nothing(name: str) -> None:
     images: MemoryImages = MemoryImages.of(CORPUS.all[:1])
     reference: Any = MemoryReference(MemoryTokens(shards=[CORPUS.all[:1]]))
-    if data_of(name)[0] is TEXT_SAMPLES:
+    if "sentences" in metric_of(name).NEEDS:
+        images, reference = coded_set(TRAINING[:1]), CodedReference.of()
+    elif data_of(name)[0] is TEXT_SAMPLES:
         images, reference = text_set(STORIES[:1]), TextReference.of(STORIES[:1])
     measurement = metric_of(name).measure(generated=images, reference=reference)
     for measured in measurement.scalars.values():
@@ -136,6 +150,8 @@ def scores_of(name: str) -> frozenset[str]:
     if {"ids", "matches", "text"} >= metric.NEEDS:
         row = TokenLayout.sequence(TEXT_SAMPLES.tokens.shape[1], order="raster")
         sets.append((TEXT_SAMPLES, dataclasses.replace(TEXT_REFERENCE, layout=row)))
+    if "sentences" in metric.NEEDS:
+        sets.append(data_of(name))
     found: set[str] = set()
     for measured, reference in sets:
         for knobs in VARIANTS.get(name, [{}]):

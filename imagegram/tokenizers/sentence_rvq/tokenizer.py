@@ -184,10 +184,18 @@ class SentenceRvqTokenizer:
             TokenError: for another shape, or an id outside the vocabulary; ids are never wrapped.
             ConfigError: for a size, or when there are no codebooks yet.
         """
+        steps = self._rows(tokens_BT, output_size=output_size)
+        return ["".join(_joinable(sentences)) for sentences in self._sentences_of(steps)]
+
+    def written(self, tokens_BT: Tokens) -> list[list[str]]:
+        """Return the sentences that :meth:`decode` joins, for the steps of each row."""
+        return self._sentences_of(self._rows(tokens_BT))
+
+    def _rows(self, tokens_BT: Tokens, *, output_size: int | None = None) -> list[Codes]:
+        """Return the (S, K) codes of each row."""
         vocab_size = self.num_codebooks * self.codebook_size
         rows = written_rows(tokens_BT, vocab_size=vocab_size, output_size=output_size)
-        steps = [self.steps(np.array(row, dtype=np.int64))[0] for row in rows]
-        return ["".join(_joinable(sentences)) for sentences in self._written(steps)]
+        return [self.steps(np.array(row, dtype=np.int64))[0] for row in rows]
 
     def offsets(self, tokens_T: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """Return the (T + 1,) numbers of characters before every token, then of the whole text.
@@ -197,7 +205,7 @@ class SentenceRvqTokenizer:
         row = np.asarray(tokens_T)
         size = int(row_sizes(row[None])[0])
         codes, sentence_of = self.steps(row[:size].astype(np.int64))
-        (sentences,) = self._written([codes])
+        (sentences,) = self._sentences_of([codes])
         lengths = [len(sentence) for sentence in _joinable(sentences)]
         counts = np.bincount(sentence_of, minlength=len(lengths))
         ends = [0]
@@ -270,7 +278,7 @@ class SentenceRvqTokenizer:
         found[sentence_of, stages] = codes
         return found, sentence_of
 
-    def _written(self, rows: Sequence[Codes]) -> list[list[str]]:
+    def _sentences_of(self, rows: Sequence[Codes]) -> list[list[str]]:
         if self.decoder is None:
             raise ConfigError(
                 "these codes have no decoder; from Python: dataclasses.replace(tokenizer, "
@@ -288,13 +296,14 @@ class SentenceRvqTokenizer:
             codes[known >= 0] = self.sentence_codes[known[known >= 0]]
             was_cut[known >= 0] = self.sentences.was_cut[known[known >= 0]]
         new = np.flatnonzero(known < 0).tolist()
-        vectors, was_cut[new] = self.embedder.embed([sentences[row] for row in new])
-        codes[new] = self.quantize(vectors)
+        if new:
+            vectors, was_cut[new] = self.embedder.embed([sentences[row] for row in new])
+            codes[new] = self.quantize(vectors)
         return codes, was_cut
 
     def _embedded(self, sentences: Sequence[str]) -> tuple[Features, NDArray[np.bool_]]:
         known = self._known(sentences)
-        if (known < 0).all():
+        if not len(known) or (known < 0).all():
             return self.embedder.embed(sentences)
         found = np.array(self.sentences.vectors[known.clip(min=0)])
         was_cut = np.array(self.sentences.was_cut[known.clip(min=0)])
