@@ -48,5 +48,9 @@ class Gaussians:
 
     def divergence(self) -> Tensor:
         """Return the (...) Kullback-Leibler divergences from a standard normal, in nats."""
+        return self.divergences().sum(dim=-1)
+
+    def divergences(self) -> Tensor:
+        """Return the (..., D) divergences of every number."""
         variance = self.log_variance.exp()
-        return (self.mean.square() + variance - 1 - self.log_variance).sum(dim=-1) / 2
+        return (self.mean.square() + variance - 1 - self.log_variance) / 2

@@ -232,7 +232,7 @@ class TrainGenerator(Train[T_co, TokenData]):
 
     def _after(
         self, context: Context, component: Trainable[T_co], validation: Items
-    ) -> Callable[[SegmentHandle], None]:
+    ) -> Callable[[SegmentHandle], None] | None:
         """Return what offers the generator in training to those who show samples of it."""
         from imagegram.training.state import TrainingState
 

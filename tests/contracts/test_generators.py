@@ -42,12 +42,18 @@ SMALL = {
     "depth": 1,
     "num_heads": 2,
     "hidden": 32,
+    "autoencoder.width": 16,
+    "sigma": 1.0,  # with less start noise, fresh networks make one sample of all
+    "autoencoder.optimization.steps": 2,
+    "autoencoder.optimization.warmup_steps": 0,
     "head_depth": 1,
     "context": "codes",  # the toy ids stand for no vectors
     "optimization.steps": 2,
     "optimization.batch_size": 4,
     "optimization.warmup_steps": 0,
 }
+#: Generators that give no tokens a probability.
+WITHOUT_LIKELIHOOD = ("latent_flow", "latent_flow_tokcom")
 SEED = 2024
 
 
@@ -175,7 +181,11 @@ def scoring_sampler(exp: Experiment) -> Any:
     if exp.generator.scores(exp.sampler):
         return exp.sampler
     others = (instantiate(compose(f"sampler={name}").sampler, _convert_="all") for name in SAMPLERS)
-    return next(sampler for sampler in others if exp.generator.scores(sampler))
+    found = next((sampler for sampler in others if exp.generator.scores(sampler)), None)
+    if found is None and exp.generator.name in WITHOUT_LIKELIHOOD:
+        pytest.skip("no likelihood")
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize("name", NAMES)

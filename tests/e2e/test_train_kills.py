@@ -24,6 +24,9 @@ from tests.token_shards import FakeTokens, FakeTokenShard
 NUM_KILLS = int(os.environ.get("IMAGEGRAM_KILLS", "3"))
 NUM_STATES = 4
 SMALL = "generator.width=16 generator.depth=3 generator.num_heads=2 generator.labels=label"
+SMALL_FLOW = (
+    "generator.width=16 generator.depth=2 generator.num_heads=2 generator.autoencoder.width=16"
+)
 #: Whatever is drawn in a step is drawn somewhere: dropout, hidden labels, orders, dead codes.
 COMPONENTS = {
     "ordered_fsq": "tokenizer=ordered_fsq_tiny",
@@ -33,6 +36,7 @@ COMPONENTS = {
     "ar": f"generator=ar {SMALL}",
     "rar": f"generator=rar {SMALL} generator.backbone=rar generator.dropout=0.2",
     "maskgit_bert": f"generator=maskgit {SMALL} generator.backbone=bert",
+    "latent_flow": f"generator=latent_flow {SMALL_FLOW}",
     "maskgit_uvit": f"generator=maskgit {SMALL} generator.backbone=uvit",
     "maskgit_transformer": f"generator=maskgit {SMALL}",
 }

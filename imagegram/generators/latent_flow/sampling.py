@@ -1,0 +1,157 @@
+"""Sampling of latents: from noise along the flow, then tokens where it arrives.
+
+Row i depends on (seed, i) alone: its noise is made of ``seeding.uniform_rows``. Array names are
+those of ``sizes.py``; ``T`` tokens of a document.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from imagegram.generators.latent_flow.autoencoder import ChunkAutoencoder
+from imagegram.generators.latent_flow.denoiser import Denoiser
+from imagegram.models.cores import map_on_cores
+from imagegram.samplers.flow import FlowSampler
+from imagegram.seeding import uniform_rows
+
+#: Where latents at their times arrive: (B, N, D) latents, (B, N) times, the last estimate.
+Arrivals = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def sample_chunks(
+    networks: tuple[ChunkAutoencoder, Denoiser],
+    samples: Sequence[NDArray[np.uint64]],
+    *,
+    sampler: FlowSampler,
+    sigma: float,
+    seed: int,
+    num_tokens: int,
+    ends: bool,
+    dtype: str,
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Sample whole chunks of rows, one a core at a time.
+
+    Args:
+        networks: autoencoder and denoiser, in evaluation mode, on one device.
+        samples: (B,) sample ids of each chunk of rows.
+        sampler: steps, method, scale of the start noise.
+        sigma: deviation of the start noise in training.
+        seed: 0 ... 2**64 - 1.
+        num_tokens: T.
+        ends: whether a sample may end early; it is then padded with the end.
+        dtype: numbers that the networks compute with, see :data:`imagegram.models.dtypes.DTYPES`.
+
+    Yields:
+        By name, (B, T): int64 ``tokens``; float32 ``probability`` of each under the decoder, and
+        ``entropy`` of its distribution in bits.
+    """
+    autoencoder, denoiser = networks
+    shape, device = (denoiser.num_chunks, denoiser.latent_size), denoiser.device
+
+    def sample(samples_B: NDArray[np.uint64]) -> dict[str, NDArray[Any]]:
+        noise = normal_rows(seed=seed, samples_B=samples_B, shape=shape)
+        start_BND = torch.from_numpy(noise).to(device) * (sigma * sampler.noise_scale)
+        # The noise is of pass 0, the length of pass 1.
+        (first, _) = uniform_rows(seed=seed, samples_B=samples_B, num_tokens=1, step=1)
+        with torch.inference_mode():
+            there_BN = denoiser.there(torch.from_numpy(first[:, 0]).to(device))
+            latents_BND = follow(partial(denoiser, there_BN=there_BN), start_BND, sampler=sampler)
+            logits_BTV = tokens_at(autoencoder, denoiser.restored(latents_BND), there_BN)
+            return read_tokens(logits_BTV[:, :num_tokens], ends=ends)
+
+    yield from map_on_cores(sample, samples, device=denoiser.device, dtype=dtype)
+
+
+def normal_rows(
+    *, seed: int, samples_B: NDArray[np.uint64], shape: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Return (B, *shape) standard normal numbers, each row of its own sample (Box, Muller 1958)."""
+    first, second = uniform_rows(seed=seed, samples_B=samples_B, num_tokens=math.prod(shape))
+    normal = np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)
+    rows: NDArray[np.float32] = normal.astype(np.float32).reshape(len(samples_B), *shape)
+    return rows
+
+
+def follow(
+    arrivals: Arrivals,
+    start_BND: Tensor,
+    *,
+    sampler: FlowSampler,
+    given_BND: Tensor | None = None,
+    given_BN: Tensor | None = None,
+) -> Tensor:
+    """Follow the flow from time 0 to 1; return (B, N, D) latents.
+
+    The velocity at time t is the way that is left, over 1 - t. The last step ends where the network
+    says that it arrives.
+
+    Args:
+        arrivals: the denoiser.
+        start_BND: latents at time 0.
+        sampler: steps and method.
+        given_BND: latents that stand at time 1 from the beginning, where ``given_BN`` is True.
+        given_BN: bool; None: no chunk is given.
+    """
+    times, now_BND, estimate_BND = sampler.times, start_BND, torch.zeros_like(start_BND)
+    if given_BND is None or given_BN is None:
+        given_BND = torch.zeros_like(start_BND)
+        given_BN = torch.zeros(start_BND.shape[:2], dtype=torch.bool, device=start_BND.device)
+
+    def arrive(latents_BND: Tensor, time: float, estimate_BND: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where latents arrive, and the velocity that follows."""
+        latents_BND = torch.where(given_BN[..., None], given_BND, latents_BND)
+        times_BN = torch.where(given_BN, 1.0, time)
+        arrival_BND = arrivals(latents_BND, times_BN, estimate_BND).float()
+        return arrival_BND, (arrival_BND - latents_BND) / (1 - time)
+
+    for time, later in itertools.pairwise(times):
+        estimate_BND, velocity_BND = arrive(now_BND, time, estimate_BND)
+        if later == 1.0:
+            now_BND = estimate_BND
+            break
+        if sampler.method == "heun":
+            ahead_BND = now_BND + (later - time) * velocity_BND
+            estimate_BND, second_BND = arrive(ahead_BND, later, estimate_BND)
+            velocity_BND = (velocity_BND + second_BND) / 2
+        now_BND = now_BND + (later - time) * velocity_BND
+    return torch.where(given_BN[..., None], given_BND, now_BND)
+
+
+def tokens_at(autoencoder: ChunkAutoencoder, latents_BND: Tensor, there_BN: Tensor) -> Tensor:
+    """Return (B, T, V) float64 logits of tokens; a chunk that a document lacks is all end."""
+    logits_BNCV = autoencoder.decode(latents_BND).double()
+    only_end_V = torch.full_like(logits_BNCV[0, 0, 0], -math.inf)
+    only_end_V[-1] = 0.0
+    return torch.where(there_BN[:, :, None, None], logits_BNCV, only_end_V).flatten(1, 2)
+
+
+def read_tokens(logits_BTV: Tensor, *, ends: bool) -> dict[str, NDArray[Any]]:
+    """Read the most probable tokens; see :func:`sample_chunks`.
+
+    Args:
+        logits_BTV: (B, T, V) logits; the last id is the end.
+        ends: whether a sample may end early.
+    """
+    end = logits_BTV.shape[-1] - 1
+    if not ends:
+        logits_BTV[..., end] = -math.inf
+    p_BTV = logits_BTV.softmax(dim=-1)
+    probability_BT, tokens_BT = p_BTV.max(dim=-1)
+    entropy_BT = torch.special.entr(p_BTV).sum(dim=-1) / math.log(2)
+    is_end_BT = tokens_BT == end
+    behind_BT = is_end_BT.cumsum(dim=1) - is_end_BT.long() > 0
+    found = {
+        "tokens": tokens_BT.masked_fill(behind_BT, end),
+        "probability": probability_BT.masked_fill(behind_BT, 0.0).float(),
+        "entropy": entropy_BT.masked_fill(behind_BT, 0.0).float(),
+    }
+    return {name: array.cpu().numpy() for name, array in found.items()}
