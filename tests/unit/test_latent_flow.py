@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from imagegram.conditions.prompt import GivenTokens
 from imagegram.errors import ConfigError
 from imagegram.generators.latent_flow.generator import Autoencoder, LatentFlowGenerator
 from imagegram.generators.latent_flow.objectives import ChunkReconstruction, LatentFlow
-from imagegram.generators.latent_flow.sampling import follow, normal_rows
+from imagegram.generators.latent_flow.sampling import Given, follow, normal_rows
 from imagegram.generators.latent_flow.sizes import ChunkSizes, FlowSizes
 from imagegram.generators.latent_flow.training import AUTOENCODER, DENOISER
 from imagegram.layout import TokenLayout
@@ -158,13 +159,12 @@ def test_given_chunks_stay_and_are_seen_at_time_1() -> None:
         seen.append((latents[0, 0].tolist(), times[0].tolist()))
         return latents * 0 + 7.0
 
-    given = torch.full((1, 3, 2), 5.0)
+    given, is_given = torch.full((1, 3, 2), 5.0), torch.tensor([[True, False, False]])
     found = follow(
         arrivals,
         torch.randn(1, 3, 2),
         sampler=FlowSampler(name="flow", steps=2),
-        given_BND=given,
-        given_BN=torch.tensor([[True, False, False]]),
+        given=Given(latents=given, is_whole=is_given, is_begun=is_given),
     )
     assert found.tolist() == [[[5.0, 5.0], [7.0, 7.0], [7.0, 7.0]]]
     assert seen == [([5.0, 5.0], [1.0, 0.0, 0.0]), ([5.0, 5.0], [1.0, 0.5, 0.5])]
@@ -210,7 +210,8 @@ def test_both_networks_learn(tmp_path: Path, kind: str) -> None:
         width=32,
         depth=2,
         num_heads=2,
-        optimization=dataclasses.replace(how, steps=250),
+        prompted=0.6,
+        optimization=dataclasses.replace(how, steps=300),
     )
     index: Any = None
     model = context(tmp_path).make(generator.fit(tokens, index=index))
@@ -227,6 +228,13 @@ def test_both_networks_learn(tmp_path: Path, kind: str) -> None:
     assert (trace["probability"][ended][:, 5:] == 0).all()
     assert (trace["probability"][~ended] > 0).all()
     assert len({tuple(row) for row in ids.tolist()}) > 8
+    prompt = GivenTokens(rows=((3, 4), ()))
+    samples = np.arange(80, dtype=np.uint64)
+    ids, trace = model.generate(samples, sampler=PLAIN, layout=layout, seed=0, condition=prompt)
+    assert (ids[::2, :2] == [3, 4]).all()
+    assert trace["is_prompt"].sum(axis=1).tolist() == [2, 0] * 40
+    assert (trace["probability"][::2, :2] == 1).all()
+    assert (ids[::2, 2] == 5).mean() > 0.35  # chance: 0.125
 
 
 @pytest.mark.parametrize(

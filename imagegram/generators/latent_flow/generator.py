@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.conditions.prompt import GivenTokens, without_prompt
 from imagegram.errors import ConfigError, did_you_mean, require_bounds
 from imagegram.generators.chunks import chunk_samples, rows_from_chunks
 from imagegram.generators.latent_flow.objectives import (
@@ -35,7 +36,7 @@ from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import write_weights
 from imagegram.models.dtypes import require_dtype
 from imagegram.protocols import Condition, Index, Sampler
-from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
+from imagegram.records import EOS_TOKEN_ID, PROMPT, Tokens, Trace
 from imagegram.samplers.flow import FlowSampler
 from imagegram.samplers.kinds import require_kind
 from imagegram.stages.tokens import TokenSet
@@ -193,16 +194,21 @@ class LatentFlowGenerator:
     def check(
         self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
     ) -> None:
-        """Refuse samplers of other families, and every condition.
+        """Refuse samplers of other families, labels, and prompts that it did not learn.
 
         Raises:
             ConfigError: saying what fits.
         """
         require_kind(sampler, FlowSampler, group="sampler", generator=self.name)
-        if condition is not None:
+        if (asked := without_prompt(condition)) is not None:
             raise ConfigError(
-                f"generator={self.name} learns no conditions, so condition={condition.name} asks "
-                "in vain; type condition=none"
+                f"generator={self.name} learns no labels, so condition={asked.name} asks in "
+                "vain; type condition=none"
+            )
+        if condition is not None and not self.prompted:
+            raise ConfigError(
+                f"generator={self.name} does not learn to continue prompts, as generator.prompted="
+                "0; type generator.prompted=0.3, or condition=none"
             )
 
     def check_machine(self) -> None:
@@ -442,16 +448,19 @@ class LatentFlowModel:
         from imagegram.generators.latent_flow.sampling import sample_chunks
 
         own = require_kind(sampler, FlowSampler, group="sampler", generator="latent_flow")
-        end = self.chunks.vocab_size - 1
+        end, num_tokens = self.chunks.vocab_size - 1, layout.num_tokens
+        prompts = condition if isinstance(condition, GivenTokens) else GivenTokens(rows=((),))
+        prompts.check(most=num_tokens, vocab_size=end)
 
         def make(numbers: NDArray[np.uint64]) -> Iterator[dict[str, NDArray[Any]]]:
+            ids = chunk_samples(numbers)
             made = sample_chunks(
                 self.networks,
-                chunk_samples(numbers),
+                ids,
                 sampler=own,
                 sigma=self.sigma,
                 seed=seed,
-                num_tokens=layout.num_tokens,
+                prompts=[prompts.of_samples(each, num_tokens=num_tokens) for each in ids],
                 ends=self.ends,
                 dtype=self.dtype,
             )
@@ -461,6 +470,9 @@ class LatentFlowModel:
 
         dtypes = {"tokens": np.uint16, "probability": np.float32, "entropy": np.float32}
         trace = rows_from_chunks(
-            samples, num_tokens=layout.num_tokens, dtypes=dtypes, make=make, progress=progress
+            samples, num_tokens=num_tokens, dtypes=dtypes, make=make, progress=progress
         )
+        if isinstance(condition, GivenTokens):
+            until_B = prompts.of_samples(samples, num_tokens=num_tokens)[1]
+            trace |= {PROMPT: np.arange(num_tokens) < until_B[:, None]}
         return trace.pop("tokens"), trace

@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from imagegram.models.cores import map_on_cores
 from imagegram.samplers.flow import FlowSampler
 from imagegram.seeding import uniform_rows
 
+#: (B, T) uint16 ids and (B,) how many first ones of every row are given.
+Prompts: TypeAlias = tuple[NDArray[np.uint16], NDArray[np.int64]]
 #: Where latents at their times arrive: (B, N, D) latents, (B, N) times, the last estimate.
 Arrivals = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -34,7 +37,7 @@ def sample_chunks(
     sampler: FlowSampler,
     sigma: float,
     seed: int,
-    num_tokens: int,
+    prompts: Sequence[Prompts],
     ends: bool,
     dtype: str,
 ) -> Iterator[dict[str, NDArray[Any]]]:
@@ -46,7 +49,7 @@ def sample_chunks(
         sampler: steps, method, scale of the start noise.
         sigma: deviation of the start noise in training.
         seed: 0 ... 2**64 - 1.
-        num_tokens: T.
+        prompts: of each chunk of rows, (B, T) ids that they begin with, and (B,) how many of them.
         ends: whether a sample may end early; it is then padded with the end.
         dtype: numbers that the networks compute with, see :data:`imagegram.models.dtypes.DTYPES`.
 
@@ -57,18 +60,71 @@ def sample_chunks(
     autoencoder, denoiser = networks
     shape, device = (denoiser.num_chunks, denoiser.latent_size), denoiser.device
 
-    def sample(samples_B: NDArray[np.uint64]) -> dict[str, NDArray[Any]]:
+    def sample(chunk: tuple[NDArray[np.uint64], Prompts]) -> dict[str, NDArray[Any]]:
+        samples_B, (ids_BT, until_B) = chunk
+        given = given_chunks(networks, ids_BT, until_B)
         noise = normal_rows(seed=seed, samples_B=samples_B, shape=shape)
         start_BND = torch.from_numpy(noise).to(device) * (sigma * sampler.noise_scale)
         # The noise is of pass 0, the length of pass 1.
         (first, _) = uniform_rows(seed=seed, samples_B=samples_B, num_tokens=1, step=1)
         with torch.inference_mode():
-            there_BN = denoiser.there(torch.from_numpy(first[:, 0]).to(device))
-            latents_BND = follow(partial(denoiser, there_BN=there_BN), start_BND, sampler=sampler)
+            there_BN = denoiser.there(torch.from_numpy(first[:, 0]).to(device)) | given.is_begun
+            arrivals = partial(denoiser, there_BN=there_BN)
+            latents_BND = follow(arrivals, start_BND, sampler=sampler, given=given)
             logits_BTV = tokens_at(autoencoder, denoiser.restored(latents_BND), there_BN)
-            return read_tokens(logits_BTV[:, :num_tokens], ends=ends)
+            logits_BTV = logits_BTV[:, : ids_BT.shape[1]]
+            only_given_BTV = torch.full_like(logits_BTV, -math.inf)
+            ids = torch.from_numpy(ids_BT.astype(np.int64)).to(device)
+            only_given_BTV.scatter_(-1, ids[..., None], 0.0)
+            is_given_BT = np.arange(ids_BT.shape[1]) < until_B[:, None]
+            is_given = torch.from_numpy(is_given_BT).to(device)[..., None]
+            return read_tokens(torch.where(is_given, only_given_BTV, logits_BTV), ends=ends)
 
-    yield from map_on_cores(sample, samples, device=denoiser.device, dtype=dtype)
+    chunks = list(zip(samples, prompts, strict=True))
+    yield from map_on_cores(sample, chunks, device=device, dtype=dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """Chunks of prompts.
+
+    Attributes:
+        latents: (B, N, D) standardized latents, where they are given.
+        is_whole: (B, N) bool, chunks that lie in a prompt as a whole: their latents are given.
+        is_begun: (B, N) bool, chunks up to the first token behind a prompt: documents have them.
+    """
+
+    latents: Tensor
+    is_whole: Tensor
+    is_begun: Tensor
+
+
+def given_chunks(
+    networks: tuple[ChunkAutoencoder, Denoiser],
+    ids_BT: NDArray[np.uint16],
+    until_B: NDArray[np.int64],
+) -> Given:
+    """Encode prompts.
+
+    Args:
+        networks: autoencoder and denoiser.
+        ids_BT: (B, T) ids that rows begin with.
+        until_B: (B,) how many of them.
+    """
+    autoencoder, denoiser = networks
+    size = autoencoder.chunk_size
+    num_chunks, device = -(-ids_BT.shape[1] // size), denoiser.device
+    padded = np.zeros((len(ids_BT), num_chunks * size), dtype=np.int64)
+    padded[:, : ids_BT.shape[1]] = ids_BT
+    firsts_N, until_B1 = np.arange(num_chunks) * size, until_B[:, None]
+    with torch.inference_mode():
+        ids_BNC = torch.from_numpy(padded.reshape(len(ids_BT), num_chunks, size)).to(device)
+        latents_BND = denoiser.standardized(autoencoder.encode(ids_BNC).mean)
+    return Given(
+        latents=latents_BND,
+        is_whole=torch.from_numpy(firsts_N + size <= until_B1).to(device),
+        is_begun=torch.from_numpy((firsts_N <= until_B1) & (until_B1 > 0)).to(device),
+    )
 
 
 def normal_rows(
@@ -86,8 +142,7 @@ def follow(
     start_BND: Tensor,
     *,
     sampler: FlowSampler,
-    given_BND: Tensor | None = None,
-    given_BN: Tensor | None = None,
+    given: Given | None = None,
 ) -> Tensor:
     """Follow the flow from time 0 to 1; return (B, N, D) latents.
 
@@ -98,13 +153,13 @@ def follow(
         arrivals: the denoiser.
         start_BND: latents at time 0.
         sampler: steps and method.
-        given_BND: latents that stand at time 1 from the beginning, where ``given_BN`` is True.
-        given_BN: bool; None: no chunk is given.
+        given: latents that stand at time 1 from the beginning; None: none do.
     """
     times, now_BND, estimate_BND = sampler.times, start_BND, torch.zeros_like(start_BND)
-    if given_BND is None or given_BN is None:
-        given_BND = torch.zeros_like(start_BND)
-        given_BN = torch.zeros(start_BND.shape[:2], dtype=torch.bool, device=start_BND.device)
+    given_BND = torch.zeros_like(start_BND)
+    given_BN = torch.zeros(start_BND.shape[:2], dtype=torch.bool, device=start_BND.device)
+    if given is not None:
+        given_BND, given_BN = given.latents, given.is_whole
 
     def arrive(latents_BND: Tensor, time: float, estimate_BND: Tensor) -> tuple[Tensor, Tensor]:
         """Return where latents arrive, and the velocity that follows."""
