@@ -53,6 +53,8 @@ _EXTRAS: Final = {
     "ray": "hydra_plugins.hydra_ray_launcher",
     "optuna": "hydra_plugins.hydra_optuna_sweeper",
 }
+#: Parts of components that are groups of their own, and how Hydra wants their choice to be typed.
+_PARTS: Final = {"tokenizer.decoder": "decoder@tokenizer.decoder"}
 #: Words of tools.audit alone.
 _OF_AUDITS: Final = ("images", "tokens", "jpeg")
 _MULTIRUN: Final = ("-m", "--multirun")
@@ -85,6 +87,11 @@ def as_typed(words: Sequence[str]) -> list[str]:
 
     >>> as_typed(["corpus.path=photos (2)", "corpus.path=Фото", "seed=1", "paths.outputs=out"])
     ["corpus.path='photos (2)'", "corpus.path='Фото'", 'seed=1', 'paths.outputs=out']
+
+    A part of a component that is a group of its own is chosen like a value.
+
+    >>> as_typed(["tokenizer.decoder=renderer", "tokenizer.decoder.temperature=1"])
+    ['decoder@tokenizer.decoder=renderer', 'tokenizer.decoder.temperature=1']
     """
     sweep = any(word in _MULTIRUN for word in words)
     return [_typed(word, sweep=sweep) for word in words]
@@ -92,6 +99,8 @@ def as_typed(words: Sequence[str]) -> list[str]:
 
 def _typed(word: str, *, sweep: bool) -> str:
     key, _, value = word.partition("=")
+    if key in _PARTS and value != "null":
+        return f"{_PARTS[key]}={value}"
     if word.startswith(("-", "~")) or "=" not in word or not names_place(key):
         return word
     if not text_of(value).strip():

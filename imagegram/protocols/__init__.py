@@ -34,7 +34,6 @@ from imagegram.protocols.evaluation import (
     TextEncoder,
 )
 from imagegram.protocols.models import (
-    AnyLength,
     Condition,
     Generator,
     Index,
@@ -45,7 +44,6 @@ from imagegram.protocols.models import (
 )
 
 __all__ = [
-    "AnyLength",
     "Callback",
     "CodesTokenizer",
     "Condition",

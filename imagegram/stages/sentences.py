@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imagegram.protocols import SentenceTokenizer, Tokenizer
 from imagegram.stages.tokens import Windows
@@ -36,3 +37,12 @@ def sentences_of(images: Any) -> list[list[str]]:
         first = int(start) // per_step
         rows.append(tokenizer.prepare(text)[first : first + per_row])
     return rows
+
+
+def documents_of(images: Any) -> NDArray[np.int64] | None:
+    """Return the (B,) document of each row of a set; None: of samples, which are of none."""
+    whole = getattr(images, "inner", images)
+    documents = getattr(whole, "documents", None)
+    if not isinstance(documents, Windows):
+        return None
+    return documents.locate(np.load(whole.artifact.path / DRAWN))[0]

@@ -22,7 +22,7 @@ from imagegram.executors.tiles import one_thread_each
 from imagegram.protocols import Corpus
 from imagegram.records import Features
 from imagegram.store.fingerprint import NOT_IDENTITY
-from imagegram.store.stage import Stage
+from imagegram.store.stage import Ready, Stage
 from imagegram.tokenizers.sentence_rvq.quantizers import Codebooks, Codes
 from imagegram.tokenizers.sentence_rvq.sentences import Sentences
 
@@ -71,11 +71,13 @@ class SentenceDecoder:
 
     name: str = field(metadata=NOT_IDENTITY)
 
-    def fit(self, recipe: Any, corpus: Corpus, codes: Stage[Any]) -> Stage[Any]:
+    def fit(
+        self, recipe: Any, corpus: Corpus, codes: Stage[Any] | Ready[Any]
+    ) -> Stage[Any] | Ready[Any]:
         """Return the stage that gives the tokenizer with all that decoding needs.
 
         Args:
-            recipe: the tokenizer, without codebooks.
+            recipe: the tokenizer, mostly without codebooks.
             corpus: what it is trained on.
             codes: the stage that learns codebooks and gives the tokenizer with them; a decoder
                 that learns returns a stage of its own, which makes this one first.

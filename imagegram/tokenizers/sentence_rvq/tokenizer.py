@@ -138,9 +138,9 @@ class SentenceRvqTokenizer:
 
     def fit(self, corpus: Corpus) -> Stage[SentenceRvqTokenizer] | Ready[SentenceRvqTokenizer]:
         """Return the stage that learns the codebooks, and what the decoder needs."""
-        if self.checkpoint is not None:
-            return Ready(self)
-        codes: FitCodes[SentenceRvqTokenizer] = FitCodes(recipe=self, corpus=corpus)
+        codes: Stage[SentenceRvqTokenizer] | Ready[SentenceRvqTokenizer] = Ready(self)
+        if self.checkpoint is None:
+            codes = FitCodes(recipe=self, corpus=corpus)
         return codes if self.decoder is None else self.decoder.fit(self, corpus, codes)
 
     def fitted(self, *, codebooks: Path, sentences: Path) -> SentenceRvqTokenizer:

@@ -1,1 +1,0 @@
-"""A finished run that writes on request: in Python, in a terminal, over HTTP."""

@@ -1,0 +1,1 @@
+"""Renderer: a language model over BPE tokens that writes the sentences of codes."""
