@@ -4,9 +4,11 @@
     run = imagegram.run("tokenizer=pyramid2", "num_samples=16")
     run = imagegram.open_run("outputs/latest")
     run.scores["exact_copy_rate"]["value"], run.samples.images, run.report
+    run.generate("Once upon a time", max_sentences=2).text
 
 In a notebook the last line of a cell shows a run: its main scores and its first samples. Nothing is
-computed here: everything is read from the files of the folder (``docs/formats.md``) when needed.
+computed but what :meth:`FinishedRun.generate` writes: all else is read from the files of the folder
+(``docs/formats.md``) when needed.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +28,9 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
 from imagegram.records import Images, ScoreInfo, Tokens
+from imagegram.serve.answers import Written
+from imagegram.serve.opened import Opened
+from imagegram.serve.writer import Options, Prompt, Writer
 from imagegram.store.run_files import SUMMARY
 from imagegram.texts.modality import TEXTS_FILE
 from imagegram.texts.samples import read_texts
@@ -32,6 +38,8 @@ from imagegram.texts.samples import read_texts
 #: Scores and texts that are shown inline.
 _SHOWN_SCORES: Final = 6
 _SHOWN_TEXTS: Final = 4
+#: Components are opened once, whichever thread asks first.
+_OPENING: Final = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,50 @@ class FinishedRun:
     def report(self) -> Path:
         """Path of ``report.html``."""
         return self.folder / "report.html"
+
+    @property
+    def writer(self) -> Writer:
+        """What writes from this run; opened once, for all threads."""
+        with _OPENING:
+            if "_writer" not in vars(self):
+                vars(self)["_writer"] = Writer(opened=Opened.of(self.folder, self.summary))
+        writer: Writer = vars(self)["_writer"]
+        return writer
+
+    def generate(
+        self,
+        prompt: Prompt = None,
+        *,
+        num_samples: int = 1,
+        seed: int = 0,
+        max_tokens: int | None = None,
+        max_sentences: int | None = None,
+        **knobs: Any,
+    ) -> Written:
+        """Write behind a prompt, as the run's generator does, and find what was copied.
+
+        Answer i depends on the run, ``seed``, i, prompt and knobs alone. May be called from several
+        threads.
+
+        Args:
+            prompt: characters, or ids of tokens; None: from the beginning.
+            num_samples: number of answers.
+            seed: 0 ... 2**64 - 1.
+            max_tokens: tokens of an answer; None: 128, of a network half of its window.
+            max_sentences: end behind so many sentences.
+            knobs: fields of the run's sampler to change, such as ``temperature=0.5``.
+
+        Raises:
+            ConfigError: for what this run cannot do, saying what it can.
+        """
+        options = Options(
+            num_samples=num_samples,
+            seed=seed,
+            max_tokens=max_tokens,
+            max_sentences=max_sentences,
+            knobs=knobs,
+        )
+        return self.writer.write(prompt, options)
 
     @cached_property
     def _infos(self) -> Mapping[str, ScoreInfo]:

@@ -34,6 +34,7 @@ from imagegram.protocols.evaluation import (
     TextEncoder,
 )
 from imagegram.protocols.models import (
+    AnyLength,
     Condition,
     Generator,
     Index,
@@ -44,6 +45,7 @@ from imagegram.protocols.models import (
 )
 
 __all__ = [
+    "AnyLength",
     "Callback",
     "CodesTokenizer",
     "Condition",

@@ -14,6 +14,7 @@ from imagegram.records import (
     GramCounts,
     Grams,
     NextTokenDist,
+    Phrase,
     Phrases,
     Span,
     Tokens,
@@ -64,6 +65,9 @@ class Index(Protocol):
         advance: Callable[[int], None] | None = None,
     ) -> NDArray[np.int32]:
         """Return the (B, T) length of the longest match that begins at each position."""
+
+    def parse(self, row: Sequence[int] | Tokens, *, max_occurrences: int = 64) -> list[Phrase]:
+        """Return one row as corpus phrases, each with its count and its first occurrences."""
 
     def parse_rows(
         self,
@@ -177,6 +181,15 @@ class Scores(Protocol):
             progress: progress of the scored tokens.
             workers: number of threads.
         """
+
+
+@runtime_checkable
+class AnyLength(Protocol):
+    """A model that may write rows of another length than the layout of its tokenizer has."""
+
+    @property
+    def any_length(self) -> bool:
+        """Whether it can: a network has as many positions as it was trained on."""
 
 
 @runtime_checkable

@@ -80,7 +80,10 @@ class SampleSet(Handle):
     @cached_property
     def texts(self) -> Sequence[str] | None:
         """B texts; None for images."""
-        return read_texts(self.artifact.path / TEXTS_FILE) if self._has(TEXTS_FILE) else None
+        if not self._has(TEXTS_FILE):
+            return None
+        self._require_made(TEXTS_FILE)
+        return read_texts(self.artifact.path / TEXTS_FILE)
 
     @property
     def has_sentences(self) -> bool:
@@ -92,9 +95,12 @@ class SampleSet(Handle):
         """Sentences of each row, of the corpus for its documents; None: rows have none."""
         return sentences_of(self) if self.has_sentences else None
 
-    def _mapped(self, name: str) -> NDArray[Any]:
+    def _require_made(self, name: str) -> None:
         if not self.artifact.is_made:
             raise UnforeseenError(f"{name} of {self.identity()} is known only when it is made")
+
+    def _mapped(self, name: str) -> NDArray[Any]:
+        self._require_made(name)
         return np.load(self.artifact.path / name, mmap_mode="r")  # type: ignore[no-any-return]
 
     def _has(self, name: str) -> bool:

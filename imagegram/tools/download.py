@@ -1,12 +1,15 @@
-"""Get the files of a corpus from the Hugging Face Hub: tars, or the Parquet files of a dataset.
+"""Get a corpus from the Hugging Face Hub: tars, Parquet files of a dataset, or Wikipedia.
 
     python -m imagegram.tools.download corpus=cc12m_10
     python -m imagegram.tools.download corpus=cc12m_100 paths.data=/big/disk
     python -m imagegram.tools.download corpus=huggingface corpus.dataset=food101
+    python -m imagegram.tools.download corpus=wikipedia corpus.language=simple
 
-A dataset without Parquet files of its own is taken as the hub has converted it. Files that are
-there in full are left alone, a partial one is continued where it stopped, and nothing carries its
-final name before it is whole. ``HF_ENDPOINT`` names a mirror, ``HF_TOKEN`` logs in.
+Of Wikipedia articles are streamed, and those that are long enough written as JSON lines: a command
+that was killed goes on behind the last whole file. A dataset without Parquet files of its own is
+taken as the hub has converted it. Files that are there in full are left alone, a partial one is
+continued where it stopped, and nothing carries its final name before it is whole. ``HF_ENDPOINT``
+names a mirror, ``HF_TOKEN`` logs in.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from imagegram.corpora.huggingface import LISTING, HuggingFaceCorpus, HuggingFaceTextCorpus
 from imagegram.corpora.webdataset import WebDatasetCorpus
+from imagegram.corpora.wikipedia import WikipediaCorpus
+from imagegram.corpora.wikipedia_export import export
 from imagegram.errors import (
     OF_THE_SYSTEM,
     ConfigError,
@@ -50,6 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     overrides = parser.parse_args(argv).overrides
     corpus = compose_corpus(overrides)
+    if isinstance(corpus, WikipediaCorpus):
+        counts = export(corpus, say=lambda line: print(line, flush=True))
+        told = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number)
+        print(f"corpus {corpus.name}: {told}; in {corpus.folder}")
+        return 0
     endpoint = os.environ.get("HF_ENDPOINT")
     files = remote_files(corpus, endpoint=endpoint)
     num_new = download(files, endpoint=endpoint)
@@ -65,7 +75,7 @@ class RemoteFile(NamedTuple):
     path: Path
 
 
-def compose_corpus(overrides: Sequence[str]) -> WebDatasetCorpus | DatasetCorpus:
+def compose_corpus(overrides: Sequence[str]) -> WebDatasetCorpus | DatasetCorpus | WikipediaCorpus:
     """Compose the configuration and return its corpus.
 
     Raises:
@@ -89,7 +99,7 @@ def compose_corpus(overrides: Sequence[str]) -> WebDatasetCorpus | DatasetCorpus
         hints = words.explain(typed)
         lines = [str(error), *hints, "for example: corpus=cc12m_10"]
         raise ConfigError("\n".join(lines)) from error
-    if isinstance(corpus, HuggingFaceCorpus | HuggingFaceTextCorpus):
+    if isinstance(corpus, HuggingFaceCorpus | HuggingFaceTextCorpus | WikipediaCorpus):
         return corpus
     if not isinstance(corpus, WebDatasetCorpus) or corpus.hub_repo is None:
         pattern = re.compile(r"^hub_repo: (?!null)", re.MULTILINE)
@@ -100,8 +110,8 @@ def compose_corpus(overrides: Sequence[str]) -> WebDatasetCorpus | DatasetCorpus
         )
         raise ConfigError(
             f"corpus {corpus.name} has nothing to download; these have: "
-            f"{', '.join(f'corpus={name}' for name in names)}, corpus=huggingface "
-            "corpus.dataset=NAME"
+            f"{', '.join(f'corpus={name}' for name in names)}, corpus=wikipedia, "
+            "corpus=huggingface corpus.dataset=NAME"
         )
     return corpus
 

@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from imagegram import schema
 from imagegram.corpora.folder import FolderCorpus
 from imagegram.corpora.webdataset import WebDatasetCorpus
+from imagegram.corpora.wikipedia import EXPORTED, WikipediaCorpus
 from imagegram.errors import CorpusError
 from imagegram.protocols import Corpus
 from imagegram.store.snapshot import difference
@@ -72,6 +73,15 @@ def small_grammar(name: str, root: Path) -> Corpus:
     return build(name, root, "corpus.num_documents=7", "corpus.documents_per_shard=4")
 
 
+def small_wikipedia(name: str, root: Path) -> Corpus:
+    """An export as ``tools.download`` leaves it."""
+    built = build(name, root)
+    assert isinstance(built, WikipediaCorpus)
+    write_lines(built.folder / "00000.jsonl", ["article 0", "article 1"])
+    (built.folder / EXPORTED).write_text("{}")
+    return build(name, root)
+
+
 TEXTS = {
     "books_children": small_books,
     "books_library": small_books,
@@ -81,6 +91,7 @@ TEXTS = {
     "grammar": small_grammar,
     "huggingface_text": small_huggingface_text,
     "text_folder": small_text_folder,
+    "wikipedia": small_wikipedia,
 }
 
 
@@ -163,6 +174,7 @@ def test_a_missing_corpus_says_what_to_type(name: str, tmp_path: Path) -> None:
         "huggingface": "corpus.dataset=NAME",
         "cc12m": f"python -m imagegram.tools.download corpus={name}",
         "tiny": "paths.data=FOLDER",
+        "wikipedia": "python -m imagegram.tools.download corpus=wikipedia",
     }
     with pytest.raises(CorpusError) as error:
         _ = build(name, tmp_path).shards

@@ -132,6 +132,11 @@ class NgramModel:
         return self.index.identity()
 
     @property
+    def any_length(self) -> bool:
+        """Whether rows may be of any length: where documents are."""
+        return self.ragged
+
+    @property
     def shards(self) -> tuple[IndexShard, ...]:
         """Shards of the index, in the order of their document ids."""
         return self.index.shards
