@@ -113,7 +113,9 @@ def _config(folder: Path) -> DictConfig:
             "such as outputs/latest"
         )
     schema.register()
-    config = OmegaConf.load(path)
+    # A run of an earlier version lacks keys that came later.
+    defaults = OmegaConf.to_container(OmegaConf.structured(schema.Config))
+    config = OmegaConf.merge(OmegaConf.create(defaults), OmegaConf.load(path))
     assert isinstance(config, DictConfig)
     return config
 

@@ -228,6 +228,15 @@ def test_both_networks_learn(tmp_path: Path, kind: str) -> None:
     assert (trace["probability"][ended][:, 5:] == 0).all()
     assert (trace["probability"][~ended] > 0).all()
     assert len({tuple(row) for row in ids.tolist()}) > 8
+    documents = tokens.windows().gather(np.arange(16))
+    latents = model.encode(documents)
+    assert (model.decode(latents)[:, :8] == documents).mean() > 0.95
+    same = model.denoise(latents, noise=0.0, sampler=PLAIN, seed=0)
+    little = model.denoise(latents, noise=0.2, sampler=PLAIN, seed=0)
+    np.testing.assert_array_equal(same, latents)
+    right = (model.decode(little)[:, :8] == documents)[:8].mean()
+    lost = model.denoise(latents, noise=1.0, sampler=PLAIN, seed=0)
+    assert right > 0.6 > (model.decode(lost)[:, :8] == documents)[:8].mean()
     prompt = GivenTokens(rows=((3, 4), ()))
     samples = np.arange(80, dtype=np.uint64)
     ids, trace = model.generate(samples, sampler=PLAIN, layout=layout, seed=0, condition=prompt)

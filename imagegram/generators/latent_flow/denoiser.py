@@ -101,13 +101,15 @@ class Denoiser(HubNetwork, Stack):
         """Return (B, N, D) estimates of where latents arrive at time 1.
 
         Args:
-            latents_BND: latents at their times: start noise at 0, themselves at 1.
+            latents_BND: latents at their times: start noise at 0, themselves at 1. Of a document
+                of fewer chunks, these alone may be given.
             times_BN: times, 0 ... 1.
             estimate_BND: an earlier estimate; zeros: there is none.
             there_BN: bool, the chunks that a document has; the others are not seen. None: all.
         """
         given_BNW = nn.functional.silu(self.times(_waves(times_BN)))
-        x_BNW = self.read(torch.cat([latents_BND, estimate_BND], dim=-1)) + self.positions
+        x_BNW = self.read(torch.cat([latents_BND, estimate_BND], dim=-1))
+        x_BNW = x_BNW + self.positions[: x_BNW.shape[1]]
         mask = None if there_BN is None else there_BN[:, None, None]
         for block in self.blocks:
             x_BNW = block(x_BNW, given_BNW, mask)

@@ -425,6 +425,40 @@ class LatentFlowModel:
         """Return itself: nothing makes it faster."""
         return self
 
+    def encode(self, tokens_BT: Tokens) -> NDArray[np.float32]:
+        """Return the (B, N, D) standardized latents of (B, T) tokens, T as in training."""
+        from imagegram.generators.latent_flow.sampling import encode_tokens
+
+        return encode_tokens(self.networks, self.chunks.chunks(tokens_BT))
+
+    def decode(self, latents_BND: NDArray[np.float32]) -> Tokens:
+        """Return the (B, N C) tokens of (B, N, D) standardized latents, padded behind an end.
+
+        Raises:
+            ConfigError: for latents of another size.
+        """
+        from imagegram.generators.latent_flow.sampling import decode_latents
+
+        most, size, shape = self.sizes.num_chunks, self.sizes.latent_size, latents_BND.shape
+        if len(shape) != 3 or not 1 <= shape[1] <= most or shape[2] != size:
+            raise ConfigError(
+                f"latents of this run are (any, 1 ... {most}, {size}): texts, chunks, numbers; "
+                f"received {shape}"
+            )
+        ids = decode_latents(self.networks, latents_BND.astype(np.float32), ends=self.ends)
+        return np.where(ids == self.chunks.vocab_size - 1, EOS_TOKEN_ID, ids).astype(np.uint16)
+
+    def denoise(
+        self, latents_BND: NDArray[np.float32], *, noise: float, sampler: FlowSampler, seed: int
+    ) -> NDArray[np.float32]:
+        """Return where latents arrive after a share of noise, 0 ... 1, was mixed in."""
+        from imagegram.generators.latent_flow.sampling import renoise
+
+        denoiser = self.networks[1]
+        return renoise(
+            denoiser, latents_BND, noise=noise, sampler=sampler, sigma=self.sigma, seed=seed
+        )
+
     def generate(
         self,
         samples: NDArray[np.uint64],

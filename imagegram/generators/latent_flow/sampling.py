@@ -143,19 +143,22 @@ def follow(
     *,
     sampler: FlowSampler,
     given: Given | None = None,
+    begin: float = 0.0,
 ) -> Tensor:
-    """Follow the flow from time 0 to 1; return (B, N, D) latents.
+    """Follow the flow to time 1; return (B, N, D) latents.
 
     The velocity at time t is the way that is left, over 1 - t. The last step ends where the network
     says that it arrives.
 
     Args:
         arrivals: the denoiser.
-        start_BND: latents at time 0.
+        start_BND: latents at the time ``begin``.
         sampler: steps and method.
         given: latents that stand at time 1 from the beginning; None: none do.
+        begin: time at the start, 0 ... 1; the steps divide what is left.
     """
-    times, now_BND, estimate_BND = sampler.times, start_BND, torch.zeros_like(start_BND)
+    times = [begin + (1 - begin) * time for time in sampler.times]
+    now_BND, estimate_BND = start_BND, torch.zeros_like(start_BND)
     given_BND = torch.zeros_like(start_BND)
     given_BN = torch.zeros(start_BND.shape[:2], dtype=torch.bool, device=start_BND.device)
     if given is not None:
@@ -170,7 +173,7 @@ def follow(
 
     for time, later in itertools.pairwise(times):
         estimate_BND, velocity_BND = arrive(now_BND, time, estimate_BND)
-        if later == 1.0:
+        if later == times[-1]:
             now_BND = estimate_BND
             break
         if sampler.method == "heun":
@@ -179,6 +182,64 @@ def follow(
             velocity_BND = (velocity_BND + second_BND) / 2
         now_BND = now_BND + (later - time) * velocity_BND
     return torch.where(given_BN[..., None], given_BND, now_BND)
+
+
+def encode_tokens(
+    networks: tuple[ChunkAutoencoder, Denoiser], ids_BNC: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return the (B, N, D) standardized latents of (B, N, C) ids: means, without noise."""
+    autoencoder, denoiser = networks
+    with torch.inference_mode():
+        mean_BND = autoencoder.encode(torch.from_numpy(ids_BNC).to(denoiser.device)).mean
+        latents: NDArray[np.float32] = denoiser.standardized(mean_BND).cpu().numpy()
+        return latents
+
+
+def decode_latents(
+    networks: tuple[ChunkAutoencoder, Denoiser], latents_BND: NDArray[np.float32], *, ends: bool
+) -> NDArray[np.int64]:
+    """Return the (B, N C) most probable ids of standardized latents; behind an end, all end."""
+    autoencoder, denoiser = networks
+    with torch.inference_mode():
+        latents = denoiser.restored(torch.from_numpy(latents_BND).to(denoiser.device))
+        there_BN = torch.ones(latents.shape[:2], dtype=torch.bool, device=denoiser.device)
+        found = read_tokens(tokens_at(autoencoder, latents, there_BN), ends=ends)
+    tokens: NDArray[np.int64] = found["tokens"]
+    return tokens
+
+
+def renoise(
+    denoiser: Denoiser,
+    latents_BND: NDArray[np.float32],
+    *,
+    noise: float,
+    sampler: FlowSampler,
+    sigma: float,
+    seed: int,
+) -> NDArray[np.float32]:
+    """Return standardized latents after a share of noise was mixed in and the flow followed.
+
+    Args:
+        denoiser: in evaluation mode.
+        latents_BND: latents, which begin at time 1 - ``noise``.
+        noise: share of noise, 0 (none) ... 1 (nothing is left of the latents).
+        sampler: steps, method, scale of the noise.
+        sigma: deviation of the start noise in training.
+        seed: 0 ... 2**64 - 1; row b is of sample b.
+    """
+    if not noise:
+        return latents_BND
+    samples_B = np.arange(len(latents_BND), dtype=np.uint64)
+    shape = (latents_BND.shape[1], latents_BND.shape[2])
+    start_BND = normal_rows(seed=seed, samples_B=samples_B, shape=shape)
+    mixed_BND = (1 - noise) * latents_BND + noise * sigma * sampler.noise_scale * start_BND
+    with torch.inference_mode():
+        now_BND = torch.from_numpy(mixed_BND.astype(np.float32)).to(denoiser.device)
+        there_BN = torch.ones(now_BND.shape[:2], dtype=torch.bool, device=denoiser.device)
+        arrivals = partial(denoiser, there_BN=there_BN)
+        found_BND = follow(arrivals, now_BND, sampler=sampler, begin=1 - noise)
+    latents: NDArray[np.float32] = found_BND.cpu().numpy()
+    return latents
 
 
 def tokens_at(autoencoder: ChunkAutoencoder, latents_BND: Tensor, there_BN: Tensor) -> Tensor:
