@@ -56,7 +56,7 @@ _EXTRAS: Final = {
 #: Parts of components that are groups of their own, and how Hydra wants their choice to be typed.
 _PARTS: Final = {"tokenizer.decoder": "decoder@tokenizer.decoder"}
 #: Words of tools.audit alone.
-_OF_AUDITS: Final = ("images", "tokens", "jpeg")
+_OF_AUDITS: Final = ("images", "texts", "tokens", "jpeg", "field")
 _MULTIRUN: Final = ("-m", "--multirun")
 #: Flags of Hydra that take the next word as their value.
 _VALUED: Final = frozenset(

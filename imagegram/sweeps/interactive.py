@@ -225,7 +225,7 @@ def _axis(
     score: ScoreInfo, estimates: Sequence[Estimate], others: Sequence[float]
 ) -> dict[str, Any]:
     ends = axis_range(estimates, others, is_share=score.is_share)
-    return _look() | {"range": list(ends), "tickformat": ".0%" if score.is_share else ",.4~r"}
+    return _look() | {"range": list(ends), "tickformat": ".4~p" if score.is_share else ",.4~r"}
 
 
 def _look() -> dict[str, Any]:

@@ -118,7 +118,7 @@ def show(forecast: Forecast, free: int, outputs: Path) -> None:
     """Print the table of a plan and its totals."""
     table = Table(box=None)
     table.add_column("stage", no_wrap=True)
-    for heading in ("cached", "images", "tokens", "to write", "memory", "seconds"):
+    for heading in ("cached", "items", "tokens", "to write", "memory", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("rate", no_wrap=True)
     for stage in forecast.stages:
@@ -152,7 +152,7 @@ def show(forecast: Forecast, free: int, outputs: Path) -> None:
     if not forecast.is_whole:
         print("the stages after them depend on what they make, and are not foreseen either")
     if forecast.num_estimated:
-        print(f"images of {forecast.num_estimated} tars are estimated from their sizes")
+        print(f"items of {forecast.num_estimated} files are estimated from their sizes")
     if forecast.num_unknown:
         print(f"{forecast.num_unknown} shards were never hashed here: they count as not cached")
     if any(stage.source == "built in" for stage in forecast.stages):

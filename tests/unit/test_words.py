@@ -150,6 +150,7 @@ def test_a_folder_for_the_demo_is_refused_and_nothing_is_written(
         ("seed=(1)", "type 'seed='"),
         ("+corpus.path=x", "type corpus=folder corpus.path=x"),
         ("images=x", "type python -m imagegram.tools.audit images=x"),
+        ("texts=x.jsonl", "type python -m imagegram.tools.audit texts=x.jsonl"),
     ],
 )
 def test_a_word_that_hydra_refuses_gets_a_hint(word: str, hint: str) -> None:
