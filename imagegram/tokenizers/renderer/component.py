@@ -86,9 +86,9 @@ class Renderer(SentenceDecoder):
     context_tokens: int = 16
     sentence_tokens: int = 64
     code_dropout: float = 0.1
-    width: int = 192
-    depth: int = 3
-    num_heads: int = 3
+    width: int = 128
+    depth: int = 2
+    num_heads: int = 2
     bpe: BpeTokenizer = field(default_factory=BpeTokenizer)
     optimization: Optimization
     trainer: TrainerOptions = field(default_factory=TrainerOptions, metadata=NOT_IDENTITY)
