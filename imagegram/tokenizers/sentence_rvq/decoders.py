@@ -27,11 +27,13 @@ from imagegram.tokenizers.sentence_rvq.quantizers import Codebooks, Codes
 from imagegram.tokenizers.sentence_rvq.sentences import Sentences
 
 #: Vectors that are looked up at a time: always as many, so that none depends on the others.
-_ROWS: Final = 64
+_ROWS: Final = 16
 #: Sentences that they are compared with at a time.
 _SENTENCES: Final = 1 << 15
 #: Sentences by their codes, of the codebooks that were used last.
 _TABLES: Final[dict[tuple[Path, str], dict[bytes, list[int]]]] = {}
+#: Most tuples without a sentence of their own whose nearest one is remembered.
+_REMEMBERED: Final = 1 << 20
 
 
 class SentenceCodes(Protocol):
@@ -143,6 +145,9 @@ class NearestDecoder(SentenceDecoder):
                 found[number] = rows[near]
         missing = found < 0
         found[missing] = nearest_rows(vectors[missing], training)
+        for one, number in zip(tuples[missing], found[missing].tolist(), strict=True):
+            if len(same) < len(training) + _REMEMBERED:
+                same[one.astype(np.int64).tobytes()] = [number]
         return found
 
 

@@ -89,7 +89,7 @@ class FitCodes(Stage[T_co]):
 
     kind: ClassVar[str] = "tokenizer"
     group: ClassVar[str] = "tokenize"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     PARTS: ClassVar[tuple[type, ...]] = (CollectSentences,)
 
     recipe: CodesRecipe[T_co]

@@ -7,8 +7,8 @@ Whatever the form, the codes c_1 ... c_K of a vector stand for C_1[c_1] + ... + 
 * ``greedy``: the same with the nearest code at every stage, one after the other;
 * ``opq``: a product quantizer behind a learned rotation (Ge et al., "Optimized product
   quantization", CVPR 2013): every stage has its own d / K of the rotated dimensions;
-* ``renormalised``: what is left is brought to length 1 after every stage, codes are unit vectors
-  and chosen by their cosine, and so is the sum: its length is lost.
+* ``renormalised``: what is left is brought to length 1 after every stage, codes are chosen by their
+  inner product with it, and the sum is brought to length 1 too: all lengths are lost.
 
 k-means is that of faiss, on one thread: codebooks do not depend on how many there are.
 """
@@ -34,6 +34,8 @@ FORMS: Final = ("beam", "greedy", "opq", "renormalised")
 #: Tuples that a search keeps at every stage.
 BEAM: Final = 8
 _ITERATIONS: Final = 25
+#: Of the beam's k-means, which goes through ever more dimensions, with so many iterations in each.
+_BEAM_ITERATIONS: Final = 10
 #: Vectors that are quantised at a time: always as many, so that a code depends on its vector alone.
 _ROWS: Final = 64
 #: Below it a vector has no direction.
@@ -64,7 +66,17 @@ def fit_codebooks(
 
     Returns:
         (K, V, d) float32.
+
+    Raises:
+        ConfigError: when ``opq`` cannot share the dimensions among the stages.
     """
+    dim = vectors.shape[1]
+    if form == "opq" and dim % num_codebooks:
+        fits = [num for num in range(1, 17) if dim % num == 0]
+        raise ConfigError(
+            f"tokenizer.form=opq gives every stage as many of the {dim} dimensions of a vector, so "
+            f"tokenizer.num_codebooks={num_codebooks} does not do; use one of {fits}"
+        )
     fit = {"beam": _fit_beam, "opq": _fit_opq}.get(form, _fit_greedy)
     with _one_thread():
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
@@ -116,7 +128,6 @@ def _fit_greedy(vectors: Features, num: int, size: int, seed: int, form: str) ->
     left, books = vectors, []
     for stage in range(num):
         book = _kmeans(left, size, seed + stage)
-        book = _unit(book) if form == "renormalised" else book
         nearest = _over_rows(left, book, form)
         books.append(book)
         left = left - book[nearest]
@@ -137,7 +148,7 @@ def _fit_beam(vectors: Features, num: int, size: int, seed: int, form: str) -> C
     quantizer = faiss.ResidualQuantizer(vectors.shape[1], num, bits)
     quantizer.max_beam_size = BEAM
     quantizer.cp.seed = seed
-    quantizer.cp.niter = _ITERATIONS
+    quantizer.cp.niter = _BEAM_ITERATIONS
     quantizer.cp.min_points_per_centroid = 1  # says nothing of small corpora
     quantizer.train(vectors)
     books = faiss.vector_to_array(quantizer.codebooks).reshape(num, size, vectors.shape[1])
