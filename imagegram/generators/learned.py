@@ -36,6 +36,7 @@ from imagegram.records import EOS_TOKEN_ID, row_sizes
 from imagegram.samplers.guidance import Guidance
 from imagegram.samplers.kinds import check_label
 from imagegram.stages.tokens import TokenSet
+from imagegram.stages.validation import check_fraction
 from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context
@@ -119,6 +120,9 @@ class LearnedGenerator:
             to write under, ``caption`` also the text beside it; None: it learns none.
         label_dropout: share of the training documents whose label is hidden, so that the network
             learns to write without one too, which guidance needs; without ``labels`` unused.
+        validation_fraction: share of the training documents that is validated on instead of
+            trained on (``stages/validation.py``); 0: held-out documents are looked at, and nothing
+            is chosen by them.
         optimization: steps, rates, seed of its training.
         trainer: where the network is trained.
         device: device that samples: ``cpu``, ``cuda``.
@@ -134,6 +138,7 @@ class LearnedGenerator:
     num_heads: int = 2
     labels: str | None = None
     label_dropout: float = 0.1
+    validation_fraction: float = field(default=0.0, metadata=NOT_IDENTITY_AT_DEFAULT)
     optimization: Optimization
     trainer: TrainerOptions = field(default_factory=TrainerOptions, metadata=NOT_IDENTITY)
     device: str = field(default="cpu", metadata=NOT_IDENTITY)
@@ -151,6 +156,13 @@ class LearnedGenerator:
                 "type generator.label_dropout=0.1"
             )
         require_dtype(self.dtype, setting="generator.dtype")
+        check_fraction(self.validation_fraction, setting="generator.validation_fraction")
+        if effective.keep == "best" and not self.validation_fraction:
+            raise ConfigError(
+                "generator.optimization.keep=best would choose weights on held-out documents, the "
+                "floor of every score; type generator.validation_fraction=0.05, or "
+                "generator.optimization.keep=last"
+            )
         if self.labels == "":
             raise ConfigError(
                 "generator.labels is empty; type generator.labels=KEY, a key of the JSON beside an "
@@ -180,7 +192,13 @@ class LearnedGenerator:
 
     def data(self, tokens: TokenSet, holdout: TokenSet | None) -> TokenData:
         """Return the training data: documents, with their labels where these are learned."""
-        return TokenData(tokens=tokens, holdout=holdout, labels=self.labels, has_null=self.has_null)
+        return TokenData(
+            tokens=tokens,
+            holdout=holdout,
+            labels=self.labels,
+            has_null=self.has_null,
+            validation_fraction=self.validation_fraction,
+        )
 
     def check_machine(self) -> None:
         """Refuse a device that is not there, and weights of another network."""

@@ -177,6 +177,17 @@ class Index(ABC):
             raise TokenError("an empty sequence occurs everywhere; give at least one token id")
         return tuple(self._place(s, i) for s, i in self._occurrences(checked, limit))
 
+    def positions(self, ids: Ids) -> list[NDArray[np.int64]]:
+        """Return, per shard, the stream positions of all occurrences of ``ids``, in any order.
+
+        Raises:
+            TokenError: for ids that are no integers in 0 ... 65535.
+        """
+        found: list[list[int]] = [[] for _ in self.shards]
+        for shard, position in self._occurrences(check_ids(ids), self.num_tokens):
+            found[shard].append(position)
+        return [np.array(positions, dtype=np.int64) for positions in found]
+
     def _place(self, shard: int, position: int) -> Occurrence:
         document, inside = self.shards[shard].locate(position)
         first = int(self.first_documents[shard]) if document >= 0 else 0

@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.indexes.base import Advance, Index, NextTokens, Rows
+from imagegram.indexes.base import Advance, Ids, Index, NextTokens, Rows
 from imagegram.indexes.checks import check_at_least, check_ids, thread_count
-from imagegram.indexes.format import IndexShard
+from imagegram.indexes.format import IndexShard, read_pointers
 from imagegram.indexes.grams import NUM_TOLD, begin_with
 from imagegram.indexes.kernels import matching, passages, phrases
 from imagegram.indexes.kernels import search as kernels
@@ -74,6 +74,12 @@ class NativeIndex(Index):
             ranks = range(lo, min(hi, lo + limit - len(places)))
             places += [(s, kernels.pointer_at(self.views, s, rank)) for rank in ranks]
         return places
+
+    def positions(self, ids: Ids) -> list[NDArray[np.int64]]:
+        """See :meth:`Index.positions`; in table order."""
+        intervals = self._intervals(check_ids(ids))
+        pairs = zip(self.shards, intervals, strict=True)
+        return [read_pointers(shard, lo, hi) for shard, (lo, hi) in pairs]
 
     def match_lengths(
         self, tokens_BT: Rows, *, workers: int | None = None, advance: Advance | None = None

@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
 from imagegram.executors.tiles import row_tiles
+from imagegram.indexes.smoothing import SMOOTHING, smoothed
 from imagegram.layout import TokenLayout
 from imagegram.metrics.features import undefined
 from imagegram.metrics.functional import num_steps
 from imagegram.metrics.intervals import mean_over_images, ratio_over_images
 from imagegram.metrics.replayed_counts import counts_after, counts_after_nothing, interpolate
-from imagegram.metrics.smoothing import SMOOTHING, smoothed
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Counting, Measured, Measurement, ScoreInfo, Tokens
 from imagegram.samplers.ngram import MATCHING, matching_classes
@@ -46,7 +46,7 @@ _TOKENS: Final = 1 << 21
 
 @dataclass(frozen=True, kw_only=True)
 class LikelihoodMetric:
-    """Code lengths under an interpolated n-gram, see ``metrics/smoothing.py``.
+    """Code lengths under an interpolated n-gram, see ``indexes/smoothing.py``.
 
     With ``smoothing=absolute`` and one discount, order k has the probabilities
 

@@ -1,6 +1,8 @@
 """``nll_bits_per_token``: code length of documents under the generator that is measured itself.
 
-``nll_memorized_bits_per_token`` is that of held-out documents less that of training documents.
+``nll_bits_per_byte``, of texts, is the same by bytes, beside which compressed files can be read
+(``metrics/text_codecs.py``). ``nll_memorized_bits_per_token`` is the code length of held-out
+documents less that of training documents.
 
 The mean of ``-log2 p(x_t | x_0 ... x_{t-1})`` with the generator's own probabilities, before any
 sampler sharpens or cuts them. Of a network that fills in tokens in random order (its trace has
@@ -24,6 +26,7 @@ import numpy as np
 from imagegram.executors.tiles import row_tiles
 from imagegram.metrics.functional import num_steps
 from imagegram.metrics.intervals import mean_over_images
+from imagegram.metrics.likelihood import bits_per_byte
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo
 
@@ -43,7 +46,7 @@ class NllMetric:
         name: name of this metric in the configuration.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     NEEDS: ClassVar[frozenset[str]] = frozenset({"trace.log_prob"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
@@ -56,6 +59,16 @@ class NllMetric:
             group="likelihood",
             rank=1,
             short="heldout_nll_bits_per_token",
+            short_of="floor",
+        ),
+        ScoreInfo(
+            name="nll_bits_per_byte",
+            title="bits per byte under the generator",
+            words="The same by byte of UTF-8 of the text; read it beside the compressed files.",
+            unit="bits",
+            group="likelihood",
+            rank=2,
+            short="heldout_nll_bits_per_byte",
             short_of="floor",
         ),
         ScoreInfo(
@@ -75,17 +88,22 @@ class NllMetric:
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one image set; takes up to 0.1 GB."""
         num_images, num_tokens = generated.num_images, generated.tokens.shape[1]
-        bits_B, bits_T, steps_T = np.empty(num_images), *np.zeros((2, num_tokens))
+        bits_B, steps_of_B = np.empty((2, num_images))
+        bits_T, steps_T = np.zeros((2, num_tokens))
         for rows in row_tiles(num_images, max(_TOKENS // num_tokens, 1)):
             steps_B = num_steps(np.asarray(generated.tokens[rows]))
             log_prob_BT = np.asarray(generated.trace["log_prob"][rows], dtype=np.float64)
             bits_BT = -log_prob_BT / math.log(2)
-            bits_B[rows] = bits_BT.sum(axis=1) / steps_B
+            bits_B[rows], steps_of_B[rows] = bits_BT.sum(axis=1), steps_B
             bits_T += bits_BT.sum(axis=0)
             steps_T += (np.arange(num_tokens) < steps_B[:, None]).sum(axis=0)
+        seed, texts = reference.seed, getattr(generated, "texts", None)
+        scalars = {"nll_bits_per_token": mean_over_images(bits_B / steps_of_B, seed=seed)}
+        if texts is not None:
+            scalars["nll_bits_per_byte"] = bits_per_byte(bits_B, texts, seed=seed)
         order = {"order": "random, so <="} if "step" in generated.trace else {}
         return Measurement(
-            scalars={"nll_bits_per_token": mean_over_images(bits_B, seed=reference.seed)},
+            scalars=scalars,
             curves={"nll": bits_T / np.maximum(steps_T, 1)},
             recipe=order,
         )

@@ -84,6 +84,9 @@ class Index(Protocol):
     ) -> list[GramCounts]:
         """Return the counts that n-grams are smoothed with, by order; reads the whole corpus."""
 
+    def positions(self, ids: Sequence[int] | NDArray[np.integer[Any]]) -> list[NDArray[np.int64]]:
+        """Return, per shard, the stream positions of all occurrences of ``ids``, in any order."""
+
     def documents_equal(
         self, tokens_BT: Tokens, *, workers: int | None = None
     ) -> NDArray[np.int64]:

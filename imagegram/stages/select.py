@@ -255,7 +255,12 @@ def tokenize(run: Makes, split: SplitHandle, tokenizer: Tokenizer) -> tuple[Toke
     )
     train = run("select", Select(tokens=tokens, images=split.train, views=views))
     holdout = run("select_holdout", Select(tokens=tokens, images=split.holdout))
-    known: dict[str, Any] = {"window": tokens.window, "tokenizer": tokenizer}
+    known: dict[str, Any] = {
+        "window": tokens.window,
+        "tokenizer": tokenizer,
+        "modality": corpus.modality,
+        "near_duplicate_limit": corpus.near_duplicate_limit,
+    }
     return replace(train, **known), replace(holdout, **known)
 
 

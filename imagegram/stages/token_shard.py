@@ -114,7 +114,7 @@ class TokenShard:
         return np.append(self._positions("metaoff.0").astype(np.int64), end)
 
     @cached_property
-    def _chosen(self) -> NDArray[np.int64]:
+    def numbers(self) -> NDArray[np.int64]:
         """(N,) numbers of the selected documents in the file."""
         if self.selection is None or self.is_whole:
             return np.arange(self.num_documents)
@@ -123,14 +123,14 @@ class TokenShard:
 
     def runs(self) -> list[tuple[int, int]]:
         """Return first and end of each run of documents that are adjacent in the file."""
-        return runs_of(self._chosen)
+        return runs_of(self.numbers)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """(N,) number of tokens of each document."""
         if self.document_length is not None:
             return np.full(self.num_documents, self.document_length, dtype=np.int64)
-        return (np.diff(self.separators) - 1)[self._chosen]
+        return (np.diff(self.separators) - 1)[self.numbers]
 
     def document(self, document: int) -> Tokens:
         """Return the (L,) uint16 tokens of document 0 ... N - 1, without separators; a view.
@@ -152,7 +152,7 @@ class TokenShard:
             starts: (B,) first token of each window in its document.
             length: tokens of a window.
         """
-        places, whole = self._chosen[documents], self.document_length
+        places, whole = self.numbers[documents], self.document_length
         if whole is not None and length <= whole and not starts.any():  # a view, which is faster
             return self.stream[:-1].reshape(-1, whole + 1)[places, 1 : length + 1]
         first = self.separators[places] + 1 + starts
@@ -169,14 +169,14 @@ class TokenShard:
         is_empty = not facts["num_documents"]  # an empty array cannot be mapped
         path = self.artifact.path / facts.get("sketches", IMAGES.SKETCHES)
         sketches: Sketches = np.load(path, mmap_mode=None if is_empty else "r")
-        return sketches if self.is_whole else sketches[self._chosen]
+        return sketches if self.is_whole else sketches[self.numbers]
 
     def _positions(self, name: str) -> NDArray[np.uint64]:
         return np.fromfile(self.artifact.path / name, dtype="<u8")
 
     def _place(self, document: int) -> int:
         check_document(document, self.num_documents)
-        return int(self._chosen[document])
+        return int(self.numbers[document])
 
     def metadata(self, document: int) -> dict[str, Any]:
         """Return key, shard, sha256, size, caption, info and locator of document 0 ... N - 1.
@@ -192,7 +192,7 @@ class TokenShard:
         """Yield the metadata of documents, in their order, from one opened file."""
         with (self.artifact.path / "metadata.0").open("rb") as lines:
             for document in documents:
-                lines.seek(int(self.lines[self._chosen[document]]))
+                lines.seek(int(self.lines[self.numbers[document]]))
                 yield json.loads(lines.readline())
 
 

@@ -12,6 +12,7 @@ Documents that differ in length are read as :class:`Windows` of one length.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +24,9 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.images.decode import decode_image
+from imagegram.images.modality import IMAGES
 from imagegram.images.views import ORIGINAL, view_of
-from imagegram.protocols import DocumentSource
+from imagegram.protocols import DocumentSource, Modality
 from imagegram.records import Images, Locator, Sketches, Tokens
 from imagegram.stages.token_shard import TokenShard, check_document, open_shard
 from imagegram.store.manifest import Handle
@@ -47,15 +49,20 @@ class TokenSet(Handle):
         window: tokens of a gathered row where documents differ in length.
         tokenizer: that wrote the ids, for generators that read more of it than the ids; None: not
             known.
+        modality: kind of the documents.
+        near_duplicate_limit: where near-duplicates begin, see ``Corpus``; None: nobody said.
     """
 
     images: tuple[ImageShard, ...]
     window: int | None = None
     tokenizer: Tokenizer | None = field(default=None, compare=False)
+    modality: Modality = IMAGES
+    near_duplicate_limit: float | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without opened shards and tokenizer, so that it can be sent away."""
-        return {"artifact": self.artifact, "images": self.images, "window": self.window}
+        known = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        return known | {"tokenizer": None}
 
     @cached_property
     def shards(self) -> tuple[TokenShard, ...]:

@@ -75,6 +75,8 @@ class Curves(Callback):
         step = module.steps_done
         if step % POINT_STEPS == 0 or step == module.course.last_step:
             self._draw(step, self._means(trainer, module, step) | module.rates())
+        if step in module.optimization.look_steps and not trainer.global_rank:
+            self._draw(step, module.look())
 
     def _means(self, trainer: Trainer, module: TrainingModule, step: int) -> dict[str, float]:
         """Return the means since the last point, over all devices.
@@ -104,7 +106,8 @@ class Curves(Callback):
         module: TrainingModule = pl_module
         if trainer.global_rank or module.steps_done < module.course.last_step:
             return  # interrupted: the stage then reports the missing files
-        if scores := module.scores():
+        looked = module.steps_done in module.optimization.look_steps
+        if not looked and (scores := module.scores()):
             self._draw(module.steps_done, scores)
         folder = module.course.folder
         module.state().write(folder / STATE)

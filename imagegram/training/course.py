@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from imagegram.executors.threads import map_in_order
 from imagegram.training.draws import BATCH, batch_rows, generator
-from imagegram.training.objective import Items, Objective
+from imagegram.training.objective import DrawnItems, Items, Objective
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
 
@@ -78,7 +78,8 @@ class Batches:
         how, items = self.course.optimization, self.course.items
         rows = batch_rows(seed=how.seed, step=step, batch_size=how.batch_size, num_items=len(items))
         rng = generator(seed=how.seed, purpose=BATCH, number=step)
-        arrays = self.course.objective.batch(items.gather(rows), rng)
+        found = items.draw(rows, rng) if isinstance(items, DrawnItems) else items.gather(rows)
+        arrays = self.course.objective.batch(found, rng)
         count = self.course.batches_per_step
         shares = [
             slice(number * self.world + self.rank, None, count * self.world)

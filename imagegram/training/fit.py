@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
+from imagegram.errors import ConfigError
 from imagegram.store.cost import NPY_HEADER, PROCESS_BYTES, Cost
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
 from imagegram.store.stage import Context, Stage, Surroundings
 from imagegram.training.course import HISTORY
-from imagegram.training.objective import Data, Items, Objective, Prepared
+from imagegram.training.objective import VALIDATION, Data, Items, Objective, Prepared
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
 from imagegram.training.pixels import CorpusPixels
@@ -117,6 +118,7 @@ class Train(Stage[T_co], Generic[T_co, D]):
         from imagegram.training.state import TrainingState
 
         prepared = self.data.prepare(context)
+        self._check_keep(prepared)
         component = self._for(self.begun(context), prepared)
         optimization, whole = component.optimization, self._whole(component, prepared)
         last = train_in_segments(
@@ -127,17 +129,46 @@ class Train(Stage[T_co], Generic[T_co, D]):
             after=self._after(context, component, prepared.validation),
         )
         shutil.copyfile(last.artifact.path / HISTORY, out / HISTORY)
-        state = TrainingState.read(last.state)
+        state = TrainingState.read(last.state).with_best()
         component.write_trained(out, state, prepared.validation)
-        scores = {k: v for k, v in last.history[-1].items() if k.startswith("val/")}
+        kept = last.last_step if state.best is None else state.best.step
+        scores = {
+            name: value
+            for line in last.history
+            if line["step"] == kept
+            for name, value in line.items()
+            if name.startswith("val/")
+        }
         return {
             "name": self.component.name,
             "steps": optimization.steps,
             "num_items": len(prepared.items),
             "validated_on": prepared.validated_on,
+            **({} if state.best is None else {"kept_step": kept}),
             **({"num_classes": len(prepared.classes)} if prepared.classes else {}),
             **scores,
         }
+
+    def _check_keep(self, prepared: Prepared) -> None:
+        """Refuse to choose weights on what is measured, or where nothing tells which are best.
+
+        Raises:
+            ConfigError: with what to type.
+        """
+        if self.component.optimization.keep != "best":
+            return
+        asked = f"{self.SETTING}optimization.keep=best"
+        if prepared.validated_on != VALIDATION:
+            raise ConfigError(
+                f"{asked} chooses weights by a validation loss, but {self.component.name} has no "
+                "part that is validated on, and held-out documents are the floor; type "
+                f"{self.SETTING}optimization.keep=last"
+            )
+        if self.component.objective().module().validation_loss is None:
+            raise ConfigError(
+                f"{asked}: {self.component.name} has no validation loss; type "
+                f"{self.SETTING}optimization.keep=last"
+            )
 
     def begun(self, context: Context) -> Trainable[T_co]:
         """Return the component with all that its training begins with."""
@@ -244,9 +275,9 @@ class TrainGenerator(Train[T_co, TokenData]):
     def _missing_states(self, at: Surroundings) -> int:
         """Return the number of states still to be written, after the last one that exists."""
         ends = self.component.trainer.segment_ends(self.component.optimization.steps)
-        if not self.data.tokens.artifact.is_made:
+        prepared = self.data.found(at)
+        if prepared is None:
             return len(ends)
-        prepared = self.data.opened()
         whole = self._whole(self._for(self.component, prepared), prepared)
         found = [at.find(replace(whole, last_step=end)) is not None for end in ends]
         return found[::-1].index(True) if any(found) else len(ends)

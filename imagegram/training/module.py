@@ -34,6 +34,7 @@ from imagegram.training.draws import WEIGHTS, torch_seed
 from imagegram.training.objective import Items
 from imagegram.training.optimization import Optimization
 from imagegram.training.state import (
+    Best,
     TrainingState,
     parameter_names,
     read_moments,
@@ -55,10 +56,13 @@ class TrainingModule(LightningModule):
         networks: by name, on the device; their weights and buffers are the state.
         averages: moving averages of the networks that :attr:`averaged` names.
         batches_done: number of batches seen in this course, whatever the optimizers did.
+        best: the best averages so far, where ``optimization.keep=best``.
     """
 
     #: Networks whose moving average is kept; None: all.
     averaged: tuple[str, ...] | None = None
+    #: Score of :meth:`validate` whose lowest value is the best; None: it has none such.
+    validation_loss: str | None = None
 
     def __init__(self, objective: Any) -> None:
         super().__init__()
@@ -67,6 +71,7 @@ class TrainingModule(LightningModule):
         self.networks: nn.ModuleDict
         self.averages: Any
         self.batches_done = 0
+        self.best: Best | None = None
 
     # ------------------------------------------------------------------- implemented by a family
 
@@ -183,6 +188,7 @@ class TrainingModule(LightningModule):
                 average.module.load_state_dict(state.averages[name])
                 average.n_averaged.fill_(state.step)
         self._moments = {} if state is None else state.optimizers
+        self.best = None if state is None else state.best
         if course.trainer.gradient_checkpointing:
             checkpoint_blocks(self.networks)
         if course.trainer.compile and self.trainer.strategy.root_device.type != "cpu":
@@ -247,11 +253,31 @@ class TrainingModule(LightningModule):
         return TrainingState(
             step=self.steps_done,
             networks={name: network.state_dict() for name, network in self.networks.items()},
-            averages={name: average.module.state_dict() for name, average in self.averages.items()},
+            averages=self._averages(),
             optimizers={
                 name: read_moments(optimizer, names) for name, optimizer in self._named.items()
             },
+            best=self.best,
         )
+
+    def _averages(self) -> dict[str, dict[str, Tensor]]:
+        return {name: average.module.state_dict() for name, average in self.averages.items()}
+
+    def look(self) -> dict[str, float]:
+        """Return the scores, and keep the averages if none before had a lower loss.
+
+        A loss that is not a number is worse than any.
+        """
+        scores = self.scores()
+        loss = scores[str(self.validation_loss)]
+        loss = math.inf if math.isnan(loss) else loss
+        if self.best is None or loss < self.best.loss:
+            averages = {
+                name: {key: tensor.detach().clone() for key, tensor in tensors.items()}
+                for name, tensors in self._averages().items()
+            }
+            self.best = Best(step=self.steps_done, loss=loss, averages=averages)
+        return scores
 
     def scores(self) -> dict[str, float]:
         """Return the scores of :meth:`validate`."""

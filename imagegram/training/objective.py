@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,10 @@ from imagegram.store.stage import Context
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
+
+
+#: Items that nothing is trained on and nothing is measured on, see ``stages/validation.py``.
+VALIDATION: Final = "validation"
 
 
 class Items(Protocol):
@@ -27,6 +31,14 @@ class Items(Protocol):
         """Return the identity of the items."""
 
 
+@runtime_checkable
+class DrawnItems(Items, Protocol):
+    """Items that differ whenever they are trained on: another window of a long document."""
+
+    def draw(self, rows: NDArray[np.integer[Any]], rng: np.random.Generator) -> NDArray[Any]:
+        """Return items of the given rows, drawn by a generator of the step."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """Data that is ready on disk to be trained on.
@@ -34,7 +46,7 @@ class Prepared:
     Attributes:
         items: items to train on.
         validation: items to validate on; ``items`` where nothing is held out.
-        validated_on: ``holdout`` or ``train``.
+        validated_on: ``validation``, ``holdout`` or ``train``.
         classes: labels of the classes of items, in their order; (): items have no classes.
     """
 

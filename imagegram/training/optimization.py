@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from imagegram.errors import ConfigError, did_you_mean, require_bounds
+from imagegram.store.fingerprint import NOT_IDENTITY_AT_DEFAULT
 
 PRECISIONS: Final = ("32-true", "bf16-mixed")
+KEEP: Final = ("last", "best")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,9 @@ class Optimization:
         precision: ``32-true``, or ``bf16-mixed``: weights stay float32.
         gradient_clip_val: gradients with a larger norm are scaled down to it; None: no clipping.
         seed: seed of fresh weights and of all random draws.
+        keep: ``last``: the averaged weights at the end; ``best``: those of the look with the lowest
+            validation loss, which needs a part that is validated on (``stages/validation.py``).
+        looks: how often ``best`` looks, evenly over all steps, the last of them included.
     """
 
     VERSION: ClassVar[int] = 2
@@ -43,6 +48,8 @@ class Optimization:
     precision: str = "32-true"
     gradient_clip_val: float | None = 1.0
     seed: int = 0
+    keep: str = field(default="last", metadata=NOT_IDENTITY_AT_DEFAULT)
+    looks: int = field(default=20, metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         """Turn lists of a configuration into tuples."""
@@ -66,6 +73,7 @@ class Optimization:
             "weight_decay": (0, math.inf),
             "ema_decay": (0, 1),
             "seed": (0, 2**63 - 1),
+            "looks": (1, math.inf),
         }
         limits = {"final_learning_rate": "learning_rate", "warmup_steps": "steps"}
         notes = {name: f", {prefix}{limit}" for name, limit in limits.items()}
@@ -85,6 +93,20 @@ class Optimization:
                 f"{prefix}precision={self.precision} is unknown; "
                 f"{did_you_mean(self.precision, PRECISIONS)}"
             )
+        if self.keep not in KEEP:
+            raise ConfigError(f"{prefix}keep={self.keep!r}: {did_you_mean(self.keep, KEEP)}")
+
+    @property
+    def look_steps(self) -> frozenset[int]:
+        """Numbers of finished steps after which ``best`` looks at the validation loss.
+
+        >>> how = Optimization(steps=10, batch_size=1, learning_rate=1.0, keep="best", looks=3)
+        >>> sorted(how.look_steps)
+        [4, 7, 10]
+        """
+        if self.keep != "best":
+            return frozenset()
+        return frozenset(-(-self.steps * look // self.looks) for look in range(1, self.looks + 1))
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, 0 ... ``steps`` - 1.

@@ -19,8 +19,9 @@ from imagegram.errors import ConfigError
 from imagegram.protocols import DocumentSource
 from imagegram.records import Tokens
 from imagegram.stages.tokens import TokenSet, Windows
-from imagegram.store.stage import Context
-from imagegram.training.objective import Prepared
+from imagegram.stages.validation import TakePart, found_parts, parts_of
+from imagegram.store.stage import Context, Surroundings
+from imagegram.training.objective import VALIDATION, Prepared
 
 #: Keys that a message lists.
 _LISTED: Final = 40
@@ -32,17 +33,24 @@ class TokenItems:
 
     Attributes:
         tokens: a finished token set; memory maps are opened in every process.
+        random_offsets: whether windows begin elsewhere whenever they are drawn, so that a network
+            sees every token at every place of a window.
     """
 
     tokens: TokenSet
+    random_offsets: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without cached windows, so that it can be sent to another process."""
-        return {"tokens": self.tokens}
+        return {"tokens": self.tokens, "random_offsets": self.random_offsets}
 
     @cached_property
     def _rows(self) -> DocumentSource:
         return self.tokens.windows()
+
+    @cached_property
+    def _lengths(self) -> NDArray[np.int64]:
+        return self.tokens.lengths
 
     def __len__(self) -> int:
         """Return the number of rows, N."""
@@ -52,9 +60,27 @@ class TokenItems:
         """Return (B, T) uint16 ids; batches cast them to int64, as torch hardly supports uint16."""
         return self._rows.gather(rows)
 
+    def draw(self, rows: NDArray[np.integer[Any]], rng: np.random.Generator) -> Tokens:
+        """Return (B, T) uint16 ids that are trained on: the rows, or others near them.
+
+        With random offsets a window begins up to half a window before or after its place, but not
+        before its document, and not so late that more than the separator behind the document
+        pads it. So beginnings and ends are seen about as often as what is between them.
+        """
+        if not self.random_offsets or not isinstance(self._rows, Windows):
+            return self.gather(rows)
+        documents, starts = self._rows.locate(rows)
+        length = self.tokens.length
+        shifts = rng.integers(-(length // 2), length - length // 2, size=len(rows))
+        last = np.maximum(self._lengths[documents] + 1 - length, 0)
+        return self.tokens.gather(documents, np.clip(starts + shifts, 0, last))
+
     def identity(self) -> Any:
-        """Return kind/digest of the set, and the length of its windows."""
-        return self._rows.identity()
+        """Return kind/digest of the set, the length of its windows, and how they are drawn."""
+        found = self._rows.identity()
+        if not self.random_offsets or not isinstance(self._rows, Windows):
+            return found
+        return {**found, "random_offsets": True}
 
     def documents(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         """Return the (B,) document of each row."""
@@ -81,8 +107,15 @@ class LabelledItems:
 
     def gather(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
         """Return (B, T + 1) ids, and in the last column classes; see :func:`split_classes`."""
+        return self._with_classes(self.items.gather(rows), rows)
+
+    def draw(self, rows: NDArray[np.integer[Any]], rng: np.random.Generator) -> NDArray[np.int32]:
+        """Return the same of what is trained on; see :meth:`TokenItems.draw`."""
+        return self._with_classes(self.items.draw(rows, rng), rows)
+
+    def _with_classes(self, tokens_BT: Tokens, rows: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
         classes_B = self.by_document[self.items.documents(rows)]
-        return np.column_stack([self.items.gather(rows), classes_B]).astype(np.int32)
+        return np.column_stack([tokens_BT, classes_B]).astype(np.int32)
 
     def identity(self) -> Any:
         """Return the identity of the rows, and the key: metadata is part of a token set."""
@@ -111,51 +144,92 @@ class TokenData:
 
     Attributes:
         tokens: training documents.
-        holdout: documents to validate on; None or empty: some of the training documents.
+        holdout: documents to validate on; None or empty: some of the training documents. Of no use
+            with ``validation_fraction``.
         labels: key of the labels in the metadata of documents; None: they are not read.
         has_null: whether documents may have no label.
+        validation_fraction: share of the training documents that is validated on instead of
+            trained on, see ``stages/validation.py``; 0: none.
+        random_offsets: see :class:`TokenItems`.
     """
 
-    PARTS: ClassVar[tuple[type, ...]] = ()
+    PARTS: ClassVar[tuple[type, ...]] = (TakePart, *TakePart.PARTS)
 
     tokens: TokenSet
     holdout: TokenSet | None = None
     labels: str | None = None
     has_null: bool = True
+    validation_fraction: float = 0.0
+    random_offsets: bool = False
 
     def identity(self) -> dict[str, Any]:
-        """Return the identity of both sets, and the key of the labels where they are read."""
-        sets = {"tokens": self.tokens, "holdout": self.holdout}
-        identities = {
-            name: None if tokens is None else TokenItems(tokens=tokens).identity()
+        """Return the identity of both sets, and of the key of the labels where they are read.
+
+        With a part to validate on, what is held out has no part in the training.
+        """
+        sets = {
+            "tokens": self.tokens,
+            "holdout": None if self.validation_fraction else self.holdout,
+        }
+        found = {
+            name: None
+            if tokens is None
+            else TokenItems(
+                tokens=tokens, random_offsets=self.random_offsets and name == "tokens"
+            ).identity()
             for name, tokens in sets.items()
         }
-        return identities if self.labels is None else {**identities, "labels": self.labels}
+        if self.labels is not None:
+            found["labels"] = self.labels
+        if self.validation_fraction:
+            found["validation_fraction"] = self.validation_fraction
+            found["near_duplicate_limit"] = self.tokens.near_duplicate_limit
+        return found
 
     def prepare(self, context: Context) -> Prepared:
-        """Open both sets: nothing has to be made; see :meth:`opened`."""
-        return self.opened()
+        """Part the training documents if asked for, open both sets, and read their labels.
 
-    def opened(self) -> Prepared:
-        """Open both sets, and read their labels.
+        Raises:
+            ConfigError: when labels are missing, or documents are too few to be parted.
+        """
+        if not self.validation_fraction:
+            return self._opened(self.tokens)
+        fit, validation = parts_of(self.tokens, self.validation_fraction)
+        return self._opened(context.make(fit), context.make(validation))
+
+    def found(self, at: Surroundings) -> Prepared | None:
+        """Return what :meth:`prepare` does, if all of it was made; None: something is missing."""
+        if not self.tokens.artifact.is_made:
+            return None
+        if not self.validation_fraction:
+            return self._opened(self.tokens)
+        parts = found_parts(self.tokens, self.validation_fraction, at)
+        return None if parts is None else self._opened(*parts)
+
+    def _opened(self, tokens: TokenSet, validation: TokenSet | None = None) -> Prepared:
+        """Open training documents and those that are validated on; None: held-out ones.
 
         Raises:
             ConfigError: when labels are missing.
         """
-        is_held_out = self.holdout is not None and self.holdout.num_documents > 0
-        sets = [self.tokens, self.holdout if is_held_out else self.tokens]
-        validated_on = "holdout" if is_held_out else "train"
-        plain = [TokenItems(tokens=tokens) for tokens in sets if tokens is not None]
+        if validation is not None:
+            others, validated_on = validation, VALIDATION
+        elif self.holdout is not None and self.holdout.num_documents > 0:
+            others, validated_on = self.holdout, "holdout"
+        else:
+            others, validated_on = tokens, "train"
+        plain = [
+            TokenItems(tokens=tokens, random_offsets=self.random_offsets),
+            TokenItems(tokens=others),
+        ]
         if self.labels is None:
             return Prepared(items=plain[0], validation=plain[1], validated_on=validated_on)
         found = [read_labels(each.tokens, self.labels) for each in plain]
         names = found[0].names
-        items, validation = (
+        items, looked_at = (
             self._labelled(rows, labels, names) for rows, labels in zip(plain, found, strict=True)
         )
-        return Prepared(
-            items=items, validation=validation, validated_on=validated_on, classes=names
-        )
+        return Prepared(items=items, validation=looked_at, validated_on=validated_on, classes=names)
 
     def _labelled(self, items: TokenItems, found: Labels, names: tuple[str, ...]) -> LabelledItems:
         assert self.labels is not None

@@ -57,6 +57,7 @@ def test_a_component_yaml_names_its_schema_and_itself(path: Path) -> None:
         known = {f"override /{group}@_global_.{group}" for group in ("sampler", "condition")}
         known.add("/tokenizer@conv")  # its codes are learned first
         known.add("/decoder@decoder")  # which writes the text of its codes
+        known |= {"/generator@first", "/generator@second"}  # whose probabilities it mixes
         assert groups <= known
     else:
         assert not groups

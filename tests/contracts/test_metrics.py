@@ -6,6 +6,8 @@ import dataclasses
 import functools
 import math
 import re
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from tests.coded_sets import TRAINING, CodedReference, coded_set, tiny_encoder
 from tests.conftest import compose
 from tests.documents import documents
 from tests.image_sets import TOKENIZER, MemoryImages, MemoryReference, MemoryTokens, random_tokens
+from tests.judges import tiny_judge
 from tests.text_sets import TextReference, text_set
 
 NAMES = sorted(path.stem for path in schema.CONF.glob("metric/*.yaml"))
@@ -67,8 +70,15 @@ def metric_of(name: str) -> Metric:
     node = compose(f"metric=[{name}]", "encoder=pixels", "encoder.resolution=2").metric[name]
     if "embedder" in node:
         node.embedder.folder = str(tiny_encoder())
+    if name == "judge":  # its weights are a package of their own
+        node.model = str(judge_folder())
     metric: Metric = instantiate(node, _convert_="all")
     return metric
+
+
+@functools.cache
+def judge_folder() -> Path:
+    return tiny_judge(Path(tempfile.mkdtemp()))
 
 
 def values(measurement: Measurement) -> dict[str, float]:
@@ -147,7 +157,7 @@ def scores_of(name: str) -> frozenset[str]:
     if "text" not in metric.NEEDS:
         for layout in (REFERENCE.layout, TokenLayout.sequence(REFERENCE.layout.num_tokens)):
             sets.append((images, LargeReference(CORPUS, layout=layout)))
-    if {"ids", "matches", "text"} >= metric.NEEDS:
+    if {"ids", "matches", "text", "trace.log_prob"} >= metric.NEEDS:
         row = TokenLayout.sequence(TEXT_SAMPLES.tokens.shape[1], order="raster")
         sets.append((TEXT_SAMPLES, dataclasses.replace(TEXT_REFERENCE, layout=row)))
     if "sentences" in metric.NEEDS:

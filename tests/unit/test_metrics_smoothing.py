@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagegram.indexes.naive import NaiveIndex
+from imagegram.indexes.smoothing import discounts
 from imagegram.layout import TokenLayout
 from imagegram.metrics.likelihood import LikelihoodMetric, num_bytes
-from imagegram.metrics.smoothing import discounts
 from imagegram.records import EOS_TOKEN_ID, Tokens
 from imagegram.samplers.ngram import matching_classes
 from tests.image_sets import MemoryImages, MemoryReference, MemoryTokens, free_trace

@@ -40,7 +40,7 @@ def test_documents_are_gathered_by_row(tmp_path: Path) -> None:
     assert found.dtype == np.uint16
     assert found.tolist() == [[4, 3, 2], [1, 2, 3], [0, 0, 7]]
     again = pickle.loads(pickle.dumps(items))
-    assert set(vars(again)) == {"tokens"}
+    assert set(vars(again)) == {"tokens", "random_offsets"}
     np.testing.assert_array_equal(again.gather(np.array([4, 0, 2])), found)
 
 

@@ -9,8 +9,8 @@ sampling ``sampling.py``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +33,19 @@ from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import Shapes, shapes_of
 from imagegram.protocols import Condition, Index, Sampler
 from imagegram.records import EOS_TOKEN_ID, PROMPT, Tokens, Trace, row_sizes
+from imagegram.samplers.guidance import Guidance
 from imagegram.samplers.kinds import require_kind
 from imagegram.samplers.sequential import SequentialSampler
 from imagegram.stages.tokens import TokenSet
-from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Progress
 from imagegram.training.fit import TrainGenerator
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from imagegram.generators.stepping import NextLogits
 
 _SCORES: Final = {"log_prob": np.float32, "entropy": np.float32}
 
@@ -49,14 +55,16 @@ class AutoregressiveGenerator(LearnedGenerator):
     """A causal transformer over the tokens of any tokenizer.
 
     Attributes:
-        name, width, depth, num_heads, labels, label_dropout, optimization, trainer, device,
-            checkpoint: see :class:`LearnedGenerator`.
+        name, width, depth, num_heads, labels, label_dropout, validation_fraction, optimization,
+            trainer, device, checkpoint: see :class:`LearnedGenerator`.
         anneal: shares of the training between which the share of documents in permuted order falls
             from 1 to 0; (0, 0): always raster order, (1, 1): always permuted.
         backbone: ``gpt``, blocks of ``models/transformer.py``, or ``rar``, the network of the
             published RAR, which class and step modulate.
         hidden: width of the MLPs of ``rar``; None: four times ``width``.
         dropout: of ``rar``: share of features and of attention that is dropped in training.
+        random_offsets: whether windows of documents of any length begin elsewhere in every epoch,
+            see ``training/tokens.py``; documents of one length have one window.
     """
 
     VERSION: ClassVar[int] = 1
@@ -66,6 +74,7 @@ class AutoregressiveGenerator(LearnedGenerator):
     backbone: str = "gpt"
     hidden: int | None = None
     dropout: float = 0.0
+    random_offsets: bool = field(default=False, metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         """Apply the overrides of the group ``trainer``; refuse impossible settings."""
@@ -120,7 +129,7 @@ class AutoregressiveGenerator(LearnedGenerator):
         ends = tokens.document_length is None
         architecture = self.architecture(tokens, extra_ids=int(ends))
         recipe = AutoregressiveRecipe(generator=self, architecture=architecture, ends=ends)
-        data = self.data(tokens, holdout)
+        data = replace(self.data(tokens, holdout), random_offsets=self.random_offsets)
         if self.checkpoint is None:
             return TrainGenerator(component=recipe, data=data)
         return ImportWeights(component=recipe, source=source_of(self.checkpoint), data=data)
@@ -248,6 +257,29 @@ class AutoregressiveModel(NetworkModel):
                 f"tokenizer.window={layout.num_tokens}"
             )
         return layout.num_tokens
+
+    def steps(
+        self,
+        samples: NDArray[np.uint64],
+        *,
+        layout: TokenLayout,
+        condition: Condition | None = None,
+    ) -> NextLogits:
+        """Return what tells (B, V) log-probabilities; see :class:`Steps`."""
+        import torch
+
+        from imagegram.generators.autoregressive import sampling
+
+        asked = self.classes_of(without_prompt(condition), samples)
+        classes = torch.from_numpy(asked).to(self.network.device)
+        logits_of = sampling.NextLogits(self.network, classes, Guidance())
+
+        def step(last_B: Tensor | None, number: int) -> Tensor:
+            last_B = None if last_B is None else last_B.to(self.network.device)
+            with torch.inference_mode():
+                return logits_of(last_B, number).double().log_softmax(dim=-1).cpu()
+
+        return step
 
     def score(
         self,

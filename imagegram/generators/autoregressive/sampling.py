@@ -11,24 +11,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imagegram.generators.drawing import draw_ids, guided, probabilities
+from imagegram.generators import stepping
+from imagegram.generators.drawing import guided
+from imagegram.generators.stepping import Prompts
 from imagegram.models.cores import map_on_cores
 from imagegram.samplers.guidance import Guidance
 from imagegram.samplers.sequential import SequentialSampler
-from imagegram.seeding import uniform_rows
 
 if TYPE_CHECKING:
     from imagegram.generators.autoregressive.sizes import Network
-
-#: (B, T) uint16 ids and (B,) how many first ones of every row are given.
-Prompts: TypeAlias = tuple[NDArray[np.uint16], NDArray[np.int64]]
 
 #: Logits that are made at a time when whole rows are scored.
 _MAX_LOGITS: Final = 1 << 24
@@ -97,32 +95,18 @@ def draw_rows(
 
     Prompts go through the same steps: the keys and values of a row depend on its own tokens alone.
     """
-    device, rows = network.device, len(samples_B)
-    if prompts_B is None:
-        prompts_B = np.zeros((rows, network.num_tokens), np.uint16), np.zeros(rows, np.int64)
-    length, longest = prompts_B[0].shape[1], int(prompts_B[1].max())
-    given_BT = torch.from_numpy(prompts_B[0].astype(np.int64)).to(device)
-    until_B = torch.from_numpy(prompts_B[1]).to(device)
-    first, _ = uniform_rows(seed=seed, samples_B=samples_B, num_tokens=length)
-    uniforms_BT = torch.from_numpy(first).to(device)
-    logits_of = NextLogits(network, torch.from_numpy(classes_B).to(device), sampler.guidance)
-    ids_BT = torch.full((rows, length), -1, dtype=torch.int64, device=device)
-    ended_B = torch.zeros(rows, dtype=torch.bool, device=device)
-    last_B = None
-    for step in range(length):
-        logits_BV = logits_of(last_B, step)
-        p_BV = probabilities(logits_BV, sampler.temperature, sampler)
-        last_B = draw_ids(p_BV, uniforms_BT[:, step])
-        if step < longest:
-            last_B = torch.where(until_B > step, given_BT[:, step], last_B)
-        if end is not None:
-            last_B = last_B.masked_fill(ended_B, end)
-            ended_B = last_B == end
-            if bool(ended_B.all()):
-                ids_BT[:, step:] = end
-                break
-        ids_BT[:, step] = last_B
-    return ids_BT
+    device = network.device
+    classes = torch.from_numpy(classes_B).to(device)
+    return stepping.draw_rows(
+        NextLogits(network, classes, sampler.guidance),
+        samples_B,
+        num_tokens=network.num_tokens if prompts_B is None else prompts_B[0].shape[1],
+        sampler=sampler,
+        seed=seed,
+        end=end,
+        device=device,
+        prompts_B=prompts_B,
+    )
 
 
 class NextLogits:

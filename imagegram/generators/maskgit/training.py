@@ -28,6 +28,8 @@ _CHUNK: Final = 64
 class MaskedPredictionModule(TrainingModule):
     """One bidirectional transformer and the cross entropy of its masked tokens."""
 
+    validation_loss = "val/bits_per_token"
+
     def make_networks(self) -> dict[str, nn.Module]:
         """Build the transformer with fresh weights."""
         sizes = self.objective.architecture.arguments()

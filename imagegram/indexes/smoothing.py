@@ -19,12 +19,16 @@ Computer Speech and Language 13, 1999).
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+from typing import Any, Final
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from imagegram.indexes.following import Following, following
 from imagegram.indexes.grams import different_grams
 from imagegram.protocols import Index
 from imagegram.records import EOS_TOKEN_ID, Counting, GramCounts, Grams, Tokens, row_sizes
@@ -33,6 +37,8 @@ Array = NDArray[np.float64]
 SMOOTHING: Final = ("absolute", "kneser_ney")
 #: Discounts of counts 1, 2, 3 or more where a corpus is too small to tell them.
 _FALLBACK: Final = (0.5, 1.0, 1.5)
+#: Contexts whose next tokens are remembered, of some kilobytes each.
+_REMEMBERED: Final = 1 << 14
 
 
 def discounts(of_counts: NDArray[np.int64], fixed: float | None) -> Array:
@@ -121,11 +127,119 @@ def _longer(
     shorter: Array, inverse: NDArray[np.integer], counts: GramCounts, discount: float | None
 ) -> Array:
     """Return probabilities after a context, given those after a context of one token less."""
-    taken = discounts(counts.of_counts, discount)
-    own = counts.own - taken[np.minimum(counts.own, 3)]
-    total, *numbers = counts.contexts.T
+    own, spared, seen = shares(counts.own, counts.contexts, discounts(counts.of_counts, discount))
+    return np.asarray(np.where(seen[inverse], own[inverse] + spared[inverse] * shorter, shorter))
+
+
+def shares(
+    own: NDArray[np.int64], contexts: NDArray[np.int64], taken: Array
+) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """Return what a context gives to its own tokens, and what it leaves to a shorter one.
+
+    So ``p_k = own + spared * p_{k-1}`` where the context was seen.
+
+    Args:
+        own: (Q,) counts of n-grams.
+        contexts: (Q, 4), or (1, 4) of one context, as in :class:`GramCounts`.
+        taken: (4,) discounts of the order.
+
+    Returns:
+        (Q,) discounted counts and, of each context, (Q,) or (1,) what was taken from all counts,
+        both by the sum of all counts; and whether the context was seen.
+    """
+    total, *numbers = contexts.T
     spared = sum(part * number for part, number in zip(taken[1:], numbers, strict=True))
-    seen = total > 0
     scale = 1.0 / np.maximum(total, 1)
-    longer = (own * scale)[inverse] + (spared * scale)[inverse] * shorter
-    return np.asarray(np.where(seen[inverse], longer, shorter))
+    return (own - taken[np.minimum(own, 3)]) * scale, spared * scale, total > 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NextTokens:
+    """The whole distributions whose single probabilities :func:`smoothed` returns.
+
+    The first question reads the corpus once; each later one the places of a context, of which the
+    last ones asked for are remembered.
+
+    Attributes:
+        index: index of the corpus that is counted.
+        max_context, discount, counting, vocab_size, workers: see :func:`smoothed`.
+    """
+
+    index: Index
+    max_context: int
+    discount: float | None
+    counting: Counting
+    vocab_size: int
+    workers: int | None = None
+
+    @property
+    def num_ids(self) -> int:
+        """Number of ids of a distribution; where documents end early the last is their end."""
+        return self.vocab_size + self.counting.ends
+
+    def after(self, context: Sequence[int], position: int) -> Array:
+        """Return the (V,) probabilities of the next token.
+
+        Args:
+            context: tokens before it, the last of which count; the separator where a document of
+                a corpus with places begins.
+            position: position of the next token in its document, for its class.
+        """
+        counting = self.counting
+        cls = int(counting.class_of[position]) if counting.num_classes > 1 else 0
+        longest = tuple(context)[-self.max_context :]
+        p_V = np.full(self.num_ids, 1.0 / self.num_ids)
+        for size in range(len(longest) + 1):
+            given = longest[len(longest) - size :]
+            if not given and longest == (EOS_TOKEN_ID,):
+                continue  # the first token has no shorter context
+            tokens, counts = self._counted(given, cls)
+            if not len(tokens):
+                break  # neither has any longer context been seen
+            own = np.zeros(self.num_ids, dtype=np.int64)
+            own[np.where(tokens == EOS_TOKEN_ID, self.vocab_size, tokens)] = counts
+            numbers = [counts.sum(), *((np.minimum(counts, 3) == n).sum() for n in (1, 2, 3))]
+            kept, spared, _ = shares(own, np.array([numbers]), self._taken[size])
+            p_V = kept + spared * p_V
+        return p_V
+
+    @cached_property
+    def _totals(self) -> tuple[list[Array], list[NDArray[np.int64]]]:
+        """Discounts of every order, and by class the (V,) counts of single tokens."""
+        ids = np.arange(self.num_ids, dtype=np.int64)
+        ids[self.vocab_size :] = EOS_TOKEN_ID
+        classes = np.arange(self.counting.num_classes, dtype=np.int32)
+        tokens = np.tile(ids, len(classes)).astype(np.uint16)[:, None]
+        singles, inverse = different_grams(tokens, np.repeat(classes, len(ids)))
+        none = np.empty(0, dtype=np.int32)
+        longer = [
+            Grams(tokens=np.empty((0, size), dtype=np.uint16), classes=none)
+            for size in range(2, self.max_context + 2)
+        ]
+        answers = self.index.gram_counts([singles, *longer], self.counting, workers=self.workers)
+        taken = [discounts(answer.of_counts, self.discount) for answer in answers]
+        return taken, list(answers[0].own[inverse].reshape(len(classes), -1))
+
+    @property
+    def _taken(self) -> list[Array]:
+        return self._totals[0]
+
+    def _counted(self, context: tuple[int, ...], cls: int) -> Following:
+        if context:
+            return self._remembered(context, cls)
+        counts = self._totals[1][cls]
+        (seen,) = np.nonzero(counts)
+        tokens = np.where(seen == self.vocab_size, EOS_TOKEN_ID, seen).astype(np.uint16)
+        return tokens, counts[seen]
+
+    @cached_property
+    def _remembered(self) -> Callable[[tuple[int, ...], int], Following]:
+        def counted(context: tuple[int, ...], cls: int) -> Following:
+            longest = len(context) == self.max_context
+            return following(self.index, context, self.counting, cls=cls, longest=longest)
+
+        return lru_cache(maxsize=_REMEMBERED)(counted)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields without what is remembered, for another process."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}

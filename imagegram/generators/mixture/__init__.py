@@ -1,0 +1,1 @@
+"""Mixtures: the probabilities of two generators, weighted by what validation documents say."""

@@ -1,0 +1,1 @@
+"""Smoothed n-grams: Kneser-Ney and absolute discounting, as models that write and score."""
