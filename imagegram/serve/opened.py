@@ -71,7 +71,10 @@ class Opened:
         made = records.artifact("index")
         index: Any = StoredIndex(shards=find_shards(made.path), artifact=made)
         tokens = TokenSet(
-            artifact=records.artifact("select"), images=(), window=tokenizer.spec.length
+            artifact=records.artifact("select"),
+            images=(),
+            window=tokenizer.spec.length,
+            tokenizer=tokenizer,
         )
         model: Model = records.made("fit", exp.generator.fit(tokens, index=index))
         layout, condition = tokenizer.spec.layout, without_prompt(exp.condition)

@@ -215,7 +215,8 @@ class Writer:
         is_free = isinstance(model, AnyLength) and model.any_length and spec.codebooks == 1
         longest = MAX_ROW if is_free else spec.length
         usual = USUAL_TOKENS if is_free else max(longest // 2, 1)
-        most = options.max_tokens or usual
+        step = spec.codebooks  # a step is never cut
+        most = max((options.max_tokens or usual) // step, 1) * step
         room = longest - most
         if room < min(len(ids), 1):
             raise ConfigError(
@@ -223,7 +224,7 @@ class Writer:
                 f"together; give max_tokens={max(longest // 2, 1)}, or train a generator with "
                 f"tokenizer.window={2 * most}"
             )
-        kept = ids[len(ids) - room :] if len(ids) > room else ids
+        kept = ids[max(-(-(len(ids) - room) // step), 0) * step :]
         if not is_free:
             return spec.layout, kept, most
         windowed: Any = dataclasses.replace(tokenizer, window=len(kept) + most)  # type: ignore[type-var]
