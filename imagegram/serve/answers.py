@@ -9,7 +9,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from markupsafe import Markup
 from numpy.typing import NDArray
@@ -21,6 +21,15 @@ from imagegram.texts.highlight import highlighted
 
 #: Ends of an answer: the document or the wanted sentences ended; or no more tokens were wanted.
 STOP, LENGTH = "stop", "length"
+#: Colours of the largest sources, as in a report; then of any other.
+_TONES: Final = {
+    **{"s0": "#d55e00", "s1": "#0072b2", "s2": "#e69f00", "s3": "#009e73", "s4": "#cc79a7"},
+    "sx": "#8b8781",
+}
+_STYLE: Final = "".join(
+    f".imagegram .{name} {{ background: color-mix(in srgb, {tone} 34%, transparent); }} "
+    for name, tone in _TONES.items()
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,7 +107,8 @@ class Answer:
             data = base64.b64encode(self.png()).decode()
             shown = Markup('<img alt="sample" src="data:image/png;base64,{}">').format(data)
         named = "".join(f"<li>{html.escape(described(span))}</li>" for span in self.spans)
-        return f"<blockquote>{shown}</blockquote><ul>{named}</ul>"
+        shown = f"<blockquote style='white-space: pre-wrap'>{shown}</blockquote>"
+        return f"<div class='imagegram'><style>{_STYLE}</style>{shown}<ul>{named}</ul></div>"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from imagegram.serve.requests import (
     read_generate,
 )
 from imagegram.serve.transcript import before_next_turn, transcript
-from imagegram.serve.writer import Options, Writer
+from imagegram.serve.writer import USUAL_TOKENS, Options, Writer
 
 #: Bytes of the largest body that is read.
 MAX_BODY: Final = 1 << 20
@@ -70,10 +70,10 @@ class Service:
         Raises:
             ConfigError: saying how many.
         """
-        wanted = (options.max_tokens or 1) * options.num_samples
-        if wanted > self.max_tokens:
+        each = options.max_tokens or (USUAL_TOKENS if self.writer.writes_texts else 1)
+        if each * options.num_samples > self.max_tokens:
             raise ConfigError(
-                f"{options.num_samples} answers of {options.max_tokens} tokens are more than the "
+                f"{options.num_samples} answers of {each} tokens are more than the "
                 f"{self.max_tokens} that one request of this server may ask for; ask for fewer, or "
                 "start it with max_tokens=NUMBER"
             )

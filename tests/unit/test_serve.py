@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,12 @@ from PIL import Image
 import imagegram
 from imagegram.errors import ConfigError
 from imagegram.finished_run import FinishedRun
+from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.run import run_experiment
 from imagegram.serve.transcript import Message, before_next_turn, transcript
 from imagegram.serve.web import Service, make_app
+from imagegram.serve.writer import Options, Writer
+from imagegram.tokenizers.bpe import BpeTokenizer
 from tests.conftest import compose
 from tests.e2e.test_text_runs import configured
 
@@ -165,6 +169,7 @@ BAD: list[tuple[str, bytes, int, str]] = [
     ("/generate", b'{"params": {"max_tokens": 1e3}}', 422, "max_tokens=1000.0 must be a whole"),
     ("/generate", b'{"params": {"max_tokens": 501}}', 422, "more than the 500 that one request"),
     ("/generate", b'{"params": {"n": 6, "max_tokens": 100}}', 422, "6 answers of 100 tokens"),
+    ("/generate", b'{"params": {"n": 5}}', 422, "5 answers of 128 tokens"),
     ("/generate", b'{"params": {"n": -1}}', 422, "num_samples=-1"),
     ("/generate", b'{"params": {"seed": -1}}', 422, "seed=-1"),
     ("/generate", b'{"params": {"seed": true}}', 422, "seed=True"),
@@ -321,3 +326,44 @@ def test_a_folder_that_cannot_write_says_why(tmp_path: Path, texts: FinishedRun)
     (tmp_path / "summary.json").write_text(json.dumps({"status": "completed", "stages": stages}))
     with pytest.raises(ConfigError, match=r"/nowhere/artifacts/tokenizer/0123, .* is gone"):
         imagegram.open_run(tmp_path).generate("a")
+
+
+def test_a_network_continues_within_its_window(tmp_path: Path) -> None:
+    words = ("generator=ar", "trainer.max_steps=2", "generator.width=16", "generator.depth=1")
+    run_experiment(configured(tmp_path, *words, *QUIET), tmp_path / "outputs" / "runs" / "ar")
+    run = imagegram.open_run(tmp_path / "outputs" / "runs" / "ar")
+    prompt = "The wolf saw the lamb and the lamb saw the wolf, at dawn."
+    written = run.generate(prompt, seed=3, max_tokens=10)
+    assert written.prompt_tokens == 14  # the window has 24
+    opened = run.writer.opened
+    ids = [int(token) for token in opened.tokenizer.encode([prompt]).documents[0]]
+    assert written.dropped_tokens == len(ids) - 14
+    assert run.generate(ids[-14:], seed=3, max_tokens=10).texts == written.texts
+    assert len(written[0].tokens) <= 10
+    assert len(written[0].trace["log_prob"]) == len(written[0].tokens)
+    with ThreadPoolExecutor(8) as pool:
+        texts = pool.map(lambda _: run.generate(prompt, seed=3, max_tokens=10).text, range(16))
+    assert set(texts) == {written.text}
+    with pytest.raises(ConfigError, match=r"at most 24 tokens together; give max_tokens=12"):
+        run.generate(prompt, max_tokens=24)
+    with pytest.raises(ConfigError, match="'max_context' is no option of this run's sampler"):
+        run.generate(prompt, max_context=3)
+
+
+class _Codes(BpeTokenizer):
+    """Ids in steps of four."""
+
+    @property
+    def spec(self) -> TokenSpec:
+        layout = TokenLayout.sequence(16, order="raster", num_channels=4)
+        return TokenSpec(vocab_size=100, layout=layout, ragged=True, codebooks=4)
+
+
+def test_no_step_of_codes_is_cut() -> None:
+    """Four codes are a sentence: prompts lose whole ones, answers have whole ones."""
+    opened: Any = SimpleNamespace(tokenizer=_Codes(), model=object())
+    writer = Writer(opened=opened)
+    for wanted, most, kept in ((6, 4, 12), (3, 4, 12), (8, 8, 8), (15, 12, 4)):
+        found = writer._room([*range(20)], Options(max_tokens=wanted))
+        assert found[1:] == ([*range(20)][20 - kept :], most)
+    assert writer._room([1, 2, 3, 4], Options(max_tokens=4))[1] == [1, 2, 3, 4]
