@@ -84,7 +84,6 @@ class PlannerMetric:
             title="nats saved per tuple",
             words="Unigram less generator: what it knows of a step beyond frequencies.",
             unit="nats",
-            better="higher",
             group="likelihood",
             rank=5,
         ),

@@ -206,7 +206,11 @@ class ScoresByLabel(Protocol):
 
 
 class Generator(Protocol):
-    """A component of the group ``generator``: fits models."""
+    """A component of the group ``generator``: fits models.
+
+    One that asks more of a tokenizer than its layout may also have ``check_tokenizer(tokenizer)``,
+    which is called beside :meth:`check`; ``tokens.tokenizer`` is that tokenizer, fitted.
+    """
 
     name: str
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from safetensors.torch import load_file
 from imagegram.conditions.prompt import GivenTokens
 from imagegram.corpora.grammar import GrammarCorpus
 from imagegram.errors import ConfigError, TokenError
+from imagegram.experiment import build as build_experiment
 from imagegram.generators.planner.generator import PlannerGenerator
 from imagegram.generators.planner.network import Planner
 from imagegram.generators.planner.objective import NextStep
@@ -27,13 +30,18 @@ from imagegram.models.checkpoints import shapes_of
 from imagegram.models.cores import one_core
 from imagegram.models.transformer import build
 from imagegram.records import EOS_TOKEN_ID, row_sizes
+from imagegram.run import index_corpus
 from imagegram.samplers.sequential import SequentialSampler
 from imagegram.seeding import uniforms
 from imagegram.texts.grammar import SENTENCES, STORIES
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
+from tests.conftest import compose
+from tests.contracts.test_generators import Maker
+from tests.documents import documents
 from tests.pictures import context
 from tests.sentence_codes import Chain, FakeCodes, token_set
+from tests.sentence_encoders import write_encoder
 
 K, V, S = 2, 3, 3
 SIZES = PlannerSizes(
@@ -484,3 +492,41 @@ def test_a_checkpoint_writes_what_its_training_wrote(tmp_path: Path) -> None:
         np.testing.assert_equal(other, one)
     with pytest.raises(ConfigError, match=r"generator.width=24.* type generator.width=16"):
         generator(width=24, checkpoint=str(first.artifact.path)).check_machine()
+
+
+# ------------------------------------------------------------------------------------ a real run
+
+
+def test_codes_of_sentences_are_planned_and_written(tmp_path: Path) -> None:
+    """The tokenizer of sentences, of a random encoder, from the corpus to texts of samples."""
+    pytest.importorskip("nupunkt")
+    folder = write_encoder(tmp_path / "encoder")
+    lines = [json.dumps({"text": text}) for text in documents(60, seed=0, longest=6)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines) + "\n")
+    exp = build_experiment(
+        compose(
+            "debug=tiny_text",
+            "corpus=jsonl",
+            f"corpus.files={tmp_path / 'texts.jsonl'}",
+            "tokenizer=sentence_rvq_tiny",
+            f"tokenizer.embedder.folder={folder}",
+            "generator=planner",
+            "generator.width=16",
+            "generator.depth=1",
+            "generator.optimization.steps=4",
+            "generator.optimization.warmup_steps=0",
+            f"paths.outputs={tmp_path}",
+        )
+    )
+    maker = Maker(context(tmp_path))
+    tokenizer = maker("fit_tokenizer", exp.tokenizer.fit(exp.corpus))
+    tokens, holdout, index = index_corpus(dataclasses.replace(exp, tokenizer=tokenizer), maker)
+    made = maker("fit", exp.generator.fit(tokens, index=index, holdout=holdout))
+    np.testing.assert_array_equal(made.network.vectors.numpy(), tokenizer.codebooks)
+    written, _ = made.generate(
+        np.arange(9, dtype=np.uint64), sampler=exp.sampler, layout=tokenizer.spec.layout, seed=0
+    )
+    texts = tokenizer.decode(written)
+    assert len(texts) == 9
+    assert sum(map(bool, texts)) > 4
+    assert pickle.loads(pickle.dumps(tokens)).tokenizer is None  # other processes do not need it
