@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from imagegram.corpora.document_files import JsonlCorpus
 from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.errors import ConfigError, TokenError
+from imagegram.plan.planner import StoreSurroundings
+from imagegram.plan.rates import Rates
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.store.fingerprint import identity
 from imagegram.texts.sentences import split_sentences
@@ -299,3 +301,31 @@ def test_fewer_sentences_than_codes_are_refused(
     few = corpus_of(tmp_path, ["One wolf. One lamb.", "A river."])
     with pytest.raises(ConfigError, match="only 3 different training sentences"):
         context(folder / "outputs").make(recipe.fit(few))
+
+
+def test_a_plan_foresees_what_is_to_be_embedded(
+    recipe: SentenceRvqTokenizer,
+    tokenizer: SentenceRvqTokenizer,
+    corpus: Any,
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    def cost(outputs: Path, recipe: SentenceRvqTokenizer) -> Any:
+        store = context(outputs).store
+        at = StoreSurroundings(store=store, rates=Rates(store), workers=1, memory_bytes=10**10)
+        return recipe.fit(corpus).forecast(at)  # type: ignore[union-attr]
+
+    whole, others, done = (
+        cost(tmp_path, recipe),
+        cost(folder / "outputs", replace(recipe, form="opq")),
+        cost(folder / "outputs", recipe),
+    )
+    assert done.cached == 1
+    assert whole.artifact.digest == done.artifact.digest
+    assert whole.seconds > 3 * others.seconds > 0  # whose sentences are embedded
+    size = sum(
+        path.stat().st_size
+        for path in tokenizer.sentences.folder.glob("*")
+        if path.suffix != ".json"
+    )
+    assert whole.disk_bytes > 2 * size * 0.5

@@ -7,7 +7,7 @@ shards.json             names the artifact that has these sentences
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
 
@@ -17,10 +17,12 @@ from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.errors import ConfigError
 from imagegram.protocols import Corpus
 from imagegram.records import Features
+from imagegram.stages.embed import TORCH_BYTES
+from imagegram.store.cost import Cost
 from imagegram.store.fingerprint import identity
 from imagegram.store.parts import open_parts, write_parts
-from imagegram.store.stage import Context, Stage
-from imagegram.tokenizers.sentence_rvq.quantizers import Codebooks, fit_codebooks, quantize
+from imagegram.store.stage import Context, Stage, Surroundings
+from imagegram.tokenizers.sentence_rvq.quantizers import BEAM, Codebooks, fit_codebooks, quantize
 from imagegram.tokenizers.sentence_rvq.sentences import CollectSentences, Sentences
 
 if TYPE_CHECKING:
@@ -32,6 +34,11 @@ CODEBOOKS: Final = "codebooks.safetensors"
 CODES: Final = "codes.npy"
 #: The one tensor of the file.
 TENSOR: Final = "codebooks"
+#: Of forecasts: bytes of a sentence of English, and of a vector of all-MiniLM-L6-v2; seconds of a
+#: code of a sentence that codebooks are learned from.
+_SENTENCE_BYTES: Final = 92
+_VECTOR_BYTES: Final = 384 * 4
+_FIT_SECONDS: Final = 1.2e-4
 
 
 class CodesRecipe(Protocol[T_co]):
@@ -147,6 +154,34 @@ class FitCodes(Stage[T_co]):
             f"tokenizer.codebook_size={size}, but corpus {self.corpus.name} has only {count:,} "
             f"different training sentences, and a code needs one at least; type "
             f"tokenizer.codebook_size={fits}, or give a larger corpus"
+        )
+
+    def forecast(self, at: Surroundings) -> Cost | None:
+        """Foresee the embedding from the bytes of the shards, then the codebooks; None: no files.
+
+        Vectors are kept twice: in the parts that a killed run goes on behind, and collected.
+        """
+        if found := at.find(self):
+            return Cost.found(found)
+        shards = (*self.corpus.shards, *self.corpus.holdout_shards)
+        sizes = [shard.path.stat().st_size for shard in shards if shard.path.is_file()]
+        if not sizes:
+            return None
+        num = round(sum(sizes) / _SENTENCE_BYTES)
+        learned = min(num, self.recipe.fit_sentences)
+        cost = Cost(
+            artifact=at.expect(self, None),
+            disk_bytes=num * self.recipe.num_codebooks * 2,
+            memory_bytes=TORCH_BYTES + learned * _VECTOR_BYTES * (1 + BEAM),
+            seconds=learned * self.recipe.num_codebooks * _FIT_SECONDS,
+            source="built in",
+        )
+        if at.find(self._collected) is not None:
+            return cost
+        return replace(
+            cost,
+            disk_bytes=cost.disk_bytes + num * (2 * _VECTOR_BYTES + _SENTENCE_BYTES),
+            seconds=cost.seconds + num * SentenceEmbedder.SECONDS / at.workers,
         )
 
     def load(self, artifact: Artifact) -> T_co:
