@@ -107,8 +107,8 @@ class Answer:
             data = base64.b64encode(self.png()).decode()
             shown = Markup('<img alt="sample" src="data:image/png;base64,{}">').format(data)
         named = "".join(f"<li>{html.escape(described(span))}</li>" for span in self.spans)
-        shown = f"<blockquote style='white-space: pre-wrap'>{shown}</blockquote>"
-        return f"<div class='imagegram'><style>{_STYLE}</style>{shown}<ul>{named}</ul></div>"
+        quoted = f"<blockquote style='white-space: pre-wrap'>{shown}</blockquote>"
+        return f"<div class='imagegram'><style>{_STYLE}</style>{quoted}<ul>{named}</ul></div>"
 
 
 @dataclass(frozen=True, kw_only=True)
