@@ -63,7 +63,7 @@ class TextKernelMetric:
         embedder: makes vectors of texts; its name is part of the score's.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     SECONDS: ClassVar[float] = 5.0e-2
     NEEDS: ClassVar[frozenset[str]] = frozenset({"text"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
@@ -89,11 +89,18 @@ class TextKernelMetric:
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one set of texts against training texts."""
-        return measured_kernel(self.embedder, "texts", generated=generated, reference=reference)
+        return measured_kernel(
+            self.embedder, "texts", generated=generated, reference=reference, are_unit=True
+        )
 
 
 def measured_kernel(
-    encoder: Encoder | TextEncoder, nouns: str, *, generated: ImageSet, reference: Reference
+    encoder: Encoder | TextEncoder,
+    nouns: str,
+    *,
+    generated: ImageSet,
+    reference: Reference,
+    are_unit: bool = False,
 ) -> Measurement:
     """Return the kernel distance of the features of one set to the reference features.
 
@@ -102,6 +109,7 @@ def measured_kernel(
         nouns: what is counted while it takes its time.
         generated: the set.
         reference: training corpus.
+        are_unit: whether features have length 1.
     """
     features = compared_features(encoder, generated=generated, reference=reference)
     score = f"kd_{score_suffix(encoder)}"
@@ -109,9 +117,10 @@ def measured_kernel(
         return Measurement(scalars={score: undefined(reason)}, curves={}, recipe=features.recipe)
     total = len(features.generated) + len(features.reference)
     task = reference.progress.start("kernel distance", total, nouns)
+    length = features.generated.shape[1] ** 0.5 if are_unit else 1.0
     distance = kernel_distance(
-        generated=features.generated,
-        reference=features.reference,
+        generated=np.asarray(features.generated) * np.float32(length),
+        reference=np.asarray(features.reference) * np.float32(length),
         workers=reference.workers,
         advance=lambda images: reference.progress.advance(task, images),
     )
