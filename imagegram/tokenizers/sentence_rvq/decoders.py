@@ -7,11 +7,9 @@ its own: ``decoder@tokenizer.decoder=nearest``. One that has to learn gives the 
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
@@ -30,8 +28,8 @@ from imagegram.tokenizers.sentence_rvq.sentences import Sentences
 _ROWS: Final = 16
 #: Sentences that they are compared with at a time.
 _SENTENCES: Final = 1 << 15
-#: Sentences by their codes, of the codebooks that were used last.
-_TABLES: Final[dict[tuple[Path, str], dict[bytes, list[int]]]] = {}
+#: Array of codes that was used last, and sentences by their codes.
+_TABLES: Final[list[tuple[NDArray[np.integer[Any]], dict[bytes, list[int]]]]] = []
 #: Most tuples without a sentence of their own whose nearest one is remembered.
 _REMEMBERED: Final = 1 << 20
 
@@ -136,7 +134,7 @@ class NearestDecoder(SentenceDecoder):
         """Return the (N,) number of the training sentence of each tuple."""
         sentences = codes.sentences
         training = sentences.vectors[: sentences.num_training]
-        same = _by_tuple(sentences.folder, codes.sentence_codes[: sentences.num_training])
+        same = _by_tuple(codes.sentence_codes, sentences.num_training)
         found = np.full(len(tuples), -1, dtype=np.int64)
         vectors = codes.vectors(tuples)
         for number, one in enumerate(tuples):
@@ -151,16 +149,16 @@ class NearestDecoder(SentenceDecoder):
         return found
 
 
-def _by_tuple(folder: Path, codes: NDArray[np.integer[Any]]) -> dict[bytes, list[int]]:
-    """Return the numbers of the sentences of every tuple, built once a process."""
-    key = (folder, hashlib.sha256(np.ascontiguousarray(codes).data).hexdigest())
-    if key not in _TABLES:
-        table: dict[bytes, list[int]] = {}
-        for number, one in enumerate(codes.astype(np.int64)):
-            table.setdefault(one.tobytes(), []).append(number)
-        _TABLES.clear()
-        _TABLES[key] = table
-    return _TABLES[key]
+def _by_tuple(codes: NDArray[np.integer[Any]], num_training: int) -> dict[bytes, list[int]]:
+    """Return the numbers of the training sentences of every tuple; built once for an array."""
+    for known, table in _TABLES:
+        if known is codes:
+            return table
+    table = {}
+    for number, one in enumerate(codes[:num_training].astype(np.int64)):
+        table.setdefault(one.tobytes(), []).append(number)
+    _TABLES[:] = [(codes, table)]
+    return table
 
 
 def nearest_rows(queries: Features, rows: Features) -> NDArray[np.int64]:
