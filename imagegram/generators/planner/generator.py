@@ -65,7 +65,7 @@ class PlannerGenerator(LearnedGenerator):
     name: str = field(default="planner", metadata=NOT_IDENTITY)
     heads: str = "depth"
     head_depth: int = 2
-    context: str = "both"
+    context: str = "vectors"
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
