@@ -460,6 +460,9 @@ def test_a_folder_is_the_whole_renderer(bpe: BpeTokenizer, tmp_path: Path) -> No
     found = renderer.write(ROWS, CODES)
     how = Drawing(cut=renderer.cut, guidance=1.0, vocab_size=bpe.vocab_size)
     assert found == writer_of(items, how=how).write(ROWS)
+    found[0].append("of the caller")
+    assert renderer.write(ROWS, CODES) == writer_of(items, how=how).write(ROWS)  # remembered
+    assert renderer.write(ROWS[2:], CODES) == writer_of(items, how=how).write(ROWS[2:])
     moved = (tmp_path / "it").rename(tmp_path / "moved")
     again = Renderer(optimization=replace(HOW, steps=2), checkpoint=str(moved))
     assert again.identity() == renderer_identity(again)

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from imagegram.tokenizers.renderer.rendering import Writer
     from imagegram.training.state import TrainingState
 
+#: Rows that were written, by renderer and codes, and how many are remembered.
+_WRITTEN: Final[dict[tuple[str, bytes], list[str]]] = {}
+_MOST_WRITTEN: Final = 1 << 14
 #: Fields that decide how a trained renderer writes.
 _WRITING: Final = ("temperature", "top_p", "guidance", "num_candidates", "rerank", "seed")
 
@@ -243,8 +246,24 @@ class Renderer(SentenceDecoder):
             )
 
     def write(self, rows: Sequence[Codes], codes: SentenceCodes) -> list[list[str]]:
-        """Return the sentences of rows; see :meth:`Writer.write`."""
-        return self.writer(codes).write(rows)
+        """Return the sentences of rows; see :meth:`Writer.write`.
+
+        A row is written once: metrics and reports ask for the same ones again and again.
+        """
+        how = repr((self.identity(), codebooks_sha256(codes.codebooks), self._judge(codes)))
+        keys = [(how, np.ascontiguousarray(row, dtype="<i4").tobytes()) for row in rows]
+        known = {key: row for key in keys if (row := _WRITTEN.get(key)) is not None}
+        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
+        if new:
+            known |= zip(new, self.writer(codes).write(list(new.values())), strict=True)
+            if len(_WRITTEN) > _MOST_WRITTEN:
+                _WRITTEN.clear()
+            _WRITTEN.update((key, known[key]) for key in new)
+        return [list(known[key]) for key in keys]
+
+    def _judge(self, codes: SentenceCodes) -> Any:
+        """Return what identifies the encoder that candidates are judged by."""
+        return identity(getattr(codes, "embedder", None)) if self.num_candidates > 1 else None
 
     def measured(
         self,
