@@ -22,6 +22,7 @@ from imagegram.tokenizers.renderer.drawing import CHUNK, Asked, Drawing, beginni
 from imagegram.tokenizers.renderer.items import Reader, RendererItems, hide, pack
 from imagegram.tokenizers.renderer.network import RendererNetwork, fresh_renderer, seen_mask
 from imagegram.tokenizers.renderer.objective import Rendering
+from imagegram.tokenizers.renderer.quality import sentence_bits, what_is_said
 from imagegram.tokenizers.renderer.rendering import Writer, row_key, sentence_ids
 from imagegram.tokenizers.renderer.rerank import best
 from imagegram.tokenizers.renderer.sizes import CONDITIONINGS
@@ -427,6 +428,19 @@ def test_the_candidate_that_says_most_of_the_codes_is_kept(bpe: BpeTokenizer, re
 def test_ties_are_decided_by_likelihood() -> None:
     scores, log_probs = np.array([[0.5, 0.5, 0.1]] * 2), np.array([[-3, -2, 0], [-2, -2, 0.0]])
     assert best(scores, log_probs).tolist() == [1, 0]
+
+
+def test_what_is_said_is_measured_beside_chance(bpe: BpeTokenizer) -> None:
+    writer = writer_of(items_of(bpe), num_candidates=3)
+    codes = np.array([[0, 1, 2], [0, 2, 2], [4, 0, 0], [0, 1, 2]])
+    said = what_is_said(writer, codes, [()] * 4, seed=0)
+    assert said["chance"] == pytest.approx([2 / 3, 2 / 3, 0, 2 / 3])
+    assert (said["cosine_best"] >= said["cosine"]).all()
+    assert set(said["agreement"]) | set(said["agreement_best"]) <= {0.0, 1.0}
+    bits = sentence_bits(writer, codes, ["The cat sat."] * 4, [(), ("No.",), (), ()])
+    assert bits["bits"][0] == pytest.approx(bits["bits"][3], rel=1e-4)
+    assert bits["shuffled_bits"][2] == pytest.approx(bits["bits"][0], rel=1e-4)
+    assert (bits["tokens"] == bits["tokens"][0]).all()
 
 
 # ------------------------------------------------------------------------------------- checkpoints

@@ -78,8 +78,8 @@ def what_is_said(
     Returns:
         By name, (N,): ``cosine`` to the vector of the codes, ``agreement`` of the first code (0 or
         1), both of the first candidate; ``cosine_best`` and ``agreement_best`` of the candidate
-        that is best by cosine, and by codes; ``chance``: how often the first code of one sentence
-        is that of any of them.
+        that is best by cosine, and by codes; ``chance``: the share of the other sentences that
+        have its first code.
     """
     keys = [row_key(np.append(codes_K, [seed, row])) for row, codes_K in enumerate(codes_NK)]
     read_before = _contexts(writer, contexts)
@@ -93,13 +93,14 @@ def what_is_said(
     scores_RN = judged(writer.codes, "codes", vectors, wanted).reshape(shape)
     by_codes = chosen_of(candidates, scores_RN)
     rows = np.arange(len(codes_NK))
-    frequencies = np.bincount(codes_NK[:, 0].clip(0)) / max(len(codes_NK), 1)
+    firsts_N = codes_NK[:, 0].clip(0)
+    others_N = np.bincount(firsts_N)[firsts_N] - 1
     return {
         "cosine": cosine_RN[:, 0],
         "cosine_best": cosine_RN.max(axis=1),
         "agreement": same_RN[:, 0].astype(np.float64),
         "agreement_best": same_RN[rows, by_codes].astype(np.float64),
-        "chance": frequencies[codes_NK[:, 0].clip(0)],
+        "chance": others_N / max(len(codes_NK) - 1, 1),
     }
 
 
