@@ -6,7 +6,9 @@ wheel, four bits each; ``model`` takes any causal model that transformers has sa
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import math
 import threading
 from collections.abc import Iterator
@@ -177,7 +179,8 @@ def _load(files: tuple[Path, ...], stamp: str, device: str) -> _Loaded:
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **how)
+        with contextlib.redirect_stderr(io.StringIO()):  # a bar that nothing switches off
+            network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **how)
         tokenizer = AutoTokenizer.from_pretrained(folder, **how)
     except Exception as error:
         raise ConfigError(
