@@ -63,18 +63,18 @@ class TextKernelMetric:
         embedder: makes vectors of texts; its name is part of the score's.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     SECONDS: ClassVar[float] = 5.0e-2
     NEEDS: ClassVar[frozenset[str]] = frozenset({"text"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
-            name="kd_{encoder}",
+            name="kd_text_{encoder}",
             title="kernel distance of texts",
             words="Kernel distance of {encoder} vectors to training texts. Lower is closer; "
             "unbiased.",
             better="lower",
             group="quality",
-            rank=1,
+            rank=2,
             short="kd_text",
         ),
     )
@@ -90,7 +90,7 @@ class TextKernelMetric:
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one set of texts against training texts."""
         return measured_kernel(
-            self.embedder, "texts", generated=generated, reference=reference, are_unit=True
+            self.embedder, "texts", generated=generated, reference=reference, of_texts=True
         )
 
 
@@ -100,7 +100,7 @@ def measured_kernel(
     *,
     generated: ImageSet,
     reference: Reference,
-    are_unit: bool = False,
+    of_texts: bool = False,
 ) -> Measurement:
     """Return the kernel distance of the features of one set to the reference features.
 
@@ -109,15 +109,15 @@ def measured_kernel(
         nouns: what is counted while it takes its time.
         generated: the set.
         reference: training corpus.
-        are_unit: whether features have length 1.
+        of_texts: whether features are vectors of texts, which have length 1.
     """
     features = compared_features(encoder, generated=generated, reference=reference)
-    score = f"kd_{score_suffix(encoder)}"
+    score = f"kd_{'text_' * of_texts}{score_suffix(encoder)}"
     if (reason := features.too_few(2)) is not None:
         return Measurement(scalars={score: undefined(reason)}, curves={}, recipe=features.recipe)
     total = len(features.generated) + len(features.reference)
     task = reference.progress.start("kernel distance", total, nouns)
-    length = features.generated.shape[1] ** 0.5 if are_unit else 1.0
+    length = features.generated.shape[1] ** 0.5 if of_texts else 1.0
     distance = kernel_distance(
         generated=np.asarray(features.generated) * np.float32(length),
         reference=np.asarray(features.reference) * np.float32(length),

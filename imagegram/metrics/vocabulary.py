@@ -51,7 +51,7 @@ class VocabularyMetric:
             unit="% of words",
             better="higher",
             group="quality",
-            rank=1,
+            rank=3,
             short="legal_words",
         ),
         ScoreInfo(

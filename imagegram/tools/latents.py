@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.executors.commands import exit_cleanly
 from imagegram.finished_run import FinishedRun, open_run
-from imagegram.generators.latent_flow.generator import LatentFlowModel
+from imagegram.generators.latent_flow.model import LatentFlowModel
 from imagegram.protocols import TextTokenizer
 from imagegram.records import EOS_TOKEN_ID, Tokens, row_sizes
 from imagegram.tools.arguments import parse, tool_parser

@@ -40,4 +40,4 @@ def test_the_cells_of_the_page_run(
     assert made.report.is_file()
     assert set(cells["rates"]) == {3, 12}
     assert "did you mean 'pyramid2'?" in capsys.readouterr().out
-    assert len(CELLS) == 5
+    assert len(CELLS) == 6

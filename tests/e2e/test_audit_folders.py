@@ -258,7 +258,7 @@ def test_the_command_prints_the_table_and_the_folder(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "type one of images=FOLDER and tokens=FILE.npy"),
+        ([], "type one of images=FOLDER, texts=FILE.jsonl and tokens=FILE.npy"),
         (["images=missing"], "type images=FOLDER"),
         (["images=missing", "tokeniser=pyramid2"], "did you mean 'tokenizer'"),
     ],

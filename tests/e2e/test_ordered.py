@@ -19,8 +19,8 @@ from tests.conftest import read_summary
 from tests.ordered_tokenizer import BatchedOrderedTokenizer, compose_ordered, square
 from tests.pictures import encode, noise
 
-#: All but one whose weights are installed apart.
-METRICS = sorted({path.stem for path in schema.CONF.glob("metric/*.yaml")} - {"lpips"})
+#: All but those whose weights are installed apart.
+METRICS = sorted({path.stem for path in schema.CONF.glob("metric/*.yaml")} - {"lpips", "judge"})
 FIELDS: dict[str, Any] = {"num_tokens": 16, "image_size": 16, "digits": [39, 39, 41]}
 
 

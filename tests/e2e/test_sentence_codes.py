@@ -52,7 +52,7 @@ def test_a_run_over_codes_is_measured_and_found_again(tmp_path: Path) -> None:
     assert scores["code_error_4"]["floor"] < scores["code_error_1"]["floor"]
     assert scores["exact_copy_rate"]["ceiling"] == 1
     assert scores["exact_copy_rate"]["copies_20"] > 0
-    assert "kd_encoder" in scores
+    assert "kd_text_encoder" in scores
     tokens = np.load(folder / "samples" / "tokens.npy")
     assert tokens.shape == (12, 16)
     written = tokens < 65535

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from imagegram.conditions.prompt import GivenTokens
 from imagegram.errors import ConfigError
-from imagegram.generators.latent_flow.generator import Autoencoder, LatentFlowGenerator
+from imagegram.generators.latent_flow.generator import LatentFlowGenerator
 from imagegram.generators.latent_flow.objectives import ChunkReconstruction, LatentFlow
 from imagegram.generators.latent_flow.sampling import Given, follow, normal_rows
+from imagegram.generators.latent_flow.settings import Autoencoder
 from imagegram.generators.latent_flow.sizes import ChunkSizes, FlowSizes
 from imagegram.generators.latent_flow.training import AUTOENCODER, DENOISER
 from imagegram.layout import TokenLayout

@@ -120,7 +120,7 @@ def test_texts_of_the_corpus_are_nearer_than_others() -> None:
         generated=text_set(["zzz 123 qqq !!! " * 5] * 20 + ["xx 9 yy"] * 20), reference=reference
     )
     (name,) = same.scalars
-    assert name == "kd_encoder"
+    assert name == "kd_text_encoder"
     assert same.recipe["read"] == "24 tokens of a text"
     near, far = same.scalars[name], other.scalars[name]
     assert near.value is not None

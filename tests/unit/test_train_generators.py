@@ -68,7 +68,8 @@ def test_weights_and_states_are_foreseen(tmp_path: Path) -> None:
     rest = dataclasses.replace(OPTIMIZATION, seed=1)
     other = stage(tmp_path, trainer={"segment_steps": 2}, width=64, optimization=rest)
     states = [other.forecast(at).disk_bytes]
-    ctx.make(dataclasses.replace(other._whole(other.component, other.data.opened()), last_step=2))
+    whole = other._whole(other.component, other.data.prepare(ctx))
+    ctx.make(dataclasses.replace(whole, last_step=2))
     states.append(other.forecast(at).disk_bytes)
     assert states == [cost.disk_bytes, cost.disk_bytes / 9 * 5]  # one state of two is left
     found = fit.forecast(at)

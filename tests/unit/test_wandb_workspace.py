@@ -53,10 +53,10 @@ def test_sections_and_their_panels(view: dict[str, Any]) -> None:
         name: [panel["viewType"] for panel in panels] for name, panels in sections(view).items()
     }
     assert kinds == {
-        "Frontier: copies or chaos": ["Scatter Plot"] * 11,
-        "Size of the corpus": ["Scatter Plot"] * 17,
-        "Depth of the pyramid": ["Scatter Plot"] * 17,
-        "Length of the prefix": ["Scatter Plot"] * 17,
+        "Frontier: copies or chaos": ["Scatter Plot"] * 12,
+        "Size of the corpus": ["Scatter Plot"] * 23,
+        "Depth of the pyramid": ["Scatter Plot"] * 23,
+        "Length of the prefix": ["Scatter Plot"] * 23,
         "All knobs": ["Parallel Coordinates Plot", "Parameter Importance"],
         "Pictures": ["Media Browser", "Media Browser"],
     }

@@ -21,13 +21,8 @@ from imagegram.generators.autoregressive.objective import NextToken
 from imagegram.generators.autoregressive.published import sizes_in
 from imagegram.generators.autoregressive.sizes import BACKBONES, RarSizes, make
 from imagegram.generators.chunks import chunk_samples, rows_from_chunks, scores_from_chunks
-from imagegram.generators.learned import (
-    Architecture,
-    LearnedGenerator,
-    NetworkModel,
-    Recipe,
-    as_ids,
-)
+from imagegram.generators.learned import Architecture, LearnedGenerator, Recipe, as_ids
+from imagegram.generators.network_model import NetworkModel
 from imagegram.generators.weights import ImportWeights, source_of
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import Shapes, shapes_of

@@ -4,7 +4,6 @@
 
 Two trainings, both cached: an autoencoder of chunks, then a flow over its latents. Latents live
 inside the generator; what it writes are tokens. A flow over latents has no likelihood of tokens.
-Array names are those of ``sizes.py``.
 """
 
 from __future__ import annotations
@@ -12,37 +11,31 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from imagegram.conditions.prompt import GivenTokens, without_prompt
+from imagegram.conditions.prompt import without_prompt
 from imagegram.errors import ConfigError, did_you_mean, require_bounds
-from imagegram.generators.chunks import chunk_samples, rows_from_chunks
+from imagegram.generators.latent_flow.model import AUTOENCODER, LatentFlowModel
 from imagegram.generators.latent_flow.objectives import (
     LOSSES,
     TIMES,
     ChunkReconstruction,
     LatentFlow,
 )
+from imagegram.generators.latent_flow.settings import SMALL, Autoencoder
 from imagegram.generators.latent_flow.sizes import ChunkSizes, FlowSizes
 from imagegram.generators.latent_flow.stages import TrainFlow
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import write_weights
 from imagegram.models.dtypes import require_dtype
 from imagegram.protocols import Condition, Index, Sampler
-from imagegram.records import EOS_TOKEN_ID, PROMPT, Tokens, Trace
 from imagegram.samplers.flow import FlowSampler
 from imagegram.samplers.kinds import require_kind
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Context, Progress
 from imagegram.store.weights import MODEL
 from imagegram.training.objective import Items
 from imagegram.training.optimization import Optimization
@@ -50,76 +43,7 @@ from imagegram.training.options import TrainerOptions
 from imagegram.training.tokens import TokenData
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from imagegram.training.state import TrainingState
-
-#: Weights of the autoencoder, beside those of the flow.
-AUTOENCODER: Final = "autoencoder.safetensors"
-KINDS: Final = ("mlp", "attention")
-MINUTES: Final = Optimization(steps=2000, batch_size=32, learning_rate=1e-3, ema_decay=0.99)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Autoencoder:
-    """What turns chunks of tokens into latents.
-
-    Attributes:
-        chunk_size: tokens of a chunk.
-        latent_size: numbers of a latent.
-        kind: ``mlp``, or ``attention`` among the tokens of a chunk.
-        width, depth, num_heads: sizes of encoder and decoder; heads are those of ``attention``.
-        beta: weight of the divergence of latents from standard normal ones: bits of a chunk
-            against right tokens.
-        free_nats: divergence of a number of a latent that costs nothing.
-        token_dropout: share of the tokens that the encoder does not see in training.
-        latent_dropout: share of the numbers of a latent that the decoder sees as 0 in training.
-        optimization: its training.
-    """
-
-    chunk_size: int = 4
-    latent_size: int = 64
-    kind: str = "mlp"
-    width: int = 256
-    depth: int = 2
-    num_heads: int = 2
-    beta: float = 0.01
-    free_nats: float = 0.0
-    token_dropout: float = 0.1
-    latent_dropout: float = 0.0
-    optimization: Optimization = MINUTES
-
-    def check(self) -> None:
-        """Refuse what no autoencoder can have.
-
-        Raises:
-            ConfigError: with the field and what is allowed.
-        """
-        counts = ("chunk_size", "latent_size", "width", "depth", "num_heads")
-        bounds = {name: (1, float("inf")) for name in counts}
-        bounds |= {"beta": (0, float("inf")), "free_nats": (0, float("inf"))}
-        bounds |= {"token_dropout": (0, 1), "latent_dropout": (0, 1)}
-        require_bounds(self, bounds, prefix="generator.autoencoder.")
-        if self.kind not in KINDS:
-            raise ConfigError(
-                f"generator.autoencoder.kind={self.kind}: {did_you_mean(self.kind, KINDS)}"
-            )
-        if self.kind == "attention" and self.width % self.num_heads:
-            raise ConfigError(
-                f"generator.autoencoder.num_heads={self.num_heads} must divide "
-                f"generator.autoencoder.width={self.width}; type generator.autoencoder.num_heads=1"
-            )
-
-    def sizes(self, vocab_size: int) -> ChunkSizes:
-        """Return the sizes of the network for so many ids, the end among them."""
-        return ChunkSizes(
-            vocab_size=vocab_size,
-            chunk_size=self.chunk_size,
-            latent_size=self.latent_size,
-            width=self.width,
-            depth=self.depth,
-            num_heads=self.num_heads if self.kind == "attention" else 0,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +70,7 @@ class LatentFlowGenerator:
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="latent_flow", metadata=NOT_IDENTITY)
-    autoencoder: Autoencoder = Autoencoder()
+    autoencoder: Autoencoder = SMALL
     width: int = 256
     depth: int = 4
     num_heads: int = 4
@@ -208,7 +132,7 @@ class LatentFlowGenerator:
         if condition is not None and not self.prompted:
             raise ConfigError(
                 f"generator={self.name} does not learn to continue prompts, as generator.prompted="
-                "0; type generator.prompted=0.3, or condition=none"
+                "0; type condition=none, or generator.prompted=0.3"
             )
 
     def check_machine(self) -> None:
@@ -361,152 +285,3 @@ class FlowRecipe:
             device=self.generator.device,
             dtype=self.generator.dtype,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatentFlowModel:
-    """A trained latent flow that samples.
-
-    Attributes:
-        artifact: the finished training, with the weights of both networks.
-        chunks, sizes: sizes of autoencoder and denoiser.
-        ends: whether samples may end early.
-        sigma: deviation of the start noise in training.
-        device: device that samples.
-        dtype: numbers that it computes with, see :data:`imagegram.models.dtypes.DTYPES`.
-    """
-
-    artifact: Artifact
-    chunks: ChunkSizes
-    sizes: FlowSizes
-    ends: bool
-    sigma: float
-    device: str
-    dtype: str = "float32"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the fields without the networks, which another process reads again."""
-        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-
-    def identity(self) -> Any:
-        """Return kind/digest of the training; with it the numbers, where these are others."""
-        training = self.artifact.identity()
-        return training if self.dtype == "float32" else [training, self.dtype]
-
-    def make_network(self) -> nn.Module:
-        """Build the denoiser, with any weights."""
-        from imagegram.generators.latent_flow.denoiser import Denoiser
-
-        return Denoiser(**self.sizes.arguments())
-
-    @cached_property
-    def networks(self) -> tuple[Any, Any]:
-        """Autoencoder and denoiser with their weights, in evaluation mode, on their device."""
-        import torch
-        from safetensors.torch import load_file
-
-        from imagegram.encoders.preprocessing import require_device
-        from imagegram.generators.latent_flow.autoencoder import ChunkAutoencoder
-
-        require_device(self.device, setting="generator.device")
-        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
-            autoencoder, denoiser = ChunkAutoencoder(**self.chunks.arguments()), self.make_network()
-        autoencoder.load_state_dict(load_file(self.artifact.path / AUTOENCODER))
-        denoiser.load_state_dict(load_file(self.artifact.path / MODEL))
-        return autoencoder.eval().to(self.device), denoiser.eval().to(self.device)
-
-    def prepared(
-        self,
-        sampler: Sampler,
-        context: Context,
-        layout: TokenLayout,
-        condition: Condition | None = None,
-    ) -> Self:
-        """Return itself: nothing makes it faster."""
-        return self
-
-    def encode(self, tokens_BT: Tokens) -> NDArray[np.float32]:
-        """Return the (B, N, D) standardized latents of (B, T) tokens, T as in training."""
-        from imagegram.generators.latent_flow.sampling import encode_tokens
-
-        return encode_tokens(self.networks, self.chunks.chunks(tokens_BT))
-
-    def decode(self, latents_BND: NDArray[np.float32]) -> Tokens:
-        """Return the (B, N C) tokens of (B, N, D) standardized latents, padded behind an end.
-
-        Raises:
-            ConfigError: for latents of another size.
-        """
-        from imagegram.generators.latent_flow.sampling import decode_latents
-
-        most, size, shape = self.sizes.num_chunks, self.sizes.latent_size, latents_BND.shape
-        if len(shape) != 3 or not 1 <= shape[1] <= most or shape[2] != size:
-            raise ConfigError(
-                f"latents of this run are (any, 1 ... {most}, {size}): texts, chunks, numbers; "
-                f"received {shape}"
-            )
-        ids = decode_latents(self.networks, latents_BND.astype(np.float32), ends=self.ends)
-        return np.where(ids == self.chunks.vocab_size - 1, EOS_TOKEN_ID, ids).astype(np.uint16)
-
-    def denoise(
-        self, latents_BND: NDArray[np.float32], *, noise: float, sampler: FlowSampler, seed: int
-    ) -> NDArray[np.float32]:
-        """Return where latents arrive after a share of noise, 0 ... 1, was mixed in."""
-        from imagegram.generators.latent_flow.sampling import renoise
-
-        denoiser = self.networks[1]
-        return renoise(
-            denoiser, latents_BND, noise=noise, sampler=sampler, sigma=self.sigma, seed=seed
-        )
-
-    def generate(
-        self,
-        samples: NDArray[np.uint64],
-        *,
-        sampler: Sampler,
-        layout: TokenLayout,
-        seed: int,
-        condition: Condition | None = None,
-        progress: Progress | None = None,
-        workers: int = 1,
-    ) -> tuple[Tokens, Trace]:
-        """Sample (B, T) tokens with their trace; see :meth:`imagegram.protocols.Model.generate`.
-
-        ``workers`` is not used: torch has its cores from the environment.
-
-        Returns:
-            (B, T) uint16 tokens, and by name, float32: ``probability`` of a token where the flow
-            arrived; ``entropy`` of the decoder's distribution there, in bits. Both are 0 behind the
-            end of a sample.
-        """
-        from imagegram.generators.latent_flow.sampling import sample_chunks
-
-        own = require_kind(sampler, FlowSampler, group="sampler", generator="latent_flow")
-        end, num_tokens = self.chunks.vocab_size - 1, layout.num_tokens
-        prompts = condition if isinstance(condition, GivenTokens) else GivenTokens(rows=((),))
-        prompts.check(most=num_tokens, vocab_size=end)
-
-        def make(numbers: NDArray[np.uint64]) -> Iterator[dict[str, NDArray[Any]]]:
-            ids = chunk_samples(numbers)
-            made = sample_chunks(
-                self.networks,
-                ids,
-                sampler=own,
-                sigma=self.sigma,
-                seed=seed,
-                prompts=[prompts.of_samples(each, num_tokens=num_tokens) for each in ids],
-                ends=self.ends,
-                dtype=self.dtype,
-            )
-            for found in made:
-                tokens = found["tokens"]
-                yield {**found, "tokens": np.where(tokens == end, EOS_TOKEN_ID, tokens)}
-
-        dtypes = {"tokens": np.uint16, "probability": np.float32, "entropy": np.float32}
-        trace = rows_from_chunks(
-            samples, num_tokens=num_tokens, dtypes=dtypes, make=make, progress=progress
-        )
-        if isinstance(condition, GivenTokens):
-            until_B = prompts.of_samples(samples, num_tokens=num_tokens)[1]
-            trace |= {PROMPT: np.arange(num_tokens) < until_B[:, None]}
-        return trace.pop("tokens"), trace

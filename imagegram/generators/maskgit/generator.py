@@ -18,14 +18,10 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
 from imagegram.generators.chunks import chunk_samples, rows_from_chunks, scores_from_chunks
-from imagegram.generators.learned import (
-    Architecture,
-    LearnedGenerator,
-    NetworkModel,
-    Recipe,
-)
+from imagegram.generators.learned import Architecture, LearnedGenerator, Recipe
 from imagegram.generators.maskgit.objective import BACKBONES, MaskedPrediction
 from imagegram.generators.maskgit.published import sizes_in
+from imagegram.generators.network_model import NetworkModel
 from imagegram.generators.weights import ImportWeights, source_of
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import Shapes, shapes_of

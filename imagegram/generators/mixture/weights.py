@@ -50,7 +50,8 @@ def learn_weights(log_probs_KN: Array) -> Array:
 def mixed_log_probs(log_probs_KN: Array, weights: Array) -> Array:
     """Return the natural logarithm of the mixture's probabilities, of any shape behind K.
 
-    >>> float(np.exp(mixed_log_probs(np.log([[0.5], [0.1]]), np.array([0.25, 0.75])))[0])
+    >>> mixed = mixed_log_probs(np.log([[0.5], [0.1]]), np.array([0.25, 0.75]))
+    >>> round(float(np.exp(mixed[0])), 6)
     0.2
     """
     with np.errstate(divide="ignore"):

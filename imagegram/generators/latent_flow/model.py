@@ -1,0 +1,180 @@
+"""LatentFlowModel: a trained latent flow: it samples, and goes between tokens and latents."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.conditions.prompt import GivenTokens
+from imagegram.errors import ConfigError
+from imagegram.generators.chunks import chunk_samples, rows_from_chunks
+from imagegram.generators.latent_flow.sizes import ChunkSizes, FlowSizes
+from imagegram.layout import TokenLayout
+from imagegram.protocols import Condition, Sampler
+from imagegram.records import EOS_TOKEN_ID, PROMPT, Tokens, Trace
+from imagegram.samplers.flow import FlowSampler
+from imagegram.samplers.kinds import require_kind
+from imagegram.store.manifest import Artifact
+from imagegram.store.stage import Context, Progress
+from imagegram.store.weights import MODEL
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Weights of the autoencoder, beside those of the flow.
+AUTOENCODER: Final = "autoencoder.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentFlowModel:
+    """A trained latent flow that samples.
+
+    Attributes:
+        artifact: the finished training, with the weights of both networks.
+        chunks, sizes: sizes of autoencoder and denoiser.
+        ends: whether samples may end early.
+        sigma: deviation of the start noise in training.
+        device: device that samples.
+        dtype: numbers that it computes with, see :data:`imagegram.models.dtypes.DTYPES`.
+    """
+
+    artifact: Artifact
+    chunks: ChunkSizes
+    sizes: FlowSizes
+    ends: bool
+    sigma: float
+    device: str
+    dtype: str = "float32"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields without the networks, which another process reads again."""
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+
+    def identity(self) -> Any:
+        """Return kind/digest of the training; with it the numbers, where these are others."""
+        training = self.artifact.identity()
+        return training if self.dtype == "float32" else [training, self.dtype]
+
+    def make_network(self) -> nn.Module:
+        """Build the denoiser, with any weights."""
+        from imagegram.generators.latent_flow.denoiser import Denoiser
+
+        return Denoiser(**self.sizes.arguments())
+
+    @cached_property
+    def networks(self) -> tuple[Any, Any]:
+        """Autoencoder and denoiser with their weights, in evaluation mode, on their device."""
+        import torch
+        from safetensors.torch import load_file
+
+        from imagegram.encoders.preprocessing import require_device
+        from imagegram.generators.latent_flow.autoencoder import ChunkAutoencoder
+
+        require_device(self.device, setting="generator.device")
+        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
+            autoencoder, denoiser = ChunkAutoencoder(**self.chunks.arguments()), self.make_network()
+        autoencoder.load_state_dict(load_file(self.artifact.path / AUTOENCODER))
+        denoiser.load_state_dict(load_file(self.artifact.path / MODEL))
+        return autoencoder.eval().to(self.device), denoiser.eval().to(self.device)
+
+    def prepared(
+        self,
+        sampler: Sampler,
+        context: Context,
+        layout: TokenLayout,
+        condition: Condition | None = None,
+    ) -> Self:
+        """Return itself: nothing makes it faster."""
+        return self
+
+    def encode(self, tokens_BT: Tokens) -> NDArray[np.float32]:
+        """Return the (B, N, D) standardized latents of (B, T) tokens, T as in training."""
+        from imagegram.generators.latent_flow.sampling import encode_tokens
+
+        return encode_tokens(self.networks, self.chunks.chunks(tokens_BT))
+
+    def decode(self, latents_BND: NDArray[np.float32]) -> Tokens:
+        """Return the (B, N C) tokens of (B, N, D) standardized latents, padded behind an end.
+
+        Raises:
+            ConfigError: for latents of another size.
+        """
+        from imagegram.generators.latent_flow.sampling import decode_latents
+
+        most, size, shape = self.sizes.num_chunks, self.sizes.latent_size, latents_BND.shape
+        if len(shape) != 3 or not 1 <= shape[1] <= most or shape[2] != size:
+            raise ConfigError(
+                f"latents of this run are (any, 1 ... {most}, {size}): texts, chunks, numbers; "
+                f"received {shape}"
+            )
+        ids = decode_latents(self.networks, latents_BND.astype(np.float32), ends=self.ends)
+        return np.where(ids == self.chunks.vocab_size - 1, EOS_TOKEN_ID, ids).astype(np.uint16)
+
+    def denoise(
+        self, latents_BND: NDArray[np.float32], *, noise: float, sampler: FlowSampler, seed: int
+    ) -> NDArray[np.float32]:
+        """Return where latents arrive after a share of noise, 0 ... 1, was mixed in."""
+        from imagegram.generators.latent_flow.sampling import renoise
+
+        denoiser = self.networks[1]
+        return renoise(
+            denoiser, latents_BND, noise=noise, sampler=sampler, sigma=self.sigma, seed=seed
+        )
+
+    def generate(
+        self,
+        samples: NDArray[np.uint64],
+        *,
+        sampler: Sampler,
+        layout: TokenLayout,
+        seed: int,
+        condition: Condition | None = None,
+        progress: Progress | None = None,
+        workers: int = 1,
+    ) -> tuple[Tokens, Trace]:
+        """Sample (B, T) tokens with their trace; see :meth:`imagegram.protocols.Model.generate`.
+
+        ``workers`` is not used: torch has its cores from the environment.
+
+        Returns:
+            (B, T) uint16 tokens, and by name, float32: ``probability`` of a token where the flow
+            arrived; ``entropy`` of the decoder's distribution there, in bits. Both are 0 behind the
+            end of a sample.
+        """
+        from imagegram.generators.latent_flow.sampling import sample_chunks
+
+        own = require_kind(sampler, FlowSampler, group="sampler", generator="latent_flow")
+        end, num_tokens = self.chunks.vocab_size - 1, layout.num_tokens
+        prompts = condition if isinstance(condition, GivenTokens) else GivenTokens(rows=((),))
+        prompts.check(most=num_tokens, vocab_size=end)
+
+        def make(numbers: NDArray[np.uint64]) -> Iterator[dict[str, NDArray[Any]]]:
+            ids = chunk_samples(numbers)
+            made = sample_chunks(
+                self.networks,
+                ids,
+                sampler=own,
+                sigma=self.sigma,
+                seed=seed,
+                prompts=[prompts.of_samples(each, num_tokens=num_tokens) for each in ids],
+                ends=self.ends,
+                dtype=self.dtype,
+            )
+            for found in made:
+                tokens = found["tokens"]
+                yield {**found, "tokens": np.where(tokens == end, EOS_TOKEN_ID, tokens)}
+
+        dtypes = {"tokens": np.uint16, "probability": np.float32, "entropy": np.float32}
+        trace = rows_from_chunks(
+            samples, num_tokens=num_tokens, dtypes=dtypes, make=make, progress=progress
+        )
+        if isinstance(condition, GivenTokens):
+            until_B = prompts.of_samples(samples, num_tokens=num_tokens)[1]
+            trace |= {PROMPT: np.arange(num_tokens) < until_B[:, None]}
+        return trace.pop("tokens"), trace
