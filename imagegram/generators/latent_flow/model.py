@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.conditions.prompt import GivenTokens
+from imagegram.conditions.prompt import prompt_trace, prompts_of
 from imagegram.errors import ConfigError
 from imagegram.generators.chunks import chunk_samples, rows_from_chunks
 from imagegram.generators.latent_flow.sizes import ChunkSizes, FlowSizes
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Sampler
-from imagegram.records import EOS_TOKEN_ID, PROMPT, Tokens, Trace
+from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
 from imagegram.samplers.flow import FlowSampler
 from imagegram.samplers.kinds import require_kind
 from imagegram.store.manifest import Artifact
@@ -151,7 +151,7 @@ class LatentFlowModel:
 
         own = require_kind(sampler, FlowSampler, group="sampler", generator="latent_flow")
         end, num_tokens = self.chunks.vocab_size - 1, layout.num_tokens
-        prompts = condition if isinstance(condition, GivenTokens) else GivenTokens(rows=((),))
+        prompts = prompts_of(condition)
         prompts.check(most=num_tokens, vocab_size=end)
 
         def make(numbers: NDArray[np.uint64]) -> Iterator[dict[str, NDArray[Any]]]:
@@ -174,7 +174,5 @@ class LatentFlowModel:
         trace = rows_from_chunks(
             samples, num_tokens=num_tokens, dtypes=dtypes, make=make, progress=progress
         )
-        if isinstance(condition, GivenTokens):
-            until_B = prompts.of_samples(samples, num_tokens=num_tokens)[1]
-            trace |= {PROMPT: np.arange(num_tokens) < until_B[:, None]}
+        trace |= prompt_trace(condition, samples, num_tokens=num_tokens)
         return trace.pop("tokens"), trace

@@ -110,11 +110,12 @@ class LatentFlow:
         return FlowModule(self)
 
     def batch(self, items: NDArray[Any], rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
-        """Return ids, noise of latents and of the start, times, and who reads its own estimate.
+        """Return ids, noises, times, who reads its own estimate, and which chunks there are.
 
         Returns:
             (B, N, C) int64 ids; (B, N, D) float32 noise of the latents; (B, N, D) float32 noise at
-            the start, of deviation 1; (B, N) float32 times, 1 for given chunks; (B,) bool.
+            the start, of deviation 1; (B, N) float32 times, 1 for given chunks; (B,) bool, who
+            reads its own estimate; (B, N) bool, chunks of documents.
         """
         ids_BNC = self.autoencoder.sizes.chunks(items)
         batch, num_chunks, _ = ids_BNC.shape
@@ -127,4 +128,6 @@ class LatentFlow:
         given_BN = (np.arange(num_chunks) < lengths_B1) & is_prompted_B1
         times_BN = np.where(given_BN, 1.0, times_B1).astype(np.float32)
         reads_B = np.asarray(rng.random(batch) < self.self_conditioning)
-        return ids_BNC, latent_BND, start_BND, times_BN, reads_B
+        counted_BNC = self.autoencoder.sizes.counted(ids_BNC, ends=self.autoencoder.ends)
+        there_BN = np.asarray(counted_BNC.any(axis=-1))
+        return ids_BNC, latent_BND, start_BND, times_BN, reads_B, there_BN

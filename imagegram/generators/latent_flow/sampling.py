@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +20,11 @@ from torch import Tensor
 
 from imagegram.generators.latent_flow.autoencoder import ChunkAutoencoder
 from imagegram.generators.latent_flow.denoiser import Denoiser
+from imagegram.generators.stepping import Prompts
 from imagegram.models.cores import map_on_cores
 from imagegram.samplers.flow import FlowSampler
 from imagegram.seeding import uniform_rows
 
-#: (B, T) uint16 ids and (B,) how many first ones of every row are given.
-Prompts: TypeAlias = tuple[NDArray[np.uint16], NDArray[np.int64]]
 #: Where latents at their times arrive: (B, N, D) latents, (B, N) times, the last estimate.
 Arrivals = Callable[[Tensor, Tensor, Tensor], Tensor]
 

@@ -121,9 +121,9 @@ class FlowModule(TrainingModule):
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Return the loss, the mean over chunks that are not given."""
-        ids_BNC, latent_BND, start_BND, times_BN, reads_B = batch
+        ids_BNC, latent_BND, start_BND, times_BN, reads_B, there_BN = batch
         network = self.networks[DENOISER]
-        there_BN, goal_BND = self._goals(network, ids_BNC, latent_BND)
+        goal_BND = self._goals(network, ids_BNC, latent_BND)
         now_BND = on_the_way(goal_BND, self.objective.sigma * start_BND, times_BN)
         estimate_BND = torch.zeros_like(now_BND)
         if self.objective.self_conditioning:
@@ -142,14 +142,13 @@ class FlowModule(TrainingModule):
         self.log("train/loss", loss)
         return loss
 
-    def _goals(self, network: Any, ids_BNC: Tensor, noise_BND: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (B, N) bool, chunks of documents, and their (B, N, D) standardized latents."""
-        chunks = self.objective.autoencoder
-        counted = chunks.sizes.counted(ids_BNC.cpu().numpy(), ends=chunks.ends)
-        there_BN = torch.from_numpy(counted.any(axis=-1)).to(ids_BNC.device)
-        with torch.no_grad(), torch.autocast(ids_BNC.device.type, enabled=False):
+    @torch.no_grad()
+    def _goals(self, network: Any, ids_BNC: Tensor, noise_BND: Tensor) -> Tensor:
+        """Return the (B, N, D) standardized latents of chunks."""
+        with torch.autocast(ids_BNC.device.type, enabled=False):
             latents_BND = self.autoencoder.encode(ids_BNC).sample(noise_BND)
-            return there_BN, network.standardized(latents_BND)
+            goal_BND: Tensor = network.standardized(latents_BND)
+            return goal_BND
 
     def _losses(
         self, network: Any, found_BND: Tensor, goal_BND: Tensor, times_BN: Tensor, ids_BNC: Tensor
@@ -172,12 +171,12 @@ class FlowModule(TrainingModule):
         num_chunks = num_tokens = 0.0
         for first, found in _documents(items):
             rng = generator(seed=0, purpose=BATCH, number=first)  # the same noise every time
-            ids_BNC, latent_BND, start_BND, _, _ = _tensors(
+            ids_BNC, latent_BND, start_BND, _, _, there_BN = _tensors(
                 self.objective.batch(found, rng), self.device
             )
             counted = chunks.sizes.counted(ids_BNC.cpu().numpy(), ends=chunks.ends)
             counted_BNC = torch.from_numpy(counted).to(self.device)
-            there_BN, goal_BND = self._goals(network, ids_BNC, latent_BND)
+            goal_BND = self._goals(network, ids_BNC, latent_BND)
             for time in VALIDATED_AT:
                 times_BN = torch.full_like(there_BN, time, dtype=torch.float32)
                 now_BND = on_the_way(goal_BND, self.objective.sigma * start_BND, times_BN)

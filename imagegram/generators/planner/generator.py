@@ -9,8 +9,9 @@ tokenizer's layout, such as the colours of a place. The network is ``network.py`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,12 @@ from numpy.typing import NDArray
 from imagegram.conditions.prompt import GivenTokens, without_prompt
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.generators.autoregressive.generator import AutoregressiveModel
-from imagegram.generators.chunks import scores_from_chunks
-from imagegram.generators.learned import Architecture, LearnedGenerator, Recipe, as_ids, counted
+from imagegram.generators.learned import Architecture, LearnedGenerator, Recipe
 from imagegram.generators.planner.objective import NextStep
 from imagegram.generators.planner.sizes import (
     CONTEXTS,
     HEADS,
+    SCORES,
     PlannerSizes,
     reads_vectors,
     sizes_in,
@@ -32,14 +33,15 @@ from imagegram.generators.weights import ImportWeights, source_of
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import Shapes, shapes_of
 from imagegram.protocols import CodesTokenizer, Condition, Index, Sampler, Tokenizer
-from imagegram.records import Tokens, Trace
 from imagegram.samplers.kinds import require_kind
 from imagegram.samplers.sequential import SequentialSampler
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Progress
 from imagegram.training.fit import TrainGenerator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,41 +213,16 @@ class PlannerRecipe(Recipe):
 class PlannerModel(AutoregressiveModel):
     """A trained planner that samples and scores; every id it writes is a code of its stage."""
 
+    SCORES: ClassVar[Mapping[str, Any]] = SCORES
+
     architecture: PlannerSizes
 
     def make_network(self) -> Any:
         """Build a planner."""
         return _make(self.sizes)
 
-    def generate(
-        self,
-        samples: NDArray[np.uint64],
-        *,
-        sampler: Sampler,
-        layout: TokenLayout,
-        seed: int,
-        condition: Condition | None = None,
-        progress: Progress | None = None,
-        workers: int = 1,
-    ) -> tuple[Tokens, Trace]:
-        """Sample (B, T) tokens with their trace; see :meth:`AutoregressiveModel.generate`.
-
-        Raises:
-            ConfigError: for a prompt whose ids are no codes of their stages.
-        """
-        if isinstance(condition, GivenTokens):
-            self._check_prompts(condition)
-        return super().generate(
-            samples,
-            sampler=sampler,
-            layout=layout,
-            seed=seed,
-            condition=condition,
-            progress=progress,
-            workers=workers,
-        )
-
-    def _check_prompts(self, prompts: GivenTokens) -> None:
+    def _check_prompts(self, prompts: GivenTokens, num_tokens: int) -> None:
+        """Refuse also ids that are no codes of their stages."""
         sizes = self.architecture
         for row in prompts.rows:
             for place, token in enumerate(row):
@@ -256,34 +233,13 @@ class PlannerModel(AutoregressiveModel):
                         f"{place % sizes.stages + 1} of a step is one of {first} ... "
                         f"{first + sizes.codebook_size - 1}; give whole steps of codes"
                     )
+        super()._check_prompts(prompts, num_tokens)
 
-    def _trace(
-        self,
-        tokens_BT: Tokens,
-        samples: NDArray[np.uint64],
-        condition: Condition | None,
-        progress: Progress | None,
-    ) -> Trace:
-        """Score rows in chunks of one shape; 0 behind the end of a sample.
+    def _score_rows(self, ids_BT: Tensor, classes_B: Tensor) -> dict[str, NDArray[Any]]:
+        """Return the arrays of :attr:`SCORES` for whole rows."""
+        from imagegram.generators.planner.scoring import score_rows
 
-        The arrays are those of :func:`~imagegram.generators.planner.scoring.score_rows`.
-        """
-        from imagegram.generators.planner.scoring import SCORES, score_rows
-
-        trace = scores_from_chunks(
-            as_ids(tokens_BT, self.architecture),
-            samples,
-            classes_B=self.classes_of(condition, samples),
-            dtypes=SCORES,
-            score=lambda ids_CT, _, classes_C: score_rows(self.network, ids_CT, classes_C),
-            device=self.network.device,
-            dtype=self.dtype,
-            progress=progress,
-        )
-        behind_BT = ~counted(tokens_BT)
-        for array_BT in trace.values():
-            array_BT[behind_BT] = 0
-        return trace
+        return score_rows(self.network, ids_BT, classes_B)
 
 
 def _make(sizes: Architecture) -> Any:

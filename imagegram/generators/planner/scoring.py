@@ -8,16 +8,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from imagegram.generators.planner.sizes import SCORES
+
 if TYPE_CHECKING:
     from imagegram.generators.planner.network import Planner
 
-#: Arrays of a trace.
-SCORES: Final = {"log_prob": np.float32, "entropy": np.float32, "is_likeliest": np.uint8}
 #: Logits that are made at a time.
 _MAX_LOGITS: Final = 1 << 22
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from imagegram.errors import ConfigError
 from imagegram.generators.learned import Architecture
 from imagegram.generators.weights import SETTING
@@ -33,6 +35,10 @@ def reads_vectors(context: str) -> bool:
 def reads_codes(context: str) -> bool:
     """Whether a context shows the codes themselves."""
     return context in ("codes", "both")
+
+
+#: Arrays of a trace, by name.
+SCORES: Final = {"log_prob": np.float32, "entropy": np.float32, "is_likeliest": np.uint8}
 
 
 @dataclass(frozen=True, kw_only=True)
