@@ -41,8 +41,9 @@ def read_live_run(run_folder: Path) -> dict[str, Any]:
         by key; ``globs``, the patterns of define_metric; ``media``, (key, caption) of each picture
         in order; ``files``, their names on disk.
     """
-    (folder,) = run_folder.glob("wandb/offline-run-*")
-    (path,) = folder.glob("*.wandb")
+    # a folder without such a file is that of a process that did not start
+    (path,) = run_folder.glob("wandb/offline-run-*/*.wandb")
+    folder = path.parent
     run: dict[str, Any] = {"config": {}, "history": {}, "summary": {}, "globs": [], "media": []}
     for record in records(path):
         kind = record.WhichOneof("record_type")

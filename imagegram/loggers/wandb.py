@@ -61,6 +61,7 @@ def open_wandb(
     """Start a run of W&B; None where W&B is disabled.
 
     A server that cannot be reached, or refuses, is told in a sentence, and the run is offline.
+    Where W&B's own process does not start, it is started once more.
 
     Args:
         node: ``save_dir`` and arguments of ``wandb.init``; what is null comes from the environment,
@@ -78,14 +79,16 @@ def open_wandb(
     if mode != "offline" and (reason := unreachable(server())):
         say(f"W&B: {server()} {reason}; this run is logged offline")
         mode = "offline"
-    if mode == "offline":
-        return WandbLogger(arguments, mode=mode)
     try:
         return WandbLogger(arguments, mode=mode)
     except Exception as error:  # noqa: BLE001 - a wrong key, a server in trouble ...
-        reason = str(error).partition("\n")[0]
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    if mode == "offline":  # its own process died, or was not ready in time: a new one may be
+        _end_service()
+        say(f"W&B: its own process did not start ({reason}); it is started again")
+    else:
         say(f"W&B: {server()} took no run ({reason}); it is logged offline")
-        return WandbLogger(arguments, mode="offline")
+    return WandbLogger(arguments, mode="offline")
 
 
 def choose_mode(mode: str | None) -> str:
@@ -264,6 +267,7 @@ def _end_service() -> None:
         wandb_setup.singleton().ensure_service()._proc._process.kill()  # type: ignore[union-attr]
     with suppress(Exception, SystemExit):  # it ends Python where its process failed
         wandb.teardown()
+    os.environ.pop("WANDB_SERVICE", None)  # its address, which what starts next would ask
 
 
 def server() -> str:

@@ -22,6 +22,7 @@ import wandb
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from wandb.sdk import wandb_setup
+from wandb.sdk.lib.service import service_process
 
 from imagegram.callbacks.worst_copies import WorstCopies, strip
 from imagegram.errors import ConfigError
@@ -212,6 +213,32 @@ def test_a_server_that_takes_no_run_makes_it_an_offline_one(
     (sentence,) = said
     assert url in sentence
     assert "logged offline" in sentence
+    assert read_live_run(tmp_path)["history"]["eval/kid"] == 1.0
+
+
+def test_a_process_of_wandb_that_does_not_start_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb.teardown()
+    launch = service_process._launch_server
+    started: list[str] = []
+
+    def die_once(*args: Any, **options: Any) -> Any:
+        started.append("")
+        if len(started) == 1:
+            raise RuntimeError("wandb-core exited with code 2")
+        return launch(*args, **options)
+
+    monkeypatch.setattr(service_process, "_launch_server", die_once)
+    said: list[str] = []
+    logger = open_wandb({"save_dir": str(tmp_path)}, names={"name": "n"}, say=said.append)
+    assert logger is not None
+    logger.log_metrics({"eval/kid": 1.0})
+    assert "wandb sync" in str(logger.finalize("success"))
+    wandb.teardown()
+    (sentence,) = said
+    assert "did not start" in sentence
+    assert "exited with code 2" in sentence
     assert read_live_run(tmp_path)["history"]["eval/kid"] == 1.0
 
 
