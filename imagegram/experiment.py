@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from imagegram import words
+from imagegram.conditions.captions import DrawnCaptions
 from imagegram.conditions.prompt import PromptCondition
 from imagegram.errors import ConfigError, ImagegramError, did_you_mean
 from imagegram.indexes.build.stage import Indexing
@@ -144,6 +145,9 @@ def describe(exp: Experiment, tokens: TokenSet) -> Wording:
 
 def _asked(condition: Condition) -> str:
     """Return what a report says of a condition."""
+    if isinstance(condition, DrawnCaptions):
+        part = condition.condition.captions.replace("_", "-")
+        return f"{condition.name}: captions of {part} images"
     if isinstance(condition, PromptCondition):
         return f"{condition.name}: the given tokens are part of the samples and of their scores"
     return condition.name
@@ -240,6 +244,10 @@ def check_documents(exp: Experiment, tokens: TokenSet) -> None:
     is_asked = max(map(STAGES.index, exp.stages)) >= STAGES.index("generate")
     if is_asked and tokens.artifact.is_made and isinstance(exp.condition, PromptCondition):
         exp.condition.encoded(exp.tokenizer)  # refuses prompts that do not fit
+    if is_asked and isinstance(exp.condition, DrawnCaptions):
+        documents: Any = exp.condition.documents
+        if documents.artifact.is_made:
+            _ = exp.condition.order  # refuses a corpus without captions
     if is_asked and tokens.artifact.is_made and hasattr(exp.generator, "check_documents"):
         exp.generator.check_documents(tokens, exp.condition)
 

@@ -24,6 +24,7 @@ from omegaconf import DictConfig
 
 from imagegram import schema, words
 from imagegram.claims import opened
+from imagegram.conditions.captions import with_captions
 from imagegram.conditions.prompt import without_prompt
 from imagegram.console import version_line
 from imagegram.early_kernels import compiled_early
@@ -35,7 +36,7 @@ from imagegram.experiment import Experiment, Runner, build, check_documents, che
 from imagegram.finished_run import FinishedRun
 from imagegram.notebook import run_words
 from imagegram.plan.check import refuse_what_cannot_fit
-from imagegram.protocols import Index, Model
+from imagegram.protocols import Index, Model, ReadsCaptions
 from imagegram.run_folder import Run
 from imagegram.stages.evaluate import Evaluate
 from imagegram.stages.generate import Generate
@@ -83,6 +84,7 @@ def flow(exp: Experiment, run: Runner) -> None:
         run.watch(corpus)
     exp = fit_tokenizer(exp, run)
     tokens, holdout, index = index_corpus(exp, run)
+    exp = find_captions(exp, run, tokens, holdout)
     check_documents(exp, tokens)
     model = run("fit", exp.generator.fit(tokens, index=index, holdout=holdout))
 
@@ -127,6 +129,17 @@ def fit_tokenizer(exp: Experiment, run: Runner) -> Experiment:
     """The experiment with a tokenizer that has its weights: trained, fetched, or none needed."""
     fit = exp.tokenizer.fit(exp.train_corpus or exp.corpus)
     exp = replace(exp, tokenizer=run("fit_tokenizer", fit))
+    run.adopt(exp)
+    return exp
+
+
+def find_captions(exp: Experiment, run: Runner, tokens: TokenSet, holdout: TokenSet) -> Experiment:
+    """The experiment whose condition knows the documents that its captions are of."""
+    reads = exp.generator.captions if isinstance(exp.generator, ReadsCaptions) else None
+    asked = with_captions(exp.condition, key=reads, tokens=tokens, holdout=holdout, seed=exp.seed)
+    if asked is exp.condition:
+        return exp
+    exp = replace(exp, condition=asked)
     run.adopt(exp)
     return exp
 

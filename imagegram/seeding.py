@@ -112,3 +112,16 @@ def check_counts(num_images: int, seed: int) -> None:
         )
     if not 0 <= seed <= MAX_SEED:
         raise ConfigError(f"seed must lie in 0 ... 2**64 - 1, received {seed}; type seed=0")
+
+
+def document_order(num_documents: int, seed: int) -> NDArray[np.int64]:
+    """Return all document ids in the order of a seed, a permutation.
+
+    Real documents are measured in this order, and captions are drawn in it.
+
+    Args:
+        num_documents: number of documents.
+        seed: 0 ... 2**64 - 1.
+    """
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    return generator.permutation(num_documents).astype(np.int64)

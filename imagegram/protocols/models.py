@@ -205,6 +205,15 @@ class ScoresByLabel(Protocol):
         """Return the condition of documents, where ``condition`` is that of samples."""
 
 
+@runtime_checkable
+class ReadsCaptions(Protocol):
+    """A generator whose samples are asked for by captions."""
+
+    @property
+    def captions(self) -> str:
+        """Key of the captions in the metadata of documents, which it learned to read."""
+
+
 class Generator(Protocol):
     """A component of the group ``generator``: fits models.
 

@@ -136,6 +136,7 @@ def _pictures(inputs: ReportInputs) -> dict[str, Any]:
         generated=inputs.generated,
         layout=inputs.tokenizer.spec.layout,
     )
+    captions = getattr(inputs.generated, "captions", None)
     for card in cards:
         card["heading"] = inputs.wording.heading(card["sample"])
     examples = [
@@ -150,6 +151,7 @@ def _pictures(inputs: ReportInputs) -> dict[str, Any]:
     ]
     return {
         "samples": inputs.generated.images[:_SHOWN_SAMPLES],
+        "captions": [visible(_short(text)) for text in (captions or [])[:_SHOWN_SAMPLES]],
         "texts": [],
         "examples": examples,
         "cards": cards,
@@ -182,7 +184,8 @@ def _texts(inputs: ReportInputs, folder: Path) -> dict[str, Any]:
         for one in inputs.answer.examples
         for text in [texts[one.pair.sample]]
     ]
-    return {"samples": [], "texts": shown, "examples": examples, "cards": cards, "pairs": []}
+    pictures: dict[str, Any] = {"samples": [], "captions": [], "pairs": []}
+    return pictures | {"texts": shown, "examples": examples, "cards": cards}
 
 
 def _short(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from imagegram import schema
+from imagegram.conditions.captions import CaptionCondition
 from imagegram.conditions.label import LabelCondition
 from imagegram.conditions.prompt import PromptCondition
 from imagegram.errors import ConfigError
@@ -52,6 +53,11 @@ def check_label(
         raise ConfigError(
             f"generator={generator} cannot work with condition={condition.name}: it continues no "
             "prompts; type condition=none, or generator=ngram, generator=ar"
+        )
+    if isinstance(condition, CaptionCondition):
+        raise ConfigError(
+            f"generator={generator} reads no captions, so condition={condition.name} asks in vain; "
+            "type condition=none, or a generator that reads them: generator=maskgen"
         )
     if labels is None and condition is not None:
         raise ConfigError(

@@ -17,6 +17,7 @@ from typing import Any, Final
 from omegaconf import DictConfig, OmegaConf
 
 from imagegram import schema
+from imagegram.conditions.captions import CaptionCondition
 from imagegram.conditions.prompt import PromptCondition, without_prompt
 from imagegram.errors import ConfigError
 from imagegram.executors.context import RunContext
@@ -78,6 +79,8 @@ class Opened:
         )
         model: Model = records.made("fit", exp.generator.fit(tokens, index=index))
         layout, condition = tokenizer.spec.layout, without_prompt(exp.condition)
+        if isinstance(condition, CaptionCondition):  # its documents are not opened here
+            condition = None
         context = RunContext(
             store=ArtifactStore(root=made.path.parents[1]),
             executor=SerialExecutor(workers=1),

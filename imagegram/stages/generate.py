@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.conditions.captions import Captions, DrawnCaptions
 from imagegram.conditions.prompt import encoded
 from imagegram.errors import UnforeseenError
 from imagegram.images.modality import IMAGES_FILE
@@ -33,7 +34,7 @@ from imagegram.protocols import (
     Tokenizer,
 )
 from imagegram.records import PROMPT, Images, Tokens, Trace
-from imagegram.seeding import check_counts
+from imagegram.seeding import check_counts, document_order
 from imagegram.stages.image_costs import BATCH_TOKENS, images_cost
 from imagegram.stages.sentences import has_sentences, sentences_of
 from imagegram.stages.tokens import TokenSet, Windows
@@ -43,9 +44,12 @@ from imagegram.store.fingerprint import NOT_IDENTITY_AT_DEFAULT
 from imagegram.store.manifest import Artifact, Handle
 from imagegram.store.stage import Context, Surroundings
 from imagegram.texts.modality import TEXTS_FILE
-from imagegram.texts.samples import read_texts
+from imagegram.texts.samples import read_texts, write_texts
 
 _DECODE_BATCH: Final = 64
+#: Captions that samples were asked for, and the documents that these are of.
+CAPTIONS_FILE: Final = "captions.jsonl"
+CAPTION_DOCUMENTS: Final = "caption_documents"
 #: Folder of the trace, one file an array.
 TRACE: Final = "trace"
 
@@ -84,6 +88,13 @@ class SampleSet(Handle):
             return None
         self._require_made(TEXTS_FILE)
         return read_texts(self.artifact.path / TEXTS_FILE)
+
+    @cached_property
+    def captions(self) -> Sequence[str] | None:
+        """The caption that each of B samples was asked for; None: for none."""
+        if not self.artifact.is_made or not self._has(CAPTIONS_FILE):
+            return None
+        return read_texts(self.artifact.path / CAPTIONS_FILE)
 
     @property
     def has_sentences(self) -> bool:
@@ -194,12 +205,13 @@ class Generate:
                 workers=context.workers,
             )
 
+        asked = write_captions(out, condition, samples)
         with SampleWriter(
             out, self.num_samples, self.tokenizer, self.output_size, context
         ) as writer:
             for start, stop in _batches(self.num_samples, self.tokenizer):
                 writer.add(*make(start, stop))
-        return writer.facts()
+        return writer.facts() | asked
 
     def load(self, artifact: Artifact) -> SampleSet:
         """Return the samples."""
@@ -325,14 +337,33 @@ class Decode:
         return images_cost(self, at, min(self.num_images, left))
 
 
+def write_captions(
+    out: Path, condition: Condition | None, samples: NDArray[np.uint64]
+) -> dict[str, int]:
+    """Write what caption every sample is asked for, if any is; return their counts.
+
+    Returns:
+        ``num_captions``: different captions; of captions of the corpus also
+        ``captions_in_training``: samples whose caption a training image has, word for word.
+    """
+    if not isinstance(condition, Captions):
+        return {}
+    texts = [text for text in condition.texts_of(samples) if text is not None]
+    write_texts(out / CAPTIONS_FILE, texts)
+    counts = {"num_captions": len(set(texts))}
+    if isinstance(condition, DrawnCaptions):
+        np.save(out / f"{CAPTION_DOCUMENTS}.npy", condition.documents_of(samples))
+        counts["captions_in_training"] = sum(text in condition.known for text in texts)
+    return counts
+
+
 def select_documents(num_documents: int, seed: int) -> NDArray[np.int64]:
     """Return all document ids in the order of evaluation, a seeded permutation.
 
     The ceiling takes the first ones, the reference of feature distances the next ones, so the two
     are disjoint if there are enough documents.
     """
-    generator = np.random.Generator(np.random.Philox(key=seed))
-    return generator.permutation(num_documents).astype(np.int64)
+    return document_order(num_documents, seed)
 
 
 def _batches(count: int, tokenizer: Tokenizer) -> Iterator[tuple[int, int]]:
