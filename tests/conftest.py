@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import settings
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 # No deadlines: time is measured in benchmarks/, never asserted. CI repeats the same examples, so
 # that a red run is a change's fault; elsewhere every run tries new ones.
@@ -23,7 +26,27 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def compose(*overrides: str) -> DictConfig:
-    """The configuration that these command-line words compose."""
+    """The configuration that these command-line words compose.
+
+    Hydra takes a quarter of a second, so what it composed is kept and copied; folders, in which
+    alone many calls differ, are set in the copy.
+    """
+    folders = [word for word in overrides if _FOLDER.fullmatch(word)]
+    others = tuple(word for word in overrides if word not in folders)
+    looks_elsewhere = any(word.startswith("hydra.searchpath") for word in others)
+    cfg = (_composed if looks_elsewhere else _composed_once)(others)
+    cfg = copy.deepcopy(cfg)
+    for word in folders:
+        key, _, value = word.partition("=")
+        OmegaConf.update(cfg, key, value)
+    return cfg
+
+
+#: Words that name a folder and mean nothing else.
+_FOLDER: Final = re.compile(r"paths\.(outputs|data)=/[\w./-]+")
+
+
+def _composed(overrides: tuple[str, ...]) -> DictConfig:
     import hydra
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -34,6 +57,9 @@ def compose(*overrides: str) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(schema.CONF), version_base="1.3"):
         return hydra.compose("config", list(overrides))
+
+
+_composed_once = functools.lru_cache(maxsize=512)(_composed)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from imagegram import schema
 from imagegram.conditions.prompt import GivenTokens, PromptCondition
@@ -98,15 +98,33 @@ def composed(name: str, outputs: Any) -> Experiment:
     node = cfg.generator
     if cfg.condition:  # the toy corpus has other labels
         words += ["condition.key=photo", "generator.labels=photo"]
-    small = [
-        f"generator.{knob}={value}"
+    return build(compose(*words, *small(node, "generator")))
+
+
+def small(node: DictConfig, path: str) -> list[str]:
+    """The words that turn down the knobs of a generator, and of those that it is made of."""
+    words = [
+        f"{path}.{knob}={value}"
         for knob, value in SMALL.items()
         if OmegaConf.select(node, knob) is not None
     ]
-    return build(compose(*words, *small))
+    for part in ("first", "second"):
+        if part in node:
+            words += small(node[part], f"{path}.{part}")
+    return words
 
 
-@pytest.fixture(scope="module", params=NAMES)
+#: Sizes of a published network that are one network when they are turned down, and one of them.
+SIZES = {"rar_l": "rar_b", "rar_xl": "rar_b", "rar_xxl": "rar_b"}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_differ_in_the_knobs_that_are_turned_down_alone(name: str, tmp_path: Any) -> None:
+    one, other = (composed(each, tmp_path).generator for each in (name, SIZES[name]))
+    assert replace(one, name="") == replace(other, name="")
+
+
+@pytest.fixture(scope="module", params=[name for name in NAMES if name not in SIZES])
 def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     if request.param.endswith("_torch"):
         pytest.importorskip("torch")

@@ -31,12 +31,13 @@ IMAGES = [
 ]
 
 
-#: Learned in seconds; the weights of the others are fetched, or take a GPU.
+#: Learned in seconds, a few steps here; the weights of the others are fetched, or take a GPU.
 TRAINED = ("conv_vq_tiny", "ordered_fsq_tiny", "titok_tiny", "titok_two_stage_tiny")
 
 
-def build(name: str) -> Tokenizer:
-    built: Tokenizer = instantiate(compose(f"tokenizer={name}").tokenizer, _convert_="all")
+def build(name: str, *words: str) -> Tokenizer:
+    cfg = compose(f"tokenizer={name}", *words)
+    built: Tokenizer = instantiate(cfg.tokenizer, _convert_="all")
     return built
 
 
@@ -46,7 +47,7 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     outputs = tmp_path_factory.mktemp("weights")
     cfg = compose(f"tokenizer={request.param}", "debug=tiny", f"paths.outputs={outputs}")
     corpus = instantiate(cfg.corpus, _convert_="all")
-    recipe = build(request.param)
+    recipe = build(request.param, "trainer.max_steps=4")
     if request.param == "hf_tokenizer":
         pytest.skip("it is somebody's file; it has tests of its own")
     fit = recipe.fit(corpus)
