@@ -79,7 +79,8 @@ class Attention(nn.Module):
 
         Args:
             x_BTW: features.
-            mask_TT: (T, T) bool, True where a position (row) sees another (column); None: all do.
+            mask_TT: bool, True where a position (row) sees another (column), (T, T) or any shape
+                that becomes (B, heads, T, T); None: all do.
             causal: a position sees itself and those before it.
             cache: keys and values of earlier positions; ``x_BTW`` is the one position behind them.
         """

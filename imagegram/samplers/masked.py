@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.samplers.guidance import Guidance
 from imagegram.samplers.truncation import Truncation, is_count, require
@@ -104,9 +107,23 @@ class MaskedSampler(Truncation):
         >>> [MaskedSampler(name="masked", steps=4).num_masked(step, 8) for step in range(4)]
         [6, 5, 3, 0]
         """
+        return int(self.left_of(step, np.array([num_tokens]), num_tokens=num_tokens)[0])
+
+    def left_of(
+        self, step: int, sizes_B: NDArray[np.int64], *, num_tokens: int
+    ) -> NDArray[np.int64]:
+        """Return the same of rows of which only some tokens are filled in.
+
+        Args:
+            step: 0 ... ``num_steps(num_tokens)`` - 1.
+            sizes_B: (B,) tokens of each row that are filled in.
+            num_tokens: tokens of a sample, T.
+        """
         steps = self.num_steps(num_tokens)
-        left = int(num_tokens * SCHEDULES[self.schedule]((step + 1) / steps) + _ROUNDING)
-        return max(left, 1) if step + 1 < steps else 0
+        if step + 1 >= steps:
+            return np.zeros_like(sizes_B)
+        share = SCHEDULES[self.schedule]((step + 1) / steps)
+        return np.maximum((sizes_B * share + _ROUNDING).astype(np.int64), 1)
 
     def noise(self, step: int, num_tokens: int) -> float:
         """Return the temperature of a step; see :meth:`num_masked`."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagegram.generators.maskgit.network import MaskGit
+from imagegram.generators.maskgit.ragged import keep_lengths, seen
 from imagegram.models.hub import HubNetwork
 from imagegram.models.transformer import Initializer, build, initialize, initialize_alike
 
@@ -38,11 +39,15 @@ class _OneTable(HubNetwork):
         vocab_size: ids of a token, V.
         num_tokens: positions, T.
         num_classes: number of labels, K; class K is no label.
+        ragged: whether documents differ in length, see ``ragged.py``.
     """
 
-    def __init__(self, *, vocab_size: int, num_tokens: int, num_classes: int) -> None:
+    def __init__(self, *, vocab_size: int, num_tokens: int, num_classes: int, ragged: bool) -> None:
         super().__init__()
         self.vocab_size, self.num_tokens, self.num_classes = vocab_size, num_tokens, num_classes
+        self.ragged = ragged
+        if ragged:
+            keep_lengths(self, num_tokens)
 
     @property
     def device(self) -> torch.device:
@@ -71,6 +76,7 @@ class Bert(_OneTable):
         depth: layers.
         num_heads: divides ``width``.
         num_classes: number of labels, K; class K is no label.
+        ragged: whether documents differ in length, see ``ragged.py``.
     """
 
     FAMILY = "bert"
@@ -84,8 +90,11 @@ class Bert(_OneTable):
         depth: int,
         num_heads: int,
         num_classes: int = 0,
+        ragged: bool = False,
     ) -> None:
-        super().__init__(vocab_size=vocab_size, num_tokens=num_tokens, num_classes=num_classes)
+        super().__init__(
+            vocab_size=vocab_size, num_tokens=num_tokens, num_classes=num_classes, ragged=ragged
+        )
         layers = [_BertLayer(width=width, num_heads=num_heads) for _ in range(depth)]
         self.model = nn.ModuleDict(
             {
@@ -103,17 +112,22 @@ class Bert(_OneTable):
         )
         self.dropout = nn.Dropout(_BERT_DROPOUT)
 
-    def forward(self, ids_BT: Tensor, classes_B: Tensor | None = None) -> Tensor:
-        """Map (B, T) ids, V where a token is masked, and (B,) classes to (B, T, V) logits."""
+    def forward(
+        self, ids_BT: Tensor, classes_B: Tensor | None = None, there_BT: Tensor | None = None
+    ) -> Tensor:
+        """Map (B, T) ids, V where a token is masked, and (B,) classes to (B, T, V) logits.
+
+        What is not ``there_BT``, bool, is not seen; None: all is.
+        """
         parts: Any = self.model["embeddings"]
         encoder: Any = self.model["encoder"]
         x_BTW = parts["word_embeddings"](self._with_class(ids_BT, classes_B))
         # All tokens are of the first kind.
         x_BTW = x_BTW + parts["token_type_embeddings"].weight[0]
         x_BTW = parts["LayerNorm"](x_BTW + parts["position_embeddings"].weight)
-        x_BTW = self.dropout(x_BTW)
+        x_BTW, mask = self.dropout(x_BTW), seen(there_BT, first=True)
         for layer in encoder["layer"]:
-            x_BTW = layer(x_BTW)
+            x_BTW = layer(x_BTW, mask)
         logits: Tensor = self.model["lm_head"](x_BTW[:, 1:])
         return logits
 
@@ -134,14 +148,14 @@ class _BertLayer(nn.Module):
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, _EXPANSION * width)})
         self.output = _Residual(_EXPANSION * width, width)
 
-    def forward(self, x_BTW: Tensor) -> Tensor:
-        """Return (B, T, W) features for (B, T, W) features."""
+    def forward(self, x_BTW: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return (B, T, W) features; ``mask`` is (B, 1, 1, T), True where a position is seen."""
         split = (x_BTW.shape[0], x_BTW.shape[1], self.num_heads, -1)
         reads: Any = self.attention["self"]
         query, key, value = (read(x_BTW).view(split).transpose(1, 2) for read in reads.values())
         share = _BERT_DROPOUT if self.training else 0.0
-        seen = F.scaled_dot_product_attention(query, key, value, dropout_p=share)
-        seen_BTW = seen.transpose(1, 2).reshape(x_BTW.shape)
+        found = F.scaled_dot_product_attention(query, key, value, mask, dropout_p=share)
+        seen_BTW = found.transpose(1, 2).reshape(x_BTW.shape)
         x_BTW = self.attention["output"](seen_BTW, x_BTW)
         out: Tensor = self.output(F.gelu(self.intermediate["dense"](x_BTW)), x_BTW)
         return out
@@ -172,6 +186,7 @@ class UVit(_OneTable):
         depth: blocks, an odd number: the middle one has no partner.
         num_heads: divides ``width``.
         num_classes: number of labels, K; class K is no label.
+        ragged: whether documents differ in length, see ``ragged.py``.
     """
 
     FAMILY = "uvit"
@@ -185,8 +200,11 @@ class UVit(_OneTable):
         depth: int,
         num_heads: int,
         num_classes: int = 0,
+        ragged: bool = False,
     ) -> None:
-        super().__init__(vocab_size=vocab_size, num_tokens=num_tokens, num_classes=num_classes)
+        super().__init__(
+            vocab_size=vocab_size, num_tokens=num_tokens, num_classes=num_classes, ragged=ragged
+        )
 
         def blocks(count: int, *, skip: bool) -> nn.ModuleList:
             sizes = {"width": width, "num_heads": num_heads}
@@ -200,16 +218,21 @@ class UVit(_OneTable):
         self.norm = nn.LayerNorm(width)
         self.lm_head = nn.Linear(width, vocab_size)
 
-    def forward(self, ids_BT: Tensor, classes_B: Tensor | None = None) -> Tensor:
-        """Map (B, T) ids, V where a token is masked, and (B,) classes to (B, T, V) logits."""
+    def forward(
+        self, ids_BT: Tensor, classes_B: Tensor | None = None, there_BT: Tensor | None = None
+    ) -> Tensor:
+        """Map (B, T) ids, V where a token is masked, and (B,) classes to (B, T, V) logits.
+
+        What is not ``there_BT``, bool, is not seen; None: all is.
+        """
         x_BTW = self.embeddings(self._with_class(ids_BT, classes_B)) + self.pos_embed
-        made = []
+        made, mask = [], seen(there_BT, first=True)
         for block in self.in_blocks:
-            x_BTW = block(x_BTW)
+            x_BTW = block(x_BTW, mask)
             made.append(x_BTW)
-        x_BTW = self.mid_block(x_BTW)
+        x_BTW = self.mid_block(x_BTW, mask)
         for block in self.out_blocks:
-            x_BTW = block(x_BTW, made.pop())
+            x_BTW = block(x_BTW, mask, made.pop())
         logits: Tensor = self.lm_head(self.norm(x_BTW)[:, 1:])
         return logits
 
@@ -239,15 +262,18 @@ class _UVitBlock(nn.Module):
         )
         self.skip_linear = nn.Linear(2 * width, width) if skip else None
 
-    def forward(self, x_BTW: Tensor, earlier_BTW: Tensor | None = None) -> Tensor:
-        """Return (B, T, W) features for (B, T, W) features."""
+    def forward(
+        self, x_BTW: Tensor, mask: Tensor | None = None, earlier_BTW: Tensor | None = None
+    ) -> Tensor:
+        """Return (B, T, W) features; ``mask`` is (B, 1, 1, T), True where a position is seen."""
         if self.skip_linear is not None:
             assert earlier_BTW is not None
             x_BTW = self.skip_linear(torch.cat([x_BTW, earlier_BTW], dim=-1))
         batch, length, width = x_BTW.shape
         split = self.attn["qkv"](self.norm1(x_BTW)).view(batch, length, 3, self.num_heads, -1)
-        seen = F.scaled_dot_product_attention(*split.permute(2, 0, 3, 1, 4))
-        x_BTW = x_BTW + self.attn["proj"](seen.transpose(1, 2).reshape(batch, length, width))
+        query, key, value = split.permute(2, 0, 3, 1, 4)
+        found = F.scaled_dot_product_attention(query, key, value, mask)
+        x_BTW = x_BTW + self.attn["proj"](found.transpose(1, 2).reshape(batch, length, width))
         out: Tensor = x_BTW + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x_BTW))))
         return out
 
@@ -261,12 +287,12 @@ _NETWORKS: Final[Mapping[str, tuple[type[Backbone], Initializer]]] = {
 }
 
 
-def make(backbone: str, **sizes: int) -> Backbone:
+def make(backbone: str, **sizes: Any) -> Backbone:
     """Build the network of a backbone, with any weights."""
     return _NETWORKS[backbone][0](**sizes)
 
 
-def make_fresh(backbone: str, *, seed: int, **sizes: int) -> nn.Module:
+def make_fresh(backbone: str, *, seed: int, **sizes: Any) -> nn.Module:
     """Build the network of a backbone with fresh weights that depend on the seed alone."""
     network, initializer = _NETWORKS[backbone]
     return build(network, seed=seed, initializer=initializer, **sizes)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from imagegram.generators.maskgit.ragged import keep_lengths, seen
 from imagegram.models.hub import HubNetwork
 from imagegram.models.transformer import Head, Transformer
 
@@ -27,6 +28,7 @@ class MaskGit(HubNetwork):
         depth: blocks.
         num_heads: divides ``width``.
         num_classes: number of labels, K; class K is no label. 0: the network knows no labels.
+        ragged: whether documents differ in length, see ``ragged.py``.
     """
 
     FAMILY = "maskgit"
@@ -40,9 +42,13 @@ class MaskGit(HubNetwork):
         depth: int,
         num_heads: int,
         num_classes: int = 0,
+        ragged: bool = False,
     ) -> None:
         super().__init__()
         self.vocab_size, self.num_tokens, self.num_classes = vocab_size, num_tokens, num_classes
+        self.ragged = ragged
+        if ragged:
+            keep_lengths(self, num_tokens)
         self.ids = nn.Parameter(torch.empty(vocab_size + 1, width))  # the last one is the mask
         self.positions = nn.Parameter(torch.empty(num_tokens, width))
         self.classes: nn.Parameter | None = None
@@ -56,14 +62,17 @@ class MaskGit(HubNetwork):
         """Device of the weights."""
         return self.ids.device
 
-    def forward(self, ids_BT: Tensor, classes_B: Tensor | None = None) -> Tensor:
+    def forward(
+        self, ids_BT: Tensor, classes_B: Tensor | None = None, there_BT: Tensor | None = None
+    ) -> Tensor:
         """Map (B, T) ids, V where a token is masked, and (B,) classes to (B, T, V) logits.
 
-        Classes are unused where the network knows none; they are added to every position.
+        Classes are unused where the network knows none; they are added to every position. What is
+        not ``there_BT``, bool, is not seen; None: all is.
         """
         x_BTW = self.ids[ids_BT] + self.positions
         if self.classes is not None:
             assert classes_B is not None
             x_BTW = x_BTW + self.classes[classes_B][:, None]
-        logits: Tensor = self.to_logits(self.transformer(x_BTW))
+        logits: Tensor = self.to_logits(self.transformer(x_BTW, seen(there_BT)))
         return logits

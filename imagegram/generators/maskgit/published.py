@@ -6,6 +6,7 @@ from typing import Final
 
 from imagegram.errors import ConfigError
 from imagegram.generators.learned import Architecture
+from imagegram.generators.maskgit.sizes import ragged
 from imagegram.generators.weights import SETTING
 from imagegram.models.checkpoints import Shapes, num_blocks, require_family
 
@@ -22,7 +23,8 @@ def sizes_in(shapes: Shapes, *, backbone: str) -> Architecture:
     require_family(shapes, FAMILIES[backbone], setting=SETTING)
     read = {"transformer": _transformer, "bert": _bert, "uvit": _uvit}[backbone]
     try:
-        return read(shapes)
+        found = read(shapes)
+        return ragged(found) if "lengths" in shapes else found
     except KeyError as error:
         raise ConfigError(
             f"{SETTING}: the weights of {FAMILIES[backbone]} lack {error}; give the whole file"

@@ -22,6 +22,8 @@ from torch import Tensor
 from imagegram.executors.tiles import row_tiles
 from imagegram.generators.drawing import draw_ids, guided, probabilities
 from imagegram.generators.maskgit.backbones import Backbone
+from imagegram.generators.maskgit.rows import rows_to_fill, rows_to_score
+from imagegram.generators.stepping import Prompts
 from imagegram.models.cores import map_on_cores
 from imagegram.samplers.masked import MaskedSampler
 from imagegram.seeding import uniform_rows
@@ -40,6 +42,7 @@ def sample_chunks(
     *,
     sampler: MaskedSampler,
     seed: int,
+    prompts: Sequence[Prompts] | None = None,
     dtype: str = "float32",
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Sample whole chunks, one a core at a time.
@@ -50,29 +53,37 @@ def sample_chunks(
         classes: (C,) their classes.
         sampler: steps, temperature, confidence, guidance.
         seed: 0 ... 2**64 - 1.
+        prompts: of each chunk, (C, T) ids that its rows begin with, and (C,) how many of them;
+            None: nothing is given.
         dtype: numbers that the network computes with, see :data:`imagegram.models.dtypes.DTYPES`.
 
     Yields:
-        By name, (C, T) arrays: ``tokens`` and their trace, see :func:`fill_in`.
+        By name, (C, T) arrays: ``tokens``, V behind the end of a document, and their trace, see
+        :func:`fill_in`.
     """
     device = network.device
 
-    def sample(chunk: tuple[NDArray[np.uint64], NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
-        samples_C, classes_C = chunk
-        logits_of = StepLogits(network, torch.from_numpy(classes_C).to(device), sampler)
+    def sample(
+        chunk: tuple[NDArray[np.uint64], NDArray[np.int64], Prompts | None],
+    ) -> dict[str, NDArray[Any]]:
+        samples_C, classes_C, prompts_C = chunk
         with torch.inference_mode():
+            rows = rows_to_fill(network, samples_C, seed=seed, prompts=prompts_C)
             ids_CT, trace = fill_in(
-                logits_of,
+                StepLogits(network, torch.from_numpy(classes_C).to(device), sampler, rows.there),
                 sampler=sampler,
                 seed=seed,
                 samples_B=samples_C,
                 num_tokens=network.num_tokens,
                 vocab_size=network.vocab_size,
                 device=device,
+                begin_BT=rows.ids,
             )
+            ids_CT, trace = rows.told(ids_CT, trace, vocab_size=network.vocab_size)
         return {name: a.cpu().numpy() for name, a in {"tokens": ids_CT, **trace}.items()}
 
-    chunks = list(zip(samples, classes, strict=True))
+    given = [None] * len(samples) if prompts is None else prompts
+    chunks = list(zip(samples, classes, given, strict=True))
     yield from map_on_cores(sample, chunks, device=device, dtype=dtype)
 
 
@@ -89,15 +100,16 @@ def score_rows(
 
     Args:
         network: in evaluation mode, on its device.
-        ids_BT: (B, T) int64 ids.
+        ids_BT: (B, T) int64 ids, V behind the end of a document.
         classes_B: (B,) classes of the rows; unused where the network knows none.
         sampler: fills in a random order.
         seed: 0 ... 2**64 - 1.
         samples_B: (B,) sample ids.
     """
     with torch.inference_mode():
+        rows = rows_to_score(network, ids_BT)
         _, trace = fill_in(
-            StepLogits(network, classes_B, sampler),
+            StepLogits(network, classes_B, sampler, rows.there),
             sampler=sampler,
             seed=seed,
             samples_B=samples_B,
@@ -105,7 +117,9 @@ def score_rows(
             vocab_size=network.vocab_size,
             device=ids_BT.device,
             known_BT=ids_BT,
+            begin_BT=rows.ids,
         )
+        _, trace = rows.told(ids_BT, trace, vocab_size=network.vocab_size)
     return {name: array.cpu().numpy() for name, array in trace.items()}
 
 
@@ -119,21 +133,30 @@ class StepLogits:
         network: in evaluation mode, on its device.
         classes_B: (B,) classes of the rows; unused where the network knows none.
         sampler: steps and guidance, which needs a network that knows classes.
+        there_BT: bool, what is seen of the rows; None: all.
     """
 
-    def __init__(self, network: Backbone, classes_B: Tensor, sampler: MaskedSampler) -> None:
+    def __init__(
+        self,
+        network: Backbone,
+        classes_B: Tensor,
+        sampler: MaskedSampler,
+        there_BT: Tensor | None = None,
+    ) -> None:
         self.network, self.classes_B, self.guidance = network, classes_B, sampler.guidance
+        self.there_BT = there_BT
         self.num_steps = sampler.num_steps(network.num_tokens)
 
     def __call__(self, ids_BT: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Return (B, T, V) logits of the rows under their classes, and the guided ones."""
         scale = self.guidance.at(step, self.num_steps)
         if scale == 1.0:
-            own_BTV = self.network(ids_BT, self.classes_B)
+            own_BTV = self.network(ids_BT, self.classes_B, self.there_BT)
             return own_BTV, own_BTV
         none_B = torch.full_like(self.classes_B, self.network.num_classes)
         twice_BT, classes_B = torch.cat([ids_BT, ids_BT]), torch.cat([self.classes_B, none_B])
-        logits_BTV = self.network(twice_BT, classes_B)
+        there_BT = None if self.there_BT is None else torch.cat([self.there_BT] * 2)
+        logits_BTV = self.network(twice_BT, classes_B, there_BT)
         return logits_BTV[: len(ids_BT)], guided(logits_BTV, scale)
 
 
@@ -147,6 +170,7 @@ def fill_in(
     vocab_size: int,
     device: torch.device,
     known_BT: Tensor | None = None,
+    begin_BT: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Sample rows of tokens, or go through given ones in the order of the sampler.
 
@@ -160,42 +184,76 @@ def fill_in(
         vocab_size: V.
         device: device of the logits.
         known_BT: (B, T) int64 ids that take the place of drawn ones.
+        begin_BT: (B, T) int64 ids that rows begin with, V where they are filled in; None: all are.
 
     Returns:
-        (B, T) int64 ids, and by name what decided each: ``probability``
-        (with which the token was drawn), ``entropy`` (bits of that distribution) and ``step``
-        (the pass that fixed it, from 0); in random order also ``log_prob``, the natural logarithm
-        of the probability that the network gives the token, unguided, temperature 1 and nothing
-        cut away.
+        (B, T) int64 ids, and by name what decided each, 0 where nothing was filled in:
+        ``probability`` (with which the token was drawn), ``entropy`` (bits of that distribution)
+        and ``step`` (the pass that fixed it, from 0); in random order also ``log_prob``, the
+        natural logarithm of the probability that the network gives the token, unguided,
+        temperature 1 and nothing cut away.
     """
     shape = (len(samples_B), num_tokens)
-    ids_BT = torch.full(shape, vocab_size, dtype=torch.int64, device=device)
-    trace: dict[str, Tensor] = {}
-    remaining = num_tokens
+    all_BT = torch.full(shape, vocab_size, dtype=torch.int64, device=device)
+    ids_BT = all_BT if begin_BT is None else begin_BT
+    names = ("probability", "entropy", "step", *(["log_prob"] if sampler.in_random_order else []))
+    trace = {name: torch.zeros(shape, dtype=torch.float64, device=device) for name in names}
+    sizes_B = left_B = (ids_BT == vocab_size).sum(dim=1).cpu().numpy()
     for step in range(sampler.num_steps(num_tokens)):
+        if not left_B.any():
+            break
         uniforms = uniform_rows(seed=seed, samples_B=samples_B, num_tokens=num_tokens, step=step)
-        masked = Masked(
-            places=(ids_BT == vocab_size).nonzero()[:, 1].view(-1, remaining),
-            choose=torch.from_numpy(uniforms[0]).to(device),
-            noise=torch.from_numpy(uniforms[1]).to(device),
-            known=known_BT,
-        )
+        choose_BT, noise_BT = (torch.from_numpy(each).to(device) for each in uniforms)
+        after_B = sampler.left_of(step, sizes_B, num_tokens=num_tokens)
+        left_B = np.minimum(after_B, np.maximum(left_B - 1, 0))
+        left_B1 = torch.from_numpy(left_B).to(device)[:, None]
+        open_BT = ids_BT == vocab_size
+        if sampler.in_random_order:  # which stay is known before they are drawn
+            open_BT &= ~lowest(noise_BT.masked_fill(~open_BT, math.inf), left_B1)
+        places_BR, is_open_BR = places_of(open_BT)
+        masked = Masked(places=places_BR, choose=choose_BT, noise=noise_BT, known=known_BT)
         own_BTV, logits_BTV = logits_of(ids_BT, step)
+        at_once = max(_MAX_LOGITS // (places_BR.shape[1] * vocab_size), 1)
         parts = [
             decide(own_BTV[rows], logits_BTV[rows], masked.at(rows), sampler=sampler, step=step)
-            for rows in row_tiles(len(ids_BT), max(_MAX_LOGITS // (remaining * vocab_size), 1))
+            for rows in row_tiles(len(ids_BT), at_once)
         ]
         decided = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         drawn_BR, sure_BR = decided.pop("drawn"), decided.pop("sure")
         for name, value_BR in decided.items():  # the last pass over a place is the one that fixes
-            empty_BT = torch.zeros(shape, dtype=value_BR.dtype, device=device)
-            trace.setdefault(name, empty_BT).scatter_(1, masked.places, value_BR)
-        remaining = min(sampler.num_masked(step, num_tokens), remaining - 1)
-        drawn_BR = drawn_BR.masked_fill(lowest(sure_BR, remaining), vocab_size)
-        ids_BT = ids_BT.scatter(1, masked.places, drawn_BR)
-        if not remaining:
-            break
+            set_at(trace[name], places_BR, value_BR, is_open_BR)
+        if not sampler.in_random_order:
+            unsure_BR = lowest(sure_BR.masked_fill(~is_open_BR, math.inf), left_B1)
+            drawn_BR = drawn_BR.masked_fill(unsure_BR, vocab_size)
+        ids_BT = ids_BT.clone()
+        set_at(ids_BT, places_BR, drawn_BR, is_open_BR)
     return ids_BT, trace
+
+
+def places_of(chosen_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the chosen places of rows side by side.
+
+    Args:
+        chosen_BT: bool.
+
+    Returns:
+        (B, R) int64 places, those of a row first and ascending, R of the row with the most; (B, R)
+        bool, which of them are chosen.
+
+    >>> [each.tolist() for each in places_of(torch.tensor([[False, True], [True, True]]))]
+    [[[1, 0], [0, 1]], [[True, False], [True, True]]]
+    """
+    counts_B = chosen_BT.sum(dim=1)
+    most = int(counts_B.max())
+    places_BT = (~chosen_BT).to(torch.uint8).argsort(dim=1, stable=True)
+    is_chosen_BR = torch.arange(most, device=chosen_BT.device) < counts_B[:, None]
+    return places_BT[:, :most], is_chosen_BR
+
+
+def set_at(array_BT: Tensor, places_BR: Tensor, values_BR: Tensor, where_BR: Tensor) -> None:
+    """Set some places of rows, in place; the others keep what they have."""
+    before_BR = array_BT.gather(1, places_BR)
+    array_BT.scatter_(1, places_BR, torch.where(where_BR, values_BR, before_BR))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +261,7 @@ class Masked:
     """Masked places of rows, with what decides there.
 
     Attributes:
-        places: (B, R) int64 positions, ascending.
+        places: (B, R) int64 positions.
         choose: (B, T) uniforms that choose tokens.
         noise: (B, T) uniforms that blur confidences.
         known: (B, T) ids that take the place of drawn ones; None: they are drawn.
@@ -246,7 +304,7 @@ def decide(
     if masked.known is None:
         drawn_BR = draw_ids(p_BRV, masked.choose.gather(1, places_BR))
     else:
-        drawn_BR = masked.known.gather(1, places_BR)
+        drawn_BR = masked.known.gather(1, places_BR).clamp(max=logits_BTV.shape[-1] - 1)
     noise_BR = masked.noise.gather(1, places_BR)
     decided = told(p_BRV, drawn_BR, step)
     if sampler.in_random_order:
@@ -294,7 +352,10 @@ def at(values_BRV: Tensor, ids_BR: Tensor) -> Tensor:
     return values_BRV.gather(-1, ids_BR[..., None])[..., 0]
 
 
-def lowest(values_BR: Tensor, count: int) -> Tensor:
-    """Mark the ``count`` smallest values of every row, (B, R) bool, the first among equals."""
+def lowest(values_BR: Tensor, count: int | Tensor) -> Tensor:
+    """Mark the ``count`` smallest values of every row, (B, R) bool, the first among equals.
+
+    The count is one of all rows, or (B, 1).
+    """
     ranks_BR = values_BR.argsort(dim=-1, stable=True).argsort(dim=-1, stable=True)
     return ranks_BR < count

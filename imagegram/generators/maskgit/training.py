@@ -1,4 +1,4 @@
-"""How MaskGIT is trained and validated; Lightning's side of ``objective.py``."""
+"""How masked networks are trained and validated; Lightning's side of ``objective.py``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from imagegram.generators.maskgit.backbones import make_fresh
 from imagegram.generators.maskgit.masks import random_masks
+from imagegram.generators.maskgit.ragged import count_lengths
+from imagegram.generators.maskgit.sizes import is_ragged
 from imagegram.training.draws import BATCH, generator
 from imagegram.training.module import TrainingModule
 from imagegram.training.objective import Items
@@ -31,15 +33,22 @@ class MaskedPredictionModule(TrainingModule):
     validation_loss = "val/bits_per_token"
 
     def make_networks(self) -> dict[str, nn.Module]:
-        """Build the transformer with fresh weights."""
-        sizes = self.objective.architecture.arguments()
+        """Build the transformer with fresh weights, and the lengths of documents that differ."""
+        architecture = self.objective.architecture
         backbone, seed = self.objective.backbone, self.optimization.seed
-        return {NETWORK: make_fresh(backbone, seed=seed, **sizes)}
+        network = make_fresh(backbone, seed=seed, **architecture.arguments())
+        if is_ragged(architecture):
+            found = count_lengths(self.course.items, architecture.num_tokens)
+            network.get_buffer("lengths").copy_(found)
+        return {NETWORK: network}
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Return the cross entropy in nats, the weighted mean over tokens."""
-        ids_BT, masked_BT, weights_BT, *classes = batch
-        logits_BTV = self.networks[NETWORK](ids_BT.masked_fill(masked_BT, self._mask_id), *classes)
+        ids_BT, masked_BT, weights_BT, *others = batch
+        classes_B = others.pop() if self.objective.architecture.num_classes else None
+        there_BT = others.pop() if others else None
+        seen_BT = ids_BT.masked_fill(masked_BT, self._mask_id)
+        logits_BTV = self.networks[NETWORK](seen_BT, classes_B, there_BT)
         losses_BT = F.cross_entropy(
             logits_BTV.float().transpose(1, 2),
             ids_BT,
@@ -55,27 +64,32 @@ class MaskedPredictionModule(TrainingModule):
 
         With k of T tokens masked, k uniform in 1 ... T, the mean over the masked ones is the cost
         of a token in random order (Hoogeboom et al. 2021, arXiv 2110.02037), under the documents'
-        own labels.
+        own labels; of documents that differ in length, given how long they are.
         """
-        network, bits = networks[NETWORK], 0.0
+        network, bits, num_tokens = networks[NETWORK], 0.0, 0.0
         num_rows = min(NUM_VALIDATION, len(items))
         rows = np.arange(num_rows) * len(items) // num_rows
         for first in range(0, num_rows, _CHUNK):
             found = items.gather(rows[first : first + _CHUNK])
             tokens, classes = split_classes(found, self.objective.architecture.num_classes)
-            ids = tokens.astype(np.int64)
+            ids, there = self.objective.tokens(tokens)
             classes_B = None if classes is None else torch.from_numpy(classes).to(self.device)
             rng = generator(seed=0, purpose=BATCH, number=first)  # the same masks every time
-            counts_B = rng.integers(1, ids.shape[1] + 1, len(ids))
-            masks = random_masks(counts_B, ids.shape[1], rng)
+            sizes_B = np.full(len(ids), ids.shape[1]) if there is None else there.sum(axis=1)
+            counts_B = rng.integers(1, sizes_B + 1)
+            masks = random_masks(counts_B, ids.shape[1], rng, there)
             ids_BT, masked_BT = (torch.from_numpy(a).to(self.device) for a in (ids, masks))
-            logits_BTV = network(ids_BT.masked_fill(masked_BT, self._mask_id), classes_B)
+            there_BT = None if there is None else torch.from_numpy(there).to(self.device)
+            seen_BT = ids_BT.masked_fill(masked_BT, self._mask_id)
+            logits_BTV = network(seen_BT, classes_B, there_BT)
             losses_BT = F.cross_entropy(
                 logits_BTV.float().transpose(1, 2), ids_BT, reduction="none"
             )
             means_B = (losses_BT * masked_BT).sum(dim=1) / masked_BT.sum(dim=1)
-            bits += float(means_B.sum()) / math.log(2)
-        return {"val/bits_per_token": bits / num_rows}
+            lengths_B = torch.from_numpy(sizes_B).to(means_B)
+            bits += float((means_B * lengths_B).sum()) / math.log(2)
+            num_tokens += float(sizes_B.sum())
+        return {"val/bits_per_token": bits / num_tokens}
 
     @property
     def _mask_id(self) -> int:
