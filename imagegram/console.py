@@ -31,6 +31,7 @@ GROUPS: Final = {
     "experiment": "experiments on record, with their sweeps",
     "debug": "any experiment, small",
     "launcher": "where the jobs of a multirun (-m) go",
+    "executor": "where shards are worked on",
     "runtime": "processes, memory, progress bars",
     "paths": "where to read and write",
 }

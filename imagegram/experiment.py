@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from imagegram import words
+from imagegram import schema, words
 from imagegram.conditions.captions import DrawnCaptions
 from imagegram.conditions.prompt import PromptCondition
 from imagegram.errors import ConfigError, ImagegramError, did_you_mean
@@ -36,7 +36,7 @@ from imagegram.seeding import check_counts
 from imagegram.stages.evaluate import Evaluation
 from imagegram.stages.planted import parse_recipe
 from imagegram.stages.tokens import TokenSet
-from imagegram.store.stage import Makes
+from imagegram.store.stage import Executor, Makes
 
 
 class EndOfFlowError(Exception):
@@ -290,6 +290,32 @@ def _check_outputs_outside(cfg: DictConfig) -> None:
             f"paths.outputs={outputs} lies inside corpus.path={images}, so the next run would take "
             "generated pictures for training images; give another folder: paths.outputs=FOLDER"
         )
+
+
+def build_executor(cfg: DictConfig) -> Executor:
+    """Build what works on the shards of stages.
+
+    Raises:
+        ConfigError: for settings that cannot be, or ``runtime.workers`` below 1.
+    """
+    num_workers(cfg)
+    executor: Executor = _component(cfg.executor)
+    return executor
+
+
+def num_workers(cfg: DictConfig) -> int:
+    """Return the number of processes or threads: ``runtime.workers``, or all cores.
+
+    Raises:
+        ConfigError: when it is below 1.
+    """
+    workers = cfg.runtime.workers
+    if workers is not None and workers < 1:
+        raise ConfigError(
+            f"runtime.workers={workers} must be at least 1; type runtime.workers=1, or "
+            "runtime.workers=null for all cores"
+        )
+    return schema.count_workers(workers)
 
 
 def _component(node: DictConfig) -> Any:

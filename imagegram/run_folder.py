@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -20,12 +19,11 @@ from typing import Any, Self, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from imagegram.errors import ConfigError, ImagegramError
+from imagegram.errors import ImagegramError
 from imagegram.executors.context import RunContext
 from imagegram.executors.interrupts import interruptions
-from imagegram.executors.process import ProcessExecutor
 from imagegram.executors.progress import RichProgress, SilentProgress
-from imagegram.experiment import EndOfFlowError, Experiment, describe
+from imagegram.experiment import EndOfFlowError, Experiment, build_executor, describe
 from imagegram.loggers.headline import dashboard
 from imagegram.loggers.jsonl import JsonlLogger
 from imagegram.loggers.mirror import Mirror
@@ -99,7 +97,7 @@ class Run:
         self._outputs = Path(cfg.paths.outputs).absolute()
         self.context = RunContext(
             store=ArtifactStore(root=self._outputs / "artifacts"),
-            executor=ProcessExecutor(workers=num_workers(cfg)),
+            executor=build_executor(cfg),
             progress=self._progress,
             memory_gb=cfg.runtime.memory_gb,
             curves=self._log_curves,
@@ -380,18 +378,3 @@ class Run:
             notes=self.notes,
             error=self.error,
         )
-
-
-def num_workers(cfg: DictConfig) -> int:
-    """Return the number of processes or threads: ``runtime.workers``, or all cores.
-
-    Raises:
-        ConfigError: when it is below 1.
-    """
-    workers = cfg.runtime.workers
-    if workers is not None and workers < 1:
-        raise ConfigError(
-            f"runtime.workers={workers} must be at least 1; type runtime.workers=1, or "
-            "runtime.workers=null for all cores"
-        )
-    return workers or os.cpu_count() or 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import os
 import re
 import types
 import typing
@@ -66,6 +67,7 @@ class Config:
     corpus: Any = MISSING
     train_corpus: Any = None
     trainer: Any = MISSING
+    executor: Any = MISSING
     tokenizer: Any = MISSING
     index: Any = MISSING
     generator: Any = MISSING
@@ -212,7 +214,13 @@ def register() -> None:
         if dataclasses.is_dataclass(cls):
             store.store(group="schema", name=name, node=derive_schema(cls))
     OmegaConf.register_new_resolver("slug", slug, replace=True)
+    OmegaConf.register_new_resolver("workers", count_workers, replace=True)
     OmegaConf.register_new_resolver("groups", lambda: describe_groups(CONF), replace=True)
+
+
+def count_workers(workers: int | None) -> int:
+    """Return a number of workers; None: all cores."""
+    return os.cpu_count() or 1 if workers is None else workers
 
 
 def slug(text: str) -> str:

@@ -47,6 +47,11 @@ class RunContext:
         """Bytes of memory that stages may use, as of now."""
         return budget_bytes(self.memory_gb)
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether parts of stages are made on other machines."""
+        return self.executor.elsewhere
+
     def log(self, values: Mapping[str, float], *, step: int) -> None:
         """Pass points of curves on to the loggers."""
         if self.curves is not None:
@@ -82,9 +87,7 @@ class RunContext:
         refuse_in_import()
         if missing := self.missing(stages):
             task = self.progress.start(description, len(missing), "shards")
-            # With fewer parts than workers, the spare workers become threads within each part.
-            limit = len(missing) if at_once is None else min(at_once, len(missing))
-            threads = max(1, self.workers // limit)
+            threads = self.executor.threads(len(missing), at_once)
             jobs = [PartJob(store=self.store, stage=stage, workers=threads) for stage in missing]
             for _ in self.executor.map(run_part, jobs, self.progress, at_once=at_once):
                 self.progress.advance(task)

@@ -72,6 +72,11 @@ class Foresight:
         """Bytes of memory that the run may spend."""
         return self.at.memory_bytes
 
+    @property
+    def elsewhere(self) -> bool:
+        """False: a plan is of this machine."""
+        return False
+
     def log(self, values: Mapping[str, float], *, step: int) -> None:
         """Drop the points: a plan logs nothing."""
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from imagegram.errors import StageError
 from imagegram.executors.lifetime import (
@@ -39,7 +39,13 @@ Result = TypeVar("Result")
 class ProcessExecutor:
     """Runs jobs in ``workers`` processes; a single job, or a single worker, stays in this one."""
 
+    elsewhere: ClassVar[bool] = False
+
     workers: int
+
+    def threads(self, num_jobs: int, at_once: int | None) -> int:
+        """Return the threads of each job: with fewer jobs than workers, the spare workers."""
+        return max(1, self.workers // min(at_once or num_jobs, num_jobs))
 
     def map(
         self,

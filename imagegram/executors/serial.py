@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from imagegram.store.stage import Progress
 
@@ -16,7 +16,13 @@ Result = TypeVar("Result")
 class SerialExecutor:
     """An executor in this process; ``workers`` is the number of threads for compiled code."""
 
+    elsewhere: ClassVar[bool] = False
+
     workers: int = 1
+
+    def threads(self, num_jobs: int, at_once: int | None) -> int:
+        """Return the threads of each job: those of this process, which runs one at a time."""
+        return self.workers
 
     def map(
         self,

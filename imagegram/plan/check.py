@@ -11,11 +11,10 @@ from omegaconf import DictConfig
 
 from imagegram.errors import CapacityError, ImagegramError
 from imagegram.executors.budget import budget_bytes
-from imagegram.experiment import Experiment
+from imagegram.experiment import Experiment, num_workers
 from imagegram.plan.forecast import Forecast
 from imagegram.plan.planner import Flow, foresee
 from imagegram.plan.rates import Rates
-from imagegram.run_folder import num_workers
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.manifest import human_bytes
 

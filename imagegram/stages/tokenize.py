@@ -270,7 +270,9 @@ class Tokenize:
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Make all token shards; write ``shards.json``."""
         parts = self.parts
-        if are_few(self.shards) or self.tokenizer.batch_size is not None:
+        # A network uses all threads of a machine, so one shard after the other.
+        in_turn = self.tokenizer.batch_size is not None and not context.elsewhere
+        if are_few(self.shards) or in_turn:
             shards = [context.make(part) for part in parts]
         else:
             shards = context.make_all(parts, description="tokenize")

@@ -32,11 +32,18 @@ class Progress(Protocol):
 
 
 class Executor(Protocol):
-    """Runs independent jobs, in this process or in others."""
+    """Runs independent jobs, in this process, in others, or on other machines."""
 
     @property
     def workers(self) -> int:
-        """Number of jobs that run at a time."""
+        """Number of threads that a stage may use in this process."""
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether jobs run on other machines, which all have threads of their own."""
+
+    def threads(self, num_jobs: int, at_once: int | None) -> int:
+        """Return the number of threads that each of some jobs may use, ``at_once`` at a time."""
 
     def map(
         self,
@@ -48,7 +55,7 @@ class Executor(Protocol):
     ) -> Iterator[Result]:
         """Return the results of ``function(item, progress)`` in order; an error stops the rest.
 
-        At most ``at_once`` jobs run at a time, if given.
+        At most ``at_once`` jobs run at a time on a machine, if given.
         """
 
 
@@ -66,6 +73,10 @@ class Context(Protocol):
     @property
     def memory_bytes(self) -> int:
         """Bytes of memory that stages may use, as of now."""
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether :meth:`make_all` makes stages on other machines."""
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
         """Pass points of curves, ``group/name``, on to the loggers (used by training)."""

@@ -16,7 +16,7 @@ from imagegram.sweeps.jobs import Job, Scalar
 
 #: Keys that change no score, or that are averaged over.
 _IGNORED: Final = re.compile(
-    r"(seed|stages|planted)$|(paths|runtime|logger|callback|launcher|hydra)(\.|$)"
+    r"(seed|stages|planted)$|(paths|runtime|executor|logger|callback|launcher|hydra)(\.|$)"
 )
 
 

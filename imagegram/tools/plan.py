@@ -92,10 +92,9 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 def _foresee(cfg: DictConfig, outputs: Path) -> tuple[Forecast, str]:
     """Return the forecast, and what was found of the corpus."""
     from imagegram.executors.budget import budget_bytes
-    from imagegram.experiment import build
+    from imagegram.experiment import build, num_workers
     from imagegram.plan.planner import foresee
     from imagegram.run import flow
-    from imagegram.run_folder import num_workers
 
     store = ArtifactStore(root=outputs / "artifacts")
     exp = build(cfg)

@@ -180,7 +180,10 @@ def test_parts_share_the_workers(tmp_path: Path) -> None:
     assert spread.make_all([Part(number=n) for n in range(3)], description="x") == [0, 1, 2]
     assert spread.make_all([Part(number=n) for n in range(4)], description="x") == [0, 1, 2, 3]
     assert spread.make_all([Part(number=n) for n in range(4, 40)], description="x")[0] == 4
-    assert seen == [2] * 3 + [7] + [1] * 36
+    assert seen == [7] * 40  # one after the other
+    processes = ProcessExecutor(workers=7)
+    assert [processes.threads(many, None) for many in (1, 3, 36)] == [7, 2, 1]
+    assert processes.threads(36, at_once=2) == 3
     run_part(PartJob(store=spread.store, stage=Part(number=99), workers=5), spread.progress)
     assert seen[-1] == 5
 
