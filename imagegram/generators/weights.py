@@ -156,7 +156,7 @@ def refuse_other_fields(found: Any, wanted: Any, *, generator: Any) -> None:
     Raises:
         ConfigError: with the fields to type.
     """
-    names = ("width", "depth", "num_heads", "hidden")
+    names = ("width", "depth", "num_heads", "hidden", "chunk_size", "local_depth")
     other = {
         name: getattr(found, name)
         for name in names

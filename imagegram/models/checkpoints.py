@@ -32,6 +32,7 @@ _FAMILIES: Final = {
     "MaskGIT-VQGAN": "quantize.embedding.weight",
     "gpt of this package": "targets",
     "planner of this package": "id_ranges",
+    "chunks of this package": "hand.weight",
     "maskgit of this package": "transformer.blocks.0.attention.qkv.weight",
 }
 #: Names that a message lists.

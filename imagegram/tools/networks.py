@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 #: Stage of a run that makes a part.
 STAGES: Final = {"tokenizer": "fit_tokenizer", "generator": "fit"}
 #: Sizes of a generator that are fields of its configuration, which a checkpoint has to meet.
-_FIELDS: Final = ("width", "depth", "num_heads", "hidden", "heads", "head_depth", "context")
+_FIELDS: Final = (
+    *("width", "depth", "num_heads", "hidden", "heads", "head_depth", "context"),
+    *("chunk_size", "local_depth"),
+)
 #: Families of networks that are not the first of their generator.
-_BACKBONES: Final = ("rar", "bert", "uvit")
+_BACKBONES: Final = ("rar", "chunk", "bert", "uvit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +234,7 @@ def _headers(weights: Path) -> Iterator[dict[str, Any]]:
 
 
 def _families() -> tuple[type[HubNetwork], ...]:
+    from imagegram.generators.autoregressive.chunked import ChunkTransformer
     from imagegram.generators.autoregressive.network import Autoregressive
     from imagegram.generators.autoregressive.rar import Rar
     from imagegram.generators.maskgit.backbones import Bert, UVit
@@ -240,7 +244,8 @@ def _families() -> tuple[type[HubNetwork], ...]:
     from imagegram.tokenizers.ordered_fsq.model import OrderedFsq
     from imagegram.tokenizers.titok.model import TiTok
 
-    return (OrderedFsq, ConvVq, TiTok, Autoregressive, Rar, MaskGit, Bert, UVit, Planner)
+    texts = (Autoregressive, ChunkTransformer, Rar, MaskGit, Bert, UVit, Planner)
+    return (OrderedFsq, ConvVq, TiTok, *texts)
 
 
 def _manifest(folder: Path) -> Manifest | None:

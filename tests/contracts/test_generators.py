@@ -47,6 +47,7 @@ SMALL = {
     "autoencoder.optimization.steps": 2,
     "autoencoder.optimization.warmup_steps": 0,
     "head_depth": 1,
+    "local_depth": 1,
     "context": "codes",  # the toy ids stand for no vectors
     "optimization.steps": 2,
     "optimization.batch_size": 4,

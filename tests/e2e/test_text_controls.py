@@ -19,7 +19,7 @@ SMALL = (
 )
 
 
-@pytest.mark.parametrize("name", ["masked_diffusion"])
+@pytest.mark.parametrize("name", ["masked_diffusion", "chunk_transformer"])
 def test_a_control_writes_scores_and_continues_texts(name: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

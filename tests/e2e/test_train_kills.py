@@ -42,6 +42,7 @@ COMPONENTS = {
     "latent_flow": f"generator=latent_flow {SMALL_FLOW}",
     "maskgit_uvit": f"generator=maskgit {SMALL} generator.backbone=uvit",
     "maskgit_transformer": f"generator=maskgit {SMALL}",
+    "chunk_transformer": f"generator=chunk_transformer {SMALL} {CHOSEN_LAST}",
     "masked_diffusion": f"generator=masked_diffusion {SMALL} {CHOSEN_LAST}",
 }
 #: Its children begin with torch imported, so that they are not killed while they import it.

@@ -19,7 +19,7 @@ from imagegram.conditions.prompt import GivenTokens, prompt_trace, prompts_of, w
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.generators.autoregressive.objective import NextToken
 from imagegram.generators.autoregressive.published import sizes_in
-from imagegram.generators.autoregressive.sizes import BACKBONES, RarSizes, make
+from imagegram.generators.autoregressive.sizes import BACKBONES, ChunkSizes, RarSizes, make
 from imagegram.generators.chunks import chunk_samples, rows_from_chunks, scores_from_chunks
 from imagegram.generators.learned import Architecture, LearnedGenerator, Recipe, as_ids, counted
 from imagegram.generators.network_model import NetworkModel
@@ -52,12 +52,13 @@ class AutoregressiveGenerator(LearnedGenerator):
             trainer, device, checkpoint: see :class:`LearnedGenerator`.
         anneal: shares of the training between which the share of documents in permuted order falls
             from 1 to 0; (0, 0): always raster order, (1, 1): always permuted.
-        backbone: ``gpt``, blocks of ``models/transformer.py``, or ``rar``, the network of the
-            published RAR, which class and step modulate.
+        backbone: ``gpt``, blocks of ``models/transformer.py``; ``rar``, the network of the
+            published RAR, which class and step modulate; or ``chunk``, whose steps are chunks.
         hidden: width of the MLPs of ``rar``; None: four times ``width``.
         dropout: of ``rar``: share of features and of attention that is dropped in training.
         random_offsets: whether windows of documents of any length begin elsewhere in every epoch,
             see ``training/tokens.py``; documents of one length have one window.
+        chunk_size, local_depth: of ``chunk``: tokens of a step, and blocks inside it.
     """
 
     VERSION: ClassVar[int] = 1
@@ -68,6 +69,8 @@ class AutoregressiveGenerator(LearnedGenerator):
     hidden: int | None = None
     dropout: float = 0.0
     random_offsets: bool = field(default=False, metadata=NOT_IDENTITY_AT_DEFAULT)
+    chunk_size: int | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
+    local_depth: int | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         """Apply the overrides of the group ``trainer``; refuse impossible settings."""
@@ -76,11 +79,12 @@ class AutoregressiveGenerator(LearnedGenerator):
             raise ConfigError(
                 f"generator.backbone={self.backbone!r}: {did_you_mean(self.backbone, BACKBONES)}"
             )
-        if self.backbone == "gpt" and (self.hidden is not None or self.dropout):
+        if self.backbone != "rar" and (self.hidden is not None or self.dropout):
             raise ConfigError(
                 "generator.hidden and generator.dropout belong to the backbone of RAR; type "
                 "generator.backbone=rar, or generator.hidden=null generator.dropout=0"
             )
+        self._check_chunks()
         super().__post_init__()
         if len(self.anneal) != 2 or not 0.0 <= self.anneal[0] <= self.anneal[1] <= 1.0:
             raise ConfigError(
@@ -88,15 +92,39 @@ class AutoregressiveGenerator(LearnedGenerator):
                 "smaller one first; type generator.anneal=[0.5,0.75], or [0,0] for raster order"
             )
 
+    def _check_chunks(self) -> None:
+        """Refuse fields of chunks without them, and the other way round."""
+        sizes = (self.chunk_size, self.local_depth)
+        if self.backbone != "chunk" and sizes != (None, None):
+            raise ConfigError(
+                "generator.chunk_size and generator.local_depth belong to the backbone of chunks; "
+                "type generator.backbone=chunk, or generator=chunk_transformer"
+            )
+        if self.backbone == "chunk" and None in sizes:
+            raise ConfigError(
+                "generator.backbone=chunk needs generator.chunk_size and generator.local_depth; "
+                "type generator.chunk_size=4 generator.local_depth=2"
+            )
+        if self.backbone == "chunk" and self.anneal != (0.0, 0.0):
+            raise ConfigError(
+                f"generator.anneal={list(self.anneal)} permutes tokens, but chunks are written in "
+                "raster order; type generator.anneal=[0,0]"
+            )
+
     def sizes_in(self, shapes: Shapes) -> Architecture:
         """Return the sizes of some weights; see :meth:`LearnedGenerator.sizes_in`."""
         return sizes_in(shapes, backbone=self.backbone)
 
     def sizes(self, *, vocab_size: int, num_tokens: int) -> Architecture:
-        """Return the sizes of the network, those of RAR's own with its backbone."""
+        """Return the sizes of the network, with those that its backbone has of its own."""
         plain = super().sizes(vocab_size=vocab_size, num_tokens=num_tokens)
         if self.backbone == "gpt":
             return plain
+        if self.backbone == "chunk":
+            assert self.chunk_size is not None
+            assert self.local_depth is not None
+            chunks = {"chunk_size": self.chunk_size, "local_depth": self.local_depth}
+            return ChunkSizes(**plain.arguments(), **chunks)
         hidden = 4 * self.width if self.hidden is None else self.hidden
         return RarSizes(**plain.arguments(), hidden=hidden, dropout=self.dropout)
 

@@ -6,13 +6,13 @@ from typing import Final
 
 from imagegram.errors import ConfigError
 from imagegram.generators.autoregressive.rar_tables import MORE_POSITIONS
-from imagegram.generators.autoregressive.sizes import RarSizes
+from imagegram.generators.autoregressive.sizes import ChunkSizes, RarSizes
 from imagegram.generators.learned import Architecture
 from imagegram.generators.weights import SETTING
 from imagegram.models.checkpoints import Shapes, num_blocks, require_family
 
 #: Families of weights, by ``generator.backbone``.
-FAMILIES: Final = {"gpt": "gpt of this package", "rar": "RAR"}
+FAMILIES: Final = {"gpt": "gpt of this package", "rar": "RAR", "chunk": "chunks of this package"}
 
 
 def sizes_in(shapes: Shapes, *, backbone: str) -> Architecture:
@@ -23,7 +23,7 @@ def sizes_in(shapes: Shapes, *, backbone: str) -> Architecture:
     """
     require_family(shapes, FAMILIES[backbone], setting=SETTING)
     try:
-        return _rar(shapes) if backbone == "rar" else _gpt(shapes)
+        return {"rar": _rar, "gpt": _gpt, "chunk": _chunk}[backbone](shapes)
     except KeyError as error:
         raise ConfigError(
             f"{SETTING}: the weights of {FAMILIES[backbone]} lack {error}; give the whole file"
@@ -55,4 +55,13 @@ def _gpt(shapes: Shapes) -> Architecture:
         depth=num_blocks(shapes, "transformer.blocks."),
         num_heads=width // head,
         num_classes=shapes["classes"][0] - 1 if "classes" in shapes else 0,
+    )
+
+
+def _chunk(shapes: Shapes) -> ChunkSizes:
+    plain = _gpt(shapes)
+    return ChunkSizes(
+        **plain.arguments(),
+        chunk_size=shapes["hand.weight"][0] // plain.width,
+        local_depth=num_blocks(shapes, "local.blocks."),
     )

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from imagegram.errors import ConfigError
 from imagegram.generators.learned import Architecture
@@ -18,12 +18,13 @@ from imagegram.generators.learned import Architecture
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from imagegram.generators.autoregressive.chunked import ChunkTransformer
     from imagegram.generators.autoregressive.network import Autoregressive
     from imagegram.generators.autoregressive.rar import Rar
 
-    Network: TypeAlias = Autoregressive | Rar
+    Network: TypeAlias = Autoregressive | ChunkTransformer | Rar
 
-BACKBONES: Final = ("gpt", "rar")
+BACKBONES: Final = ("gpt", "rar", "chunk")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,23 +55,53 @@ class RarSizes(Architecture):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChunkSizes(Architecture):
+    """Sizes of the network that writes chunks.
+
+    Attributes:
+        chunk_size: tokens of a chunk.
+        local_depth: blocks inside a chunk.
+    """
+
+    chunk_size: int
+    local_depth: int
+
+    def check(self) -> None:
+        """Refuse sizes that no network can have.
+
+        Raises:
+            ConfigError: with the field and what is allowed.
+        """
+        super().check()
+        for name in ("chunk_size", "local_depth"):
+            if (value := getattr(self, name)) < 1:
+                raise ConfigError(f"generator.{name}={value} must be at least 1")
+
+
 def make(sizes: Architecture) -> Network:
     """Build the network of some sizes, with any weights."""
+    return _kind(sizes)(**sizes.arguments())
+
+
+def _kind(sizes: Architecture) -> type[Network]:
+    """Return the class of the network of some sizes."""
+    from imagegram.generators.autoregressive.chunked import ChunkTransformer
     from imagegram.generators.autoregressive.network import Autoregressive
     from imagegram.generators.autoregressive.rar import Rar
 
-    kind = Rar if isinstance(sizes, RarSizes) else Autoregressive
-    return kind(**sizes.arguments())
+    if isinstance(sizes, ChunkSizes):
+        return ChunkTransformer
+    return Rar if isinstance(sizes, RarSizes) else Autoregressive
 
 
 def make_fresh(sizes: Architecture, *, seed: int) -> Network:
     """Build the network of some sizes with the fresh weights of a seed."""
-    from imagegram.generators.autoregressive.network import Autoregressive
     from imagegram.generators.autoregressive.rar import fresh_rar
     from imagegram.models.transformer import build
 
     if isinstance(sizes, RarSizes):
         return fresh_rar(seed=seed, **sizes.arguments())
-    network = build(Autoregressive, seed=seed, **sizes.arguments())
-    assert isinstance(network, Autoregressive)
-    return network
+    network: Any = build(_kind(sizes), seed=seed, **sizes.arguments())
+    found: Network = network
+    return found
