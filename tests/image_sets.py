@@ -148,7 +148,7 @@ class MemoryReference:
     def match_lengths(self, images: ImageSet) -> NDArray[np.integer]:
         return self.index.match_lengths(images.tokens)
 
-    def decode(self, tokens_BT: Tokens) -> Images:
+    def decode(self, tokens_BT: Tokens, **known: Any) -> Images:
         return TOKENIZER.decode(tokens_BT)
 
     def clusters(self) -> NDArray[np.int64]:

@@ -109,7 +109,7 @@ class PictureReference(MemoryReference):
     def training(self) -> Images:
         return PICTURES.decode(self.tokens.all)
 
-    def decode(self, tokens_BT: Tokens) -> Images:
+    def decode(self, tokens_BT: Tokens, **known: Any) -> Images:
         return PICTURES.decode(tokens_BT)
 
     def training_features(self, encoder: Encoder) -> Features:

@@ -69,7 +69,7 @@ class TextReference(MemoryReference):
         features: Features = encoder.encode(self.texts)
         return features
 
-    def decode(self, tokens_BT: Tokens) -> Any:
+    def decode(self, tokens_BT: Tokens, **known: Any) -> Any:
         rows = zip(tokens_BT, row_sizes(tokens_BT), strict=True)
         return [bytes(row[:size].tolist()).decode("utf-8", "replace") for row, size in rows]
 

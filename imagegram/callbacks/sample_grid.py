@@ -11,6 +11,7 @@ import numpy as np
 from imagegram.images import grids
 from imagegram.images.modality import IMAGES
 from imagegram.report.text_pages import list_of, page_of, plain_list
+from imagegram.stages.decoding import captions_of_samples, decoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +53,18 @@ class SampleGrid:
         layout = exp.tokenizer.spec.layout
         with opens() as model:
             ready = model.prepared(exp.sampler, run.context, layout, exp.condition)
+            samples = np.arange(self.max_training_images, dtype=np.uint64)
             tokens_BT, _ = ready.generate(
-                np.arange(self.max_training_images, dtype=np.uint64),
+                samples,
                 sampler=exp.sampler,
                 layout=layout,
                 seed=exp.seed,
                 condition=exp.condition,
                 workers=run.context.workers,
             )
-        images = np.stack(exp.tokenizer.decode(tokens_BT, output_size=exp.output_size))
+        captions = captions_of_samples(exp.condition, samples)
+        shown = decoded(exp.tokenizer, tokens_BT, captions=captions, output_size=exp.output_size)
+        images = np.stack(shown)
         run.mirror.images("train/samples", grids.grid(images)[None], [f"step {step}"], step=step)
 
     def on_run_end(self, run: Any) -> None:

@@ -179,7 +179,8 @@ class PatchMetric:
 
         def blocks() -> Iterator[Images]:
             for rows in row_tiles(documents.num_documents, at_once):
-                yield reference.decode(documents.gather(np.arange(rows.start, rows.stop)))
+                ids = np.arange(rows.start, rows.stop)
+                yield reference.decode(documents.gather(ids), documents=ids)
 
         task = reference.progress.start(f"{size} px tiles", documents.num_documents, "images")
         found = search_tiles(

@@ -22,3 +22,16 @@ def to_bytes(pixels: Tensor) -> Tensor:
 def squared_error(painted: Tensor, images: Tensor) -> Tensor:
     """Return the (B,) float32 mean squared error of each image, for pixels in 0 ... 1."""
     return ((painted.float() - images) / 2).square().flatten(1).mean(dim=1)
+
+
+def planes(images_BSSC: Tensor) -> Tensor:
+    """Return (B, 3, S, S) images, as convolutions take them.
+
+    They are copied: with channels last in memory, torch normalizes groups ten times slower.
+    """
+    return images_BSSC.permute(0, 3, 1, 2).contiguous()
+
+
+def pixels(images_BCSS: Tensor) -> Tensor:
+    """Return (B, S, S, 3) images of the (B, 3, S, S) output of convolutions."""
+    return images_BCSS.permute(0, 2, 3, 1)

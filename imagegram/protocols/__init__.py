@@ -13,6 +13,7 @@ identity; weights and memory maps are loaded lazily. Array names carry shape suf
 """
 
 from imagegram.protocols.data import (
+    CaptionedTokenizer,
     CodesTokenizer,
     Corpus,
     ImageShard,
@@ -48,6 +49,7 @@ from imagegram.protocols.models import (
 __all__ = [
     "AnyLength",
     "Callback",
+    "CaptionedTokenizer",
     "CodesTokenizer",
     "Condition",
     "Corpus",

@@ -216,6 +216,27 @@ class Tokenizer(Protocol):
 
 
 @runtime_checkable
+class CaptionedTokenizer(Tokenizer, Protocol):
+    """A tokenizer of images whose decoder reads captions beside the ids."""
+
+    @property
+    def captions(self) -> str:
+        """Key of the captions in the metadata of documents."""
+
+    def decode(
+        self,
+        tokens_BT: Tokens,
+        *,
+        output_size: int | None = None,
+        captions: Sequence[str | None] | None = None,
+    ) -> Any:
+        """Return B items, decoded from (B, T) ids under B captions; None: that of none is known.
+
+        An item depends on the ids and the caption of its own row alone.
+        """
+
+
+@runtime_checkable
 class CodesTokenizer(Tokenizer, Protocol):
     """A tokenizer whose ids stand for vectors, of which the K ids of a step are a sum."""
 

@@ -200,8 +200,15 @@ class Reference(Protocol):
     def training_features(self, encoder: Encoder) -> Features:
         """Return the (N, D) features of all training images, memory-mapped, in any order."""
 
-    def decode(self, tokens_BT: Tokens) -> Any:
-        """Return B items of (B, T) tokens; images (B, S, S, 3) uint8, as large as the measured."""
+    def decode(
+        self, tokens_BT: Tokens, *, documents: NDArray[np.integer[Any]] | None = None
+    ) -> Any:
+        """Return B items of (B, T) tokens; images (B, S, S, 3) uint8, as large as the measured.
+
+        Args:
+            tokens_BT: ids.
+            documents: (B,) training documents that they are of, whose captions a decoder may read.
+        """
 
     def offsets(self, tokens_T: Tokens) -> NDArray[np.int64]:
         """Return the (T + 1,) characters of a text before each token, and of all of it."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from imagegram.images.decode import thumbnail
 from imagegram.protocols import Tokenizer
 from imagegram.records import Images
+from imagegram.stages.decoding import captions_of_documents, decoded
 from imagegram.stages.tokens import TokenSet
 
 _CANDIDATES: Final = 8
@@ -79,8 +80,13 @@ def _compared(
     image: Images, documents: list[int], tokens: TokenSet, tokenizer: Tokenizer
 ) -> list[Neighbour]:
     """Compare training documents with one image; decoded together, faster with a network."""
-    decoded = tokenizer.decode(tokens.gather(documents), output_size=image.shape[0])
-    differences = decoded.astype(np.float64) - image
+    pictures = decoded(
+        tokenizer,
+        tokens.gather(documents),
+        captions=captions_of_documents(tokenizer, tokens, documents),
+        output_size=image.shape[0],
+    )
+    differences = pictures.astype(np.float64) - image
     return [
         Neighbour(
             document=document,
@@ -88,7 +94,7 @@ def _compared(
             rms=float(np.sqrt((difference**2).mean())),
             metadata=tokens.metadata(document),
         )
-        for document, picture, difference in zip(documents, decoded, differences, strict=True)
+        for document, picture, difference in zip(documents, pictures, differences, strict=True)
     ]
 
 

@@ -28,6 +28,7 @@ from imagegram.protocols import ImageSet, Index, TextTokenizer, Tokenizer
 from imagegram.records import Images, row_sizes
 from imagegram.report.pairs import PairList
 from imagegram.stages.cluster import Cluster
+from imagegram.stages.decoding import captions_of_documents, decoded
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context, Stage
@@ -255,8 +256,10 @@ class _Shown:
     def __call__(self, document: int, one: TracedSample) -> dict[str, Any]:
         images = self.generated.images
         if images is not None:
-            row = self.tokens.gather([document])
-            return {"image": self.tokenizer.decode(row, output_size=int(images.shape[1]))[0]}
+            row, side = self.tokens.gather([document]), int(images.shape[1])
+            captions = captions_of_documents(self.tokenizer, self.tokens, [document])
+            shown = decoded(self.tokenizer, row, captions=captions, output_size=side)
+            return {"image": shown[0]}
         mine = np.flatnonzero(one.documents == document)
         first = int(mine[np.argmax(one.spans[mine])])
         start, length = int(one.positions[first]), int(one.spans[first])

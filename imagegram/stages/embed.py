@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from imagegram.executors.tiles import over_tiles, row_tiles
 from imagegram.protocols import DocumentSource, Encoder, ImageSet, TextEncoder, Tokenizer
 from imagegram.records import Features
+from imagegram.stages.decoding import captions_of_documents, decoded
 from imagegram.stages.generate import select_documents
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.cost import NPY_HEADER, Cost
@@ -125,8 +126,12 @@ class EmbedReference:
         np.save(out / "documents.npy", order)
 
         def decode(rows: slice) -> Any:
-            tokens_BT = documents.gather(order[rows])
-            return self.tokenizer.decode(tokens_BT, output_size=self.image_size or None)
+            return decoded(
+                self.tokenizer,
+                documents.gather(order[rows]),
+                captions=captions_of_documents(self.tokenizer, documents, order[rows]),
+                output_size=self.image_size or None,
+            )
 
         return _write(out, self.encoder, decode, len(order), context)
 

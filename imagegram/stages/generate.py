@@ -35,6 +35,12 @@ from imagegram.protocols import (
 )
 from imagegram.records import PROMPT, Images, Tokens, Trace
 from imagegram.seeding import check_counts, document_order
+from imagegram.stages.decoding import (
+    RowCaptions,
+    captions_of_documents,
+    captions_of_samples,
+    decoded,
+)
 from imagegram.stages.image_costs import BATCH_TOKENS, images_cost
 from imagegram.stages.sentences import has_sentences, sentences_of
 from imagegram.stages.tokens import TokenSet, Windows
@@ -210,7 +216,8 @@ class Generate:
             out, self.num_samples, self.tokenizer, self.output_size, context
         ) as writer:
             for start, stop in _batches(self.num_samples, self.tokenizer):
-                writer.add(*make(start, stop))
+                captions = captions_of_samples(condition, samples[start:stop])
+                writer.add(*make(start, stop), captions=captions)
         return writer.facts() | asked
 
     def load(self, artifact: Artifact) -> SampleSet:
@@ -273,8 +280,10 @@ class Replay:
 
         with SampleWriter(out, len(chosen), self.tokenizer, self.output_size, context) as writer:
             for start, stop in _batches(len(chosen), self.tokenizer):
-                tokens_BT = self.documents.gather(chosen[start:stop])
-                writer.add(tokens_BT, trace(tokens_BT, start))
+                rows = chosen[start:stop]
+                tokens_BT = self.documents.gather(rows)
+                captions = captions_of_documents(self.tokenizer, self.documents, rows)
+                writer.add(tokens_BT, trace(tokens_BT, start), captions=captions)
         return writer.facts()
 
     def _condition(self, model: Model, documents: NDArray[np.int64]) -> Condition | None:
@@ -324,7 +333,9 @@ class Decode:
         np.save(out / "documents.npy", chosen)
         with SampleWriter(out, len(chosen), self.tokenizer, self.output_size, context) as writer:
             for start, stop in _batches(len(chosen), self.tokenizer):
-                writer.add(self.documents.gather(chosen[start:stop]), {})
+                rows = chosen[start:stop]
+                captions = captions_of_documents(self.tokenizer, self.documents, rows)
+                writer.add(self.documents.gather(rows), {}, captions=captions)
         return writer.facts()
 
     def load(self, artifact: Artifact) -> SampleSet:
@@ -399,8 +410,8 @@ class SampleWriter(ArrayFiles):
         self.items.__exit__(*error)
         super().__exit__(*error)
 
-    def add(self, tokens_BT: Tokens, trace: Trace) -> None:
-        """Append rows: tokens, arrays of their trace, decoded items."""
+    def add(self, tokens_BT: Tokens, trace: Trace, *, captions: RowCaptions = None) -> None:
+        """Append rows: tokens, arrays of their trace, items decoded under captions."""
         self.append("tokens", tokens_BT)
         self._append_trace(trace)
         nouns = self.tokenizer.modality.nouns
@@ -408,8 +419,11 @@ class SampleWriter(ArrayFiles):
         starts = range(0, len(tokens_BT), _DECODE_BATCH)
         with ThreadPoolExecutor(self.context.workers) as pool:
             for items in pool.map(
-                lambda start: self.tokenizer.decode(
-                    tokens_BT[start : start + _DECODE_BATCH], output_size=self.output_size
+                lambda start: decoded(
+                    self.tokenizer,
+                    tokens_BT[start : start + _DECODE_BATCH],
+                    captions=None if captions is None else captions[start : start + _DECODE_BATCH],
+                    output_size=self.output_size,
                 ),
                 starts,
             ):

@@ -29,6 +29,7 @@ from imagegram.protocols import (
 )
 from imagegram.records import Features, Images, Measured, Measurement, Tokens, Trace
 from imagegram.stages.cluster import Cluster
+from imagegram.stages.decoding import captions_of_documents, decoded
 from imagegram.stages.embed import Embed, EmbedReference, content_sha256
 from imagegram.stages.match import Match
 from imagegram.stages.needs import reads_trace
@@ -120,9 +121,21 @@ class TrainingReference:
         )
         return self.context.make(stage).features
 
-    def decode(self, tokens_BT: Tokens) -> Any:
-        """Return the items of (B, T) tokens; images of the size of the measured ones."""
-        return self.tokenizer.decode(tokens_BT, output_size=self.image_size or None)
+    def decode(
+        self, tokens_BT: Tokens, *, documents: NDArray[np.integer[Any]] | None = None
+    ) -> Any:
+        """Return the items of (B, T) tokens; images of the size of the measured ones.
+
+        Args:
+            tokens_BT: ids.
+            documents: (B,) training documents that they are of; None: of none that is known.
+        """
+        captions = None
+        if documents is not None:
+            captions = captions_of_documents(self.tokenizer, self.documents, documents)
+        return decoded(
+            self.tokenizer, tokens_BT, captions=captions, output_size=self.image_size or None
+        )
 
     def offsets(self, tokens_T: Tokens) -> NDArray[np.int64]:
         """Return the (T + 1,) characters of a text before each token, and of all of it."""

@@ -51,8 +51,8 @@ class Autoencoder(HubNetwork):
         """Encode (B, S, S, 3) float images as (B, T, D) vectors, not yet codes."""
         raise NotImplementedError
 
-    def decode(self, codes_BTD: Tensor) -> Tensor:
-        """Decode (B, T, D) codes to (B, S, S, 3) pixels, not clipped."""
+    def decode(self, codes_BTD: Tensor, *beside: Tensor) -> Tensor:
+        """Decode (B, T, D) codes to (B, S, S, 3) pixels, not clipped; see :meth:`paint`."""
         raise NotImplementedError
 
     def begin(self) -> None:
@@ -68,10 +68,13 @@ class Autoencoder(HubNetwork):
 
     # ------------------------------------------------------------------------- used by all others
 
-    def forward(self, images_BSSC: Tensor) -> tuple[Tensor, Quantized]:
-        """Reconstruct (B, S, S, 3) float images from their codes, which are returned too."""
+    def forward(self, images_BSSC: Tensor, *beside: Tensor) -> tuple[Tensor, Quantized]:
+        """Reconstruct (B, S, S, 3) float images from their codes, which are returned too.
+
+        What the decoder of a family reads beside the codes is given behind the images.
+        """
         found = self.quantized(images_BSSC)
-        return self.decode(found.codes), found
+        return self.decode(found.codes, *beside), found
 
     def quantized(self, images_BSSC: Tensor) -> Quantized:
         """Encode (B, S, S, 3) float images as T vectors each, with the codes that replace them."""
@@ -82,19 +85,11 @@ class Autoencoder(HubNetwork):
         """Encode (B, S, S, 3) float images as (B, T) int64 ids."""
         return self.quantized(images_BSSC).ids
 
-    def paint(self, ids_BT: Tensor) -> Tensor:
-        """Decode (B, T) ids to (B, S, S, 3) pixels, not clipped."""
-        return self.decode(self.quantizer.codes(ids_BT))
+    def paint(self, ids_BT: Tensor, *beside: Tensor) -> Tensor:
+        """Decode (B, T) ids to (B, S, S, 3) pixels, not clipped.
 
-
-def planes(images_BSSC: Tensor) -> Tensor:
-    """Return (B, 3, S, S) images, as convolutions take them.
-
-    They are copied: with channels last in memory, torch normalizes groups ten times slower.
-    """
-    return images_BSSC.permute(0, 3, 1, 2).contiguous()
-
-
-def pixels(images_BCSS: Tensor) -> Tensor:
-    """Return (B, S, S, 3) images of the (B, 3, S, S) output of convolutions."""
-    return images_BCSS.permute(0, 2, 3, 1)
+        Args:
+            ids_BT: ids.
+            beside: what the decoder of a family reads beside the codes.
+        """
+        return self.decode(self.quantizer.codes(ids_BT), *beside)

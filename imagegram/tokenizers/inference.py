@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +28,7 @@ class CodeNetwork(Protocol):
     def ids(self, images_BSSC: Tensor) -> Tensor:
         """Encode (B, S, S, 3) pixels in -1 ... 1 as (B, T) ids."""
 
-    def paint(self, ids_BT: Tensor) -> Tensor:
+    def paint(self, ids_BT: Tensor, *beside: Tensor) -> Tensor:
         """Decode (B, T) ids to (B, S, S, 3) pixels, not clipped."""
 
     def parameters(self) -> Any:
@@ -60,38 +60,52 @@ def encode(network: CodeNetwork, images_BSSC: Images, *, chunk: int, dtype: str)
         return network.ids(to_float(images)).to(torch.int32)
 
     empty = np.empty((0, network.num_tokens), dtype=np.int32)
-    return _chunked(network, ids, images_BSSC, empty, chunk, dtype).astype(np.uint16)
+    return _chunked(network, ids, (images_BSSC,), empty, chunk, dtype).astype(np.uint16)
 
 
-def decode(network: CodeNetwork, tokens_BT: NDArray[Any], *, chunk: int, dtype: str) -> Images:
-    """Decode (B, T) ids to (B, S, S, 3) uint8 images, ``chunk`` images at a time."""
+def decode(
+    network: CodeNetwork, tokens_BT: NDArray[Any], *beside: NDArray[Any], chunk: int, dtype: str
+) -> Images:
+    """Decode (B, T) ids to (B, S, S, 3) uint8 images, ``chunk`` images at a time.
 
-    def paint(ids: Tensor) -> Tensor:
-        return to_bytes(network.paint(ids))
+    Args:
+        network: paints.
+        tokens_BT: ids.
+        beside: arrays of B rows that ``network.paint`` reads beside the ids.
+        chunk: images at a time.
+        dtype: numbers that the network computes with.
+    """
+
+    def paint(ids: Tensor, *others: Tensor) -> Tensor:
+        return to_bytes(network.paint(ids, *others))
 
     side = network.image_size
     empty = np.empty((0, side, side, 3), dtype=np.uint8)
-    return _chunked(network, paint, tokens_BT.astype(np.int32), empty, chunk, dtype)
+    arrays = (tokens_BT.astype(np.int32), *beside)
+    return _chunked(network, paint, arrays, empty, chunk, dtype)
 
 
 def _chunked(
     network: CodeNetwork,
-    function: Callable[[Tensor], Tensor],
-    rows: NDArray[Any],
+    function: Callable[..., Tensor],
+    arrays: Sequence[NDArray[Any]],
     empty: NDArray[Any],
     chunk: int,
     dtype: str,
 ) -> NDArray[Any]:
     """Apply ``function`` to all rows, ``chunk`` per call; the last call is padded with zeros."""
-    device = next(network.parameters()).device
+    device, count = next(network.parameters()).device, len(arrays[0])
 
     def work(first: int) -> NDArray[Any]:
-        some = rows[first : first + chunk]
-        padded = np.zeros((chunk, *rows.shape[1:]), dtype=rows.dtype)
-        padded[: len(some)] = some
+        given = []
+        for rows in arrays:
+            some = rows[first : first + chunk]
+            padded = np.zeros((chunk, *rows.shape[1:]), dtype=rows.dtype)
+            padded[: len(some)] = some
+            given.append(torch.from_numpy(padded).to(device))
         with torch.inference_mode():
-            done = function(torch.from_numpy(padded).to(device))
-        return done[: len(some)].cpu().numpy()
+            done = function(*given)
+        return done[: min(chunk, count - first)].cpu().numpy()
 
-    firsts = range(0, len(rows), chunk)
+    firsts = range(0, count, chunk)
     return np.concatenate([empty, *map_on_cores(work, firsts, device=device, dtype=dtype)])

@@ -284,16 +284,21 @@ class LearnedTokenizer:
             TokenError: for another shape, or an id outside the vocabulary; ids are never wrapped.
             ConfigError: when ``output_size`` is not positive, or there are no weights yet.
         """
+        return self.painted(np.asarray(tokens_BT), output_size=output_size)
+
+    def painted(
+        self, tokens: NDArray[Any], *beside: NDArray[Any], output_size: int | None
+    ) -> Images:
+        """Decode rows of ids, with what the network reads beside them; see :meth:`decode`."""
         from imagegram.images.resampling import resize
         from imagegram.tokenizers.inference import decode
 
-        tokens = np.asarray(tokens_BT)
         self._check_tokens(tokens)
         require_ids(tokens, self.spec.vocab_size)
         if output_size is not None and output_size < 1:
             raise ConfigError(f"output_size must be at least 1 pixel, got {output_size}")
-        painted = decode(self._network(), tokens, chunk=_CHUNK, dtype=self.dtype)
-        if output_size in (None, self.image_size):
+        painted = decode(self._network(), tokens, *beside, chunk=_CHUNK, dtype=self.dtype)
+        if output_size is None or output_size == self.image_size:
             return painted
         images = np.empty((len(tokens), output_size, output_size, 3), dtype=np.uint8)
         for image, pixels in zip(images, painted, strict=True):

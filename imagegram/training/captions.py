@@ -71,3 +71,26 @@ def dropped(text: TextStates, share: float, rng: np.random.Generator) -> TextSta
     """Return texts of which a share is hidden, so that a network learns to do without."""
     hidden_B = rng.random(len(text.there)) < share
     return TextStates(states=text.states, there=text.there & ~hidden_B[:, None])
+
+
+def others(text: TextStates) -> TextStates:
+    """Return for every row the text of the next row whose text is another one; none: no text.
+
+    >>> states = np.arange(3, dtype=np.float16)[[0, 0, 1]][:, None, None]
+    >>> text = TextStates(states=states, there=np.ones((3, 1), bool))
+    >>> others(text).states[:, 0, 0].tolist()
+    [1.0, 1.0, 0.0]
+    """
+    count = len(text.there)
+    keys = [
+        (states.tobytes(), there.tobytes())
+        for states, there in zip(text.states, text.there, strict=True)
+    ]
+    rows = np.zeros(count, dtype=np.int64)
+    is_found = np.zeros(count, dtype=bool)
+    for row, key in enumerate(keys):
+        following = [(row + far) % count for far in range(1, count)]
+        found = next((other for other in following if keys[other] != key), None)
+        rows[row], is_found[row] = found or 0, found is not None
+    there = text.there[rows] & is_found[:, None]
+    return TextStates(states=text.states[rows], there=there)

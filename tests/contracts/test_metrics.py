@@ -61,7 +61,7 @@ def coded_samples() -> Any:
 class LargeReference(MemoryReference):
     """Training images of 8 pixels, in which tiles have room."""
 
-    def decode(self, tokens_BT: Tokens) -> Images:
+    def decode(self, tokens_BT: Tokens, **known: Any) -> Images:
         return TOKENIZER.decode(tokens_BT, output_size=8)
 
 

@@ -44,7 +44,7 @@ def ordered_set(images: Images) -> MemoryImages:
 class OrderedReference(MemoryReference):
     vocab_size = TOKENIZER.spec.vocab_size
 
-    def decode(self, tokens_BT: Tokens) -> Images:
+    def decode(self, tokens_BT: Tokens, **known: object) -> Images:
         return TOKENIZER.decode(tokens_BT)
 
 

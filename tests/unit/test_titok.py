@@ -14,12 +14,13 @@ from safetensors.torch import save_file
 from imagegram.errors import ConfigError, TokenError
 from imagegram.layout import TokenLayout
 from imagegram.metrics.aligned import prefix_ends
+from imagegram.models.latents import PlainTransformer
 from imagegram.models.transformer import build
 from imagegram.report.ordered import ordered_sections
 from imagegram.store.fingerprint import identity
 from imagegram.store.stage import Ready
 from imagegram.tokenizers.quantization import Quantization
-from imagegram.tokenizers.titok.model import PlainTransformer, TiTok
+from imagegram.tokenizers.titok.model import TiTok
 from imagegram.tokenizers.titok.tokenizer import TiTokTokenizer
 
 SIZES: dict[str, Any] = {

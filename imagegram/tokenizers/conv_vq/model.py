@@ -26,8 +26,9 @@ from typing import Any, Final
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagegram.models.pictures import pixels, planes
 from imagegram.models.transformer import ConvHead, Stack
-from imagegram.tokenizers.autoencoder import Autoencoder, pixels, planes
+from imagegram.tokenizers.autoencoder import Autoencoder
 
 #: Groups of channels that are normalized together; channels are multiples of it.
 NUM_GROUPS: Final = 32
@@ -180,7 +181,7 @@ class ConvVq(Autoencoder):
         vectors: Tensor = self.encoder(patches)
         return vectors.flatten(2).transpose(1, 2)
 
-    def decode(self, codes_BTD: Tensor) -> Tensor:
+    def decode(self, codes_BTD: Tensor, *beside: Tensor) -> Tensor:
         """Decode (B, T, D) codes to (B, S, S, 3) pixels, not clipped."""
         side = self.grid_size
         codes = codes_BTD.transpose(1, 2).reshape(len(codes_BTD), -1, side, side).contiguous()

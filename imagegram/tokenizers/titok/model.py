@@ -32,144 +32,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagegram.models.clusters import Devices
-from imagegram.models.standardization import Standardizer
-from imagegram.models.transformer import Head, Stack
-from imagegram.tokenizers.autoencoder import Autoencoder, pixels, planes
+from imagegram.models.latents import Decoder, Encoder, PixelHead, cut_patches, waves
+from imagegram.models.pictures import pixels
+from imagegram.models.transformer import Head
+from imagegram.tokenizers.autoencoder import Autoencoder
 from imagegram.tokenizers.conv_vq.model import Decoder as ConvDecoder
-
-
-class PlainTransformer(Stack):
-    """Pre-norm blocks with biases and GELU, as in the first vision transformers.
-
-    Args:
-        width: features of a position, W.
-        depth: blocks.
-        num_heads: divides ``width``.
-    """
-
-    branch_ends = ("self_attn.out_proj.weight", "linear2.weight")
-
-    def __init__(self, *, width: int, depth: int, num_heads: int) -> None:
-        super().__init__()
-        self.norm_before = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                width,
-                num_heads,
-                dim_feedforward=4 * width,
-                dropout=0.0,
-                activation="gelu",
-                batch_first=True,
-                norm_first=True,
-            )
-            for _ in range(depth)
-        )
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, x_BTW: Tensor, *, read: slice) -> Tensor:
-        """Return normalized features of the positions to ``read``, for (B, T, W) features."""
-        x_BTW = self.norm_before(x_BTW)
-        for block in self.blocks:
-            x_BTW = block(x_BTW)
-        out: Tensor = self.norm(x_BTW[:, read])
-        return out
-
-
-class Encoder(nn.Module):
-    """Patches and latents to vectors; arguments as in :class:`TiTok`."""
-
-    def __init__(
-        self,
-        *,
-        patch_pixels: int,
-        num_patches: int,
-        num_latents: int,
-        code_dim: int,
-        legacy: bool,
-        standardized: bool,
-        **sizes: int,
-    ) -> None:
-        super().__init__()
-        self.legacy = legacy
-        width = sizes["width"]
-        self.embed_patches = nn.Linear(patch_pixels, width)
-        self.class_embedding = nn.Parameter(torch.empty(1, width))
-        self.positions = nn.Parameter(torch.empty(num_patches + 1, width))
-        self.latents = nn.Parameter(torch.empty(num_latents, width))
-        self.latent_positions = nn.Parameter(torch.empty(num_latents, width))
-        self.transformer = PlainTransformer(**sizes)
-        self.to_codes = nn.Linear(width, code_dim)
-        self.standardizer = (
-            Standardizer(num_places=num_latents, dim=code_dim) if standardized else None
-        )
-
-    def forward(self, patches_BPC: Tensor) -> Tensor:
-        """Return (B, K, D) vectors for (B, P, C) pixels of patches."""
-        vectors = self.project(self.read(patches_BPC))
-        return vectors if self.standardizer is None else self.standardizer(vectors)
-
-    def read(self, patches_BPC: Tensor) -> Tensor:
-        """Return (B, K, W) features of the latents."""
-        batch = len(patches_BPC)
-        patches = self.embed_patches(patches_BPC)
-        first = self.class_embedding.expand(batch, -1, -1).to(patches.dtype)
-        latents = (self.latents + self.latent_positions).expand(batch, -1, -1)
-        image = torch.cat((first, patches), dim=1) + self.positions
-        both = torch.cat((image, latents.to(image.dtype)), dim=1)
-        read: Tensor = self.transformer(both, read=slice(len(self.positions), None))
-        return read
-
-    def project(self, latents_BKW: Tensor) -> Tensor:
-        """Return (B, K, D) vectors; each depends on its own latent alone, if not ``legacy``."""
-        if self.legacy:  # their memory is read as (B, W, K)
-            latents_BKW = latents_BKW.reshape(len(latents_BKW), -1, len(self.latents))
-            latents_BKW = latents_BKW.transpose(1, 2)
-        out: Tensor = self.to_codes(latents_BKW)
-        return out
-
-
-class Decoder(nn.Module):
-    """Codes and queries to features of patches; arguments as in :class:`TiTok`."""
-
-    def __init__(self, *, num_patches: int, num_latents: int, code_dim: int, **sizes: int) -> None:
-        super().__init__()
-        width = sizes["width"]
-        self.embed_codes = nn.Linear(code_dim, width)
-        self.class_embedding = nn.Parameter(torch.empty(1, width))
-        self.query = nn.Parameter(torch.empty(1, width))
-        self.positions = nn.Parameter(torch.empty(num_patches + 1, width))
-        self.latent_positions = nn.Parameter(torch.empty(num_latents, width))
-        self.transformer = PlainTransformer(**sizes)
-
-    def forward(self, codes_BKD: Tensor) -> Tensor:
-        """Return (B, P, W) features for (B, K, D) codes."""
-        num_patches = len(self.positions) - 1
-        queries = torch.cat((self.class_embedding, self.query.expand(num_patches, -1)))
-        latents = self.embed_codes(codes_BKD) + self.latent_positions
-        image = (queries + self.positions).expand(len(codes_BKD), -1, -1)
-        both = torch.cat((image.to(latents.dtype), latents), dim=1)
-        read: Tensor = self.transformer(both, read=slice(1, num_patches + 1))
-        return read
-
-
-class PixelHead(nn.Module):
-    """Features of patches to pixels, smoothed over the borders of patches.
-
-    Args:
-        width: features of a patch, W.
-        patch_size: side of a patch in pixels.
-    """
-
-    def __init__(self, *, width: int, patch_size: int) -> None:
-        super().__init__()
-        self.patch_size = patch_size
-        self.to_patches = Head(width, 3 * patch_size**2)
-        self.smooth = nn.Conv2d(3, 3, 3, padding=1)
-
-    def forward(self, features_BPW: Tensor) -> Tensor:
-        """Return (B, S, S, 3) pixels."""
-        images = join_patches(self.to_patches(features_BPW), self.patch_size)
-        return pixels(self.smooth(planes(images)))
 
 
 class CodeHead(nn.Module):
@@ -300,42 +167,7 @@ class TiTok(Autoencoder):
         vectors: Tensor = self.encoder(cut_patches(2 * images_BSSC, self.patch_size))
         return vectors
 
-    def decode(self, codes_BTD: Tensor) -> Tensor:
+    def decode(self, codes_BTD: Tensor, *beside: Tensor) -> Tensor:
         """Decode (B, K, D) codes to (B, S, S, 3) pixels, not clipped."""
-        painted: Tensor = self.head(self.decoder(codes_BTD))
+        painted: Tensor = self.head(self.decoder(codes_BTD, *beside))
         return painted
-
-
-def waves(num_patches: int, width: int) -> Tensor:
-    """Return (P, W) sines and cosines of the places of patches, of deviation one.
-
-    Half of the features are of the row, half of the column, with wave lengths from 6 to 600.
-
-    >>> tuple(waves(9, 10).shape)
-    (9, 10)
-    """
-    side, count = round(num_patches**0.5), -(-width // 4)
-    speed = 0.01 ** (torch.arange(count) / count)
-    row, column = (torch.arange(num_patches) // side, torch.arange(num_patches) % side)
-    angles = [place[:, None] * speed for place in (column, row)]
-    found = torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
-    return 2**0.5 * found[:, :width]
-
-
-def cut_patches(images_BSSC: Tensor, size: int) -> Tensor:
-    """Cut (B, S, S, 3) images into (B, P, pixels of a patch), in raster order."""
-    side = images_BSSC.shape[1] // size
-    cut = images_BSSC.reshape(-1, side, size, side, size, 3).transpose(2, 3)
-    return cut.reshape(-1, side**2, 3 * size**2)
-
-
-def join_patches(patches_BPC: Tensor, size: int) -> Tensor:
-    """Join (B, P, pixels of a patch) to (B, S, S, 3) images.
-
-    >>> images = torch.arange(48.0).view(1, 4, 4, 3)
-    >>> join_patches(cut_patches(images, 2), 2).equal(images)
-    True
-    """
-    side = round(patches_BPC.shape[1] ** 0.5)
-    pieces = patches_BPC.reshape(-1, side, side, size, size, 3).transpose(2, 3)
-    return pieces.reshape(-1, side * size, side * size, 3)

@@ -1,0 +1,1 @@
+"""TiTok whose decoder also reads the caption of an image."""
