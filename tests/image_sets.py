@@ -58,6 +58,7 @@ class MemoryImages:
     originals: Images | None = None
     texts: Sequence[str] | None = None
     sentences: Any = None
+    row_documents: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, tokens_BT: Tokens, **trace: Any) -> MemoryImages:

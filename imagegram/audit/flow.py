@@ -40,8 +40,8 @@ from imagegram.report.readings import Reading, read_scores
 from imagegram.run import fit_tokenizer, index_corpus, real_images, with_auditor
 from imagegram.stages.cluster import Cluster
 from imagegram.stages.evaluate import Evaluate, Evaluation
-from imagegram.stages.generate import SampleSet
 from imagegram.stages.reference_sets import RealImages, reference_sets
+from imagegram.stages.sample_set import SampleSet
 from imagegram.stages.select import tokenize_shards
 from imagegram.stages.tokens import TokenSet, Windows
 

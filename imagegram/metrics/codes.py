@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imagegram.executors.tiles import one_thread_each
 from imagegram.metrics.features import undefined
-from imagegram.metrics.intervals import ratio_over_images
+from imagegram.metrics.intervals import Documents, ratio_over_images
 from imagegram.protocols import ImageSet, Reference, SentenceTokenizer
 from imagegram.records import Features, Measured, Measurement, ScoreInfo, row_sizes
 
@@ -27,7 +27,7 @@ _ROWS: Final = 512
 
 @dataclass(frozen=True, kw_only=True)
 class CodesMetric:
-    """Metric of sentence codes, over all sentences of a set; intervals are over texts.
+    """Metric of sentence codes, over all sentences of a set; intervals are over documents.
 
     With x the vector of a sentence and y that of its codes: ``code_error_<k>`` |x - y|^2 for the
     codes of the first k stages; ``code_cosine`` cos(x, y); ``code_retrieval`` how often x is the
@@ -138,7 +138,7 @@ class CodesMetric:
         reference.progress.advance(task, len(codes))
         again = tokenizer.quantize(vectors)
         reference.progress.finish(task)
-        mean = _Mean(row_of, generated.num_images, reference.seed)
+        mean = _Mean(row_of, generated.num_images, reference.seed, generated.row_documents)
         scalars, errors = {}, []
         for count in range(1, stages + 1):
             coded = tokenizer.vectors(codes[:, :count])
@@ -164,11 +164,12 @@ class CodesMetric:
 
 @dataclass(frozen=True)
 class _Mean:
-    """Mean over sentences, with an interval over the rows that they are of."""
+    """Mean over sentences, with an interval over the rows, or documents, that they are of."""
 
     row_of: NDArray[np.int64]
     num_rows: int
     seed: int
+    documents: Documents = None
 
     def __call__(self, values: NDArray[Any], counts: NDArray[Any] | None = None) -> Measured:
         """Return sum of values by sum of counts (one a sentence)."""
@@ -177,7 +178,7 @@ class _Mean:
         written = wholes > 0
         if not written.any():
             return undefined("no sentence has such a code")
-        return ratio_over_images(parts[written], wholes[written], seed=self.seed)
+        return ratio_over_images(parts, wholes, seed=self.seed, documents=self.documents)
 
     def by_row(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Return the (B,) mean of each row; NaN: it has no sentence."""

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from imagegram.layout import TokenLayout
 from imagegram.metrics.coverage import usage_scores
 from imagegram.metrics.functional import length_edges, mean_of_written, written_counts
-from imagegram.metrics.intervals import clopper_pearson, mean_over_images, quantile_over_images
+from imagegram.metrics.intervals import (
+    Documents,
+    mean_over_images,
+    of_rows,
+    quantile_over_images,
+    rate_over_images,
+)
 from imagegram.metrics.sources import check_candidates, parse_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo, Sources, row_sizes
@@ -169,27 +175,33 @@ class CopyingMetric:
             curves["source_share_by_position"] = own_T / generated.num_images
         return Measurement(
             scalars={
-                **_scores(images, seed=reference.seed),
+                **_scores(images, generated.row_documents, seed=reference.seed),
                 **usage_scores(credited_N, clusters),
             },
             curves=curves,
         )
 
 
-def _scores(images: dict[str, NDArray[np.float64]], *, seed: int) -> dict[str, Measured]:
+def _scores(
+    images: dict[str, NDArray[np.float64]], documents: Documents, *, seed: int
+) -> dict[str, Measured]:
     """Return the scores of an image set from one number per image."""
     exact, shares = images["exact_copy"], images["source_share"]
-    sources = images["num_effective"][images["num_effective"] > 0]
-    nobody = Measured(value=None, note="no token is credited to a training image")
+    over: dict[str, Any] = {"seed": seed, "documents": documents}
+    credited = images["num_effective"] > 0
+    effective = Measured(value=None, note="no token is credited to a training image")
+    if credited.any():
+        over_credited = over | {"documents": of_rows(documents, credited)}
+        effective = mean_over_images(images["num_effective"][credited], **over_credited)
     return {
-        "exact_copy_rate": clopper_pearson(successes=int(exact.sum()), trials=len(exact)),
-        "largest_source_share": mean_over_images(shares, seed=seed),
+        "exact_copy_rate": rate_over_images(exact > 0, documents=documents),
+        "largest_source_share": mean_over_images(shares, **over),
         "max_source_share_p95": quantile_over_images(
-            shares, _HIGH_QUANTILE, lowest=0.0, highest=1.0
+            shares, _HIGH_QUANTILE, lowest=0.0, highest=1.0, documents=documents
         ),
-        "num_phrases": mean_over_images(images["num_phrases"], seed=seed),
-        "num_effective_sources": mean_over_images(sources, seed=seed) if sources.size else nobody,
-        "mean_copied_span": mean_over_images(images["copied_span"], seed=seed),
+        "num_phrases": mean_over_images(images["num_phrases"], **over),
+        "num_effective_sources": effective,
+        "mean_copied_span": mean_over_images(images["copied_span"], **over),
     }
 
 

@@ -136,16 +136,24 @@ def frechet_distance(*, generated: NDArray[Any], reference: NDArray[Any]) -> flo
 
 @dataclass(frozen=True, kw_only=True)
 class KernelDistance:
-    """Unbiased squared maximum mean discrepancy and its standard error over generated images."""
+    """Unbiased squared maximum mean discrepancy and its standard error over generated images.
+
+    Attributes:
+        value: the distance.
+        standard_error: its jackknife standard error; NaN: there are too few images.
+        num_left_out: images, or documents, that the jackknife left out one by one.
+    """
 
     value: float
     standard_error: float
+    num_left_out: int
 
 
 def kernel_distance(
     *,
     generated: NDArray[Any],
     reference: NDArray[Any],
+    documents: NDArray[np.int64] | None = None,
     workers: int = 1,
     advance: Advance = lambda steps: None,
 ) -> KernelDistance:
@@ -161,6 +169,7 @@ def kernel_distance(
     Args:
         generated: (N, D) features.
         reference: (R, D) features.
+        documents: (N,) document of each generated row, which are left out together.
         workers: threads.
         advance: called with the number of further images (of N + R) that are compared with their
             own set.
@@ -179,12 +188,23 @@ def kernel_distance(
     constant = _kernel_sums(reference, workers, advance).sum() / (r * (r - 1))
     total = within.sum()
     value = total / (n * (n - 1)) + constant - 2.0 * across.mean()
-    if n < 3:
-        return KernelDistance(value=float(value), standard_error=float("nan"))
-    without = (total - 2.0 * within) / ((n - 1) * (n - 2))
-    without = without - 2.0 * (across.sum() - across) / (n - 1)
-    variance = (n - 1) / n * ((without - without.mean()) ** 2).sum()
-    return KernelDistance(value=float(value), standard_error=float(np.sqrt(variance)))
+    groups = np.arange(n) if documents is None else np.unique(documents, return_inverse=True)[1]
+    groups = groups.reshape(-1)
+    sizes = np.bincount(groups)
+    left, count = n - sizes, len(sizes)
+    if count < 2 or left.min() < 2:
+        return KernelDistance(value=float(value), standard_error=float("nan"), num_left_out=count)
+    # Pairs inside what is left out stand in two of its row sums.
+    inside = np.zeros(count)
+    for group in np.flatnonzero(sizes > 1):
+        products = _kernel(*[generated[groups == group]] * 2)
+        inside[group] = products.sum() - np.trace(products)
+    without = (total - 2.0 * np.bincount(groups, within) + inside) / (left * (left - 1))
+    without = without - 2.0 * (across.sum() - np.bincount(groups, across)) / left
+    variance = (count - 1) / count * ((without - without.mean()) ** 2).sum()
+    return KernelDistance(
+        value=float(value), standard_error=float(np.sqrt(variance)), num_left_out=count
+    )
 
 
 def _kernel(a: NDArray[Any], b: NDArray[Any]) -> Array:

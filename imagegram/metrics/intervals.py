@@ -1,9 +1,10 @@
 """95 % intervals, and the cases in which no interval can be given.
 
-Tokens of one image depend on each other, so images are resampled, never tokens. Rates of whole
-images get Clopper-Pearson, quantiles order statistics. Distances of whole sets get a jackknife: a
-bootstrap repeats rows, which adds the small-sample bias of a Frechet distance a second time and can
-exclude its own estimate.
+Tokens of one image depend on each other, so images are resampled, never tokens. Windows of one text
+do too: where rows are of ``documents``, whole documents are resampled, and rates and quantiles
+count as many rows as tell as much alone. Rates of whole images get Clopper-Pearson, quantiles order
+statistics. Distances of whole sets get a jackknife: a bootstrap repeats rows, which adds the
+small-sample bias of a Frechet distance a second time and can exclude its own estimate.
 
 >>> round(clopper_pearson(successes=0, trials=1000).high, 5)
 0.00368
@@ -11,6 +12,8 @@ exclude its own estimate.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -21,6 +24,9 @@ from imagegram.errors import ConfigError
 from imagegram.executors.tiles import Advance, over_tiles
 from imagegram.records import Measured
 
+#: (B,) document of each row; None: every row stands for itself.
+Documents = NDArray[np.int64] | None
+
 CONFIDENCE: Final = 0.95
 #: Fewest images for a percentile bootstrap; with fewer it covers far less than it claims.
 MIN_IMAGES: Final = 10
@@ -28,7 +34,7 @@ _RESAMPLES: Final = 2000
 _RESAMPLE_BLOCK: Final = 100
 
 
-def clopper_pearson(*, successes: int, trials: int) -> Measured:
+def clopper_pearson(*, successes: float, trials: float) -> Measured:
     """Return a rate with its exact two-sided interval (Clopper and Pearson, Biometrika 1934)."""
     from scipy.stats import beta
 
@@ -39,18 +45,81 @@ def clopper_pearson(*, successes: int, trials: int) -> Measured:
     return Measured(value=successes / trials, low=low, high=high)
 
 
-def mean_over_images(values_B: NDArray[np.float64], *, seed: int) -> Measured:
+def rate_over_images(hits_B: NDArray[np.bool_], *, documents: Documents = None) -> Measured:
+    """Return the share of images of which something is true, with its Clopper-Pearson interval.
+
+    Args:
+        hits_B: whether it is true, at least one.
+        documents: (B,) document of each row, whose rows are no independent trials: they count as
+            :func:`effective_rows`.
+    """
+    rate, trials = float(hits_B.mean()), effective_rows(hits_B, documents)
+    if trials == len(hits_B):
+        return clopper_pearson(successes=int(hits_B.sum()), trials=len(hits_B))
+    return dataclasses.replace(clopper_pearson(successes=rate * trials, trials=trials), value=rate)
+
+
+def effective_rows(hits_B: NDArray[np.bool_], documents: Documents) -> float:
+    """Return how many independent rows tell as much of a share as rows of documents do.
+
+    ``p (1 - p) / var p``, the variance between documents by linearization, made smaller where few
+    documents estimate it (Korn and Graubard, Survey Methodology 1998). Never more than the rows;
+    the number of documents where all rows agree, which tells nothing of the variance.
+
+    >>> effective_rows(np.array([True, True, False, False] * 8), np.arange(32) // 2) < 16
+    True
+    """
+    from scipy.stats import t
+
+    num_rows = len(hits_B)
+    if documents is None:
+        return num_rows
+    numbers, sizes_D = _numbered(documents)
+    num_documents, rate = len(sizes_D), float(hits_B.mean())
+    if num_documents == num_rows:
+        return num_rows
+    if num_documents == 1 or rate in (0.0, 1.0):
+        return num_documents
+    apart_D = np.bincount(numbers, hits_B.astype(np.float64)) - rate * sizes_D
+    variance = num_documents / (num_documents - 1) * float((apart_D**2).sum()) / num_rows**2
+    if variance == 0:
+        return num_rows
+    of_rows, of_documents = (
+        float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) for count in (num_rows, num_documents)
+    )
+    found = rate * (1 - rate) / variance * (of_rows / of_documents) ** 2
+    return min(max(found, 1.0), num_rows)
+
+
+def of_rows(documents: Documents, used_B: NDArray[np.bool_]) -> Documents:
+    """Return the documents of some rows."""
+    return None if documents is None else documents[used_B]
+
+
+def _numbered(documents: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the (B,) number 0 ... D - 1 of each row's document, and the (D,) rows of each."""
+    numbers = np.unique(documents, return_inverse=True)[1].reshape(-1)
+    return numbers, np.bincount(numbers).astype(np.float64)
+
+
+def mean_over_images(
+    values_B: NDArray[np.float64], *, seed: int, documents: Documents = None
+) -> Measured:
     """Return the mean of one number per image, with a percentile bootstrap over images.
 
     Args:
         values_B: one number an image.
         seed: seed of the resampling.
+        documents: (B,) document of each row: whole documents are resampled. None: rows are.
 
     Returns:
-        No interval for fewer than :data:`MIN_IMAGES` images, nor when all are equal: the bootstrap
-        would then claim certainty.
+        No interval for fewer than :data:`MIN_IMAGES` images, or documents, nor when all are equal:
+        the bootstrap would then claim certainty.
     """
     mean = float(values_B.mean())
+    if documents is not None:
+        found = ratio_over_images(values_B, np.ones(len(values_B)), seed=seed, documents=documents)
+        return dataclasses.replace(found, value=mean)
     if len(values_B) < MIN_IMAGES or np.ptp(values_B) == 0:
         return Measured(value=mean)
     rng = np.random.Generator(np.random.Philox(key=seed))
@@ -64,7 +133,11 @@ def mean_over_images(values_B: NDArray[np.float64], *, seed: int) -> Measured:
 
 
 def ratio_over_images(
-    parts_B: NDArray[np.float64], wholes_B: NDArray[np.float64], *, seed: int
+    parts_B: NDArray[np.float64],
+    wholes_B: NDArray[np.float64],
+    *,
+    seed: int,
+    documents: Documents = None,
 ) -> Measured:
     """Return the ratio of two sums over images, with a percentile bootstrap over images.
 
@@ -72,11 +145,17 @@ def ratio_over_images(
         parts_B: counted part of each image.
         wholes_B: whole of each image; 0 for images without anything to count, not for all.
         seed: seed of the resampling.
+        documents: (B,) document of each row: whole documents are resampled. None: rows are.
 
     Returns:
-        ``sum parts / sum wholes``; no interval for fewer than :data:`MIN_IMAGES` images that have
-        something, nor when all their shares are equal.
+        ``sum parts / sum wholes``; no interval for fewer than :data:`MIN_IMAGES` images, or
+        documents, that have something, nor when all their shares are equal.
     """
+    if documents is not None:
+        numbers, _ = _numbered(documents)
+        parts_B, wholes_B = (
+            np.bincount(numbers, array).astype(np.float64) for array in (parts_B, wholes_B)
+        )
     used = wholes_B > 0
     parts, wholes = parts_B[used], wholes_B[used]
     ratio = float(parts.sum() / wholes.sum())
@@ -93,7 +172,12 @@ def ratio_over_images(
 
 
 def quantile_over_images(
-    values_B: NDArray[np.float64], quantile: float, *, lowest: float, highest: float
+    values_B: NDArray[np.float64],
+    quantile: float,
+    *,
+    lowest: float,
+    highest: float,
+    documents: Documents = None,
 ) -> Measured:
     """Return a quantile of one number per image, with its interval by order statistics.
 
@@ -107,17 +191,19 @@ def quantile_over_images(
         quantile: 0 ... 1.
         lowest: smallest possible number, the lower end when no order statistic can be it.
         highest: largest possible number, likewise.
+        documents: (B,) document of each row: the share of rows below the quantile then has the
+            interval of fewer ones, :func:`effective_rows`, and ranks are shares of all rows
+            (Woodruff, JASA 1952).
     """
     from scipy.stats import binom
 
-    tail = (1 - CONFIDENCE) / 2
-    ranks = binom.ppf([tail, 1 - tail], len(values_B), quantile)
+    value, tail = float(np.quantile(values_B, quantile)), (1 - CONFIDENCE) / 2
+    trials = max(int(effective_rows(values_B <= value, documents)), 1)
+    first, last = binom.ppf([tail, 1 - tail], trials, quantile)
     ordered = np.concatenate([[lowest], np.sort(values_B), [highest]])
-    return Measured(
-        value=float(np.quantile(values_B, quantile)),
-        low=float(ordered[int(ranks[0])]),
-        high=float(ordered[int(ranks[1]) + 1]),
-    )
+    low = math.floor(first * len(values_B) / trials)
+    high = min(math.ceil((last + 1) * len(values_B) / trials), len(values_B) + 1)
+    return Measured(value=value, low=float(ordered[low]), high=float(ordered[high]))
 
 
 def check_blocks(name: str, blocks: int) -> None:

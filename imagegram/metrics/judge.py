@@ -25,8 +25,8 @@ from imagegram.records import Measurement, ScoreInfo
 class JudgeMetric:
     """Metric of the bits of a text under a causal language model, by its bytes of UTF-8.
 
-    The interval is over texts. One text is judged at a time: memory does not grow with their
-    number, nor with their length.
+    The interval is over texts, or over the documents that they are windows of. One text is judged
+    at a time: memory does not grow with their number, nor with their length.
 
     Attributes:
         name: name of this metric in the configuration.
@@ -93,5 +93,11 @@ class JudgeMetric:
             bits_B[number] = judge.bits(text.encode("utf-8", "replace").decode("utf-8"))
             reference.progress.advance(task)
         reference.progress.finish(task)
-        measured = ratio_over_images(bits_B, bytes_B, seed=reference.seed)
+        documents = generated.row_documents
+        measured = ratio_over_images(
+            bits_B,
+            bytes_B,
+            seed=reference.seed,
+            documents=None if documents is None else documents[: len(texts)],
+        )
         return Measurement(scalars={"judge_bits_per_byte": measured}, curves={}, recipe=recipe)

@@ -121,15 +121,16 @@ def measured_kernel(
     distance = kernel_distance(
         generated=np.asarray(features.generated) * np.float32(length),
         reference=np.asarray(features.reference) * np.float32(length),
+        documents=generated.row_documents,
         workers=reference.workers,
         advance=lambda images: reference.progress.advance(task, images),
     )
     reference.progress.finish(task)
     measured = Measured(value=distance.value)
-    if len(features.generated) >= MIN_IMAGES and np.isfinite(distance.standard_error):
+    if distance.num_left_out >= MIN_IMAGES and np.isfinite(distance.standard_error):
         from scipy.stats import t
 
-        half = float(t.ppf(0.975, len(features.generated) - 1)) * distance.standard_error
+        half = float(t.ppf(0.975, distance.num_left_out - 1)) * distance.standard_error
         measured = Measured(
             value=distance.value, low=distance.value - half, high=distance.value + half
         )

@@ -32,7 +32,7 @@ from imagegram.indexes.smoothing import SMOOTHING, smoothed
 from imagegram.layout import TokenLayout
 from imagegram.metrics.features import undefined
 from imagegram.metrics.functional import num_steps
-from imagegram.metrics.intervals import mean_over_images, ratio_over_images
+from imagegram.metrics.intervals import Documents, mean_over_images, ratio_over_images
 from imagegram.metrics.replayed_counts import counts_after, counts_after_nothing, interpolate
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Counting, Measured, Measurement, ScoreInfo, Tokens
@@ -185,17 +185,18 @@ class LikelihoodMetric:
             steps_T += (np.arange(layout.num_tokens) < steps_B[rows, None]).sum(axis=0)
             reference.progress.advance(task, len(bits_BT))
         reference.progress.finish(task)
-        bits_B, seed = levels_BL.sum(axis=1), reference.seed
-        scalars = {"bits_per_token": mean_over_images(bits_B / steps_B, seed=seed)}
+        bits_B = levels_BL.sum(axis=1)
+        over: dict[str, Any] = {"seed": reference.seed, "documents": generated.row_documents}
+        scalars = {"bits_per_token": mean_over_images(bits_B / steps_B, **over)}
         if texts is not None:
-            scalars["bits_per_byte"] = bits_per_byte(bits_B, texts, seed=seed)
+            scalars["bits_per_byte"] = bits_per_byte(bits_B, texts, **over)
         elif dims:
-            scalars["bits_per_dim"] = mean_over_images(bits_B / dims, seed=seed)
+            scalars["bits_per_dim"] = mean_over_images(bits_B / dims, **over)
         else:
             scalars["bits_per_dim"] = undefined("these items are no pictures: they have no colours")
         if layout.is_picture:  # one level equals all tokens
             for level, bits in enumerate((levels_BL / layout.level_sizes).T):
-                scalars[f"bits_per_token_level{level}"] = mean_over_images(bits, seed=seed)
+                scalars[f"bits_per_token_level{level}"] = mean_over_images(bits, **over)
         curves = {"code_length": bits_T / np.maximum(steps_T, 1)}
         return Measurement(scalars=scalars, curves=curves, recipe=recipe)
 
@@ -274,12 +275,12 @@ def check_lengths(reference: Reference) -> None:
             raise UnsupportedError(f"shard {number} holds {held}, and a row has {width}")
 
 
-def bits_per_byte(bits_B: Array, texts: Any, *, seed: int) -> Measured:
-    """Return all bits by all bytes of UTF-8, with an interval over texts."""
+def bits_per_byte(bits_B: Array, texts: Any, *, seed: int, documents: Documents = None) -> Measured:
+    """Return all bits by all bytes of UTF-8, with an interval over texts or their documents."""
     bytes_B = num_bytes(texts)
     if not bytes_B.any():
         return undefined("nothing was written")
-    return ratio_over_images(bits_B, bytes_B, seed=seed)
+    return ratio_over_images(bits_B, bytes_B, seed=seed, documents=documents)
 
 
 def num_bytes(texts: Any) -> Array:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class NllMetric:
         name: name of this metric in the configuration.
     """
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
     NEEDS: ClassVar[frozenset[str]] = frozenset({"trace.log_prob"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
@@ -98,9 +98,10 @@ class NllMetric:
             bits_T += bits_BT.sum(axis=0)
             steps_T += (np.arange(num_tokens) < steps_B[:, None]).sum(axis=0)
         seed, texts = reference.seed, getattr(generated, "texts", None)
-        scalars = {"nll_bits_per_token": mean_over_images(bits_B / steps_of_B, seed=seed)}
+        over: dict[str, Any] = {"seed": seed, "documents": generated.row_documents}
+        scalars = {"nll_bits_per_token": mean_over_images(bits_B / steps_of_B, **over)}
         if texts is not None:
-            scalars["nll_bits_per_byte"] = bits_per_byte(bits_B, texts, seed=seed)
+            scalars["nll_bits_per_byte"] = bits_per_byte(bits_B, texts, **over)
         order = {"order": "random, so <="} if "step" in generated.trace else {}
         return Measurement(
             scalars=scalars,

@@ -16,7 +16,7 @@ from imagegram.errors import ConfigError
 from imagegram.executors.tiles import row_tiles
 from imagegram.indexes.base import suffix_lengths
 from imagegram.metrics.functional import mean_of_defined, novelty_curve
-from imagegram.metrics.intervals import mean_over_images
+from imagegram.metrics.intervals import Documents, mean_over_images, of_rows
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo, row_sizes
 
@@ -97,22 +97,29 @@ class NoveltyMetric:
             nothing = Measured(value=None, note="nothing was written")
             names = [*(f"novelty_n{n}" for n in self.shown_n), "novelty_auc"]
             return Measurement(scalars=dict.fromkeys(names, nothing), curves={})
+        documents = generated.row_documents
         if not written.all():
             overall, of_levels = overall[written], of_levels[:, written]
+            documents = of_rows(documents, written)
         curves = {"novelty": mean_of_defined(overall, axis=0)}
         for level, of_level in enumerate(of_levels):
             curves[f"novelty_level{level}"] = mean_of_defined(of_level, axis=0)
-        scalars = {f"novelty_n{n}": _mean(overall[:, n - 1], n, reference) for n in self.shown_n}
+        seed = reference.seed
+        scalars = {
+            f"novelty_n{n}": _mean(overall[:, n - 1], n, documents, seed=seed) for n in self.shown_n
+        }
         defined = ~np.isnan(overall).all(axis=0)
         scalars["novelty_auc"] = mean_over_images(
-            mean_of_defined(overall[:, defined], axis=1), seed=reference.seed
+            mean_of_defined(overall[:, defined], axis=1), seed=seed, documents=documents
         )
         return Measurement(scalars=scalars, curves=curves)
 
 
-def _mean(values_B: NDArray[np.float64], n: int, reference: Reference) -> Measured:
+def _mean(values_B: NDArray[np.float64], n: int, documents: Documents, *, seed: int) -> Measured:
     """Return the mean over the images that have n-grams."""
     long_enough = ~np.isnan(values_B)
     if not long_enough.any():
         return Measured(value=None, note=f"all samples are shorter than {n} tokens")
-    return mean_over_images(values_B[long_enough], seed=reference.seed)
+    return mean_over_images(
+        values_B[long_enough], seed=seed, documents=of_rows(documents, long_enough)
+    )

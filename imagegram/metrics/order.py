@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class OrderMetric:
         name: name of this metric in the configuration.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     SECONDS: ClassVar[float] = 4.0e-4
     TRACE: ClassVar[str] = "the contexts that an n-gram chose its tokens by"
     NEEDS: ClassVar[frozenset[str]] = frozenset(
@@ -137,11 +137,12 @@ class OrderMetric:
         if not layout.is_picture:
             curves["forced_by_position"] = forced_T / steps_T
             curves["suffix_len_by_position"] = orders_T / steps_T
+        over: dict[str, Any] = {"seed": reference.seed, "documents": generated.row_documents}
         scalars = {
-            "forced_copy_rate": mean_over_images(forced_B, seed=reference.seed),
-            "mean_suffix_len": mean_over_images(orders_B, seed=reference.seed),
-            "single_context_rate": mean_over_images(single_B, seed=reference.seed),
-            "impossible_step_rate": mean_over_images(impossible_B, seed=reference.seed),
+            "forced_copy_rate": mean_over_images(forced_B, **over),
+            "mean_suffix_len": mean_over_images(orders_B, **over),
+            "single_context_rate": mean_over_images(single_B, **over),
+            "impossible_step_rate": mean_over_images(impossible_B, **over),
         }
         if impossible_B.any():
             scalars["choice_bits_per_image"] = Measured(
@@ -150,5 +151,5 @@ class OrderMetric:
                 "sampler, so no number of bits writes these",
             )
         else:
-            scalars["choice_bits_per_image"] = mean_over_images(bits_B, seed=reference.seed)
+            scalars["choice_bits_per_image"] = mean_over_images(bits_B, **over)
         return Measurement(scalars=scalars, curves=curves)

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.metrics.features import undefined
-from imagegram.metrics.intervals import ratio_over_images
+from imagegram.metrics.intervals import Documents, ratio_over_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo, row_sizes
 
@@ -45,7 +45,7 @@ class PlannerMetric:
         name: name of this metric in the configuration.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     NEEDS: ClassVar[frozenset[str]] = frozenset({"trace.log_prob"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
@@ -150,7 +150,7 @@ class PlannerMetric:
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one set; reads all training documents."""
         stages = reference.layout.num_channels
-        steps = Steps.of(np.asarray(generated.tokens), stages)
+        steps = Steps.of(np.asarray(generated.tokens), stages, documents=generated.row_documents)
         if not steps.is_there.any():
             return Measurement(
                 scalars={"tuple_nats": undefined("no sample has a whole step")}, curves={}
@@ -188,13 +188,15 @@ class Steps:
     Attributes:
         tokens: (B, S, K) tokens.
         is_there: (B, S) whether a step is one of its document, and no padding.
+        documents: (B,) document of each row; None: every row stands for itself.
     """
 
     tokens: NDArray[Any]
     is_there: NDArray[np.bool_]
+    documents: Documents = None
 
     @classmethod
-    def of(cls, tokens_BT: NDArray[Any], stages: int) -> Steps:
+    def of(cls, tokens_BT: NDArray[Any], stages: int, *, documents: Documents = None) -> Steps:
         """Cut rows into steps; a step that is not whole is left out."""
         rows, length = tokens_BT.shape
         tokens_BSK = tokens_BT[:, : length // stages * stages].reshape(rows, -1, stages)
@@ -202,6 +204,7 @@ class Steps:
         return cls(
             tokens=tokens_BSK,
             is_there=np.arange(tokens_BSK.shape[1]) < sizes_B[:, None],
+            documents=documents,
         )
 
     def cut(self, values_BT: NDArray[Any]) -> NDArray[Any]:
@@ -210,7 +213,7 @@ class Steps:
         return values_BT[:, : steps * stages].reshape(rows, steps, stages)
 
     def mean(self, values_BS: NDArray[Any], *, seed: int, first: int = 0) -> Measured:
-        """Return the mean over the steps from one on, with an interval over rows."""
+        """Return the mean over the steps from one on, with an interval over rows or documents."""
         counted_BS = self.is_there[:, first:]
         parts_B = np.where(counted_BS, values_BS[:, first:], 0.0).sum(axis=1)
         wholes_B = counted_BS.sum(axis=1).astype(np.float64)
@@ -218,7 +221,7 @@ class Steps:
             return undefined("no sample has a step behind another")
         if not np.isfinite(parts_B).all():
             return undefined("a code is impossible under the generator")
-        return ratio_over_images(parts_B, wholes_B, seed=seed)
+        return ratio_over_images(parts_B, wholes_B, seed=seed, documents=self.documents)
 
     def told(
         self,

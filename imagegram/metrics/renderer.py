@@ -19,7 +19,7 @@ from imagegram.metrics.features import undefined
 from imagegram.metrics.intervals import ratio_over_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo
-from imagegram.stages.sentences import documents_of
+from imagegram.stages.sentences import are_real
 
 Arrays = dict[str, NDArray[np.float64]]
 
@@ -159,7 +159,7 @@ class RendererMetric:
                 "the tokenizer has no renderer; type tokenizer=sentence_rvq "
                 "tokenizer.decoder=renderer"
             )
-        documents = documents_of(generated)
+        is_real = are_real(generated)
         codes_NK, row_of = all_codes(tokenizer, np.asarray(generated.tokens))
         chosen = self._spread(len(codes_NK))
         if not len(chosen):
@@ -167,7 +167,7 @@ class RendererMetric:
         rows = generated.sentences
         places = np.arange(len(row_of)) - np.searchsorted(row_of, row_of)
         contexts = [
-            () if documents is None else rows[row][max(place - _BEFORE, 0) : place]
+            () if not is_real else rows[row][max(place - _BEFORE, 0) : place]
             for row, place in zip(row_of[chosen].tolist(), places[chosen].tolist(), strict=True)
         ]
         texts = [
@@ -177,16 +177,16 @@ class RendererMetric:
         arrays = decoder.measured(
             tokenizer,
             codes_NK=codes_NK[chosen],
-            texts=None if documents is None else texts,
+            texts=texts if is_real else None,
             contexts=contexts,
             num_candidates=self.num_candidates,
             seed=reference.seed,
         )
         reference.progress.advance(task, len(chosen))
         reference.progress.finish(task)
+        documents = generated.row_documents
         owners = row_of if documents is None else documents[row_of]
-        numbers = np.unique(owners[chosen], return_inverse=True)[1].reshape(-1)
-        scalars = self._scalars(arrays, numbers, seed=reference.seed)
+        scalars = self._scalars(arrays, owners[chosen], seed=reference.seed)
         return Measurement(scalars=scalars, curves={}, recipe={"sentences": str(len(chosen))})
 
     def _nothing(self, why: str) -> Measurement:
@@ -205,10 +205,7 @@ class RendererMetric:
         self, arrays: Arrays, documents: NDArray[np.int64], *, seed: int
     ) -> dict[str, Measured]:
         def by_document(values: NDArray[np.float64], wholes: NDArray[np.float64]) -> Measured:
-            parts_D, wholes_D = (
-                np.bincount(documents, array).astype(np.float64) for array in (values, wholes)
-            )
-            return ratio_over_images(parts_D, wholes_D, seed=seed)
+            return ratio_over_images(values, wholes, seed=seed, documents=documents)
 
         scalars = {}
         for name, (first, *others) in _OF_BITS.items():

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
-from imagegram.metrics.intervals import clopper_pearson, mean_over_images
+from imagegram.metrics.intervals import mean_over_images, rate_over_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measurement, ScoreInfo
 
@@ -93,11 +93,14 @@ class VerbatimMetric:
             dtype=np.float64,
         )
         verbatim = longest[:, 0] >= self.run_tokens
-        rate = clopper_pearson(successes=int(verbatim.sum()), trials=len(verbatim))
+        documents = generated.row_documents
+        rate = rate_over_images(verbatim, documents=documents)
         curves = {"verbatim": verbatim.astype(np.float64)}
         scalars = {f"verbatim_rate_{self.run_tokens}": rate}
         for unit, values in zip(UNITS, longest.T, strict=True):
-            scalars[f"longest_run_{unit}"] = mean_over_images(values, seed=reference.seed)
+            scalars[f"longest_run_{unit}"] = mean_over_images(
+                values, seed=reference.seed, documents=documents
+            )
             curves[f"longest_run_{unit}"] = values
         return Measurement(scalars=scalars, curves=curves)
 

@@ -85,7 +85,9 @@ class VocabularyMetric:
             legal = known(set().union(*texts), training_texts(reference))
             parts = np.array([sum(word in legal for word in words) for words in texts], np.float64)
             wholes = np.array([len(words) for words in texts], np.float64)
-            scalars["legal_words"] = ratio_over_images(parts, wholes, seed=reference.seed)
+            scalars["legal_words"] = ratio_over_images(
+                parts, wholes, seed=reference.seed, documents=generated.row_documents
+            )
         for n in self.shown_n:
             scalars[f"distinct_{n}"] = distinct(texts, n)
         return Measurement(scalars=scalars, curves={})

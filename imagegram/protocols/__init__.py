@@ -25,6 +25,7 @@ from imagegram.protocols.data import (
 )
 from imagegram.protocols.evaluation import (
     Callback,
+    CutDocuments,
     DescribedDocuments,
     Documents,
     DocumentSource,
@@ -53,6 +54,7 @@ __all__ = [
     "CodesTokenizer",
     "Condition",
     "Corpus",
+    "CutDocuments",
     "DescribedDocuments",
     "DocumentSource",
     "Documents",

@@ -77,6 +77,10 @@ class ImageSet(Protocol):
         """(B, S, S, 3) uint8 images of the corpus files of the tokens; None for samples."""
 
     @property
+    def row_documents(self) -> NDArray[np.int64] | None:
+        """(B,) document that each row is a window of; None: every row stands for itself."""
+
+    @property
     def trace(self) -> Trace:
         """(B, T) arrays by name."""
 
@@ -129,6 +133,18 @@ class DescribedDocuments(DocumentSource, Protocol):
         self, document_ids: Sequence[int] | NDArray[np.integer[Any]]
     ) -> Iterator[dict[str, Any]]:
         """Yield the metadata of documents, in the order of their ids; {}: nothing is known."""
+
+
+@runtime_checkable
+class CutDocuments(DocumentSource, Protocol):
+    """Rows that may be windows of longer documents, so that several are of one."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether they are."""
+
+    def document_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the document that each of some rows is of; equal numbers, one document."""
 
 
 class Documents(DocumentSource, Protocol):

@@ -9,10 +9,9 @@ batches, so memory does not grow with their number.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -21,8 +20,6 @@ from numpy.typing import NDArray
 
 from imagegram.conditions.captions import Captions, DrawnCaptions
 from imagegram.conditions.prompt import encoded
-from imagegram.errors import UnforeseenError
-from imagegram.images.modality import IMAGES_FILE
 from imagegram.protocols import (
     Condition,
     DescribedDocuments,
@@ -33,7 +30,7 @@ from imagegram.protocols import (
     ScoresByLabel,
     Tokenizer,
 )
-from imagegram.records import PROMPT, Images, Tokens, Trace
+from imagegram.records import PROMPT, Tokens, Trace
 from imagegram.seeding import check_counts, document_order
 from imagegram.stages.decoding import (
     RowCaptions,
@@ -42,119 +39,21 @@ from imagegram.stages.decoding import (
     decoded,
 )
 from imagegram.stages.image_costs import BATCH_TOKENS, images_cost
-from imagegram.stages.sentences import has_sentences, sentences_of
-from imagegram.stages.tokens import TokenSet, Windows
+from imagegram.stages.sample_set import (
+    CAPTION_DOCUMENTS,
+    CAPTIONS_FILE,
+    TRACE,
+    SampleSet,
+)
+from imagegram.stages.sentences import DRAWN
 from imagegram.store.arrays import ArrayFiles
 from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.fingerprint import NOT_IDENTITY_AT_DEFAULT
-from imagegram.store.manifest import Artifact, Handle
+from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context, Surroundings
-from imagegram.texts.modality import TEXTS_FILE
-from imagegram.texts.samples import read_texts, write_texts
+from imagegram.texts.samples import write_texts
 
 _DECODE_BATCH: Final = 64
-#: Captions that samples were asked for, and the documents that these are of.
-CAPTIONS_FILE: Final = "captions.jsonl"
-CAPTION_DOCUMENTS: Final = "caption_documents"
-#: Folder of the trace, one file an array.
-TRACE: Final = "trace"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleSet(Handle):
-    """Tokens of images with their trace; opens memory maps lazily (an ``ImageSet``).
-
-    Attributes:
-        documents: documents of the images; None for samples.
-        tokenizer: tokenizer of the tokens, which may crop files of documents.
-    """
-
-    documents: Any = None
-    tokenizer: Tokenizer | None = None
-
-    @property
-    def num_images(self) -> int:
-        """Number of images, B."""
-        return int(self.artifact.facts["num_images"])
-
-    @cached_property
-    def tokens(self) -> Tokens:
-        """(B, T) uint16 tokens, memory-mapped."""
-        return self._mapped("tokens.npy")
-
-    @cached_property
-    def images(self) -> Any:
-        """(B, S, S, 3) uint8 images, memory-mapped; None for texts."""
-        return self._mapped(IMAGES_FILE) if self._has(IMAGES_FILE) else None
-
-    @cached_property
-    def texts(self) -> Sequence[str] | None:
-        """B texts; None for images."""
-        if not self._has(TEXTS_FILE):
-            return None
-        self._require_made(TEXTS_FILE)
-        return read_texts(self.artifact.path / TEXTS_FILE)
-
-    @cached_property
-    def captions(self) -> Sequence[str] | None:
-        """The caption that each of B samples was asked for; None: for none."""
-        if not self.artifact.is_made or not self._has(CAPTIONS_FILE):
-            return None
-        return read_texts(self.artifact.path / CAPTIONS_FILE)
-
-    @property
-    def has_sentences(self) -> bool:
-        """Whether the steps of its rows are sentences."""
-        return has_sentences(self.tokenizer)
-
-    @cached_property
-    def sentences(self) -> Sequence[Sequence[str]] | None:
-        """Sentences of each row, of the corpus for its documents; None: rows have none."""
-        return sentences_of(self) if self.has_sentences else None
-
-    def _require_made(self, name: str) -> None:
-        if not self.artifact.is_made:
-            raise UnforeseenError(f"{name} of {self.identity()} is known only when it is made")
-
-    def _mapped(self, name: str) -> NDArray[Any]:
-        self._require_made(name)
-        return np.load(self.artifact.path / name, mmap_mode="r")  # type: ignore[no-any-return]
-
-    def _has(self, name: str) -> bool:
-        """Return whether the set has a file; a planned set has all, and refuses to read them."""
-        return not self.artifact.is_made or (self.artifact.path / name).exists()
-
-    @property
-    def originals_identity(self) -> Any:
-        """Identity of the documents whose original files exist; None for samples."""
-        kinds = (TokenSet, Windows) if self.has_sentences else TokenSet
-        return self.documents.identity() if isinstance(self.documents, kinds) else None
-
-    @cached_property
-    def originals(self) -> Images | None:
-        """(B, S, S, 3) uint8 original files, cropped as for the tokenizer, resized (bilinear)."""
-        if not isinstance(self.documents, TokenSet) or self.images is None:
-            return None
-        from imagegram.images.resampling import resize
-
-        side = self.images.shape[1]
-        drawn = np.load(self.artifact.path / "documents.npy")
-        files = (self.documents.picture(int(document)) for document in drawn)
-        return np.stack([resize(self._seen(pixels), side) for pixels in files])
-
-    def _seen(self, pixels: Images) -> Images:
-        """Return the part of a picture that the tokenizer encodes, such as its middle square."""
-        if self.tokenizer is None:
-            return pixels
-        prepared = self.tokenizer.prepare(pixels)
-        is_picture = prepared.dtype == np.uint8 and prepared.shape[2:] == (3,)
-        return prepared if is_picture else pixels
-
-    @cached_property
-    def trace(self) -> Trace:
-        """(B, T) arrays by name, memory-mapped; decoded sets have none."""
-        names = [file for file in self.artifact.manifest.files if file.startswith(f"{TRACE}/")]
-        return {Path(name).stem: self._mapped(name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +163,7 @@ class Replay:
         model = self.model.prepared(self.sampler, context, layout, self.condition)
         assert isinstance(model, Scores)
         chosen = select_documents(self.documents.num_documents, self.seed)[: self.num_images]
-        np.save(out / "documents.npy", chosen)
+        np.save(out / DRAWN, chosen)
 
         def trace(tokens_BT: Tokens, start: int) -> Trace:
             return model.score(
@@ -330,7 +229,7 @@ class Decode:
         """Draw, decode and write documents."""
         order = select_documents(self.documents.num_documents, self.seed)
         chosen = order[self.num_skipped : self.num_skipped + self.num_images]
-        np.save(out / "documents.npy", chosen)
+        np.save(out / DRAWN, chosen)
         with SampleWriter(out, len(chosen), self.tokenizer, self.output_size, context) as writer:
             for start, stop in _batches(len(chosen), self.tokenizer):
                 rows = chosen[start:stop]

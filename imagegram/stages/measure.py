@@ -197,6 +197,11 @@ class Untraced:
         return self.inner.originals
 
     @property
+    def row_documents(self) -> NDArray[np.int64] | None:
+        """(B,) document that each row is a window of, or None."""
+        return self.inner.row_documents
+
+    @property
     def trace(self) -> Trace:
         """Refused: the measurement is cached without the trace in its identity."""
         raise ConfigError(
@@ -335,11 +340,11 @@ def image_size(images: ImageSet) -> int:
 
 
 def _content(images: ImageSet) -> dict[str, Any]:
-    """Return the identity of a set without its trace: tokens, image size, original files."""
+    """Return the identity of a set without its trace: tokens, image size, its documents."""
     return {
         "tokens": content_sha256(images.tokens),
         "image_size": image_size(images),
-        "originals": getattr(images, "originals_identity", None),
+        "originals": getattr(images, "documents_identity", None),
     }
 
 

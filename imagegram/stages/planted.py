@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.layout import TokenLayout
-from imagegram.protocols import DescribedDocuments, DocumentSource
+from imagegram.protocols import CutDocuments, DescribedDocuments, DocumentSource
 from imagegram.records import EOS_TOKEN_ID, Tokens
 from imagegram.stages.generate import select_documents
 
@@ -103,6 +103,27 @@ class Planted:
                 yield from source.metadata_of([document])
             else:
                 yield {}
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether rows are windows of documents (``CutDocuments``); a collage is of four."""
+        is_cut = all(
+            isinstance(source, CutDocuments) and source.is_cut
+            for source in (self.train, self.holdout)
+        )
+        return is_cut and self.recipe != "collages"
+
+    def document_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the document of each planted row; training documents come behind the held-out."""
+        assert isinstance(self.train, CutDocuments), "its rows are windows"
+        assert isinstance(self.holdout, CutDocuments), "its rows are windows"
+        train = select_documents(self.train.num_documents, self.seed)[: self.num_documents]
+        holdout = select_documents(self.holdout.num_documents, self.seed)
+        documents = self.holdout.document_of(holdout[rows])
+        copied = rows < self.num_copied
+        of_train = self.train.document_of(train[rows[copied] % len(train)])
+        documents[copied] = self.holdout.num_documents + of_train
+        return documents
 
     def gather(self, document_ids: Sequence[int] | NDArray[np.integer[Any]]) -> Tokens:
         """Return the (B, T) uint16 tokens of planted documents 0 ... num_documents - 1."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imagegram.protocols import SentenceTokenizer, Tokenizer
 from imagegram.stages.tokens import Windows
@@ -39,10 +38,6 @@ def sentences_of(images: Any) -> list[list[str]]:
     return rows
 
 
-def documents_of(images: Any) -> NDArray[np.int64] | None:
-    """Return the (B,) document of each row of a set; None: of samples, which are of none."""
-    whole = getattr(images, "inner", images)
-    documents = getattr(whole, "documents", None)
-    if not isinstance(documents, Windows):
-        return None
-    return documents.locate(np.load(whole.artifact.path / DRAWN))[0]
+def are_real(images: Any) -> bool:
+    """Return whether the sentences of a set are those of a corpus, and not what a decoder wrote."""
+    return isinstance(getattr(getattr(images, "inner", images), "documents", None), Windows)

@@ -14,10 +14,12 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imagegram.errors import Unreadable
 from imagegram.protocols import ImageSet, Index, Metric, Tokenizer
@@ -30,8 +32,9 @@ from imagegram.stages.evaluate import (
     kernels_of,
     write_record,
 )
-from imagegram.stages.generate import SampleSet, SampleWriter
+from imagegram.stages.generate import SampleWriter
 from imagegram.stages.measure import FinishedMeasurement, Measure
+from imagegram.stages.sample_set import SampleSet
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.cost import Cost
 from imagegram.store.manifest import Artifact
@@ -58,6 +61,28 @@ class Surface:
     tokenizer: Tokenizer
     tokens: TokenSet
     index: Index
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurfaceSet(SampleSet):
+    """Texts in an auditor's tokens; rows are of the documents that they were of.
+
+    Attributes:
+        written: texts, as their own tokenizer decoded them.
+    """
+
+    written: Any = None
+
+    @property
+    def documents_identity(self) -> Any:
+        """Identity of the documents that the texts are of; None for samples."""
+        return getattr(self.written, "documents_identity", None)
+
+    @cached_property
+    def row_documents(self) -> NDArray[np.int64] | None:
+        """(B,) document that each row is a window of; None: every row stands for itself."""
+        found: NDArray[np.int64] | None = self.written.row_documents
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +131,7 @@ class EncodeSurface(Stage[SampleSet]):
 
     def load(self, artifact: Artifact) -> SampleSet:
         """Return the texts in the auditor's tokens."""
-        return SampleSet(artifact=artifact)
+        return SurfaceSet(artifact=artifact, written=self.images)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -262,6 +262,15 @@ class Windows:
         before = np.append(0, self._ends)[documents]
         return documents, (numbers - before) * self.tokens.length
 
+    @property
+    def is_cut(self) -> bool:
+        """True: rows are windows (``CutDocuments``)."""
+        return True
+
+    def document_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the document of each window."""
+        return self.locate(rows)[0]
+
     def metadata_of(self, document_ids: Sequence[int] | NDArray[np.integer]) -> Iterator[Metadata]:
         """Yield the metadata of the documents of windows."""
         return self.tokens.metadata_of(self.locate(document_ids)[0])

@@ -109,7 +109,10 @@ def test_a_folder_of_texts_and_tokens_of_them_are_audited_too(
     tokens = tmp_path / "run" / "samples" / "tokens.npy"
     again = audit(outputs, tmp_path / "again", tokens=str(tokens))
     assert np.load(tokens).max() == EOS_TOKEN_ID
-    assert again.record["scores"]["exact_copy_rate"] == found.record["scores"]["exact_copy_rate"]
+    one, other = (each.record["scores"]["exact_copy_rate"] for each in (again, found))
+    assert one["value"] == other["value"]
+    # Nobody knows which rows of tokens are windows of one text; windows of 20 texts tell less.
+    assert one["high"] < 0.01 < 0.1 < other["high"]
     rows = np.load(tokens)
     rows[0, :2] = EOS_TOKEN_ID, 5
     np.save(tmp_path / "hole.npy", rows.astype(np.int64))

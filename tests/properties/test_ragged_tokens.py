@@ -74,6 +74,7 @@ def test_windows_hold_every_token_once(shards: list[Rows], window: int) -> None:
         assert windows.num_documents == len(expected)
         everyone = np.arange(len(expected))
         documents, starts = windows.locate(everyone)
+        np.testing.assert_array_equal(windows.document_of(everyone), documents)
         rows = windows.gather(everyone)
         found = zip(documents.tolist(), starts.tolist(), rows.tolist(), strict=True)
         assert list(found) == expected

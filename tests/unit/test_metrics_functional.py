@@ -125,6 +125,20 @@ def test_kernel_distance_and_its_error_are_the_definitions() -> None:
     assert result.standard_error == pytest.approx(np.sqrt(variance), rel=1e-8)
 
 
+def test_windows_of_a_document_are_left_out_together() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(9, 4)), rng.normal(size=(12, 4)) + 0.5
+    documents = np.array([4, 7, 4, 2, 7, 4, 9, 2, 11])
+    result = kernel_distance(generated=x, reference=y, documents=documents)
+    assert result.value == kernel_distance(generated=x, reference=y).value
+    without = np.array([mmd2(x[documents != one], y) for one in (2, 4, 7, 9, 11)])
+    variance = 4 / 5 * ((without - without.mean()) ** 2).sum()
+    assert result.standard_error == pytest.approx(np.sqrt(variance), rel=1e-8)
+    assert result.num_left_out == 5
+    alone = kernel_distance(generated=x, reference=y, documents=np.zeros(9, int))
+    assert np.isnan(alone.standard_error)
+
+
 def test_tiles_and_workers_change_no_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(33, 6)), rng.normal(size=(29, 6)) + 0.5

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,13 @@ from hypothesis import strategies as st
 from imagegram.metrics.intervals import (
     clopper_pearson,
     delete_block_jackknife,
+    effective_rows,
     mean_over_images,
     quantile_over_images,
+    rate_over_images,
     ratio_over_images,
 )
+from imagegram.records import Measured
 
 
 @pytest.mark.parametrize(
@@ -131,3 +135,88 @@ def test_a_ratio_over_images_weighs_images_by_what_they_hold() -> None:
 def test_a_ratio_has_no_interval_where_the_bootstrap_knows_nothing(parts: np.ndarray) -> None:
     measured = ratio_over_images(parts, np.full(len(parts), 8.0), seed=0)
     assert measured.low is measured.high is None
+
+
+# ------------------------------------------------------------------------------ rows of documents
+
+SPREAD = np.random.default_rng(5).permutation(np.repeat(np.arange(40), 6))
+
+
+def test_documents_of_one_row_each_change_nothing() -> None:
+    values = np.random.default_rng(0).random(40)
+    own = np.arange(40)
+    over: list[Any] = [None, own]
+    for plain, grouped in (
+        [mean_over_images(values, seed=1, documents=each) for each in over],
+        [ratio_over_images(values, values + 1, seed=1, documents=each) for each in over],
+        [rate_over_images(values > 0.4, documents=each) for each in over],
+        [
+            quantile_over_images(values, 0.9, lowest=0.0, highest=1.0, documents=each)
+            for each in over
+        ],
+    ):
+        ends = [(each.value, each.low, each.high) for each in (plain, grouped)]
+        assert ends[0] == pytest.approx(ends[1], rel=1e-12)
+
+
+def test_rows_that_repeat_their_document_tell_as_much_as_one_each() -> None:
+    of_documents = np.random.default_rng(1).random(40)
+    values = of_documents[SPREAD]
+    alone = mean_over_images(of_documents, seed=0)
+    together = mean_over_images(values, seed=0, documents=SPREAD)
+    apart = mean_over_images(values, seed=0)
+    assert (together.low, together.high) == pytest.approx((alone.low, alone.high))
+    assert together.value == apart.value == pytest.approx(alone.value)
+    assert width(together) > 2 * width(apart)  # six rows each, so sqrt 6 times as wide
+    hits = values > 0.5
+    assert 36 < effective_rows(hits, SPREAD) < 40
+    rate = rate_over_images(hits, documents=SPREAD)
+    exact = clopper_pearson(successes=float(hits.mean()) * 39, trials=39)
+    assert (rate.low, rate.high) == pytest.approx((exact.low, exact.high), abs=0.01)
+    assert rate.value == hits.mean()
+
+
+def width(measured: Measured) -> float:
+    assert measured.low is not None
+    assert measured.high is not None
+    return measured.high - measured.low
+
+
+def test_rows_that_do_not_care_for_their_document_count_as_rows() -> None:
+    hits = np.random.default_rng(2).random(240) < 0.4
+    assert effective_rows(hits, SPREAD) > 160
+    assert effective_rows(hits, None) == 240
+
+
+@pytest.mark.parametrize("hit", [True, False])
+def test_where_all_rows_agree_documents_are_counted(hit: bool) -> None:
+    rate = rate_over_images(np.full(240, hit), documents=SPREAD)
+    exact = clopper_pearson(successes=40 * hit, trials=40)
+    assert (rate.low, rate.high) == (exact.low, exact.high)
+
+
+def test_few_documents_have_no_interval_however_many_rows() -> None:
+    values = np.random.default_rng(3).random(500)
+    for found in (
+        mean_over_images(values, seed=0, documents=np.arange(500) % 9),
+        ratio_over_images(values, values + 1, seed=0, documents=np.arange(500) % 9),
+    ):
+        assert found.low is found.high is None
+
+
+def test_a_documents_interval_covers_what_a_rows_interval_misses() -> None:
+    # Documents differ more than their rows: 30 documents of 20 rows, the true mean is 0.
+    rng, covered = np.random.default_rng(4), np.zeros(2)
+    documents = np.repeat(np.arange(30), 20)
+    for _ in range(40):
+        values = rng.normal(size=30)[documents] + rng.normal(size=600)
+        quantile = rng.normal(size=30)[documents]
+        for number, known in enumerate((documents, None)):
+            mean = mean_over_images(values, seed=0, documents=known)
+            median = quantile_over_images(quantile, 0.5, lowest=-9.0, highest=9.0, documents=known)
+            for found in (mean, median):
+                assert found.low is not None
+                assert found.high is not None
+                covered[number] += (found.low <= 0 <= found.high) / 80
+    assert covered[0] > 0.85
+    assert covered[1] < 0.6

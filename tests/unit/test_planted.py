@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
 from imagegram.layout import TokenLayout
@@ -93,3 +94,27 @@ def test_what_was_planted_is_its_identity() -> None:
 def test_an_unknown_recipe_is_refused_with_what_there_is(recipe: str) -> None:
     with pytest.raises(ConfigError, match="copies_N"):
         parse_recipe(recipe)
+
+
+class CutTokens(MemoryTokens):
+    """Rows of which two and two are windows of one document."""
+
+    is_cut = True
+
+    def document_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return rows // 2
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_rows_of_one_document_are_known(recipe: str) -> None:
+    train, holdout = CutTokens(TRAIN.shards), CutTokens(HOLDOUT.shards)
+    source = planted(recipe, train=train, holdout=holdout)
+    assert not planted(recipe).is_cut
+    assert source.is_cut == (recipe != "collages")
+    if not source.is_cut:
+        return
+    rows = np.array([7, 0, 39, 7, 1])
+    copied = rows < source.num_copied
+    expected = select_documents(60, 3)[rows] // 2
+    expected[copied] = 60 + select_documents(100, 3)[rows[copied]] // 2  # no held-out document
+    np.testing.assert_array_equal(source.document_of(rows), expected)
