@@ -33,6 +33,7 @@ _FAMILIES: Final = {
     "gpt of this package": "targets",
     "planner of this package": "id_ranges",
     "chunks of this package": "hand.weight",
+    "maskgen of this package": "text.project.weight",
     "maskgit of this package": "transformer.blocks.0.attention.qkv.weight",
 }
 #: Names that a message lists.

@@ -38,11 +38,12 @@ class TextPositions(nn.Module):
         """Return (B, L, W) positions, and (B, L) bool, which of them are to be seen.
 
         Args:
-            states_BLD: (B, L, D) states of any float type.
+            states_BLD: (B, L, D) states of any float type; of at most as many tokens as it is for.
             there_BL: (B, L) bool, tokens of a text; a row without any has no text.
         """
         states_BLD = F.layer_norm(states_BLD.float(), (self.text_dim,))
-        x_BLW = self.project(states_BLD.to(self.project.weight.dtype)) + self.places
+        x_BLW = self.project(states_BLD.to(self.project.weight.dtype))
+        x_BLW = x_BLW + self.places[: x_BLW.shape[1]]
         empty_B1 = ~there_BL.any(dim=1, keepdim=True)
         first_BW = torch.where(empty_B1, self.none.to(x_BLW.dtype), x_BLW[:, 0])
         x_BLW = torch.cat((first_BW[:, None], x_BLW[:, 1:]), dim=1)

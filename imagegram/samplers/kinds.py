@@ -34,6 +34,53 @@ def require_kind(component: Any, kind: type[T], *, group: str, generator: str) -
     )
 
 
+def check_caption(
+    condition: Any, guidance: Guidance, *, captions: str, has_null: bool, generator: str
+) -> None:
+    """Refuse conditions that are no captions, and guidance where nothing guides.
+
+    Args:
+        condition: of the samples; None: nothing is asked of them.
+        guidance: of the sampler.
+        captions: key of the captions that the generator reads.
+        has_null: whether it also learns to write without a caption.
+        generator: name of the generator, for messages.
+
+    Raises:
+        ConfigError: with what to type instead.
+    """
+    if isinstance(condition, CaptionCondition):
+        if condition.key != captions:
+            raise ConfigError(
+                f"condition.key={condition.key}, but generator={generator} reads the captions of "
+                f"generator.captions={captions}; type condition.key={captions}"
+            )
+    elif isinstance(condition, PromptCondition):
+        if not condition.texts:
+            raise ConfigError(
+                f"generator={generator} cannot work with condition.tokens: it continues no "
+                "prompts, but reads captions; type condition=none, or 'condition.tokens=[]' "
+                "'condition.texts=[a red bus]'"
+            )
+    elif condition is not None:
+        raise ConfigError(
+            f"generator={generator} cannot work with condition={condition.name}: it reads "
+            "captions; type condition=caption, condition=prompt, or condition=none"
+        )
+    if guidance.is_on and condition is None:
+        raise ConfigError(
+            f"sampler.guidance.scale={guidance.scale:g} guides towards a caption, but none is "
+            "asked for; type condition=caption, or sampler.guidance.scale=1"
+        )
+    if not has_null and (guidance.is_on or condition is None):
+        asks = "sampler.guidance.scale" if guidance.is_on else "condition=none"
+        way = "sampler.guidance.scale=1" if guidance.is_on else "condition=caption"
+        raise ConfigError(
+            f"{asks} needs a generator that also learns to write without a caption, but "
+            f"generator.caption_dropout=0; type generator.caption_dropout=0.1, or {way}"
+        )
+
+
 def check_label(
     condition: Any, guidance: Guidance, *, labels: str | None, has_null: bool, generator: str
 ) -> None:

@@ -237,15 +237,17 @@ def _families() -> tuple[type[HubNetwork], ...]:
     from imagegram.generators.autoregressive.chunked import ChunkTransformer
     from imagegram.generators.autoregressive.network import Autoregressive
     from imagegram.generators.autoregressive.rar import Rar
+    from imagegram.generators.maskgen.network import MaskGen
     from imagegram.generators.maskgit.backbones import Bert, UVit
     from imagegram.generators.maskgit.network import MaskGit
     from imagegram.generators.planner.network import Planner
     from imagegram.tokenizers.conv_vq.model import ConvVq
     from imagegram.tokenizers.ordered_fsq.model import OrderedFsq
+    from imagegram.tokenizers.ta_titok.model import TaTiTok
     from imagegram.tokenizers.titok.model import TiTok
 
-    texts = (Autoregressive, ChunkTransformer, Rar, MaskGit, Bert, UVit, Planner)
-    return (OrderedFsq, ConvVq, TiTok, *texts)
+    generators = (Autoregressive, ChunkTransformer, Rar, MaskGit, MaskGen, Bert, UVit, Planner)
+    return (OrderedFsq, ConvVq, TiTok, TaTiTok, *generators)
 
 
 def _manifest(folder: Path) -> Manifest | None:

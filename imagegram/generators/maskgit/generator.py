@@ -9,7 +9,7 @@ sampling ``sampling.py``, documents of different lengths ``ragged.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -39,6 +39,7 @@ from imagegram.training.fit import TrainGenerator
 
 if TYPE_CHECKING:
     from imagegram.generators.maskgit.backbones import Backbone
+    from imagegram.generators.maskgit.sampling import MaskedNetwork
 
 _TRACE: Final = {"probability": np.float32, "entropy": np.float32, "step": np.uint16}
 
@@ -188,6 +189,12 @@ class MaskGitModel(NetworkModel):
 
         return make(self.backbone, **self.sizes.arguments())
 
+    def asked(
+        self, condition: Condition | None, samples: Sequence[NDArray[np.uint64]]
+    ) -> tuple[MaskedNetwork, list[NDArray[np.int64]]]:
+        """Return the network, and the classes that some samples are asked for."""
+        return self.network, [self.classes_of(condition, each) for each in samples]
+
     def generate(
         self,
         samples: NDArray[np.uint64],
@@ -219,10 +226,11 @@ class MaskGitModel(NetworkModel):
 
         def make(chunks: NDArray[np.uint64]) -> Iterator[dict[str, NDArray[Any]]]:
             ids = chunk_samples(chunks)
+            network, classes = self.asked(asked, ids)
             made = sample_chunks(
-                self.network,
+                network,
                 ids,
-                [self.classes_of(asked, samples_C) for samples_C in ids],
+                classes,
                 sampler=own,
                 seed=seed,
                 prompts=[prompts.of_samples(each, num_tokens=num_tokens) for each in ids],
@@ -276,17 +284,18 @@ class MaskGitModel(NetworkModel):
                 "tokens have no likelihood under it; type sampler.confidence=random"
             )
         numbers = np.arange(len(tokens_BT), dtype=np.uint64) if samples is None else samples
+        network, (classes_B,) = self.asked(without_prompt(condition), [numbers])
         ids_BT = np.asarray(tokens_BT).astype(np.int64)
         ids_BT[ids_BT == EOS_TOKEN_ID] = self.architecture.vocab_size
         return scores_from_chunks(
             ids_BT,
             numbers,
-            classes_B=self.classes_of(without_prompt(condition), numbers),
+            classes_B=classes_B,
             dtypes=_trace_of(own),
             score=lambda ids_CT, samples_C, classes_C: score_rows(
-                self.network, ids_CT, classes_C, sampler=own, seed=seed, samples_B=samples_C
+                network, ids_CT, classes_C, sampler=own, seed=seed, samples_B=samples_C
             ),
-            device=self.network.device,
+            device=network.device,
             dtype=self.dtype,
             progress=progress,
         )

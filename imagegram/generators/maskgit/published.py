@@ -31,6 +31,23 @@ def sizes_in(shapes: Shapes, *, backbone: str) -> Architecture:
         ) from error
 
 
+def captioned_sizes_in(shapes: Shapes) -> tuple[Architecture, int, int]:
+    """Return the sizes of a MaskGen, numbers of a state of its captions, and their most tokens.
+
+    Raises:
+        ConfigError: for weights of another family, or without a part that tells the sizes.
+    """
+    family = "maskgen of this package"
+    require_family(shapes, family, setting=SETTING)
+    try:
+        text_dim, text_length = shapes["text.project.weight"][1], shapes["text.places"][0]
+        return _transformer(shapes), text_dim, text_length
+    except KeyError as error:
+        raise ConfigError(
+            f"{SETTING}: the weights of {family} lack {error}; give the whole file"
+        ) from error
+
+
 def _transformer(shapes: Shapes) -> Architecture:
     rows, width = shapes["ids"]
     return Architecture(

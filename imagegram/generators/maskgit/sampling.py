@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from torch import Tensor
 
 from imagegram.executors.tiles import row_tiles
 from imagegram.generators.drawing import draw_ids, guided, probabilities
-from imagegram.generators.maskgit.backbones import Backbone
 from imagegram.generators.maskgit.rows import rows_to_fill, rows_to_score
 from imagegram.generators.stepping import Prompts
 from imagegram.models.cores import map_on_cores
@@ -35,8 +34,25 @@ _MAX_LOGITS: Final = 1 << 24
 LogitsOf = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 
 
+class MaskedNetwork(Protocol):
+    """A network that fills in tokens under classes; with captions these are numbers of texts."""
+
+    vocab_size: int
+    num_tokens: int
+    num_classes: int
+    #: Whether documents differ in length.
+    ragged: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+
+    def __call__(self, ids_BT: Tensor, classes_B: Tensor, there_BT: Tensor | None = None) -> Tensor:
+        """Map (B, T) ids, V where masked, and (B,) classes to (B, T, V) logits."""
+
+
 def sample_chunks(
-    network: Backbone,
+    network: MaskedNetwork,
     samples: Sequence[NDArray[np.uint64]],
     classes: Sequence[NDArray[np.int64]],
     *,
@@ -88,7 +104,7 @@ def sample_chunks(
 
 
 def score_rows(
-    network: Backbone,
+    network: MaskedNetwork,
     ids_BT: Tensor,
     classes_B: Tensor,
     *,
@@ -138,7 +154,7 @@ class StepLogits:
 
     def __init__(
         self,
-        network: Backbone,
+        network: MaskedNetwork,
         classes_B: Tensor,
         sampler: MaskedSampler,
         there_BT: Tensor | None = None,

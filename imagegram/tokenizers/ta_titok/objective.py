@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.tokenizers.reconstruction import Reconstruction
-from imagegram.training.captions import dropped, parted
+from imagegram.training.captions import dropped, parted, trimmed
 
 if TYPE_CHECKING:
     from imagegram.tokenizers.ta_titok.training import CaptionedModule
@@ -23,7 +23,8 @@ class CaptionedReconstruction(Reconstruction):
         caption_dropout: share of the images whose caption is hidden.
     """
 
-    VERSION: ClassVar[int] = 1
+    #: 2: captions are trimmed to the longest of a step.
+    VERSION: ClassVar[int] = 2
 
     caption_dropout: float
 
@@ -37,5 +38,5 @@ class CaptionedReconstruction(Reconstruction):
         """Return (B, S, S, 3) uint8 images, some mirrored; states and mask of their captions."""
         images, text = parted(items)
         (images,) = super().batch(images, rng)
-        text = dropped(text, self.caption_dropout, rng)
+        text = trimmed(dropped(text, self.caption_dropout, rng))
         return images, text.states, text.there

@@ -13,7 +13,7 @@ from imagegram.stages.captions import TextStates
 from imagegram.tokenizers.reconstruction_training import ReconstructionModule
 from imagegram.tokenizers.sheets import NUM_VALIDATION, VALIDATION_CHUNK, spread
 from imagegram.tokenizers.sizes import NETWORK
-from imagegram.training.captions import others, parted
+from imagegram.training.captions import others, parted, trimmed
 from imagegram.training.objective import Items
 
 
@@ -70,5 +70,6 @@ class CaptionedModule(ReconstructionModule):
 
     def _given(self, text: TextStates) -> tuple[Tensor, Tensor]:
         """Return states and mask of captions on the device."""
+        text = trimmed(text)
         states, there = (torch.from_numpy(each) for each in (text.states, text.there))
         return states.to(self.device), there.to(self.device)

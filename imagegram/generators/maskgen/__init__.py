@@ -1,0 +1,1 @@
+"""Masked generation that reads captions."""
