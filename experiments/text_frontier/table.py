@@ -2,8 +2,8 @@
 
     python experiments/text_frontier/table.py outputs/sweeps/FIRST outputs/sweeps/SECOND
 
-Held-out, training and planted sets of other tokens than ``bpe`` have rows of their own: windows of a
-planner are sentences.
+Held-out, training and planted sets of other tokens than ``bpe`` have rows of their own: windows of
+a planner are sentences.
 """
 
 from __future__ import annotations
