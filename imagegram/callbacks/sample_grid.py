@@ -48,7 +48,7 @@ class SampleGrid:
     def on_training_state(self, run: Any, opens: Callable[[], Any], step: int) -> None:
         """Send the first samples of a generator as it is after a step."""
         exp = run.exp
-        if not self.max_training_images or exp.tokenizer.modality != IMAGES:
+        if not self.max_training_images:
             return
         layout = exp.tokenizer.spec.layout
         with opens() as model:
@@ -62,6 +62,11 @@ class SampleGrid:
                 condition=exp.condition,
                 workers=run.context.workers,
             )
+        if exp.tokenizer.modality != IMAGES:
+            texts = exp.tokenizer.decode(tokens_BT)
+            page = page_of(list_of(texts))
+            run.mirror.page("train/samples", page, plain_list(texts), step=step)
+            return
         captions = captions_of_samples(exp.condition, samples)
         shown = decoded(exp.tokenizer, tokens_BT, captions=captions, output_size=exp.output_size)
         images = np.stack(shown)

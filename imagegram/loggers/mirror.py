@@ -74,14 +74,18 @@ class Mirror:
 
         self._each(show)
 
-    def page(self, key: str, html: Markup, text: str) -> None:
-        """Log texts to the loggers that accept them: as a page to W&B, plain to TensorBoard."""
+    def page(self, key: str, html: Markup, text: str, *, step: int | None = None) -> None:
+        """Log texts to the loggers that accept them, with their step where they have one.
+
+        They are a page to W&B, plain to TensorBoard.
+        """
+        at = {} if step is None else {"step": step}
 
         def show(logger: Any) -> None:
             if hasattr(logger, "log_html"):
-                logger.log_html(key, html)
+                logger.log_html(key, html, **at)
             elif hasattr(logger.experiment, "add_text"):
-                logger.experiment.add_text(key, text)
+                logger.experiment.add_text(key, text, *at.values())
 
         self._each(show)
 

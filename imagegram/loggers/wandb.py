@@ -199,11 +199,15 @@ class WandbLogger:
         pictures = [wandb.Image(image, caption=text) for image, text in pairs]
         self.experiment.log({key: pictures} | ({} if step is None else {_CURVE_STEP: step}))
 
-    def log_html(self, key: str, html: str) -> None:
-        """Log a page that needs nothing else; it is a file, which an offline run keeps."""
+    def log_html(self, key: str, html: str, step: int | None = None) -> None:
+        """Log a page that needs nothing else; a step is that of the curves.
+
+        It is a file, which an offline run keeps.
+        """
         import wandb
 
-        self.experiment.log({key: wandb.Html(html)})
+        at = {} if step is None else {_CURVE_STEP: step}
+        self.experiment.log({key: wandb.Html(html)} | at)
 
     def finalize(self, status: str) -> str | None:
         """Finish the run; return the command that uploads what did not reach W&B."""

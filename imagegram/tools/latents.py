@@ -81,6 +81,10 @@ def _encode(run: FinishedRun, values: Mapping[str, str]) -> None:
     out = Path(values["out"])
     if out.suffix != ".npy":
         raise ConfigError(f"out={out} must end in .npy; type out=latents.npy")
+    if out.exists():
+        raise ConfigError(f"{out} exists already; type another out=FILE.npy, or remove it")
+    if not out.parent.is_dir():
+        raise ConfigError(f"out={out}: there is no folder {out.parent}; make it, or name another")
     _, latents_1ND = _encoded(run, values)
     np.save(out, latents_1ND)
     print(f"{out}: float32 {latents_1ND.shape}, standardized")
@@ -104,7 +108,7 @@ def _denoise(run: FinishedRun, values: Mapping[str, str]) -> None:
         raise ConfigError(f"noise={noise:g} must lie in 0 ... 1; type noise=0.5")
     sampler: Any = run.writer.opened.exp.sampler
     _, latents_1ND = _encoded(run, values)
-    seed = int(_number(values, "seed"))
+    seed = _whole(values, "seed", least=0)
     found_1ND = model.denoise(latents_1ND, noise=noise, sampler=sampler, seed=seed)
     print(_texts(run, model.decode(found_1ND))[0])
 
@@ -118,8 +122,8 @@ def _generate(run: FinishedRun, values: Mapping[str, str]) -> None:
 
 
 def _write(run: FinishedRun, values: Mapping[str, str], *, prompt: str | None) -> None:
-    counts = {name: int(_number(values, name)) for name in ("num_samples", "seed")}
-    for answer in run.generate(prompt, **counts).answers:
+    seed, count = _whole(values, "seed", least=0), _whole(values, "num_samples", least=1)
+    for answer in run.generate(prompt, num_samples=count, seed=seed).answers:
         print(f"{prompt or ''}{answer.text}")
 
 
@@ -171,6 +175,16 @@ def _encoded(run: FinishedRun, values: Mapping[str, str]) -> tuple[Tokens, NDArr
 def _texts(run: FinishedRun, tokens_BT: Tokens) -> list[str]:
     texts: list[str] = run.writer.opened.tokenizer.decode(tokens_BT)
     return texts
+
+
+def _whole(values: Mapping[str, str], name: str, *, least: int) -> int:
+    """Return a whole number of at least ``least``."""
+    number = _number(values, name)
+    if not (number >= least and number.is_integer()):
+        raise ConfigError(
+            f"{name}={values[name]} must be a whole number of at least {least}; type {name}=1"
+        )
+    return int(number)
 
 
 def _number(values: Mapping[str, str], name: str) -> float:

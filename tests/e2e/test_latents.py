@@ -39,6 +39,8 @@ def test_texts_become_latents_and_latents_texts(
     assert latents.shape[0] == 1
     assert latents.shape[1] <= 3  # ten tokens are three chunks
     assert latents.shape[2] == 8
+    with pytest.raises(ConfigError, match="exists already"):
+        main(["encode", run, "text=The cat sat", f"out={out}"])
     capsys.readouterr()
     main(["decode", run, f"latents={out}"])
     decoded = capsys.readouterr().out
@@ -66,6 +68,11 @@ def test_prompts_and_seeds(run: str, capsys: pytest.CaptureFixture[str]) -> None
         (["denoise", "text=a", "noise=2"], "must lie in 0 ... 1"),
         (["denoise", "text=a", "noise=much"], "is no number"),
         (["decode", "latents=missing.npy"], "there is no such file"),
+        (["encode", "text=a", "out=missing/a.npy"], "there is no folder missing"),
+        (["generate", "num_samples=0"], "num_samples=0 must be a whole number of at least 1"),
+        (["generate", "num_samples=1.5"], "num_samples=1.5 must be a whole number"),
+        (["continue", "text=a", "seed=-1"], "seed=-1 must be a whole number of at least 0"),
+        (["denoise", "text=a", "seed=nan"], "seed=nan must be a whole number"),
         (["reconstruct", "text=" + "The cat sat on the mat. " * 9], "this run has latents for 10"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ from imagegram.generators.latent_flow.objectives import ChunkReconstruction, Lat
 from imagegram.generators.latent_flow.sampling import Given, follow, normal_rows
 from imagegram.generators.latent_flow.settings import Autoencoder
 from imagegram.generators.latent_flow.sizes import ChunkSizes, FlowSizes
-from imagegram.generators.latent_flow.training import AUTOENCODER, DENOISER
+from imagegram.generators.latent_flow.training import AUTOENCODER, DENOISER, NOISES
 from imagegram.layout import TokenLayout
 from imagegram.models.cores import one_core
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.samplers.flow import FlowSampler
+from imagegram.store.manifest import MANIFEST
 from imagegram.training.optimization import Optimization
 from tests.pictures import context
 from tests.token_shards import FakeTokens, FakeTokenShard
@@ -229,6 +231,13 @@ def test_both_networks_learn(tmp_path: Path, kind: str) -> None:
     assert (trace["probability"][ended][:, 5:] == 0).all()
     assert (trace["probability"][~ended] > 0).all()
     assert len({tuple(row) for row in ids.tolist()}) > 8
+    manifests = [json.loads(path.read_text()) for path in tmp_path.rglob(MANIFEST)]
+    (facts,) = [m["facts"] for m in manifests if "val/accuracy" in m["facts"]]
+    noisy = [facts[f"val/accuracy_noise{noise:g}"] for noise in NOISES]
+    assert facts["val/accuracy"] >= noisy[0] > noisy[-1] > 0
+    longer = TokenLayout.sequence(9, order="raster")
+    with pytest.raises(ConfigError, match=r"9 tokens .* trained on 4 chunks, 8 tokens"):
+        model.generate(np.arange(2, dtype=np.uint64), sampler=PLAIN, layout=longer, seed=0)
     documents = tokens.windows().gather(np.arange(16))
     latents = model.encode(documents)
     assert (model.decode(latents)[:, :8] == documents).mean() > 0.95
@@ -254,6 +263,8 @@ def test_both_networks_learn(tmp_path: Path, kind: str) -> None:
         ({"times": "linear"}, "generator.times=linear"),
         ({"width": 7}, "generator.width=7"),
         ({"sigma": -1.0}, "generator.sigma=-1"),
+        ({"sigma": 0.0}, "generator.sigma=0 would start every sample at one place"),
+        ({"autoencoder": Autoencoder(latent_size=0)}, "generator.autoencoder.latent_size=0"),
         ({"prompted": 1.5}, "generator.prompted=1.5"),
         ({"autoencoder": Autoencoder(kind="conv")}, "generator.autoencoder.kind=conv"),
         ({"autoencoder": Autoencoder(chunk_size=0)}, "generator.autoencoder.chunk_size=0"),

@@ -113,10 +113,26 @@ def test_previews_that_take_long_are_left_out(
     assert steps == [2]
 
 
-def test_texts_and_nothing_are_not_painted(tmp_path: Path) -> None:
+def test_texts_are_shown_as_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(previews, "_SHARE", 100.0)
+    told: list[tuple[str, str, int]] = []
+
+    def page(key: str, html: Any, text: str, *, step: int) -> None:
+        assert "&lt;0&gt;" in html
+        told.append((key, text, step))
+
+    writes = exp(TEXTS)
+    writes.tokenizer.decode = lambda tokens_BT: [f"<{row}>" for row in range(len(tokens_BT))]
+    run = SimpleNamespace(exp=writes, context=context(tmp_path), mirror=SimpleNamespace(page=page))
+    callback = SampleGrid(max_training_images=2)
+    train(tmp_path, lambda opens, step: callback.on_training_state(run, opens, step))
+    assert [(key, step) for key, _, step in told] == [("train/samples", step) for step in (2, 4, 6)]
+    assert all("<1>" in text and "<2>" not in text for _, text, _ in told)
+
+
+def test_nothing_is_shown_where_nobody_asks(tmp_path: Path) -> None:
     def opens() -> Any:
         raise AssertionError("nobody asked for it")
 
-    for callback, modality in ((SampleGrid(), TEXTS), (SampleGrid(max_training_images=0), IMAGES)):
-        run = SimpleNamespace(exp=exp(modality), context=context(tmp_path), mirror=None)
-        callback.on_training_state(run, opens, 1)
+    run = SimpleNamespace(exp=exp(TEXTS), context=context(tmp_path), mirror=None)
+    SampleGrid(max_training_images=0).on_training_state(run, opens, 1)

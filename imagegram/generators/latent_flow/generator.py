@@ -101,6 +101,11 @@ class LatentFlowGenerator:
             {"sigma": (0, float("inf")), "self_conditioning": (0, 1), "prompted": (0, 1)},
             prefix="generator.",
         )
+        if not self.sigma:
+            raise ConfigError(
+                "generator.sigma=0 would start every sample at one place, so that all were alike; "
+                "type generator.sigma=1, or 0.05 as generator=latent_flow_tokcom has"
+            )
         for knob, known in (("loss", LOSSES), ("times", TIMES)):
             if (value := getattr(self, knob)) not in known:
                 raise ConfigError(f"generator.{knob}={value}: {did_you_mean(value, known)}")

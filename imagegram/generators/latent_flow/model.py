@@ -151,6 +151,13 @@ class LatentFlowModel:
 
         own = require_kind(sampler, FlowSampler, group="sampler", generator="latent_flow")
         end, num_tokens = self.chunks.vocab_size - 1, layout.num_tokens
+        if self.chunks.num_chunks(num_tokens) > self.sizes.num_chunks:
+            most = self.sizes.num_chunks * self.chunks.chunk_size
+            raise ConfigError(
+                f"samples of {num_tokens} tokens are asked for, but the flow was trained on "
+                f"{self.sizes.num_chunks} chunks, {most} tokens; ask for fewer, or train one on "
+                f"more: tokenizer.window={num_tokens}"
+            )
         prompts = prompts_of(condition)
         prompts.check(most=num_tokens, vocab_size=end)
 

@@ -27,6 +27,8 @@ NUM_VALIDATION: Final = 256
 _CHUNK: Final = 32
 #: Training documents that moments of latents, and lengths, are taken from.
 _NUM_MOMENTS: Final = 2048
+#: Noise under which latents are validated, in their deviations.
+NOISES: Final = (0.2, 0.4, 0.6, 0.8)
 #: Times at which a flow is validated.
 VALIDATED_AT: Final = (0.1, 0.3, 0.5, 0.7, 0.9)
 #: The velocity at a time t is the way that is left over 1 - t, or over this where less is left.
@@ -58,8 +60,13 @@ class ChunkModule(TrainingModule):
         return loss
 
     def validate(self, networks: Mapping[str, nn.Module], items: Items) -> dict[str, float]:
-        """Return accuracy of tokens with sampled latents, their cross entropy, bits of a chunk."""
+        """Return accuracy of tokens with sampled latents, their cross entropy, bits of a chunk.
+
+        ``val/accuracy_noise0.2`` ... are of sampled latents with noise of so many of their
+        deviations added.
+        """
         network: Any = networks[AUTOENCODER]
+        disturbed = dict.fromkeys(NOISES, 0.0)
         right = entropy = divergence = tokens = chunks = 0.0
         for first, found in _documents(items):
             rng = generator(seed=0, purpose=BATCH, number=first)  # the same noise every time
@@ -67,7 +74,14 @@ class ChunkModule(TrainingModule):
             counted = self.objective.sizes.counted(ids_BNC.cpu().numpy(), ends=self.objective.ends)
             counted_BNC = torch.from_numpy(counted).to(self.device)
             gaussians = network.encode(ids_BNC)
-            logits_BNCV = network.decode(gaussians.sample(noise_BND))
+            latents_BND = gaussians.sample(noise_BND)
+            logits_BNCV = network.decode(latents_BND)
+            more = torch.from_numpy(rng.standard_normal(noise_BND.shape, dtype=np.float32))
+            scale_D = latents_BND[counted_BNC.any(dim=-1)].std(dim=0, unbiased=False)
+            for noise in NOISES:
+                found_BND = latents_BND + noise * scale_D * more.to(self.device)
+                read_BNC = network.decode(found_BND).argmax(-1)
+                disturbed[noise] += float((read_BNC == ids_BNC)[counted_BNC].sum())
             right += float((logits_BNCV.argmax(-1) == ids_BNC)[counted_BNC].sum())
             entropy += float(token_losses(logits_BNCV, ids_BNC)[counted_BNC].sum())
             there_BN = counted_BNC.any(dim=-1)
@@ -77,6 +91,7 @@ class ChunkModule(TrainingModule):
             "val/accuracy": right / tokens,
             "val/cross_entropy": entropy / tokens,
             "val/bits_per_chunk": divergence / chunks,
+            **{f"val/accuracy_noise{noise:g}": got / tokens for noise, got in disturbed.items()},
         }
 
 
