@@ -32,7 +32,8 @@ from imagegram.seeding import document_order
 from imagegram.store.fingerprint import NOT_IDENTITY
 
 #: ``condition.captions``: whose captions are drawn.
-PARTS: Final = ("training", "held_out")
+TRAINING: Final = "training"
+PARTS: Final = (TRAINING, "held_out")
 #: Keys that a message lists.
 _LISTED: Final = 40
 #: Captions among which that of another image is looked for.
@@ -69,7 +70,7 @@ class CaptionCondition:
 
     VERSION: ClassVar[int] = 1
     name: str = field(metadata=NOT_IDENTITY)
-    captions: str = "training"
+    captions: str = TRAINING
     key: str = CAPTION
 
     def __post_init__(self) -> None:
@@ -93,7 +94,7 @@ class CaptionCondition:
             holdout: held-out documents.
             seed: of their order.
         """
-        documents = tokens if self.captions == "training" else holdout
+        documents = tokens if self.captions == TRAINING else holdout
         return DrawnCaptions(condition=self, documents=documents, training=tokens, seed=seed)
 
 

@@ -206,6 +206,25 @@ class ScoresByLabel(Protocol):
 
 
 @runtime_checkable
+class Paints(Protocol):
+    """A model that writes pictures; the tokenizer of the experiment encodes them for the audit."""
+
+    def paint(
+        self,
+        samples: NDArray[np.uint64],
+        *,
+        sampler: Sampler,
+        seed: int,
+        condition: Condition | None = None,
+        progress: Progress | None = None,
+    ) -> Any:
+        """Return (B, S, S, 3) uint8 pictures; row b depends only on (seed, samples[b]).
+
+        Arguments are those of :meth:`Model.generate`, whose tokens are the pictures' own.
+        """
+
+
+@runtime_checkable
 class ReadsCaptions(Protocol):
     """A generator whose samples are asked for by captions."""
 

@@ -20,7 +20,7 @@ from imagegram.protocols import (
     DescribedDocuments,
     Tokenizer,
 )
-from imagegram.records import Tokens
+from imagegram.records import Images, Tokens
 
 #: Captions of rows; None: that of none is known.
 RowCaptions = Sequence[str | None] | None
@@ -61,3 +61,18 @@ def captions_of_documents(
 def captions_of_samples(condition: Condition | None, samples: NDArray[np.uint64]) -> RowCaptions:
     """Return the captions that samples are asked for; None: they are asked for none."""
     return condition.texts_of(samples) if isinstance(condition, Captions) else None
+
+
+def encoded_pictures(tokenizer: Tokenizer, images: Images) -> Tokens:
+    """Return the (B, T) uint16 tokens of pictures, some at a time.
+
+    Args:
+        tokenizer: with its weights, of images of one length.
+        images: (B, H, W, 3) uint8.
+    """
+    size = tokenizer.batch_size or len(images) or 1
+    found = [np.empty((0, tokenizer.spec.length), dtype=np.uint16)]
+    for first in range(0, len(images), size):
+        prepared = [tokenizer.prepare(image) for image in images[first : first + size]]
+        found.append(np.stack(list(tokenizer.encode(prepared).documents)))
+    return np.concatenate(found)

@@ -25,18 +25,20 @@ from imagegram.protocols import (
     DescribedDocuments,
     DocumentSource,
     Model,
+    Paints,
     Sampler,
     Scores,
     ScoresByLabel,
     Tokenizer,
 )
-from imagegram.records import PROMPT, Tokens, Trace
+from imagegram.records import PROMPT, Images, Tokens, Trace
 from imagegram.seeding import check_counts, document_order
 from imagegram.stages.decoding import (
     RowCaptions,
     captions_of_documents,
     captions_of_samples,
     decoded,
+    encoded_pictures,
 )
 from imagegram.stages.image_costs import BATCH_TOKENS, images_cost
 from imagegram.stages.sample_set import (
@@ -116,7 +118,18 @@ class Generate:
         ) as writer:
             for start, stop in _batches(self.num_samples, self.tokenizer):
                 captions = captions_of_samples(condition, samples[start:stop])
-                writer.add(*make(start, stop), captions=captions)
+                if isinstance(model, Paints):
+                    writer.add_pictures(
+                        model.paint(
+                            samples[start:stop],
+                            sampler=self.sampler,
+                            seed=self.seed,
+                            condition=condition,
+                            progress=context.progress,
+                        )
+                    )
+                else:
+                    writer.add(*make(start, stop), captions=captions)
         return writer.facts() | asked
 
     def load(self, artifact: Artifact) -> SampleSet:
@@ -249,19 +262,21 @@ class Decode:
 
 def write_captions(
     out: Path, condition: Condition | None, samples: NDArray[np.uint64]
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Write what caption every sample is asked for, if any is; return their counts.
 
     Returns:
-        ``num_captions``: different captions; of captions of the corpus also
-        ``captions_in_training``: samples whose caption a training image has, word for word.
+        ``num_captions``: different captions; of captions of the corpus also ``captions_of``, whose
+        they are, and ``captions_in_training``: samples whose caption a training image has, word for
+        word.
     """
     if not isinstance(condition, Captions):
         return {}
     texts = [text for text in condition.texts_of(samples) if text is not None]
     write_texts(out / CAPTIONS_FILE, texts)
-    counts = {"num_captions": len(set(texts))}
+    counts: dict[str, Any] = {"num_captions": len(set(texts))}
     if isinstance(condition, DrawnCaptions):
+        counts["captions_of"] = condition.condition.captions
         np.save(out / f"{CAPTION_DOCUMENTS}.npy", condition.documents_of(samples))
         counts["captions_in_training"] = sum(text in condition.known for text in texts)
     return counts
@@ -329,6 +344,18 @@ class SampleWriter(ArrayFiles):
                 self.items.add(items)
                 self.context.progress.advance(task, len(items))
         self.context.progress.finish(task)
+
+    def add_pictures(self, images: Images) -> None:
+        """Append pictures that a model painted, with the tokens that the tokenizer gives them.
+
+        They are as large as those that the tokenizer decodes, so that sets compare.
+        """
+        from imagegram.images.resampling import resize
+
+        tokens_BT = encoded_pictures(self.tokenizer, images)
+        self.append("tokens", tokens_BT)
+        side = len(decoded(self.tokenizer, tokens_BT[:1], output_size=self.output_size)[0])
+        self.items.add([resize(image, side) for image in images])
 
     def _append_trace(self, trace: Trace) -> None:
         if trace:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.conditions.captions import TRAINING
 from imagegram.errors import UnforeseenError
 from imagegram.images.modality import IMAGES_FILE
 from imagegram.protocols import CutDocuments, Tokenizer
@@ -72,6 +73,13 @@ class SampleSet(Handle):
         if not self.artifact.is_made or not self._has(CAPTIONS_FILE):
             return None
         return read_texts(self.artifact.path / CAPTIONS_FILE)
+
+    @cached_property
+    def caption_documents(self) -> NDArray[np.int64] | None:
+        """(B,) training document whose caption each sample was asked for; None: of none."""
+        if self.captions is None or self.artifact.facts.get("captions_of") != TRAINING:
+            return None
+        return np.load(self.artifact.path / f"{CAPTION_DOCUMENTS}.npy")  # type: ignore[no-any-return]
 
     @property
     def has_sentences(self) -> bool:

@@ -54,7 +54,7 @@ SMALL = {
     "optimization.warmup_steps": 0,
 }
 #: Generators that give no tokens a probability.
-WITHOUT_LIKELIHOOD = ("latent_flow", "latent_flow_tokcom")
+WITHOUT_LIKELIHOOD = ("latent_flow", "latent_flow_tokcom", "maskgen_kl")
 SEED = 2024
 
 

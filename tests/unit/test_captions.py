@@ -79,6 +79,7 @@ def test_held_out_captions_are_those_of_held_out_documents(tmp_path: Path) -> No
     assert write_captions(tmp_path, drawn, numbers(4)) == {
         "num_captions": 2,
         "captions_in_training": 2,
+        "captions_of": "held_out",
     }
     lines = (tmp_path / "captions.jsonl").read_text().splitlines()
     assert len(lines) == 4

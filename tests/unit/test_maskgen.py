@@ -229,3 +229,21 @@ def test_documents_without_captions_and_long_texts_are_refused(
         own.check_documents(tokens, long)
     own.check_documents(tokens, None)
     assert json.dumps(own.fit(tokens, index=None).identity())  # type: ignore[arg-type]
+
+
+def test_samples_are_compared_with_the_image_whose_caption_they_were_given(made: Any) -> None:
+    """The first two samples are that image, the third is that of another caption."""
+    tokens = made[1]
+    asked = np.array([0, 1, 2])
+    rows = tokens.gather([0, 1, 1])
+    images: Any = MemoryImages(rows, {"probability": np.ones(rows.shape)}, None)  # type: ignore[arg-type]
+    object.__setattr__(images, "caption_documents", asked)
+    object.__setattr__(images, "captions", list(NAMES[:3]))
+    reference: Any = dataclasses.make_dataclass("Reference", ["documents", "seed"])(tokens, 0)
+    found = CaptionsMetric().measure(generated=images, reference=reference).scalars
+    assert found["caption_own_copies"].value == pytest.approx(2 / 3)
+    own = np.mean([1, 1, (rows[2] == tokens.gather([2])[0]).mean()])
+    assert found["caption_own_tokens"].value == pytest.approx(own)
+    other = np.mean([(rows[0] == rows[1]).mean(), (rows[1] == tokens.gather([2])[0]).mean(), 0])
+    assert found["caption_other_tokens"].value == pytest.approx(other)
+    assert found["caption_gain_bits"].value is None

@@ -107,7 +107,7 @@ class Denoiser(HubNetwork, Stack):
             estimate_BND: an earlier estimate; zeros: there is none.
             there_BN: bool, the chunks that a document has; the others are not seen. None: all.
         """
-        given_BNW = nn.functional.silu(self.times(_waves(times_BN)))
+        given_BNW = nn.functional.silu(self.times(time_waves(times_BN)))
         x_BNW = self.read(torch.cat([latents_BND, estimate_BND], dim=-1))
         x_BNW = x_BNW + self.positions[: x_BNW.shape[1]]
         mask = None if there_BN is None else there_BN[:, None, None]
@@ -136,7 +136,7 @@ class _Block(nn.Module):
         return out
 
 
-def _waves(times_BN: Tensor) -> Tensor:
+def time_waves(times_BN: Tensor) -> Tensor:
     """Return (B, N, 2 * waves) cosines and sines of times, of frequencies from 1 down to 1e-4."""
     powers = torch.arange(_WAVES, device=times_BN.device, dtype=torch.float32) / _WAVES
     angles = _STRETCH * times_BN.float()[..., None] * torch.exp(-math.log(10_000.0) * powers)

@@ -1,0 +1,1 @@
+"""Masked autoregression over continuous latents of images, under captions."""

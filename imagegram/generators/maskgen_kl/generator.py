@@ -1,0 +1,313 @@
+"""MaskGenKl: masked autoregression over continuous latents, under captions; it writes pictures.
+
+``python -m imagegram.run tokenizer=ta_titok generator=maskgen_kl condition=caption``
+
+Two trainings, both cached: an autoencoder of images (the KL form of TA-TiTok), then a masked
+transformer over its latents with a flow for each. Latents live inside the generator; what it
+writes are pictures, which the tokenizer of the experiment encodes for the audit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+
+from imagegram.conditions.captions import GivenCaptions
+from imagegram.conditions.labels import CAPTION
+from imagegram.encoders.sentences import SentenceEmbedder
+from imagegram.errors import ConfigError, require_bounds
+from imagegram.generators.latent_flow.stages import TrainFlow
+from imagegram.generators.maskgen_kl.model import AUTOENCODER, MaskGenKlModel
+from imagegram.generators.maskgen_kl.objectives import KlReconstruction, MaskedFlow
+from imagegram.generators.maskgen_kl.settings import SMALL, ImageAutoencoder, MaskedSizes
+from imagegram.images.modality import IMAGES
+from imagegram.layout import TokenLayout
+from imagegram.models.checkpoints import write_weights
+from imagegram.models.dtypes import require_dtype
+from imagegram.protocols import Condition, Index, Sampler, Tokenizer
+from imagegram.samplers.kinds import check_caption, require_kind
+from imagegram.samplers.masked_flow import MaskedFlowSampler
+from imagegram.stages.captions import refuse_long
+from imagegram.stages.tokens import TokenSet
+from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.manifest import Artifact
+from imagegram.store.weights import MODEL
+from imagegram.training.document_pixels import CaptionedPictures
+from imagegram.training.objective import Items
+from imagegram.training.optimization import Optimization
+from imagegram.training.options import TrainerOptions
+
+if TYPE_CHECKING:
+    from imagegram.training.state import TrainingState
+
+_EMBEDDER: Final = SentenceEmbedder(max_tokens=32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskGenKlGenerator:
+    """A masked transformer over latents of images, with a flow for each latent.
+
+    Attributes:
+        name: name of the configuration file.
+        autoencoder: what turns images into latents, see :class:`ImageAutoencoder`.
+        width, depth, num_heads: sizes of the transformer.
+        head_width, head_depth: sizes of the head that follows the flow of a latent.
+        captions: key of the JSON beside an image that has its caption; ``caption``: also the text
+            beside it.
+        embedder: text encoder that reads them.
+        caption_dropout: share of the training images whose caption is hidden, so that the networks
+            learn to do without, which guidance needs.
+        optimization: training of the transformer and its head.
+        trainer: where both networks are trained.
+        device: device that samples: ``cpu``, ``cuda``.
+        dtype: numbers that it samples with, ``float32`` or ``bfloat16``.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    name: str = field(default="maskgen_kl", metadata=NOT_IDENTITY)
+    autoencoder: ImageAutoencoder = SMALL
+    width: int = 128
+    depth: int = 4
+    num_heads: int = 2
+    head_width: int = 128
+    head_depth: int = 3
+    captions: str = CAPTION
+    embedder: SentenceEmbedder = _EMBEDDER
+    caption_dropout: float = 0.1
+    optimization: Optimization
+    trainer: TrainerOptions = field(default_factory=TrainerOptions, metadata=NOT_IDENTITY)
+    device: str = field(default="cpu", metadata=NOT_IDENTITY)
+    dtype: str = field(default="float32", metadata=NOT_IDENTITY)  # the model answers for it
+
+    def __post_init__(self) -> None:
+        """Apply the overrides of the group ``trainer``; refuse impossible settings."""
+        prefix = "generator.optimization."
+        effective = self.trainer.applied_to(self.optimization, prefix=prefix)
+        object.__setattr__(self, "optimization", effective)
+        first = self.trainer.applied_to(
+            self.autoencoder.optimization, prefix="generator.autoencoder.optimization."
+        )
+        autoencoder = dataclasses.replace(self.autoencoder, optimization=first)
+        object.__setattr__(self, "autoencoder", autoencoder)
+        self.autoencoder.check()
+        counts = ("width", "depth", "num_heads", "head_width", "head_depth")
+        bounds = {name: (1, float("inf")) for name in counts}
+        require_bounds(self, bounds, prefix="generator.")
+        if self.width % self.num_heads:
+            raise ConfigError(
+                f"generator.num_heads={self.num_heads} must divide generator.width={self.width}; "
+                "type generator.num_heads=1"
+            )
+        if not 0.0 <= self.caption_dropout < 1.0:
+            raise ConfigError(
+                f"generator.caption_dropout={self.caption_dropout} must be at least 0 and below 1; "
+                "type generator.caption_dropout=0.1"
+            )
+        if not self.captions:
+            raise ConfigError("generator.captions is empty; type generator.captions=caption")
+        require_dtype(self.dtype, setting="generator.dtype")
+
+    def check(
+        self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
+    ) -> None:
+        """Refuse samplers of other families, and conditions that are no captions.
+
+        Raises:
+            ConfigError: saying what fits.
+        """
+        own = require_kind(sampler, MaskedFlowSampler, group="sampler", generator=self.name)
+        check_caption(
+            condition,
+            own.guidance,
+            captions=self.captions,
+            has_null=self.caption_dropout > 0.0,
+            generator=self.name,
+        )
+
+    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Refuse a tokenizer of texts.
+
+        Raises:
+            ConfigError: with what to type.
+        """
+        if tokenizer.modality != IMAGES:
+            raise ConfigError(
+                f"generator={self.name} paints pictures, but tokenizer={tokenizer.name} reads "
+                f"{tokenizer.modality.nouns}; type modality=image"
+            )
+
+    def check_machine(self) -> None:
+        """Refuse a device that is not there."""
+        from imagegram.encoders.preprocessing import require_device
+
+        require_device(self.device, setting="generator.device")
+
+    def check_documents(self, tokens: TokenSet, condition: Condition | None) -> None:
+        """Refuse a typed caption that the text encoder would cut.
+
+        Raises:
+            ConfigError: with the first of them.
+        """
+        if isinstance(condition, GivenCaptions):
+            setting = "generator.embedder.max_tokens"
+            refuse_long(condition.texts, self.embedder, setting=setting)
+
+    def scores(self, sampler: Sampler) -> bool:
+        """Return False: the likelihood of tokens under a flow of latents is not known."""
+        return False
+
+    @property
+    def sizes(self) -> MaskedSizes:
+        """Sizes of the network over latents."""
+        return MaskedSizes(
+            num_latents=self.autoencoder.num_latents,
+            latent_size=self.autoencoder.latent_size,
+            width=self.width,
+            depth=self.depth,
+            num_heads=self.num_heads,
+            head_width=self.head_width,
+            head_depth=self.head_depth,
+            **self.text_sizes,
+        )
+
+    @property
+    def text_sizes(self) -> dict[str, int]:
+        """Sizes of what both networks read of a caption."""
+        return {"text_dim": self.embedder.dim, "text_length": self.embedder.max_tokens}
+
+    def fit(
+        self, tokens: TokenSet, *, index: Index, holdout: TokenSet | None = None
+    ) -> TrainFlow[MaskGenKlModel]:
+        """Return the stage that trains both networks on the images of a token set."""
+        data = CaptionedPictures(
+            tokens=tokens,
+            holdout=holdout,
+            key=self.captions,
+            embedder=self.embedder,
+            image_size=self.autoencoder.image_size,
+        )
+        recipe = MaskedRecipe(generator=self, tokenizer=tokens.tokenizer)
+        return TrainFlow(component=recipe, data=data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KlRecipe:
+    """What is trained first: the autoencoder of images.
+
+    Attributes:
+        generator: the configured generator.
+    """
+
+    generator: MaskGenKlGenerator
+
+    @property
+    def name(self) -> str:
+        """Name in tables and progress bars."""
+        return f"{self.generator.name}, autoencoder"
+
+    @property
+    def optimization(self) -> Optimization:
+        """Steps, rates and seed of the training."""
+        return self.generator.autoencoder.optimization
+
+    @property
+    def trainer(self) -> TrainerOptions:
+        """Where the network is trained."""
+        return self.generator.trainer
+
+    def objective(self) -> KlReconstruction:
+        """Return what the network learns."""
+        how = self.generator
+        return KlReconstruction(
+            sizes=how.autoencoder.sizes(**how.text_sizes),
+            beta=how.autoencoder.beta,
+            caption_dropout=how.caption_dropout,
+        )
+
+    def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
+        """Write the averaged weights, with the sizes of the network in the file's metadata."""
+        _write(out / MODEL, state, self.objective().sizes.arguments())
+
+    def trained(self, artifact: Artifact) -> Path:
+        """Return the file of the weights."""
+        return artifact.path / MODEL
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedRecipe:
+    """What is trained then: the network over latents.
+
+    Attributes:
+        generator: the configured generator.
+        tokenizer: of the experiment; None: not known.
+        weights: file of the trained autoencoder; None: it is not trained yet.
+    """
+
+    generator: MaskGenKlGenerator
+    tokenizer: Tokenizer | None
+    weights: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name in tables and progress bars."""
+        return self.generator.name
+
+    @property
+    def optimization(self) -> Optimization:
+        """Steps, rates and seed of the training."""
+        return self.generator.optimization
+
+    @property
+    def trainer(self) -> TrainerOptions:
+        """Where the network is trained."""
+        return self.generator.trainer
+
+    @property
+    def autoencoder(self) -> KlRecipe:
+        """Recipe of the autoencoder."""
+        return KlRecipe(generator=self.generator)
+
+    def begun(self, weights: Path) -> Self:
+        """Return the recipe with the file of the trained autoencoder."""
+        return dataclasses.replace(self, weights=str(weights))
+
+    def objective(self) -> MaskedFlow:
+        """Return what the network learns."""
+        return MaskedFlow(
+            sizes=self.generator.sizes,
+            autoencoder=self.autoencoder.objective(),
+            autoencoder_optimization=self.generator.autoencoder.optimization,
+            weights=self.weights,
+            caption_dropout=self.generator.caption_dropout,
+        )
+
+    def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
+        """Write the averaged weights of the network, and beside them those of the autoencoder."""
+        _write(out / MODEL, state, self.generator.sizes.arguments())
+        assert self.weights is not None
+        shutil.copyfile(self.weights, out / AUTOENCODER)
+
+    def trained(self, artifact: Artifact) -> MaskGenKlModel:
+        """Return the model with the weights of a finished training."""
+        how = self.generator
+        return MaskGenKlModel(
+            artifact=artifact,
+            latents=self.autoencoder.objective().sizes,
+            sizes=how.sizes,
+            tokenizer=self.tokenizer,
+            captions=how.captions,
+            embedder=how.embedder,
+            device=how.device,
+            dtype=how.dtype,
+        )
+
+
+def _write(path: Path, state: TrainingState, sizes: dict[str, Any]) -> None:
+    """Write the averaged weights of one network, with its sizes in the file's metadata."""
+    ((network, weights),) = state.averages.items()
+    write_weights(path, weights, {network: json.dumps(sizes)})

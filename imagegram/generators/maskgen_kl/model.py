@@ -1,0 +1,160 @@
+"""MaskGenKlModel: a trained MaskGen over continuous latents: it paints, and tokens are read off."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.conditions.captions import Captions
+from imagegram.encoders.sentences import SentenceEmbedder
+from imagegram.executors.progress import SilentProgress
+from imagegram.generators.chunks import CHUNK, chunk_samples
+from imagegram.generators.maskgen_kl.settings import LatentSizes, MaskedSizes
+from imagegram.layout import TokenLayout
+from imagegram.protocols import Condition, Sampler, Tokenizer
+from imagegram.records import Images, Tokens, Trace
+from imagegram.samplers.kinds import require_kind
+from imagegram.samplers.masked_flow import MaskedFlowSampler
+from imagegram.stages.captions import embed_asked
+from imagegram.stages.decoding import encoded_pictures
+from imagegram.store.manifest import Artifact
+from imagegram.store.stage import Context, Progress
+from imagegram.store.weights import MODEL
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Weights of the autoencoder, beside those of the network of latents.
+AUTOENCODER: Final = "autoencoder.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskGenKlModel:
+    """A trained MaskGen over continuous latents.
+
+    Attributes:
+        artifact: the finished training, with the weights of both networks.
+        latents, sizes: sizes of autoencoder and network.
+        tokenizer: that of the experiment, which reads tokens off the pictures.
+        captions: key of the captions in the metadata of documents.
+        embedder: text encoder that reads them.
+        device: device that samples.
+        dtype: numbers that it computes with, see :data:`imagegram.models.dtypes.DTYPES`.
+    """
+
+    artifact: Artifact
+    latents: LatentSizes
+    sizes: MaskedSizes
+    tokenizer: Tokenizer | None
+    captions: str
+    embedder: SentenceEmbedder
+    device: str
+    dtype: str = "float32"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields without the networks, which another process reads again."""
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+
+    def identity(self) -> Any:
+        """Return kind/digest of the training; with it the numbers, where these are others."""
+        training = self.artifact.identity()
+        return training if self.dtype == "float32" else [training, self.dtype]
+
+    def make_network(self) -> nn.Module:
+        """Build the network of latents, with any weights."""
+        from imagegram.generators.maskgen_kl.network import MaskedLatents
+
+        return MaskedLatents(**self.sizes.arguments())
+
+    @cached_property
+    def networks(self) -> tuple[Any, Any]:
+        """Autoencoder and network of latents, in evaluation mode, on their device."""
+        import torch
+        from safetensors.torch import load_file
+
+        from imagegram.encoders.preprocessing import require_device
+        from imagegram.generators.maskgen_kl.autoencoder import ImageKl
+
+        require_device(self.device, setting="generator.device")
+        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
+            autoencoder, network = ImageKl(**self.latents.arguments()), self.make_network()
+        autoencoder.load_state_dict(load_file(self.artifact.path / AUTOENCODER))
+        network.load_state_dict(load_file(self.artifact.path / MODEL))
+        return autoencoder.eval().to(self.device), network.eval().to(self.device)
+
+    def prepared(
+        self,
+        sampler: Sampler,
+        context: Context,
+        layout: TokenLayout,
+        condition: Condition | None = None,
+    ) -> Self:
+        """Return itself: nothing makes it faster."""
+        return self
+
+    def paint(
+        self,
+        samples: NDArray[np.uint64],
+        *,
+        sampler: Sampler,
+        seed: int,
+        condition: Condition | None = None,
+        progress: Progress | None = None,
+    ) -> Images:
+        """Return (B, S, S, 3) uint8 pictures; row b depends only on (seed, samples[b]).
+
+        Args:
+            samples: (B,) sample ids.
+            sampler: steps, guidance.
+            seed: 0 ... 2**64 - 1.
+            condition: captions of the samples; None: none is asked for.
+            progress: progress of the finished pictures.
+        """
+        from imagegram.generators.maskgen_kl.sampling import paint_chunks
+
+        own = require_kind(sampler, MaskedFlowSampler, group="sampler", generator="maskgen_kl")
+        chunks = samples // np.uint64(CHUNK)
+        wanted = np.unique(chunks)
+        ids = chunk_samples(wanted)
+        texts = [embed_asked(_texts(condition, each), self.embedder) for each in ids]
+        side = self.latents.image_size
+        images = np.empty((len(samples), side, side, 3), dtype=np.uint8)
+        progress = progress or SilentProgress()
+        bar = progress.start("paint", len(wanted) * CHUNK, "images")
+        made = paint_chunks(self.networks, ids, texts, sampler=own, seed=seed, dtype=self.dtype)
+        for chunk, painted in zip(wanted, made, strict=True):
+            rows = np.flatnonzero(chunks == chunk)
+            images[rows] = painted[(samples[rows] % np.uint64(CHUNK)).astype(np.int64)]
+            progress.advance(bar, CHUNK)
+        progress.finish(bar)
+        return images
+
+    def generate(
+        self,
+        samples: NDArray[np.uint64],
+        *,
+        sampler: Sampler,
+        layout: TokenLayout,
+        seed: int,
+        condition: Condition | None = None,
+        progress: Progress | None = None,
+        workers: int = 1,
+    ) -> tuple[Tokens, Trace]:
+        """Paint, and return the (B, T) tokens of the pictures; there is no trace."""
+        assert self.tokenizer is not None, "the tokens of a training know their tokenizer"
+        images = self.paint(
+            samples, sampler=sampler, seed=seed, condition=condition, progress=progress
+        )
+        return encoded_pictures(self.tokenizer, images), {}
+
+
+def _texts(condition: Condition | None, samples: NDArray[np.uint64]) -> list[str | None]:
+    if condition is None:
+        return [None] * len(samples)
+    assert isinstance(condition, Captions)
+    return condition.texts_of(samples)

@@ -1,0 +1,118 @@
+"""The two objectives: latents that paint, and a flow for each masked latent.
+
+Networks and losses are in ``training.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.generators.maskgen_kl.settings import LatentSizes, MaskedSizes
+from imagegram.generators.maskgit.masks import random_masks
+from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.training.captions import dropped, parted, trimmed
+from imagegram.training.optimization import Optimization
+
+if TYPE_CHECKING:
+    from imagegram.generators.maskgen_kl.training import KlModule, MaskedFlowModule
+
+#: Times at which each masked latent is judged in a step: the transformer is the dearer part.
+TIMES: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class KlReconstruction:
+    """Reconstruct images from samples of their Gaussians, and their captions.
+
+    Attributes:
+        sizes: sizes of the network.
+        beta: weight of the divergence of a number, beside the squared error of pixels in 0 ... 1.
+        caption_dropout: share of the images whose caption is hidden.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    sizes: LatentSizes
+    beta: float
+    caption_dropout: float
+
+    def module(self) -> KlModule:
+        """Build network and loss."""
+        from imagegram.generators.maskgen_kl.training import KlModule
+
+        return KlModule(self)
+
+    def batch(self, items: NDArray[Any], rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
+        """Return images, noise of their latents, states and masks of their captions.
+
+        Returns:
+            (B, S, S, 3) uint8 images, (B, K, D) float32 noise, (B, L, d) float16, (B, L) bool.
+        """
+        images, text = parted(items)
+        text = trimmed(dropped(text, self.caption_dropout, rng))
+        shape = (len(images), self.sizes.num_latents, self.sizes.latent_size)
+        return images, rng.standard_normal(shape, dtype=np.float32), text.states, text.there
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedFlow:
+    """Say with what velocity masked latents leave noise, from those that are not masked.
+
+    Attributes:
+        sizes: sizes of the network.
+        autoencoder, autoencoder_optimization: the training that the latents are from.
+        weights: file of the trained autoencoder; None: it is not trained yet.
+        caption_dropout: share of the images whose caption is hidden.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    sizes: MaskedSizes
+    autoencoder: KlReconstruction
+    autoencoder_optimization: Optimization
+    weights: str | None = field(default=None, metadata=NOT_IDENTITY)
+    caption_dropout: float
+
+    def module(self) -> MaskedFlowModule:
+        """Build network and loss."""
+        from imagegram.generators.maskgen_kl.training import MaskedFlowModule
+
+        return MaskedFlowModule(self)
+
+    def batch(self, items: NDArray[Any], rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
+        """Return images, noises, masks, weights, times and captions.
+
+        The masked share is arccos(u) / (pi / 2), as in ``maskgit``; weights have the mean 1 over
+        the step.
+
+        Returns:
+            (B, S, S, 3) uint8 images; (B, K, D) float32 noise of the latents; (B, K) bool masks;
+            (B, K) float32 weights in the loss; (B, K, M, D) float32 noise at the start and
+            (B, K, M) float32 times, M for each latent; states and masks of the captions.
+        """
+        images, text = parted(items)
+        text = trimmed(dropped(text, self.caption_dropout, rng))
+        batch, latents = len(images), (self.sizes.num_latents, self.sizes.latent_size)
+        noise_BKD = rng.standard_normal((batch, *latents), dtype=np.float32)
+        shares_B = np.arccos(rng.random(batch)) / (math.pi / 2)
+        counts_B = np.maximum(np.rint(shares_B * latents[0]), 1)
+        masked_BK = random_masks(counts_B, latents[0], rng)
+        weights_BK = (masked_BK / masked_BK.mean()).astype(np.float32)
+        shape = (batch, latents[0], TIMES)
+        start = rng.standard_normal((*shape, latents[1]), dtype=np.float32)
+        times = (1 / (1 + np.exp(-rng.standard_normal(shape)))).astype(np.float32)
+        return (
+            images,
+            noise_BKD,
+            masked_BK,
+            weights_BK,
+            start,
+            times,
+            text.states,
+            text.there,
+        )
