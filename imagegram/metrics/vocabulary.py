@@ -10,18 +10,20 @@ count: a window of a document cuts words in two.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
 
-from imagegram.errors import ConfigError
+from imagegram.errors import ConfigError, UnsupportedError
 from imagegram.metrics.features import undefined
 from imagegram.metrics.intervals import ratio_over_images
 from imagegram.metrics.training_texts import training_texts
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo
+from imagegram.store.fingerprint import canonical_json, identity
 
 _WORD: Final = re.compile(r"\w+")
 
@@ -78,11 +80,11 @@ class VocabularyMetric:
             )
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
-        """Measure one set of texts; reads the training texts once."""
+        """Measure one set of texts; the training texts are read once for all sets."""
         texts = [inner_words(text) for text in generated.texts]
         scalars = {"legal_words": undefined("no text has a whole word")}
         if any(texts):
-            legal = known(set().union(*texts), training_texts(reference))
+            legal = lexicon_of(reference).known(set().union(*texts))
             parts = np.array([sum(word in legal for word in words) for words in texts], np.float64)
             wholes = np.array([len(words) for words in texts], np.float64)
             scalars["legal_words"] = ratio_over_images(
@@ -98,14 +100,48 @@ def inner_words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())[1:-1]
 
 
-def known(words: set[str], texts: Iterable[str]) -> set[str]:
-    """Return those of some words that occur in texts."""
-    missing = set(words)
-    for text in texts:
-        missing.difference_update(_WORD.findall(text.casefold()))
-        if not missing:
-            break
-    return words - missing
+class Lexicon:
+    """The words of texts, which are read no further than what is asked for, and once.
+
+    >>> texts = iter(["A wolf.", "A lamb."])
+    >>> lexicon = Lexicon(texts)
+    >>> sorted(lexicon.known({"wolf", "a"})), next(texts)
+    (['a', 'wolf'], 'A lamb.')
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._texts = iter(texts)
+        self._words: set[str] = set()
+        self._reading = threading.Lock()
+
+    def known(self, words: set[str]) -> set[str]:
+        """Return those of some words that occur in the texts."""
+        with self._reading:
+            missing = words - self._words
+            while missing and (text := next(self._texts, None)) is not None:
+                found = _WORD.findall(text.casefold())
+                self._words.update(found)
+                missing.difference_update(found)
+        return words - missing
+
+
+#: Key of the corpus that was asked for last, and its words: all sets of a run are of one corpus.
+_last: list[tuple[bytes, Lexicon]] = []
+
+
+def lexicon_of(reference: Reference) -> Lexicon:
+    """Return the words of the training texts; memory is that of the different words of one corpus.
+
+    A corpus in memory, which has no identity, is read again for every set.
+    """
+    try:
+        corpus = reference.index.identity()
+    except UnsupportedError:
+        return Lexicon(training_texts(reference))
+    key = canonical_json([corpus, identity(reference.tokenizer)])
+    if not _last or _last[0][0] != key:
+        _last[:] = [(key, Lexicon(training_texts(reference)))]
+    return _last[0][1]
 
 
 def distinct(texts: Sequence[Sequence[str]], n: int) -> Measured:

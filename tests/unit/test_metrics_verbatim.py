@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from imagegram.errors import ConfigError
 from imagegram.metrics.verbatim import VerbatimMetric
-from imagegram.metrics.vocabulary import VocabularyMetric, distinct, inner_words, known
+from imagegram.metrics.vocabulary import Lexicon, VocabularyMetric, distinct, inner_words
+from imagegram.records import Tokens
 from tests.documents import documents
+from tests.image_sets import MemoryIndex
 from tests.text_sets import TextReference, text_set
 
 TEXT = st.text("ab .", max_size=12)
@@ -93,6 +96,36 @@ def test_legal_words_are_those_of_the_corpus() -> None:
     assert nothing["distinct_3"].note == "no text has 3 whole words in a row"
 
 
+class CountedReference(TextReference):
+    """A corpus of the store, which counts the documents that are decoded."""
+
+    decoded: ClassVar[list[int]] = []
+
+    @property
+    def index(self) -> Any:
+        index = super().index
+        digest = str(self.texts)
+        return MemoryIndex(shards=index.shards, digest=digest)
+
+    def decode(self, tokens_BT: Tokens) -> Any:
+        self.decoded.append(len(tokens_BT))
+        return super().decode(tokens_BT)
+
+
+def test_all_sets_of_a_corpus_read_its_texts_once() -> None:
+    metric, texts = VocabularyMetric(), ["X the wolf zzyzx y", "X qqq the lamb y"]
+    corpus: Any = CountedReference.of(TRAINING)
+    expected = metric.measure(generated=text_set(texts), reference=REFERENCE).scalars
+    CountedReference.decoded.clear()
+    for _ in range(3):
+        assert metric.measure(generated=text_set(texts), reference=corpus).scalars == expected
+    assert sum(CountedReference.decoded) == len(TRAINING)
+    other: Any = CountedReference.of(["qqq is a word here"])
+    legal = metric.measure(generated=text_set(texts), reference=other).scalars["legal_words"]
+    assert legal.value == 1 / 6
+    assert sum(CountedReference.decoded) == len(TRAINING) + 1
+
+
 def test_shuffled_letters_are_no_words() -> None:
     rng = np.random.default_rng(0)
     shuffled = ["".join(rng.permutation(list(text))) for text in TRAINING]
@@ -106,7 +139,7 @@ def test_repeated_texts_are_less_distinct() -> None:
         all_of_them, twice = distinct(once, n).value, distinct(once * 2, n).value
         assert all_of_them is not None
         assert twice == pytest.approx(all_of_them / 2)
-    assert known({"wolf", "zzyzx"}, iter(["A WOLF."])) == {"wolf"}
+    assert Lexicon(["A WOLF."]).known({"wolf", "zzyzx"}) == {"wolf"}
 
 
 def test_impossible_knobs_are_refused() -> None:
