@@ -16,7 +16,7 @@ run: .venv/run.stamp ## Run the demo: tokenize, index, generate, evaluate (ARGS=
 	$(BIN)/python -m imagegram.run $(ARGS)
 
 test: .venv/dev.stamp ## Run all tests, a worker a core (ARGS="-k index")
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/dev.stamp ## Lint, format, spelling and types
 	$(BIN)/ruff check .

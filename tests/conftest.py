@@ -8,7 +8,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +15,8 @@ from typing import Any, Final
 import pytest
 from hypothesis import settings
 from omegaconf import DictConfig, OmegaConf
+
+from tests.shell import shell
 
 # No deadlines: time is measured in benchmarks/, never asserted. CI repeats the same examples, so
 # that a red run is a change's fault; elsewhere every run tries new ones.
@@ -97,14 +98,7 @@ def command(demo_outputs: Path) -> Callable[..., subprocess.CompletedProcess[str
     def run(
         module: str, words: Sequence[str], *, cwd: Path = REPOSITORY
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", module, *words],
-            capture_output=True,
-            text=True,
-            cwd=cwd,
-            env=clean_environment(),
-            check=False,
-        )
+        return shell().run(["-m", module, *words], cwd=cwd, environment=clean_environment())
 
     return run
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import REPOSITORY, clean_environment, read_summary
+from tests.shell import shell
 
 PAGE = (REPOSITORY / "docs" / "add_your_own.md").read_text()
 FILES = dict(re.findall(r"^```\w+ file=(\S+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
@@ -35,7 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_page_runs(command: str, folder: Path) -> None:
-    words = [sys.executable if word == "python" else word for word in shlex.split(command)]
+    how, *words = shlex.split(command)
+    assert how == "python"
     words += ["encoder=pixels", f"paths.outputs={folder / 'outputs'}"]
     if "corpus=notes" in words:  # small enough as it is
         words += ["logger=none", "runtime=ci", "num_samples=4", "planted=[]"]
@@ -45,9 +45,7 @@ def test_a_command_of_the_page_runs(command: str, folder: Path) -> None:
         words.append("metric=[copying,order]")
     environment = clean_environment()
     environment["PYTHONPATH"] = f"{folder}:{REPOSITORY}"
-    result = subprocess.run(
-        words, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    result = shell().run(words, cwd=folder, environment=environment)
     assert result.returncode == 0, result.stderr[-4000:]
     scores = read_summary(Path(result.stdout.splitlines()[-1]))["scores"]
     assert scores["exact_copy_rate"]["ceiling"] == 1.0

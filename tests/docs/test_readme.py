@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import REPOSITORY, clean_environment
+from tests.shell import shell
 
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(
@@ -25,6 +24,8 @@ COMMANDS = [
     if line and not line.startswith("#")
 ]
 PYTHON_COMMANDS = [line for line in COMMANDS if line.startswith("python -m imagegram")]
+#: Groups whose choices in these commands are trained by the run.
+TRAINED = {"generator", "tokenizer"}
 MAKE_COMMANDS = [line for line in COMMANDS if line.startswith("make ")]
 
 
@@ -38,22 +39,17 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_command_of_the_readme_runs(line: str, outputs: Path) -> None:
     words = shlex.split(line.partition("  #")[0])
     words = [word.replace("outputs/", f"{outputs}/") for word in words]
-    words = [sys.executable if word == "python" else word for word in words]
+    assert words.pop(0) == "python"
     if "--cfg" in words or words[-1] == "imagegram.tools":
         pass
     elif {"imagegram.run", "imagegram.tools.audit"} & set(words):
         debug = "tiny_text" if "modality=text" in words else "tiny"
         words += [f"debug={debug}", f"paths.outputs={outputs}"]
+        if TRAINED & {word.partition("=")[0] for word in words}:
+            words.append("trainer.max_steps=20")  # the same of all: what is trained is shared
     elif not {"imagegram.tools.query", "imagegram.tools.report"} & set(words):
         words += [f"paths.outputs={outputs}"]
-    result = subprocess.run(
-        words,
-        cwd=REPOSITORY,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = shell().run(words, cwd=REPOSITORY, environment=clean_environment())
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
 
 

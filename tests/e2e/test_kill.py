@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY, clean_environment, read_summary
+from tests.shell import Started, shell
 
 WORDS = [
     "debug=tiny",
@@ -43,20 +42,12 @@ run.main()
 """
 
 
-def start(outputs: Path, *, hesitant: str = "") -> subprocess.Popen[str]:
+def start(outputs: Path, *, hesitant: str = "") -> Started:
     program = ["-m", "imagegram.run"]
     words = [*WORDS, f"paths.outputs={outputs}"]
     if hesitant:  # one worker: others would not hesitate
         program, words = ["-c", HESITANT, hesitant], [*words, "runtime.workers=1"]
-    return subprocess.Popen(
-        [sys.executable, *program, *words],
-        cwd=REPOSITORY,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # so that worker processes are killed too
-    )
+    return shell().start([*program, *words], cwd=REPOSITORY, environment=clean_environment())
 
 
 def finish(outputs: Path) -> Path:
@@ -79,7 +70,7 @@ def kill_while_writing(kind: str, outputs: Path) -> bool:
         assert time.monotonic() < deadline
         time.sleep(0.001)
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)  # worker processes too
     process.communicate()
     return bool(list(outputs.glob(f"artifacts/{kind}/.partial-*")))
 
