@@ -1,0 +1,58 @@
+"""A whole run under captions: tokens and pictures of captions, scores of what captions save."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from imagegram.run import run_experiment
+from imagegram.texts.samples import read_texts
+from tests.captioned import text_encoder
+from tests.conftest import compose
+
+SMALL = (
+    *("debug=tiny", "corpus.num_shards=1", "corpus.images_per_shard=16", "corpus.num_holdout=8"),
+    *("tokenizer.sizes=[1,2]", "planted=[]", "trainer=cpu", "num_samples=4", "condition=caption"),
+    *("generator.width=16", "generator.depth=1", "generator.num_heads=2"),
+)
+TRAINED = ("steps=4", "warmup_steps=0", "batch_size=4")
+
+
+def words(root: Path, name: str, *more: str) -> list[str]:
+    """The words of a run of a generator with a text encoder of random weights."""
+    encoder = text_encoder(root).folder
+    how = [f"generator.optimization.{each}" for each in TRAINED]
+    own = (f"generator={name}", f"generator.embedder.folder={encoder}", f"paths.outputs={root}/out")
+    return [*SMALL, *how, *own, *more]
+
+
+def test_samples_under_captions_are_written_scored_and_shown(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    more = ("sampler=any_order", "metric=[captions]", "condition.captions=training")
+    finished = run_experiment(compose(*words(tmp_path, "maskgen", *more)), run)
+    asked = read_texts(run / "samples" / "captions.jsonl")
+    assert len(asked) == len(np.load(run / "samples" / "caption_documents.npy")) == 4
+    page = (run / "report.html").read_text()
+    assert f"<figcaption>{asked[0]}</figcaption>" in page
+    assert "captions of training images" in page
+    gain = finished.scores["caption_gain_bits"]
+    assert gain["value"] is None  # of samples only one caption is known
+    assert gain["floor"] is not None
+    assert 0.0 <= finished.scores["caption_own_tokens"]["value"] <= 1.0
+
+
+def test_what_a_generator_paints_is_kept_and_audited(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    sizes = {"image_size": 16, "width": 16, "depth": 1, "num_latents": 2, "latent_size": 2}
+    how = [f"generator.autoencoder.{name}={value}" for name, value in sizes.items()]
+    how += [f"generator.autoencoder.optimization.{each}" for each in TRAINED]
+    more = ("metric=[copying]", "sampler.steps=2", "sampler.flow_steps=2", "output_size=12", *how)
+    finished = run_experiment(compose(*words(tmp_path, "maskgen_kl", *more)), run)
+    images = np.load(run / "samples" / "images.npy")
+    assert images.shape == (4, 12, 12, 3)
+    assert np.load(run / "samples" / "tokens.npy").shape == (4, 15)
+    assert not (run / "samples" / "trace").exists()
+    assert finished.scores["largest_source_share"]["value"] < 1.0
