@@ -22,6 +22,7 @@ class TrainAutoencoder(TrainGenerator["Path"]):
     """The stage that trains the autoencoder; it writes no samples that could be shown."""
 
     VERSION: ClassVar[int] = 1
+    SETTING: ClassVar[str] = "generator.autoencoder."
 
     def _after(
         self, context: Context, component: Trainable[Path], validation: Items
