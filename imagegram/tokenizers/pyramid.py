@@ -163,6 +163,17 @@ class PyramidTokenizer:
             image[:] = resize(pixels, output_size)
         return images
 
+    def enlarged(self, coarser: Images, level: int) -> Images:
+        """Return the picture that the residuals of a level are added to.
+
+        Args:
+            coarser: (H, W, 3) uint8 picture of the level before.
+            level: 1 ... number of levels - 1.
+        """
+        from imagegram.images.resampling import resize
+
+        return resize(coarser, self.sizes[level])
+
     @property
     def _doublings(self) -> tuple[tuple[int, int], ...]:
         return tuple(itertools.pairwise(self.sizes))

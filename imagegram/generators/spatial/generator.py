@@ -1,0 +1,121 @@
+"""SpatialGenerator: an n-gram over pictures whose context is a list of places.
+
+``reference.py`` is its definition.
+
+``python -m imagegram.run generator=spatial 'tokenizer.sizes=[1,2,4,8,16,32]'``
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from imagegram.errors import ConfigError, did_you_mean
+from imagegram.generators.spatial.build import BuildSpatialIndex
+from imagegram.generators.spatial.index import Enlarging
+from imagegram.generators.spatial.model import own_sampler
+from imagegram.generators.spatial.places import Template
+from imagegram.layout import TokenLayout
+from imagegram.protocols import Condition, Index, Sampler
+from imagegram.samplers.guidance import Guidance
+from imagegram.samplers.kinds import check_label
+from imagegram.stages.tokens import TokenSet
+from imagegram.store.fingerprint import NOT_IDENTITY
+
+if TYPE_CHECKING:
+    from imagegram.protocols import Tokenizer
+
+ENGINES: Final = ("native", "naive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpatialGenerator:
+    """Draw blocks of a picture from those training blocks that have the same surroundings.
+
+    Attributes:
+        name: name of the configuration file.
+        templates: what the contexts of the levels are made of, see :class:`Template`; by ascending
+            ``from_size``.
+        engine: ``native`` (compiled) or ``naive`` (the definition, slow); the result is the same.
+    """
+
+    VERSION: ClassVar[int] = 1
+    name: str = field(metadata=NOT_IDENTITY)
+    templates: tuple[Template, ...]
+    engine: str = field(default="native", metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        """Take lists of a YAML file; refuse what is no template, and an unknown engine."""
+        object.__setattr__(self, "templates", _templates(self.templates))
+        sizes = [template.from_size for template in self.templates]
+        if not sizes or sizes != sorted(set(sizes)):
+            raise ConfigError(
+                f"generator.templates have from_size={sizes}; give at least one template, each "
+                "with a larger from_size than the one before"
+            )
+        if self.engine not in ENGINES:
+            raise ConfigError(
+                f"generator.engine={self.engine!r}: {did_you_mean(self.engine, ENGINES)}"
+            )
+
+    def check(
+        self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
+    ) -> None:
+        """Refuse samplers of other families, and conditions: it knows no labels and no prompts.
+
+        Raises:
+            ConfigError: saying what fits.
+        """
+        own_sampler(sampler, self.name).check_levels(layout.num_levels)
+        if condition is not None:
+            check_label(condition, Guidance(), labels=None, has_null=True, generator=self.name)
+
+    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Refuse a tokenizer that has no pictures on its levels.
+
+        Raises:
+            ConfigError: naming those that have.
+        """
+        if not isinstance(tokenizer, Enlarging):
+            raise ConfigError(
+                f"generator={self.name} draws the levels of a pyramid, and "
+                f"tokenizer={tokenizer.name} has none; type tokenizer=pyramid3"
+            )
+
+    def scores(self, sampler: Sampler) -> bool:
+        """Return True: the trace of given tokens is that of a draw."""
+        return True
+
+    def fit(
+        self, tokens: TokenSet, *, index: Index, holdout: TokenSet | None = None
+    ) -> BuildSpatialIndex:
+        """Return the stage that sorts the blocks of the training documents."""
+        assert tokens.tokenizer is not None
+        self.check_tokenizer(tokens.tokenizer)
+        return BuildSpatialIndex(
+            tokens=tokens,
+            templates=self.templates,
+            tokenizer=tokens.tokenizer,
+            engine=self.engine,
+        )
+
+
+def _templates(given: Any) -> tuple[Template, ...]:
+    """Return templates, from mappings of a YAML file too.
+
+    Raises:
+        ConfigError: for an entry that is none.
+    """
+    found = []
+    for each in given:
+        if isinstance(each, Template):
+            found.append(each)
+            continue
+        unknown = set(each) - {known.name for known in fields(Template)}
+        if unknown:
+            raise ConfigError(
+                f"generator.templates: {sorted(unknown)} are no fields of a template; it has "
+                f"{[known.name for known in fields(Template)]}"
+            )
+        found.append(Template(**each))
+    return tuple(found)
