@@ -48,8 +48,10 @@ _SERVER: Final = "https://api.wandb.ai"
 _ANSWER_S: Final = 3.0
 _INIT_S: Final = 15.0
 _FINISH_S: Final = 20.0
-#: Seconds for W&B's own process to start a run where no server is asked: a busy machine is slow.
+#: Seconds for W&B's own process to start a run, and to end it, where no server is asked: a busy
+#: machine is slow.
 _LOCAL_S: Final = 90.0
+_LOCAL_FINISH_S: Final = 90.0
 #: Seconds beyond these after which W&B's own process, which counts them, is stuck. (With a server
 #: that never answers it needs about ten.)
 _STUCK_S: Final = 20.0
@@ -152,7 +154,8 @@ class WandbLogger:
         given = dict(arguments)
         patience_s = _LOCAL_S if mode == "offline" else _INIT_S
         settings: dict[str, Any] = {"silent": True, "console": "off", "init_timeout": patience_s}
-        settings |= {"finish_timeout": _FINISH_S, "finish_timeout_raises": True}
+        self._finish_s = _LOCAL_FINISH_S if mode == "offline" else _FINISH_S
+        settings |= {"finish_timeout": self._finish_s, "finish_timeout_raises": True}
         settings |= given.pop("settings", {})
         Path(given["dir"]).mkdir(parents=True, exist_ok=True)
         self.experiment = wandb.init(
@@ -213,7 +216,7 @@ class WandbLogger:
         """Finish the run; return the command that uploads what did not reach W&B."""
         exit_code = 0 if status == "success" else 1
         try:
-            _within(_FINISH_S + _STUCK_S, lambda: self.experiment.finish(exit_code=exit_code))
+            _within(self._finish_s + _STUCK_S, lambda: self.experiment.finish(exit_code=exit_code))
         except TimeoutError:
             return f"W&B: {server()} did not take all of it; for the rest: {self._sync}"
         if self.experiment.offline:

@@ -319,7 +319,7 @@ def logged(folder: Path, key: str) -> list[str]:
 def test_a_process_of_wandb_that_dies_or_is_stuck_costs_a_sentence(
     sent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imagegram.loggers.wandb._FINISH_S", 0.5)
+    monkeypatch.setattr("imagegram.loggers.wandb._LOCAL_FINISH_S", 0.5)
     monkeypatch.setattr("imagegram.loggers.wandb._STUCK_S", 0.5)
     node = OmegaConf.create({"_target_": "wandb.init", "save_dir": str(tmp_path)})
     said: list[str] = []
