@@ -37,6 +37,9 @@ from imagegram.texts.highlight import Passage
 #: Sources of a sample that are named, and how many of these with a picture.
 NAMED_SOURCES: Final = 5
 _PICTURES: Final = 3
+#: Tokens of a text on each side of a passage that are decoded with it: a language model may be what
+#: writes them, and a document has any length.
+_AROUND: Final = 256
 _ARRAYS: Final = ("documents", "clusters", "positions", "spans")
 
 
@@ -105,7 +108,7 @@ class TraceProvenance(Stage["Provenance"]):
 
     kind: ClassVar[str] = "provenance"
     group: ClassVar[str] = "evaluate"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     SIDE_OF: ClassVar[str] = "generated"
     PARTS: ClassVar[tuple[type, ...]] = (Cluster,)
     pairs: PairList
@@ -264,10 +267,11 @@ class _Shown:
         first = int(mine[np.argmax(one.spans[mine])])
         start, length = int(one.positions[first]), int(one.spans[first])
         assert isinstance(self.tokenizer, TextTokenizer)
-        row_L = self.tokens.document(document)
+        near = max(0, start - _AROUND)
+        row_L = self.tokens.document(document)[near : start + length + _AROUND]
         (text,) = self.tokenizer.decode(row_L[None])
         offsets = self.tokenizer.offsets(row_L)
-        span = int(offsets[start]), int(offsets[start + length])
+        span = int(offsets[start - near]), int(offsets[start - near + length])
         return {"passage": Passage.of(text, *span)}
 
 
