@@ -3,7 +3,7 @@
     python -m benchmarks.conditions
     python -m benchmarks.conditions corpus=tiny_imagenet_20 paths.data=DATA tokenizer=ordered_fsq
 
-Without the knob the index is walked, with it it is searched: the ratio is what the knob costs.
+Without the knob the index is walked; the ratio is what the knob costs.
 """
 
 from __future__ import annotations

@@ -272,7 +272,7 @@ def _growth_of_corpus(bench: Bench) -> Iterator[Row]:
             INFINIGRAM,
             model,
             table=table,
-            notes="index.shard_tokens=1: searched, not walked",
+            notes="index.shard_tokens=1",
         )
 
 

@@ -16,6 +16,7 @@ from imagegram.indexes.build.orders import build_order
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.native import NativeIndex
 from imagegram.indexes.order import Order
+from imagegram.indexes.screen import Screen, write_screen
 from imagegram.records import Tokens, Trace
 from imagegram.samplers.ngram import NgramSampler
 from imagegram.store.manifest import Artifact, Manifest
@@ -67,6 +68,18 @@ def make_orders(shards: Sequence[IndexShard], root: Path, *, aligned: bool) -> t
         build_order(shard, folder, aligned=aligned, workers=1)
         orders.append(Order.open(folder, shard=shard, aligned=aligned))
     return tuple(orders)
+
+
+def make_screens(
+    shards: Sequence[IndexShard], root: Path, *, runs: tuple[int, ...], placed: bool
+) -> tuple[Screen, ...]:
+    """Screens of shards, below ``root``."""
+    screens = []
+    for s, shard in enumerate(shards):
+        folder = root / f"screen{s}-{runs}-{placed}"
+        folder.mkdir()
+        screens.append(write_screen(shard, folder, runs=runs, placed=placed))
+    return tuple(screens)
 
 
 def with_engine(model: NgramModel, engine: type[Engine], **memory: int) -> NgramModel:

@@ -16,9 +16,10 @@ from imagegram.generators.ngram.model import NgramModel
 from imagegram.generators.ngram.search.engine import SearchEngine
 from imagegram.indexes.build.coarse_stage import write_coarse
 from imagegram.indexes.format import IndexShard
+from imagegram.indexes.screen import Screen
 from imagegram.layout import TokenLayout
 from imagegram.samplers.ngram import MATCHING, NgramSampler
-from tests.generation import assert_same, fit, labelled, make_orders, with_engine
+from tests.generation import assert_same, fit, labelled, make_orders, make_screens, with_engine
 
 DIGITS = (4, 8, 8, 250)
 LAYOUTS = (
@@ -50,7 +51,13 @@ class Case:
         return labelled(model, self.labels)
 
     def native(
-        self, naive: NgramModel, root: str, *, ordered: bool = True, **memory: int
+        self,
+        naive: NgramModel,
+        root: str,
+        *,
+        ordered: bool = True,
+        runs: tuple[int, ...] = (2, 4),
+        **memory: int,
     ) -> NgramModel:
         """The compiled engine, with what ``prepared`` would make and a memo of a given size."""
         model = replace(naive, engine="native")
@@ -59,8 +66,14 @@ class Case:
             divisor = int(np.prod(DIGITS[: len(DIGITS) - self.sampler.context_digits]))
         if divisor > 1:
             coarse = tuple(_coarse(model.shards, divisor, Path(root)))
-        orders = make_orders(coarse or model.shards, Path(root), aligned=True) if ordered else ()
-        files = Files(shards=model.shards, coarse=coarse, divisor=divisor, orders=orders)
+        compared, aligned = coarse or model.shards, self.sampler.matching == "position"
+        orders = make_orders(compared, Path(root), aligned=aligned) if ordered else ()
+        screens: tuple[Screen, ...] = ()
+        if ordered and runs:
+            screens = make_screens(compared, Path(root), runs=runs, placed=aligned)
+        files = Files(
+            shards=model.shards, coarse=coarse, divisor=divisor, orders=orders, screens=screens
+        )
         return with_engine(replace(model, files=files), SearchEngine, **memory)
 
     def generate(self, model: NgramModel, **overrides):
@@ -120,6 +133,7 @@ def cases(draw: st.DrawFn) -> Case:
             "frequent": st.sampled_from([1, 5, 256]),
             "memo_entries": st.sampled_from([1, 3, 1000]),
             "many": st.sampled_from([0, 3, 1000]),
+            "runs": st.sampled_from([(), (1,), (2, 3), (1, 6)]),
         }
     ),
 )

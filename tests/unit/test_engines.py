@@ -40,12 +40,13 @@ def request(
         (1, {"matching": "level"}, "WalkEngine", SUFFIX),
         (1, {"matching": "position"}, "WalkEngine", ALIGNED),
         (1, {"context_digits": 3}, "WalkEngine", SUFFIX),  # all digits: whole tokens
-        (2, {}, "SearchEngine", NONE),
-        (3, {"matching": "position"}, "SearchEngine", ALIGNED),
-        (1, {"anchor": 1}, "SearchEngine", NONE),
-        (1, {"labelled": True}, "SearchEngine", NONE),
-        (3, {"anchor": 1, "matching": "position"}, "SearchEngine", ALIGNED),
-        (1, {"context_digits": 1}, "SearchEngine", Needs(divisor=64)),
+        (2, {}, "SearchEngine", Needs(order="suffix", runs=(5,))),
+        (2, {"max_context": 3}, "SearchEngine", Needs(order="suffix", runs=(3,))),
+        (3, {"matching": "position"}, "SearchEngine", Needs(order="aligned", runs=(5,))),
+        (1, {"anchor": 1}, "SearchEngine", SUFFIX),
+        (1, {"labelled": True}, "SearchEngine", SUFFIX),
+        (1, {"anchor": 1, "matching": "position"}, "SearchEngine", ALIGNED),
+        (1, {"context_digits": 1}, "SearchEngine", Needs(order="suffix", divisor=64)),
         (
             1,
             {"context_digits": 2, "matching": "position"},
@@ -63,6 +64,13 @@ def test_native_walks_where_it_can(
     assert choose("native", request(num_shards, made=needs, **knobs)).__name__ == engine
     without = choose("native", request(num_shards, made=NONE, **knobs))
     assert without.__name__ == "SearchEngine"
+
+
+def test_short_runs_are_screened_and_whole_contexts() -> None:
+    layout = TokenLayout.sequence(64)
+    for matching, runs in (("free", (12, 32)), ("position", (6, 32))):
+        wanted = Request(sampler=sampler(matching=matching), layout=layout, lengths=(64,) * 2)
+        assert needs_of("native", wanted).runs == runs
 
 
 def test_a_context_too_long_for_side_files_is_searched() -> None:

@@ -29,6 +29,7 @@ from imagegram.samplers.ngram import NgramSampler
 if TYPE_CHECKING:
     from imagegram.indexes.format import IndexShard
     from imagegram.indexes.order import Order
+    from imagegram.indexes.screen import Screen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +38,14 @@ class Needs:
 
     Attributes:
         order: ``suffix`` or ``aligned`` (``indexes/order.py``); None: no order.
-        divisor: divisor of the ids of coarse shards, which are then ordered; 1: none.
+        divisor: divisor of the ids of coarse shards, which are then ordered and screened; 1: none.
+        runs: lengths of the runs that are screened (``indexes/screen.py``), with their places where
+            the order is aligned; (): no screen.
     """
 
     order: str | None = None
     divisor: int = 1
+    runs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,17 +117,21 @@ def divisor_of(sampler: NgramSampler, layout: TokenLayout) -> int:
 class Files:
     """Opened index shards, with the side files that were made for a sampler.
 
+    Orders and screens are those of the coarse shards where there are some, else of the shards.
+
     Attributes:
         shards: shards with documents, in the order of their document ids.
         coarse: for each shard one with the same documents, ids divided by ``divisor``; or ().
         divisor: divisor of the coarse ids; 1 without coarse shards.
-        orders: orders of the coarse shards, or without these of the shards; or ().
+        orders: an order of each shard; or ().
+        screens: a screen of each shard; or ().
     """
 
     shards: tuple[IndexShard, ...]
     coarse: tuple[IndexShard, ...] = ()
     divisor: int = 1
     orders: tuple[Order, ...] = ()
+    screens: tuple[Screen, ...] = ()
 
     @property
     def made(self) -> Needs:
@@ -131,7 +139,8 @@ class Files:
         order = None
         if self.orders:
             order = "aligned" if self.orders[0].aligned else "suffix"
-        return Needs(order=order, divisor=self.divisor)
+        runs = self.screens[0].runs if self.screens else ()
+        return Needs(order=order, divisor=self.divisor, runs=runs)
 
     @property
     def num_documents(self) -> int:

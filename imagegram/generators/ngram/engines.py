@@ -8,8 +8,10 @@ from imagegram.errors import UnsupportedError
 from imagegram.generators.ngram.engine import Engine, Files, Needs, Request
 from imagegram.indexes.build.coarse_stage import BuildCoarse
 from imagegram.indexes.build.order_stage import BuildOrder
+from imagegram.indexes.build.screen_stage import BuildScreen
 from imagegram.indexes.format import IndexShard
 from imagegram.indexes.order import Order
+from imagegram.indexes.screen import Screen
 from imagegram.store.stage import Context
 
 
@@ -73,7 +75,12 @@ def make_files(needs: Needs, shards: Sequence[IndexShard], context: Context) -> 
         aligned = needs.order == "aligned"
         parts = [BuildOrder(shard=shard, aligned=aligned) for shard in compared]
         orders = tuple(context.make_all(parts, description=f"{needs.order} orders"))
-    return Files(shards=whole, coarse=coarse, divisor=needs.divisor, orders=orders)
+    screens: tuple[Screen, ...] = ()
+    if needs.runs:
+        placed = needs.order == "aligned"
+        looks = [BuildScreen(shard=shard, runs=needs.runs, placed=placed) for shard in compared]
+        screens = tuple(context.make_all(looks, description="screens"))
+    return Files(shards=whole, coarse=coarse, divisor=needs.divisor, orders=orders, screens=screens)
 
 
 def _check_lengths(request: Request) -> None:

@@ -91,7 +91,13 @@ class Work(NamedTuple):
         counts: (65536,) int64 their counts.
         kept: (2, S) int64 first and last rank of the candidates that decide.
         trial: (2, S) int64 those of the suffix being tried.
-        longest: (S,) int64 bound on how many of the last tokens each shard holds in a row.
+        last: (2, S) int64 those that decided the step before.
+        narrowed: (S,) bool whether they are narrowed to the token that was chosen then.
+        reach: (S,) int64 bound on how many of the last tokens each shard holds in a row before
+            position 0; with each token it is one more.
+        state: (9,) int64 what is known of the step before, see ``search/carry.py``.
+        hunt: (6, S) int64 shards that are searched, see ``search/contexts.py``.
+        queue: (2, S) int64 shards with a known place, and those that are searched.
         stamps: (documents,) int64 when each document was last counted.
         clock: (1,) int64.
         history: (T + 1,) uint16 the separator, then what is compared of the tokens so far.
@@ -102,7 +108,12 @@ class Work(NamedTuple):
     counts: NDArray[np.int64]
     kept: NDArray[np.int64]
     trial: NDArray[np.int64]
-    longest: NDArray[np.int64]
+    last: NDArray[np.int64]
+    narrowed: NDArray[np.bool_]
+    reach: NDArray[np.int64]
+    state: NDArray[np.int64]
+    hunt: NDArray[np.int64]
+    queue: NDArray[np.int64]
     stamps: NDArray[np.int64]
     clock: NDArray[np.int64]
     history: NDArray[np.uint16]
@@ -137,7 +148,12 @@ def make_work(num_shards: int, num_documents: int, num_tokens: int) -> Work:
         counts=np.empty(_VOCABULARY, dtype=np.int64),
         kept=np.zeros((2, num_shards), dtype=np.int64),
         trial=np.zeros((2, num_shards), dtype=np.int64),
-        longest=np.zeros(num_shards, dtype=np.int64),
+        last=np.zeros((2, num_shards), dtype=np.int64),
+        narrowed=np.zeros(num_shards, dtype=np.bool_),
+        reach=np.zeros(num_shards, dtype=np.int64),
+        state=np.zeros(9, dtype=np.int64),
+        hunt=np.zeros((6, num_shards), dtype=np.int64),
+        queue=np.zeros((2, num_shards), dtype=np.int64),
         stamps=np.zeros(num_documents, dtype=np.int64),
         clock=np.zeros(1, dtype=np.int64),
         history=np.zeros(num_tokens + 1, dtype=np.uint16),

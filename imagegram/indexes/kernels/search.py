@@ -25,7 +25,7 @@ from imagegram.indexes.kernels.memory import load_packed, load_u16, load_u64
 #: Number of buckets of first tokens: every uint16, in sort order.
 _KEYS: Final = 65536
 #: Number of classes of a byte-valued stream (0 ... 255 and the separator), in sort order.
-_CLASSES: Final = 257
+CLASSES: Final = 257
 _EOS: Final = 65535
 
 #: Integers inside kernels: compiled as int64, int or np.int64 to a type checker.
@@ -88,7 +88,7 @@ def shard_views(shards: Sequence[IndexShard]) -> ShardViews:
     with ThreadPoolExecutor() as pool:
         byte_valued = all(list(pool.map(lambda s: bool(_fill_firsts(views, s)), numbers)))
         if byte_valued:
-            pairs = np.zeros((len(shards), _CLASSES * _CLASSES), dtype=np.int64)
+            pairs = np.zeros((len(shards), CLASSES * CLASSES), dtype=np.int64)
             views = views._replace(pairs=pairs)
             list(pool.map(lambda s: _fill_pairs(views, s), numbers))
     return views
@@ -227,8 +227,8 @@ def prefix_bucket(
     a, b = token_class(np.int64(ids[start])), token_class(np.int64(ids[start + 1]))
     if b < 0:
         return lo, lo, 2
-    cell = a * _CLASSES + b
-    return views.pairs[s, cell], views.pairs[s, cell + 1] if b < _CLASSES - 1 else hi, 2
+    cell = a * CLASSES + b
+    return views.pairs[s, cell], views.pairs[s, cell + 1] if b < CLASSES - 1 else hi, 2
 
 
 @njit(cache=True, nogil=True)
@@ -340,16 +340,16 @@ def _fill_firsts(views: ShardViews, s: Int) -> Int:
 @njit(cache=True, nogil=True)
 def _fill_pairs(views: ShardViews, s: Int) -> None:
     """Fill ``views.pairs[s]`` by walking over the groups of every first token."""
-    for a in range(_CLASSES):
-        key = sort_key(_EOS if a == _CLASSES - 1 else a)
+    for a in range(CLASSES):
+        key = sort_key(_EOS if a == CLASSES - 1 else a)
         lo, hi = views.firsts[s, key], views.firsts[s, key + 1]
         rank = continued(views, s, lo, hi, 1)
         b: Int = 0
         while rank < hi:
             second = token_at(views, s, pointer_at(views, s, rank) + 1)
             for k in range(b, token_class(second) + 1):
-                views.pairs[s, a * _CLASSES + k] = rank
+                views.pairs[s, a * CLASSES + k] = rank
             b = token_class(second) + 1
             rank = group_end(views, s, rank, hi, 1, sort_key(second))
-        for k in range(b, _CLASSES):
-            views.pairs[s, a * _CLASSES + k] = hi
+        for k in range(b, CLASSES):
+            views.pairs[s, a * CLASSES + k] = hi

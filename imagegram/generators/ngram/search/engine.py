@@ -1,7 +1,8 @@
-"""The engine that searches: any sampler, any number of index shards, with side files or without.
+"""The engine of any sampler and any number of index shards, with side files or without.
 
-It reads up to two streams of the same documents: what is compared (whole tokens or coarse ids) and
-what is written.
+With them it copies without a search, and searches few shards only (``carry.py``). It reads up to
+two streams of the same documents: what is compared (whole tokens or coarse ids) and what is
+written.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from imagegram.conditions.labels import ANY
 from imagegram.generators.ngram.blocks import write_blocks
 from imagegram.generators.ngram.engine import Engine, Job, Needs, Request, divisor_of
 from imagegram.generators.ngram.kernels import Rows, Work, make_knobs, make_work
-from imagegram.generators.ngram.search.kernel import write_row
+from imagegram.generators.ngram.search.kernel import write_rows
 from imagegram.generators.ngram.search.memo import FREQUENT, MAX_ENTRIES, Memo, make_memo
+from imagegram.generators.ngram.search.sides import make_sides
 from imagegram.generators.ngram.search.step import Rules
 from imagegram.generators.ngram.search.voters import Voters, make_voters
 from imagegram.indexes.build.coarse_stage import write_coarse
@@ -32,6 +34,16 @@ from imagegram.samplers.ngram import matching_classes
 
 #: A search costs about as much as a look at so many places.
 MANY: Final = 32
+#: Rows that a thread writes in one call.
+BLOCK: Final = 8
+#: Orders tell shorter contexts from longer ones below this.
+_LONGEST: Final = 65535
+#: Runs that are screened, unless contexts are shorter. A short one is seldom in another shard by
+#: chance, and a shard that lacks it needs no look until a context could have grown from less; a
+#: long one, a whole context of most samplers, tells plain areas apart, which share all short ones.
+_RUNS: Final = (12, 32)
+#: The same at one position, where documents are the only choice.
+_PLACED_RUNS: Final = (6, 32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +52,7 @@ class SearchEngine(Engine):
 
     Attributes:
         files: any shards. Coarse shards that are missing are made in a temporary folder; without
-            aligned orders, matching by position takes longer.
+            orders and screens all takes longer.
         frequent: candidates from which on a thread remembers what a context leads to.
         memo_entries: contexts that it remembers at most.
         many: places of the documents that may decide above which rare contexts are searched for.
@@ -57,9 +69,21 @@ class SearchEngine(Engine):
 
     @staticmethod
     def needs(request: Request) -> Needs:
-        """Ask for coarse shards to compare digits, for an aligned order to compare positions."""
+        """Ask for orders, and for screens of several shards; for coarse shards to compare digits.
+
+        A context that side files cannot tell from longer ones is searched for without.
+        """
         aligned = request.sampler.matching == "position"
-        return Needs(order="aligned" if aligned else None, divisor=request.divisor)
+        order = "aligned" if aligned else "suffix"
+        runs: tuple[int, ...] = ()
+        if request.longest >= _LONGEST:
+            return Needs(order="aligned" if aligned else None, divisor=request.divisor)
+        if len(request.lengths) > 1:
+            limits_T = request.sampler.max_context_per_position(request.layout)
+            short, long = _PLACED_RUNS if aligned else _RUNS
+            longest = request.longest
+            runs = tuple(sorted({min(short, int(limits_T.min()), longest), min(long, longest)}))
+        return Needs(order=order, divisor=request.divisor, runs=runs)
 
     def rows(self, job: Job) -> tuple[Tokens, Trace]:
         """Write (B, T) tokens and their trace, on threads."""
@@ -67,11 +91,17 @@ class SearchEngine(Engine):
         rows = Rows(tokens=tokens_BT, **trace)
         divisor = divisor_of(job.sampler, job.layout)
         contexts = self._contexts(divisor)
-        needs = Needs(order="aligned", divisor=divisor)
-        aligned = job.sampler.matching == "position" and self.files.made == needs
+        in_place = job.sampler.matching == "position"
+        orders = self.files.orders if self.files.divisor == divisor else ()
+        if orders and orders[0].aligned != in_place:
+            orders = ()
+        aligned = in_place and bool(orders)
         views = self._views(divisor, aligned=aligned)
         knobs = make_knobs(contexts, job, aligned=aligned)
         rules = self._rules(job, contexts, divisor, aligned=aligned)
+        # Alike contexts of 65,535 tokens and more cannot be told apart by an order.
+        known = () if np.minimum(knobs.limits, job.shape[1]).max() >= _LONGEST else orders
+        sides = make_sides(len(contexts), known, self.files.screens if known else ())
         num_documents, num_shards = self.files.num_documents, len(contexts)
         conditional = rules.anchor > 0 or rules.label_tokens > 0
         until_B, seed = job.until, np.uint64(job.seed)
@@ -85,10 +115,24 @@ class SearchEngine(Engine):
             )
 
         def write(scratch: tuple[Memo, Work, Voters], start: int, size: int) -> None:
-            for b in range(start, start + size):
-                write_row(views, knobs, rules, *scratch, rows, b, until_B[b], seed, job.samples[b])
+            memo, work, voters = scratch
+            write_rows(
+                views,
+                knobs,
+                rules,
+                sides,
+                memo,
+                work,
+                voters,
+                rows,
+                until_B,
+                seed,
+                job.samples,
+                start,
+                size,
+            )
 
-        write_blocks(job, most=1, make_scratch=make_scratch, write=write)
+        write_blocks(job, most=BLOCK, make_scratch=make_scratch, write=write)
         return tokens_BT, trace
 
     def _contexts(self, divisor: int) -> tuple[IndexShard, ...]:

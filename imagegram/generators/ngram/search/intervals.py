@@ -1,8 +1,8 @@
 """Contexts as intervals of ranks, found by searches.
 
-Each token extends the interval of the context before it where that is possible, and searches
-again where the window slides or too few places are left. Frequent contexts are answered from the
-thread's memo. Parts of a step of ``search/kernel.py``.
+Each token extends the interval of the context before it where that is possible; how they are found
+where the window slides or too few places are left says ``search/contexts.py``. Frequent contexts
+are answered from the thread's memo. Parts of a step of ``search/kernel.py``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import numpy as np
 
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Work, sort_tally, tally
+from imagegram.generators.ngram.search.carry import narrow_last
+from imagegram.generators.ngram.search.contexts import find_contexts
 from imagegram.generators.ngram.search.memo import Memo, recall
+from imagegram.generators.ngram.search.sides import Sides, walk_of
 from imagegram.generators.ngram.search.step import (
     Search,
     Step,
@@ -24,49 +27,24 @@ from imagegram.generators.ngram.search.step import (
     may_decide,
     written_at,
 )
+from imagegram.generators.ngram.walk.order import Walk, lcp, minimum, place_at, token
 from imagegram.indexes.kernels.search import (
     Int,
-    ShardViews,
     continued,
-    find,
     group_end,
     key_at,
-    narrow,
     pointer_at,
     sort_key,
     token_at,
     upper_bound,
 )
+from imagegram.indexes.order import MINIMA_FANOUT
 
 _EOS: Final = 65535
 _UNKNOWN: Final = -1
 _TOO_FEW: Final = -2
 #: No context was found so: it is common, or needs more places than it has.
 COMMON: Final = -1
-#: Shorter contexts occur in most shards.
-_SHORTEST_PROBE: Final = 6
-
-
-@njit(inline="always")
-def find_context(search: Search, step: Step, s: Int, length: Int) -> tuple[Int, Int]:
-    """Find the ranks of shard ``s`` that begin with the last ``length`` tokens before the step."""
-    views, start = search.views, step.t + 1 - length
-    if not search.knobs.aligned:
-        return find(views, s, step.history, start, step.t + 1)
-    return _find_aligned(views, step, s, length)
-
-
-@njit(cache=True, nogil=True)
-def _find_aligned(views: ShardViews, step: Step, s: Int, length: Int) -> tuple[Int, Int]:
-    """Find these ranks in an aligned table."""
-    start = step.t + 1 - length
-    # The aligned table holds one suffix a document for each position, the separator's first.
-    lo = start * views.num_documents[s]
-    hi = lo + views.num_documents[s]
-    for depth in range(length):
-        if lo < hi:
-            lo, hi = narrow(views, s, lo, hi, depth, np.int64(step.history[start + depth]))
-    return lo, hi
 
 
 @njit(inline="always")
@@ -111,11 +89,10 @@ def _enough(search: Search, work: Work, step: Step, length: Int) -> bool:
 
 @njit(cache=True, nogil=True)
 def _try_length(
-    search: Search, memo: Memo, work: Work, step: Step, length: Int, grown: bool
+    search: Search, sides: Sides, memo: Memo, work: Work, step: Step, length: Int
 ) -> Int:
     """Find the last ``length`` tokens before the step; on success keep their intervals.
 
-    ``grown`` says that the kept intervals are those of this context without its last token.
     Returns the memo's entry; -1 when supported but not in the memo; -2 when not supported.
     """
     views, knobs, _ = search
@@ -123,16 +100,9 @@ def _try_length(
     if entry >= 0:  # only supported contexts are remembered
         work.kept[:] = memo.intervals[entry]
         return entry
+    find_contexts(search, sides, work, step, length)
     for s in range(views.num_tokens.size):
-        lo, hi = np.int64(0), np.int64(0)
-        if grown:
-            lo, hi = work.kept[0, s], work.kept[1, s]
-            if lo < hi:
-                lo, hi = narrow(views, s, lo, hi, length - 1, np.int64(step.history[step.t]))
-        elif work.longest[s] >= length:  # a shard that lacks a shorter context is not asked
-            lo, hi = find_context(search, step, s, length)
-            if lo == hi:
-                _shorten(search, work, step, s, length)
+        lo, hi = work.trial[0, s], work.trial[1, s]
         lo = continued(views, s, lo, hi, length)
         # Separators sort last. An empty context says nothing of an end, so there they never count.
         ends = knobs.ends and length > 0
@@ -150,22 +120,9 @@ def _try_length(
 
 
 @njit(cache=True, nogil=True)
-def _shorten(search: Search, work: Work, step: Step, s: Int, length: Int) -> None:
-    """Note that shard ``s`` lacks the last ``length`` tokens; perhaps it lacks half of them too.
-
-    A match grows by at most one with every token, so each token saved here is one search of this
-    shard saved later. While one image is copied, all other shards are asked once in a while only.
-    """
-    work.longest[s] = length - 1
-    half = length // 2
-    if half >= _SHORTEST_PROBE:
-        lo, hi = find_context(search, step, s, half)
-        if lo == hi:
-            work.longest[s] = half - 1
-
-
-@njit(cache=True, nogil=True)
-def longest(search: Search, memo: Memo, work: Work, step: Step, previous: Int) -> tuple[Int, Int]:
+def longest(
+    search: Search, sides: Sides, memo: Memo, work: Work, step: Step, previous: Int
+) -> tuple[Int, Int]:
     """Find the longest supported context; return its length and its memo entry (or -1).
 
     Support never grows with the length, so: try one token more than ``previous``, the length at
@@ -175,7 +132,7 @@ def longest(search: Search, memo: Memo, work: Work, step: Step, previous: Int) -
     limit = min(np.int64(knobs.limits[t]), t + 1)
     good, bad = np.int64(0), limit + 1
     length = min(limit, previous + 1)
-    entry = _try_length(search, memo, work, step, length, t > 0 and length == previous + 1)
+    entry = _try_length(search, sides, memo, work, step, length)
     jump = 1
     if entry != _TOO_FEW:
         good = length
@@ -183,7 +140,7 @@ def longest(search: Search, memo: Memo, work: Work, step: Step, previous: Int) -
             return good, entry  # one token more had too few candidates for the token before
         while good < limit and bad > limit:  # up, until a length fails
             length = min(good + jump, limit)
-            tried = _try_length(search, memo, work, step, length, False)
+            tried = _try_length(search, sides, memo, work, step, length)
             if tried == _TOO_FEW:
                 bad = length
             else:
@@ -191,12 +148,12 @@ def longest(search: Search, memo: Memo, work: Work, step: Step, previous: Int) -
     else:
         while entry == _TOO_FEW:  # down, to the empty context at the latest
             bad, length = length, max(length - jump, 0)
-            entry = _try_length(search, memo, work, step, length, False)
+            entry = _try_length(search, sides, memo, work, step, length)
             jump *= 2
         good = length
     while bad - good > 1:
         length = (good + bad) >> 1
-        tried = _try_length(search, memo, work, step, length, False)
+        tried = _try_length(search, sides, memo, work, step, length)
         if tried == _TOO_FEW:
             bad = length
         else:
@@ -208,20 +165,17 @@ def longest(search: Search, memo: Memo, work: Work, step: Step, previous: Int) -
 
 
 @njit(cache=True, nogil=True)
-def longest_rare(search: Search, work: Work, step: Step, most: Int) -> Int:
+def longest_rare(search: Search, sides: Sides, work: Work, step: Step, most: Int, top: Int) -> Int:
     """Find the longest supported context, if it has ``most`` places at most; else :data:`COMMON`.
 
     Where a context is rarer than the documents that may decide, its places are fewer than theirs.
-    Keeps its intervals. Places and support never grow with the length: gallop down, then bisect.
+    Keeps its intervals. Places and support never grow with the length: gallop down from ``top``,
+    the longest there may be, then bisect.
     """
-    limit = min(np.int64(search.knobs.limits[step.t]), step.t + 1)
-    good, bad, length, jump = np.int64(-1), limit + 1, limit, np.int64(1)
+    good, bad, length, jump = np.int64(-1), top + 1, top, np.int64(1)
     while good < 0 or bad - good > 1:
-        places = np.int64(0)
-        for s in range(search.views.num_tokens.size):
-            lo, hi = find_context(search, step, s, length)
-            work.trial[0, s], work.trial[1, s] = lo, hi
-            places += hi - lo
+        find_contexts(search, sides, work, step, length)
+        places = (work.trial[1] - work.trial[0]).sum()
         if places > most:  # looking at each document is cheaper; shorter ones have more places
             return np.int64(COMMON)
         if _supported(search, work, step, length):
@@ -252,7 +206,29 @@ def _jumps(search: Search, step: Step) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def count_next(search: Search, work: Work, step: Step, length: Int) -> Int:
+def _count_groups(walk: Walk, work: Work, lo: Int, hi: Int, length: Int, num_distinct: Int) -> Int:
+    """Count the next tokens of an interval, which are all candidates, from what neighbours share.
+
+    ``walk/memo.py`` counts in the same way; here groups of several shards are added by their token.
+    """
+    since, rank = lo, lo + 1
+    while rank < hi:
+        if lcp(walk, rank) <= length:
+            named = token(walk, place_at(walk, since) + length)
+            num_distinct = tally(work, num_distinct, named, rank - since)
+            since = rank
+        elif rank % MINIMA_FANOUT == 0:
+            while rank + MINIMA_FANOUT <= hi and minimum(walk, 0, rank // MINIMA_FANOUT) > length:
+                rank += MINIMA_FANOUT
+            if rank >= hi or lcp(walk, rank) <= length:
+                continue
+        rank += 1
+    named = token(walk, place_at(walk, since) + length)
+    return tally(work, num_distinct, named, hi - since)
+
+
+@njit(cache=True, nogil=True)
+def count_next(search: Search, sides: Sides, work: Work, step: Step, length: Int) -> Int:
     """Count the candidates of the kept intervals by token into ``work``; return the distinct."""
     views, knobs, rules = search
     classes_T, group = knobs.classes, knobs.classes[step.t]
@@ -260,6 +236,10 @@ def count_next(search: Search, work: Work, step: Step, length: Int) -> Int:
     jumps = _jumps(search, step)
     for s in range(views.num_tokens.size):
         rank, hi, stride = work.kept[0, s], work.kept[1, s], views.stride[s]
+        if jumps and sides.ordered and rank < hi:
+            walk = walk_of(views, sides, s)
+            num_distinct = _count_groups(walk, work, rank, hi, length, num_distinct)
+            continue
         while rank < hi:
             index, end = pointer_at(views, s, rank) + length, rank + 1
             if jumps:
@@ -267,8 +247,8 @@ def count_next(search: Search, work: Work, step: Step, length: Int) -> Int:
             if (not knobs.filtered or has_class(classes_T, stride, index, group)) and (
                 not conditional or may_decide(search, step, length, s, index)
             ):
-                token = written_at(rules, s, index)
-                num_distinct = tally(work, num_distinct, token, end - rank)
+                named = written_at(rules, s, index)
+                num_distinct = tally(work, num_distinct, named, end - rank)
             rank = end
     sort_tally(work, num_distinct)
     return num_distinct
@@ -276,16 +256,16 @@ def count_next(search: Search, work: Work, step: Step, length: Int) -> Int:
 
 @njit(cache=True, nogil=True)
 def nth_place(
-    search: Search, work: Work, step: Step, length: Int, token: Int, number: Int
+    search: Search, work: Work, step: Step, length: Int, wanted: Int, number: Int
 ) -> tuple[Int, Int]:
-    """Return shard and stream index of candidate ``number`` of those with ``token``."""
+    """Return shard and stream index of candidate ``number`` of those with ``wanted``."""
     views, knobs, rules = search
     classes_T, group = knobs.classes, knobs.classes[step.t]
     jumps, conditional = _jumps(search, step), is_conditional(step)
     for s in range(views.num_tokens.size):
         lo, hi, stride = work.kept[0, s], work.kept[1, s], views.stride[s]
-        if lo < hi:
-            lo, hi = narrow(views, s, lo, hi, length, coarse_of(rules, token))
+        if lo < hi:  # the next step goes on from what is narrowed here
+            lo, hi = narrow_last(views, knobs.aligned, work, s, coarse_of(rules, wanted))
         if jumps:
             if number < hi - lo:
                 return s, pointer_at(views, s, lo + number) + length
@@ -295,7 +275,7 @@ def nth_place(
             index = pointer_at(views, s, rank) + length
             if knobs.filtered and not has_class(classes_T, stride, index, group):
                 continue
-            if written_at(rules, s, index) != token:
+            if written_at(rules, s, index) != wanted:
                 continue
             if not conditional or may_decide(search, step, length, s, index):
                 if number == 0:

@@ -1,9 +1,11 @@
-"""Compiled generation by searches: any number of shards, any sampler, no side files needed.
+"""Compiled generation over any number of shards, for any sampler; no side files are needed.
 
-A step that all documents may decide asks ``intervals.py`` for the context. Under conditions (an
-anchor, a label) it looks for a rare context among its places (``intervals.longest_rare``), or at
-each of the documents that may decide (``by_document.py``). Defined by
-``generators/ngram/reference.py``.
+With side files a context that occurs once is copied: nothing is looked for while the place that was
+copied from goes on, its longest context occurs nowhere else in its shard (``repeat``), and no other
+shard reaches as far (``copying.py``). Any other step that all documents may decide asks
+``intervals.py`` for the context. Under conditions (an anchor, a label) it looks for a rare context
+among its places (``intervals.longest_rare``), or at each of the documents that may decide
+(``by_document.py``). Defined by ``generators/ngram/reference.py``.
 """
 
 from __future__ import annotations
@@ -26,8 +28,24 @@ from imagegram.generators.ngram.kernels import (
 )
 from imagegram.generators.ngram.philox import uniforms
 from imagegram.generators.ngram.search.by_document import count_among, longest_among, nth_among
+from imagegram.generators.ngram.search.carry import (
+    CARRIED,
+    DOCUMENT,
+    INDEX,
+    POSITION,
+    SHARD,
+    begin_row,
+    keep_last,
+    note_reaches,
+)
+from imagegram.generators.ngram.search.copying import (
+    certain_length,
+    copy_tokens,
+    token_behind,
+)
 from imagegram.generators.ngram.search.intervals import count_next, longest, longest_rare, nth_place
 from imagegram.generators.ngram.search.memo import Memo, remember
+from imagegram.generators.ngram.search.sides import Sides
 from imagegram.generators.ngram.search.step import (
     Rules,
     Search,
@@ -71,8 +89,13 @@ class Found(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _find_some(search: Search, work: Work, voters: Voters, step: Step) -> Found:
-    """Find the context of a step that some documents may decide, and count its candidates."""
+def _find_some(
+    search: Search, sides: Sides, work: Work, voters: Voters, step: Step, certain: Int
+) -> Found:
+    """Find the context of a step that some documents may decide, and count its candidates.
+
+    ``certain`` is its length where that is known, else 0.
+    """
     rules, none = search.rules, np.int64(-1)
     limit = min(np.int64(search.knobs.limits[step.t]), step.t + 1)
     places = voters.size[0] if rules.in_place else voters.size[0] * rules.sizes[step.t]
@@ -82,9 +105,12 @@ def _find_some(search: Search, work: Work, voters: Voters, step: Step) -> Found:
             size = count_among(search, voters, work, step, length, True)
             return Found(np.int64(_BEGINNING), length, none, size)
     elif places > rules.many:  # too many to look at each: a search may be cheaper
-        length = longest_rare(search, work, step, places)
+        top = certain if certain > 0 else limit
+        length = longest_rare(search, sides, work, step, places, top)
         if length >= 0:
-            return Found(np.int64(_RARE), length, none, count_next(search, work, step, length))
+            return Found(
+                np.int64(_RARE), length, none, count_next(search, sides, work, step, length)
+            )
     length = longest_among(search, voters, step, False)
     size = count_among(search, voters, work, step, length, False)
     return Found(np.int64(_AMONG), length, none, size)
@@ -92,15 +118,22 @@ def _find_some(search: Search, work: Work, voters: Voters, step: Step) -> Found:
 
 @njit(inline="always")
 def _find(
-    search: Search, memo: Memo, work: Work, voters: Voters, step: Step, previous: Int
+    search: Search,
+    sides: Sides,
+    memo: Memo,
+    work: Work,
+    voters: Voters,
+    step: Step,
+    previous: Int,
+    certain: Int,
 ) -> Found:
     """Find the context that decides a step, and count its candidates."""
     if is_conditional(step):
-        return _find_some(search, work, voters, step)
-    length, entry = longest(search, memo, work, step, previous)
+        return _find_some(search, sides, work, voters, step, certain)
+    length, entry = longest(search, sides, memo, work, step, previous)
     size = np.int64(0)
     if entry < 0:
-        size = count_next(search, work, step, length)
+        size = count_next(search, sides, work, step, length)
     return Found(np.int64(_ALL), length, np.int64(entry), size)
 
 
@@ -153,10 +186,56 @@ def _draw_source(
 
 
 @njit(cache=True, nogil=True)
-def write_row(
-    views: ShardViews,
-    knobs: Knobs,
-    rules: Rules,
+def _choose_token(
+    search: Search,
+    memo: Memo,
+    work: Work,
+    voters: Voters,
+    rows: Rows,
+    b: Int,
+    step: Step,
+    found: Found,
+    forced: bool,
+    goes_on: bool,
+    seed: np.uint64,
+    sample: np.uint64,
+) -> bool:
+    """Write the token of a step and its trace; return whether it was the only one of its kind.
+
+    ``goes_on`` says that the place behind the last source is known to be a candidate.
+    """
+    t, state = step.t, work.state
+    tokens_K, counts_K, p_K, total, bits = _distribution(search.knobs, memo, work, found)
+    note(rows, b, t, found.length, total, tokens_K.size, bits)
+    first, second = uniforms(seed, sample, t)
+    chosen = choose(rows, b, t, forced, first, tokens_K, p_K)
+    token = np.int64(rows.tokens[b, t])
+    single = bool(chosen >= 0 and counts_K[chosen] == 1)
+    shard, index = state[SHARD], state[INDEX] + 1  # copies go on: this place comes first
+    if chosen < 0:
+        shard = np.int64(-1)
+    elif (
+        shard < 0
+        or not (goes_on or _goes_on(search, step, found.length, token, shard, index))
+        or written_at(search.rules, shard, index) != token
+    ):
+        count = counts_K[chosen]
+        shard, index = _draw_source(search, work, voters, step, found, token, count, second)
+    state[SHARD], state[INDEX], state[CARRIED] = shard, index, found.length
+    if shard >= 0:
+        document, position = locate_next(search.views, shard, index)
+        rows.source_document[b, t], rows.source_position[b, t] = document, position
+        state[DOCUMENT], state[POSITION] = document, position
+    if found.way == _ALL and found.entry < 0 and total >= memo.frequent:
+        length = found.length
+        remember(memo, search, work, step, length, total, bits, tokens_K, counts_K, p_K)
+    return single
+
+
+@njit(cache=True, nogil=True)
+def _write_row(
+    search: Search,
+    sides: Sides,
     memo: Memo,
     work: Work,
     voters: Voters,
@@ -167,39 +246,65 @@ def write_row(
     sample: np.uint64,
 ) -> None:
     """Write row ``b``; its tokens before position ``until`` are given, and only traced."""
-    # Every step passes the arrays on: no reference to them is counted.
-    views, knobs, rules, memo = borrow(views), borrow(knobs), borrow(rules), borrow(memo)
-    work, voters, rows = borrow(work), borrow(voters), borrow(rows)
-    search, history = Search(views, knobs, rules), work.history
+    knobs, rules, history = search.knobs, search.rules, work.history
     history[0] = _EOS
-    anchor, previous = np.int64(0), np.int64(0)  # of the step before
-    shard, index = np.int64(-1), np.int64(-1)  # the last source
-    work.longest[:] = 0
-    for t in range(rows.tokens.shape[1]):
-        work.longest[:] += 1  # with each token a match grows by one at most
+    begin_row(work)
+    anchor, label, previous = np.int64(0), np.int64(-1), np.int64(0)  # of the step before
+    single = False  # whether the last token was the only one of its kind
+    t = np.int64(0)
+    while t < rows.tokens.shape[1]:
         step = Step(history, t, np.int64(0), np.int64(-1), np.int64(knobs.needed))
         if rules.anchor > 0 or rules.label_tokens > 0:
             step = next_step(search, voters, history, t, b, anchor)
-        anchor = step.anchor
-        found = _find(search, memo, work, voters, step, previous)
-        previous = found.length if found.way == _ALL else np.int64(_FORGOTTEN)
-        tokens_K, counts_K, p_K, total, bits = _distribution(knobs, memo, work, found)
-        note(rows, b, t, found.length, total, tokens_K.size, bits)
-        first, second = uniforms(seed, sample, t)
-        chosen = choose(rows, b, t, t < until, first, tokens_K, p_K)
-        token = np.int64(rows.tokens[b, t])
-        index += 1  # copies go on: the place after the last source comes first
-        if chosen < 0:
-            shard = np.int64(-1)
-        elif shard < 0 or not _goes_on(search, step, found.length, token, shard, index):
-            count = counts_K[chosen]
-            shard, index = _draw_source(search, work, voters, step, found, token, count, second)
-        if shard >= 0:
-            document, position = locate_next(views, shard, index)
-            rows.source_document[b, t], rows.source_position[b, t] = document, position
-        if found.way == _ALL and found.entry < 0 and total >= memo.frequent:
-            remember(memo, search, work, step, found.length, total, bits, tokens_K, counts_K, p_K)
+        certain = np.int64(0)
+        if t > 0 and step.anchor == anchor and step.label == label:
+            behind = token_behind(search, work)
+            certain = certain_length(search, work, t, step.needed, behind)
+        anchor, label = step.anchor, step.label
+        copied = np.int64(0)
+        if single and certain > 0 and sides.ordered:
+            copied = copy_tokens(search, sides, work, rows, b, t, until, step.needed)
+            t += copied
+        if copied > 0:
+            previous = np.int64(_FORGOTTEN) if is_conditional(step) else work.state[CARRIED]
+        else:
+            found = _find(search, sides, memo, work, voters, step, previous, certain)
+            if found.way in (_ALL, _RARE):
+                keep_last(work, t, found.length)
+            forced, goes_on = bool(t < until), bool(certain > 0)
+            single = _choose_token(
+                search, memo, work, voters, rows, b, step, found, forced, goes_on, seed, sample
+            )
+            note_reaches(work.reach, work.state)
+            previous = found.length if found.way == _ALL else np.int64(_FORGOTTEN)
+            t += 1
+        token = np.int64(rows.tokens[b, t - 1])
         if token == _EOS:  # the row has ended
             rows.tokens[b, t:] = _EOS
             break
-        history[t + 1] = token // rules.divisor
+        history[t] = token // rules.divisor
+
+
+@njit(cache=True, nogil=True)
+def write_rows(
+    views: ShardViews,
+    knobs: Knobs,
+    rules: Rules,
+    sides: Sides,
+    memo: Memo,
+    work: Work,
+    voters: Voters,
+    rows: Rows,
+    until_B: NDArray[np.int64],
+    seed: np.uint64,
+    samples_B: NDArray[np.uint64],
+    start: Int,
+    size: Int,
+) -> None:
+    """Write rows ``start ... start + size - 1``, one after the other."""
+    # Every step passes the arrays on: no reference to them is counted.
+    views, knobs, rules, sides = borrow(views), borrow(knobs), borrow(rules), borrow(sides)
+    memo, work, voters, rows = borrow(memo), borrow(work), borrow(voters), borrow(rows)
+    search = Search(views, knobs, rules)
+    for b in range(start, start + size):
+        _write_row(search, sides, memo, work, voters, rows, b, until_B[b], seed, samples_B[b])

@@ -20,7 +20,7 @@ from imagegram.generators.ngram.search.step import Search, Step, match
 from imagegram.indexes.kernels.search import Int, ShardViews, pointer_at
 
 #: Contexts with fewer candidates are counted again each time: that is as fast as remembering.
-FREQUENT: Final = 256
+FREQUENT: Final = 64
 #: Longer suffixes are not remembered.
 MAX_LENGTH: Final = 64
 #: Contexts that one memo holds at most.

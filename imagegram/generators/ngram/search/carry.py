@@ -1,0 +1,169 @@
+"""What a row carries from step to step: its source, the last intervals, and reaches of shards.
+
+Each shard has a *reach*, a bound on how many of the last tokens it holds in a row: with every token
+it grows by one at most, so a shard that lacked a context is not looked at for as many tokens. Where
+its reach comes near, its screen is asked first, with one read.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.compiled import njit
+from imagegram.generators.ngram.kernels import Work
+from imagegram.generators.ngram.search.sides import Sides
+from imagegram.indexes.kernels.memory import prefetch
+from imagegram.indexes.kernels.screen import hash_run, line_of, may_hold
+from imagegram.indexes.kernels.search import (
+    CLASSES,
+    Int,
+    ShardViews,
+    narrow,
+    pointer_at,
+    token_at,
+    token_class,
+)
+
+#: Rows of ``Work.state``: what is known of the step before.
+DEPTH: Final = 0  # tokens of the context whose intervals ``Work.last`` holds
+WHEN: Final = 1  # the step whose context that was
+SHARD: Final = 2  # of the last source; -1: none
+INDEX: Final = 3  # its place in the stream
+DOCUMENT: Final = 4  # its document
+POSITION: Final = 5  # its position there
+CARRIED: Final = 6  # tokens of the context that decided the last token
+MOST: Final = 7  # the farthest reach of the shards but the source's
+STOPPED: Final = 8  # why a run of copies stopped, see ``copying.py``
+#: A step that never was.
+NEVER: Final = -9
+#: Tokens before a shard could hold a context when it is asked along with others.
+_SOON: Final = 8
+#: Below every reach.
+_NOWHERE: Final = -(1 << 40)
+
+
+@njit(cache=True, nogil=True)
+def begin_row(work: Work) -> None:
+    """Forget the row before: all shards may hold the separator."""
+    work.reach[:] = 1
+    work.state[DEPTH], work.state[WHEN] = 0, NEVER
+    work.state[SHARD], work.state[INDEX], work.state[CARRIED], work.state[MOST] = -1, -1, 0, 1
+
+
+@njit(cache=True, nogil=True)
+def keep_last(work: Work, t: Int, length: Int) -> None:
+    """Keep the intervals of the context that decides step ``t`` for the next step."""
+    work.last[:] = work.kept
+    work.narrowed[:] = False
+    work.state[DEPTH], work.state[WHEN] = length, t
+
+
+@njit(cache=True, nogil=True)
+def narrow_last(
+    views: ShardViews, aligned: bool, work: Work, s: Int, token: Int
+) -> tuple[Int, Int]:
+    """Narrow the kept interval of a shard to the suffixes that go on with the token chosen then."""
+    if not work.narrowed[s]:
+        lo, hi, depth = work.last[0, s], work.last[1, s], work.state[DEPTH]
+        if lo < hi:
+            pair = token_class(token)
+            if depth == 1 and not aligned and views.pairs.shape[1] > 0 and pair >= 0:
+                # Intervals of two tokens are known; the separator's is the last of a first token.
+                first = token_class(token_at(views, s, pointer_at(views, s, lo)))
+                cell = first * CLASSES + pair
+                lo = views.pairs[s, cell]
+                if pair < CLASSES - 1:
+                    hi = views.pairs[s, cell + 1]
+            else:
+                lo, hi = narrow(views, s, lo, hi, depth, token)
+        work.last[0, s], work.last[1, s], work.narrowed[s] = lo, hi, True
+    return work.last[0, s], work.last[1, s]
+
+
+class Screens(NamedTuple):
+    """Screens of all shards, without all else: a call hands over every field; see ``Sides``."""
+
+    run: int
+    long_run: int
+    placed: bool
+    screen: NDArray[np.uint64]
+    num_words: NDArray[np.int64]
+
+
+@njit(inline="always")
+def screens_of(sides: Sides) -> Screens:
+    """Return the screens of side files."""
+    return Screens(sides.run, sides.long_run, sides.placed, sides.screen, sides.num_words)
+
+
+@njit(cache=True, nogil=True)
+def screen_out(
+    screens: Screens,
+    reach: NDArray[np.int64],
+    source: Int,
+    history: NDArray[np.uint16],
+    t: Int,
+    length: Int,
+) -> Int:
+    """Lower the reach of shards whose screens say that they lack the last ``length`` tokens.
+
+    Those that may reach so far, or soon will, are asked for the last short run. Those that may hold
+    it are asked for others ever farther back, at last for the last long run. A shard without a run
+    that ends ``back`` tokens ago reaches less far than its beginning.
+
+    Returns:
+        0 when no shard but the ``source`` holds them; else perhaps some do.
+    """
+    soon = max(length - _SOON, screens.run)
+    left = _ask(screens, reach, source, history, t, screens.run, 0, soon)
+    back = 1
+    while left > 0 and back + screens.run <= length:
+        left = _ask(screens, reach, source, history, t, screens.run, back, length)
+        back *= 2
+    if left > 0 and screens.run < screens.long_run <= length:
+        left = _ask(screens, reach, source, history, t, screens.long_run, 0, length)
+    return left
+
+
+@njit(inline="always")
+def _ask(
+    screens: Screens,
+    reach: NDArray[np.int64],
+    source: Int,
+    history: NDArray[np.uint16],
+    t: Int,
+    run: Int,
+    back: Int,
+    limit: Int,
+) -> Int:
+    """Ask the shards that may reach ``limit`` for the run that ends ``back`` tokens ago.
+
+    Returns:
+        How many of them may hold it.
+    """
+    end, left = t + 1 - back, 0
+    mixed = hash_run(history, end - run, end, screens.placed)
+    for s in range(reach.size):
+        if reach[s] + t >= limit:
+            line = line_of(mixed, screens.num_words[s])
+            prefetch(screens.screen[s] + np.uint64(8 * line))
+    for s in range(reach.size):
+        if reach[s] + t >= limit and s != source:
+            if may_hold(screens.screen[s], screens.num_words[s], mixed):
+                left += 1
+            else:
+                reach[s] = min(reach[s], back + run - 1 - t)
+    return left
+
+
+@njit(cache=True, nogil=True)
+def note_reaches(reach: NDArray[np.int64], state: NDArray[np.int64]) -> None:
+    """Note how far the farthest shard but that of the last source reaches."""
+    most = np.int64(_NOWHERE)
+    for s in range(reach.size):
+        if s != state[SHARD]:
+            most = max(most, reach[s])
+    state[MOST] = most
