@@ -34,6 +34,7 @@ _FAMILIES: Final = {
     "planner of this package": "id_ranges",
     "chunks of this package": "hand.weight",
     "maskgen of this package": "text.project.weight",
+    "local maskgit of this package": "mix.weight",
     "maskgit of this package": "transformer.blocks.0.attention.qkv.weight",
 }
 #: Names that a message lists.

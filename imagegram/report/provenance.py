@@ -39,7 +39,7 @@ NAMED_SOURCES: Final = 5
 _PICTURES: Final = 3
 #: Tokens of a text on each side of a passage that are decoded with it: a language model may be what
 #: writes them, and a document has any length.
-_AROUND: Final = 256
+_AROUND: Final = 96
 _ARRAYS: Final = ("documents", "clusters", "positions", "spans")
 
 
@@ -267,12 +267,14 @@ class _Shown:
         first = int(mine[np.argmax(one.spans[mine])])
         start, length = int(one.positions[first]), int(one.spans[first])
         assert isinstance(self.tokenizer, TextTokenizer)
-        near = max(0, start - _AROUND)
-        row_L = self.tokens.document(document)[near : start + length + _AROUND]
+        document_L = self.tokens.document(document)
+        near, far = max(0, start - _AROUND), start + length + _AROUND
+        row_L = document_L[near:far]
         (text,) = self.tokenizer.decode(row_L[None])
         offsets = self.tokenizer.offsets(row_L)
         span = int(offsets[start - near]), int(offsets[start - near + length])
-        return {"passage": Passage.of(text, *span)}
+        cut = {"more_before": near > 0, "more_after": far < len(document_L)}
+        return {"passage": Passage.of(text, *span, **cut)}
 
 
 def write_provenance(out: Path, traced: Sequence[TracedSample]) -> dict[str, Any]:

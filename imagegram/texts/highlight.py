@@ -132,22 +132,33 @@ class Passage:
     ends: bool
 
     @classmethod
-    def of(cls, text: str, start: int, end: int, *, margin: int = MARGIN) -> Passage:
+    def of(
+        cls,
+        text: str,
+        start: int,
+        end: int,
+        *,
+        margin: int = MARGIN,
+        more_before: bool = False,
+        more_after: bool = False,
+    ) -> Passage:
         """Cut a stretch out of a document.
 
         Args:
-            text: the document.
+            text: the document, or what stands around the stretch.
             start: first character of the stretch.
             end: one more than its last.
-            margin: characters on each side.
+            margin: largest number of characters on each side.
+            more_before: whether the document begins before the text does.
+            more_after: whether it ends behind it.
         """
         first, last = max(start - margin, 0), min(end + margin, len(text))
         return cls(
             before=text[first:start],
             copied=text[start:end],
             after=text[end:last],
-            starts=first == 0,
-            ends=last == len(text),
+            starts=first == 0 and not more_before,
+            ends=last == len(text) and not more_after,
         )
 
     def marked(self, *, rank: int | None) -> Markup:

@@ -34,7 +34,7 @@ _FIELDS: Final = (
     *("chunk_size", "local_depth"),
 )
 #: Families of networks that are not the first of their generator.
-_BACKBONES: Final = ("rar", "chunk", "bert", "uvit")
+_BACKBONES: Final = ("rar", "chunk", "local", "bert", "uvit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,15 +239,16 @@ def _families() -> tuple[type[HubNetwork], ...]:
     from imagegram.generators.autoregressive.rar import Rar
     from imagegram.generators.maskgen.network import MaskGen
     from imagegram.generators.maskgit.backbones import Bert, UVit
-    from imagegram.generators.maskgit.network import MaskGit
+    from imagegram.generators.maskgit.network import LocalMaskGit, MaskGit
     from imagegram.generators.planner.network import Planner
     from imagegram.tokenizers.conv_vq.model import ConvVq
     from imagegram.tokenizers.ordered_fsq.model import OrderedFsq
     from imagegram.tokenizers.ta_titok.model import TaTiTok
     from imagegram.tokenizers.titok.model import TiTok
 
-    generators = (Autoregressive, ChunkTransformer, Rar, MaskGit, MaskGen, Bert, UVit, Planner)
-    return (OrderedFsq, ConvVq, TiTok, TaTiTok, *generators)
+    causal = (Autoregressive, ChunkTransformer, Rar, Planner)
+    masked = (MaskGit, LocalMaskGit, MaskGen, Bert, UVit)
+    return (OrderedFsq, ConvVq, TiTok, TaTiTok, *causal, *masked)
 
 
 def _manifest(folder: Path) -> Manifest | None:

@@ -15,10 +15,11 @@ import torch
 from hydra.utils import instantiate
 
 from imagegram.errors import ConfigError, StageError
+from imagegram.generators.autoregressive.chunked import ChunkTransformer
 from imagegram.generators.autoregressive.network import Autoregressive
 from imagegram.generators.autoregressive.rar import Rar
 from imagegram.generators.maskgit.backbones import Bert, UVit
-from imagegram.generators.maskgit.network import MaskGit
+from imagegram.generators.maskgit.network import LocalMaskGit, MaskGit
 from imagegram.generators.planner.network import Planner
 from imagegram.models.cores import one_core
 from imagegram.models.hub import HubNetwork
@@ -83,12 +84,12 @@ def network(cls: type[HubNetwork]) -> Any:
 def outputs(made: Any) -> torch.Tensor:
     """What a network says of its input: logits, or the pixels of ids."""
     with torch.no_grad():
-        if made.FAMILY in ("gpt", "rar"):
+        if made.FAMILY in ("gpt", "rar", "chunk"):
             ids_BT, classes_B = torch.arange(6).view(2, 3), torch.tensor([0, 2])
             return made.to_logits(made(ids_BT, classes_B=classes_B))
         if made.FAMILY == "planner":
             return made(torch.arange(6).view(2, 3), torch.tensor([0, 2]))
-        if made.FAMILY in ("maskgit", "bert", "uvit"):
+        if made.FAMILY in ("maskgit", "local", "bert", "uvit"):
             return made(torch.tensor([[0, 256, 5], [256, 256, 7]]), torch.tensor([0, 2]))
         return made.paint(torch.arange(made.num_tokens)[None])
 
@@ -182,7 +183,10 @@ def test_a_page_of_another_network_is_refused(hub: Hub, tmp_path: Path) -> None:
 WORDS = {
     Autoregressive: "generator=ar",
     Rar: "generator=ar generator.backbone=rar generator.hidden=24",
+    ChunkTransformer: "generator=ar generator.backbone=chunk generator.chunk_size=2 "
+    "generator.local_depth=1",
     MaskGit: "generator=maskgit",
+    LocalMaskGit: "generator=maskgit generator.backbone=local",
     Bert: "generator=maskgit generator.backbone=bert",
     UVit: "generator=maskgit generator.backbone=uvit",
 }

@@ -257,11 +257,12 @@ def test_it_learns_documents_of_two_lengths(tmp_path: Path) -> None:
         width=32,
         depth=2,
         num_heads=2,
+        backbone="local",
         label_smoothing=0.0,
         unmasked_weight=0.0,
         rates="uniform",
         optimization=dataclasses.replace(
-            HOW, steps=200, batch_size=32, learning_rate=5e-3, warmup_steps=20, ema_decay=0.95
+            HOW, steps=120, batch_size=32, learning_rate=5e-3, warmup_steps=20, ema_decay=0.95
         ),
     )
     index: Any = None

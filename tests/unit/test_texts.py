@@ -191,3 +191,9 @@ def test_a_passage_shows_so_much_on_each_side() -> None:
     text = "b" * 1000 + "X" + "a" * 10
     shown = parsed(Passage.of(text, 1000, 1001).marked(rank=2)).text
     assert shown == "… " + "b" * MARGIN + "X" + "a" * 10
+
+
+def test_a_passage_of_a_part_says_that_the_document_goes_on() -> None:
+    part = Passage.of("bXa", 1, 2, more_before=True, more_after=True)
+    assert parsed(part.marked(rank=0)).text == "… bXa …"
+    assert parsed(Passage.of("bXa", 1, 2).marked(rank=0)).text == "bXa"

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagegram.generators.maskgit.network import MaskGit
+from imagegram.generators.maskgit.network import LocalMaskGit, MaskGit
 from imagegram.generators.maskgit.ragged import keep_lengths, seen
 from imagegram.models.hub import HubNetwork
 from imagegram.models.transformer import Initializer, build, initialize, initialize_alike
@@ -282,6 +282,7 @@ Backbone = MaskGit | Bert | UVit
 #: Network and fresh weights of every backbone.
 _NETWORKS: Final[Mapping[str, tuple[type[Backbone], Initializer]]] = {
     "transformer": (MaskGit, initialize),
+    "local": (LocalMaskGit, initialize),
     "bert": (Bert, initialize_alike),
     "uvit": (UVit, initialize_alike),
 }

@@ -53,7 +53,8 @@ class MaskGitGenerator(LearnedGenerator):
             trainer, device, checkpoint: see :class:`LearnedGenerator`.
         label_smoothing: smoothing of the cross entropy, 0 ... 1.
         unmasked_weight: weight in the loss of tokens that were not masked; masked ones have 1.
-        backbone: the network: ``transformer``, the house's own; ``bert`` or ``uvit``, as published
+        backbone: the network: ``transformer``, the house's own; ``local``, the same whose places
+            see their neighbours from the beginning, for texts; ``bert`` or ``uvit``, as published
             for TiTok, of which the latter has an odd ``depth``.
         rates: how the masked share of a document is drawn, ``arccos``, or ``uniform`` with the
             weights that make the loss a bound of the code length, see ``objective.py``.
@@ -111,7 +112,7 @@ class MaskGitGenerator(LearnedGenerator):
     def sizes_in(self, shapes: Shapes) -> Architecture:
         """Return the sizes of some weights, which do not tell the heads of published ones."""
         found = sizes_in(shapes, backbone=self.backbone)
-        if self.backbone == "transformer":
+        if self.backbone in ("transformer", "local"):
             return found
         return replace(found, num_heads=self.num_heads)
 

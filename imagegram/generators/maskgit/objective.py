@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from imagegram.generators.maskgit.training import MaskedPredictionModule
 
 #: Networks that predict; see ``backbones.py``.
-BACKBONES: Final = ("transformer", "bert", "uvit")
+BACKBONES: Final = ("transformer", "local", "bert", "uvit")
 #: How the masked share of a document is drawn.
 RATES: Final = ("arccos", "uniform")
 

@@ -11,7 +11,12 @@ from imagegram.generators.weights import SETTING
 from imagegram.models.checkpoints import Shapes, num_blocks, require_family
 
 #: Families of weights, by ``generator.backbone``.
-FAMILIES: Final = {"transformer": "maskgit of this package", "bert": "ImageBert", "uvit": "UViT"}
+FAMILIES: Final = {
+    "transformer": "maskgit of this package",
+    "local": "local maskgit of this package",
+    "bert": "ImageBert",
+    "uvit": "UViT",
+}
 
 
 def sizes_in(shapes: Shapes, *, backbone: str) -> Architecture:
@@ -21,7 +26,7 @@ def sizes_in(shapes: Shapes, *, backbone: str) -> Architecture:
         ConfigError: for weights of another family, or without a part that tells the sizes.
     """
     require_family(shapes, FAMILIES[backbone], setting=SETTING)
-    read = {"transformer": _transformer, "bert": _bert, "uvit": _uvit}[backbone]
+    read = _READERS[backbone]
     try:
         found = read(shapes)
         return ragged(found) if "lengths" in shapes else found
@@ -85,3 +90,6 @@ def _uvit(shapes: Shapes) -> Architecture:
         num_heads=1,
         num_classes=rows - vocab_size - 2,
     )
+
+
+_READERS: Final = {"transformer": _transformer, "local": _transformer, "bert": _bert, "uvit": _uvit}
