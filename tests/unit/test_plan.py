@@ -95,7 +95,8 @@ def made_bytes(outputs: Path, *kinds: str) -> int:
 def test_digests_are_known_before_anything_is_made(planned: dict[str, Any]) -> None:
     made = {name: record["digest"] for name, record in planned["stages"].items()}
     exact = {stage.name: stage.digest for stage in planned["exact"].stages}
-    assert exact == made | {"aligned orders": "", "copy of samples": "", "report": ""}
+    beside = ("aligned orders", "screens", "copy of samples", "report")
+    assert exact == made | dict.fromkeys(beside, "")
     assert planned["before"].num_unknown == 2  # of two training shards and the held-out one
     assert by_name(planned["before"])["index"].digest != made["index"]
 
@@ -196,7 +197,7 @@ def test_shards_that_are_joined_are_written_anew(planned: dict[str, Any]) -> Non
 def test_orders_are_planned_as_generation_makes_them(
     planned: dict[str, Any], matching: str
 ) -> None:
-    """A joined index has one shard: free matching asks for the suffix order of one alone."""
+    """Of every index shard; several ask for a screen of each besides."""
     outputs = planned["outputs"]
     words = ("num_samples=1", f"sampler.matching={matching}", "index.shard_tokens=1000000")
     words = (*words, "stages=[tokenize,index,generate]")
@@ -211,8 +212,12 @@ def test_orders_are_planned_as_generation_makes_them(
     assert before["generate"].digest == read_summary(folder)["stages"]["generate"]["digest"]
     assert name not in by_name(look(outputs, *words, "seed=4"))
     assert name not in by_name(look(outputs, *words, "seed=4", "generator.engine=naive"))
-    if matching == "free":  # of several shards none is read
-        assert name not in by_name(look(outputs, *words, "seed=4", "index.shard_tokens=1"))
+    assert "screens" not in before
+    several = by_name(look(outputs, *words, "seed=4", "index.shard_tokens=1"))
+    if matching == "free":
+        assert several["screens"].parts == several[name].parts == 2
+    else:  # the first run made them
+        assert not {"screens", name} & several.keys()
 
 
 def test_an_order_that_memory_cannot_hold_is_refused(planned: dict[str, Any]) -> None:
