@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,44 +17,25 @@ from imagegram.conditions.labels import ANY
 from imagegram.conditions.own import OwnLabels
 from imagegram.conditions.prompt import without_prompt
 from imagegram.generators.learned import Architecture
-from imagegram.layout import TokenLayout
-from imagegram.protocols import Condition, Sampler
-from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Context
-from imagegram.store.weights import CLASSES, MODEL
-
-if TYPE_CHECKING:
-    from torch import nn
+from imagegram.generators.trained import TrainedModel
+from imagegram.protocols import Condition
+from imagegram.store.weights import CLASSES
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkModel:
-    """A trained network that samples; a family says what its network is.
+class NetworkModel(TrainedModel):
+    """A trained network that samples tokens; a family says what its network is.
 
     Attributes:
-        artifact: the finished training, with the weights.
+        artifact, device, dtype: see :class:`TrainedModel`.
         architecture: sizes of the network; the number of classes is :attr:`sizes`'.
-        device: device that samples.
-        dtype: numbers that it computes with, see :data:`imagegram.models.dtypes.DTYPES`.
         labels: key of the labels that it learned; None: it learned none.
         has_null: whether it learned to write without a label.
     """
 
-    artifact: Artifact
     architecture: Architecture
-    device: str
-    dtype: str = "float32"
     labels: str | None = None
     has_null: bool = True
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the fields without the network, which another process reads again."""
-        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-
-    def identity(self) -> Any:
-        """Return kind/digest of the training; with it the numbers, where these are others."""
-        training = self.artifact.identity()
-        return training if self.dtype == "float32" else [training, self.dtype]
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -98,31 +79,3 @@ class NetworkModel:
         classes_B = condition.of_samples(self.classes, samples).astype(np.int64)
         unknown = num_classes if self.has_null else (samples % num_classes).astype(np.int64)
         return np.where(classes_B == ANY, unknown, classes_B)
-
-    def make_network(self) -> nn.Module:
-        """Build the network of the family, with any weights."""
-        raise NotImplementedError
-
-    @cached_property
-    def network(self) -> Any:
-        """The network with its weights, in evaluation mode, on its device."""
-        import torch
-        from safetensors.torch import load_file
-
-        from imagegram.encoders.preprocessing import require_device
-
-        require_device(self.device, setting="generator.device")
-        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
-            network = self.make_network()
-        network.load_state_dict(load_file(self.artifact.path / MODEL))
-        return network.eval().to(self.device)
-
-    def prepared(
-        self,
-        sampler: Sampler,
-        context: Context,
-        layout: TokenLayout,
-        condition: Condition | None = None,
-    ) -> Self:
-        """Return itself: nothing makes it faster."""
-        return self

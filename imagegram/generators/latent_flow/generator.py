@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from imagegram.conditions.prompt import without_prompt
 from imagegram.errors import ConfigError, did_you_mean, require_bounds
-from imagegram.generators.latent_flow.model import AUTOENCODER, LatentFlowModel
+from imagegram.generators.latent_flow.model import LatentFlowModel
 from imagegram.generators.latent_flow.objectives import (
     LOSSES,
     TIMES,
@@ -27,6 +27,7 @@ from imagegram.generators.latent_flow.objectives import (
 from imagegram.generators.latent_flow.settings import SMALL, Autoencoder
 from imagegram.generators.latent_flow.sizes import ChunkSizes, FlowSizes
 from imagegram.generators.latent_flow.stages import TrainFlow
+from imagegram.generators.trained import AUTOENCODER
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import write_weights
 from imagegram.models.dtypes import require_dtype

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,51 +13,33 @@ from imagegram.conditions.prompt import prompt_trace, prompts_of
 from imagegram.errors import ConfigError
 from imagegram.generators.chunks import chunk_samples, rows_from_chunks
 from imagegram.generators.latent_flow.sizes import ChunkSizes, FlowSizes
+from imagegram.generators.trained import LatentModel
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Sampler
 from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
 from imagegram.samplers.flow import FlowSampler
 from imagegram.samplers.kinds import require_kind
-from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Context, Progress
-from imagegram.store.weights import MODEL
+from imagegram.store.stage import Progress
 
 if TYPE_CHECKING:
     from torch import nn
 
-#: Weights of the autoencoder, beside those of the flow.
-AUTOENCODER: Final = "autoencoder.safetensors"
-
 
 @dataclass(frozen=True, kw_only=True)
-class LatentFlowModel:
+class LatentFlowModel(LatentModel):
     """A trained latent flow that samples.
 
     Attributes:
-        artifact: the finished training, with the weights of both networks.
+        artifact, device, dtype: see :class:`TrainedModel`.
         chunks, sizes: sizes of autoencoder and denoiser.
         ends: whether samples may end early.
         sigma: deviation of the start noise in training.
-        device: device that samples.
-        dtype: numbers that it computes with, see :data:`imagegram.models.dtypes.DTYPES`.
     """
 
-    artifact: Artifact
     chunks: ChunkSizes
     sizes: FlowSizes
     ends: bool
     sigma: float
-    device: str
-    dtype: str = "float32"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the fields without the networks, which another process reads again."""
-        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-
-    def identity(self) -> Any:
-        """Return kind/digest of the training; with it the numbers, where these are others."""
-        training = self.artifact.identity()
-        return training if self.dtype == "float32" else [training, self.dtype]
 
     def make_network(self) -> nn.Module:
         """Build the denoiser, with any weights."""
@@ -67,31 +47,11 @@ class LatentFlowModel:
 
         return Denoiser(**self.sizes.arguments())
 
-    @cached_property
-    def networks(self) -> tuple[Any, Any]:
-        """Autoencoder and denoiser with their weights, in evaluation mode, on their device."""
-        import torch
-        from safetensors.torch import load_file
-
-        from imagegram.encoders.preprocessing import require_device
+    def make_autoencoder(self) -> nn.Module:
+        """Build the autoencoder, with any weights."""
         from imagegram.generators.latent_flow.autoencoder import ChunkAutoencoder
 
-        require_device(self.device, setting="generator.device")
-        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
-            autoencoder, denoiser = ChunkAutoencoder(**self.chunks.arguments()), self.make_network()
-        autoencoder.load_state_dict(load_file(self.artifact.path / AUTOENCODER))
-        denoiser.load_state_dict(load_file(self.artifact.path / MODEL))
-        return autoencoder.eval().to(self.device), denoiser.eval().to(self.device)
-
-    def prepared(
-        self,
-        sampler: Sampler,
-        context: Context,
-        layout: TokenLayout,
-        condition: Condition | None = None,
-    ) -> Self:
-        """Return itself: nothing makes it faster."""
-        return self
+        return ChunkAutoencoder(**self.chunks.arguments())
 
     def encode(self, tokens_BT: Tokens) -> NDArray[np.float32]:
         """Return the (B, N, D) standardized latents of (B, T) tokens, T as in training."""

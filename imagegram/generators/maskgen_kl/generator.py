@@ -21,9 +21,10 @@ from imagegram.conditions.labels import CAPTION
 from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.errors import ConfigError, require_bounds
 from imagegram.generators.latent_flow.stages import TrainFlow
-from imagegram.generators.maskgen_kl.model import AUTOENCODER, MaskGenKlModel
+from imagegram.generators.maskgen_kl.model import MaskGenKlModel
 from imagegram.generators.maskgen_kl.objectives import KlReconstruction, MaskedFlow
 from imagegram.generators.maskgen_kl.settings import SMALL, ImageAutoencoder, MaskedSizes
+from imagegram.generators.trained import AUTOENCODER
 from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import write_weights

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +13,7 @@ from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.executors.progress import SilentProgress
 from imagegram.generators.chunks import CHUNK, chunk_samples
 from imagegram.generators.maskgen_kl.settings import LatentSizes, MaskedSizes
+from imagegram.generators.trained import LatentModel
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Sampler, Tokenizer
 from imagegram.records import Images, Tokens, Trace
@@ -22,48 +21,29 @@ from imagegram.samplers.kinds import require_kind
 from imagegram.samplers.masked_flow import MaskedFlowSampler
 from imagegram.stages.captions import embed_asked
 from imagegram.stages.decoding import encoded_pictures
-from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Context, Progress
-from imagegram.store.weights import MODEL
+from imagegram.store.stage import Progress
 
 if TYPE_CHECKING:
     from torch import nn
 
-#: Weights of the autoencoder, beside those of the network of latents.
-AUTOENCODER: Final = "autoencoder.safetensors"
-
 
 @dataclass(frozen=True, kw_only=True)
-class MaskGenKlModel:
+class MaskGenKlModel(LatentModel):
     """A trained MaskGen over continuous latents.
 
     Attributes:
-        artifact: the finished training, with the weights of both networks.
+        artifact, device, dtype: see :class:`TrainedModel`.
         latents, sizes: sizes of autoencoder and network.
         tokenizer: that of the experiment, which reads tokens off the pictures.
         captions: key of the captions in the metadata of documents.
         embedder: text encoder that reads them.
-        device: device that samples.
-        dtype: numbers that it computes with, see :data:`imagegram.models.dtypes.DTYPES`.
     """
 
-    artifact: Artifact
     latents: LatentSizes
     sizes: MaskedSizes
     tokenizer: Tokenizer | None
     captions: str
     embedder: SentenceEmbedder
-    device: str
-    dtype: str = "float32"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the fields without the networks, which another process reads again."""
-        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-
-    def identity(self) -> Any:
-        """Return kind/digest of the training; with it the numbers, where these are others."""
-        training = self.artifact.identity()
-        return training if self.dtype == "float32" else [training, self.dtype]
 
     def make_network(self) -> nn.Module:
         """Build the network of latents, with any weights."""
@@ -71,31 +51,11 @@ class MaskGenKlModel:
 
         return MaskedLatents(**self.sizes.arguments())
 
-    @cached_property
-    def networks(self) -> tuple[Any, Any]:
-        """Autoencoder and network of latents, in evaluation mode, on their device."""
-        import torch
-        from safetensors.torch import load_file
-
-        from imagegram.encoders.preprocessing import require_device
+    def make_autoencoder(self) -> nn.Module:
+        """Build the autoencoder, with any weights."""
         from imagegram.generators.maskgen_kl.autoencoder import ImageKl
 
-        require_device(self.device, setting="generator.device")
-        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
-            autoencoder, network = ImageKl(**self.latents.arguments()), self.make_network()
-        autoencoder.load_state_dict(load_file(self.artifact.path / AUTOENCODER))
-        network.load_state_dict(load_file(self.artifact.path / MODEL))
-        return autoencoder.eval().to(self.device), network.eval().to(self.device)
-
-    def prepared(
-        self,
-        sampler: Sampler,
-        context: Context,
-        layout: TokenLayout,
-        condition: Condition | None = None,
-    ) -> Self:
-        """Return itself: nothing makes it faster."""
-        return self
+        return ImageKl(**self.latents.arguments())
 
     def paint(
         self,
