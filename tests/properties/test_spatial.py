@@ -14,8 +14,8 @@ from imagegram.generators.spatial.build import BuildSpatialIndex, measured
 from imagegram.generators.spatial.generator import SpatialGenerator
 from imagegram.generators.spatial.index import SpatialIndex, blocks_of
 from imagegram.generators.spatial.model import SpatialModel
-from imagegram.generators.spatial.places import PLACES, Template
-from imagegram.generators.spatial.surroundings import SIZE, surroundings_reference
+from imagegram.generators.spatial.places import PLACES, SIZE, Template
+from imagegram.generators.spatial.surroundings import surroundings_reference
 from imagegram.generators.spatial.tree import choose_places, grow
 from imagegram.samplers.spatial import SpatialSampler
 from imagegram.store.manifest import Artifact

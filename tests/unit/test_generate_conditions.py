@@ -151,7 +151,7 @@ def test_prepared_or_not_the_result_is_that_of_the_definition(
     made = {artifact.kind for artifact in context.store}
     assert ("labels" in made) == ("label" in knobs)
     assert ("coarse_index" in made) == ("context_digits" in knobs)
-    assert ("order" in made) == (matching == "position")
+    assert {"order", "screen"} <= made
     count = sum(1 for _ in context.store)
     native.prepared(**wanted)
     assert sum(1 for _ in context.store) == count
@@ -263,17 +263,17 @@ def test_what_a_sampler_asks_for_is_kept_with_its_shard(
     summary.write_text(json.dumps({"stages": {"index": {"digest": kept.digest}}}))
     assert gc.main(["--unused", f"paths.outputs={tmp_path}"]) == 0
     kinds = sorted(artifact.kind for artifact in context.store)
-    assert kinds == ["coarse_index", "index_shard", "labels", "order"]
+    assert kinds == ["coarse_index", "index_shard", "labels", "order", "screen"]
 
 
 @pytest.mark.parametrize(
     ("knobs", "sides"),
     [
-        ({}, set()),  # several shards are searched
+        ({}, {"suffix orders"}),
         ({"matching": "position"}, {"aligned orders"}),
         ({"anchor": 1, "matching": "position"}, {"aligned orders"}),
-        ({"anchor": 1, "label": "*"}, {"labels"}),
-        ({"context_digits": 2}, {"coarse index"}),
+        ({"anchor": 1, "label": "*"}, {"labels", "suffix orders"}),
+        ({"context_digits": 2}, {"coarse index", "suffix orders"}),
         ({"context_digits": 2, "matching": "position"}, {"coarse index", "aligned orders"}),
     ],
 )
@@ -284,7 +284,7 @@ def test_side_files_are_foreseen_as_they_are_made(
     at = StoreSurroundings(store=context.store, rates=Rates(None), workers=1, memory_bytes=10**10)
     before = Foresight(at)
     model.prepared(**wanted, context=before)
-    assert set(before.costs) == sides
+    assert set(before.costs) == sides | {"screens"}  # there are two shards
     model.prepared(**wanted, context=context)
     made = [artifact for artifact in context.store if artifact.kind != "index_shard"]
     assert sum(cost.parts for cost in before.costs.values()) == len(made)

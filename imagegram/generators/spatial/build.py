@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from imagegram.errors import CapacityError, ConfigError
 from imagegram.generators.spatial.index import FILES, SpatialIndex, blocks_of, file_of, pictures
 from imagegram.generators.spatial.model import SpatialModel
-from imagegram.generators.spatial.places import GUESS, Template, template_of, weights_of
-from imagegram.generators.spatial.surroundings import SIZE, measure_level
-from imagegram.generators.spatial.tree import choose_places, depth_of, grow
+from imagegram.generators.spatial.places import GUESS, SIZE, Template, template_of, weights_of
 from imagegram.layout import TokenLayout
 from imagegram.records import Images
 from imagegram.stages.tokens import TokenSet
@@ -131,6 +129,8 @@ class BuildSpatialIndex:
         side: int,
     ) -> list[str]:
         """Write one level; return the names of the places in the order of the decisions."""
+        from imagegram.generators.spatial.tree import choose_places, depth_of, grow
+
         names = template.places
         weights = _weights(template, level, coarser, side)
         values = measured(level, coarser, side, weights)
@@ -180,6 +180,8 @@ def measured(
     level: Level, coarser: Images | None, side: int, weights: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return the (N * blocks, P) values of places of all blocks."""
+    from imagegram.generators.spatial.surroundings import measure_level
+
     count, height, width, _ = level.shape
     values = np.empty((count * (height // side) * (width // side), len(weights)), dtype=np.int64)
     has_coarser = coarser is not None

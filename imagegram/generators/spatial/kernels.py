@@ -18,6 +18,7 @@ from imagegram.generators.ngram.kernels import draw, entropy_bits, which
 from imagegram.generators.ngram.philox import uniforms
 from imagegram.generators.spatial import steps
 from imagegram.generators.spatial.index import LevelIndex, SpatialIndex
+from imagegram.generators.spatial.places import SIZE
 from imagegram.generators.spatial.steps import (
     NEIGHBOURS,
     Job,
@@ -26,7 +27,7 @@ from imagegram.generators.spatial.steps import (
     knobs_of,
     nesting,
 )
-from imagegram.generators.spatial.surroundings import SIZE, fill, measure
+from imagegram.generators.spatial.surroundings import fill, measure
 from imagegram.generators.spatial.tree import descend
 from imagegram.records import Tokens, Trace
 

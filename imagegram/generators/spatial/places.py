@@ -18,7 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError, did_you_mean
-from imagegram.generators.spatial.surroundings import ACTIVITY, COARSE, COLUMN, ROW, SIZE
+
+#: Numbers of the coarser picture, of the places drawn before, and of all; see ``surroundings.py``.
+COARSE: Final = 75
+_DRAWN: Final = 24
+ROW: Final = COARSE + _DRAWN
+COLUMN: Final = ROW + 1
+ACTIVITY: Final = COLUMN + 1
+SIZE: Final = ACTIVITY + 1
 
 #: Begins the names of fitted places.
 GUESS: Final = "guess"

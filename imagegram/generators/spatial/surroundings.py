@@ -17,14 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
+from imagegram.generators.spatial.places import ACTIVITY, COARSE, COLUMN, ROW, SIZE
 
-#: Numbers of the coarser picture, of the places drawn before, and of all.
-COARSE: Final = 75
-DRAWN: Final = 24
-ROW: Final = COARSE + DRAWN
-COLUMN: Final = ROW + 1
-ACTIVITY: Final = COLUMN + 1
-SIZE: Final = ACTIVITY + 1
 #: Token of the residual 0, and what is subtracted from a colour of the coarsest level.
 ZERO: Final = 128
 #: Rows and columns are parts of this.
