@@ -20,11 +20,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-#: What a run imports sooner or later.
+#: What a run imports sooner or later; not W&B, which makes a folder when it is imported, and the
+#: first of the forks to end removes it.
 IMPORTED = (
     "imagegram.run",
     "imagegram.training.loop",
-    "wandb",
     "numba",
     "scipy.stats",
     "sklearn.metrics",

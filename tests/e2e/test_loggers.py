@@ -18,6 +18,7 @@ WANDB = ["debug=tiny", "logger=wandb", "metric=[copying,kernel]"]
 def test_wandb_offline_holds_the_run(command: Command, demo_outputs: Path) -> None:
     result = command("imagegram.run", [*WANDB, f"paths.outputs={demo_outputs}"])
     assert result.returncode == 0, result.stderr
+    assert "goes on without it" not in result.stderr
     folder = Path(result.stdout.splitlines()[-1])
     assert f"wandb sync {folder}/wandb/offline-run-" in result.stderr.replace("\n", "")
     run = read_live_run(folder)
