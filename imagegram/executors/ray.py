@@ -30,8 +30,7 @@ from imagegram.executors.remote import (
     CollectedProgress,
     Job,
     Outcome,
-    check_counts,
-    check_not_negative,
+    check_least,
 )
 from imagegram.store.stage import Progress
 
@@ -64,8 +63,8 @@ class RayExecutor:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        check_counts("ray", cpus_per_job=self.cpus_per_job)
-        check_not_negative("ray", gpus_per_job=self.gpus_per_job, retries=self.retries)
+        check_least("ray", 1, cpus_per_job=self.cpus_per_job)
+        check_least("ray", 0, gpus_per_job=self.gpus_per_job, retries=self.retries)
 
     def threads(self, num_jobs: int, at_once: int | None) -> int:
         """Return the number of processors of each job: an equal share of the smallest machine.

@@ -77,26 +77,16 @@ class Job(Generic[Item, Result]):
         os.chdir(self.folder)
 
 
-def check_counts(name: str, **counts: float) -> None:
-    """Refuse counts below 1 in the settings of an executor.
+def check_least(name: str, least: int, **counts: float) -> None:
+    """Refuse counts below 0, or below 1, in the settings of an executor.
 
     Raises:
         ConfigError: for the first of them.
     """
+    words = f"be at least {least}" if least else "not be negative"
     for field, value in counts.items():
-        if value < 1:
-            raise ConfigError(f"executor.{field}={value} of executor={name} must be at least 1")
-
-
-def check_not_negative(name: str, **counts: float) -> None:
-    """Refuse negative counts in the settings of an executor.
-
-    Raises:
-        ConfigError: for the first of them.
-    """
-    for field, value in counts.items():
-        if value < 0:
-            raise ConfigError(f"executor.{field}={value} of executor={name} must not be negative")
+        if value < least:
+            raise ConfigError(f"executor.{field}={value} of executor={name} must {words}")
 
 
 class Bars:

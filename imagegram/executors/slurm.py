@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from imagegram.errors import ConfigError, StageError
 from imagegram.executors.progress import SilentProgress
-from imagegram.executors.remote import Job, Outcome, check_counts, check_not_negative
+from imagegram.executors.remote import Job, Outcome, check_least
 from imagegram.store.stage import Progress
 
 Item = TypeVar("Item")
@@ -59,8 +59,8 @@ class SlurmExecutor:
 
     def __post_init__(self) -> None:
         counts = {"cpus_per_job": self.cpus_per_job, "timeout_min": self.timeout_min}
-        check_counts("slurm", jobs_at_once=self.jobs_at_once, **counts)
-        check_not_negative("slurm", retries=self.retries)
+        check_least("slurm", 1, jobs_at_once=self.jobs_at_once, **counts)
+        check_least("slurm", 0, retries=self.retries)
         if self.cluster not in (None, "local"):
             raise ConfigError(
                 f"executor.cluster={self.cluster} of executor=slurm is null (SLURM) or local"

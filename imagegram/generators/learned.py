@@ -20,6 +20,7 @@ from imagegram.conditions.label import ALL_LABELS, LabelCondition
 from imagegram.errors import ConfigError
 from imagegram.generators.weights import (
     SETTING,
+    ImportWeights,
     refuse_other_fields,
     refuse_other_tokens,
     source_of,
@@ -34,6 +35,7 @@ from imagegram.stages.tokens import TokenSet
 from imagegram.stages.validation import check_fraction
 from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 from imagegram.store.weights import CLASSES, MODEL
+from imagegram.training.fit import TrainGenerator
 from imagegram.training.objective import Items
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
@@ -182,6 +184,12 @@ class LearnedGenerator:
             has_null=self.has_null,
             generator=self.name,
         )
+
+    def weights_of(self, recipe: Any, data: TokenData) -> TrainGenerator[Any] | ImportWeights[Any]:
+        """Return the stage that trains the network of a recipe, or takes over its weights."""
+        if self.checkpoint is None:
+            return TrainGenerator(component=recipe, data=data)
+        return ImportWeights(component=recipe, source=source_of(self.checkpoint), data=data)
 
     def data(self, tokens: TokenSet, holdout: TokenSet | None) -> TokenData:
         """Return the training data: documents, with their labels where these are learned."""

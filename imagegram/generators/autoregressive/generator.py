@@ -23,7 +23,7 @@ from imagegram.generators.autoregressive.sizes import BACKBONES, ChunkSizes, Rar
 from imagegram.generators.chunks import chunk_samples, rows_from_chunks, scores_from_chunks
 from imagegram.generators.learned import Architecture, LearnedGenerator, Recipe, as_ids, counted
 from imagegram.generators.network_model import NetworkModel
-from imagegram.generators.weights import ImportWeights, source_of
+from imagegram.generators.weights import ImportWeights
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import Shapes, shapes_of
 from imagegram.protocols import Condition, Index, Sampler
@@ -151,9 +151,7 @@ class AutoregressiveGenerator(LearnedGenerator):
         architecture = self.architecture(tokens, extra_ids=int(ends))
         recipe = AutoregressiveRecipe(generator=self, architecture=architecture, ends=ends)
         data = replace(self.data(tokens, holdout), random_offsets=self.random_offsets)
-        if self.checkpoint is None:
-            return TrainGenerator(component=recipe, data=data)
-        return ImportWeights(component=recipe, source=source_of(self.checkpoint), data=data)
+        return self.weights_of(recipe, data)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,8 @@ inside the generator; what it writes are tokens. A flow over latents has no like
 from __future__ import annotations
 
 import dataclasses
-import json
-import shutil
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from imagegram.conditions.prompt import without_prompt
 from imagegram.errors import ConfigError, did_you_mean, require_bounds
@@ -24,12 +21,11 @@ from imagegram.generators.latent_flow.objectives import (
     ChunkReconstruction,
     LatentFlow,
 )
+from imagegram.generators.latent_flow.recipes import AutoencoderRecipe, LatentsRecipe
 from imagegram.generators.latent_flow.settings import SMALL, Autoencoder
 from imagegram.generators.latent_flow.sizes import ChunkSizes, FlowSizes
 from imagegram.generators.latent_flow.stages import TrainFlow
-from imagegram.generators.trained import AUTOENCODER
 from imagegram.layout import TokenLayout
-from imagegram.models.checkpoints import write_weights
 from imagegram.models.dtypes import require_dtype
 from imagegram.protocols import Condition, Index, Sampler
 from imagegram.samplers.flow import FlowSampler
@@ -37,14 +33,12 @@ from imagegram.samplers.kinds import require_kind
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
-from imagegram.store.weights import MODEL
-from imagegram.training.objective import Items
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
 from imagegram.training.tokens import TokenData
 
 if TYPE_CHECKING:
-    from imagegram.training.state import TrainingState
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +161,7 @@ class LatentFlowGenerator:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChunkRecipe:
+class ChunkRecipe(AutoencoderRecipe):
     """What :class:`TrainAutoencoder` trains.
 
     Attributes:
@@ -179,21 +173,6 @@ class ChunkRecipe:
     generator: LatentFlowGenerator
     chunks: ChunkSizes
     ends: bool
-
-    @property
-    def name(self) -> str:
-        """Name in tables and progress bars."""
-        return f"{self.generator.name}, autoencoder"
-
-    @property
-    def optimization(self) -> Optimization:
-        """Steps, rates and seed of the training."""
-        return self.generator.autoencoder.optimization
-
-    @property
-    def trainer(self) -> TrainerOptions:
-        """Where the network is trained."""
-        return self.generator.trainer
 
     def objective(self) -> ChunkReconstruction:
         """Return what the network learns."""
@@ -207,18 +186,9 @@ class ChunkRecipe:
             latent_dropout=how.latent_dropout,
         )
 
-    def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
-        """Write the averaged weights, with the sizes of the network in the file's metadata."""
-        ((network, weights),) = state.averages.items()
-        write_weights(out / MODEL, weights, {network: json.dumps(self.chunks.arguments())})
-
-    def trained(self, artifact: Artifact) -> Path:
-        """Return the file of the weights."""
-        return artifact.path / MODEL
-
 
 @dataclass(frozen=True, kw_only=True)
-class FlowRecipe:
+class FlowRecipe(LatentsRecipe):
     """What :class:`TrainFlow` trains.
 
     Attributes:
@@ -235,28 +205,9 @@ class FlowRecipe:
     weights: str | None = None
 
     @property
-    def name(self) -> str:
-        """Name in tables and progress bars."""
-        return self.generator.name
-
-    @property
-    def optimization(self) -> Optimization:
-        """Steps, rates and seed of the training."""
-        return self.generator.optimization
-
-    @property
-    def trainer(self) -> TrainerOptions:
-        """Where the network is trained."""
-        return self.generator.trainer
-
-    @property
     def autoencoder(self) -> ChunkRecipe:
         """Recipe of the autoencoder."""
         return ChunkRecipe(generator=self.generator, chunks=self.chunks, ends=self.ends)
-
-    def begun(self, weights: Path) -> Self:
-        """Return the recipe with the file of the trained autoencoder."""
-        return dataclasses.replace(self, weights=str(weights))
 
     def objective(self) -> LatentFlow:
         """Return what the network learns."""
@@ -272,13 +223,6 @@ class FlowRecipe:
             self_conditioning=how.self_conditioning,
             prompted=how.prompted,
         )
-
-    def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
-        """Write the averaged weights of the denoiser, and beside them those of the autoencoder."""
-        ((network, weights),) = state.averages.items()
-        write_weights(out / MODEL, weights, {network: json.dumps(self.sizes.arguments())})
-        assert self.weights is not None
-        shutil.copyfile(self.weights, out / AUTOENCODER)
 
     def trained(self, artifact: Artifact) -> LatentFlowModel:
         """Return the model with the weights of a finished training."""

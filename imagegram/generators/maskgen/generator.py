@@ -23,7 +23,7 @@ from imagegram.generators.learned import Architecture
 from imagegram.generators.maskgen.objective import CaptionedArchitecture, CaptionedPrediction
 from imagegram.generators.maskgit.generator import MaskGitGenerator, MaskGitModel, MaskGitRecipe
 from imagegram.generators.maskgit.published import captioned_sizes_in
-from imagegram.generators.weights import ImportWeights, source_of
+from imagegram.generators.weights import ImportWeights
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import Shapes, shapes_of
 from imagegram.protocols import Condition, Index, Sampler
@@ -139,9 +139,7 @@ class MaskGenGenerator(MaskGitGenerator):
             key=self.captions,
             embedder=self.embedder,
         )
-        if self.checkpoint is None:
-            return TrainGenerator(component=recipe, data=data)
-        return ImportWeights(component=recipe, source=source_of(self.checkpoint), data=data)
+        return self.weights_of(recipe, data)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,24 +10,20 @@ writes are pictures, which the tokenizer of the experiment encodes for the audit
 from __future__ import annotations
 
 import dataclasses
-import json
-import shutil
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from imagegram.conditions.captions import GivenCaptions
 from imagegram.conditions.labels import CAPTION
 from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.errors import ConfigError, require_bounds
+from imagegram.generators.latent_flow.recipes import AutoencoderRecipe, LatentsRecipe
 from imagegram.generators.latent_flow.stages import TrainFlow
 from imagegram.generators.maskgen_kl.model import MaskGenKlModel
 from imagegram.generators.maskgen_kl.objectives import KlReconstruction, MaskedFlow
 from imagegram.generators.maskgen_kl.settings import SMALL, ImageAutoencoder, MaskedSizes
-from imagegram.generators.trained import AUTOENCODER
 from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout
-from imagegram.models.checkpoints import write_weights
 from imagegram.models.dtypes import require_dtype
 from imagegram.protocols import Condition, Index, Sampler, Tokenizer
 from imagegram.samplers.kinds import check_caption, require_kind
@@ -36,14 +32,12 @@ from imagegram.stages.captions import refuse_long
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
-from imagegram.store.weights import MODEL
 from imagegram.training.document_pixels import CaptionedPictures
-from imagegram.training.objective import Items
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
 
 if TYPE_CHECKING:
-    from imagegram.training.state import TrainingState
+    pass
 
 _EMBEDDER: Final = SentenceEmbedder(max_tokens=32)
 
@@ -197,7 +191,7 @@ class MaskGenKlGenerator:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KlRecipe:
+class KlRecipe(AutoencoderRecipe):
     """What is trained first: the autoencoder of images.
 
     Attributes:
@@ -205,21 +199,6 @@ class KlRecipe:
     """
 
     generator: MaskGenKlGenerator
-
-    @property
-    def name(self) -> str:
-        """Name in tables and progress bars."""
-        return f"{self.generator.name}, autoencoder"
-
-    @property
-    def optimization(self) -> Optimization:
-        """Steps, rates and seed of the training."""
-        return self.generator.autoencoder.optimization
-
-    @property
-    def trainer(self) -> TrainerOptions:
-        """Where the network is trained."""
-        return self.generator.trainer
 
     def objective(self) -> KlReconstruction:
         """Return what the network learns."""
@@ -230,17 +209,9 @@ class KlRecipe:
             caption_dropout=how.caption_dropout,
         )
 
-    def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
-        """Write the averaged weights, with the sizes of the network in the file's metadata."""
-        _write(out / MODEL, state, self.objective().sizes.arguments())
-
-    def trained(self, artifact: Artifact) -> Path:
-        """Return the file of the weights."""
-        return artifact.path / MODEL
-
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedRecipe:
+class MaskedRecipe(LatentsRecipe):
     """What is trained then: the network over latents.
 
     Attributes:
@@ -254,28 +225,9 @@ class MaskedRecipe:
     weights: str | None = None
 
     @property
-    def name(self) -> str:
-        """Name in tables and progress bars."""
-        return self.generator.name
-
-    @property
-    def optimization(self) -> Optimization:
-        """Steps, rates and seed of the training."""
-        return self.generator.optimization
-
-    @property
-    def trainer(self) -> TrainerOptions:
-        """Where the network is trained."""
-        return self.generator.trainer
-
-    @property
     def autoencoder(self) -> KlRecipe:
         """Recipe of the autoencoder."""
         return KlRecipe(generator=self.generator)
-
-    def begun(self, weights: Path) -> Self:
-        """Return the recipe with the file of the trained autoencoder."""
-        return dataclasses.replace(self, weights=str(weights))
 
     def objective(self) -> MaskedFlow:
         """Return what the network learns."""
@@ -286,12 +238,6 @@ class MaskedRecipe:
             weights=self.weights,
             caption_dropout=self.generator.caption_dropout,
         )
-
-    def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
-        """Write the averaged weights of the network, and beside them those of the autoencoder."""
-        _write(out / MODEL, state, self.generator.sizes.arguments())
-        assert self.weights is not None
-        shutil.copyfile(self.weights, out / AUTOENCODER)
 
     def trained(self, artifact: Artifact) -> MaskGenKlModel:
         """Return the model with the weights of a finished training."""
@@ -306,9 +252,3 @@ class MaskedRecipe:
             device=how.device,
             dtype=how.dtype,
         )
-
-
-def _write(path: Path, state: TrainingState, sizes: dict[str, Any]) -> None:
-    """Write the averaged weights of one network, with its sizes in the file's metadata."""
-    ((network, weights),) = state.averages.items()
-    write_weights(path, weights, {network: json.dumps(sizes)})

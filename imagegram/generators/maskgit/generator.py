@@ -24,7 +24,7 @@ from imagegram.generators.maskgit.objective import BACKBONES, RATES, MaskedPredi
 from imagegram.generators.maskgit.published import sizes_in
 from imagegram.generators.maskgit.sizes import ragged
 from imagegram.generators.network_model import NetworkModel
-from imagegram.generators.weights import ImportWeights, source_of
+from imagegram.generators.weights import ImportWeights
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import Shapes, shapes_of
 from imagegram.protocols import Condition, Index, Sampler
@@ -129,9 +129,7 @@ class MaskGitGenerator(LearnedGenerator):
             sizes = ragged(sizes)
         recipe = MaskGitRecipe(generator=self, architecture=sizes)
         data = replace(self.data(tokens, holdout), random_offsets=self.random_offsets)
-        if self.checkpoint is None:
-            return TrainGenerator(component=recipe, data=data)
-        return ImportWeights(component=recipe, source=source_of(self.checkpoint), data=data)
+        return self.weights_of(recipe, data)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ from imagegram.generators.planner.sizes import (
     reads_vectors,
     sizes_in,
 )
-from imagegram.generators.weights import ImportWeights, source_of
+from imagegram.generators.weights import ImportWeights
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import Shapes, shapes_of
 from imagegram.protocols import CodesTokenizer, Condition, Index, Sampler, Tokenizer
@@ -131,9 +131,7 @@ class PlannerGenerator(LearnedGenerator):
         architecture = self._sizes_of(tokens, vectors)
         recipe = PlannerRecipe(generator=self, architecture=architecture, vectors=vectors)
         data = self.data(tokens, holdout)
-        if self.checkpoint is None:
-            return TrainGenerator(component=recipe, data=data)
-        return ImportWeights(component=recipe, source=source_of(self.checkpoint), data=data)
+        return self.weights_of(recipe, data)
 
     def _vectors_of(self, tokens: TokenSet) -> NDArray[np.float32] | None:
         """Return the (K, V, D) vectors of codes where they are shown; a plan may not have them."""
