@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from imagegram.generators.latent_flow.denoiser import initialize_modulated
 from imagegram.generators.maskgen_kl.autoencoder import ImageKl
 from imagegram.generators.maskgen_kl.network import MaskedLatents
+from imagegram.metrics.intervals import mean_over_images
 from imagegram.models.pictures import squared_error, to_float
 from imagegram.models.transformer import build
+from imagegram.records import Measured
 from imagegram.stages.captions import TextStates
 from imagegram.training.captions import joined, others, parted
 from imagegram.training.draws import BATCH, generator
@@ -29,6 +31,8 @@ FLOW: Final = "maskgen_kl"
 NUM_VALIDATION: Final = 256
 _CHUNK: Final = 32
 _NUM_MOMENTS: Final = 1024
+#: What is validated: under the own caption, under that of another image, under none.
+_OWN, _OTHER, _NONE = "error", "error_other_caption", "error_no_caption"
 #: Least deviation of a number of a latent: one that says nothing is not blown up.
 _LEAST_SCALE: Final = 1e-3
 
@@ -129,21 +133,32 @@ class MaskedFlowModule(TrainingModule):
         """Return squared errors of velocities, of the same masks, noise and times.
 
         ``val/error`` under the images' own captions, ``val/error_other_caption`` under those of
-        others, ``val/error_no_caption`` under none.
+        others, ``val/error_no_caption`` under none. What the own caption saves beside either is a
+        mean of differences within an image, with the ends of its interval:
+        ``val/saved_other_caption``, ``..._low``, ``..._high``; ``val/saved_no_caption`` ...
         """
-        names = ("error", "error_other_caption", "error_no_caption")
-        totals, count = dict.fromkeys(names, 0.0), 0
-        for first, found in _images(items):
-            pixels, text = parted(found)
+        found: dict[str, list[Tensor]] = {_OWN: [], _OTHER: [], _NONE: []}
+        for first, images in _images(items):
+            pixels, text = parted(images)
             none = TextStates(states=text.states, there=np.zeros_like(text.there))
-            for name, given in zip(names, (text, others(text), none), strict=True):
+            for name, given in zip(found, (text, others(text), none), strict=True):
                 rng = generator(seed=0, purpose=BATCH, number=first)
                 batch = _tensors(self.objective.batch(joined(pixels, given), rng), self.device)
                 states, there = _tensors((given.states, given.there), self.device)
                 errors_BK = self._errors(networks[FLOW], tuple(batch[:6]), (states, there))
-                totals[name] += float((errors_BK * batch[3]).mean(dim=1).sum())
-            count += len(pixels)
-        return {f"val/{name}": total / count for name, total in totals.items()}
+                found[name].append((errors_BK * batch[3]).mean(dim=1).double().cpu())
+        errors = {name: torch.cat(parts).numpy() for name, parts in found.items()}
+        scores = {f"val/{name}": float(errors_N.mean()) for name, errors_N in errors.items()}
+        for name in (_OTHER, _NONE):
+            saved = mean_over_images(errors[name] - errors[_OWN], seed=0)
+            scores |= _ends(name.replace("error", "val/saved"), saved)
+        return scores
+
+
+def _ends(name: str, measured: Measured) -> dict[str, float]:
+    """Return a mean, and the ends of its interval where it has one, by name."""
+    ends = {name: measured.value, f"{name}_low": measured.low, f"{name}_high": measured.high}
+    return {name: end for name, end in ends.items() if end is not None}
 
 
 def load_autoencoder(objective: Any) -> ImageKl:
