@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from imagegram.tokenizers.sentence_rvq.tokenizer import SentenceRvqTokenizer
 from tests.documents import documents
 from tests.image_sets import MemoryImages, MemoryReference, MemoryTokens, free_trace
 from tests.pictures import context, ids_of
+from tests.scratch import new_folder
 from tests.sentence_encoders import write_encoder
 
 TRAINING = documents(60, seed=11, longest=4)
@@ -27,13 +27,13 @@ TRAINING = documents(60, seed=11, longest=4)
 @functools.cache
 def tiny_encoder() -> Path:
     """A folder with a tiny random encoder."""
-    return write_encoder(Path(tempfile.mkdtemp()) / "encoder")
+    return write_encoder(new_folder() / "encoder")
 
 
 @functools.cache
 def coded_tokenizer(seed: int = 0) -> SentenceRvqTokenizer:
     """Codes of sentences, learned from :data:`TRAINING`; another seed, another codebook."""
-    folder = Path(tempfile.mkdtemp())
+    folder = new_folder()
     path = folder / "texts.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in TRAINING))
     recipe = SentenceRvqTokenizer(

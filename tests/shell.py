@@ -8,12 +8,13 @@ import json
 import select
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.scratch import new_folder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -62,7 +63,7 @@ class Shell:
 
     def start(self, words: Sequence[str], *, cwd: Path, environment: Mapping[str, str]) -> Started:
         """Start ``python WORDS``, where words begin with ``-m MODULE`` or ``-c PROGRAM``."""
-        number, outputs = next(self._numbers), Path(tempfile.mkdtemp())
+        number, outputs = next(self._numbers), new_folder()
         command: dict[str, Any] = {"number": number, "words": list(words), "cwd": str(cwd)}
         command |= {name: str(outputs / name) for name in ("stdout", "stderr")}
         command["environment"] = dict(environment)

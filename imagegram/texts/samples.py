@@ -1,9 +1,10 @@
 r"""Texts as JSON lines: one object a line, ``{"index": 0, "text": "..."}`` and what else is known.
 
 >>> import tempfile
->>> path = Path(tempfile.mkdtemp()) / "texts.jsonl"
->>> write_texts(path, ["two\nlines", "\u2028"])
->>> path.read_text()[:36], read_texts(path)
+>>> with tempfile.TemporaryDirectory() as folder:
+...     path = Path(folder) / "texts.jsonl"
+...     write_texts(path, ["two\nlines", "\u2028"])
+...     path.read_text()[:36], read_texts(path)
 ('{"index": 0, "text": "two\\nlines"}\n{', ['two\nlines', '\u2028'])
 """
 
