@@ -42,8 +42,9 @@ from imagegram.training.options import TrainerOptions
 from imagegram.training.tokens import TokenData, read_labels
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from imagegram.store.manifest import Artifact
     from imagegram.training.state import TrainingState
 
 
@@ -254,7 +255,7 @@ class LearnedGenerator:
 class Recipe:
     """A generator with the sizes that its tokens give, for ``training.fit.TrainGenerator``.
 
-    A family adds ``objective()`` and ``trained(artifact)``.
+    A family adds ``objective()``, ``make_network()`` and ``trained(artifact)``.
 
     Attributes:
         generator: the configured generator.
@@ -301,6 +302,23 @@ class Recipe:
         """Return the recipe of a network for these labels."""
         sizes = dataclasses.replace(self.architecture, num_classes=len(classes))
         return dataclasses.replace(self, classes=classes, architecture=sizes)
+
+    def make_network(self) -> nn.Module:
+        """Build the network, with any weights."""
+        raise NotImplementedError
+
+    def shapes(self) -> Shapes:
+        """Return names and shapes of the network's weights."""
+        import torch
+
+        with torch.device("meta"):
+            return shapes_of(self.make_network().state_dict())
+
+    def model_fields(self, artifact: Artifact) -> dict[str, Any]:
+        """Return the fields of a ``NetworkModel`` with the weights of a finished training."""
+        names = ("device", "dtype", "labels", "has_null")
+        known = {name: getattr(self.generator, name) for name in names}
+        return {"artifact": artifact, "architecture": self.architecture, **known}
 
     def write_trained(self, out: Path, state: TrainingState, validation: Items) -> None:
         """Write the averaged weights; see :meth:`write_weights`."""

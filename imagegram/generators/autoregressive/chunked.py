@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from imagegram.models.hub import HubNetwork
+from imagegram.generators.autoregressive.causal import CausalNetwork
 from imagegram.models.transformer import Head, KeyValues, Transformer
 
 
@@ -45,7 +45,7 @@ class ChunkSteps:
     local: list[KeyValues] = field(default_factory=list)
 
 
-class ChunkTransformer(HubNetwork):
+class ChunkTransformer(CausalNetwork):
     """A transformer over chunks, and one over the tokens of each.
 
     Args:
@@ -81,19 +81,12 @@ class ChunkTransformer(HubNetwork):
         self.ids = nn.Parameter(torch.empty(vocab_size, width))
         self.chunks = nn.Parameter(torch.empty(-(-num_tokens // chunk_size), width))
         self.positions = nn.Parameter(torch.empty(num_tokens, width))
-        self.classes: nn.Parameter | None = None
-        if num_classes:
-            self.classes = nn.Parameter(torch.empty(num_classes + 1, width))
+        self.classes = self.class_embeddings()
         self.read = nn.Linear(chunk_size * width, width, bias=False)
         self.transformer = Transformer(width=width, depth=depth, num_heads=num_heads)
         self.hand = nn.Linear(width, chunk_size * width, bias=False)
         self.local = Transformer(width=width, depth=local_depth, num_heads=num_heads)
         self.to_logits = Head(width, vocab_size)
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        return self.start.device
 
     def begin(self, classes_B: Tensor) -> ChunkSteps:
         """Return what the steps of some rows share, before the first.
@@ -121,7 +114,7 @@ class ChunkTransformer(HubNetwork):
         ids_BNC = nn.functional.pad(ids_BT, padding).view(batch, num_chunks, size)
         tokens_BNCW = self.ids[ids_BNC]
         read_BNW = self.read(tokens_BNCW.flatten(2))
-        first_B1W = self._first(batch, classes_B)[:, None]
+        first_B1W = self.first(batch, classes_B)[:, None]
         chunks_BNW = torch.cat([first_B1W, read_BNW[:, :-1]], dim=1) + self.chunks[:num_chunks]
         given_BNCW = self.hand(self.transformer(chunks_BNW, causal=True)).view(tokens_BNCW.shape)
         start_BN1W = self.local_start.expand(batch, num_chunks, 1, -1)
@@ -130,14 +123,6 @@ class ChunkTransformer(HubNetwork):
         inputs_BNCW = given_BNCW + seen_BNCW + positions_TW.view(num_chunks, size, -1)
         features: Tensor = self.local(inputs_BNCW.flatten(0, 1), causal=True)
         return features.reshape(batch, num_chunks * size, -1)[:, :length]
-
-    def _first(self, rows: int, classes_B: Tensor | None) -> Tensor:
-        """Return (B, W) features of what stands before the first chunk: start and class."""
-        first_BW = self.start.expand(rows, -1)
-        if self.classes is None:
-            return first_BW
-        assert classes_B is not None
-        return first_BW + self.classes[classes_B]
 
     def step(self, last_B: Tensor | None, step: int, steps: ChunkSteps) -> Tensor:
         """Return (B, V) logits of the token of one step.
@@ -165,7 +150,7 @@ class ChunkTransformer(HubNetwork):
         if chunk:
             chunk_BW = self.read(torch.cat(steps.written, dim=-1))
         else:
-            chunk_BW = self._first(rows, steps.classes)
+            chunk_BW = self.first(rows, steps.classes)
         made_B1W = self.transformer((chunk_BW + self.chunks[chunk])[:, None], caches=steps.caches)
         steps.given = self.hand(made_B1W[:, 0]).view(rows, self.chunk_size, -1)
         steps.local = self.local.caches(rows, self.chunk_size)

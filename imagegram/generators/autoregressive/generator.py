@@ -25,7 +25,7 @@ from imagegram.generators.learned import Architecture, LearnedGenerator, Recipe,
 from imagegram.generators.network_model import NetworkModel
 from imagegram.generators.weights import ImportWeights
 from imagegram.layout import TokenLayout
-from imagegram.models.checkpoints import Shapes, shapes_of
+from imagegram.models.checkpoints import Shapes
 from imagegram.protocols import Condition, Index, Sampler
 from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
 from imagegram.samplers.guidance import Guidance
@@ -38,7 +38,7 @@ from imagegram.store.stage import Progress
 from imagegram.training.fit import TrainGenerator
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from imagegram.generators.stepping import NextLogits
 
@@ -174,24 +174,13 @@ class AutoregressiveRecipe(Recipe):
             label_dropout=self.label_dropout,
         )
 
-    def shapes(self) -> Shapes:
-        """Return names and shapes of the network's weights."""
-        import torch
-
-        with torch.device("meta"):
-            return shapes_of(make(self.architecture).state_dict())
+    def make_network(self) -> nn.Module:
+        """Build the network, with any weights."""
+        return make(self.architecture)
 
     def trained(self, artifact: Artifact) -> AutoregressiveModel:
         """Return the model with the weights of a finished training."""
-        return AutoregressiveModel(
-            artifact=artifact,
-            architecture=self.architecture,
-            ends=self.ends,
-            device=self.generator.device,
-            dtype=self.generator.dtype,
-            labels=self.generator.labels,
-            has_null=self.generator.has_null,
-        )
+        return AutoregressiveModel(ends=self.ends, **self.model_fields(artifact))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from imagegram.models.hub import HubNetwork
+from imagegram.generators.autoregressive.causal import CausalNetwork
 from imagegram.models.transformer import Head, KeyValues, Transformer
 
 
@@ -37,7 +37,7 @@ class Steps:
     classes: Tensor
 
 
-class Autoregressive(HubNetwork):
+class Autoregressive(CausalNetwork):
     """A transformer whose step t sees the tokens of the steps before t.
 
     Args:
@@ -67,16 +67,9 @@ class Autoregressive(HubNetwork):
         self.ids = nn.Parameter(torch.empty(vocab_size, width))
         self.positions = nn.Parameter(torch.empty(num_tokens, width))
         self.targets = nn.Parameter(torch.empty(num_tokens, width))
-        self.classes: nn.Parameter | None = None
-        if num_classes:
-            self.classes = nn.Parameter(torch.empty(num_classes + 1, width))
+        self.classes = self.class_embeddings()
         self.transformer = Transformer(width=width, depth=depth, num_heads=num_heads)
         self.to_logits = Head(width, vocab_size)
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        return self.start.device
 
     def begin(self, classes_B: Tensor) -> Steps:
         """Return what the steps of some rows share, before the first.
@@ -103,18 +96,10 @@ class Autoregressive(HubNetwork):
             places_BTW = order_BT[..., None].expand_as(seen_BTW)
             seen_BTW = seen_BTW.gather(1, places_BTW)
             targets_BTW = self.targets[order_BT]
-        first_B1W = self._first(len(ids_BT), classes_B)[:, None]
+        first_B1W = self.first(len(ids_BT), classes_B)[:, None]
         inputs_BTW = torch.cat([first_B1W, seen_BTW[:, :-1]], dim=1) + targets_BTW
         features: Tensor = self.transformer(inputs_BTW, causal=True)
         return features
-
-    def _first(self, rows: int, classes_B: Tensor | None) -> Tensor:
-        """Return (B, W) features of what stands before the first token: start and class."""
-        first_BW = self.start.expand(rows, -1)
-        if self.classes is None:
-            return first_BW
-        assert classes_B is not None
-        return first_BW + self.classes[classes_B]
 
     def step(self, last_B: Tensor | None, step: int, steps: Steps) -> Tensor:
         """Return (B, V) logits of the token of one step, in raster order.
@@ -125,7 +110,7 @@ class Autoregressive(HubNetwork):
             steps: of :meth:`begin`, after the steps before.
         """
         if last_B is None:
-            seen_BW = self._first(len(steps.classes), steps.classes)
+            seen_BW = self.first(len(steps.classes), steps.classes)
         else:
             seen_BW = self.ids[last_B] + self.positions[step - 1]
         inputs_B1W = (seen_BW + self.targets[step])[:, None]

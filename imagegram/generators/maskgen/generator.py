@@ -25,7 +25,7 @@ from imagegram.generators.maskgit.generator import MaskGitGenerator, MaskGitMode
 from imagegram.generators.maskgit.published import captioned_sizes_in
 from imagegram.generators.weights import ImportWeights
 from imagegram.layout import TokenLayout
-from imagegram.models.checkpoints import Shapes, shapes_of
+from imagegram.models.checkpoints import Shapes
 from imagegram.protocols import Condition, Index, Sampler
 from imagegram.records import Tokens, Trace
 from imagegram.samplers.guidance import Guidance
@@ -157,26 +157,17 @@ class MaskGenRecipe(MaskGitRecipe):
             caption_dropout=self.generator.caption_dropout,
         )
 
-    def shapes(self) -> Shapes:
-        """Return names and shapes of the network's weights."""
-        import torch
-
+    def make_network(self) -> nn.Module:
+        """Build the network, with any weights."""
         from imagegram.generators.maskgen.network import MaskGen
 
-        with torch.device("meta"):
-            return shapes_of(MaskGen(**self.architecture.arguments()).state_dict())
+        return MaskGen(**self.architecture.arguments())
 
     def trained(self, artifact: Artifact) -> MaskGenModel:
         """Return the model with the weights of a finished training."""
-        return MaskGenModel(
-            artifact=artifact,
-            architecture=self.architecture,
-            device=self.generator.device,
-            dtype=self.generator.dtype,
-            backbone=self.generator.backbone,
-            captions=self.generator.captions,
-            embedder=self.generator.embedder,
-        )
+        how = self.generator
+        fields = {"backbone": how.backbone, **self.model_fields(artifact)}
+        return MaskGenModel(captions=how.captions, embedder=how.embedder, **fields)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from imagegram.generators.maskgit.sizes import ragged
 from imagegram.generators.network_model import NetworkModel
 from imagegram.generators.weights import ImportWeights
 from imagegram.layout import TokenLayout
-from imagegram.models.checkpoints import Shapes, shapes_of
+from imagegram.models.checkpoints import Shapes
 from imagegram.protocols import Condition, Index, Sampler
 from imagegram.records import EOS_TOKEN_ID, Tokens, Trace
 from imagegram.samplers.kinds import require_kind
@@ -38,6 +38,8 @@ from imagegram.store.stage import Progress
 from imagegram.training.fit import TrainGenerator
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from imagegram.generators.maskgit.backbones import Backbone
     from imagegram.generators.maskgit.sampling import MaskedNetwork
 
@@ -149,27 +151,15 @@ class MaskGitRecipe(Recipe):
             rates=self.generator.rates,
         )
 
-    def shapes(self) -> Shapes:
-        """Return names and shapes of the network's weights."""
-        import torch
-
+    def make_network(self) -> nn.Module:
+        """Build the network, with any weights."""
         from imagegram.generators.maskgit.backbones import make
 
-        with torch.device("meta"):
-            network = make(self.generator.backbone, **self.architecture.arguments())
-        return shapes_of(network.state_dict())
+        return make(self.generator.backbone, **self.architecture.arguments())
 
     def trained(self, artifact: Artifact) -> MaskGitModel:
         """Return the model with the weights of a finished training."""
-        return MaskGitModel(
-            artifact=artifact,
-            architecture=self.architecture,
-            device=self.generator.device,
-            dtype=self.generator.dtype,
-            backbone=self.generator.backbone,
-            labels=self.generator.labels,
-            has_null=self.generator.has_null,
-        )
+        return MaskGitModel(backbone=self.generator.backbone, **self.model_fields(artifact))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ from imagegram.generators.planner.sizes import (
 )
 from imagegram.generators.weights import ImportWeights
 from imagegram.layout import TokenLayout
-from imagegram.models.checkpoints import Shapes, shapes_of
+from imagegram.models.checkpoints import Shapes
 from imagegram.protocols import CodesTokenizer, Condition, Index, Sampler, Tokenizer
 from imagegram.samplers.kinds import require_kind
 from imagegram.samplers.sequential import SequentialSampler
@@ -41,7 +41,9 @@ from imagegram.store.manifest import Artifact
 from imagegram.training.fit import TrainGenerator
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+
+    from imagegram.generators.planner.network import Planner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,24 +189,13 @@ class PlannerRecipe(Recipe):
             vectors=self.vectors,
         )
 
-    def shapes(self) -> Shapes:
-        """Return names and shapes of the network's weights."""
-        import torch
-
-        with torch.device("meta"):
-            return shapes_of(_make(self.architecture).state_dict())
+    def make_network(self) -> nn.Module:
+        """Build the network, with any weights."""
+        return _make(self.architecture)
 
     def trained(self, artifact: Artifact) -> PlannerModel:
         """Return the model with the weights of a finished training."""
-        return PlannerModel(
-            artifact=artifact,
-            architecture=self.architecture,
-            ends=self.architecture.ends,
-            device=self.generator.device,
-            dtype=self.generator.dtype,
-            labels=self.generator.labels,
-            has_null=self.generator.has_null,
-        )
+        return PlannerModel(ends=self.architecture.ends, **self.model_fields(artifact))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +231,7 @@ class PlannerModel(AutoregressiveModel):
         return score_rows(self.network, ids_BT, classes_B)
 
 
-def _make(sizes: Architecture) -> Any:
+def _make(sizes: Architecture) -> Planner:
     """Build the network of some sizes, with any weights."""
     from imagegram.generators.planner.network import Planner
 
