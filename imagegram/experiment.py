@@ -15,6 +15,7 @@ from omegaconf.errors import MissingMandatoryValue
 
 from imagegram import schema, words
 from imagegram.conditions.captions import DrawnCaptions
+from imagegram.conditions.excerpts import DrawnExcerpts
 from imagegram.conditions.prompt import PromptCondition
 from imagegram.errors import ConfigError, ImagegramError, did_you_mean
 from imagegram.indexes.build.stage import Indexing
@@ -148,6 +149,12 @@ def _asked(condition: Condition) -> str:
     if isinstance(condition, DrawnCaptions):
         part = condition.condition.captions.replace("_", "-")
         return f"{condition.name}: captions of {part} images"
+    if isinstance(condition, DrawnExcerpts):
+        of = condition.condition
+        return (
+            f"{condition.name}: samples continue the first {of.length:,} tokens of "
+            f"{of.documents.replace('_', '-')} documents, which are part of their scores"
+        )
     if isinstance(condition, PromptCondition):
         return f"{condition.name}: the given tokens are part of the samples and of their scores"
     return condition.name
@@ -244,6 +251,11 @@ def check_documents(exp: Experiment, tokens: TokenSet) -> None:
     is_asked = max(map(STAGES.index, exp.stages)) >= STAGES.index("generate")
     if is_asked and tokens.artifact.is_made and isinstance(exp.condition, PromptCondition):
         exp.condition.encoded(exp.tokenizer)  # refuses prompts that do not fit
+    if is_asked and isinstance(exp.condition, DrawnExcerpts):
+        exp.condition.check(most=exp.tokenizer.spec.length - 1)
+        rows: Any = exp.condition.rows
+        if getattr(rows, "tokens", rows).artifact.is_made:
+            _ = exp.condition.chosen  # refuses documents that are too short
     if is_asked and isinstance(exp.condition, DrawnCaptions):
         documents: Any = exp.condition.documents
         if documents.artifact.is_made:

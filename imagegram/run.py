@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 
 from imagegram import schema, words
 from imagegram.claims import opened
-from imagegram.conditions.captions import with_captions
+from imagegram.conditions.drawn import with_documents
 from imagegram.conditions.prompt import without_prompt
 from imagegram.console import version_line
 from imagegram.early_kernels import compiled_early
@@ -84,7 +84,7 @@ def flow(exp: Experiment, run: Runner) -> None:
         run.watch(corpus)
     exp = fit_tokenizer(exp, run)
     tokens, holdout, index = index_corpus(exp, run)
-    exp = find_captions(exp, run, tokens, holdout)
+    exp = draw_condition(exp, run, tokens, holdout)
     check_documents(exp, tokens)
     model = run("fit", exp.generator.fit(tokens, index=index, holdout=holdout))
 
@@ -133,10 +133,12 @@ def fit_tokenizer(exp: Experiment, run: Runner) -> Experiment:
     return exp
 
 
-def find_captions(exp: Experiment, run: Runner, tokens: TokenSet, holdout: TokenSet) -> Experiment:
-    """The experiment whose condition knows the documents that its captions are of."""
+def draw_condition(exp: Experiment, run: Runner, tokens: TokenSet, holdout: TokenSet) -> Experiment:
+    """The experiment whose condition knows the documents that its captions or excerpts are of."""
     reads = exp.generator.captions if isinstance(exp.generator, ReadsCaptions) else None
-    asked = with_captions(exp.condition, key=reads, tokens=tokens, holdout=holdout, seed=exp.seed)
+    asked = with_documents(
+        exp.condition, captions=reads, tokens=tokens, holdout=holdout, seed=exp.seed
+    )
     if asked is exp.condition:
         return exp
     exp = replace(exp, condition=asked)

@@ -25,9 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.conditions.labels import CAPTION, label_of
-from imagegram.conditions.prompt import PromptCondition
 from imagegram.errors import ConfigError, did_you_mean
-from imagegram.protocols import Condition, DescribedDocuments
+from imagegram.protocols import DescribedDocuments
 from imagegram.seeding import document_order
 from imagegram.store.fingerprint import NOT_IDENTITY
 
@@ -255,28 +254,3 @@ def caption_of(metadata: Mapping[str, Any], key: str) -> str | None:
     """
     text = label_of(metadata, key)
     return (text.strip() or None) if text is not None else None
-
-
-def with_captions(
-    condition: Condition | None,
-    *,
-    key: str | None,
-    tokens: DescribedDocuments,
-    holdout: DescribedDocuments,
-    seed: int,
-) -> Condition | None:
-    """Return a condition as models take it, when the documents of its captions are known.
-
-    Args:
-        condition: of the configuration.
-        key: key of the captions that the generator reads; None: it reads none, and a prompt is
-            what samples begin with.
-        tokens: training documents.
-        holdout: held-out documents.
-        seed: of the order in which captions are drawn.
-    """
-    if isinstance(condition, CaptionCondition):
-        return condition.drawn(tokens=tokens, holdout=holdout, seed=seed)
-    if isinstance(condition, PromptCondition) and key is not None:
-        return GivenCaptions(texts=condition.texts, key=key, name=condition.name)
-    return condition

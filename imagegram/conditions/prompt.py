@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,12 @@ from imagegram.records import EOS_TOKEN_ID, PROMPT, Tokens, row_sizes
 from imagegram.store.fingerprint import NOT_IDENTITY
 
 
+class Prompts:
+    """A condition of how samples begin."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class GivenTokens:
+class GivenTokens(Prompts):
     """Prompts as models take them: sample i begins with the (i mod R)-th of R rows of ids.
 
     Attributes:
@@ -93,7 +97,7 @@ class GivenTokens:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptCondition:
+class PromptCondition(Prompts):
     """Begin every sample with a prompt; sample i takes the i-th of them, again and again.
 
     The tokens of a prompt are part of the sample, and are measured with it.
@@ -164,9 +168,17 @@ def _row(row: Any) -> tuple[int, ...]:
     return tuple(row)
 
 
+@runtime_checkable
+class Encodes(Protocol):
+    """A condition of how samples begin that needs the tokenizer to know their ids."""
+
+    def encoded(self, tokenizer: Tokenizer) -> GivenTokens:
+        """Return the beginnings as ids."""
+
+
 def encoded(condition: Condition | None, tokenizer: Tokenizer) -> Condition | None:
     """Return a condition as models take it: prompts as ids, others as they are."""
-    return condition.encoded(tokenizer) if isinstance(condition, PromptCondition) else condition
+    return condition.encoded(tokenizer) if isinstance(condition, Encodes) else condition
 
 
 def prompts_of(condition: Condition | None) -> GivenTokens:
@@ -186,4 +198,4 @@ def prompt_trace(
 
 def without_prompt(condition: Condition | None) -> Condition | None:
     """Return what is asked of a sample besides its beginning; real documents have no other."""
-    return None if isinstance(condition, PromptCondition | GivenTokens) else condition
+    return None if isinstance(condition, Prompts) else condition

@@ -94,6 +94,7 @@ class Metric(Protocol):
     * ``ids``, ``images``, ``text`` of the measured set; ``trace.<name>``, an array of its trace.
       Real images are measured once, whatever sampler replayed them, by metrics without a trace;
     * ``sentences``: steps of ids that are sentences, which are known;
+    * ``continued``: documents whose beginnings the set continues, see ``SampleSet.continued``;
     * ``places``: positions that mean the same in all documents, which then have one length;
     * ``matches`` and ``training_features``: of the training corpus, always there, at a cost.
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from imagegram import schema
 from imagegram.conditions.captions import CaptionCondition
+from imagegram.conditions.excerpts import DrawnExcerpts, ExcerptCondition
 from imagegram.conditions.label import LabelCondition
 from imagegram.conditions.prompt import PromptCondition
 from imagegram.errors import ConfigError
@@ -96,7 +97,7 @@ def check_label(
     Raises:
         ConfigError: with what to type instead.
     """
-    if isinstance(condition, PromptCondition):
+    if isinstance(condition, PromptCondition | ExcerptCondition | DrawnExcerpts):
         raise ConfigError(
             f"generator={generator} cannot work with condition={condition.name}: it continues no "
             "prompts; type condition=none, or generator=ngram, generator=ar"

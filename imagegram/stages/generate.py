@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.conditions.captions import Captions, DrawnCaptions
+from imagegram.conditions.excerpts import DrawnExcerpts
 from imagegram.conditions.prompt import encoded
 from imagegram.protocols import (
     Condition,
@@ -44,6 +45,9 @@ from imagegram.stages.image_costs import BATCH_TOKENS, images_cost
 from imagegram.stages.sample_set import (
     CAPTION_DOCUMENTS,
     CAPTIONS_FILE,
+    CONTINUED,
+    CONTINUED_DOCUMENTS,
+    CONTINUED_ROWS,
     TRACE,
     SampleSet,
 )
@@ -113,6 +117,8 @@ class Generate:
             )
 
         asked = write_captions(out, condition, samples)
+        if isinstance(self.condition, DrawnExcerpts):
+            asked = write_continued(out, self.condition, samples)
         with SampleWriter(
             out, self.num_samples, self.tokenizer, self.output_size, context
         ) as writer:
@@ -280,6 +286,26 @@ def write_captions(
         np.save(out / f"{CAPTION_DOCUMENTS}.npy", condition.documents_of(samples))
         counts["captions_in_training"] = sum(text in condition.known for text in texts)
     return counts
+
+
+def write_continued(
+    out: Path, condition: DrawnExcerpts, samples: NDArray[np.uint64]
+) -> dict[str, Any]:
+    """Write the rows whose beginnings samples continue; return their counts.
+
+    Returns:
+        ``num_excerpts``: different rows; ``excerpt_tokens``: tokens that were given of each;
+        ``excerpts_of``: whose documents they are.
+    """
+    rows_B = condition.rows_of(samples)
+    np.save(out / f"{CONTINUED}.npy", condition.rows.gather(rows_B))
+    np.save(out / f"{CONTINUED_ROWS}.npy", rows_B)
+    np.save(out / f"{CONTINUED_DOCUMENTS}.npy", condition.documents_of(rows_B))
+    return {
+        "num_excerpts": len(np.unique(rows_B)),
+        "excerpt_tokens": condition.condition.length,
+        "excerpts_of": condition.condition.documents,
+    }
 
 
 def select_documents(num_documents: int, seed: int) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from imagegram.protocols import ImageSet, Metric
 
 _TRACE: Final = "trace."
 #: Attribute of an image set that holds its items, by need.
-_ITEMS: Final = {"images": "images", "text": "texts"}
+_ITEMS: Final = {"images": "images", "text": "texts", "continued": "continued"}
 #: Needs besides arrays of a trace.
 NEEDS: Final = (*_ITEMS, "ids", "matches", "places", "sentences", "training_features")
 #: Why an image set has no items of a kind, by need.
@@ -22,12 +22,16 @@ _REASONS: Final = {
     "text": "text, but these items are not texts",
     "sentences": "codes of sentences, which tokenizer=sentence_rvq writes",
     "places": "places, but documents differ in length",
+    "continued": "samples that continue documents: condition=excerpt_held_out, excerpt_training",
 }
 
 
 def reads_trace(metric: Metric) -> bool:
-    """Return whether a metric needs an array of the trace, not only the items that were written."""
-    return any(need.startswith(_TRACE) for need in metric.NEEDS)
+    """Return whether a metric reads how items were made, not only what was written.
+
+    That is an array of the trace, or what samples were given to continue.
+    """
+    return any(need.startswith(_TRACE) or need == "continued" for need in metric.NEEDS)
 
 
 def lacking(metric: Metric, images: ImageSet, *, ragged: bool = False) -> str:

@@ -28,8 +28,29 @@ from imagegram.texts.samples import read_texts
 #: Captions that samples were asked for, and the documents that these are of.
 CAPTIONS_FILE: Final = "captions.jsonl"
 CAPTION_DOCUMENTS: Final = "caption_documents"
+#: Rows of documents whose beginnings samples continue: their tokens, numbers and documents.
+CONTINUED: Final = "continued"
+CONTINUED_ROWS: Final = "continued_rows"
+CONTINUED_DOCUMENTS: Final = "continued_documents"
 #: Folder of the trace, one file an array.
 TRACE: Final = "trace"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continued:
+    """Rows of documents whose beginnings B samples continue.
+
+    Attributes:
+        tokens: (B, T) uint16 ids, padded with separators.
+        rows: (B,) number of each row: samples of one number continue one excerpt.
+        documents: (B,) document that each row is of.
+        length: tokens of an excerpt.
+    """
+
+    tokens: Tokens
+    rows: NDArray[np.int64]
+    documents: NDArray[np.int64]
+    length: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +101,18 @@ class SampleSet(Handle):
         if self.captions is None or self.artifact.facts.get("captions_of") != TRAINING:
             return None
         return np.load(self.artifact.path / f"{CAPTION_DOCUMENTS}.npy")  # type: ignore[no-any-return]
+
+    @cached_property
+    def continued(self) -> Continued | None:
+        """What samples continue: documents, see ``condition=excerpt_held_out``; None: nothing."""
+        if not self.artifact.is_made or "num_excerpts" not in self.artifact.facts:
+            return None
+        return Continued(
+            tokens=self._mapped(f"{CONTINUED}.npy"),
+            rows=self._mapped(f"{CONTINUED_ROWS}.npy"),
+            documents=self._mapped(f"{CONTINUED_DOCUMENTS}.npy"),
+            length=self.artifact.facts["excerpt_tokens"],
+        )
 
     @property
     def has_sentences(self) -> bool:

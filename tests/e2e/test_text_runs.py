@@ -121,6 +121,23 @@ def test_prompts_are_continued(tmp_path: Path) -> None:
     assert "the given tokens are part of the samples" in (runs[1] / "report.html").read_text()
 
 
+@pytest.mark.parametrize("part", ["training", "held_out"])
+def test_documents_are_continued(part: str, tmp_path: Path) -> None:
+    """Samples begin as documents do; what these go on with is known, and training texts recur."""
+    (run := tmp_path / "run").mkdir()
+    words = ("planted=[]", "metric=[copying,continuation]", "num_samples=8")
+    asked = (f"condition=excerpt_{part}", "condition.length=6", "condition.num_excerpts=4")
+    finished = run_experiment(configured(tmp_path, *words, *asked), run)
+    given = np.load(run / "samples" / "tokens.npy")
+    documents = np.load(run / "samples" / "continued.npy")
+    assert given.shape == documents.shape
+    assert (given[:, :6] == documents[:, :6]).all()
+    assert len(np.unique(np.load(run / "samples" / "continued_rows.npy"))) == 4
+    assert finished.scores["brier_1"]["value"] is not None
+    assert finished.scores["recited_tokens"]["floor"] is None
+    assert f"of {part.replace('_', '-')} documents" in (run / "report.html").read_text()
+
+
 def test_prompts_that_leave_nothing_to_write_are_refused_before_generating(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

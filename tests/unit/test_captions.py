@@ -15,8 +15,8 @@ from imagegram.conditions.captions import (
     DrawnCaptions,
     GivenCaptions,
     OwnCaptions,
-    with_captions,
 )
+from imagegram.conditions.drawn import with_documents
 from imagegram.conditions.prompt import PromptCondition
 from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.errors import ConfigError
@@ -123,12 +123,12 @@ def test_given_texts_are_captions_where_a_generator_reads_some(tmp_path: Path) -
     tokens = documents(tmp_path, LABELS)
     sets: Any = {"tokens": tokens, "holdout": tokens, "seed": 0}
     prompt = PromptCondition(name="prompt", texts=("a red bus", "a cat"))
-    found = with_captions(prompt, key="caption", **sets)
+    found = with_documents(prompt, captions="caption", **sets)
     assert isinstance(found, GivenCaptions)
     assert found.texts_of(numbers(3)) == ["a red bus", "a cat", "a red bus"]
-    assert with_captions(prompt, key=None, **sets) is prompt
-    assert with_captions(None, key="caption", **sets) is None
-    assert isinstance(with_captions(ASKED, key=None, **sets), DrawnCaptions)
+    assert with_documents(prompt, captions=None, **sets) is prompt
+    assert with_documents(None, captions="caption", **sets) is None
+    assert isinstance(with_documents(ASKED, captions=None, **sets), DrawnCaptions)
 
 
 def test_another_caption_is_never_the_own_one(tmp_path: Path) -> None:
