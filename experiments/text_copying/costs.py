@@ -73,7 +73,7 @@ def generation(outputs: Path) -> None:
         plain = NgramModel(index=index, ragged=True)
         for way, model, count in (
             ("walk", plain.prepared(sampler, context, layout), 4000),
-            ("search", plain, 200),
+            ("search", plain, 1000),
         ):
             samples = np.arange(count, dtype=np.uint64)
             job = {"sampler": sampler, "layout": layout, "seed": 0, "workers": 1}
