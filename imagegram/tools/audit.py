@@ -38,8 +38,9 @@ from rich.table import Table
 
 from imagegram import schema
 from imagegram import words as typed_words
+from imagegram.audit.audited import AUTO, Source
 from imagegram.audit.findings import name
-from imagegram.audit.flow import AUDIT, AUTO, Audit, Source, audit_flow
+from imagegram.audit.flow import AUDIT, Audit, audit_flow
 from imagegram.audit.reencoded import check_quality
 from imagegram.claims import opened
 from imagegram.early_kernels import compiled_early

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imagegram.audit.flow import Audit, Source
+from imagegram.audit.audited import Source
+from imagegram.audit.flow import Audit
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.experiment import build
 from imagegram.records import Record

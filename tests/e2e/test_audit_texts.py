@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 
-from imagegram.audit.flow import Audit, Source
+from imagegram.audit.audited import Source
+from imagegram.audit.flow import Audit
 from imagegram.errors import ConfigError, CorpusError
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.tools.audit import run_audit, show, take_source
