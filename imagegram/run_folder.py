@@ -52,11 +52,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class StageRecord:
-    """Record of a stage: found or made, digest, seconds in this run, folder."""
+    """Record of a stage.
+
+    Attributes:
+        hit: found, not made.
+        digest, path: of its artifact.
+        duration_s: seconds in this run.
+        cpu_s, memory_bytes: of the manifest, if made: processor seconds, peak without mapped files.
+        disk_bytes: written in this run: its artifact, its parts, and what was made on the way.
+    """
 
     hit: bool
     digest: str
     duration_s: float
+    cpu_s: float
+    memory_bytes: int
+    disk_bytes: int
     path: str
 
 
@@ -203,13 +214,17 @@ class Run:
                 f"stage {name} is not cached, stages=[{','.join(self.exp.stages)}] leaves it out; "
                 f"run it once with stages=[{','.join(STAGES[: STAGES.index(group) + 1])}]"
             )
-        started = time.perf_counter()
-        artifact, hit = self.context.store.make(stage, self.context)
+        started, before = time.perf_counter(), self.context.written.bytes
+        artifact, hit = self.context.find_or_make(stage)
         handle = stage.load(artifact)
+        made = artifact.manifest
         record = StageRecord(
             hit=hit,
             digest=artifact.digest,
             duration_s=round(time.perf_counter() - started, 3),
+            cpu_s=0.0 if hit else made.cpu_s,
+            memory_bytes=0 if hit else made.memory_bytes,
+            disk_bytes=self.context.written.bytes - before,
             path=str(artifact.path),
         )
         self.records[name] = record

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from imagegram.executors.budget import budget_bytes
 from imagegram.executors.lifetime import refuse_in_import
 from imagegram.store.artifacts import ArtifactStore
+from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Executor, Progress, Ready, Stage
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Stage[Any])
+
+
+@dataclass
+class Written:
+    """Bytes of artifacts that were written, without files that they share with others."""
+
+    bytes: int = 0
+
+    def add(self, artifact: Artifact) -> None:
+        """Count a new artifact."""
+        states = [(artifact.path / name).stat() for name in artifact.manifest.files]
+        self.bytes += sum(state.st_size for state in states if state.st_nlink == 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +41,7 @@ class RunContext:
             what is available.
         curves: called with points of curves and their step; None: points are dropped.
         previews: called with what opens a component in training, and its step; None: nobody looks.
+        written: counts what this context made, also by its executor.
     """
 
     store: ArtifactStore
@@ -36,6 +50,7 @@ class RunContext:
     memory_gb: float | None = None
     curves: Callable[[Mapping[str, float], int], None] | None = None
     previews: Callable[[Callable[[], AbstractContextManager[Any]], int], None] | None = None
+    written: Written = field(default_factory=Written)
 
     @property
     def workers(self) -> int:
@@ -67,8 +82,15 @@ class RunContext:
         if isinstance(stage, Ready):
             return stage.value
         refuse_in_import()
-        artifact, _ = self.store.make(stage, self)
+        artifact, _ = self.find_or_make(stage)
         return stage.load(artifact)
+
+    def find_or_make(self, stage: Stage[Any]) -> tuple[Artifact, bool]:
+        """Return the artifact of ``stage``, and whether it was found."""
+        artifact, hit = self.store.make(stage, self)
+        if not hit:
+            self.written.add(artifact)
+        return artifact, hit
 
     def missing(self, stages: Sequence[S]) -> list[S]:
         """Return the stages that have no artifact yet."""
@@ -89,7 +111,8 @@ class RunContext:
             task = self.progress.start(description, len(missing), "shards")
             threads = self.executor.threads(len(missing), at_once)
             jobs = [PartJob(store=self.store, stage=stage, workers=threads) for stage in missing]
-            for _ in self.executor.map(run_part, jobs, self.progress, at_once=at_once):
+            for size in self.executor.map(run_part, jobs, self.progress, at_once=at_once):
+                self.written.bytes += size
                 self.progress.advance(task)
             self.progress.finish(task)
         return [self.make(stage) for stage in stages]
@@ -110,10 +133,11 @@ class PartJob:
     workers: int
 
 
-def run_part(job: PartJob, progress: Progress) -> None:
-    """Make one part; the parent process then finds its artifact by identity."""
+def run_part(job: PartJob, progress: Progress) -> int:
+    """Make one part; return the bytes written. The parent finds its artifact by identity."""
     from imagegram.executors.serial import SerialExecutor
 
     executor = SerialExecutor(workers=job.workers)
     context = RunContext(store=job.store, executor=executor, progress=progress)
-    job.store.make(job.stage, context)
+    context.find_or_make(job.stage)
+    return context.written.bytes

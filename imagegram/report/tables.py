@@ -240,6 +240,7 @@ def _stage_row(name: str, artifact: Artifact, hit: bool | None) -> dict[str, Any
         "path": artifact.path,
         "seconds": seconds,
         "images_per_second": count / seconds if count and seconds else None,
+        "memory_bytes": artifact.manifest.memory_bytes,
         "size_bytes": _size(artifact.path, artifact.manifest),
     }
 

@@ -11,7 +11,6 @@ import dataclasses
 import datetime
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +28,7 @@ from imagegram.store.manifest import (
     removal,
     sync_path,
 )
+from imagegram.store.usage import Usage
 
 if TYPE_CHECKING:
     from imagegram.store.stage import Context, Stage
@@ -119,19 +119,22 @@ class ArtifactStore:
         partial = parent / f"{PARTIAL}{name}-{os.getpid()}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        started = time.perf_counter()
         try:
-            facts = stage.run(partial, context)
+            with Usage() as usage:
+                facts = stage.run(partial, context)
+                files = list_files(partial)
             manifest = Manifest(
                 kind=stage.kind,
                 digest=name,
                 payload=payload,
-                files=list_files(partial),
+                files=files,
                 facts=facts,
                 created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                duration_s=round(time.perf_counter() - started, 6),
+                duration_s=round(usage.seconds, 6),
                 made_by=made_by(),
                 side_of=getattr(stage, "SIDE_OF", ""),
+                cpu_s=round(usage.cpu_s, 3),
+                memory_bytes=usage.memory_bytes,
             )
             for file in manifest.files:
                 sync_path(partial / file)

@@ -43,6 +43,8 @@ class Manifest:
         files: size and sha256 by path.
         facts: counts of the stage.
         created_at, duration_s, made_by: time, duration in seconds, and versions of the software.
+        cpu_s, memory_bytes: processor seconds, and the peak of memory without mapped files, of the
+            process that made it and those that it started; 0: not measured.
         side_of: field of the payload that names the artifact it belongs to; empty: none.
     """
 
@@ -55,6 +57,8 @@ class Manifest:
     duration_s: float
     made_by: dict[str, str]
     side_of: str = ""
+    cpu_s: float = 0.0
+    memory_bytes: int = 0
 
     def write(self, folder: Path) -> None:
         """Write ``manifest.json`` into ``folder`` and force it to disk."""

@@ -23,7 +23,7 @@ from imagegram.tools.arguments import open_store, parse, tool_parser
 
 
 def describe(artifact: Artifact) -> dict[str, object]:
-    """Describe one artifact: kind, digest, path, size_bytes, created_at, duration_s, facts."""
+    """Describe one artifact: kind, digest, path, size_bytes, seconds, memory_bytes, facts."""
     manifest = artifact.manifest
     return {
         "kind": artifact.kind,
@@ -32,6 +32,8 @@ def describe(artifact: Artifact) -> dict[str, object]:
         "size_bytes": sum(entry.size_bytes for entry in manifest.files.values()),
         "created_at": manifest.created_at,
         "duration_s": manifest.duration_s,
+        "cpu_s": manifest.cpu_s,
+        "memory_bytes": manifest.memory_bytes,
         "facts": manifest.facts,
     }
 

@@ -52,7 +52,8 @@ def test_the_contract_for_scripts(command: Command, demo_outputs: Path) -> None:
     assert summary["seed"] == 0
     assert set(summary["stages"]) == STAGES
     for record in summary["stages"].values():
-        assert set(record) == {"hit", "digest", "duration_s", "path"}
+        used = {"duration_s", "cpu_s", "memory_bytes", "disk_bytes"}
+        assert set(record) == {"hit", "digest", "path"} | used
         assert (Path(record["path"]) / "manifest.json").exists()
     for score in summary["scores"].values():
         assert set(score) == {"value", "floor", "ceiling", "low", "high", "normalized"}
