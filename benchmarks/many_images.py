@@ -3,7 +3,7 @@
     python -m benchmarks.many_images 100000 FOLDER DATA/photos256 DATA/tiny_imagenet/train
     python -m imagegram.run corpus=cc12m_10 tokenizer=pyramid4 paths.data=FOLDER
 
-FOLDER/cc12m/00000.tar ... get 10,000 images each, a JPEG with its caption and its facts, as
+FOLDER/cc12m/00000.tar ... get 10,000 images each (``--per-tar``), a JPEG with caption and facts, as
 ``tools.download corpus=cc12m_10`` leaves them. Image i depends on the sources, the seed and i
 alone: a smaller corpus is the beginning of a larger one, and a command that was stopped goes on
 with the first tar that is missing. So that few sources make many pictures, which are no
@@ -44,18 +44,29 @@ class Sources:
         records: the pictures, still encoded, in the order of their tars.
         seed: of the crops.
         side: of the crops, in pixels.
+        per_tar: images of a tar.
     """
 
     records: tuple[Record, ...]
     seed: int
     side: int
+    per_tar: int = PER_TAR
 
     @classmethod
-    def read(cls, patterns: Sequence[str], *, seed: int, side: int) -> Sources:
+    def read(cls, patterns: Sequence[str], **options: int) -> Sources:
         """Read all pictures of the tars that some patterns name."""
         shards = [TarShard(name=path.name, path=path) for path in expand(patterns)]
         readable = [record for shard in shards for record in shard if record.failure is None]
-        return cls(records=tuple(readable), seed=seed, side=side)
+        return cls(records=tuple(readable), **options)
+
+    def key_of(self, number: int) -> str:
+        """Return the key of an image: five digits of its tar, four of its place there.
+
+        >>> Sources(records=(), seed=0, side=64).key_of(20_003)
+        '000020003'
+        """
+        tar, place = divmod(number, self.per_tar)
+        return f"{tar:05d}{place:04d}"
 
     def crop(self, number: int) -> dict[str, bytes]:
         """Return the files of one image by suffix: the picture, its caption, its facts."""
@@ -76,7 +87,7 @@ class Sources:
         facts = {
             "caption": caption,
             "url": None,
-            "key": key_of(number),
+            "key": self.key_of(number),
             "status": "success",
             "width": width,
             "height": height,
@@ -85,22 +96,12 @@ class Sources:
         return files | {"json": json.dumps(facts).encode()}
 
 
-def key_of(number: int) -> str:
-    """Return the key of an image: five digits of the tar, four of the image in it.
-
-    >>> key_of(20_003)
-    '000020003'
-    """
-    tar, place = divmod(number, PER_TAR)
-    return f"{tar:05d}{place:04d}"
-
-
 def write_corpus(folder: Path, num_images: int, sources: Sources) -> Iterator[Path]:
     """Write the tars of a corpus that are not there, one after the other; yield each when whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    for first in range(0, num_images, PER_TAR):
-        numbers = range(first, min(first + PER_TAR, num_images))
-        path = folder / f"{first // PER_TAR:05d}.tar"
+    for tar, first in enumerate(range(0, num_images, sources.per_tar)):
+        numbers = range(first, min(first + sources.per_tar, num_images))
+        path = folder / f"{tar:05d}.tar"
         if not path.exists() or len(TarShard(name=path.name, path=path)) != len(numbers):
             _write_tar(path, numbers, sources)
         yield path
@@ -112,7 +113,7 @@ def _write_tar(path: Path, numbers: range, sources: Sources) -> None:
     with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
         for number in numbers:
             for suffix, data in sources.crop(number).items():
-                member = tarfile.TarInfo(f"{key_of(number)}.{suffix}")
+                member = tarfile.TarInfo(f"{sources.key_of(number)}.{suffix}")
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
     partial.replace(path)
@@ -127,10 +128,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("tars", nargs="+", help="of pictures: files, folders, globs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--side", type=int, default=128, help="of an image, in pixels")
+    parser.add_argument("--per-tar", type=int, default=PER_TAR, help="images of a tar, 1 ... 10000")
     given = parser.parse_args(words)
-    if given.images < 1 or given.side < 1:
-        parser.error(f"images and --side must be at least 1, received {given.images}, {given.side}")
-    sources = Sources.read(given.tars, seed=given.seed, side=given.side)
+    if given.images < 1 or given.side < 1 or not 1 <= given.per_tar <= PER_TAR:
+        parser.error("images and --side must be at least 1, --per-tar at most 10000")
+    sources = Sources.read(given.tars, seed=given.seed, side=given.side, per_tar=given.per_tar)
     for path in write_corpus(given.folder / "cc12m", given.images, sources):
         print(path, flush=True)
     return 0

@@ -214,7 +214,7 @@ class Run:
                 f"stage {name} is not cached, stages=[{','.join(self.exp.stages)}] leaves it out; "
                 f"run it once with stages=[{','.join(STAGES[: STAGES.index(group) + 1])}]"
             )
-        started, before = time.perf_counter(), self.context.written.bytes
+        started, before = time.perf_counter(), self.context.made.bytes
         artifact, hit = self.context.find_or_make(stage)
         handle = stage.load(artifact)
         made = artifact.manifest
@@ -224,7 +224,7 @@ class Run:
             duration_s=round(time.perf_counter() - started, 3),
             cpu_s=0.0 if hit else made.cpu_s,
             memory_bytes=0 if hit else made.memory_bytes,
-            disk_bytes=self.context.written.bytes - before,
+            disk_bytes=self.context.made.bytes - before,
             path=str(artifact.path),
         )
         self.records[name] = record

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -11,22 +12,10 @@ from imagegram.executors.budget import budget_bytes
 from imagegram.executors.lifetime import refuse_in_import
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Executor, Progress, Ready, Stage
+from imagegram.store.stage import Executor, Made, Progress, Ready, Stage
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Stage[Any])
-
-
-@dataclass
-class Written:
-    """Bytes of artifacts that were written, without files that they share with others."""
-
-    bytes: int = 0
-
-    def add(self, artifact: Artifact) -> None:
-        """Count a new artifact."""
-        states = [(artifact.path / name).stat() for name in artifact.manifest.files]
-        self.bytes += sum(state.st_size for state in states if state.st_nlink == 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +30,7 @@ class RunContext:
             what is available.
         curves: called with points of curves and their step; None: points are dropped.
         previews: called with what opens a component in training, and its step; None: nobody looks.
-        written: counts what this context made, also by its executor.
+        made: counts what this context made, also by its executor.
     """
 
     store: ArtifactStore
@@ -50,7 +39,7 @@ class RunContext:
     memory_gb: float | None = None
     curves: Callable[[Mapping[str, float], int], None] | None = None
     previews: Callable[[Callable[[], AbstractContextManager[Any]], int], None] | None = None
-    written: Written = field(default_factory=Written)
+    made: Made = field(default_factory=Made)
 
     @property
     def workers(self) -> int:
@@ -87,10 +76,20 @@ class RunContext:
 
     def find_or_make(self, stage: Stage[Any]) -> tuple[Artifact, bool]:
         """Return the artifact of ``stage``, and whether it was found."""
-        artifact, hit = self.store.make(stage, self)
+        with self._timed():
+            artifact, hit = self.store.make(stage, self)
         if not hit:
-            self.written.add(artifact)
+            self.made.add(artifact)
         return artifact, hit
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Count the seconds of a block once, whatever is counted inside it."""
+        before, started = self.made.seconds, time.perf_counter()
+        try:
+            yield
+        finally:
+            self.made.seconds = before + time.perf_counter() - started
 
     def missing(self, stages: Sequence[S]) -> list[S]:
         """Return the stages that have no artifact yet."""
@@ -111,9 +110,10 @@ class RunContext:
             task = self.progress.start(description, len(missing), "shards")
             threads = self.executor.threads(len(missing), at_once)
             jobs = [PartJob(store=self.store, stage=stage, workers=threads) for stage in missing]
-            for size in self.executor.map(run_part, jobs, self.progress, at_once=at_once):
-                self.written.bytes += size
-                self.progress.advance(task)
+            with self._timed():
+                for size in self.executor.map(run_part, jobs, self.progress, at_once=at_once):
+                    self.made.bytes += size
+                    self.progress.advance(task)
             self.progress.finish(task)
         return [self.make(stage) for stage in stages]
 
@@ -140,4 +140,4 @@ def run_part(job: PartJob, progress: Progress) -> int:
     executor = SerialExecutor(workers=job.workers)
     context = RunContext(store=job.store, executor=executor, progress=progress)
     context.find_or_make(job.stage)
-    return context.written.bytes
+    return context.made.bytes

@@ -18,7 +18,7 @@ from imagegram.errors import UnforeseenError
 from imagegram.executors.progress import SilentProgress
 from imagegram.store.cost import Cost
 from imagegram.store.manifest import Artifact
-from imagegram.store.stage import Progress, Ready, Stage, Surroundings
+from imagegram.store.stage import Made, Progress, Ready, Stage, Surroundings
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Stage[Any])
@@ -56,6 +56,11 @@ class Foresight:
 
     at: Surroundings
     costs: dict[str, Cost] = field(default_factory=dict)
+
+    @property
+    def made(self) -> Made:
+        """Nothing."""
+        return Made()
 
     @property
     def progress(self) -> Progress:

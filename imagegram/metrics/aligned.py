@@ -16,6 +16,7 @@ from imagegram.errors import ConfigError
 from imagegram.executors.tiles import row_tiles
 from imagegram.indexes.base import suffix_lengths
 from imagegram.layout import TokenLayout
+from imagegram.metrics.effort import Effort
 from imagegram.metrics.features import undefined
 from imagegram.metrics.functional import length_counts, length_edges
 from imagegram.metrics.intervals import clopper_pearson, mean_over_images
@@ -52,6 +53,7 @@ class AlignedMetric:
     """
 
     VERSION: ClassVar[int] = 1
+    EFFORT: ClassVar[Effort] = Effort(training_token=2.4e-8, pair_token=4e-11)
     NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "matches", "places"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(

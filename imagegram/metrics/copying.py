@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from imagegram.layout import TokenLayout
 from imagegram.metrics.coverage import usage_scores
+from imagegram.metrics.effort import Effort
 from imagegram.metrics.functional import length_edges, mean_of_written, written_counts
 from imagegram.metrics.intervals import (
     Documents,
@@ -47,7 +48,7 @@ class CopyingMetric:
     """
 
     VERSION: ClassVar[int] = 2
-    SECONDS: ClassVar[float] = 2.2e-2
+    EFFORT: ClassVar[Effort] = Effort(token=3e-7)
     NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "matches"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
+from imagegram.executors.tiles import row_tiles
 from imagegram.protocols import Encoder, ImageSet, Reference, TextEncoder
 from imagegram.records import Features, Measured
+
+#: Rows of features that are looked at together: 10 MB of 1,280 numbers each.
+_ROWS: Final = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +35,14 @@ class FeaturePair:
         for name, features in (("images", self.generated), ("reference images", self.reference)):
             if len(features) < needed:
                 return f"{len(features)} {name}, at least {needed} are needed"
-        if not (np.isfinite(self.generated).all() and np.isfinite(self.reference).all()):
+        if not (all_finite(self.generated) and all_finite(self.reference)):
             return "the encoder returned features that are not finite"
         return None
+
+
+def all_finite(features: Features) -> bool:
+    """Return whether all numbers are finite; mapped features are read in blocks, not at once."""
+    return all(np.isfinite(features[rows]).all() for rows in row_tiles(len(features), _ROWS))
 
 
 def compared_features(

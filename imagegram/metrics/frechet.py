@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from imagegram.metrics.effort import Effort
 from imagegram.metrics.features import compared_features, score_suffix, undefined
 from imagegram.metrics.functional import FrechetPair
 from imagegram.metrics.intervals import check_blocks, delete_block_jackknife
@@ -31,7 +32,7 @@ class FrechetMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    SECONDS: ClassVar[float] = 3.0e-2
+    EFFORT: ClassVar[Effort] = Effort(image=1.5e-3)
     NEEDS: ClassVar[frozenset[str]] = frozenset({"images"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.metrics.features import feature_recipe, undefined
+from imagegram.metrics.features import all_finite, feature_recipe, undefined
 from imagegram.metrics.intervals import check_blocks, clopper_pearson, delete_block_jackknife
 from imagegram.metrics.nearest import nearest_rows
 from imagegram.protocols import Encoder, ImageSet, Reference
@@ -83,7 +83,7 @@ class MemorizationMetric:
         held_out = None if calibration is None else reference.features(self.encoder, calibration)
         recipe["N_held_out"] = str(0 if held_out is None else len(held_out))
         known = [part for part in (ours, training, held_out) if part is not None]
-        if not all(np.isfinite(part).all() for part in known):
+        if not all(all_finite(part) for part in known):
             reason = undefined("the encoder returned features that are not finite")
             return Measurement(scalars={"authpct": reason, "ct": reason}, curves={}, recipe=recipe)
         scalars = {

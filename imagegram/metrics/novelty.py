@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.executors.tiles import row_tiles
 from imagegram.indexes.base import suffix_lengths
+from imagegram.metrics.effort import Effort
 from imagegram.metrics.functional import mean_of_defined, novelty_curve
 from imagegram.metrics.intervals import Documents, mean_over_images, of_rows
 from imagegram.protocols import ImageSet, Reference
@@ -38,7 +39,7 @@ class NoveltyMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    SECONDS: ClassVar[float] = 5.0e-4
+    EFFORT: ClassVar[Effort] = Effort(token=1.3e-8)
     NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "matches"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from imagegram.executors.tiles import row_tiles
+from imagegram.metrics.effort import Effort
 from imagegram.metrics.functional import (
     length_edges,
     mean_of_written,
@@ -45,7 +46,7 @@ class OrderMetric:
     """
 
     VERSION: ClassVar[int] = 3
-    SECONDS: ClassVar[float] = 4.0e-4
+    EFFORT: ClassVar[Effort] = Effort(token=3e-8)
     TRACE: ClassVar[str] = "the contexts that an n-gram chose its tokens by"
     NEEDS: ClassVar[frozenset[str]] = frozenset(
         f"trace.{name}"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.executors.tiles import row_tiles
 from imagegram.layout import TokenLayout
+from imagegram.metrics.effort import Effort
 from imagegram.metrics.features import undefined
 from imagegram.metrics.intervals import ratio_over_images
 from imagegram.metrics.nearest_tiles import TileDistances, search_tiles
@@ -48,6 +49,7 @@ class PatchMetric:
     """
 
     VERSION: ClassVar[int] = 1
+    EFFORT: ClassVar[Effort] = Effort(training_token=5e-8, pair_token=4e-11)
     NEEDS: ClassVar[frozenset[str]] = frozenset({"images"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(

@@ -14,7 +14,8 @@ from typing import ClassVar, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.metrics.features import feature_recipe, undefined
+from imagegram.metrics.effort import Effort
+from imagegram.metrics.features import all_finite, feature_recipe, undefined
 from imagegram.metrics.hashes import DifferenceHash, nearest_hash
 from imagegram.metrics.nearest import nearest_rows
 from imagegram.metrics.thresholds import calibration_recipe, flagged_rate
@@ -49,6 +50,7 @@ class PerceptualMetric:
     """
 
     VERSION: ClassVar[int] = 1
+    EFFORT: ClassVar[Effort] = Effort(image=1e-4, pair=1.6e-7)
     NEEDS: ClassVar[frozenset[str]] = frozenset({"images", "training_features"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
@@ -127,7 +129,7 @@ def _nearest_features(
     features: Features, training: Features, reference: Reference
 ) -> dict[str, NDArray[np.float64]]:
     """Return (B,) numbers by curve name; undefined curves are left out."""
-    if not (np.isfinite(features).all() and np.isfinite(training).all()):
+    if not (all_finite(features) and all_finite(training)):
         return {}
     task = reference.progress.start("nearest training images", len(training), "images")
     distances = nearest_rows(

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from imagegram.errors import ConfigError
+from imagegram.metrics.effort import Effort
 from imagegram.metrics.features import compared_features, undefined
 from imagegram.metrics.intervals import check_blocks, delete_block_jackknife
 from imagegram.metrics.manifolds import PRDC, ManifoldPair
@@ -31,7 +32,7 @@ class PrdcMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    SECONDS: ClassVar[float] = 1.5e-3
+    EFFORT: ClassVar[Effort] = Effort(image=3e-4)
     NEEDS: ClassVar[frozenset[str]] = frozenset({"images"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(

@@ -126,7 +126,7 @@ class StoreSurroundings:
         """Return the seconds per unit of a stage with a ``RATE``."""
         cls: Any = type(stage)
         like = cls.RATE.like and identity(getattr(stage, cls.RATE.like))
-        return self.rates.of(cls, like, builtin=builtin)
+        return self.rates.of(cls, like, builtin=builtin, units=getattr(stage, "units", None))
 
     def newest(self, kind: str) -> Sequence[Manifest]:
         """Return the manifests of the newest artifacts of a kind, newest first."""

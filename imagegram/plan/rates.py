@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,7 +27,8 @@ _NEWEST: Final = 64
 
 @dataclass(frozen=True)
 class _Sample:
-    units: int
+    facts: Mapping[str, Any]
+    units: float
     seconds: float
     like: Any
 
@@ -39,21 +40,33 @@ class Rates:
         self._store = store
         self._samples: dict[type[Any], list[_Sample]] = {}
 
-    def of(self, stage: type[Any], like: Any = None, *, builtin: float | None = None) -> Rate:
+    def of(
+        self,
+        stage: type[Any],
+        like: Any = None,
+        *,
+        builtin: float | None = None,
+        units: Callable[[Mapping[str, Any]], float] | None = None,
+    ) -> Rate:
         """Return the rate of a stage.
 
         Args:
             stage: with a ``RATE``.
             like: identity of the tokenizer, sampler or metric of the stage.
             builtin: seconds when no artifact was measured; None: those of ``RATE``.
+            units: number of units of an artifact by its facts; None: as ``RATE`` counts them.
         """
+
+        def per_unit(sample: _Sample) -> float:
+            return sample.seconds / (sample.units if units is None else units(sample.facts))
+
         samples = self._of(stage)
         exact = [sample for sample in samples if sample.like == like]
         similar = [sample for sample in samples if _class(sample.like) == _class(like)]
         for group, words in ((exact, ""), (similar, " of its class")):
             if group:
-                # The median: some durations include compiling, or the side files of an index.
-                seconds = statistics.median(sample.seconds / sample.units for sample in group)
+                # The median: some durations include compiling.
+                seconds = statistics.median(map(per_unit, group))
                 return Rate(
                     seconds=seconds, source=f"{len(group)} made here{words}", per_core=False
                 )
@@ -95,8 +108,9 @@ class Rates:
                 continue
             units = math.prod(int(facts[name]) for name in counted.units)
             like = payload.get(counted.like) if counted.like else None
+            own_s = manifest.duration_s if manifest.own_s is None else manifest.own_s
             if units:
-                samples.append(_Sample(units, manifest.duration_s, like))
+                samples.append(_Sample(facts, units, own_s, like))
         return samples
 
 

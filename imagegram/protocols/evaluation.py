@@ -100,6 +100,9 @@ class Metric(Protocol):
 
     ``SCORES`` describes every score that the metric writes.
 
+    Plans ask for its ``EFFORT`` (``metrics/effort.py``): what its own seconds grow with; without
+    one for its ``SECONDS`` of an image.
+
     A metric may also have ``across(measured)``, which returns scores of the generator that no
     single set tells, from the measurements of all sets by name: a value has no floor then.
     """

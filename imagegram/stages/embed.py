@@ -23,14 +23,14 @@ from imagegram.records import Features
 from imagegram.stages.decoding import captions_of_documents, decoded
 from imagegram.stages.generate import select_documents
 from imagegram.stages.tokens import TokenSet
-from imagegram.store.cost import NPY_HEADER, Cost
+from imagegram.store.cost import NPY_HEADER, Cost, PerUnit
 from imagegram.store.fingerprint import identity
 from imagegram.store.manifest import Artifact, Handle
 from imagegram.store.stage import Context, Surroundings
 
 _BATCH: Final = 64
 #: Memory that torch adds to a process, in bytes.
-TORCH_BYTES: Final = 700_000_000
+TORCH_BYTES: Final = 300_000_000
 #: Length of a feature vector in forecasts without a measured artifact: that of EfficientNet-lite0.
 NUM_FEATURES: Final = 1280
 
@@ -57,6 +57,7 @@ class Embed:
     kind: ClassVar[str] = "features"
     group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
+    RATE: ClassVar[PerUnit] = PerUnit("num_images", like="encoder", seconds=2.2e-3)
     encoder: Encoder | TextEncoder
     images: ImageSet
 
@@ -85,7 +86,7 @@ class Embed:
         return FeatureSet(artifact=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee the size of features; their seconds count for the metric that needs them."""
+        """Foresee threads that encode a batch each."""
         return _cost(self, at, self.images.num_images)
 
 
@@ -110,6 +111,7 @@ class EmbedReference:
     kind: ClassVar[str] = "reference_features"
     group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
+    RATE: ClassVar[PerUnit] = PerUnit("num_images", like="encoder", seconds=2.2e-3)
     encoder: Encoder | TextEncoder
     tokens: TokenSet
     tokenizer: Tokenizer
@@ -150,7 +152,7 @@ class EmbedReference:
         return FeatureSet(artifact=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee the size of features; their seconds count for the metric that needs them."""
+        """Foresee threads that encode a batch each."""
         return _cost(self, at, min(self._documents.num_documents - self._first, self.max_images))
 
 
@@ -158,10 +160,13 @@ def _cost(stage: Embed | EmbedReference, at: Surroundings, count: int) -> Cost:
     """Return the cost of the features of ``count`` images."""
     if found := at.find(stage):
         return Cost.found(found)
+    rate = at.rate(stage, builtin=getattr(stage.encoder, "SECONDS", None))
     return Cost(
         images=count,
         disk_bytes=features_bytes(count, _num_features(stage.encoder, at)),
         memory_bytes=TORCH_BYTES,
+        seconds=rate.shared(count, at.workers),
+        source=rate.source,
     )
 
 

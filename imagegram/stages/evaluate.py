@@ -22,13 +22,11 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.protocols import ImageSet, Index, Metric, Tokenizer
 from imagegram.records import Measured, Measurement, ScoreInfo, find_info
-from imagegram.stages.embed import TORCH_BYTES, features_bytes
-from imagegram.stages.match import MATCH_BYTES, Match
+from imagegram.stages.image_costs import ENGINE_BYTES
 from imagegram.stages.measure import FinishedMeasurement, Measure, finite
 from imagegram.stages.needs import lacking
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.cost import PROCESS_BYTES, Cost
-from imagegram.store.fingerprint import identity
 from imagegram.store.manifest import Artifact, Handle
 from imagegram.store.parts import write_parts
 from imagegram.store.stage import Context, Surroundings
@@ -265,24 +263,18 @@ class Evaluate:
         missing = [part for part, cost in zip(parts, costs, strict=True) if not cost.cached]
         shared = {name: stage for part in missing for name, stage in part.shared().items()}
         asked = [stage.forecast(at) for stage in shared.values()]
-        encoders = {
-            repr(identity(part.metric.encoder))
-            for part in missing
-            if hasattr(part.metric, "encoder")
-        }
-        rows = (sum(counts) + self.max_reference_images) * len(encoders)
-        artifact = at.expect(self, {})
+        artifact, measured = at.expect(self, {}), Cost.together(costs, at_once=1)
         return replace(
-            Cost.together(costs, at_once=1),
+            measured,
             artifact=artifact,
+            seconds=measured.seconds + sum(cost.seconds for cost in asked),
             handle=self.load(artifact),
             images=sum(counts),
             disk_bytes=scores_bytes(sum(cost.images for cost in costs))
             + sum(cost.disk_bytes for cost in asked),
             memory_bytes=PROCESS_BYTES
-            + (MATCH_BYTES if any(isinstance(stage, Match) for stage in shared.values()) else 0)
-            + (TORCH_BYTES if encoders else 0)
-            + features_bytes(rows),
+            + ENGINE_BYTES  # which replays leave behind
+            + max((cost.memory_bytes for cost in asked), default=0),
         )
 
 

@@ -9,7 +9,7 @@ batches, so memory does not grow with their number.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +41,7 @@ from imagegram.stages.decoding import (
     decoded,
     encoded_pictures,
 )
-from imagegram.stages.image_costs import BATCH_TOKENS, images_cost
+from imagegram.stages.image_costs import BATCH_TOKENS, images_cost, index_facts, sampling_units
 from imagegram.stages.sample_set import (
     CAPTION_DOCUMENTS,
     CAPTIONS_FILE,
@@ -136,11 +136,15 @@ class Generate:
                     )
                 else:
                     writer.add(*make(start, stop), captions=captions)
-        return writer.facts() | asked
+        return writer.facts() | asked | index_facts(model)
 
     def load(self, artifact: Artifact) -> SampleSet:
         """Return the samples."""
         return SampleSet(artifact=artifact, tokenizer=self.tokenizer)
+
+    def units(self, facts: Mapping[str, Any]) -> float:
+        """Count the units of its ``RATE``, by the facts of an artifact."""
+        return sampling_units(facts)
 
     def forecast(self, at: Surroundings) -> Cost:
         """Foresee threads that share the images."""
@@ -202,7 +206,7 @@ class Replay:
                 tokens_BT = self.documents.gather(rows)
                 captions = captions_of_documents(self.tokenizer, self.documents, rows)
                 writer.add(tokens_BT, trace(tokens_BT, start), captions=captions)
-        return writer.facts()
+        return writer.facts() | index_facts(model)
 
     def _condition(self, model: Model, documents: NDArray[np.int64]) -> Condition | None:
         """Return the condition of some documents: their own labels, where a model knows labels."""
@@ -216,6 +220,10 @@ class Replay:
     def load(self, artifact: Artifact) -> SampleSet:
         """Return the scored documents."""
         return SampleSet(artifact=artifact, documents=self.documents, tokenizer=self.tokenizer)
+
+    def units(self, facts: Mapping[str, Any]) -> float:
+        """Count the units of its ``RATE``, by the facts of an artifact."""
+        return sampling_units(facts)
 
     def forecast(self, at: Surroundings) -> Cost:
         """Foresee threads that share the images."""

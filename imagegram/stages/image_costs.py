@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ from imagegram.errors import UnforeseenError
 from imagegram.executors.foresight import Foresight
 from imagegram.records import TOKEN_BYTES
 from imagegram.store.cost import NPY_HEADER, PROCESS_BYTES, Cost
+from imagegram.store.fingerprint import identity
 from imagegram.store.stage import Surroundings
 
 #: Number of images in the grid.
@@ -17,6 +19,16 @@ GRID_IMAGES: Final = 64
 BATCH_TOKENS: Final = 1 << 24
 #: Bytes of the trace of a token, in seven fields: 2 + 4 + 2 + 4 + 4 + 4 + 4.
 _TRACE_BYTES: Final = 24
+#: Memory of kernels that sample, and of pictures that are decoded at a time.
+ENGINE_BYTES: Final = 200_000_000
+#: Of a walk: share of tokens that have no alternative, in samples and training documents, and in
+#: others; cost of a choice in each further shard, and of a copied token, in choices.
+_FORCED: Final = 0.98
+_FORCED_ELSEWHERE: Final = 0.4
+_CHOICE_OF_A_SHARD: Final = 0.25
+_COPIED_TOKEN: Final = 1 / 30
+#: Seconds of a choice on one core.
+_CHOICE_SECONDS: Final = 3.6e-6
 #: Number of files: tokens, seven fields of the trace, decoded images.
 _NUM_FILES: Final = 9
 
@@ -36,12 +48,15 @@ def images_cost(stage: Any, at: Surroundings, count: int) -> Cost:
         stage.tokenizer.spec.length,
         stage.output_size or getattr(stage.tokenizer, "image_size", 0),
     )
-    context, rate, traced = Foresight(at), at.rate(stage), hasattr(stage, "model")
+    facts = {"num_images": count, "num_tokens": length, "image_size": side}
+    context, traced = Foresight(at), hasattr(stage, "model")
+    walked = _walked_facts(stage, count * length) if traced else {}
+    rate = at.rate(stage, builtin=_CHOICE_SECONDS if walked else None)
     if traced:
         with suppress(UnforeseenError):  # the model itself is unforeseen
             layout = stage.tokenizer.spec.layout
             stage.model.prepared(stage.sampler, context, layout, stage.condition)
-    artifact = at.expect(stage, {"num_images": count, "num_tokens": length, "image_size": side})
+    artifact = at.expect(stage, facts)
     held = min(count * length, BATCH_TOKENS)
     return Cost(
         artifact=artifact,
@@ -50,10 +65,44 @@ def images_cost(stage: Any, at: Surroundings, count: int) -> Cost:
         images=count,
         tokens=count * length,
         disk_bytes=samples_bytes(count, num_tokens=length, image_size=side, traced=traced),
-        memory_bytes=PROCESS_BYTES + held * (TOKEN_BYTES + _TRACE_BYTES),
-        seconds=rate.shared(count * length, at.workers),
+        memory_bytes=PROCESS_BYTES + ENGINE_BYTES + held * (TOKEN_BYTES + _TRACE_BYTES),
+        seconds=rate.shared(sampling_units(facts | walked), at.workers),
         source=rate.source,
     )
+
+
+def index_facts(model: Any) -> dict[str, int]:
+    """Return in how many index shards a model looks a context up; nothing where it has none."""
+    shards = getattr(model, "shards", None)
+    return {} if shards is None else {"num_index_shards": len(shards)}
+
+
+def sampling_units(facts: Mapping[str, Any]) -> float:
+    """Count the units of sampled or replayed images, by the facts of their artifact.
+
+    Tokens; where a walk copies most of them, its choices, each in all index shards.
+    """
+    tokens = int(facts["num_images"]) * int(facts["num_tokens"])
+    if not {"forced_steps", "num_index_shards"} <= facts.keys():
+        return tokens
+    shards = 1 + _CHOICE_OF_A_SHARD * (facts["num_index_shards"] - 1)
+    return (tokens - facts["forced_steps"]) * shards + tokens * _COPIED_TOKEN
+
+
+def _walked_facts(stage: Any, tokens: int) -> dict[str, int]:
+    """Return what a walk is expected to find; nothing where the model does not walk."""
+    shards = index_facts(stage.model)
+    if not shards:
+        return {}
+    documents = getattr(stage, "documents", None)
+    known = documents is None or _holds(stage.model, documents)
+    return shards | {"forced_steps": round(tokens * (_FORCED if known else _FORCED_ELSEWHERE))}
+
+
+def _holds(model: Any, documents: Any) -> bool:
+    """Return whether documents are those that the index of a model was built of."""
+    artifact = getattr(model.index, "artifact", None)
+    return artifact is not None and artifact.manifest.payload.get("tokens") == identity(documents)
 
 
 def samples_bytes(num_images: int, *, num_tokens: int, image_size: int, traced: bool) -> int:

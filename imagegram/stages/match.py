@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from imagegram.protocols import ImageSet, Index
 from imagegram.records import lengths_inside
 from imagegram.stages.embed import content_sha256
-from imagegram.store.cost import NPY_HEADER, Cost
+from imagegram.store.cost import NPY_HEADER, Cost, PerUnit
 from imagegram.store.manifest import Artifact, Handle
 from imagegram.store.stage import Context, Surroundings
 
-#: Peak memory of a search, in bytes.
-MATCH_BYTES: Final = 600_000_000
-#: Number of tokens that are searched at a time.
+#: Number of tokens that are searched at a time, and bytes of memory that each takes.
 _TOKENS: Final = 1 << 25
+_BYTES_A_TOKEN: Final = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,7 @@ class MatchSet(Handle):
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """The stage that finds the longest matches of an image set, in at most 0.6 GB of memory.
+    """The stage that finds the longest matches of an image set, in at most 0.4 GB of memory.
 
     Attributes:
         index: index of the training documents.
@@ -49,6 +48,7 @@ class Match:
     kind: ClassVar[str] = "matches"
     group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 1
+    RATE: ClassVar[PerUnit] = PerUnit("num_images", "num_tokens", "num_shards", seconds=5.0e-7)
     index: Index
     images: ImageSet
 
@@ -83,21 +83,32 @@ class Match:
             lengths_BT[first : first + size] = lengths_inside(found_BT, rows_BT)
         lengths_BT.flush()
         context.progress.finish(task)
-        return {"num_images": count, "mean_length": float(lengths_BT.mean())}
+        return {
+            "num_images": count,
+            "num_tokens": num_tokens,
+            "num_shards": _num_shards(self.index),
+            "mean_length": float(lengths_BT.mean()),
+        }
 
     def load(self, artifact: Artifact) -> MatchSet:
         """Return the matches."""
         return MatchSet(artifact=artifact)
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee the size of the matches; their seconds count for the metric that needs them."""
+        """Foresee threads that search every token in every index shard."""
         if found := at.find(self):
             return Cost.found(found)
         facts = self.images.artifact.facts  # type: ignore[attr-defined]
         count, num_tokens = int(facts["num_images"]), int(facts["num_tokens"])
-        width = np.min_scalar_type(num_tokens).itemsize
+        width, rate = np.min_scalar_type(num_tokens).itemsize, at.rate(self)
         return Cost(
             images=count,
             disk_bytes=count * num_tokens * width + NPY_HEADER,
-            memory_bytes=MATCH_BYTES,
+            memory_bytes=min(count * num_tokens, _TOKENS) * _BYTES_A_TOKEN,
+            seconds=rate.shared(count * num_tokens * _num_shards(self.index), at.workers),
+            source=rate.source,
         )
+
+
+def _num_shards(index: Index) -> int:
+    return len(getattr(index, "shards", (index,)))

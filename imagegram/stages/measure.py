@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
 from imagegram.layout import TokenLayout
+from imagegram.metrics.effort import Effort
 from imagegram.protocols import (
     Encoder,
     ImageSet,
@@ -42,6 +44,8 @@ from imagegram.store.stage import Context, Progress, Surroundings
 Curves = dict[str, NDArray[np.float64]]
 MEASUREMENT: Final = "measurement.json"
 _CURVES: Final = "curves.npz"
+#: Seconds of one core for an image, of a metric that says nothing.
+_SECONDS: Final = 1.0e-2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +246,7 @@ class Measure:
     group: ClassVar[str] = "evaluate"
     VERSION: ClassVar[int] = 2
     PARTS: ClassVar[tuple[type, ...]] = (Cluster, Embed, EmbedReference, Match)
-    RATE: ClassVar[PerUnit] = PerUnit("num_images", like="metric", seconds=1.0e-2)
+    RATE: ClassVar[PerUnit] = PerUnit("num_images", like="metric", seconds=1.0)
     metric: Metric
     images: ImageSet
     calibration: ImageSet | None
@@ -290,9 +294,32 @@ class Measure:
         np.savez(out / _CURVES, **arrays)  # type: ignore[arg-type]
         return {
             "metric": self.metric.name,
-            "num_images": self.images.num_images,
+            **self._counts,
             "num_scores": len(measurement.scalars),
         }
+
+    @property
+    def _counts(self) -> dict[str, int]:
+        """Return what its duration grows with; held-out images set thresholds."""
+        held_out = self.calibration.num_images if self.calibration else 0
+        return {
+            "num_images": self.images.num_images,
+            "num_searched": self.images.num_images + held_out,
+            "num_documents": self.documents.num_documents,
+            "num_tokens": self.tokenizer.spec.length,
+        }
+
+    def units(self, facts: Mapping[str, Any]) -> float:
+        """Return the seconds that one core is expected to take, by the facts of a measurement."""
+        effort: Effort | None = getattr(self.metric, "EFFORT", None)
+        if effort is None or "num_documents" not in facts:
+            seconds: float = getattr(self.metric, "SECONDS", _SECONDS)
+            return seconds * int(facts["num_images"])
+        return effort.seconds(
+            images=facts["num_searched"],
+            documents=facts["num_documents"],
+            tokens=facts["num_tokens"],
+        )
 
     def load(self, artifact: Artifact) -> FinishedMeasurement:
         """Return the measurement."""
@@ -325,11 +352,11 @@ class Measure:
         return shared
 
     def forecast(self, at: Surroundings) -> Cost:
-        """Foresee the seconds, including those of features and matches."""
+        """Foresee the seconds, without those of features and matches."""
         if found := at.find(self):
             return Cost.found(found)
-        rate = at.rate(self, builtin=getattr(self.metric, "SECONDS", None))
-        seconds = rate.seconds * self.images.num_images
+        rate = at.rate(self)
+        seconds = rate.shared(self.units(self._counts), at.workers)
         return Cost(images=self.images.num_images, seconds=seconds, source=rate.source)
 
 

@@ -19,7 +19,7 @@ from imagegram.stages.skips import SKIPPED
 from imagegram.stages.token_costs import prefix_shard_bytes, set_cost, shard_counts
 from imagegram.stages.token_shard import TokenShard
 from imagegram.stages.tokens import TokenSet
-from imagegram.store.cost import WORKER_BYTES, Cost
+from imagegram.store.cost import Cost
 from imagegram.store.parts import link_or_copy, write_parts
 from imagegram.store.stage import Context, Surroundings
 
@@ -86,7 +86,6 @@ class PrefixShard:
         return replace(
             shard_counts(self.load(artifact)),
             disk_bytes=prefix_shard_bytes(documents, num_tokens=facts["num_tokens"]),
-            memory_bytes=WORKER_BYTES,
             seconds=_SECONDS * documents,
             source="built in",
         )

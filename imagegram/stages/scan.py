@@ -24,7 +24,7 @@ from imagegram.errors import Unreadable
 from imagegram.executors.threads import chunks, map_in_order
 from imagegram.protocols import ImageShard, Modality
 from imagegram.records import Record, Sketches
-from imagegram.store.cost import NPY_HEADER, THUMBNAIL_BYTES, WORKER_BYTES, Cost, PerUnit
+from imagegram.store.cost import NPY_HEADER, THUMBNAIL_BYTES, Cost, PerUnit
 from imagegram.store.hashing import changed_while_read
 from imagegram.store.stage import Context, Surroundings
 
@@ -150,7 +150,7 @@ class ScanShard:
             artifact=at.expect(self, {"num_scanned": count, "num_records": count}),
             images=count,
             disk_bytes=count * (THUMBNAIL_BYTES + _HASH_BYTES + _KEY_BYTES) + 2 * NPY_HEADER,
-            memory_bytes=WORKER_BYTES,
+            memory_bytes=count * (THUMBNAIL_BYTES + _HASH_BYTES),
             seconds=rate.seconds * count,
             source=rate.source,
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from imagegram.records import TOKEN_BYTES
 from imagegram.stages.token_shard import TokenShard
 from imagegram.stages.tokens import TokenSet
-from imagegram.store.cost import NPY_HEADER, THUMBNAIL_BYTES, WORKER_BYTES, Cost
+from imagegram.store.cost import NPY_HEADER, THUMBNAIL_BYTES, Cost
 from imagegram.store.stage import Stage, Surroundings
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ def shard_cost(stage: Any, at: Surroundings, documents: int, *, metadata_bytes: 
     return replace(
         shard_counts(TokenShard(artifact=at.expect(stage, facts))),
         disk_bytes=token_shard_bytes(documents, **{name: facts[name] for name in names}),
-        memory_bytes=WORKER_BYTES,
         seconds=rate.seconds * facts["num_tokens"],
         source=rate.source,
     )

@@ -120,6 +120,7 @@ class ArtifactStore:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         try:
+            before = context.made.seconds
             with Usage() as usage:
                 facts = stage.run(partial, context)
                 files = list_files(partial)
@@ -133,6 +134,7 @@ class ArtifactStore:
                 duration_s=round(usage.seconds, 6),
                 made_by=made_by(),
                 side_of=getattr(stage, "SIDE_OF", ""),
+                own_s=round(usage.seconds - (context.made.seconds - before), 6),
                 cpu_s=round(usage.cpu_s, 3),
                 memory_bytes=usage.memory_bytes,
             )

@@ -14,9 +14,10 @@ from typing import Any, Final, Self
 
 from imagegram.store.manifest import Artifact
 
-#: Resident bytes of the interpreter with the kernels, and of each further worker process.
-PROCESS_BYTES: Final = 250_000_000
-WORKER_BYTES: Final = 200_000_000
+#: Bytes of the interpreter with its packages, and of each worker process beside it, without mapped
+#: files. Lightning's loggers (``csv``, ``tensorboard``) import torch, which adds 300 MB.
+PROCESS_BYTES: Final = 150_000_000
+WORKER_BYTES: Final = 150_000_000
 #: Header of a ``.npy`` file; a 16 x 16 thumbnail.
 NPY_HEADER: Final = 128
 THUMBNAIL_BYTES: Final = 16 * 16 * 3
@@ -38,7 +39,7 @@ class Rate:
     source: str
     per_core: bool
 
-    def shared(self, units: int, workers: int) -> float:
+    def shared(self, units: float, workers: int) -> float:
         """Return the seconds of a stage whose threads share the work."""
         return self.seconds * units / (workers if self.per_core else 1)
 
@@ -70,7 +71,8 @@ class Amounts:
         cached, parts: number of its artifacts that exist, and of all its artifacts.
         images, tokens: counts of its result; tokens include separators.
         disk_bytes: bytes still to be written.
-        memory_bytes: peak memory of all workers together; 0 when nothing is left to do.
+        memory_bytes: peak memory of all workers together, of a part what it takes beside its
+            process; 0 when nothing is left to do.
         seconds: seconds still to be spent.
         source: where the rate behind the seconds comes from.
         refusal: why this machine cannot make it, and what to type; empty when it can.
@@ -121,25 +123,26 @@ class Cost(Amounts):
             at_once: number of parts that are made at a time.
         """
         missing = [cost for cost in costs if not cost.cached]
-        memory = sorted((cost.memory_bytes for cost in missing), reverse=True)[:at_once]
+        used = 1 if any(cost.threaded for cost in missing) else min(at_once, len(missing))
+        memory = sorted((cost.memory_bytes for cost in missing), reverse=True)[:used]
+        workers = used * WORKER_BYTES if used > 1 else 0  # a single one is this process
         return cls(
             cached=len(costs) - len(missing),
             parts=len(costs),
             images=sum(cost.images for cost in costs),
             tokens=sum(cost.tokens for cost in costs),
             disk_bytes=sum(cost.disk_bytes for cost in missing),
-            memory_bytes=PROCESS_BYTES + sum(memory),
-            seconds=_side_by_side(missing, at_once),
+            memory_bytes=PROCESS_BYTES + workers + sum(memory),
+            seconds=_side_by_side(missing, used),
             source=next((cost.source for cost in costs if cost.source), ""),
             refusal=next((cost.refusal for cost in costs if cost.refusal), ""),
             known=all(cost.known for cost in costs),
         )
 
 
-def _side_by_side(missing: Sequence[Cost], at_once: int) -> float:
-    """Return the seconds of parallel parts: those of the longest, or of all shared by workers."""
+def _side_by_side(missing: Sequence[Cost], used: int) -> float:
+    """Return the seconds of parts on some workers: of the longest, or of all shared by them."""
     seconds = [cost.seconds for cost in missing]
-    used = min(at_once, len(seconds))
-    if not seconds or used == 1 or any(cost.threaded for cost in missing):
+    if used <= 1:
         return sum(seconds)
     return _POOL_SECONDS + max(max(seconds), sum(seconds) / used)

@@ -45,6 +45,8 @@ class Manifest:
         created_at, duration_s, made_by: time, duration in seconds, and versions of the software.
         cpu_s, memory_bytes: processor seconds, and the peak of memory without mapped files, of the
             process that made it and those that it started; 0: not measured.
+        own_s: seconds without those of other artifacts that were made on the way; None: not
+            measured.
         side_of: field of the payload that names the artifact it belongs to; empty: none.
     """
 
@@ -57,6 +59,7 @@ class Manifest:
     duration_s: float
     made_by: dict[str, str]
     side_of: str = ""
+    own_s: float | None = None
     cpu_s: float = 0.0
     memory_bytes: int = 0
 

@@ -59,8 +59,30 @@ class Executor(Protocol):
         """
 
 
+@dataclass
+class Made:
+    """What a context has made so far.
+
+    Attributes:
+        seconds: that it took, each counted once where one artifact is made on the way to another.
+        bytes: that were written, without files that artifacts share.
+    """
+
+    seconds: float = 0.0
+    bytes: int = 0
+
+    def add(self, artifact: Artifact) -> None:
+        """Count the bytes of a new artifact."""
+        states = [(artifact.path / name).stat() for name in artifact.manifest.files]
+        self.bytes += sum(state.st_size for state in states if state.st_nlink == 1)
+
+
 class Context(Protocol):
     """Means that a stage may use besides its own fields; they never change its result."""
+
+    @property
+    def made(self) -> Made:
+        """What was made so far, by :meth:`make` and :meth:`make_all`."""
 
     @property
     def progress(self) -> Progress:
@@ -155,6 +177,7 @@ class Stage(Protocol[T_co]):
 
         PARTS: classes of the stages that it makes.
         RATE: a ``PerUnit``, the unit that its duration is proportional to.
+        units: method that counts the units of its ``RATE`` by the facts of an artifact.
         kernels: packages of the compiled kernels that it calls, see ``early_kernels.py``.
         SIDE_OF: field with the artifact that this one belongs to; runs do not list it.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import many_images
-from benchmarks.many_images import key_of, main
+from benchmarks.many_images import main
 from imagegram.corpora.tar import TarShard
 from imagegram.corpora.webdataset import WebDatasetCorpus
 from imagegram.images.decode import read_picture
@@ -15,11 +15,10 @@ from tests.pictures import write_samples
 
 
 @pytest.fixture
-def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The words of the command that follow number and folder; tars of four images."""
-    monkeypatch.setattr(many_images, "PER_TAR", 4)
+def words(tmp_path: Path) -> list[str]:
+    """The words of the command that follow number and folder."""
     write_samples(tmp_path / "source.tar", range(5))
-    return [str(tmp_path / "*.tar"), "--side", "24"]
+    return [str(tmp_path / "*.tar"), "--side", "24", "--per-tar", "4"]
 
 
 def tars(folder: Path) -> dict[str, bytes]:
@@ -31,7 +30,8 @@ def test_a_corpus_is_read_as_cc12m_is(tmp_path: Path, words: list[str]) -> None:
     assert list(tars(tmp_path / "out")) == ["00000.tar", "00001.tar", "00002.tar"]
     corpus = WebDatasetCorpus(tars=f"{tmp_path}/out/cc12m/{{00000..01099}}.tar", num_shards=3)
     records = [record for shard in corpus.shards for record in shard]
-    assert [record.key for record in records] == [key_of(number) for number in range(10)]
+    places = [divmod(number, 4) for number in range(10)]
+    assert [record.key for record in records] == [f"{tar:05d}{n:04d}" for tar, n in places]
     assert all(record.failure is None for record in records)
     assert all(record.info and record.info["key"] == record.key for record in records)
     assert {read_picture(record.data).shape for record in records} == {(24, 24, 3)}
@@ -75,6 +75,10 @@ def test_a_stopped_command_goes_on_with_what_is_missing(
     assert cut[6:] == [8]
 
 
-def test_no_image_is_refused(tmp_path: Path, words: list[str]) -> None:
+@pytest.mark.parametrize("given", [["0"], ["1", "--side", "0"], ["1", "--per-tar", "10001"]])
+def test_what_no_corpus_can_be_is_refused(
+    tmp_path: Path, words: list[str], given: list[str]
+) -> None:
     with pytest.raises(SystemExit):
-        main(["0", str(tmp_path / "out"), *words])
+        main([given[0], str(tmp_path / "out"), *words, *given[1:]])
+    assert not (tmp_path / "out").exists()

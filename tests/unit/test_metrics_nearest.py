@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from imagegram.images.decode import thumbnail
 from imagegram.metrics import hashes, nearest
+from imagegram.metrics.features import all_finite
 from imagegram.metrics.hashes import DifferenceHash, nearest_hash
 from imagegram.metrics.nearest import nearest_rows
 
@@ -54,6 +57,34 @@ def test_workers_and_progress_do_not_matter() -> None:
     np.testing.assert_array_equal(one.distances, two.distances)
     np.testing.assert_array_equal(one.ids, two.ids)
     assert sum(steps) == len(rows)
+
+
+def test_memory_does_not_grow_with_the_training_images(tmp_path: Path) -> None:
+    def peak(num_rows: int) -> int:
+        """Bytes that are taken by a search among mapped features, and a look at all of them."""
+        path = tmp_path / f"{num_rows}.npy"
+        np.save(path, np.random.default_rng(0).normal(size=(num_rows, 64)).astype(np.float32))
+        rows = np.load(path, mmap_mode="r")
+        tracemalloc.start()
+        assert all_finite(rows)
+        nearest_rows(queries, rows, k=50)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    queries = np.zeros((10, 64), np.float32)
+    peak(4096)  # what is imported on first use
+    assert peak(16 * 4096) < 1.1 * peak(4096)
+
+
+def test_one_number_that_is_not_finite_is_found_in_any_block() -> None:
+    features = np.zeros((5000, 2), np.float32)
+    assert all_finite(features)
+    assert all_finite(features[:0])
+    for row in (0, 2047, 2048, 4999):
+        features[row, 1] = np.nan
+        assert not all_finite(features)
+        features[row, 1] = 0
 
 
 # ------------------------------------------------------------------------------------ hashes

@@ -389,6 +389,7 @@ def write_manifest(root: Path, kind: str, digest: str, seconds: float, **parts: 
         created_at="",
         duration_s=seconds,
         made_by={},
+        own_s=parts.get("own_s"),
     ).write(folder)
 
 
@@ -412,6 +413,34 @@ def test_rates_come_from_what_is_most_alike(tmp_path: Path) -> None:
     assert strange.source == "built in"
     assert strange.per_core
     assert rates.of(BuildOrder).source == "built in"
+
+
+def test_what_was_made_on_the_way_is_in_no_rate(tmp_path: Path) -> None:
+    facts = {"num_documents": 10, "num_tokens": 20}
+    payload = {"tokenizer": {"class": "A"}, "version": TokenizeShard.VERSION}
+    write_manifest(tmp_path, "token_shard", "a1", 9.0, own_s=2.0, facts=facts, payload=payload)
+    rates = Rates(ArtifactStore(root=tmp_path))
+    assert rates.of(TokenizeShard, {"class": "A"}).seconds == pytest.approx(2 / 20)
+    ten = rates.of(TokenizeShard, {"class": "A"}, units=lambda facts: facts["num_documents"])
+    assert ten.seconds == pytest.approx(2 / 10)
+
+
+def test_what_a_metric_compares_with_all_training_images_grows_with_them(
+    planned: dict[str, Any],
+) -> None:
+    words = ("num_samples=20", "encoder=pixels", "seed=9")
+
+    def seconds(*more: str) -> float:
+        return by_name(look(planned["outputs"], *words, *more, rates=Rates(None)))[
+            "evaluate"
+        ].seconds
+
+    one, two = (
+        [seconds(f"metric=[{name}]", f"corpus.num_shards={n}") for n in (1, 2)]
+        for name in ("order", "patches")
+    )
+    assert one[0] == one[1] > 0
+    assert two[1] == pytest.approx(2 * two[0], rel=0.2)
 
 
 # ---------------------------------------------------------------------------------------- the tool

@@ -16,6 +16,7 @@ import pytest
 from imagegram.executors.context import RunContext
 from imagegram.executors.process import ProcessExecutor
 from imagegram.executors.progress import SilentProgress
+from imagegram.executors.serial import SerialExecutor
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.manifest import Artifact
 from imagegram.store.parts import link_or_copy
@@ -79,8 +80,10 @@ class Bytes:
     VERSION: ClassVar[int] = 1
     size: int
     beside: Any = None
+    sleep_s: float = 0.0
 
     def run(self, out: Path, context: Any) -> dict[str, Any]:
+        time.sleep(self.sleep_s)
         (out / "own").write_bytes(bytes(self.size))
         if self.beside is not None:
             other = context.make(self.beside)
@@ -89,6 +92,22 @@ class Bytes:
 
     def load(self, artifact: Artifact) -> Artifact:
         return artifact
+
+
+def test_the_seconds_of_what_is_made_on_the_way_are_not_its_own(tmp_path: Path) -> None:
+    context = RunContext(
+        store=ArtifactStore(root=tmp_path), executor=SerialExecutor(), progress=SilentProgress()
+    )
+    deepest = Bytes(size=1, sleep_s=0.2)
+    between = Bytes(size=2, sleep_s=0.1, beside=deepest)
+    made = [context.make(Bytes(size=3, beside=between)), context.make(between)]
+    for artifact, own_s, others_s in zip(made, (0.0, 0.1), (0.3, 0.2), strict=True):
+        manifest = artifact.manifest
+        assert manifest.own_s is not None
+        assert manifest.duration_s - manifest.own_s >= others_s
+        assert own_s <= manifest.own_s
+    assert context.made.seconds >= made[0].manifest.duration_s
+    assert context.made.seconds < 0.2 + made[0].manifest.duration_s
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -100,10 +119,10 @@ def test_bytes_are_counted_once_wherever_they_were_written(tmp_path: Path, worke
     )
     stages = [Bytes(size=100, beside=Bytes(size=1000)), Bytes(size=20_000)]
     context.make_all(stages, description="bytes")
-    assert context.written.bytes == 100 + 20_000 + 1000
+    assert context.made.bytes == 100 + 20_000 + 1000
     context.make_all(stages, description="bytes")
     context.make(Bytes(size=1000))
-    assert context.written.bytes == 100 + 20_000 + 1000
+    assert context.made.bytes == 100 + 20_000 + 1000
     artifact = context.make(stages[1])
     assert artifact.manifest.memory_bytes > 0 or not Path("/proc/self/statm").exists()
     assert artifact.manifest.cpu_s >= 0.0

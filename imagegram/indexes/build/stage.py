@@ -118,7 +118,7 @@ class BuildIndexShard:
             images=documents,
             tokens=self.num_tokens,
             disk_bytes=disk,
-            memory_bytes=self.memory_bytes,
+            memory_bytes=self.memory_bytes - _PROCESS_BYTES,
             seconds=rate.seconds * self.num_tokens,
             source=rate.source,
         )
