@@ -53,7 +53,7 @@ class AlignedMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    EFFORT: ClassVar[Effort] = Effort(training_token=2.4e-8, pair_token=4e-11)
+    EFFORT: ClassVar[Effort] = Effort(training_token=2.6e-8, pair_token=3e-11)
     NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "matches", "places"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(

@@ -27,7 +27,7 @@ class KernelMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    SECONDS: ClassVar[float] = 1.0e-3
+    SECONDS: ClassVar[float] = 4.0e-4
     NEEDS: ClassVar[frozenset[str]] = frozenset({"images"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(

@@ -49,7 +49,7 @@ class PatchMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    EFFORT: ClassVar[Effort] = Effort(training_token=5e-8, pair_token=4e-11)
+    EFFORT: ClassVar[Effort] = Effort(training_token=7.4e-8, pair_token=5e-12)
     NEEDS: ClassVar[frozenset[str]] = frozenset({"images"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(

@@ -50,7 +50,7 @@ class PerceptualMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    EFFORT: ClassVar[Effort] = Effort(image=1e-4, pair=1.6e-7)
+    EFFORT: ClassVar[Effort] = Effort(image=1e-4, pair=1e-7)
     NEEDS: ClassVar[frozenset[str]] = frozenset({"images", "training_features"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(

@@ -263,11 +263,11 @@ class Evaluate:
         missing = [part for part, cost in zip(parts, costs, strict=True) if not cost.cached]
         shared = {name: stage for part in missing for name, stage in part.shared().items()}
         asked = [stage.forecast(at) for stage in shared.values()]
-        artifact, measured = at.expect(self, {}), Cost.together(costs, at_once=1)
+        artifact, whole = at.expect(self, {}), Cost.together(costs, at_once=1)
         return replace(
-            measured,
+            whole,
             artifact=artifact,
-            seconds=measured.seconds + sum(cost.seconds for cost in asked),
+            seconds=whole.seconds + sum(cost.seconds for cost in asked),
             handle=self.load(artifact),
             images=sum(counts),
             disk_bytes=scores_bytes(sum(cost.images for cost in costs))

@@ -23,12 +23,12 @@ _TRACE_BYTES: Final = 24
 ENGINE_BYTES: Final = 200_000_000
 #: Of a walk: share of tokens that have no alternative, in samples and training documents, and in
 #: others; cost of a choice in each further shard, and of a copied token, in choices.
-_FORCED: Final = 0.98
+_FORCED: Final = 0.99
 _FORCED_ELSEWHERE: Final = 0.4
 _CHOICE_OF_A_SHARD: Final = 0.25
-_COPIED_TOKEN: Final = 1 / 30
+_COPIED_TOKEN: Final = 1 / 40
 #: Seconds of a choice on one core.
-_CHOICE_SECONDS: Final = 3.6e-6
+_CHOICE_SECONDS: Final = 4.5e-6
 #: Number of files: tokens, seven fields of the trace, decoded images.
 _NUM_FILES: Final = 9
 
@@ -85,8 +85,9 @@ def sampling_units(facts: Mapping[str, Any]) -> float:
     tokens = int(facts["num_images"]) * int(facts["num_tokens"])
     if not {"forced_steps", "num_index_shards"} <= facts.keys():
         return tokens
-    shards = 1 + _CHOICE_OF_A_SHARD * (facts["num_index_shards"] - 1)
-    return (tokens - facts["forced_steps"]) * shards + tokens * _COPIED_TOKEN
+    choices = tokens - int(facts["forced_steps"])
+    shards = 1 + _CHOICE_OF_A_SHARD * (int(facts["num_index_shards"]) - 1)
+    return choices * shards + tokens * _COPIED_TOKEN
 
 
 def _walked_facts(stage: Any, tokens: int) -> dict[str, int]:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 #: uint32 numbers of documents.
 _NUMBER_BYTES: Final = 4
 #: Of one core for a document, with some hundred held-out images to compare with.
-_SECONDS: Final = 3e-5
+_SECONDS: Final = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)

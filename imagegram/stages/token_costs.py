@@ -65,7 +65,7 @@ def shard_cost(stage: Any, at: Surroundings, documents: int, *, metadata_bytes: 
     return replace(
         shard_counts(TokenShard(artifact=at.expect(stage, facts))),
         disk_bytes=token_shard_bytes(documents, **{name: facts[name] for name in names}),
-        seconds=rate.seconds * facts["num_tokens"],
+        seconds=rate.seconds * stage.units(facts),
         source=rate.source,
     )
 

@@ -22,11 +22,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from imagegram.corpora.viewed import ViewedShard
 from imagegram.errors import StageError, TokenError, Unreadable
 from imagegram.executors.threads import chunks, map_in_order
+from imagegram.images.modality import IMAGES
 from imagegram.protocols import ImageShard, Tokenizer
 from imagegram.records import Item, Record, Tokens
 from imagegram.stages.scan import are_few
@@ -46,6 +47,11 @@ if TYPE_CHECKING:
 
 #: A record with its document, or with the reason why it is skipped.
 _Outcome = tuple[Record, TokenDocument | str]
+
+
+#: What an image of some hundred pixels a side costs, and each of its tokens, in tokens of a text.
+_IMAGE_UNITS: Final = 3600
+_TOKEN_UNITS: Final = 0.075
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +106,13 @@ class TokenizeShard:
         }
         self.check_failures(out, facts)
         return facts
+
+    def units(self, facts: Mapping[str, Any]) -> float:
+        """Count tokens; of images what takes as long as reading and shrinking each."""
+        tokens = int(facts["num_tokens"])
+        if self.tokenizer.modality is not IMAGES:
+            return tokens
+        return _IMAGE_UNITS * int(facts["num_documents"]) + _TOKEN_UNITS * tokens
 
     def forecast(self, at: Surroundings) -> Cost:
         """Foresee the tokens of all images, on one core."""
