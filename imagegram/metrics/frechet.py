@@ -32,7 +32,7 @@ class FrechetMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    EFFORT: ClassVar[Effort] = Effort(image=1.5e-3)
+    EFFORT: ClassVar[Effort] = Effort(image=3.5e-3)
     NEEDS: ClassVar[frozenset[str]] = frozenset({"images"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(

@@ -32,7 +32,7 @@ class PrdcMetric:
     """
 
     VERSION: ClassVar[int] = 1
-    EFFORT: ClassVar[Effort] = Effort(image=3e-4)
+    EFFORT: ClassVar[Effort] = Effort(image=6e-4)
     NEEDS: ClassVar[frozenset[str]] = frozenset({"images"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(

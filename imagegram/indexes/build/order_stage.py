@@ -33,7 +33,7 @@ class BuildOrder:
     group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 1
     SIDE_OF: ClassVar[str] = "shard"
-    RATE: ClassVar[PerUnit] = PerUnit("num_tokens", seconds=1.1e-7)
+    RATE: ClassVar[PerUnit] = PerUnit("num_tokens", seconds=1.4e-7)
 
     shard: IndexShard
     aligned: bool

@@ -33,7 +33,7 @@ class BuildScreen:
     group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 1
     SIDE_OF: ClassVar[str] = "shard"
-    RATE: ClassVar[PerUnit] = PerUnit("num_tokens", seconds=2e-8)
+    RATE: ClassVar[PerUnit] = PerUnit("num_tokens", seconds=4e-8)
 
     shard: IndexShard
     runs: tuple[int, ...]

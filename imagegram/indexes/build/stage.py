@@ -48,7 +48,7 @@ class BuildIndexShard:
     kind: ClassVar[str] = "index_shard"
     group: ClassVar[str] = "index"
     VERSION: ClassVar[int] = 2
-    RATE: ClassVar[PerUnit] = PerUnit("num_tokens", seconds=6.5e-8)
+    RATE: ClassVar[PerUnit] = PerUnit("num_tokens", seconds=1.2e-7)
 
     tokens: tuple[TokenShard, ...]
     build_device: str = field(default="cpu", metadata=NOT_IDENTITY)
