@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 from imagegram.experiment import build
+from imagegram.stages.tokenize import Tokenize
+from tests.captioned import text_encoder
 from tests.conftest import compose
 from tests.pictures import context
 from tests.token_shards import FakeTokens, FakeTokenShard
@@ -27,6 +29,12 @@ NUM_STATES = 4
 SMALL = "generator.width=16 generator.depth=3 generator.num_heads=2 generator.labels=label"
 SMALL_FLOW = (
     "generator.width=16 generator.depth=2 generator.num_heads=2 generator.autoencoder.width=16"
+)
+SMALL_KL = (
+    "tokenizer.sizes=[1,2] corpus.num_shards=1 corpus.images_per_shard=16 corpus.num_holdout=8 "
+    "generator.width=16 generator.depth=1 generator.num_heads=2 generator.head_width=16 "
+    "generator.autoencoder.image_size=16 generator.autoencoder.width=16 "
+    "generator.autoencoder.depth=1 generator.autoencoder.num_latents=2"
 )
 #: Documents of different lengths, of which none is validated on.
 CHOSEN_LAST = "generator.validation_fraction=0 generator.optimization.keep=last"
@@ -40,6 +48,7 @@ COMPONENTS = {
     "rar": f"generator=rar {SMALL} generator.backbone=rar generator.dropout=0.2",
     "maskgit_bert": f"generator=maskgit {SMALL} generator.backbone=bert",
     "latent_flow": f"generator=latent_flow {SMALL_FLOW}",
+    "maskgen_kl": f"generator=maskgen_kl {SMALL_KL}",
     "maskgit_uvit": f"generator=maskgit {SMALL} generator.backbone=uvit",
     "maskgit_transformer": f"generator=maskgit {SMALL}",
     "chunk_transformer": f"generator=chunk_transformer {SMALL} {CHOSEN_LAST}",
@@ -47,16 +56,24 @@ COMPONENTS = {
 }
 #: Its children begin with torch imported, so that they are not killed while they import it.
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["imagegram.training.loop", "tests.pictures"])
+SERVER.set_forkserver_preload(
+    ["imagegram.training.loop", "tests.pictures", "transformers.models.bert.modeling_bert"]
+)
 
 
 def training(words: str, outputs: Path, *, num_states: int) -> Any:
     """The stage that trains a component, from its configuration."""
     how = ("trainer=cpu", "trainer.max_steps=12", f"trainer.segment_steps={12 // num_states}")
+    if is_captioned := "maskgen_kl" in words:
+        how = (*how, f"generator.embedder.folder={text_encoder(outputs).folder}")
     exp = build(compose("debug=tiny", f"paths.outputs={outputs}", *how, *words.split()))
     if words.startswith("tokenizer="):
         assert exp.corpus.shards  # the demo is drawn now, not while it is trained on
         return exp.tokenizer.fit(exp.corpus)
+    index: Any = None
+    if is_captioned:
+        tokenize = Tokenize(shards=exp.corpus.shards, tokenizer=exp.tokenizer)
+        return exp.generator.fit(context(outputs / "tokens").make(tokenize), index=index)
     rows = tuple((i % 9, i % 7, i % 5) for i in range(96))
     labels = tuple(("a", "b", None)[i % 3] for i in range(96))
     shard = FakeTokenShard(rows=rows, labels=labels)
@@ -64,7 +81,6 @@ def training(words: str, outputs: Path, *, num_states: int) -> Any:
         some = tuple(row[: 1 + place % 3] for place, row in enumerate(rows))
         shard = replace(shard, rows=some, length=None)
     tokens = context(outputs / "tokens").make(FakeTokens(parts=(shard,)))
-    index: Any = None
     return exp.generator.fit(replace(tokens, window=3), index=index)
 
 
