@@ -149,6 +149,7 @@ class FinishedRun:
         seed: int = 0,
         max_tokens: int | None = None,
         max_sentences: int | None = None,
+        caption: str | None = None,
         **knobs: Any,
     ) -> Written:
         """Write behind a prompt, as the run's generator does, and find what was copied.
@@ -162,6 +163,7 @@ class FinishedRun:
             seed: 0 ... 2**64 - 1.
             max_tokens: tokens of an answer; None: 128, of a network half of its window.
             max_sentences: end behind so many sentences.
+            caption: what images are to show, of a run whose generator reads captions.
             knobs: fields of the run's sampler to change, such as ``temperature=0.5``.
 
         Raises:
@@ -172,6 +174,7 @@ class FinishedRun:
             seed=seed,
             max_tokens=max_tokens,
             max_sentences=max_sentences,
+            caption=caption,
             knobs=knobs,
         )
         return self.writer.write(prompt, options)

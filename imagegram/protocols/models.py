@@ -232,6 +232,17 @@ class ReadsCaptions(Protocol):
     def captions(self) -> str:
         """Key of the captions in the metadata of documents, which it learned to read."""
 
+    @property
+    def caption_dropout(self) -> float:
+        """Share of the training images whose caption was hidden; 0: it cannot do without one."""
+
+    def check_captions(self, texts: Sequence[str]) -> None:
+        """Refuse captions that would be cut.
+
+        Raises:
+            ConfigError: with the first of them.
+        """
+
 
 class Generator(Protocol):
     """A component of the group ``generator``: fits models.

@@ -43,6 +43,7 @@ class Answer:
         trace: (N,) arrays of the model by name, one entry a token.
         spans: runs of tokens that training documents have too.
         finish_reason: ``stop`` or ``length``.
+        caption: what an image was to show; None: nothing was asked of it.
         offsets: (N + 1,) characters of ``text`` before each token, and of all; None: unknown.
     """
 
@@ -52,6 +53,7 @@ class Answer:
     trace: Mapping[str, NDArray[Any]]
     spans: tuple[CopiedSpan, ...]
     finish_reason: str
+    caption: str | None = None
     offsets: NDArray[Any] | None = None
 
     @property
@@ -72,7 +74,8 @@ class Answer:
 
     def provenance(self) -> dict[str, Any]:
         """Return what is known of the answer besides itself."""
-        return {
+        asked = {} if self.caption is None else {"caption": self.caption}
+        return asked | {
             "finish_reason": self.finish_reason,
             "num_tokens": len(self.tokens),
             "copied_share": round(self.copied_share, 6),

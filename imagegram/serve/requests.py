@@ -17,7 +17,7 @@ from imagegram.serve.writer import Options
 
 #: Messages of one conversation.
 MAX_MESSAGES: Final = 1000
-_GENERATE: Final = ("prompt", "max_sentences", "params")
+_GENERATE: Final = ("prompt", "caption", "max_sentences", "params")
 _OPTIONS: Final = {"seed": "seed", "max_tokens": "max_tokens", "n": "num_samples"}
 _CHAT: Final = (
     *("model", "messages", "stream", "seed", "temperature", "top_p", "max_tokens", "n", "user"),
@@ -80,7 +80,8 @@ def parsed(body: bytes) -> dict[str, Any]:
 def read_generate(body: Mapping[str, Any]) -> GenerateRequest:
     """Read a request to ``/generate``.
 
-    ``params`` has ``seed``, ``n``, ``max_tokens``, and any field of the run's sampler.
+    ``caption`` is what an image is to show. ``params`` has ``seed``, ``n``, ``max_tokens``, and any
+    field of the run's sampler.
 
     Raises:
         ConfigError: for unknown fields and values that are none.
@@ -95,10 +96,9 @@ def read_generate(body: Mapping[str, Any]) -> GenerateRequest:
         raise ConfigError(f"params is {_kind(params)}; give an object, or leave it out")
     params = dict(params or {})
     named = {field: params.pop(name) for name, field in _OPTIONS.items() if name in params}
-    sentences = body.get("max_sentences")
-    return GenerateRequest(
-        prompt=prompt, options=Options(max_sentences=sentences, knobs=params, **_given(named))
-    )
+    beside: dict[str, Any] = {name: body.get(name) for name in ("caption", "max_sentences")}
+    options = Options(knobs=params, **beside, **_given(named))
+    return GenerateRequest(prompt=prompt, options=options)
 
 
 def read_chat(body: Mapping[str, Any]) -> ChatRequest:

@@ -19,15 +19,17 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.conditions.captions import GivenCaptions
 from imagegram.conditions.prompt import GivenTokens
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.layout import TokenLayout
-from imagegram.protocols import AnyLength, Sampler, TextTokenizer
-from imagegram.records import EOS_TOKEN_ID, Tokens, Trace, row_sizes
+from imagegram.protocols import AnyLength, Paints, ReadsCaptions, Sampler, TextTokenizer
+from imagegram.records import EOS_TOKEN_ID, Images, Tokens, Trace, row_sizes
 from imagegram.serve.answers import LENGTH, STOP, Answer, Written
 from imagegram.serve.opened import Opened
 from imagegram.serve.sources import copied_spans
 from imagegram.serve.stops import end_of_sentences
+from imagegram.stages.decoding import audited_pictures, decoded
 
 #: A prompt of characters, of ids, or none.
 Prompt = str | Sequence[int] | NDArray[np.integer[Any]] | None
@@ -51,6 +53,7 @@ class Options:
         seed: 0 ... 2**64 - 1.
         max_tokens: tokens of an answer at most; None: as many as are usual.
         max_sentences: sentences of an answer at most; None: any.
+        caption: what the images are to show, of a run whose generator reads captions; None: any.
         knobs: fields of the run's sampler to change: ``temperature``, ``top_p`` ...
     """
 
@@ -58,9 +61,17 @@ class Options:
     seed: int = 0
     max_tokens: int | None = None
     max_sentences: int | None = None
+    caption: str | None = None
     knobs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.caption is not None and not (
+            isinstance(self.caption, str) and self.caption.strip()
+        ):
+            raise ConfigError(
+                f"caption={self.caption!r} must be a text that says something; give for example "
+                "a photo of a bus, or leave it out"
+            )
         bounds = {
             "num_samples": (1, MAX_SAMPLES),
             "seed": (0, _MAX_SEED),
@@ -94,6 +105,11 @@ class Writer:
     def writes_texts(self) -> bool:
         """Whether answers are texts; else they are images."""
         return isinstance(self.opened.tokenizer, TextTokenizer)
+
+    @property
+    def reads_captions(self) -> bool:
+        """Whether images are painted of captions."""
+        return isinstance(self.opened.exp.generator, ReadsCaptions)
 
     @cached_property
     def knobs(self) -> tuple[str, ...]:
@@ -132,9 +148,10 @@ class Writer:
             return []
         if isinstance(prompt, str):
             if not isinstance(tokenizer, TextTokenizer):
+                first = "the ids of the first tokens, or none"
                 raise ConfigError(
-                    "this run writes images, so that characters are no prompt; give the ids of the "
-                    "first tokens, or none"
+                    "this run writes images, so that characters are no prompt; give "
+                    f"{'a caption' if self.reads_captions else first}"
                 )
             (document,) = tokenizer.encode([tokenizer.prepare(prompt)]).documents
             return [int(token) for token in document]
@@ -151,7 +168,8 @@ class Writer:
 
     def warm_up(self) -> None:
         """Load what the first answer would wait for: weights, memory maps, kernels."""
-        self.write(None, Options(max_tokens=1 if self.writes_texts else None))
+        caption = "a photo" if self.reads_captions else None
+        self.write(None, Options(max_tokens=1 if self.writes_texts else None, caption=caption))
 
     def write(self, prompt: Prompt = None, options: Options | None = None) -> Written:
         """Write behind a prompt.
@@ -174,26 +192,56 @@ class Writer:
             )
         sampler = self.sampler(options.knobs)
         layout, kept, most = self._room(ids, options)
-        condition = GivenTokens(rows=(tuple(kept),)) if kept else self.opened.condition
+        caption = self._caption(options.caption)
+        condition = GivenTokens(rows=(tuple(kept),)) if kept else caption or self.opened.condition
+        samples, seed = np.arange(options.num_samples, dtype=np.uint64), int(options.seed)
+        model = self.opened.model
         with self._lock:
-            tokens_BT, trace = self.opened.model.generate(
-                np.arange(options.num_samples, dtype=np.uint64),
-                sampler=sampler,
-                layout=layout,
-                seed=int(options.seed),
-                condition=condition,
-            )
-            answer = self._text if self.writes_texts else self._image
-            answers = [
-                answer(row, _row_of(trace, b), len(kept), most, options.max_sentences)
-                for b, row in enumerate(tokens_BT)
-            ]
+            if isinstance(model, Paints):
+                painted = model.paint(samples, sampler=sampler, seed=seed, condition=condition)
+                answers = self._pictures(painted, options.caption)
+            else:
+                tokens_BT, trace = model.generate(
+                    samples, sampler=sampler, layout=layout, seed=seed, condition=condition
+                )
+                rows = [(row, _row_of(trace, b)) for b, row in enumerate(tokens_BT)]
+                answers = [
+                    self._text(row, its_trace, len(kept), most, options.max_sentences)
+                    if self.writes_texts
+                    else self._image(row, its_trace, options.caption)
+                    for row, its_trace in rows
+                ]
         return Written(
             answers=tuple(answers),
             prompt_tokens=len(kept),
             dropped_tokens=len(ids) - len(kept),
             seed=int(options.seed),
         )
+
+    def _caption(self, caption: str | None) -> GivenCaptions | None:
+        """Return the condition of a caption; None: none is given.
+
+        Raises:
+            ConfigError: for a run that reads none, one that cannot do without, and a caption that
+                is longer than is read.
+        """
+        generator = self.opened.exp.generator
+        if not isinstance(generator, ReadsCaptions):
+            if caption is None:
+                return None
+            raise ConfigError(
+                f"this run reads no captions: generator={generator.name} never learned any; leave "
+                "the caption out, or give a run with generator=maskgen or generator=maskgen_kl"
+            )
+        if caption is None:
+            if generator.caption_dropout:
+                return None
+            raise ConfigError(
+                "this run paints nothing without a caption, as it was trained with "
+                "generator.caption_dropout=0; give one, such as caption=a photo of a bus"
+            )
+        generator.check_captions([caption])
+        return GivenCaptions(texts=(caption,), key=generator.captions, name="caption")
 
     def _room(self, ids: list[int], options: Options) -> tuple[TokenLayout, list[int], int]:
         """Return the layout of a row, the last ids of the prompt that fit, and tokens to write.
@@ -258,16 +306,26 @@ class Writer:
             offsets=own,
         )
 
-    def _image(
-        self, row_T: Tokens, trace: Trace, given: int, most: int, max_sentences: int | None
-    ) -> Answer:
+    def _pictures(self, painted: Images, caption: str | None) -> list[Answer]:
+        """Return pictures that a model painted, with the tokens that the tokenizer gives them."""
+        tokenizer, side = self.opened.tokenizer, self.opened.exp.output_size
+        tokens_BT, images = audited_pictures(tokenizer, painted, output_size=side)
+        pairs = zip(tokens_BT, images, strict=True)
+        return [self._shown(row_T, image, {}, caption) for row_T, image in pairs]
+
+    def _image(self, row_T: Tokens, trace: Trace, caption: str | None) -> Answer:
         """Return a row as an image."""
-        exp = self.opened.exp
-        images = self.opened.tokenizer.decode(row_T[None], output_size=exp.output_size)
+        tokenizer, side = self.opened.tokenizer, self.opened.exp.output_size
+        (image,) = decoded(tokenizer, row_T[None], captions=[caption], output_size=side)
+        return self._shown(row_T, image, trace, caption)
+
+    def _shown(self, row_T: Tokens, image: Any, trace: Trace, caption: str | None) -> Answer:
+        """Return an image with what it copies."""
         row = np.array(row_T[row_T != EOS_TOKEN_ID])
         return Answer(
             text=None,
-            image=np.asarray(images[0]),
+            image=np.asarray(image),
+            caption=caption,
             tokens=row,
             trace=trace,
             spans=copied_spans(self.opened.index, row, None),

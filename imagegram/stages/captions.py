@@ -39,6 +39,8 @@ ENDS: Final = "ends.npy"
 WAS_CUT: Final = "was_cut.npy"
 #: Captions of a part: some seconds of embedding.
 _PART: Final = 2048
+#: Characters of a caption that a message shows.
+_SHOWN: Final = 40
 #: Bytes of a digest of captions.
 _DIGEST: Final = 16
 
@@ -247,10 +249,11 @@ def refuse_long(texts: Sequence[str], embedder: SentenceEmbedder, *, setting: st
     Raises:
         ConfigError: with the first of them.
     """
-    for place, text in enumerate(texts):
+    for text in texts:
         if not embedder.reads(text):
+            shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
             raise ConfigError(
-                f"text {place + 1} of condition.texts is longer than the {embedder.max_tokens} "
-                f"tokens that {embedder.name} is asked to read; shorten it, or train with "
+                f"the caption {shown!r} is longer than the {embedder.max_tokens} tokens that "
+                f"{embedder.name} is asked to read; shorten it, or train with "
                 f"{setting}={2 * embedder.max_tokens}"
             )

@@ -63,6 +63,25 @@ def captions_of_samples(condition: Condition | None, samples: NDArray[np.uint64]
     return condition.texts_of(samples) if isinstance(condition, Captions) else None
 
 
+def audited_pictures(
+    tokenizer: Tokenizer, images: Images, *, output_size: int | None = None
+) -> tuple[Tokens, Images]:
+    """Return the (B, T) uint16 tokens of pictures, and the pictures to be shown.
+
+    They are as large as those that the tokenizer decodes, so that sets compare.
+
+    Args:
+        tokenizer: with its weights, of images of one length.
+        images: (B, H, W, 3) uint8.
+        output_size: side of the images in pixels; None: the default of the tokenizer.
+    """
+    from imagegram.images.resampling import resize
+
+    tokens_BT = encoded_pictures(tokenizer, images)
+    side = len(decoded(tokenizer, tokens_BT[:1], output_size=output_size)[0])
+    return tokens_BT, np.stack([resize(image, side) for image in images])
+
+
 def encoded_pictures(tokenizer: Tokenizer, images: Images) -> Tokens:
     """Return the (B, T) uint16 tokens of pictures, some at a time.
 

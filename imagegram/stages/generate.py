@@ -36,10 +36,10 @@ from imagegram.records import PROMPT, Images, Tokens, Trace
 from imagegram.seeding import check_counts, document_order
 from imagegram.stages.decoding import (
     RowCaptions,
+    audited_pictures,
     captions_of_documents,
     captions_of_samples,
     decoded,
-    encoded_pictures,
 )
 from imagegram.stages.image_costs import BATCH_TOKENS, images_cost, index_facts, sampling_units
 from imagegram.stages.sample_set import (
@@ -380,16 +380,10 @@ class SampleWriter(ArrayFiles):
         self.context.progress.finish(task)
 
     def add_pictures(self, images: Images) -> None:
-        """Append pictures that a model painted, with the tokens that the tokenizer gives them.
-
-        They are as large as those that the tokenizer decodes, so that sets compare.
-        """
-        from imagegram.images.resampling import resize
-
-        tokens_BT = encoded_pictures(self.tokenizer, images)
+        """Append pictures that a model painted, with the tokens that the tokenizer gives them."""
+        tokens_BT, shown = audited_pictures(self.tokenizer, images, output_size=self.output_size)
         self.append("tokens", tokens_BT)
-        side = len(decoded(self.tokenizer, tokens_BT[:1], output_size=self.output_size)[0])
-        self.items.add([resize(image, side) for image in images])
+        self.items.add(list(shown))
 
     def _append_trace(self, trace: Trace) -> None:
         if trace:

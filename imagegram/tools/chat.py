@@ -1,4 +1,4 @@
-"""Chat with a finished run of texts in the terminal; copied spans are coloured by their sources.
+"""Chat with a finished run in the terminal; copied spans are coloured by their sources.
 
     python -m imagegram.tools.chat run=outputs/latest
     python -m imagegram.tools.chat run=outputs/latest seed=1 max_tokens=60 template=plain
@@ -7,14 +7,18 @@
 /seed N, /help and /quit are commands. Who says what is kept: the generator reads the conversation
 as lines that begin with User: and Assistant:. With template=plain it continues your words alone,
 as a generator that never saw a conversation does best.
+
+A run of images whose generator reads captions takes every line as a caption, and writes a PNG.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
@@ -31,12 +35,13 @@ from imagegram.texts.highlight import coded
 from imagegram.tools.arguments import parse, tool_parser
 
 _EPILOG: Final = """\
-run            the folder of a finished run of texts (outputs/latest)
+run            the folder of a finished run, of texts or of images under captions (outputs/latest)
 seed           of the answers, 0 ... 2**64 - 1 (0); an answer depends on it and the conversation
 max_tokens     tokens of an answer (128, of a network half of its window)
 max_sentences  sentences of an answer (any)
 temperature    instead of the run's
 template       roles, or plain: your last words alone are continued (roles)
+out            folder of the PNGs, 0000.png ...; files that are there already stay (.)
 """
 _TEMPLATES: Final = ("roles", "plain")
 #: Colours of the largest sources, and of the others.
@@ -53,16 +58,16 @@ _HELP: Final = """\
 def main(argv: Sequence[str] | None = None) -> int:
     """Chat until the input ends; return the exit status."""
     keys = {"run": "outputs/latest", "seed": "0", "max_tokens": "", "max_sentences": ""}
-    keys |= {"temperature": "", "template": "roles"}
+    keys |= {"temperature": "", "template": "roles", "out": "."}
     _, values = parse(tool_parser("chat", __doc__, epilog=_EPILOG), argv, keys)
     if values["template"] not in _TEMPLATES:
         hint = did_you_mean(values["template"], _TEMPLATES)
         raise ConfigError(f"template={values['template']}: {hint}")
     run = open_run(values["run"])
-    if not run.writer.writes_texts:
+    if not run.writer.writes_texts and not run.writer.reads_captions:
         raise ConfigError(
-            f"{run.folder} writes images, which do not chat; serve them instead: "
-            f"python -m imagegram.tools.serve run={values['run']}"
+            f"{run.folder} writes images and reads no captions, so it does not chat; serve it "
+            f"instead: python -m imagegram.tools.serve run={values['run']}"
         )
     knobs = {}
     if values["temperature"]:
@@ -78,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ),
         plain=values["template"] == "plain",
         console=Console(highlight=False, soft_wrap=True),
+        out=Path(values["out"]).expanduser(),
     )
     chat.run()
     return 0
@@ -92,6 +98,7 @@ class Chat:
         options: what is asked for each time.
         plain: whether the last words alone are continued.
         console: where answers are shown.
+        out: folder of the images.
         messages: what was said so far.
     """
 
@@ -99,6 +106,7 @@ class Chat:
     options: Options
     plain: bool
     console: Console
+    out: Path = Path()
     messages: list[Message] = field(default_factory=list)
 
     def run(self) -> None:
@@ -134,8 +142,22 @@ class Chat:
             self.console.print(f"seed {self.options.seed}", markup=False)
         elif command.startswith("/"):
             raise ConfigError(f"{command}: {did_you_mean(command, ('/seed', '/help', '/quit'))}")
-        else:
+        elif self.writer.writes_texts:
             self.answer(line)
+        else:
+            self.paint(line)
+
+    def paint(self, caption: str) -> None:
+        """Write an image of a caption to a file that was not there, and name its sources."""
+        asked = dataclasses.replace(self.options, caption=caption.strip())
+        answer: Answer = self.writer.write(None, asked)[0]
+        self.out.mkdir(parents=True, exist_ok=True)
+        names = (self.out / f"{number:04d}.png" for number in itertools.count())
+        path = next(name for name in names if not name.exists())
+        path.write_bytes(answer.png())
+        share = f"{answer.copied_share:.1%} of its tokens lie in copied runs"
+        self.console.print(f"{path}: {share}", markup=False)
+        name_sources(self.console, answer)
 
     def answer(self, line: str) -> None:
         """Write an answer, and show it with its sources."""
@@ -167,7 +189,15 @@ def show(console: Console, answer: Answer, *, size: int) -> None:
         at = span.last
     text.append(_safe(whole[at:size]))
     console.print(text)
-    longest = sorted(spans, key=lambda span: -span.length)
+    name_sources(console, answer, size=size)
+
+
+def name_sources(console: Console, answer: Answer, *, size: int = 0) -> None:
+    """Print where the longest copied spans are from, of a text those of its first characters."""
+    ranks = ranked(answer.spans)
+    longest = sorted(
+        (span for span in answer.spans if span.last <= size), key=lambda span: -span.length
+    )
     for span in longest[:_LISTED]:
         rank = ranks.get(span.sources[0].document)
         style = _OTHER if rank is None else _COLOURS[rank]

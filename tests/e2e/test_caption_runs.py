@@ -17,6 +17,13 @@ SMALL = (
     *("generator.width=16", "generator.depth=1", "generator.num_heads=2"),
 )
 TRAINED = ("steps=4", "warmup_steps=0", "batch_size=4")
+_AUTOENCODER = ("image_size=16", "width=16", "depth=1", "num_latents=2", "latent_size=2")
+#: Words of a run that paints.
+PAINTS = (
+    *("sampler.steps=2", "sampler.flow_steps=2", "output_size=12"),
+    *(f"generator.autoencoder.{each}" for each in _AUTOENCODER),
+    *(f"generator.autoencoder.optimization.{each}" for each in TRAINED),
+)
 
 
 def words(root: Path, name: str, *more: str) -> list[str]:
@@ -46,11 +53,9 @@ def test_samples_under_captions_are_written_scored_and_shown(tmp_path: Path) -> 
 def test_what_a_generator_paints_is_kept_and_audited(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    sizes = {"image_size": 16, "width": 16, "depth": 1, "num_latents": 2, "latent_size": 2}
-    how = [f"generator.autoencoder.{name}={value}" for name, value in sizes.items()]
-    how += [f"generator.autoencoder.optimization.{each}" for each in TRAINED]
-    more = ("metric=[copying]", "sampler.steps=2", "sampler.flow_steps=2", "output_size=12", *how)
-    finished = run_experiment(compose(*words(tmp_path, "maskgen_kl", *more)), run)
+    finished = run_experiment(
+        compose(*words(tmp_path, "maskgen_kl", "metric=[copying]", *PAINTS)), run
+    )
     images = np.load(run / "samples" / "images.npy")
     assert images.shape == (4, 12, 12, 3)
     assert np.load(run / "samples" / "tokens.npy").shape == (4, 15)

@@ -175,7 +175,7 @@ def test_states_are_what_the_vector_is_the_mean_of(embedder: SentenceEmbedder) -
 
 def test_a_typed_caption_that_would_be_cut_is_refused(embedder: SentenceEmbedder) -> None:
     refuse_long(["a dog"], embedder, setting="generator.embedder.max_tokens")
-    with pytest.raises(ConfigError, match=r"text 2 .* longer than the 6 tokens .*max_tokens=12"):
+    with pytest.raises(ConfigError, match=r"caption .* longer than the 6 tokens .*max_tokens=12"):
         refuse_long(["a dog", "word " * 30], embedder, setting="generator.embedder.max_tokens")
 
 

@@ -112,8 +112,15 @@ class MaskGenGenerator(MaskGitGenerator):
             ConfigError: with the first of them.
         """
         if isinstance(condition, GivenCaptions):
-            setting = "generator.embedder.max_tokens"
-            refuse_long(condition.texts, self.embedder, setting=setting)
+            self.check_captions(condition.texts)
+
+    def check_captions(self, texts: Sequence[str]) -> None:
+        """Refuse captions that the text encoder would cut.
+
+        Raises:
+            ConfigError: with the first of them.
+        """
+        refuse_long(texts, self.embedder, setting="generator.embedder.max_tokens")
 
     def sizes(self, *, vocab_size: int, num_tokens: int) -> Architecture:
         """Return the sizes of the network for so many ids and positions."""

@@ -10,8 +10,9 @@ writes are pictures, which the tokenizer of the experiment encodes for the audit
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
 from imagegram.conditions.captions import GivenCaptions
 from imagegram.conditions.labels import CAPTION
@@ -35,9 +36,6 @@ from imagegram.store.manifest import Artifact
 from imagegram.training.document_pixels import CaptionedPictures
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
-
-if TYPE_CHECKING:
-    pass
 
 _EMBEDDER: Final = SentenceEmbedder(max_tokens=32)
 
@@ -149,8 +147,15 @@ class MaskGenKlGenerator:
             ConfigError: with the first of them.
         """
         if isinstance(condition, GivenCaptions):
-            setting = "generator.embedder.max_tokens"
-            refuse_long(condition.texts, self.embedder, setting=setting)
+            self.check_captions(condition.texts)
+
+    def check_captions(self, texts: Sequence[str]) -> None:
+        """Refuse captions that the text encoder would cut.
+
+        Raises:
+            ConfigError: with the first of them.
+        """
+        refuse_long(texts, self.embedder, setting="generator.embedder.max_tokens")
 
     def scores(self, sampler: Sampler) -> bool:
         """Return False: the likelihood of tokens under a flow of latents is not known."""
