@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from tests.documents import STORIES
 
 
-def write_encoder(folder: Path, *, width: int = 32, seed: int = 0) -> Path:
+def write_encoder(folder: Path, *, width: int = 32, seed: int = 0, num_heads: int = 2) -> Path:
     """Write a BERT of one layer with random weights."""
     import torch
     from transformers import BertConfig, BertModel
@@ -32,7 +32,7 @@ def write_encoder(folder: Path, *, width: int = 32, seed: int = 0) -> Path:
             vocab_size=pieces.get_vocab_size(),
             hidden_size=width,
             num_hidden_layers=1,
-            num_attention_heads=2,
+            num_attention_heads=num_heads,
             intermediate_size=2 * width,
             max_position_embeddings=64,
         )

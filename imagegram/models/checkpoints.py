@@ -37,6 +37,8 @@ _FAMILIES: Final = {
     "local maskgit of this package": "mix.weight",
     "maskgit of this package": "transformer.blocks.0.attention.qkv.weight",
 }
+#: Families whose files have the names of another one, and more.
+_WITHIN: Final = {"TiTok": "TA-TiTok"}
 #: Names that a message lists.
 _LISTED: Final = 5
 
@@ -77,7 +79,8 @@ def require_family(shapes: Shapes, family: str, *, setting: str) -> None:
     Raises:
         ConfigError: naming the kind that they are of, where it is known.
     """
-    if _FAMILIES[family] in shapes:
+    more = _FAMILIES.get(_WITHIN.get(family, ""))
+    if _FAMILIES[family] in shapes and more not in shapes:
         return
     found = next((name for name, key in _FAMILIES.items() if key in shapes), None)
     what = f"weights of {found}" if found else f"unknown ones ({_listed(shapes)})"

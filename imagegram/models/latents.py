@@ -156,13 +156,17 @@ class TextDecoder(Decoder):
     Args:
         text_dim: numbers of a state of the text encoder.
         text_length: most tokens of a text, L.
+        padded_text: see :class:`TextPositions`.
         sizes: as of :class:`Decoder`.
     """
 
-    def __init__(self, *, text_dim: int, text_length: int, **sizes: int) -> None:
+    def __init__(
+        self, *, text_dim: int, text_length: int, padded_text: bool = False, **sizes: int
+    ) -> None:
         super().__init__(**sizes)
-        width = sizes["width"]
-        self.text = TextPositions(text_dim=text_dim, text_length=text_length, width=width)
+        self.text = TextPositions(
+            text_dim=text_dim, text_length=text_length, width=sizes["width"], padded=padded_text
+        )
 
     def forward(
         self, codes_BKD: Tensor, states_BLD: Tensor | None = None, there_BL: Tensor | None = None

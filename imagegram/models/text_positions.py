@@ -25,14 +25,18 @@ class TextPositions(nn.Module):
         text_dim: numbers of a state, D.
         text_length: most tokens of a text, L.
         width: features of a position, W.
+        padded: states are read as they are, and a row without text has no position: as in published
+            networks, to whom the text encoder gives L states of every text, the empty one too.
     """
 
-    def __init__(self, *, text_dim: int, text_length: int, width: int) -> None:
+    def __init__(
+        self, *, text_dim: int, text_length: int, width: int, padded: bool = False
+    ) -> None:
         super().__init__()
         self.text_dim, self.text_length = text_dim, text_length
         self.project = nn.Linear(text_dim, width)
         self.places = nn.Parameter(torch.empty(text_length, width))
-        self.none = nn.Parameter(torch.empty(1, width))
+        self.none = None if padded else nn.Parameter(torch.empty(1, width))
 
     def forward(self, states_BLD: Tensor, there_BL: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, L, W) positions, and (B, L) bool, which of them are to be seen.
@@ -41,9 +45,13 @@ class TextPositions(nn.Module):
             states_BLD: (B, L, D) states of any float type; of at most as many tokens as it is for.
             there_BL: (B, L) bool, tokens of a text; a row without any has no text.
         """
-        states_BLD = F.layer_norm(states_BLD.float(), (self.text_dim,))
+        states_BLD = states_BLD.float()
+        if self.none is not None:
+            states_BLD = F.layer_norm(states_BLD, (self.text_dim,))
         x_BLW = self.project(states_BLD.to(self.project.weight.dtype))
         x_BLW = x_BLW + self.places[: x_BLW.shape[1]]
+        if self.none is None:
+            return x_BLW, there_BL
         empty_B1 = ~there_BL.any(dim=1, keepdim=True)
         first_BW = torch.where(empty_B1, self.none.to(x_BLW.dtype), x_BLW[:, 0])
         x_BLW = torch.cat((first_BW[:, None], x_BLW[:, 1:]), dim=1)

@@ -40,7 +40,11 @@ VQGAN: Final[Rules] = (
     (r"^decoder\.conv_out\.", "decoder.to_pixels."),
     *_CONVOLUTIONS,
 )
+#: What only the decoder of TA-TiTok has: it reads the states of a text.
+TEXT_PROJECTION: Final = "decoder.text_guidance_proj.weight"
 TITOK: Final[Rules] = (
+    (r"^decoder\.text_guidance_proj\.", "decoder.text.project."),
+    (r"^decoder\.text_guidance_positional_embedding$", "decoder.text.places"),
     (r"^latent_tokens$", "encoder.latents"),
     (r"^quantize\.embedding\.weight$", "quantizer.vectors"),
     (r"^pixel_quantize\.embedding\.weight$", "head.vectors"),
@@ -75,17 +79,20 @@ def renamed(name: str, rules: Rules) -> str:
     return name
 
 
-def titok_weights(tensors: Mapping[str, Tensor], expected: Shapes) -> dict[str, Tensor]:
-    """Return published weights of TiTok under our names.
+def titok_weights(
+    tensors: Mapping[str, Tensor], expected: Shapes, *, family: str = "TiTok"
+) -> dict[str, Tensor]:
+    """Return published weights of TiTok, or of TA-TiTok, under our names.
 
     Args:
         tensors: by their published names.
         expected: names and shapes of our network.
+        family: which of them.
 
     Raises:
         ConfigError: for weights of another family, or of another network.
     """
-    require_family(shapes_of(tensors), "TiTok", setting=SETTING)
+    require_family(shapes_of(tensors), family, setting=SETTING)
     levels = _num_levels(expected, "head.decoder.levels.")
     has_codes = "head.vectors" in expected
     first = "hidden" if has_codes else "to_patches"

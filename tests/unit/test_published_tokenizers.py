@@ -22,7 +22,9 @@ import torch
 from hydra.utils import instantiate
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional as F
 
+from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.errors import ConfigError
 from imagegram.models.cores import one_core
 from imagegram.models.pictures import to_float
@@ -32,9 +34,11 @@ from imagegram.tokenizers.conv_vq.sizes import ConvSizes
 from imagegram.tokenizers.conv_vq.tokenizer import ConvVqTokenizer
 from imagegram.tokenizers.imports import read_published
 from imagegram.tokenizers.quantization import Quantization
+from imagegram.tokenizers.ta_titok.tokenizer import TaTiTokTokenizer
 from imagegram.tokenizers.titok.tokenizer import TiTokTokenizer
 from tests.conftest import compose
 from tests.pictures import context
+from tests.sentence_encoders import write_encoder
 
 RECORDED = json.loads((Path(__file__).parents[1] / "recorded/tokenizers.json").read_text())
 PROXY = ConvSizes(
@@ -223,6 +227,96 @@ def test_a_legacy_token_mixes_the_channels_of_all_latents() -> None:
         assert int((gradient.abs() > 0).sum()) == 16
 
 
+#: What the decoder of TA-TiTok has besides, of a text of 5 states of 7 numbers.
+TEXT = {
+    "decoder.text_guidance_proj.weight": [16, 7],
+    "decoder.text_guidance_proj.bias": [16],
+    "decoder.text_guidance_positional_embedding": [5, 16],
+}
+
+
+def text_aware(root: Path, *, width: int = 7, **changes: Any) -> TaTiTokTokenizer:
+    """A small TA-TiTok with a text encoder of random weights."""
+    folder = write_encoder(root / "encoder", width=width, num_heads=1)
+    embedder = SentenceEmbedder(folder=str(folder), max_tokens=5, padded=True, dtype="float32")
+    own = {**VIT, "standardized": False, "quantizer": SMALL["pixels"].quantizer, **changes}
+    return TaTiTokTokenizer(**own, embedder=embedder)
+
+
+def published_text_aware() -> dict[str, Tensor]:
+    return published("pixels") | {name: filled(name, shape) for name, shape in TEXT.items()}
+
+
+def painted_by(tensors: dict[str, Tensor], ids_BK: Tensor, text_BLD: Tensor | None) -> Tensor:
+    """Paint as the published decoder does, step by step under its own names."""
+    part = {name[8:]: tensor for name, tensor in tensors.items() if name.startswith("decoder.")}
+
+    def linear(x: Tensor, name: str, end: str = "") -> Tensor:
+        weight, bias = part[f"{name}{end or '.'}weight"], part[f"{name}{end or '.'}bias"]
+        return F.linear(x, weight.flatten(1), bias)
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], part[f"{name}.weight"], part[f"{name}.bias"])
+
+    codes = tensors["quantize.embedding.weight"][ids_BK]
+    first = torch.cat((part["class_embedding"], part["mask_token"].view(1, -1).expand(16, -1)))
+    image = (first + part["positional_embedding"]).expand(len(codes), -1, -1)
+    latents = linear(codes, "decoder_embed") + part["latent_token_positional_embedding"]
+    sequence = [image, latents]
+    if text_BLD is not None:
+        text = linear(text_BLD, "text_guidance_proj") + part["text_guidance_positional_embedding"]
+        sequence.append(text)
+    x = norm(torch.cat(sequence, dim=1), "ln_pre")
+    for block in ("transformer.0", "transformer.1"):
+        split = linear(norm(x, f"{block}.ln_1"), f"{block}.attn.in_proj", "_").unflatten(
+            -1, (3, 2, 8)
+        )
+        query, key, value = split.permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        x = x + linear(seen, f"{block}.attn.out_proj")
+        hidden = F.gelu(linear(norm(x, f"{block}.ln_2"), f"{block}.mlp.c_fc"))
+        x = x + linear(hidden, f"{block}.mlp.c_proj")
+    patches = linear(norm(x[:, 1:17], "ln_post"), "ffn.0").view(-1, 4, 4, 4, 4, 3)
+    pixels = patches.permute(0, 5, 1, 3, 2, 4).reshape(-1, 3, 16, 16)
+    smooth = F.conv2d(pixels, part["conv_out.weight"], part["conv_out.bias"], padding=1)
+    return smooth.permute(0, 2, 3, 1)
+
+
+def test_published_text_aware_weights_paint_as_published(tmp_path: Path) -> None:
+    ids = torch.tensor(RECORDED["pixels"]["ids"])
+    without = painted_by(published("pixels"), ids, None)[:, ::3, ::3]
+    torch.testing.assert_close(
+        without, torch.tensor(RECORDED["pixels"]["pixels"]), rtol=1e-5, atol=1e-5
+    )  # so this is the authors' decoder
+    path = written(tmp_path / "file.bin", published_text_aware())
+    ready = replace(text_aware(tmp_path), checkpoint=str(path))
+    ready.check_machine()
+    tokenizer = context(tmp_path).make(ready.fit(None))
+    np.testing.assert_array_equal(tokenizer.encode(pictures()).documents, ids.numpy())
+    captions = ["a dog", None]
+    states = np.stack(tokenizer.embedder.states(["a dog", ""])[0]).astype(np.float32)
+    assert states.shape == (2, 5, 7)
+    expected = painted_by(published_text_aware(), ids, torch.from_numpy(states))
+    wanted = (255 * expected.clamp(0, 1)).numpy()
+    painted = tokenizer.decode(ids.numpy(), captions=captions)
+    assert np.abs(painted - wanted).max() <= 1.0
+    other = tokenizer.decode(ids.numpy(), captions=["the wolf", "the wolf"])
+    assert (other != painted).any(axis=(1, 2, 3)).all()
+    again = replace(text_aware(tmp_path), checkpoint=tokenizer.checkpoint)  # brings its sizes
+    np.testing.assert_array_equal(again.decode(ids.numpy(), captions=captions), painted)
+
+
+def test_text_aware_weights_are_for_their_text_encoder_and_tokenizer(tmp_path: Path) -> None:
+    path = written(tmp_path / "file.bin", published_text_aware())
+    with pytest.raises(ConfigError, match=r"vectors of 7 numbers, but .* gives 8; give"):
+        replace(text_aware(tmp_path, width=8), checkpoint=str(path)).check_machine()
+    with pytest.raises(ConfigError, match=r"TiTok were asked for, .* holds weights of TA-TiTok"):
+        with_file("pixels", path).check_machine()
+    path = written(tmp_path / "plain.bin", published("pixels"))
+    with pytest.raises(ConfigError, match=r"TA-TiTok were asked for, .* holds weights of TiTok"):
+        replace(text_aware(tmp_path), checkpoint=str(path)).check_machine()
+
+
 #: Sizes of the published networks: millions of weights, tensors, ids, tokens.
 PUBLISHED = {
     "titok_l32": (641.1, 692, 4096, 32),
@@ -231,13 +325,22 @@ PUBLISHED = {
     "titok_bl64": (390.0, 459, 8192, 64),
     "titok_bl128": (390.2, 459, 8192, 128),
     "titok_sl256": (330.3, 411, 8192, 256),
+    "ta_titok_bl32": (390.8, 462, 8192, 32),
+    "ta_titok_bl64": (390.9, 462, 8192, 64),
+    "ta_titok_bl128": (391.0, 462, 8192, 128),
     "maskgit_vqgan": (54.5, 168, 1024, 256),
 }
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_presets_have_the_published_sizes(name: str) -> None:
-    tokenizer = instantiate(compose(f"tokenizer={name}").tokenizer, _convert_="all")
+def test_presets_have_the_published_sizes(name: str, tmp_path: Path) -> None:
+    words = [f"tokenizer={name}"]
+    if name.startswith("ta_"):  # the text encoder is CLIP ViT-L/14's, whose weights are not read
+        (tmp_path / "config.json").write_text('{"model_type": "clip", "hidden_size": 768}')
+        for file in ("model.safetensors", "tokenizer.json"):
+            (tmp_path / file).touch()
+        words.append(f"tokenizer.embedder.folder={tmp_path}")
+    tokenizer = instantiate(compose(*words).tokenizer, _convert_="all")
     sizes = tokenizer.architecture
     with torch.device("meta"):
         network = sizes.network()(**sizes.as_dict())

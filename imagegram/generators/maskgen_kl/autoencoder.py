@@ -14,6 +14,8 @@ names are those of ``models/latents.py``; ``D`` are the numbers of a latent.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -52,8 +54,11 @@ class ImageKl(HubNetwork):
     ) -> None:
         super().__init__()
         self.image_size, self.patch_size = image_size, patch_size
-        sizes = {"width": width, "depth": depth, "num_heads": num_heads}
-        places = {"num_patches": (image_size // patch_size) ** 2, "num_latents": num_latents}
+        sizes: dict[str, Any] = {"width": width, "depth": depth, "num_heads": num_heads}
+        places: dict[str, Any] = {
+            "num_patches": (image_size // patch_size) ** 2,
+            "num_latents": num_latents,
+        }
         self.encoder = Encoder(
             patch_pixels=3 * patch_size**2,
             code_dim=2 * latent_size,

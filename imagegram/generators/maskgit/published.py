@@ -10,6 +10,8 @@ from imagegram.generators.maskgit.sizes import ragged
 from imagegram.generators.weights import SETTING
 from imagegram.models.checkpoints import Shapes, num_blocks, require_family
 
+#: In names of a published MaskGen: the queries of its second stream.
+_TWO_STREAMS: Final = ".attn.add_q_proj."
 #: Families of weights, by ``generator.backbone``.
 FAMILIES: Final = {
     "transformer": "maskgit of this package",
@@ -43,6 +45,12 @@ def captioned_sizes_in(shapes: Shapes) -> tuple[Architecture, int, int]:
         ConfigError: for weights of another family, or without a part that tells the sizes.
     """
     family = "maskgen of this package"
+    if any(_TWO_STREAMS in name for name in shapes):
+        raise ConfigError(
+            f"{SETTING}: the file holds weights of a published MaskGen, whose names are not all "
+            "known here, so they are not read; leave generator.checkpoint out to train one, on "
+            "published tokens with tokenizer=ta_titok_bl128 tokenizer.checkpoint=FILE"
+        )
     require_family(shapes, family, setting=SETTING)
     try:
         text_dim, text_length = shapes["text.project.weight"][1], shapes["text.places"][0]

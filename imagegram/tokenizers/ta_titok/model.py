@@ -28,16 +28,20 @@ class TaTiTok(TiTok):
     Args:
         text_dim: numbers of a state of the text encoder.
         text_length: most tokens of a text.
+        padded_text: see :class:`imagegram.models.text_positions.TextPositions`.
         sizes: as of :class:`TiTok`.
     """
 
     FAMILY = "ta_titok"
 
-    def __init__(self, *, text_dim: int, text_length: int, **sizes: Any) -> None:
+    def __init__(
+        self, *, text_dim: int, text_length: int, padded_text: bool = False, **sizes: Any
+    ) -> None:
         super().__init__(**sizes)
         self.decoder = TextDecoder(
             text_dim=text_dim,
             text_length=text_length,
+            padded_text=padded_text,
             num_patches=(sizes["image_size"] // sizes["patch_size"]) ** 2,
             num_latents=sizes["num_latents"],
             code_dim=sizes["code_dim"],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from imagegram.store.fingerprint import NOT_IDENTITY_AT_DEFAULT
 from imagegram.tokenizers.titok.sizes import TiTokSizes
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ class TaTiTokSizes(TiTokSizes):
     Attributes:
         text_dim: numbers of a state of the text encoder.
         text_length: most tokens of a caption.
+        padded_text: the text encoder gives so many states of every caption, which are read as they
+            are, as published weights do.
     """
 
     METADATA: ClassVar[str] = "ta_titok"
@@ -25,6 +28,7 @@ class TaTiTokSizes(TiTokSizes):
 
     text_dim: int
     text_length: int
+    padded_text: bool = field(default=False, metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def network(self) -> type[TaTiTok]:
         """Return the class of the network."""

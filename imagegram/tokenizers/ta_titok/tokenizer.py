@@ -2,9 +2,11 @@
 
     python -m imagegram.run tokenizer=ta_titok_tiny
     python -m imagegram.run tokenizer=ta_titok generator=maskgen condition=caption paths.data=DATA
+    python -m imagegram.run tokenizer=ta_titok_bl128 tokenizer.checkpoint=FOLDER/model.safetensors
 
 What a row is decoded to depends on its ids and on its caption: of a sample the one that it was
-asked for, of a document its own. Without one, the decoder reads a learned vector that says so.
+asked for, of a document its own. Without one, the decoder reads a learned vector that says so;
+published decoders know none, and read the empty caption.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from imagegram.stages.captions import embed_asked
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
 from imagegram.store.stage import Ready
 from imagegram.tokenizers.imports import ImportTokenizer
+from imagegram.tokenizers.published import TEXT_PROJECTION, titok_weights
 from imagegram.tokenizers.sizes import NetworkSizes
 from imagegram.tokenizers.ta_titok.objective import CaptionedReconstruction
 from imagegram.tokenizers.ta_titok.sizes import TaTiTokSizes
@@ -35,6 +38,9 @@ from imagegram.training.fit import TrainTokenizer
 from imagegram.training.objective import Items
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from imagegram.models.checkpoints import Shapes
     from imagegram.training.state import TrainingState
 
 _EMBEDDER: Final = SentenceEmbedder(max_tokens=32)
@@ -57,7 +63,7 @@ class TaTiTokTokenizer(TiTokTokenizer):
     """
 
     VERSION: ClassVar[int] = 1
-    TAKES_PUBLISHED: ClassVar[bool] = False
+    TAKES_PUBLISHED: ClassVar[bool] = True
     SIZES: ClassVar[type[NetworkSizes]] = TaTiTokSizes
 
     name: str = field(default="ta_titok", metadata=NOT_IDENTITY)
@@ -89,6 +95,11 @@ class TaTiTokTokenizer(TiTokTokenizer):
         """Most tokens of a caption."""
         return self.embedder.max_tokens
 
+    @property
+    def padded_text(self) -> bool:
+        """Whether every caption has so many states, which are read as they are."""
+        return self.embedder.padded
+
     def fields_of(self, sizes: NetworkSizes) -> dict[str, Any]:
         """Return the fields of this tokenizer that sizes of a checkpoint decide.
 
@@ -97,13 +108,30 @@ class TaTiTokTokenizer(TiTokTokenizer):
         """
         values = super().fields_of(sizes)
         text_dim, text_length = values.pop("text_dim"), values.pop("text_length")
+        padded = values.pop("padded_text")
         if text_dim != self.embedder.dim:
             raise ConfigError(
                 f"tokenizer.checkpoint={self.checkpoint} read captions as vectors of {text_dim} "
                 f"numbers, but tokenizer.embedder={self.embedder.name} gives {self.embedder.dim}; "
                 "give the text encoder of its training: tokenizer.embedder.folder=FOLDER"
             )
-        return values | {"embedder": replace(self.embedder, max_tokens=text_length)}
+        return values | {"embedder": replace(self.embedder, max_tokens=text_length, padded=padded)}
+
+    def taken_over(self, tensors: dict[str, Tensor], expected: Shapes) -> dict[str, Tensor]:
+        """Return published weights under our names; see ``tokenizers/published.py``.
+
+        Raises:
+            ConfigError: for weights of another network, or that another text encoder was read with.
+        """
+        found = tensors.get(TEXT_PROJECTION)
+        if found is not None and found.shape[-1] != self.text_dim:
+            raise ConfigError(
+                f"tokenizer.checkpoint={self.checkpoint} reads captions as vectors of "
+                f"{found.shape[-1]} numbers, but tokenizer.embedder={self.embedder.name} gives "
+                f"{self.text_dim}; give the text encoder of its training, of the published ones "
+                "CLIP ViT-L/14-336: tokenizer.embedder.folder=FOLDER"
+            )
+        return titok_weights(tensors, expected, family="TA-TiTok")
 
     def objective(self) -> CaptionedReconstruction:
         """Return the objective of the network's training."""
@@ -158,7 +186,9 @@ class TaTiTokTokenizer(TiTokTokenizer):
             TokenError: for other ids, or another number of captions.
         """
         tokens = np.asarray(tokens_BT)
-        given = [None] * len(tokens) if captions is None else list(captions)
+        given: list[str | None] = [None] * len(tokens) if captions is None else list(captions)
+        if self.padded_text:
+            given = [text or "" for text in given]
         if len(given) != len(tokens):
             raise TokenError(
                 f"decode was given {len(given)} captions for {len(tokens)} rows of ids; give one "
