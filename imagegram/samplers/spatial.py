@@ -14,12 +14,14 @@ from imagegram.errors import ConfigError
 from imagegram.samplers.truncation import is_count, require
 from imagegram.store.fingerprint import NOT_IDENTITY
 
-_PER_LEVEL: Final = ("min_count", "min_documents", "temperature", "max_share", "follow")
+_PER_LEVEL: Final = ("min_count", "min_documents", "temperature", "max_share", "follow", "nearest")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpatialSampler:
     """Rules of a step; one value, or one a level from coarse to fine, of which the last stays.
+
+    Levels are those of a pyramid, or the passes over a grid.
 
     Attributes:
         name: name of the configuration file.
@@ -35,6 +37,8 @@ class SpatialSampler:
         follow: decisions of the context that an occurrence must share, to be taken because it goes
             on in the picture of its left, upper or coarser neighbour; of several that which shares
             most. 0: always; null: never. It copies.
+        nearest: over a grid: how many of those that may decide are drawn from, those whose
+            surroundings are most alike; null: all. What ``follow`` finds is then one of them.
     """
 
     VERSION: ClassVar[int] = 1
@@ -45,6 +49,7 @@ class SpatialSampler:
     max_share: float | tuple[float, ...] = 1.0
     max_run: int | None = None
     follow: int | tuple[int | None, ...] | None = None
+    nearest: int | tuple[int | None, ...] | None = None
 
     def __post_init__(self) -> None:
         """Take lists of a YAML file; refuse impossible knobs."""
@@ -63,6 +68,7 @@ class SpatialSampler:
         allowed, holds = {
             "temperature": ("0 or a positive number, or null", _is_temperature),
             "max_share": ("in (0, 1]; 1 allows any", _is_share),
+            "nearest": ("a whole number of at least 1, or null", _is_nearest),
             "follow": ("a whole number of at least 0, or null", _is_follow),
         }.get(knob, ("a whole number of at least 1", is_count))
         more = f"{allowed}; or a list of these, one a level"
@@ -83,8 +89,9 @@ class SpatialSampler:
             values = getattr(self, knob)
             if isinstance(values, tuple) and len(values) > num_levels:
                 raise ConfigError(
-                    f"sampler.{knob}={list(values)} has {len(values)} entries, but the tokenizer "
-                    f"has {num_levels} levels; give at most one per level, coarse to fine"
+                    f"sampler.{knob}={list(values)} has {len(values)} entries, but there are "
+                    f"{num_levels} levels (passes, of a grid); give at most one per level, coarse "
+                    "to fine"
                 )
 
 
@@ -94,6 +101,10 @@ def _is_temperature(value: Any) -> bool:
 
 def _is_share(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
+
+
+def _is_nearest(value: Any) -> bool:
+    return value is None or is_count(value)
 
 
 def _is_follow(value: Any) -> bool:

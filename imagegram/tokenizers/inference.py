@@ -85,6 +85,14 @@ def decode(
     return _chunked(network, paint, arrays, empty, chunk, dtype)
 
 
+def vectors(network: Any, vocab_size: int) -> NDArray[np.float32]:
+    """Return the (V, D) float32 vectors that the ids of a network with a quantizer stand for."""
+    ids = torch.arange(vocab_size, device=next(network.parameters()).device)
+    with torch.inference_mode():
+        found: NDArray[np.float32] = network.quantizer.codes(ids).float().cpu().numpy()
+    return found
+
+
 def _chunked(
     network: CodeNetwork,
     function: Callable[..., Tensor],

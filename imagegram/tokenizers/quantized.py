@@ -6,6 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.tokenizers.learned import LearnedTokenizer
 from imagegram.tokenizers.quantization import Quantization
@@ -54,6 +57,17 @@ class QuantizedTokenizer(LearnedTokenizer):
         values = sizes.as_dict()
         known = {name: values.pop(name) for name in self.quantizer.sizes()}
         return values | {"quantizer": self.quantizer.with_sizes(known)}
+
+    @property
+    def codebooks(self) -> NDArray[np.float32]:
+        """(1, V, D) float32 vectors that the ids stand for.
+
+        Raises:
+            ConfigError: when there are no weights yet.
+        """
+        from imagegram.tokenizers.inference import vectors
+
+        return vectors(self._network(), self.spec.vocab_size)[None]
 
     def objective(self) -> Reconstruction:
         """Return the objective of the network's training."""

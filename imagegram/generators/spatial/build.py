@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.errors import CapacityError, ConfigError
-from imagegram.generators.spatial.index import FILES, SpatialIndex, blocks_of, file_of, pictures
+from imagegram.errors import CapacityError, ConfigError, did_you_mean
+from imagegram.generators.spatial.index import CODES, FILES, SpatialIndex, file_of, pictures
 from imagegram.generators.spatial.model import SpatialModel
-from imagegram.generators.spatial.places import GUESS, SIZE, Template, template_of, weights_of
+from imagegram.generators.spatial.occurrences import (
+    LARGEST,
+    GridSource,
+    PyramidSource,
+    Source,
+    numbers_of,
+)
+from imagegram.generators.spatial.passes import Pass, grid_passes, pyramid_passes, ranks_of
+from imagegram.generators.spatial.places import (
+    GRID_PLACES,
+    GRID_SIZE,
+    GUESS,
+    PLACES,
+    SIZE,
+    Template,
+    template_of,
+    weights_of,
+)
 from imagegram.layout import TokenLayout
-from imagegram.records import Images
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.fingerprint import NOT_IDENTITY
@@ -38,8 +56,9 @@ class BuildSpatialIndex:
 
     Attributes:
         tokens: training documents.
-        templates: of the levels.
-        tokenizer: that wrote them, see :class:`Enlarging`.
+        templates: of the passes, by the side of their lattice.
+        grid_order: of the places of a grid; None: the tokens are a pyramid's.
+        tokenizer: that wrote them, see :class:`Enlarging`; of a grid, with ``codebooks``.
         engine: of the model.
     """
 
@@ -49,44 +68,58 @@ class BuildSpatialIndex:
     RATE: ClassVar[PerUnit] = PerUnit("num_tokens", seconds=1.0e-6)
     tokens: TokenSet
     templates: tuple[Template, ...]
+    grid_order: str | None = None
     tokenizer: Any = field(metadata=NOT_IDENTITY)
     engine: str = field(default="native", metadata=NOT_IDENTITY)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Write the index, level by level.
+        """Write the index, pass by pass.
 
         Raises:
             CapacityError: when there is not enough memory.
             ConfigError: without documents.
         """
-        layout: TokenLayout = self.tokenizer.spec.layout
         count = self.tokens.num_documents
         if not count:
             raise ConfigError("a spatial index needs at least one training document; give more")
-        need = memory_of(layout, count, self.templates)
+        need = memory_of(self.passes, count, self.templates)
         if need > context.memory_bytes:
             raise CapacityError(
                 f"sorting {count:,} documents needs about {need / 1e9:.2f} GB of memory, and "
                 f"{context.memory_bytes / 1e9:.2f} GB may be spent; allow more: "
                 f"runtime.memory_gb={need / 1e9 + 0.01:.2f}, or give fewer places to choose from"
             )
-        task = context.progress.start("sort surroundings", layout.num_levels, "levels")
-        coarser, orders, sides = None, [], []
-        for n in range(layout.num_levels):
-            level = self._level(layout, n)
-            template = template_of(self.templates, layout.heights[n])
-            side = template.side(layout.heights[n], layout.widths[n])
-            orders.append(self._write_level(out, n, level, coarser, template, side))
-            sides.append(side)
-            coarser = pictures(self.tokenizer, n, level, coarser)
+        task = context.progress.start("sort surroundings", len(self.passes), "passes")
+        orders = []
+        for n, source in enumerate(self._sources(out)):
+            orders.append(self._write_pass(out, n, source))
             context.progress.advance(task)
         context.progress.finish(task)
         return {
             "num_documents": count,
-            "num_tokens": count * layout.num_tokens,
-            "sides": sides,
+            "num_tokens": count * self.layout.num_tokens,
+            "sides": [part.side for part in self.passes],
+            "grid_order": self.grid_order,
             "order": orders,
         }
+
+    @property
+    def layout(self) -> TokenLayout:
+        """Layout of the documents."""
+        layout: TokenLayout = self.tokenizer.spec.layout
+        return layout
+
+    @cached_property
+    def passes(self) -> tuple[Pass, ...]:
+        """What the steps draw, and in what order."""
+        if self.grid_order is not None:
+            return grid_passes(self.layout, self.grid_order)
+        heights, widths = self.layout.heights, self.layout.widths
+        sides = (
+            template_of(self.templates, height).side(height, width)
+            for height, width in zip(heights, widths, strict=True)
+        )
+        return pyramid_passes(self.layout, tuple(sides))
 
     def load(self, artifact: Artifact) -> SpatialModel:
         """Return the model."""
@@ -97,50 +130,60 @@ class BuildSpatialIndex:
         """Foresee one thread over all tokens."""
         if found := at.find(self):
             return Cost.found(found, handle=self.load(found))
-        layout: TokenLayout = self.tokenizer.spec.layout
         count = self.tokens.num_documents
         expected, rate = at.expect(self, {"num_documents": count}), at.rate(self)
         return Cost(
             artifact=expected,
             handle=self.load(expected),
-            disk_bytes=6 * count * layout.num_tokens,
-            memory_bytes=memory_of(layout, count, self.templates),
-            seconds=rate.seconds * count * layout.num_tokens,
+            disk_bytes=6 * count * self.layout.num_tokens,
+            memory_bytes=memory_of(self.passes, count, self.templates),
+            seconds=rate.seconds * count * self.layout.num_tokens,
             source=rate.source,
         )
 
-    def _level(self, layout: TokenLayout, n: int) -> Level:
+    def _sources(self, out: Path) -> Iterator[Source]:
+        """Yield what is sorted of every pass; write the numbers of codes."""
+        if self.grid_order is not None:
+            grids = self._level(0)[..., 0]
+            counts = np.bincount(grids.ravel(), minlength=self.tokenizer.spec.vocab_size)
+            vectors = np.asarray(self.tokenizer.codebooks[0], dtype=np.float32)
+            codes = numbers_of(vectors, counts)
+            np.save(out / CODES, codes)
+            # A cell's variance of a number may not be 0; the codes are brought to one scale for it.
+            vectors = vectors * np.float32(LARGEST / max(float(np.abs(vectors).max()), 1e-12))
+            ranks = ranks_of(self.passes)
+            yield from (GridSource(part, grids, codes, vectors, ranks) for part in self.passes)
+            return
+        coarser = None
+        for n, part in enumerate(self.passes):
+            level = self._level(n)
+            yield PyramidSource(part, level, coarser)
+            coarser = pictures(self.tokenizer, n, level, coarser)
+
+    def _level(self, n: int) -> Level:
         """Return (N, H, W, C) tokens of a level."""
-        count, part = self.tokens.num_documents, layout.level_slices[n]
+        layout, count = self.layout, self.tokens.num_documents
         shape = (layout.heights[n], layout.widths[n], layout.num_channels)
         level = np.empty((count, *shape), dtype=np.uint16)
         for first in range(0, count, _BATCH):
             ids = np.arange(first, min(first + _BATCH, count))
-            level[ids] = self.tokens.gather(ids)[:, part].reshape(-1, *shape)
+            level[ids] = self.tokens.gather(ids)[:, layout.level_slices[n]].reshape(-1, *shape)
         return level
 
-    def _write_level(
-        self,
-        out: Path,
-        n: int,
-        level: Level,
-        coarser: Images | None,
-        template: Template,
-        side: int,
-    ) -> list[str]:
-        """Write one level; return the names of the places in the order of the decisions."""
+    def _write_pass(self, out: Path, n: int, source: Source) -> list[str]:
+        """Write one pass; return the names of the places in the order of the decisions."""
         from imagegram.generators.spatial.tree import choose_places, depth_of, grow
 
+        template = template_of(self.templates, source.part.lattice)
         names = template.places
-        weights = _weights(template, level, coarser, side)
-        values = measured(level, coarser, side, weights)
-        blocks = blocks_of(level, side)
+        weights = _weights(template, source)
+        values, blocks = source.measured(weights), source.blocks()
         depth = depth_of(len(blocks), template.max_bits)
         given = [names.index(place) for place in template.decisions][:depth]
-        some, is_held_back = _sampled(len(level), len(blocks))
+        some, is_held_back = _sampled(self.tokens.num_documents, len(blocks))
         chosen = choose_places(
             values[some],
-            blocks[some],
+            source.numbers(blocks[some]),
             is_held_back,
             given=given,
             choice=[names.index(place) for place in template.choose],
@@ -164,30 +207,13 @@ class BuildSpatialIndex:
         return [names[place] for place in chosen]
 
 
-def memory_of(layout: TokenLayout, num_documents: int, templates: tuple[Template, ...]) -> int:
-    """Return the bytes that building takes at its largest level."""
+def memory_of(passes: Sequence[Pass], num_documents: int, templates: tuple[Template, ...]) -> int:
+    """Return the bytes that building takes at its largest pass."""
     most = 0
-    for height, width in zip(layout.heights, layout.widths, strict=True):
-        template = template_of(templates, height)
-        side = template.side(height, width)
-        blocks = num_documents * (height // side) * (width // side)
-        tokens = num_documents * height * width * layout.num_channels
-        most = max(most, blocks * (8 * len(template.places) + 40) + 8 * tokens)
+    for part in passes:
+        template, blocks = template_of(templates, part.lattice), num_documents * part.num_steps
+        most = max(most, blocks * (8 * len(template.places) + 40 + 8 * part.size))
     return most
-
-
-def measured(
-    level: Level, coarser: Images | None, side: int, weights: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return the (N * blocks, P) values of places of all blocks."""
-    from imagegram.generators.spatial.surroundings import measure_level
-
-    count, height, width, _ = level.shape
-    values = np.empty((count * (height // side) * (width // side), len(weights)), dtype=np.int64)
-    has_coarser = coarser is not None
-    seen = coarser if coarser is not None else np.zeros((count, 1, 1, 3), dtype=np.uint8)
-    measure_level(seen, level, side, has_coarser, weights, values)
-    return values
 
 
 def _sampled(num_documents: int, num_blocks: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -199,31 +225,40 @@ def _sampled(num_documents: int, num_blocks: int) -> tuple[NDArray[np.int64], ND
     return some, some // (num_blocks // num_documents) % _HELD_BACK == _HELD_BACK - 1
 
 
-def _weights(
-    template: Template, level: Level, coarser: Images | None, side: int
-) -> NDArray[np.int64]:
-    """Return the (P, SIZE) whole weights of the places of a template, guesses fitted."""
-    guesses = _guesses(template.num_guesses, level, coarser, side)
+def _weights(template: Template, source: Source) -> NDArray[np.int64]:
+    """Return the (P, ·) whole weights of the places of a template, guesses fitted.
+
+    Raises:
+        ConfigError: for a place of a grid in the template of a pyramid, and the other way round.
+    """
+    allowed = GRID_PLACES if source.is_grid else PLACES
+    for place in template.places:
+        if place not in allowed:
+            raise ConfigError(
+                f"generator.{'grid_' * source.is_grid}templates: the place {place!r} is none of "
+                f"{'grids' if source.is_grid else 'pyramids'}; {did_you_mean(place, allowed)}"
+            )
+    guesses = _guesses(template.num_guesses, source)
     rows = [
-        guesses[int(place.removeprefix(GUESS))] if place.startswith(GUESS) else weights_of(place)
+        guesses[int(place.removeprefix(GUESS))]
+        if place.startswith(GUESS)
+        else weights_of(place, grid=source.is_grid)
         for place in template.places
     ]
-    return np.array(rows, dtype=np.int64).reshape(-1, SIZE)
+    return np.array(rows, dtype=np.int64).reshape(-1, guesses.shape[1])
 
 
-def _guesses(count: int, level: Level, coarser: Images | None, side: int) -> NDArray[np.int64]:
+def _guesses(count: int, source: Source) -> NDArray[np.int64]:
     """Fit guesses: axes of the least-squares guess of a block, the most telling first."""
-    guesses = np.zeros((count, SIZE), dtype=np.int64)
+    guesses = np.zeros((count, GRID_SIZE if source.is_grid else SIZE), dtype=np.int64)
     if not count:
         return guesses
-    per = (level.shape[1] // side) * (level.shape[2] // side)
-    documents = np.unique(np.linspace(0, len(level) - 1, max(_SAMPLE // per, 1)).astype(int))
-    seen = None if coarser is None else coarser[documents]
-    values = measured(level[documents], seen, side, np.eye(SIZE, dtype=np.int64))
-    known, wanted = values.astype(np.float64), blocks_of(level[documents], side).astype(np.float64)
+    some = source.some(max(_SAMPLE // source.part.num_steps, 1))
+    known = some.surroundings().astype(np.float64)
+    wanted = some.numbers(some.blocks()).astype(np.float64)
     scale = known.std(axis=0) + 1e-3
     known, wanted = (known - known.mean(axis=0)) / scale, wanted - wanted.mean(axis=0)
-    products = known.T @ known / len(known) + _RIDGE * np.eye(SIZE)
+    products = known.T @ known / len(known) + _RIDGE * np.eye(known.shape[1])
     fit = np.linalg.solve(products, known.T @ wanted / len(known))
     _, axes = np.linalg.eigh(fit.T @ products @ fit)
     found = (fit @ axes[:, ::-1]).T[:count] / scale

@@ -1,9 +1,11 @@
 """SpatialIndex: blocks of the training documents, sorted by what lies around them.
 
-For every level: ``weights.npy`` (the places), ``places.npy``, ``thresholds.npy`` and ``starts.npy``
-(the decisions, see ``tree.py``), and for all occurrences in sorted order ``blocks.npy`` (their
-tokens), ``sources.npy`` (document x blocks + number of the block) and ``ranks.npy``, its inverse.
-All are opened as memory maps: 2 bytes a token and 8 a block on disk.
+For every pass (of a pyramid: every level): ``weights.npy`` (the places), ``places.npy``,
+``thresholds.npy`` and ``starts.npy`` (the decisions, see ``tree.py``), and for all occurrences in
+sorted order ``blocks.npy`` (their tokens), ``sources.npy`` (document x steps + number of the step)
+and ``ranks.npy``, its inverse.
+All are opened as memory maps: 2 bytes a token and 8 a block on disk. ``codes.npy``: numbers of the
+codes of a grid.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.generators.spatial.passes import Pass, grid_passes, is_grid, pyramid_passes
 from imagegram.generators.spatial.steps import decoded
 from imagegram.layout import TokenLayout
 from imagegram.records import Images
 from imagegram.store.manifest import Handle
 
-#: Files of a level.
+#: Files of a pass.
 FILES: Final = ("weights", "places", "thresholds", "starts", "blocks", "sources", "ranks")
+#: File of the numbers of codes.
+CODES: Final = "codes.npy"
 
 
 @runtime_checkable
@@ -34,7 +39,7 @@ class Enlarging(Protocol):
 
 
 class LevelIndex(NamedTuple):
-    """One level of the index; see the module. ``side`` is that of a block."""
+    """One pass of the index; see the module."""
 
     weights: NDArray[np.int64]
     places: NDArray[np.int64]
@@ -60,17 +65,36 @@ class SpatialIndex(Handle):
         """Number of training documents."""
         return int(self.artifact.facts["num_documents"])
 
-    @property
-    def sides(self) -> tuple[int, ...]:
-        """Side of the blocks of every level."""
-        return tuple(self.artifact.facts["sides"])
+    @cached_property
+    def passes(self) -> tuple[Pass, ...]:
+        """What the steps draw, and in what order."""
+        facts = self.artifact.facts
+        if is_grid(self.layout):
+            return grid_passes(self.layout, facts["grid_order"])
+        return pyramid_passes(self.layout, tuple(facts["sides"]))
+
+    @cached_property
+    def codes(self) -> NDArray[np.int64]:
+        """(V, A) numbers of the codes of a grid; (0, 0) of a pyramid."""
+        path = self.artifact.path / CODES
+        return np.load(path) if is_grid(self.layout) else np.zeros((0, 0), dtype=np.int64)
+
+    @cached_property
+    def grids(self) -> NDArray[np.uint16]:
+        """(N, H, W) training documents of a grid; of a pyramid, none."""
+        count = self.num_documents if is_grid(self.layout) else 0
+        rows = np.empty((count, self.layout.num_tokens), dtype=np.uint16)
+        for part, level in zip(self.passes, self.levels, strict=True) if count else ():
+            tokens = np.asarray(level.blocks)[np.asarray(level.ranks)]
+            rows[:, part.positions] = tokens.reshape(count, *part.positions.shape)
+        return rows.reshape(count, self.passes[0].height, -1) if count else rows[:, None]
 
     @cached_property
     def levels(self) -> tuple[LevelIndex, ...]:
-        """Memory maps of every level."""
+        """Memory maps of every pass."""
         return tuple(
             LevelIndex(*(np.load(file_of(self.artifact.path, n, f), mmap_mode="r") for f in FILES))
-            for n in range(self.layout.num_levels)
+            for n in range(len(self.passes))
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,7 +103,7 @@ class SpatialIndex(Handle):
 
 
 def file_of(folder: Path, level: int, name: str) -> Path:
-    """Return the path of a file of a level."""
+    """Return the path of a file of a pass."""
     return folder / f"level{level}_{name}.npy"
 
 
@@ -90,14 +114,3 @@ def pictures(tokenizer: Any, n: int, level: NDArray[np.uint16], coarser: Images 
         base = None if coarser is None else tokenizer.enlarged(coarser[document], n)
         found[document] = decoded(tokens, base)
     return found
-
-
-def blocks_of(level: NDArray[Any], side: int) -> NDArray[Any]:
-    """Return the (N * blocks, side * side * C) tokens of all blocks, in raster order.
-
-    >>> blocks_of(np.arange(8, dtype=np.uint16).reshape(1, 2, 4, 1), 2).tolist()
-    [[0, 1, 4, 5], [2, 3, 6, 7]]
-    """
-    count, height, width, channels = level.shape
-    parts = level.reshape(count, height // side, side, width // side, side, channels)
-    return np.ascontiguousarray(parts.swapaxes(2, 3)).reshape(-1, side * side * channels)

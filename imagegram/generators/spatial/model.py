@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.errors import ConfigError
 from imagegram.generators.ngram.trace import check_rows
 from imagegram.generators.spatial.index import SpatialIndex
+from imagegram.generators.spatial.passes import is_grid
 from imagegram.generators.spatial.steps import Job
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Sampler
@@ -104,15 +106,15 @@ class SpatialModel:
         forced: Tokens | None = None,
     ) -> Job:
         check_counts(len(samples), seed)
-        own, ids = own_sampler(sampler), np.asarray(samples, dtype=np.uint64)
-        own.check_levels(layout.num_levels)
+        own = own_sampler(sampler, layout, num_passes=len(self.index.passes))
+        ids = np.asarray(samples, dtype=np.uint64)
         return Job(
             sampler=own, layout=layout, samples=ids, seed=seed, forced=forced, workers=workers
         )
 
     def _rows(self, job: Job, verb: str, progress: Progress | None) -> tuple[Tokens, Trace]:
-        from imagegram.generators.spatial.kernels import write_rows
         from imagegram.generators.spatial.reference import reference_rows
+        from imagegram.generators.spatial.rows import write_rows
 
         rows = write_rows if self.engine == "native" else reference_rows
         if progress is None:
@@ -123,10 +125,19 @@ class SpatialModel:
         return written
 
 
-def own_sampler(sampler: Sampler, generator: str = "spatial") -> SpatialSampler:
-    """Return the sampler, if it is one for spatial contexts.
+def own_sampler(
+    sampler: Sampler, layout: TokenLayout, *, num_passes: int, generator: str = "spatial"
+) -> SpatialSampler:
+    """Return the sampler, if it is one for spatial contexts and fits the layout.
 
     Raises:
-        ConfigError: for one of another family, naming those that fit.
+        ConfigError: for one of another family, naming those that fit; for knobs that do not.
     """
-    return require_kind(sampler, SpatialSampler, group="sampler", generator=generator)
+    own = require_kind(sampler, SpatialSampler, group="sampler", generator=generator)
+    own.check_levels(num_passes)
+    if own.nearest is not None and not is_grid(layout):
+        raise ConfigError(
+            f"sampler.nearest={own.nearest} compares the codes around a place of a grid, and these "
+            "tokens are the levels of a pyramid; type sampler.nearest=null, or tokenizer=conv_vq"
+        )
+    return own

@@ -2,7 +2,8 @@
 
 A place is a sum of the surroundings with whole weights: a colour, a slope, a neighbour. ``guess0``,
 ``guess1`` ... are fitted to the training documents: the principal axes of the least-squares guess
-of a block from its surroundings, the most telling one first.
+of a block from its surroundings, the most telling one first. Pyramids and grids of codes have
+different surroundings, and so different places.
 
 >>> Template(from_size=4, order=[{"place": "activity", "bits": 2}]).decisions
 ('activity', 'activity')
@@ -26,6 +27,26 @@ ROW: Final = COARSE + _DRAWN
 COLUMN: Final = ROW + 1
 ACTIVITY: Final = COLUMN + 1
 SIZE: Final = ACTIVITY + 1
+
+#: Of a grid: (rows, columns) from a place to those around it, and how many numbers a code is.
+WINDOW: Final = tuple((y, x) for y in range(-3, 4) for x in range(-3, 4) if (y, x) != (0, 0))
+AXES: Final = 8
+GRID_ROW: Final = len(WINDOW) * AXES
+GRID_COLUMN: Final = GRID_ROW + 1
+GRID_ACTIVITY: Final = GRID_COLUMN + 1
+GRID_SIZE: Final = GRID_ACTIVITY + 1
+_NEIGHBOURS: Final = {
+    "left": (0, -1),
+    "above": (-1, 0),
+    "above_left": (-1, -1),
+    "above_right": (-1, 1),
+    "two_left": (0, -2),
+    "two_above": (-2, 0),
+    "right": (0, 1),
+    "below": (1, 0),
+    "below_left": (1, -1),
+    "below_right": (1, 1),
+}
 
 #: Begins the names of fitted places.
 GUESS: Final = "guess"
@@ -64,16 +85,32 @@ def _named() -> dict[str, dict[int, int]]:
     return found
 
 
-#: Places with a name of their own.
+def _grid_named() -> dict[str, dict[int, int]]:
+    """Return the weights of every named place of a grid, by number of the surroundings."""
+    found: dict[str, dict[int, int]] = {
+        "row": {GRID_ROW: 1},
+        "column": {GRID_COLUMN: 1},
+        "activity": {GRID_ACTIVITY: 1},
+    }
+    for name, offset in _NEIGHBOURS.items():
+        first = WINDOW.index(offset) * AXES
+        found |= {f"{name}_{axis}": {first + axis: 1} for axis in range(AXES)}
+    return found
+
+
+#: Places of pyramids and of grids with a name of their own.
 NAMED: Final[Mapping[str, Mapping[int, int]]] = _named()
-#: All places.
-PLACES: Final = (*NAMED, *(f"{GUESS}{n}" for n in range(_MOST_GUESSES)))
+GRID_NAMED: Final[Mapping[str, Mapping[int, int]]] = _grid_named()
+_GUESSES: Final = tuple(f"{GUESS}{n}" for n in range(_MOST_GUESSES))
+#: All places of pyramids, and of grids.
+PLACES: Final = (*NAMED, *_GUESSES)
+GRID_PLACES: Final = (*GRID_NAMED, *_GUESSES)
 
 
-def weights_of(place: str) -> NDArray[np.int64]:
-    """Return the (SIZE,) weights of a named place."""
-    weights = np.zeros(SIZE, dtype=np.int64)
-    for number, weight in NAMED[place].items():
+def weights_of(place: str, *, grid: bool = False) -> NDArray[np.int64]:
+    """Return the (SIZE,) or (GRID_SIZE,) weights of a named place."""
+    weights = np.zeros(GRID_SIZE if grid else SIZE, dtype=np.int64)
+    for number, weight in (GRID_NAMED if grid else NAMED)[place].items():
         weights[number] = weight
     return weights
 
@@ -122,10 +159,10 @@ class Template:
                     "{place: NAME, bits: 1}, with at least 1 bit"
                 )
         for place in self.places:
-            if place not in PLACES:
+            if place not in PLACES and place not in GRID_PLACES:
                 raise ConfigError(
                     f"generator.templates: the place {place!r} is unknown; "
-                    f"{did_you_mean(place, PLACES)}"
+                    f"{did_you_mean(place, (*PLACES, *GRID_NAMED))}"
                 )
 
     @property

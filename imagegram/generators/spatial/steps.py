@@ -10,6 +10,7 @@ The kernels compile these very functions, so interpreted and compiled they give 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
 from imagegram.generators.ngram.trace import empty_trace
+from imagegram.generators.spatial.passes import Pass
 from imagegram.layout import TokenLayout
 from imagegram.records import Tokens, Trace
 from imagegram.samplers.spatial import SpatialSampler
@@ -27,8 +29,10 @@ ALIKE: Final = -1.0
 #: No limit of what a document may give, and no following.
 ANY: Final = 2**62
 NEVER: Final = -1
-#: Neighbours whose occurrence may go on: left, above, and the coarser block.
+#: Neighbours of a block of a pyramid whose occurrence may go on: left, above, the coarser block.
 NEIGHBOURS: Final = 3
+#: (rows, columns) to those of a place of a grid.
+AROUND: Final = ((0, -1), (-1, 0), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
 class Knobs(NamedTuple):
@@ -40,6 +44,7 @@ class Knobs(NamedTuple):
         most_steps: steps that one document may give to the level.
         most_tokens: tokens that one document may give to the sample.
         follow: decisions that a continuation must share; :data:`NEVER`.
+        nearest: candidates that may be drawn, those of the most alike surroundings; :data:`ANY`.
     """
 
     min_count: int
@@ -48,6 +53,7 @@ class Knobs(NamedTuple):
     most_steps: int
     most_tokens: int
     follow: int
+    nearest: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,20 +84,19 @@ class Job:
 
 
 def knobs_of(
-    sampler: SpatialSampler, layout: TokenLayout, sides: tuple[int, ...], num_documents: int
+    sampler: SpatialSampler, passes: Sequence[Pass], num_documents: int
 ) -> tuple[Knobs, ...]:
-    """Return the knobs of every level.
+    """Return the knobs of every pass.
 
     Raises:
         ConfigError: when the documents are too few for what each may give.
     """
     found, total = [], 0
-    unit = math.gcd(*(side * side * layout.num_channels for side in sides))
-    for level, side in enumerate(sides):
-        steps = layout.heights[level] * layout.widths[level] // side**2
-        size = side * side * layout.num_channels
+    unit = math.gcd(*(part.size for part in passes))
+    for level, part in enumerate(passes):
+        steps, size = part.num_steps, part.size
         temperature = sampler.of_level("temperature", level)
-        follow = sampler.of_level("follow", level)
+        follow, nearest = sampler.of_level("follow", level), sampler.of_level("nearest", level)
         knobs = Knobs(
             min_count=sampler.of_level("min_count", level),
             min_documents=sampler.of_level("min_documents", level),
@@ -99,6 +104,7 @@ def knobs_of(
             most_steps=max(1, int(sampler.of_level("max_share", level) * steps)),
             most_tokens=ANY if sampler.max_run is None else sampler.max_run,
             follow=NEVER if follow is None else follow,
+            nearest=ANY if nearest is None else nearest,
         )
         if knobs.most_tokens < size:
             raise ConfigError(
