@@ -11,7 +11,7 @@ those that do (Shao et al., "Continuous autoregressive language models", arXiv 2
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -164,6 +164,8 @@ def brier_scores(
         return np.array([score, *means_N])
 
     found = delete_block_jackknife(statistics, num_images=len(documents), blocks=_BLOCKS)
+    if found[0].low is not None:  # as the score, its interval ends at 0
+        found[0] = replace(found[0], low=max(found[0].low, 0.0))
     return dict(zip(["brier_lm", *names], found, strict=True))
 
 
