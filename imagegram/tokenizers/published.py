@@ -80,7 +80,11 @@ def renamed(name: str, rules: Rules) -> str:
 
 
 def titok_weights(
-    tensors: Mapping[str, Tensor], expected: Shapes, *, family: str = "TiTok"
+    tensors: Mapping[str, Tensor],
+    expected: Shapes,
+    *,
+    family: str = "TiTok",
+    setting: str = SETTING,
 ) -> dict[str, Tensor]:
     """Return published weights of TiTok, or of TA-TiTok, under our names.
 
@@ -88,11 +92,12 @@ def titok_weights(
         tensors: by their published names.
         expected: names and shapes of our network.
         family: which of them.
+        setting: how the file is asked for.
 
     Raises:
         ConfigError: for weights of another family, or of another network.
     """
-    require_family(shapes_of(tensors), family, setting=SETTING)
+    require_family(shapes_of(tensors), family, setting=setting)
     levels = _num_levels(expected, "head.decoder.levels.")
     has_codes = "head.vectors" in expected
     first = "hidden" if has_codes else "to_patches"
@@ -109,7 +114,7 @@ def titok_weights(
         if (bias := ours.get("encoder.embed_patches.bias")) is not None:
             ours["encoder.embed_patches.bias"] = bias + flat.sum(dim=1) / 2
     _to_signed(ours, "head.decoder.to_pixels" if has_codes else "head.smooth")
-    return _checked(ours, expected)
+    return _checked(ours, expected, setting=setting)
 
 
 def vqgan_weights(tensors: Mapping[str, Tensor], expected: Shapes) -> dict[str, Tensor]:
@@ -122,7 +127,7 @@ def vqgan_weights(tensors: Mapping[str, Tensor], expected: Shapes) -> dict[str, 
         if name not in _UNUSED
     }
     _to_signed(ours, "decoder.to_pixels")
-    return _checked(ours, expected)
+    return _checked(ours, expected, setting=SETTING)
 
 
 def _num_levels(expected: Shapes, prefix: str) -> int:
@@ -147,7 +152,7 @@ def _to_signed(ours: dict[str, Tensor], layer: str) -> None:
         ours[f"{layer}.bias"] = 2 * bias - 1
 
 
-def _checked(ours: dict[str, Tensor], expected: Shapes) -> dict[str, Tensor]:
+def _checked(ours: dict[str, Tensor], expected: Shapes, *, setting: str) -> dict[str, Tensor]:
     """Return weights in our shapes: what is a matrix here may be a window of one pixel there."""
     fitting = {
         name: tensor.reshape(expected[name])
@@ -155,7 +160,7 @@ def _checked(ours: dict[str, Tensor], expected: Shapes) -> dict[str, Tensor]:
         else tensor
         for name, tensor in ours.items()
     }
-    require_shapes(shapes_of(fitting), expected, setting=SETTING)
+    require_shapes(shapes_of(fitting), expected, setting=setting)
     return fitting
 
 

@@ -247,7 +247,7 @@ def published_text_aware() -> dict[str, Tensor]:
     return published("pixels") | {name: filled(name, shape) for name, shape in TEXT.items()}
 
 
-def painted_by(tensors: dict[str, Tensor], ids_BK: Tensor, text_BLD: Tensor | None) -> Tensor:
+def painted_by(tensors: dict[str, Tensor], codes: Tensor, text_BLD: Tensor | None) -> Tensor:
     """Paint as the published decoder does, step by step under its own names."""
     part = {name[8:]: tensor for name, tensor in tensors.items() if name.startswith("decoder.")}
 
@@ -258,7 +258,6 @@ def painted_by(tensors: dict[str, Tensor], ids_BK: Tensor, text_BLD: Tensor | No
     def norm(x: Tensor, name: str) -> Tensor:
         return F.layer_norm(x, x.shape[-1:], part[f"{name}.weight"], part[f"{name}.bias"])
 
-    codes = tensors["quantize.embedding.weight"][ids_BK]
     first = torch.cat((part["class_embedding"], part["mask_token"].view(1, -1).expand(16, -1)))
     image = (first + part["positional_embedding"]).expand(len(codes), -1, -1)
     latents = linear(codes, "decoder_embed") + part["latent_token_positional_embedding"]
@@ -284,7 +283,8 @@ def painted_by(tensors: dict[str, Tensor], ids_BK: Tensor, text_BLD: Tensor | No
 
 def test_published_text_aware_weights_paint_as_published(tmp_path: Path) -> None:
     ids = torch.tensor(RECORDED["pixels"]["ids"])
-    without = painted_by(published("pixels"), ids, None)[:, ::3, ::3]
+    codes = published("pixels")["quantize.embedding.weight"][ids]
+    without = painted_by(published("pixels"), codes, None)[:, ::3, ::3]
     torch.testing.assert_close(
         without, torch.tensor(RECORDED["pixels"]["pixels"]), rtol=1e-5, atol=1e-5
     )  # so this is the authors' decoder
@@ -296,7 +296,7 @@ def test_published_text_aware_weights_paint_as_published(tmp_path: Path) -> None
     captions = ["a dog", None]
     states = np.stack(tokenizer.embedder.states(["a dog", ""])[0]).astype(np.float32)
     assert states.shape == (2, 5, 7)
-    expected = painted_by(published_text_aware(), ids, torch.from_numpy(states))
+    expected = painted_by(published_text_aware(), codes, torch.from_numpy(states))
     wanted = (255 * expected.clamp(0, 1)).numpy()
     painted = tokenizer.decode(ids.numpy(), captions=captions)
     assert np.abs(painted - wanted).max() <= 1.0

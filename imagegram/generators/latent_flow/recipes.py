@@ -90,6 +90,11 @@ class LatentsRecipe(_Recipe):
         optimization: Optimization = self.generator.optimization
         return optimization
 
+    @property
+    def imported(self) -> Any:
+        """The stage that takes over the weights of the autoencoder; None: it is trained."""
+        return None
+
     def begun(self, weights: Path) -> Self:
         """Return the recipe with the file of the trained autoencoder."""
         changed: Any = dataclasses.replace(self, weights=str(weights))  # type: ignore[type-var]

@@ -1,4 +1,7 @@
-"""Two trainings of a latent flow, each cached: the autoencoder of chunks, then the flow."""
+"""Two trainings of a latent flow, each cached: the autoencoder of chunks, then the flow.
+
+The weights of an autoencoder may come from a file instead.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
+from imagegram.models.checkpoints import read_tensors, write_weights
+from imagegram.models.imports import Import, Importable
 from imagegram.store.stage import Context
+from imagegram.store.weights import MODEL
 from imagegram.training.fit import Trainable, TrainGenerator
 from imagegram.training.objective import Items
 from imagegram.training.segments import SegmentHandle
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import Tensor
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -31,12 +39,47 @@ class TrainAutoencoder(TrainGenerator["Path"]):
         return None
 
 
+class ImportableAutoencoder(Importable["Path"], Protocol):
+    """The recipe of an autoencoder whose weights may come from a file."""
+
+    def taken_over(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights of a file under the names of the network.
+
+        Raises:
+            ConfigError: for weights of another network.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportAutoencoder(Import["Path", ImportableAutoencoder]):
+    """The stage that takes over the weights of an autoencoder, instead of a training."""
+
+    kind: ClassVar[str] = "generator"
+    group: ClassVar[str] = "fit"
+    VERSION: ClassVar[int] = 1
+
+    def take_over(self, path: Path, out: Path) -> dict[str, Any]:
+        """Write the weights under the names of the network.
+
+        Raises:
+            ConfigError: for weights of another network.
+        """
+        setting = self.source.setting
+        weights = self.component.taken_over(read_tensors(path, setting=setting))
+        write_weights(out / MODEL, weights, {})
+        return {"num_parameters": sum(tensor.numel() for tensor in weights.values())}
+
+
 class OnLatents(Trainable[T_co], Protocol[T_co]):
     """A recipe whose training needs a trained autoencoder."""
 
     @property
     def autoencoder(self) -> Trainable[Path]:
         """Recipe of the autoencoder."""
+
+    @property
+    def imported(self) -> ImportAutoencoder | None:
+        """The stage that takes over the weights of the autoencoder; None: it is trained."""
 
     def begun(self, weights: Path) -> Self:
         """Return the recipe with the file of the trained autoencoder."""
@@ -47,13 +90,18 @@ class TrainFlow(TrainGenerator[T_co]):
     """The stage that trains the flow, after the autoencoder, which is found or trained first."""
 
     VERSION: ClassVar[int] = 1
-    PARTS: ClassVar[tuple[type, ...]] = (*TrainGenerator.PARTS, TrainAutoencoder)
+    PARTS: ClassVar[tuple[type, ...]] = (
+        *TrainGenerator.PARTS,
+        *ImportAutoencoder.PARTS,
+        TrainAutoencoder,
+        ImportAutoencoder,
+    )
 
     component: OnLatents[T_co]
 
     def begun(self, context: Context) -> OnLatents[T_co]:
         """Return the recipe with the trained autoencoder."""
-        first: Any = TrainAutoencoder(
+        first: Any = self.component.imported or TrainAutoencoder(
             component=self.component.autoencoder, data=self.data, curves="autoencoder/"
         )
         return self.component.begun(context.make(first))

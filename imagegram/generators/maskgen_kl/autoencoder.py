@@ -35,6 +35,9 @@ class ImageKl(HubNetwork):
         width, depth, num_heads: of both transformers.
         text_dim: numbers of a state of the text encoder.
         text_length: most tokens of a caption.
+        padded_text: see :class:`imagegram.models.text_positions.TextPositions`.
+        encoder_width, encoder_depth, encoder_heads: of the transformer that reads, where it is of
+            another size.
     """
 
     FAMILY = "image_kl"
@@ -51,6 +54,10 @@ class ImageKl(HubNetwork):
         num_heads: int,
         text_dim: int,
         text_length: int,
+        padded_text: bool = False,
+        encoder_width: int | None = None,
+        encoder_depth: int | None = None,
+        encoder_heads: int | None = None,
     ) -> None:
         super().__init__()
         self.image_size, self.patch_size = image_size, patch_size
@@ -64,11 +71,18 @@ class ImageKl(HubNetwork):
             code_dim=2 * latent_size,
             legacy=False,
             standardized=False,
+            width=encoder_width or width,
+            depth=encoder_depth or depth,
+            num_heads=encoder_heads or num_heads,
             **places,
-            **sizes,
         )
         self.decoder = TextDecoder(
-            code_dim=latent_size, text_dim=text_dim, text_length=text_length, **places, **sizes
+            code_dim=latent_size,
+            text_dim=text_dim,
+            text_length=text_length,
+            padded_text=padded_text,
+            **places,
+            **sizes,
         )
         self.head = PixelHead(width=width, patch_size=patch_size)
 

@@ -12,19 +12,25 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from imagegram.conditions.captions import GivenCaptions
 from imagegram.conditions.labels import CAPTION
 from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.errors import ConfigError, require_bounds
 from imagegram.generators.latent_flow.recipes import AutoencoderRecipe, LatentsRecipe
-from imagegram.generators.latent_flow.stages import TrainFlow
+from imagegram.generators.latent_flow.stages import ImportAutoencoder, TrainFlow
 from imagegram.generators.maskgen_kl.model import MaskGenKlModel
 from imagegram.generators.maskgen_kl.objectives import KlReconstruction, MaskedFlow
-from imagegram.generators.maskgen_kl.settings import SMALL, ImageAutoencoder, MaskedSizes
+from imagegram.generators.maskgen_kl.settings import (
+    SMALL,
+    ImageAutoencoder,
+    LatentSizes,
+    MaskedSizes,
+)
 from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout
+from imagegram.models.checkpoints import read_tensors, shapes_of
 from imagegram.models.dtypes import require_dtype
 from imagegram.protocols import Condition, Index, Sampler, Tokenizer
 from imagegram.samplers.kinds import check_caption, require_kind
@@ -33,9 +39,13 @@ from imagegram.stages.captions import refuse_long
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
+from imagegram.tokenizers.published import titok_weights
 from imagegram.training.document_pixels import CaptionedPictures
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _EMBEDDER: Final = SentenceEmbedder(max_tokens=32)
 
@@ -135,10 +145,13 @@ class MaskGenKlGenerator:
             )
 
     def check_machine(self) -> None:
-        """Refuse a device that is not there."""
+        """Refuse a device that is not there, and weights of another autoencoder."""
         from imagegram.encoders.preprocessing import require_device
 
         require_device(self.device, setting="generator.device")
+        source = self.autoencoder.source
+        if source is not None and source.path is not None:
+            KlRecipe(generator=self).taken_over(read_tensors(source.path, setting=source.setting))
 
     def check_documents(self, tokens: TokenSet, condition: Condition | None) -> None:
         """Refuse a typed caption that the text encoder would cut.
@@ -205,11 +218,33 @@ class KlRecipe(AutoencoderRecipe):
 
     generator: MaskGenKlGenerator
 
+    @property
+    def architecture(self) -> LatentSizes:
+        """Sizes of the network."""
+        how = self.generator
+        return how.autoencoder.sizes(**how.text_sizes, padded_text=how.embedder.padded)
+
+    def taken_over(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights of a published file under the names of the network.
+
+        Raises:
+            ConfigError: for weights of another network.
+        """
+        import torch
+
+        from imagegram.generators.maskgen_kl.autoencoder import ImageKl
+
+        with torch.device("meta"):
+            expected = shapes_of(ImageKl(**self.architecture.arguments()).state_dict())
+        source = self.generator.autoencoder.source
+        assert source is not None
+        return titok_weights(tensors, expected, family="TA-TiTok", setting=source.setting)
+
     def objective(self) -> KlReconstruction:
         """Return what the network learns."""
         how = self.generator
         return KlReconstruction(
-            sizes=how.autoencoder.sizes(**how.text_sizes),
+            sizes=self.architecture,
             beta=how.autoencoder.beta,
             caption_dropout=how.caption_dropout,
         )
@@ -234,6 +269,14 @@ class MaskedRecipe(LatentsRecipe):
         """Recipe of the autoencoder."""
         return KlRecipe(generator=self.generator)
 
+    @property
+    def imported(self) -> ImportAutoencoder | None:
+        """The stage that takes over the weights of the autoencoder; None: it is trained."""
+        source = self.generator.autoencoder.source
+        return (
+            None if source is None else ImportAutoencoder(component=self.autoencoder, source=source)
+        )
+
     def objective(self) -> MaskedFlow:
         """Return what the network learns."""
         return MaskedFlow(
@@ -241,6 +284,7 @@ class MaskedRecipe(LatentsRecipe):
             autoencoder=self.autoencoder.objective(),
             autoencoder_optimization=self.generator.autoencoder.optimization,
             weights=self.weights,
+            imported=None if self.imported is None else self.imported.source.identity(),
             caption_dropout=self.generator.caption_dropout,
         )
 

@@ -81,12 +81,17 @@ class MaskGenKlModel(LatentModel):
         chunks = samples // np.uint64(CHUNK)
         wanted = np.unique(chunks)
         ids = chunk_samples(wanted)
-        texts = [embed_asked(_texts(condition, each), self.embedder) for each in ids]
+        asked = [_texts(condition, each) for each in ids]
+        texts = [embed_asked(each, self.embedder) for each in asked]
+        shown = texts
+        if self.embedder.padded:  # a published decoder has nothing but the empty caption for none
+            shown = [embed_asked([text or "" for text in each], self.embedder) for each in asked]
         side = self.latents.image_size
         images = np.empty((len(samples), side, side, 3), dtype=np.uint8)
         progress = progress or SilentProgress()
         bar = progress.start("paint", len(wanted) * CHUNK, "images")
-        made = paint_chunks(self.networks, ids, texts, sampler=own, seed=seed, dtype=self.dtype)
+        pairs = list(zip(texts, shown, strict=True))
+        made = paint_chunks(self.networks, ids, pairs, sampler=own, seed=seed, dtype=self.dtype)
         for chunk, painted in zip(wanted, made, strict=True):
             rows = np.flatnonzero(chunks == chunk)
             images[rows] = painted[(samples[rows] % np.uint64(CHUNK)).astype(np.int64)]

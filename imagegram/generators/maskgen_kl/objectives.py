@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from imagegram.generators.maskgen_kl.settings import LatentSizes, MaskedSizes
 from imagegram.generators.maskgit.masks import random_masks
-from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 from imagegram.training.captions import dropped, parted, trimmed
 from imagegram.training.optimization import Optimization
 
@@ -67,6 +67,7 @@ class MaskedFlow:
         sizes: sizes of the network.
         autoencoder, autoencoder_optimization: the training that the latents are from.
         weights: file of the trained autoencoder; None: it is not trained yet.
+        imported: identity of the published weights that it has; None: it is trained.
         caption_dropout: share of the images whose caption is hidden.
     """
 
@@ -76,6 +77,7 @@ class MaskedFlow:
     autoencoder: KlReconstruction
     autoencoder_optimization: Optimization
     weights: str | None = field(default=None, metadata=NOT_IDENTITY)
+    imported: Any = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
     caption_dropout: float
 
     def module(self) -> MaskedFlowModule:

@@ -32,7 +32,7 @@ _ORDER: Final = 1
 def paint_chunks(
     networks: tuple[ImageKl, MaskedLatents],
     samples: Sequence[NDArray[np.uint64]],
-    texts: Sequence[TextStates],
+    texts: Sequence[tuple[TextStates, TextStates]],
     *,
     sampler: MaskedFlowSampler,
     seed: int,
@@ -43,7 +43,7 @@ def paint_chunks(
     Args:
         networks: autoencoder and network of latents, in evaluation mode, on one device.
         samples: (C,) sample ids of each chunk.
-        texts: their captions.
+        texts: their captions, as the network of latents reads them, and as the autoencoder does.
         sampler: steps, guidance.
         seed: 0 ... 2**64 - 1.
         dtype: numbers that the networks compute with.
@@ -54,12 +54,15 @@ def paint_chunks(
     autoencoder, network = networks
     device = network.device
 
-    def paint(chunk: tuple[NDArray[np.uint64], TextStates]) -> Images:
-        samples_C, text = chunk
+    def given(text: TextStates) -> tuple[Tensor, Tensor]:
         states, there = (torch.from_numpy(each).to(device) for each in (text.states, text.there))
+        return states, there
+
+    def paint(chunk: tuple[NDArray[np.uint64], tuple[TextStates, TextStates]]) -> Images:
+        samples_C, (asked, shown) = chunk
         with torch.inference_mode():
-            latents = fill_in(network, samples_C, (states, there), sampler=sampler, seed=seed)
-            painted = autoencoder.decode(network.restored(latents), states, there)
+            latents = fill_in(network, samples_C, given(asked), sampler=sampler, seed=seed)
+            painted = autoencoder.decode(network.restored(latents), *given(shown))
             images: Images = to_bytes(painted).cpu().numpy()
         return images
 
