@@ -153,7 +153,8 @@ def connect(address: str) -> Any:
         raise ConfigError(
             f"executor.address={address}: no cluster of Ray answers there "
             f"({str(error).splitlines()[0]}); start one with: ray start --head, or type "
-            "executor.address=local"
+            "executor.address=local; RAY_AUTH_MODE has to be the same there and here (ray start "
+            "of Ray 2.60 asks for a token unless it is RAY_AUTH_MODE=disabled)"
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():

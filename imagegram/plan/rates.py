@@ -18,9 +18,8 @@ from imagegram.store.artifacts import ArtifactStore
 from imagegram.store.cost import PerUnit, Rate
 from imagegram.store.manifest import MANIFEST, Manifest
 
-#: Where the built-in numbers were measured: ``python -m imagegram.tools.plan --rates`` after
-#: ``python -m imagegram.run corpus=tiny_imagenet_20 tokenizer=pyramid3 num_samples=500``.
-BUILTIN: Final = "one core of an AMD EPYC, tiny_imagenet_20, pyramid3, commit b20256a"
+#: Where the built-in numbers were measured: see "What the plan said" in ``docs/scale.md``.
+BUILTIN: Final = "one core of an AMD EPYC, 10,000 images, pyramid4, docs/scale.md"
 #: Number of newest artifacts of a kind that are read.
 _NEWEST: Final = 64
 

@@ -20,7 +20,7 @@ BATCH_TOKENS: Final = 1 << 24
 #: Bytes of the trace of a token, in seven fields: 2 + 4 + 2 + 4 + 4 + 4 + 4.
 _TRACE_BYTES: Final = 24
 #: Memory of kernels that sample, and of pictures that are decoded at a time.
-ENGINE_BYTES: Final = 200_000_000
+ENGINE_BYTES: Final = 120_000_000
 #: Of a walk: share of tokens that have no alternative, in samples and training documents, and in
 #: others; cost of a choice in each further shard, and of a copied token, in choices.
 _FORCED: Final = 0.99
