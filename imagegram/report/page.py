@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from imagegram.numerals import number_text, plain_text, tied
 from imagegram.protocols import ImageSet, TextTokenizer, Tokenizer
+from imagegram.records import PROMPT
 from imagegram.report.answer import Answer, Wording
 from imagegram.report.copies import copy_cards, data_url, drawn_share, small_url
 from imagegram.report.figures import chart_sections, heat_sections
@@ -178,7 +179,11 @@ def _texts(inputs: ReportInputs, folder: Path) -> dict[str, Any]:
         | text_card(one, record)
         for one, record in zip(inputs.traced, records, strict=True)
     ]
-    shown = [visible(text) for text in texts[:_SHOWN_SAMPLES]]
+    givens = given_characters(inputs.generated, inputs.tokenizer, count=_SHOWN_SAMPLES)
+    shown = [
+        (visible(text[:given]), visible(text[given:]))
+        for text, given in zip(texts[:_SHOWN_SAMPLES], givens, strict=True)
+    ]
     examples = [
         {"name": one.name, "source": one.source, "image": "", "text": visible(_short(text))}
         for one in inputs.answer.examples
@@ -186,6 +191,22 @@ def _texts(inputs: ReportInputs, folder: Path) -> dict[str, Any]:
     ]
     pictures: dict[str, Any] = {"samples": [], "captions": [], "pairs": []}
     return pictures | {"texts": shown, "examples": examples, "cards": cards}
+
+
+def given_characters(generated: ImageSet, tokenizer: TextTokenizer, *, count: int) -> list[int]:
+    """Return how many characters of each of the first texts were given, as prompts or excerpts.
+
+    Args:
+        generated: B texts.
+        tokenizer: tokenizer of their tokens.
+        count: most texts.
+    """
+    shown = min(count, generated.num_images)
+    if PROMPT not in generated.trace:
+        return [0] * shown
+    sizes = np.asarray(generated.trace[PROMPT][:shown]).sum(axis=1).tolist()
+    rows = zip(generated.tokens[:shown], sizes, strict=True)
+    return [int(tokenizer.offsets(row)[size]) if size else 0 for row, size in rows]
 
 
 def _short(text: str) -> str:

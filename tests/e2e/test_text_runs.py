@@ -118,7 +118,11 @@ def test_prompts_are_continued(tmp_path: Path) -> None:
     assert given.any(axis=1).all()
     assert not given.all(axis=1).any()
     assert not (runs[0] / "samples" / "trace" / "is_prompt.npy").exists()
-    assert "the given tokens are part of the samples" in (runs[1] / "report.html").read_text()
+    report = (runs[1] / "report.html").read_text()
+    assert "the given tokens are part of the samples" in report
+    for given in ("The wolf", "Why"):
+        assert f'<span class="soft">{given}</span>' in report
+    assert "What is grey was given." not in (runs[0] / "report.html").read_text()
 
 
 @pytest.mark.parametrize("part", ["training", "held_out"])
@@ -135,7 +139,10 @@ def test_documents_are_continued(part: str, tmp_path: Path) -> None:
     assert len(np.unique(np.load(run / "samples" / "continued_rows.npy"))) == 4
     assert finished.scores["brier_1"]["value"] is not None
     assert finished.scores["recited_tokens"]["floor"] is None
-    assert f"of {part.replace('_', '-')} documents" in (run / "report.html").read_text()
+    report = (run / "report.html").read_text()
+    assert f"of {part.replace('_', '-')} documents" in report
+    assert report.count('<span class="soft">') >= 8  # what was given, of each
+    assert "What is grey was given." in report
 
 
 def test_prompts_that_leave_nothing_to_write_are_refused_before_generating(tmp_path: Path) -> None:
