@@ -137,17 +137,26 @@ class Bench:
             workers=workers,
         )
 
-    def row(self, what: str, sampler: NgramSampler, model: NgramModel, **labels: str) -> Row:
-        """Ours beside the peer."""
+    def row(
+        self,
+        what: str,
+        sampler: NgramSampler,
+        model: NgramModel,
+        *,
+        alone: bool = False,
+        **labels: str,
+    ) -> Row:
+        """Ours beside the peer; ``alone``: on one thread, in time of the processor."""
         images = self.flags.images or 256
         tokens = images * self.exp.tokenizer.spec.length
         peer = peer_of(model)
         longest = int(sampler.max_context_per_position(self.exp.tokenizer.spec.layout).max())
         seeds = count()
         turns = compare(
-            self.writer(model, sampler, images=images),
+            self.writer(model, sampler, images=images, workers=1 if alone else WORKERS),
             lambda: fast_gram_loop(peer, sampler, longest, PEER_TOKENS, next(seeds)),
             repeats=self.flags.repeats,
+            busy=alone,
         )
         return Row(
             what=what,

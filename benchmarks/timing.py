@@ -103,15 +103,20 @@ class Row:
         return self.what, self.ours, self.peer, ratio, self.notes
 
 
-def seconds(function: Callable[[], object]) -> float:
-    """How long one call takes."""
-    started = time.perf_counter()
+def seconds(function: Callable[[], object], *, busy: bool = False) -> float:
+    """How long one call takes; how long processors work on it where others keep them ``busy``."""
+    now = time.process_time if busy else time.perf_counter
+    started = now()
     function()
-    return time.perf_counter() - started
+    return now() - started
 
 
 def compare(
-    ours: Callable[[], object], theirs: Callable[[], object], *, repeats: int
+    ours: Callable[[], object],
+    theirs: Callable[[], object],
+    *,
+    repeats: int,
+    busy: bool = False,
 ) -> Comparison:
     """Time two functions in turn.
 
@@ -121,16 +126,17 @@ def compare(
     Args:
         ours, theirs: do the same work.
         repeats: turns, at least 1.
+        busy: count the time of processors, because other programs run beside.
     """
     ours()
     theirs()
     turns = []
     for turn in range(repeats):
         if turn % 2:
-            late = seconds(theirs)
-            turns.append((seconds(ours), late))
+            late = seconds(theirs, busy=busy)
+            turns.append((seconds(ours, busy=busy), late))
         else:
-            turns.append((seconds(ours), seconds(theirs)))
+            turns.append((seconds(ours, busy=busy), seconds(theirs, busy=busy)))
     return Comparison(ours=tuple(a for a, _ in turns), theirs=tuple(b for _, b in turns))
 
 

@@ -76,17 +76,28 @@ def truncate(
     num = p_K.size
     p_K /= total(p_K)
     if 0 < top_k < num:
-        least = np.partition(p_K, num - top_k)[num - top_k]
-        equals = top_k  # of the least probable ones kept, the smaller ids are
-        for i in range(num):
-            equals -= p_K[i] > least
-        for i in range(num):
-            if p_K[i] == least and equals > 0:
-                equals -= 1
-            elif p_K[i] <= least:
-                p_K[i] = 0.0
-        p_K /= total(p_K)
+        keep_most(p_K, top_k, np.partition(p_K, num - top_k)[num - top_k])
+    if top_p < 1.0 or min_p > 0.0:
+        cut_improbable(p_K, largest, top_p, min_p)
+
+
+def keep_most(p_K: NDArray[np.float64], top_k: int, least: float) -> None:
+    """Keep the ``top_k`` most probable tokens, of which ``least`` is the smallest probability."""
+    equals = top_k  # of the least probable ones kept, the smaller ids are
+    for i in range(p_K.size):
+        equals -= p_K[i] > least
+    for i in range(p_K.size):
+        if p_K[i] == least and equals > 0:
+            equals -= 1
+        elif p_K[i] <= least:
+            p_K[i] = 0.0
+    p_K /= total(p_K)
+
+
+def cut_improbable(p_K: NDArray[np.float64], largest: int, top_p: float, min_p: float) -> None:
+    """Cut by the mass that is kept, then by the probability of the most probable token."""
     if top_p < 1.0:
+        num = p_K.size
         order_K = np.argsort(-p_K, kind="mergesort")  # stable: the smaller id first among equals
         mass, kept = 0.0, 0
         while kept < num and mass < top_p:

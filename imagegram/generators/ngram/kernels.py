@@ -28,13 +28,16 @@ _PARTS: Final = (
     truncation.total,
     ngram.most_frequent,
     ngram.weight,
+    truncation.keep_most,
+    truncation.cut_improbable,
     truncation.truncate,
 )
 for _part in _PARTS:
     register_jitable(nogil=True)(_part)
 
 weight = njit(cache=True, nogil=True)(ngram.weight)
-truncate = njit(cache=True, nogil=True)(truncation.truncate)
+keep_most = njit(cache=True, nogil=True)(truncation.keep_most)
+cut_improbable = njit(cache=True, nogil=True)(truncation.cut_improbable)
 distribution = njit(cache=True, nogil=True)(ngram.distribution)
 draw = njit(cache=True, nogil=True)(truncation.draw)
 entropy_bits = njit(cache=True, nogil=True)(truncation.entropy_bits)

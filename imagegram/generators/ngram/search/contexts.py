@@ -25,9 +25,8 @@ from imagegram.generators.ngram.search.carry import (
 )
 from imagegram.generators.ngram.search.sides import Sides, walk_of
 from imagegram.generators.ngram.search.step import Search, Step
+from imagegram.generators.ngram.walk.bounds import interval_end, interval_start
 from imagegram.generators.ngram.walk.order import (
-    interval_end,
-    interval_start,
     rank_of,
     repeat,
 )

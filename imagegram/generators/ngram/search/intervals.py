@@ -27,7 +27,8 @@ from imagegram.generators.ngram.search.step import (
     may_decide,
     written_at,
 )
-from imagegram.generators.ngram.walk.order import Walk, lcp, minimum, place_at, token
+from imagegram.generators.ngram.walk.bounds import interval_end
+from imagegram.generators.ngram.walk.order import Walk, place_at, token
 from imagegram.indexes.kernels.search import (
     Int,
     continued,
@@ -38,7 +39,6 @@ from imagegram.indexes.kernels.search import (
     token_at,
     upper_bound,
 )
-from imagegram.indexes.order import MINIMA_FANOUT
 
 _EOS: Final = 65535
 _UNKNOWN: Final = -1
@@ -211,20 +211,13 @@ def _count_groups(walk: Walk, work: Work, lo: Int, hi: Int, length: Int, num_dis
 
     ``walk/memo.py`` counts in the same way; here groups of several shards are added by their token.
     """
-    since, rank = lo, lo + 1
-    while rank < hi:
-        if lcp(walk, rank) <= length:
-            named = token(walk, place_at(walk, since) + length)
-            num_distinct = tally(work, num_distinct, named, rank - since)
-            since = rank
-        elif rank % MINIMA_FANOUT == 0:
-            while rank + MINIMA_FANOUT <= hi and minimum(walk, 0, rank // MINIMA_FANOUT) > length:
-                rank += MINIMA_FANOUT
-            if rank >= hi or lcp(walk, rank) <= length:
-                continue
-        rank += 1
-    named = token(walk, place_at(walk, since) + length)
-    return tally(work, num_distinct, named, hi - since)
+    since = lo
+    while since < hi:
+        end = min(interval_end(walk, since, length + 1), hi)
+        named = token(walk, place_at(walk, since) + length)
+        num_distinct = tally(work, num_distinct, named, end - since)
+        since = end
+    return num_distinct
 
 
 @njit(cache=True, nogil=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from imagegram.compiled import njit
 from imagegram.generators.ngram.walk.order import Walk
 from imagegram.indexes.kernels.search import Int, ShardViews
-from imagegram.indexes.order import Order, minima_sizes
+from imagegram.indexes.order import Order
 from imagegram.indexes.screen import Screen
 
 
@@ -26,7 +26,6 @@ class Sides(NamedTuple):
         ordered: whether there are orders; without them their addresses are 0.
         inverse, lcp, repeat, minima: (S,) uint64 addresses, see ``indexes/order.py``.
         inverse_width: (S,) int64 bytes.
-        levels: (S, 2, V) int64 where each level of ``minima`` begins and how many entries it has.
         aligned: whether ranks sort by position first.
         run: tokens of the short runs that are screened; 0: there are no screens.
         long_run: tokens of the long ones; 0: none are.
@@ -41,7 +40,6 @@ class Sides(NamedTuple):
     repeat: NDArray[np.uint64]
     minima: NDArray[np.uint64]
     inverse_width: NDArray[np.int64]
-    levels: NDArray[np.int64]
     aligned: bool
     run: int
     long_run: int
@@ -55,11 +53,6 @@ def make_sides(
 ) -> Sides:
     """Collect addresses and sizes; without orders nothing is ever known at a place."""
     nothing = np.zeros(num_shards, dtype=np.uint64)
-    sizes = [minima_sizes(order.shard.num_tokens) for order in orders]
-    levels = np.zeros((num_shards, 2, max(map(len, sizes), default=1)), dtype=np.int64)
-    for s, entries in enumerate(sizes):
-        levels[s, 1, : len(entries)] = entries
-        levels[s, 0, : len(entries)] = np.cumsum(entries) - entries
 
     def addresses(name: str) -> NDArray[np.uint64]:
         if not orders:
@@ -75,7 +68,6 @@ def make_sides(
         inverse_width=np.array(
             [order.inverse_width for order in orders] or nothing, dtype=np.int64
         ),
-        levels=levels,
         aligned=bool(orders) and orders[0].aligned,
         run=screens[0].runs[0] if screens else 0,
         long_run=screens[0].runs[-1] if screens else 0,
@@ -98,11 +90,10 @@ def walk_of(views: ShardViews, sides: Sides, s: Int) -> Walk:
         views.num_tokens[s],
         views.pointer_width[s],
         sides.inverse_width[s],
-        sides.levels[s],
         views.num_documents[s],
         views.num_documents[s],
         views.stride[s],
-        views.num_tokens[:0],
+        views.offset_address[s],
         sides.aligned,
         False,
     )

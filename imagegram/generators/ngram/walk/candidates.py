@@ -16,11 +16,19 @@ from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Knobs
-from imagegram.generators.ngram.walk.memo import Memo, forget, name_groups, recall, sort_groups
+from imagegram.generators.ngram.walk.bounds import interval_start
+from imagegram.generators.ngram.walk.memo import (
+    END,
+    START,
+    Memo,
+    forget,
+    name_groups,
+    recall,
+    sort_groups,
+)
 from imagegram.generators.ngram.walk.order import (
     Walk,
     ends_stream,
-    interval_start,
     is_separator,
     lcp,
     locate,
@@ -61,7 +69,7 @@ def make_sieve(walk: Walk, knobs: Knobs, memo: Memo) -> Sieve | None:
     """Make what goes with an empty memo: 8 bytes a document, a group and a mark."""
     if not knobs.filtered and not knobs.count_documents:
         return None
-    entries = memo.key.size
+    entries = memo.entropy.size
     # Four times what the largest interval takes: there are few of that size.
     marks = max(entries * _MARKS_PER_ENTRY, 4 * (walk.num_tokens // MARK + 1))
     return Sieve(
@@ -130,7 +138,7 @@ def supported(
     if hi - lo >= memo.frequent:
         entry = recall(memo, lo, length, group)
         if entry >= 0:
-            return bool(memo.start[entry] < memo.start[entry + 1])
+            return bool(memo.entries[entry, START] < memo.entries[entry, END])
     return enough(walk, knobs, sieve, lo, hi, length, group)
 
 

@@ -28,6 +28,9 @@ from imagegram.generators.ngram.walk.context import (
     shorten_context,
 )
 from imagegram.generators.ngram.walk.memo import (
+    CANDIDATES,
+    END,
+    START,
     Memo,
     count_groups,
     distribute,
@@ -58,7 +61,6 @@ from imagegram.generators.ngram.walk.order import (
     place_at,
     token,
 )
-from imagegram.indexes.kernels.memory import prefetch
 from imagegram.indexes.kernels.search import Int
 
 
@@ -99,8 +101,8 @@ def choose_next(
     if hi - lo >= memo.frequent:
         entry = recall(memo, lo, length, group)
     if entry >= 0:
-        start, end = memo.start[entry], memo.start[entry + 1]
-        total, bits = memo.total[entry], memo.entropy[entry]
+        start, end = memo.entries[entry, START], memo.entries[entry, END]
+        total, bits = memo.entries[entry, CANDIDATES], memo.entropy[entry]
     else:
         entry, start, end, total, bits = _count(
             walk, knobs, memo, sieve, lo, hi, length, group, block.forced
@@ -180,7 +182,6 @@ def _leave(
         if sieve is not None and knobs.filtered:
             rank = nth_admitted(walk, knobs, memo, sieve, entry, lo, chosen, length, group, number)
         numbers[RANK, w] = rank
-        prefetch(walk.table + np.uint64(walk.pointer_width * rank))
 
 
 @njit(inline="always", cache=True)
@@ -238,7 +239,7 @@ def _named(memo: Memo, start: Int, end: Int, wanted: Int) -> Int:
     return lo if lo < end and np.int64(memo.token[lo]) == wanted else end
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always", cache=True)
 def _draw(memo: Memo, start: Int, end: Int, uniform: float) -> Int:
     """Draw one of the groups ``start ... end - 1``, as ``truncation.draw`` does."""
     cumulative, last = 0.0, start
@@ -251,7 +252,7 @@ def _draw(memo: Memo, start: Int, end: Int, uniform: float) -> Int:
     return last
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always", cache=True)
 def _draw_known(memo: Memo, start: Int, end: Int, uniform: float) -> Int:
     """Draw a group of a remembered entry, by bisection of its sums."""
     lo, hi = start, end

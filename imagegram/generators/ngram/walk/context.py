@@ -26,14 +26,11 @@ from imagegram.generators.ngram.walk.order import (
     SIZE,
     Walk,
     Walkers,
-    interval_end,
-    interval_start,
     rank_of,
     repeat,
     token,
 )
 from imagegram.generators.ngram.walk.search import longest_context, root, shorter_context
-from imagegram.indexes.kernels.memory import prefetch
 from imagegram.indexes.kernels.search import Int
 
 _EOS: Final = 65535
@@ -137,13 +134,3 @@ def shorten_context(
     numbers[FIRST, w], numbers[LAST, w] = root(walk, t, 0)
     numbers[RANK, w] = rank_of(walk, after) if after < walk.num_tokens else -1
     return INTERVAL
-
-
-@njit(cache=True, nogil=True)
-def find_interval(walk: Walk, numbers: NDArray[np.int64], w: Int) -> None:
-    """Find the interval around the rank of the context's known place."""
-    rank, length = numbers[RANK, w], numbers[LENGTH, w]
-    numbers[FIRST, w] = interval_start(walk, rank, length)
-    last = interval_end(walk, rank, length)
-    numbers[LAST, w] = last
-    prefetch(walk.table + np.uint64(walk.pointer_width * (last - 1)))

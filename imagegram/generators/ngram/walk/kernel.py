@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Knobs, Rows
+from imagegram.generators.ngram.walk.bounds import interval_end, interval_start, prefetch_around
 from imagegram.generators.ngram.walk.candidates import Sieve
 from imagegram.generators.ngram.walk.choice import choose_next, copy_next
 from imagegram.generators.ngram.walk.context import (
@@ -28,21 +29,26 @@ from imagegram.generators.ngram.walk.context import (
     DONE,
     INTERVAL,
     begin_context,
-    find_interval,
+    class_at,
     search_context,
 )
-from imagegram.generators.ngram.walk.memo import Memo
+from imagegram.generators.ngram.walk.memo import Memo, prefetch_entry, prefetch_slot
 from imagegram.generators.ngram.walk.order import (
+    CHOOSING,
     DISTINCT,
     DOCUMENT,
     ENTROPY,
+    FIRST,
     FREE,
+    LAST,
     LENGTH,
     MOVED,
+    MOVING,
     PLACE,
     POSITION,
     PROBABILITY,
     RANK,
+    SEEKING,
     TOKEN,
     TOTAL,
     Block,
@@ -86,11 +92,14 @@ def write_rows(
             for w in range(block.size):
                 b = block.start + w
                 walkers.numbers[TOKEN, w] = rows.tokens[b, t] if t < block.until[b] else FREE
-        number = _begin_all(walk, knobs, memo, sieve, walkers, ended, block, t)
+        number, seeking = _begin_all(walk, knobs, memo, sieve, walkers, ended, block, t)
         moved = 0
         while number > 0:
-            _find_intervals(walk, walkers, block, number)
-            number, moved = _decide_all(walk, knobs, memo, sieve, walkers, block, t, number, moved)
+            _find_intervals(walk, walkers, seeking)
+            _prepare_memo(knobs, memo, sieve, walkers, t, number)
+            number, seeking, moved = _decide_all(
+                walk, knobs, memo, sieve, walkers, block, t, number, moved
+            )
         _take(walk, walkers, moved)
         _write(walkers, ended, rows, block, t)
 
@@ -105,9 +114,12 @@ def _begin_all(
     ended: NDArray[np.bool_] | None,
     block: Block,
     t: Int,
-) -> Int:
-    """Copy what can only be copied; return how many images must choose, listed in ``jobs[0]``."""
-    numbers, number = walkers.numbers, 0
+) -> tuple[Int, Int]:
+    """Copy what can only be copied; return how many others must choose, and how many of them seek.
+
+    They are listed in ``jobs``.
+    """
+    numbers, number, seeking = walkers.numbers, 0, 0
     limit = min(np.int64(knobs.limits[t]), t + 1)
     before = min(np.int64(knobs.limits[t - 1]), t) if t > 0 else limit
     opens = False
@@ -125,26 +137,62 @@ def _begin_all(
             known = begin_context(walk, knobs, sieve, walkers, t, limit, w)
         if known == COPY:
             copy_next(walk, walkers, block, w)
-        else:  # images of which only a place is known are listed beyond ``size``
-            walkers.jobs[0, number] = w if known == INTERVAL else w + block.size
-            number += 1
-    return number
+        else:
+            number, seeking = _list(walkers, w, known, number, seeking)
+    return number, seeking
+
+
+@njit(inline="always", cache=True)
+def _list(walkers: Walkers, w: Int, known: Int, number: Int, seeking: Int) -> tuple[Int, Int]:
+    """List an image that must choose; return the new lengths of the lists."""
+    walkers.jobs[CHOOSING, number] = w
+    if known != INTERVAL:
+        walkers.jobs[SEEKING, seeking] = w
+        seeking += 1
+    return number + 1, seeking
 
 
 @njit(cache=True, nogil=True)
-def _find_intervals(walk: Walk, walkers: Walkers, block: Block, number: Int) -> None:
-    """Find the intervals of the images of which only a place is known."""
-    numbers, jobs = walkers.numbers, walkers.jobs[0]
+def _find_intervals(walk: Walk, walkers: Walkers, seeking: Int) -> None:
+    """Find the intervals of the images of which only a place is known.
+
+    Each loop waits for one kind of memory, of all images at once. It must be short: a processor
+    looks a few hundred instructions ahead, and even a prefetch waits for the address translation.
+    """
+    numbers, jobs = walkers.numbers, walkers.jobs[SEEKING]
+    for k in range(seeking):
+        w = jobs[k]
+        numbers[RANK, w] = rank_of(walk, numbers[PLACE, w] + 1 - numbers[LENGTH, w])
+    for k in range(seeking):
+        prefetch_around(walk, numbers[RANK, jobs[k]])
+    for k in range(seeking):
+        w = jobs[k]
+        rank, length = numbers[RANK, w], numbers[LENGTH, w]
+        numbers[FIRST, w] = interval_start(walk, rank, length)
+        numbers[LAST, w] = interval_end(walk, rank, length)
+    for k in range(seeking):  # that place shows whether the last next token is the separator
+        prefetch(walk.table + np.uint64(walk.pointer_width * (numbers[LAST, jobs[k]] - 1)))
+
+
+@njit(cache=True, nogil=True)
+def _prepare_memo(
+    knobs: Knobs,
+    memo: Memo,
+    sieve: Sieve | None,
+    walkers: Walkers,
+    t: Int,
+    number: Int,
+) -> None:
+    """Load what is remembered of the large intervals that are to be chosen from."""
+    numbers, jobs, group = walkers.numbers, walkers.jobs[CHOOSING], class_at(knobs, sieve, t)
     for k in range(number):
-        if jobs[k] >= block.size:
-            w = jobs[k] - block.size
-            rank = rank_of(walk, numbers[PLACE, w] + 1 - numbers[LENGTH, w])
-            numbers[RANK, w] = rank
-            prefetch(walk.lcp + np.uint64(2 * rank))
+        w = jobs[k]
+        if numbers[LAST, w] - numbers[FIRST, w] >= memo.frequent:
+            prefetch_slot(memo, numbers[FIRST, w], numbers[LENGTH, w], group)
     for k in range(number):
-        if jobs[k] >= block.size:
-            jobs[k] -= block.size
-            find_interval(walk, numbers, jobs[k])
+        w = jobs[k]
+        if numbers[LAST, w] - numbers[FIRST, w] >= memo.frequent:
+            prefetch_entry(memo, numbers[FIRST, w], numbers[LENGTH, w], group)
 
 
 @njit(cache=True, nogil=True)
@@ -158,42 +206,46 @@ def _decide_all(
     t: Int,
     number: Int,
     moved: Int,
-) -> tuple[Int, Int]:
+) -> tuple[Int, Int, Int]:
     """Let the listed images choose; those whose context was too long are listed anew.
 
     Returns:
-        How many are listed anew, and how many moved so far, listed in ``jobs[1]``.
+        How many are listed anew, how many of these seek, and how many moved so far.
     """
-    jobs, again = walkers.jobs, 0
+    jobs, again, seeking = walkers.jobs, 0, 0
     for k in range(number):
-        w = jobs[0, k]
+        w = jobs[CHOOSING, k]
         known = choose_next(walk, knobs, memo, sieve, walkers, block, t, w)
         if known == COPY:
             copy_next(walk, walkers, block, w)
         elif known != DONE:
-            jobs[0, again] = w if known == INTERVAL else w + block.size
-            again += 1
+            again, seeking = _list(walkers, w, known, again, seeking)
         elif walkers.numbers[MOVED, w]:
-            jobs[1, moved] = w
+            jobs[MOVING, moved] = w
             moved += 1
-    return again, moved
+    return again, seeking, moved
 
 
 @njit(cache=True, nogil=True)
 def _take(walk: Walk, walkers: Walkers, moved: Int) -> None:
-    """Read what the images that moved have chosen."""
-    numbers, jobs = walkers.numbers, walkers.jobs[1]
+    """Read what the images that moved have chosen, in short loops as ``_find_intervals`` does."""
+    numbers, jobs = walkers.numbers, walkers.jobs[MOVING]
+    for k in range(moved):
+        prefetch(walk.table + np.uint64(walk.pointer_width * numbers[RANK, jobs[k]]))
     for k in range(moved):
         w = jobs[k]
         place = place_at(walk, numbers[RANK, w]) + numbers[LENGTH, w]
         numbers[PLACE, w] = place
-        prefetch(walk.tokens + np.uint64(2 * place))
-        after = place + 1 - numbers[LENGTH, w]  # where the next context begins, if it slides
+    for k in range(moved):
+        prefetch(walk.tokens + np.uint64(2 * numbers[PLACE, jobs[k]]))
+    for k in range(moved):  # where the next context begins, if it slides
+        after = numbers[PLACE, jobs[k]] + 1 - numbers[LENGTH, jobs[k]]
         prefetch(walk.repeat + np.uint64(2 * after))
         prefetch(walk.inverse + np.uint64(walk.inverse_width * after))
-        numbers[DOCUMENT, w], numbers[POSITION, w] = locate(walk, place)
     for k in range(moved):
-        numbers[TOKEN, jobs[k]] = token(walk, numbers[PLACE, jobs[k]])
+        w = jobs[k]
+        numbers[TOKEN, w] = token(walk, numbers[PLACE, w])
+        numbers[DOCUMENT, w], numbers[POSITION, w] = locate(walk, numbers[PLACE, w])
 
 
 @njit(cache=True, nogil=True)

@@ -8,24 +8,32 @@ a full one forgets everything and starts again. Nothing here changes a result.
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
-from imagegram.generators.ngram.kernels import Knobs, entropy_bits, truncate, weight
+from imagegram.generators.ngram.kernels import Knobs, cut_improbable, keep_most, weight
+from imagegram.generators.ngram.walk.bounds import (
+    BITS,
+    SHIFT,
+    below_bit,
+    blocks_with_splits,
+    from_bit,
+    lowest,
+    splits_in,
+)
 from imagegram.generators.ngram.walk.order import (
     Walk,
     ends_stream,
     is_separator,
-    lcp,
-    minimum,
     place_at,
     token,
 )
+from imagegram.indexes.kernels.memory import prefetch
 from imagegram.indexes.kernels.search import Int
-from imagegram.indexes.order import MINIMA_FANOUT
 
 _VOCABULARY: Final = 65536
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
@@ -34,8 +42,17 @@ FREQUENT: Final = 64
 #: Intervals that one memo holds at most.
 MAX_ENTRIES: Final = 1 << 16
 _GROUPS_PER_ENTRY: Final = 32
+#: Places from which on ``minima`` is asked which of them to look at.
+_WIDE: Final = 256
 #: Counts whose weights are computed once.
 _SMALL: Final = 64
+#: Relative difference that rounding does not make.
+_CLEARLY: Final = 1e-12
+#: Columns of ``Memo.entries``.
+_KEY: Final = 0  # first rank << 28 | class << 16 | length
+START: Final = 1  # its groups in the pools are START ... END - 1; none when candidates are too few
+END: Final = 2
+CANDIDATES: Final = 3
 #: Classes that a key can tell apart.
 MAX_CLASSES: Final = 1 << 12
 
@@ -47,13 +64,13 @@ class Memo(NamedTuple):
 
     Attributes:
         frequent: places from which on an interval is remembered.
-        weights: (64, 64) float64 ``ngram.weight`` of every (largest, count).
+        sortable: whether weights clearly ascend with counts, so that probabilities do.
+        weights: (64, 64) float64 ``ngram.weight`` of every (largest, count); row 0 is for others.
+        tally: (64,) int64 how many groups have each count.
+        terms: (2, 64) float64 a probability, and its term of an entropy: the last for a count.
         slots: (power of two,) int32 entry, -1 when free.
         used: (2,) int64: entries, and groups in the pools.
-        key: (E,) uint64 first rank << 28 | class << 16 | length.
-        start: (E + 1,) int64: the groups of an entry lie at ``start[e] ... start[e + 1]``; none
-            when its candidates are too few.
-        total: (E,) int64 candidates.
+        entries: (E, 4) int64, see the constants above.
         entropy: (E,) float64 bits.
         first: (G,) int64 first rank of each group.
         places: (G,) int64 its candidates.
@@ -63,12 +80,13 @@ class Memo(NamedTuple):
     """
 
     frequent: int
+    sortable: bool
     weights: NDArray[np.float64]
+    tally: NDArray[np.int64]
+    terms: NDArray[np.float64]
     slots: NDArray[np.int32]
     used: NDArray[np.int64]
-    key: NDArray[np.uint64]
-    start: NDArray[np.int64]
-    total: NDArray[np.int64]
+    entries: NDArray[np.int64]
     entropy: NDArray[np.float64]
     first: NDArray[np.int64]
     places: NDArray[np.int64]
@@ -85,14 +103,16 @@ def make_memo(temperature: float, *, frequent: int = FREQUENT, entries: int = MA
         for top in range(1, _SMALL):
             for count in range(1, top):
                 weights[top, count] = weight(count, top, temperature)
+    last = weights[-1]
     return Memo(
         frequent=frequent,
+        sortable=bool(np.all(last[2:] - last[1:-1] > _CLEARLY * last[2:])),
         weights=weights,
+        tally=np.zeros(_SMALL, dtype=np.int64),
+        terms=np.full((2, _SMALL), -1.0, dtype=np.float64),
         slots=np.full(1 << (4 * entries - 1).bit_length(), -1, dtype=np.int32),
         used=np.zeros(2, dtype=np.int64),
-        key=np.empty(entries, dtype=np.uint64),
-        start=np.zeros(entries + 1, dtype=np.int64),
-        total=np.empty(entries, dtype=np.int64),
+        entries=np.empty((entries, 4), dtype=np.int64),
         entropy=np.empty(entries, dtype=np.float64),
         first=np.empty(pool, dtype=np.int64),
         places=np.empty(pool, dtype=np.int64),
@@ -123,10 +143,26 @@ def recall(memo: Memo, lo: Int, length: Int, group: Int) -> Int:
     slot = _first_slot(memo, key)
     while memo.slots[slot] >= 0:
         entry = np.int64(memo.slots[slot])
-        if memo.key[entry] == key:
+        if np.uint64(memo.entries[entry, _KEY]) == key:
             return entry
         slot = (slot + 1) & (memo.slots.size - 1)
     return -1
+
+
+@njit(inline="always", cache=True)
+def prefetch_slot(memo: Memo, lo: Int, length: Int, group: Int) -> None:
+    """Load where :func:`recall` looks first."""
+    slot = _first_slot(memo, _key(lo, length, group))
+    prefetch(np.uint64(memo.slots.ctypes.data) + np.uint64(4 * slot))
+
+
+@njit(inline="always", cache=True)
+def prefetch_entry(memo: Memo, lo: Int, length: Int, group: Int) -> None:
+    """Load the entry that :func:`recall` looks at first."""
+    entry = np.int64(memo.slots[_first_slot(memo, _key(lo, length, group))])
+    if entry >= 0:
+        prefetch(np.uint64(memo.entries.ctypes.data) + np.uint64(32 * entry))
+        prefetch(np.uint64(memo.entropy.ctypes.data) + np.uint64(8 * entry))
 
 
 @njit(cache=True, nogil=True)
@@ -141,16 +177,16 @@ def remember(
     entropy: float,
 ) -> None:
     """Keep the ``number`` groups behind the last entry, which begin at ``start``."""
-    entry, end = memo.used[0], start + number
-    memo.key[entry], memo.total[entry] = _key(lo, length, group), total
+    entry, end, key = memo.used[0], start + number, _key(lo, length, group)
+    memo.entries[entry, _KEY], memo.entries[entry, CANDIDATES] = np.int64(key), total
+    memo.entries[entry, START], memo.entries[entry, END] = start, end
     memo.entropy[entry] = entropy
-    memo.start[entry], memo.start[entry + 1] = start, end
     mass = 0.0
     for k in range(start, end):
         mass += memo.probability[k]
         memo.cumulative[k] = mass
     memo.used[0], memo.used[1] = entry + 1, end
-    slot = _first_slot(memo, memo.key[entry])
+    slot = _first_slot(memo, key)
     while memo.slots[slot] >= 0:
         slot = (slot + 1) & (memo.slots.size - 1)
     memo.slots[slot] = entry
@@ -159,7 +195,7 @@ def remember(
 @njit(inline="always", cache=True)
 def room(memo: Memo, size: Int) -> Int:
     """Find room for the groups of ``size`` places; forget everything when there is none."""
-    if memo.used[0] == memo.key.size or memo.used[1] + min(size, _VOCABULARY) > memo.first.size:
+    if memo.used[0] == memo.entropy.size or memo.used[1] + min(size, _VOCABULARY) > memo.first.size:
         forget(memo)
     return memo.used[1]
 
@@ -171,7 +207,7 @@ def forget(memo: Memo) -> None:
     memo.used[:] = 0
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always", cache=True)
 def count_groups(
     walk: Walk, memo: Memo, start: Int, lo: Int, hi: Int, length: Int, named: bool, ends: bool
 ) -> tuple[Int, Int]:
@@ -189,15 +225,23 @@ def count_groups(
             return 0, 0
     end, since, rank = start, lo, lo + 1
     while rank < hi:
-        if lcp(walk, rank) <= length:  # the next token differs from the one before: a group ends
+        block = rank >> SHIFT
+        if hi - rank > _WIDE:  # many places share a next token: pass over blocks of one group
+            wide = blocks_with_splits(walk, 0, block >> SHIFT, length + 1) & from_bit(block & BITS)
+            if not wide:
+                rank = ((block >> SHIFT) + 1) << (2 * SHIFT)
+                continue
+            block = (block & ~BITS) + lowest(wide)
+            rank = max(rank, block << SHIFT)
+        bits = splits_in(walk, block, length + 1) & from_bit(rank & BITS)
+        if (block + 1) << SHIFT > hi:
+            bits &= below_bit(hi & BITS)
+        while bits:  # the next token differs from the one before: a group ends
+            rank = (block << SHIFT) + lowest(bits)
             memo.first[end], memo.places[end] = since, rank - since
             end, since = end + 1, rank
-        elif rank % MINIMA_FANOUT == 0:
-            while rank + MINIMA_FANOUT <= hi and minimum(walk, 0, rank // MINIMA_FANOUT) > length:
-                rank += MINIMA_FANOUT  # all of the same group
-            if rank >= hi or lcp(walk, rank) <= length:
-                continue
-        rank += 1
+            bits &= bits - np.uint64(1)
+        rank = (block + 1) << SHIFT
     memo.first[end], memo.places[end] = since, hi - since  # the last group ends with the interval
     end += 1
     if (
@@ -232,7 +276,10 @@ def sort_groups(memo: Memo, start: Int, end: Int) -> NDArray[np.int64]:
 
 @njit(inline="always", cache=True)
 def distribute(memo: Memo, start: Int, number: Int, knobs: Knobs) -> float:
-    """Write the probabilities of the groups from ``start`` on; return their entropy in bits."""
+    """Write the probabilities of the groups from ``start`` on; return their entropy in bits.
+
+    As ``samplers/ngram.py`` defines them, but what depends on a count alone is computed once.
+    """
     largest: Int = 0
     for k in range(1, number):
         if memo.places[start + k] > memo.places[start + largest]:
@@ -246,11 +293,70 @@ def distribute(memo: Memo, start: Int, number: Int, knobs: Knobs) -> float:
     if number == 1:
         p_K[0] = 1.0
         return 0.0
+    _weigh(memo, start, number, top, knobs.temperature)
+    mass = 0.0
+    for k in range(number):
+        mass += p_K[k]
+    for k in range(number):
+        p_K[k] /= mass
+    if 0 < knobs.top_k < number:
+        keep_most(p_K, knobs.top_k, _least_kept(memo, start, number, knobs.top_k))
+    if knobs.top_p < 1.0 or knobs.min_p > 0.0:
+        cut_improbable(p_K, largest, knobs.top_p, knobs.min_p)
+    return _entropy_bits(memo, start, number)
+
+
+@njit(inline="always", cache=True)
+def _weigh(memo: Memo, start: Int, number: Int, top: Int, temperature: float) -> None:
+    """Write the weights of groups of which the largest has ``top`` places."""
     if top < _SMALL:
-        for k in range(number):
-            p_K[k] = memo.weights[top, memo.places[start + k]]
-    else:
-        for k in range(number):
-            p_K[k] = weight(memo.places[start + k], top, knobs.temperature)
-    truncate(p_K, largest, knobs.top_k, knobs.top_p, knobs.min_p)
-    return float(entropy_bits(p_K))
+        for k in range(start, start + number):
+            memo.probability[k] = memo.weights[top, memo.places[k]]
+        return
+    known = memo.weights[0]  # of counts beside this one
+    known[:] = -1.0
+    for k in range(start, start + number):
+        count = memo.places[k]
+        if count >= _SMALL:
+            memo.probability[k] = weight(count, top, temperature)
+        else:
+            if known[count] < 0.0:
+                known[count] = weight(count, top, temperature)
+            memo.probability[k] = known[count]
+
+
+@njit(cache=True, nogil=True)
+def _least_kept(memo: Memo, start: Int, number: Int, top_k: Int) -> float:
+    """Find the probability that exactly ``top_k`` groups reach, or more of them equal it."""
+    tally, left = memo.tally, top_k
+    tally[:] = 0
+    for k in range(start, start + number):
+        if memo.places[k] < _SMALL:
+            tally[memo.places[k]] += 1
+        else:
+            left -= 1
+    if left <= 0 or not memo.sortable:
+        p_K = memo.probability[start : start + number]
+        return float(np.partition(p_K, number - top_k)[number - top_k])
+    count = np.int64(_SMALL)
+    while left > 0:  # probabilities ascend with counts
+        count -= 1
+        left -= tally[count]
+    k = start
+    while memo.places[k] != count:
+        k += 1
+    return float(memo.probability[k])
+
+
+@njit(inline="always", cache=True)
+def _entropy_bits(memo: Memo, start: Int, number: Int) -> float:
+    """Return what ``truncation.entropy_bits`` does; equal counts share a logarithm."""
+    bits = 0.0
+    for k in range(start, start + number):
+        p = memo.probability[k]
+        if p > 0.0:
+            count = memo.places[k] & (_SMALL - 1)
+            if memo.terms[0, count] != p:
+                memo.terms[0, count], memo.terms[1, count] = p, p * math.log2(p)
+            bits -= memo.terms[1, count]
+    return bits

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
-from imagegram.indexes.kernels.memory import load_packed, load_u16, load_u32
+from imagegram.indexes.kernels.memory import load_packed, load_u16, load_u32, load_u64
 from imagegram.indexes.kernels.search import Int
-from imagegram.indexes.order import MINIMA_FANOUT, Order, minima_sizes
+from imagegram.indexes.order import Order
 from imagegram.records import TOKEN_BYTES
 
 _EOS: Final = 65535
@@ -26,11 +26,10 @@ class Walk(NamedTuple):
         tokens, table, inverse, lcp, repeat, minima: addresses of the maps.
         num_tokens: tokens of the stream, separators included.
         pointer_width, inverse_width: bytes.
-        levels: (2, levels) where each level of ``minima`` begins and how many entries it has.
         num_documents: N.
         num_separators: N, or N + 1.
         stride: tokens of a document and its separator; 0 when they differ.
-        starts: (N,) stream index of the separator before each document when they differ, else ().
+        offsets: address of the byte offset of the separator before each document.
         aligned: whether ranks sort by position first.
         ascending: whether next tokens in the order of ranks ascend: all ids are below 256.
     """
@@ -44,11 +43,10 @@ class Walk(NamedTuple):
     num_tokens: int
     pointer_width: int
     inverse_width: int
-    levels: NDArray[np.int64]
     num_documents: int
     num_separators: int
     stride: int
-    starts: NDArray[np.int64]
+    offsets: np.uint64
     aligned: bool
     ascending: bool
 
@@ -56,9 +54,7 @@ class Walk(NamedTuple):
 def make_walk(order: Order) -> Walk:
     """Return the addresses and sizes of an order."""
     shard = order.shard
-    sizes = np.array(minima_sizes(shard.num_tokens), dtype=np.int64)
     even = shard.document_length is not None
-    starts = np.asarray(shard.offsets).astype(np.int64) // TOKEN_BYTES
     walk = Walk(
         tokens=np.uint64(shard.tokens.ctypes.data),
         table=np.uint64(order.table.ctypes.data),
@@ -69,11 +65,10 @@ def make_walk(order: Order) -> Walk:
         num_tokens=shard.num_tokens,
         pointer_width=order.pointer_width,
         inverse_width=order.inverse_width,
-        levels=np.stack([np.cumsum(sizes) - sizes, sizes]),
         num_documents=shard.num_documents,
         num_separators=shard.num_documents + shard.has_final_separator,
         stride=(shard.document_length or 0) + 1 if even else 0,
-        starts=np.empty(0, dtype=np.int64) if even else starts,
+        offsets=np.uint64(shard.offsets.ctypes.data),
         aligned=order.aligned,
         ascending=True,
     )
@@ -115,12 +110,6 @@ def place_at(walk: Walk, rank: Int) -> Int:
 
 
 @njit(inline="always", cache=True)
-def minimum(walk: Walk, level: Int, block: Int) -> Int:
-    """Return the least lcp of a block of ``MINIMA_FANOUT ** (level + 1)`` ranks."""
-    return np.int64(load_u16(walk.minima + np.uint64(2 * (walk.levels[0, level] + block))))
-
-
-@njit(inline="always", cache=True)
 def ends_stream(walk: Walk, lo: Int, length: Int) -> bool:
     """Whether the first suffix of an interval of ``length`` shared tokens ends right there.
 
@@ -141,66 +130,6 @@ def is_separator(walk: Walk, i: Int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def interval_start(walk: Walk, rank: Int, depth: Int) -> Int:
-    """Find the largest r <= rank with lcp[r] < depth: where the interval begins."""
-    j = rank
-    floor = (j // MINIMA_FANOUT) * MINIMA_FANOUT
-    while j >= floor:
-        if lcp(walk, j) < depth:
-            return j
-        j -= 1
-    level, block = 0, floor // MINIMA_FANOUT - 1
-    while True:
-        floor = (block // MINIMA_FANOUT) * MINIMA_FANOUT
-        while block >= floor and minimum(walk, level, block) >= depth:
-            block -= 1
-        if block >= floor:
-            break
-        level, block = level + 1, floor // MINIMA_FANOUT - 1
-    while level > 0:
-        level, block = level - 1, block * MINIMA_FANOUT + MINIMA_FANOUT - 1
-        while minimum(walk, level, block) >= depth:
-            block -= 1
-    j = block * MINIMA_FANOUT + MINIMA_FANOUT - 1
-    while lcp(walk, j) >= depth:
-        j -= 1
-    return j
-
-
-@njit(cache=True, nogil=True)
-def interval_end(walk: Walk, rank: Int, depth: Int) -> Int:
-    """Find the least r > rank with lcp[r] < depth, or the number of suffixes: its end."""
-    j, size = rank + 1, walk.num_tokens
-    top = min((j + MINIMA_FANOUT - 1) // MINIMA_FANOUT * MINIMA_FANOUT, size)
-    while j < top:
-        if lcp(walk, j) < depth:
-            return j
-        j += 1
-    if j == size:
-        return j
-    level, block = 0, j // MINIMA_FANOUT
-    while True:
-        top = min(
-            (block + MINIMA_FANOUT - 1) // MINIMA_FANOUT * MINIMA_FANOUT, walk.levels[1, level]
-        )
-        while block < top and minimum(walk, level, block) >= depth:
-            block += 1
-        if block < top:
-            break
-        if block == walk.levels[1, level]:
-            return size
-        level, block = level + 1, block // MINIMA_FANOUT
-    while level > 0:
-        level, block = level - 1, block * MINIMA_FANOUT
-        while minimum(walk, level, block) >= depth:
-            block += 1
-    j = block * MINIMA_FANOUT
-    while lcp(walk, j) >= depth:
-        j += 1
-    return j
-
-
-@njit(cache=True, nogil=True)
 def locate(walk: Walk, place: Int) -> tuple[Int, Int]:
     """Return the document of a token of the stream, and its position inside.
 
@@ -209,8 +138,20 @@ def locate(walk: Walk, place: Int) -> tuple[Int, Int]:
     if walk.stride > 0:
         document = (place - 1) // walk.stride
         return document, place - document * walk.stride - 1
-    document = np.searchsorted(walk.starts, place) - 1
-    return document, place - walk.starts[document] - 1
+    lo, hi = np.int64(0), np.int64(walk.num_documents)
+    while hi - lo > 1:  # the last document that begins before the place
+        middle = (lo + hi) >> 1
+        if _start(walk, middle) < place:
+            lo = middle
+        else:
+            hi = middle
+    return lo, place - _start(walk, lo) - 1
+
+
+@njit(inline="always", cache=True)
+def _start(walk: Walk, document: Int) -> Int:
+    """Return the stream index of the separator before a document."""
+    return np.int64(load_u64(walk.offsets + np.uint64(8 * document)) // np.uint64(TOKEN_BYTES))
 
 
 @njit(cache=True, nogil=True)
@@ -251,6 +192,10 @@ TOKEN: Final = 11  # chosen, or given, or FREE
 ANCHOR: Final = 12  # where PLACE is -1: stream index of some place that the context precedes
 GROWN: Final = 13  # whether the context is the last one and one token more; when levels matter
 _NUMBERS: Final = 14
+#: Rows of ``Walkers.jobs``.
+CHOOSING: Final = 0
+SEEKING: Final = 1
+MOVING: Final = 2
 #: Rows of ``Walkers.reals``.
 PROBABILITY: Final = 0
 ENTROPY: Final = 1
@@ -285,7 +230,8 @@ class Walkers(NamedTuple):
         numbers: (14, B) int64, see the constants above.
         reals: (2, B) float64 probability of the token, entropy in bits.
         history: (B, T + 1) uint16 the separator and the tokens so far.
-        jobs: (2, B) int64 images that must choose, and images that moved.
+        jobs: (3, B) int64 images that must choose; those of them of whose context a place is known
+            only; and images that moved.
     """
 
     numbers: NDArray[np.int64]
@@ -302,5 +248,5 @@ def make_walkers(size: int, num_tokens: int) -> Walkers:
         numbers=np.zeros((_NUMBERS, size), dtype=np.int64),
         reals=np.zeros((2, size), dtype=np.float64),
         history=history,
-        jobs=np.zeros((2, size), dtype=np.int64),
+        jobs=np.zeros((3, size), dtype=np.int64),
     )

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Knobs
+from imagegram.generators.ngram.walk.bounds import interval_end, interval_start
 from imagegram.generators.ngram.walk.candidates import Sieve, supported
 from imagegram.generators.ngram.walk.memo import Memo
 from imagegram.generators.ngram.walk.order import (
     Walk,
-    interval_end,
-    interval_start,
     place_at,
     rank_of,
     token,
