@@ -47,6 +47,8 @@ _HELD_BACK: Final = 4
 _LARGEST: Final = 4096
 _RIDGE: Final = 1e-2
 _BATCH: Final = 512
+#: Bytes on disk of a step besides its tokens: source, rank, and its part of the decisions.
+_PER_STEP: Final = 12
 Level = NDArray[np.uint16]
 
 
@@ -135,7 +137,7 @@ class BuildSpatialIndex:
         return Cost(
             artifact=expected,
             handle=self.load(expected),
-            disk_bytes=6 * count * self.layout.num_tokens,
+            disk_bytes=count * sum(p.num_steps * (2 * p.size + _PER_STEP) for p in self.passes),
             memory_bytes=memory_of(self.passes, count, self.templates),
             seconds=rate.seconds * count * self.layout.num_tokens,
             source=rate.source,
@@ -212,7 +214,9 @@ def memory_of(passes: Sequence[Pass], num_documents: int, templates: tuple[Templ
     most = 0
     for part in passes:
         template, blocks = template_of(templates, part.lattice), num_documents * part.num_steps
-        most = max(most, blocks * (8 * len(template.places) + 40 + 8 * part.size))
+        # Guesses are fitted to surroundings as whole numbers, as floats, and as centred ones.
+        fitted = min(blocks, _SAMPLE) * 24 * (GRID_SIZE if part.size == 1 else SIZE)
+        most = max(most, blocks * (8 * len(template.places) + 40 + 8 * part.size) + fitted)
     return most
 
 
