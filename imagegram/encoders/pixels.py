@@ -31,6 +31,8 @@ class PixelEncoder:
     """
 
     VERSION: ClassVar[int] = 1
+    #: Seconds an image on one core, for forecasts.
+    SECONDS: ClassVar[float] = 3e-5
 
     name: str = "pixels"
     resolution: int = 16
