@@ -22,6 +22,8 @@ from imagegram.samplers import ngram, truncation
 from imagegram.samplers.ngram import matching_classes
 
 _VOCABULARY: Final = 65536
+#: Groups of places that share a next token, of all shards, whose tokens are read together.
+_GROUPS: Final = 1024
 
 #: What the functions below call, which compiled code would not know otherwise.
 _PARTS: Final = (
@@ -98,7 +100,8 @@ class Work(NamedTuple):
         narrowed: (S,) bool whether they are narrowed to the token that was chosen then.
         reach: (S,) int64 bound on how many of the last tokens each shard holds in a row before
             position 0; with each token it is one more.
-        state: (9,) int64 what is known of the step before, see ``search/carry.py``.
+        groups: (4, 1024) int64 places that share a next token, see ``search/carry.py``.
+        state: (10,) int64 what is known of the step before, see ``search/carry.py``.
         hunt: (6, S) int64 shards that are searched, see ``search/contexts.py``.
         queue: (2, S) int64 shards with a known place, and those that are searched.
         stamps: (documents,) int64 when each document was last counted.
@@ -114,6 +117,7 @@ class Work(NamedTuple):
     last: NDArray[np.int64]
     narrowed: NDArray[np.bool_]
     reach: NDArray[np.int64]
+    groups: NDArray[np.int64]
     state: NDArray[np.int64]
     hunt: NDArray[np.int64]
     queue: NDArray[np.int64]
@@ -154,7 +158,8 @@ def make_work(num_shards: int, num_documents: int, num_tokens: int) -> Work:
         last=np.zeros((2, num_shards), dtype=np.int64),
         narrowed=np.zeros(num_shards, dtype=np.bool_),
         reach=np.zeros(num_shards, dtype=np.int64),
-        state=np.zeros(9, dtype=np.int64),
+        groups=np.zeros((4, _GROUPS), dtype=np.int64),
+        state=np.zeros(10, dtype=np.int64),
         hunt=np.zeros((6, num_shards), dtype=np.int64),
         queue=np.zeros((2, num_shards), dtype=np.int64),
         stamps=np.zeros(num_documents, dtype=np.int64),

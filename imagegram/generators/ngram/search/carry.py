@@ -37,6 +37,12 @@ POSITION: Final = 5  # its position there
 CARRIED: Final = 6  # tokens of the context that decided the last token
 MOST: Final = 7  # the farthest reach of the shards but the source's
 STOPPED: Final = 8  # why a run of copies stopped, see ``copying.py``
+LISTED: Final = 9  # how many of ``Work.groups`` hold all candidates of the step; 0: not all do
+#: Rows of ``Work.groups``.
+OWNER: Final = 0  # shard
+START: Final = 1  # first rank
+COUNT: Final = 2  # places
+NEXT: Final = 3  # place of the first next token, then that token
 #: A step that never was.
 NEVER: Final = -9
 #: Tokens before a shard could hold a context when it is asked along with others.
@@ -81,6 +87,23 @@ def narrow_last(
                 lo, hi = narrow(views, s, lo, hi, depth, token)
         work.last[0, s], work.last[1, s], work.narrowed[s] = lo, hi, True
     return work.last[0, s], work.last[1, s]
+
+
+@njit(cache=True, nogil=True)
+def narrow_to_groups(work: Work, token: Int) -> None:
+    """Narrow the kept intervals of all shards to a token, where the groups of the step are listed.
+
+    What was counted says where each token lies: no shard is searched for it.
+    """
+    listed = work.state[LISTED]
+    if listed == 0:
+        return
+    work.last[:] = 0
+    work.narrowed[:] = True
+    for k in range(listed):
+        if work.groups[NEXT, k] == token:
+            s, lo = work.groups[OWNER, k], work.groups[START, k]
+            work.last[0, s], work.last[1, s] = lo, lo + work.groups[COUNT, k]
 
 
 class Screens(NamedTuple):

@@ -13,7 +13,14 @@ import numpy as np
 
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Work, sort_tally, tally
-from imagegram.generators.ngram.search.carry import narrow_last
+from imagegram.generators.ngram.search.carry import (
+    COUNT,
+    LISTED,
+    NEXT,
+    OWNER,
+    START,
+    narrow_last,
+)
 from imagegram.generators.ngram.search.contexts import find_contexts
 from imagegram.generators.ngram.search.memo import Memo, recall
 from imagegram.generators.ngram.search.sides import Sides, walk_of
@@ -28,9 +35,10 @@ from imagegram.generators.ngram.search.step import (
     written_at,
 )
 from imagegram.generators.ngram.walk.bounds import interval_end
-from imagegram.generators.ngram.walk.order import Walk, place_at, token
+from imagegram.indexes.kernels.memory import prefetch
 from imagegram.indexes.kernels.search import (
     Int,
+    ShardViews,
     continued,
     group_end,
     key_at,
@@ -206,18 +214,64 @@ def _jumps(search: Search, step: Step) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _count_groups(walk: Walk, work: Work, lo: Int, hi: Int, length: Int, num_distinct: Int) -> Int:
-    """Count the next tokens of an interval, which are all candidates, from what neighbours share.
+def _list_groups(
+    search: Search, sides: Sides, work: Work, s: Int, length: Int, listed: Int
+) -> tuple[Int, bool]:
+    """List the groups of next tokens of a kept interval, which are all candidates.
 
-    ``walk/memo.py`` counts in the same way; here groups of several shards are added by their token.
+    Returns:
+        How many are listed now, of all shards; and whether there was room for them.
     """
-    since = lo
+    groups, walk = work.groups, walk_of(search.views, sides, s)
+    since, hi = work.kept[0, s], work.kept[1, s]
     while since < hi:
+        if listed == groups.shape[1]:
+            return listed, False
         end = min(interval_end(walk, since, length + 1), hi)
-        named = token(walk, place_at(walk, since) + length)
-        num_distinct = tally(work, num_distinct, named, end - since)
-        since = end
+        groups[OWNER, listed], groups[START, listed] = s, since
+        groups[COUNT, listed] = end - since
+        listed, since = listed + 1, end
+    return listed, True
+
+
+@njit(cache=True, nogil=True)
+def _count_listed(views: ShardViews, work: Work, listed: Int, length: Int) -> Int:
+    """Count the listed groups; return how many distinct tokens they have.
+
+    Loops over all groups, each of one kind of memory, wait for all cache misses at once.
+    """
+    groups, num_distinct = work.groups, np.int64(0)
+    for k in range(listed):
+        s = groups[OWNER, k]
+        prefetch(views.table_address[s] + np.uint64(views.pointer_width[s] * groups[START, k]))
+    for k in range(listed):
+        groups[NEXT, k] = pointer_at(views, groups[OWNER, k], groups[START, k]) + length
+    for k in range(listed):
+        prefetch(views.token_address[groups[OWNER, k]] + np.uint64(2 * groups[NEXT, k]))
+    for k in range(listed):
+        named = token_at(views, groups[OWNER, k], groups[NEXT, k])
+        groups[NEXT, k] = named
+        num_distinct = tally(work, num_distinct, named, groups[COUNT, k])
     return num_distinct
+
+
+@njit(cache=True, nogil=True)
+def _count_groups(search: Search, sides: Sides, work: Work, length: Int) -> Int:
+    """Count the next tokens of kept intervals, which are all candidates, from shared lengths.
+
+    The groups stay listed, unless there is no room for them.
+    """
+    listed, distinct = np.int64(0), np.int64(0)
+    for s in range(work.kept.shape[1]):
+        if work.kept[0, s] < work.kept[1, s]:
+            prefetch(sides.lcp[s] + np.uint64(2 * work.kept[0, s]))
+    for s in range(work.kept.shape[1]):
+        listed, fits = _list_groups(search, sides, work, s, length, listed)
+        if not fits:
+            return np.int64(-1)
+    distinct = _count_listed(search.views, work, listed, length)
+    work.state[LISTED] = listed
+    return distinct
 
 
 @njit(cache=True, nogil=True)
@@ -227,12 +281,14 @@ def count_next(search: Search, sides: Sides, work: Work, step: Step, length: Int
     classes_T, group = knobs.classes, knobs.classes[step.t]
     num_distinct, conditional = np.int64(0), is_conditional(step)
     jumps = _jumps(search, step)
+    work.state[LISTED] = 0
+    if jumps and sides.ordered:
+        counted = _count_groups(search, sides, work, length)
+        if counted >= 0:
+            sort_tally(work, counted)
+            return counted
     for s in range(views.num_tokens.size):
         rank, hi, stride = work.kept[0, s], work.kept[1, s], views.stride[s]
-        if jumps and sides.ordered and rank < hi:
-            walk = walk_of(views, sides, s)
-            num_distinct = _count_groups(walk, work, rank, hi, length, num_distinct)
-            continue
         while rank < hi:
             index, end = pointer_at(views, s, rank) + length, rank + 1
             if jumps:

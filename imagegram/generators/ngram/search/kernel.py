@@ -36,6 +36,7 @@ from imagegram.generators.ngram.search.carry import (
     SHARD,
     begin_row,
     keep_last,
+    narrow_to_groups,
     note_reaches,
 )
 from imagegram.generators.ngram.search.copying import (
@@ -211,6 +212,8 @@ def _choose_token(
     chosen = choose(rows, b, t, forced, first, tokens_K, p_K)
     token = np.int64(rows.tokens[b, t])
     single = bool(chosen >= 0 and counts_K[chosen] == 1)
+    if chosen >= 0 and found.way == _ALL and found.entry < 0:
+        narrow_to_groups(work, token)
     shard, index = state[SHARD], state[INDEX] + 1  # copies go on: this place comes first
     if chosen < 0:
         shard = np.int64(-1)
