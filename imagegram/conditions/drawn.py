@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from imagegram.conditions.captions import CaptionCondition, GivenCaptions
-from imagegram.conditions.excerpts import ExcerptCondition
+from imagegram.conditions.excerpts import ExcerptCondition, HasRows
 from imagegram.conditions.prompt import PromptCondition
-from imagegram.protocols import Condition
+from imagegram.protocols import Condition, DescribedDocuments
 
-if TYPE_CHECKING:
-    from imagegram.stages.tokens import TokenSet
+
+class Part(DescribedDocuments, HasRows, Protocol):
+    """Documents of one part of a corpus, with their captions and as rows of tokens."""
 
 
 def with_documents(
     condition: Condition | None,
     *,
     captions: str | None,
-    tokens: TokenSet,
-    holdout: TokenSet,
+    tokens: Part,
+    holdout: Part,
     seed: int,
 ) -> Condition | None:
     """Return a condition as stages take it, when the documents that it draws from are known.

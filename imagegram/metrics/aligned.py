@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.executors.tiles import row_tiles
 from imagegram.indexes.base import suffix_lengths
+from imagegram.intervals import clopper_pearson, mean_over_images
 from imagegram.layout import TokenLayout
-from imagegram.metrics.effort import Effort
 from imagegram.metrics.features import undefined
 from imagegram.metrics.functional import length_counts, length_edges
-from imagegram.metrics.intervals import clopper_pearson, mean_over_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo, Tokens
+from imagegram.stages.effort import Effort
 
 #: Tokens of images that are compared with the corpus at a time.
 _TOKENS: Final = 1 << 25

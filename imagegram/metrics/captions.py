@@ -18,9 +18,9 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.intervals import mean_over_images, rate_over_images
 from imagegram.metrics.features import undefined
 from imagegram.metrics.functional import num_steps
-from imagegram.metrics.intervals import mean_over_images, rate_over_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo
 

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from imagegram.executors.tiles import over_tiles, row_tiles
 from imagegram.images.grids import grid
+from imagegram.intervals import mean_over_images
 from imagegram.metrics.features import undefined
-from imagegram.metrics.intervals import mean_over_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Images, Measured, Measurement, ScoreInfo
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.executors.tiles import one_thread_each
+from imagegram.intervals import Documents, ratio_over_images
 from imagegram.metrics.features import undefined
-from imagegram.metrics.intervals import Documents, ratio_over_images
 from imagegram.protocols import ImageSet, Reference, SentenceTokenizer
 from imagegram.records import Features, Measured, Measurement, ScoreInfo, row_sizes
 

@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.intervals import delete_block_jackknife, mean_over_images, rate_over_images
 from imagegram.metrics.features import undefined
-from imagegram.metrics.intervals import delete_block_jackknife, mean_over_images, rate_over_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo, Tokens, row_sizes
 

@@ -8,20 +8,20 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.layout import TokenLayout
-from imagegram.metrics.coverage import usage_scores
-from imagegram.metrics.effort import Effort
-from imagegram.metrics.functional import length_edges, mean_of_written, written_counts
-from imagegram.metrics.intervals import (
+from imagegram.intervals import (
     Documents,
     mean_over_images,
     of_rows,
     quantile_over_images,
     rate_over_images,
 )
+from imagegram.layout import TokenLayout
+from imagegram.metrics.coverage import usage_scores
+from imagegram.metrics.functional import length_edges, mean_of_written, written_counts
 from imagegram.metrics.sources import check_candidates, parse_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo, Sources, row_sizes
+from imagegram.stages.effort import Effort
 
 _HIGH_QUANTILE: Final = 0.95
 

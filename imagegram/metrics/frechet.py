@@ -11,12 +11,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from imagegram.metrics.effort import Effort
+from imagegram.intervals import check_blocks, delete_block_jackknife
 from imagegram.metrics.features import compared_features, score_suffix, undefined
 from imagegram.metrics.functional import FrechetPair
-from imagegram.metrics.intervals import check_blocks, delete_block_jackknife
 from imagegram.protocols import Encoder, ImageSet, Reference
 from imagegram.records import Measurement, ScoreInfo
+from imagegram.stages.effort import Effort
 
 
 @dataclass(frozen=True, kw_only=True)

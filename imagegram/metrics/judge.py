@@ -14,8 +14,8 @@ import numpy as np
 
 from imagegram.encoders.judge import Judge
 from imagegram.errors import ConfigError
+from imagegram.intervals import ratio_over_images
 from imagegram.metrics.features import undefined
-from imagegram.metrics.intervals import ratio_over_images
 from imagegram.metrics.likelihood import num_bytes
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measurement, ScoreInfo

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from imagegram.encoders.sentences import SentenceEmbedder
+from imagegram.intervals import MIN_IMAGES
 from imagegram.metrics.features import compared_features, score_suffix, undefined
 from imagegram.metrics.functional import kernel_distance
-from imagegram.metrics.intervals import MIN_IMAGES
 from imagegram.protocols import Encoder, ImageSet, Reference, TextEncoder
 from imagegram.records import Measured, Measurement, ScoreInfo
 

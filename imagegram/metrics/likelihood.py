@@ -29,10 +29,10 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
 from imagegram.executors.tiles import row_tiles
 from imagegram.indexes.smoothing import SMOOTHING, smoothed
+from imagegram.intervals import Documents, mean_over_images, ratio_over_images
 from imagegram.layout import TokenLayout
 from imagegram.metrics.features import undefined
 from imagegram.metrics.functional import num_steps
-from imagegram.metrics.intervals import Documents, mean_over_images, ratio_over_images
 from imagegram.metrics.replayed_counts import counts_after, counts_after_nothing, interpolate
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Counting, Measured, Measurement, ScoreInfo, Tokens

@@ -14,8 +14,8 @@ import numpy as np
 
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.executors.tiles import row_tiles
+from imagegram.intervals import mean_over_images
 from imagegram.metrics.features import undefined
-from imagegram.metrics.intervals import mean_over_images
 from imagegram.models.lpips_weights import LEAST_SIDE, NETWORKS, find_weights
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.intervals import check_blocks, clopper_pearson, delete_block_jackknife
 from imagegram.metrics.features import all_finite, feature_recipe, undefined
-from imagegram.metrics.intervals import check_blocks, clopper_pearson, delete_block_jackknife
 from imagegram.metrics.nearest import nearest_rows
 from imagegram.protocols import Encoder, ImageSet, Reference
 from imagegram.records import Features, Measured, Measurement, ScoreInfo

@@ -24,8 +24,8 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from imagegram.executors.tiles import row_tiles
+from imagegram.intervals import mean_over_images
 from imagegram.metrics.functional import num_steps
-from imagegram.metrics.intervals import mean_over_images
 from imagegram.metrics.likelihood import bits_per_byte
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.executors.tiles import row_tiles
 from imagegram.indexes.base import suffix_lengths
-from imagegram.metrics.effort import Effort
+from imagegram.intervals import Documents, mean_over_images, of_rows
 from imagegram.metrics.functional import mean_of_defined, novelty_curve
-from imagegram.metrics.intervals import Documents, mean_over_images, of_rows
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo, row_sizes
+from imagegram.stages.effort import Effort
 
 #: Tokens that are read at a time.
 _TOKENS: Final = 1 << 22

@@ -8,16 +8,16 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from imagegram.executors.tiles import row_tiles
-from imagegram.metrics.effort import Effort
+from imagegram.intervals import mean_over_images
 from imagegram.metrics.functional import (
     length_edges,
     mean_of_written,
     num_steps,
     written_counts,
 )
-from imagegram.metrics.intervals import mean_over_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo
+from imagegram.stages.effort import Effort
 
 _UNIT_BINS: Final = 32
 #: Tokens that are read at a time.

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
 from imagegram.executors.tiles import row_tiles
+from imagegram.intervals import ratio_over_images
 from imagegram.layout import TokenLayout
-from imagegram.metrics.effort import Effort
 from imagegram.metrics.features import undefined
-from imagegram.metrics.intervals import ratio_over_images
 from imagegram.metrics.nearest_tiles import TileDistances, search_tiles
 from imagegram.metrics.thresholds import NO_CALIBRATION, allowed, never_flags, threshold_of
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Images, Measured, Measurement, ScoreInfo
+from imagegram.stages.effort import Effort
 
 #: Smallest side of a tile that is made from a level's cells: smaller ones look alike by chance.
 _MIN_SIDE: Final = 4

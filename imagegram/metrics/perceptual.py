@@ -14,13 +14,13 @@ from typing import ClassVar, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.metrics.effort import Effort
 from imagegram.metrics.features import all_finite, feature_recipe, undefined
 from imagegram.metrics.hashes import DifferenceHash, nearest_hash
 from imagegram.metrics.nearest import nearest_rows
 from imagegram.metrics.thresholds import calibration_recipe, flagged_rate
 from imagegram.protocols import Encoder, ImageSet, Reference
 from imagegram.records import Features, Measurement, ScoreInfo
+from imagegram.stages.effort import Effort
 
 #: Neighbours and scale of the adaptive distance, as published (Carlini et al. 2023).
 _NEIGHBOURS: Final = 50

@@ -25,8 +25,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.intervals import Documents, ratio_over_images
 from imagegram.metrics.features import undefined
-from imagegram.metrics.intervals import Documents, ratio_over_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo, row_sizes
 

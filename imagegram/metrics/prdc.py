@@ -12,12 +12,12 @@ from typing import ClassVar
 import numpy as np
 
 from imagegram.errors import ConfigError
-from imagegram.metrics.effort import Effort
+from imagegram.intervals import check_blocks, delete_block_jackknife
 from imagegram.metrics.features import compared_features, undefined
-from imagegram.metrics.intervals import check_blocks, delete_block_jackknife
 from imagegram.metrics.manifolds import PRDC, ManifoldPair
 from imagegram.protocols import Encoder, ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo
+from imagegram.stages.effort import Effort
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
 from imagegram.executors.tiles import over_tiles, row_tiles
+from imagegram.intervals import mean_over_images
 from imagegram.layout import prefix_lengths
 from imagegram.metrics.codecs import content_order
 from imagegram.metrics.features import undefined
-from imagegram.metrics.intervals import mean_over_images
 from imagegram.metrics.jpeg_budget import best_errors
 from imagegram.metrics.reconstruction import entropy_bits, peak_signal_to_noise, squared_errors
 from imagegram.protocols import ImageSet, Reference

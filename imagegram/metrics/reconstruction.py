@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.executors.tiles import row_tiles
+from imagegram.intervals import clopper_pearson, mean_over_images
 from imagegram.layout import TokenLayout
 from imagegram.metrics.features import FeaturePair, feature_recipe, score_suffix, undefined
 from imagegram.metrics.functional import frechet_distance
-from imagegram.metrics.intervals import clopper_pearson, mean_over_images
 from imagegram.protocols import Encoder, ImageSet, Reference
 from imagegram.records import Features, Images, Measured, Measurement, ScoreInfo, Tokens
 

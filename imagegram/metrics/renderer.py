@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
+from imagegram.intervals import ratio_over_images
 from imagegram.metrics.codes import all_codes
 from imagegram.metrics.features import undefined
-from imagegram.metrics.intervals import ratio_over_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo
 from imagegram.stages.sentences import are_real

@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.intervals import clopper_pearson
 from imagegram.metrics.features import undefined
-from imagegram.metrics.intervals import clopper_pearson
 from imagegram.records import Measured
 
 #: Largest share of held-out calibration images (or tiles) that a threshold may flag.

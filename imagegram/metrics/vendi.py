@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.intervals import check_blocks, delete_block_jackknife
 from imagegram.metrics.features import feature_recipe, score_suffix, undefined
-from imagegram.metrics.intervals import check_blocks, delete_block_jackknife
 from imagegram.protocols import Encoder, ImageSet, Reference
 from imagegram.records import Measurement, ScoreInfo
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
-from imagegram.metrics.intervals import mean_over_images, rate_over_images
+from imagegram.intervals import mean_over_images, rate_over_images
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measurement, ScoreInfo
 

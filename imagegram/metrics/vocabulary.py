@@ -18,8 +18,8 @@ from typing import ClassVar, Final
 import numpy as np
 
 from imagegram.errors import ConfigError, UnsupportedError
+from imagegram.intervals import ratio_over_images
 from imagegram.metrics.features import undefined
-from imagegram.metrics.intervals import ratio_over_images
 from imagegram.metrics.training_texts import training_texts
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo

@@ -100,7 +100,7 @@ class Metric(Protocol):
 
     ``SCORES`` describes every score that the metric writes.
 
-    Plans ask for its ``EFFORT`` (``metrics/effort.py``): what its own seconds grow with; without
+    Plans ask for its ``EFFORT`` (``stages/effort.py``): what its own seconds grow with; without
     one for its ``SECONDS`` of an image.
 
     A metric may also have ``across(measured)``, which returns scores of the generator that no

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
 from imagegram.layout import TokenLayout
-from imagegram.metrics.effort import Effort
 from imagegram.protocols import (
     Encoder,
     ImageSet,
@@ -32,6 +31,7 @@ from imagegram.protocols import (
 from imagegram.records import Features, Images, Measured, Measurement, Tokens, Trace
 from imagegram.stages.cluster import Cluster
 from imagegram.stages.decoding import captions_of_documents, decoded
+from imagegram.stages.effort import Effort
 from imagegram.stages.embed import Embed, EmbedReference, content_sha256
 from imagegram.stages.match import Match
 from imagegram.stages.needs import reads_trace

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from imagegram.metrics.intervals import CONFIDENCE
+from imagegram.intervals import CONFIDENCE
 from imagegram.stages.evaluate import Score
 from imagegram.sweeps.axes import Axis, axis_values
 from imagegram.sweeps.jobs import Job, Scalar

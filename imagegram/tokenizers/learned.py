@@ -28,6 +28,7 @@ from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenSpec
 from imagegram.models.checkpoints import write_weights
 from imagegram.models.dtypes import require_dtype
+from imagegram.models.published import SETTING
 from imagegram.protocols import Corpus, Modality
 from imagegram.records import Encoded, Images, Tokens
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
@@ -36,7 +37,6 @@ from imagegram.store.stage import Ready
 from imagegram.store.weights import MODEL, Source
 from imagegram.tokenizers.checks import require_ids, require_image
 from imagegram.tokenizers.imports import ImportTokenizer, read_published
-from imagegram.tokenizers.published import SETTING
 from imagegram.tokenizers.sizes import NETWORK, NetworkSizes, has_sizes, read_sizes
 from imagegram.tokenizers.weights import weights_sha256
 from imagegram.training.fit import TrainTokenizer

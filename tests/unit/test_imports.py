@@ -28,6 +28,7 @@ ROOMS = (
     "layout",
     "protocols",
     "executors",
+    "intervals",
     "early_kernels",
     "loggers",
     "console",

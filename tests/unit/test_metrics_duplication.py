@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagegram.intervals import clopper_pearson
 from imagegram.metrics.coverage import gini, usage_scores
 from imagegram.metrics.duplication import (
     BUCKETS,
@@ -16,7 +17,6 @@ from imagegram.metrics.duplication import (
     bucket_counts,
     relative_rates,
 )
-from imagegram.metrics.intervals import clopper_pearson
 from imagegram.records import Measurement
 from tests.image_sets import LAYOUT, MemoryImages, MemoryReference, MemoryTokens, random_tokens
 

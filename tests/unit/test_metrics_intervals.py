@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagegram.metrics.intervals import (
+from imagegram.intervals import (
     clopper_pearson,
     delete_block_jackknife,
     effective_rows,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from imagegram.metrics.intervals import mean_over_images
+from imagegram.intervals import mean_over_images
 from imagegram.metrics.verbatim import VerbatimMetric
 from imagegram.stages.generate import Decode, select_documents
 from imagegram.stages.measure import Untraced, _content

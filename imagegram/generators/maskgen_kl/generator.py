@@ -32,6 +32,7 @@ from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import read_tensors, shapes_of
 from imagegram.models.dtypes import require_dtype
+from imagegram.models.published import titok_weights
 from imagegram.protocols import Condition, Index, Sampler, Tokenizer
 from imagegram.samplers.kinds import check_caption, require_kind
 from imagegram.samplers.masked_flow import MaskedFlowSampler
@@ -39,7 +40,6 @@ from imagegram.stages.captions import refuse_long
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
-from imagegram.tokenizers.published import titok_weights
 from imagegram.training.document_pixels import CaptionedPictures
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from imagegram.generators.latent_flow.denoiser import initialize_modulated
 from imagegram.generators.maskgen_kl.autoencoder import ImageKl
 from imagegram.generators.maskgen_kl.network import MaskedLatents
-from imagegram.metrics.intervals import mean_over_images
+from imagegram.intervals import mean_over_images
 from imagegram.models.pictures import squared_error, to_float
 from imagegram.models.transformer import build
 from imagegram.records import Measured

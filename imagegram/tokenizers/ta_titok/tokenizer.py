@@ -21,13 +21,13 @@ import numpy as np
 from imagegram.conditions.labels import CAPTION
 from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.errors import ConfigError, TokenError
+from imagegram.models.published import TEXT_PROJECTION, titok_weights
 from imagegram.protocols import Corpus
 from imagegram.records import Images, Tokens
 from imagegram.stages.captions import embed_asked
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
 from imagegram.store.stage import Ready
 from imagegram.tokenizers.imports import ImportTokenizer
-from imagegram.tokenizers.published import TEXT_PROJECTION, titok_weights
 from imagegram.tokenizers.sizes import NetworkSizes
 from imagegram.tokenizers.ta_titok.objective import CaptionedReconstruction
 from imagegram.tokenizers.ta_titok.sizes import TaTiTokSizes
@@ -118,7 +118,7 @@ class TaTiTokTokenizer(TiTokTokenizer):
         return values | {"embedder": replace(self.embedder, max_tokens=text_length, padded=padded)}
 
     def taken_over(self, tensors: dict[str, Tensor], expected: Shapes) -> dict[str, Tensor]:
-        """Return published weights under our names; see ``tokenizers/published.py``.
+        """Return published weights under our names; see ``models/published.py``.
 
         Raises:
             ConfigError: for weights of another network, or that another text encoder was read with.

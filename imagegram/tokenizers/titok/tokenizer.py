@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from imagegram.layout import TokenLayout
+from imagegram.models.published import titok_weights
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.tokenizers.conv_vq.sizes import ConvSizes
 from imagegram.tokenizers.learned import MINUTES
-from imagegram.tokenizers.published import titok_weights
 from imagegram.tokenizers.quantization import Quantization
 from imagegram.tokenizers.quantized import QuantizedTokenizer
 from imagegram.tokenizers.sizes import NetworkSizes
@@ -80,5 +80,5 @@ class TiTokTokenizer(QuantizedTokenizer):
         return TokenLayout.sequence(self.num_latents, order="none", digits=levels)
 
     def taken_over(self, tensors: dict[str, Tensor], expected: Shapes) -> dict[str, Tensor]:
-        """Return published weights under our names; see ``tokenizers/published.py``."""
+        """Return published weights under our names; see ``models/published.py``."""
         return titok_weights(tensors, expected)
