@@ -16,6 +16,7 @@ from imagegram.indexes.naive import NaiveIndex
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Encoder, ImageSet
 from imagegram.records import Features, Images, Tokens, Trace
+from imagegram.stages.sample_set import Continued
 from imagegram.store.stage import Progress
 from imagegram.tokenizers.pyramid import PyramidTokenizer
 from tests.index_folders import stream_of
@@ -65,6 +66,14 @@ class MemoryImages:
         """Decoded by the toy tokenizer, with :func:`free_trace` unless told otherwise."""
         changed = {**free_trace(tokens_BT), **trace}
         return cls(tokens=tokens_BT, trace=changed, images=TOKENIZER.decode(tokens_BT))
+
+    @property
+    def continued(self) -> Continued:
+        """Rows of one first token continue the same row: the least of them."""
+        numbers = self.tokens[:, 0].astype(np.int64)
+        least = {row[0]: row for row in sorted(self.tokens.tolist(), reverse=True)}
+        truth_BT = np.array([least[number] for number in numbers.tolist()], np.uint16)
+        return Continued(tokens=truth_BT, rows=numbers, documents=numbers, length=1)
 
     @property
     def num_images(self) -> int:

@@ -91,7 +91,7 @@ class ContinuationMetric:
 
     def measure(self, *, generated: ImageSet, reference: Reference) -> Measurement:
         """Measure one set of samples; takes 3 bytes a token."""
-        continued: Any = generated.continued  # type: ignore[attr-defined]
+        continued = generated.continued
         length, seed = continued.length, reference.seed
         written_BT = np.asarray(generated.tokens)[:, length:]
         rows_B, documents_B = np.asarray(continued.rows), np.asarray(continued.documents)

@@ -81,6 +81,10 @@ class ImageSet(Protocol):
         """(B,) document that each row is a window of; None: every row stands for itself."""
 
     @property
+    def continued(self) -> Any:
+        """Rows of documents whose beginnings the set continues (``Continued``); None: of none."""
+
+    @property
     def trace(self) -> Trace:
         """(B, T) arrays by name."""
 

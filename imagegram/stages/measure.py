@@ -206,6 +206,11 @@ class Untraced:
         return self.inner.row_documents
 
     @property
+    def continued(self) -> Any:
+        """Refused, as the trace is: what was continued is no part of the identity."""
+        raise ConfigError("a metric asked for what samples continue; name continued in its NEEDS")
+
+    @property
     def trace(self) -> Trace:
         """Refused: the measurement is cached without the trace in its identity."""
         raise ConfigError(
