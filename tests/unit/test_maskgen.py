@@ -235,7 +235,7 @@ def test_documents_without_captions_and_long_texts_are_refused(
     with pytest.raises(ConfigError, match=r"no captions are in the corpus: .*keys there: label"):
         context(tmp_path).make(own.fit(tokens, index=None))  # type: ignore[arg-type]
     long = GivenCaptions(texts=("red", "a very long caption of many words"), key="label")
-    with pytest.raises(ConfigError, match=r"a very long caption .* embedder\.max_tokens=10"):
+    with pytest.raises(ConfigError, match=r"a very long caption .*embedder\.max_tokens=10"):
         own.check_documents(tokens, long)
     own.check_documents(tokens, None)
     assert json.dumps(own.fit(tokens, index=None).identity())  # type: ignore[arg-type]
