@@ -147,6 +147,7 @@ def test_packed_sentences_are_those_of_training_documents(
     assert found > 300
 
 
+@pytest.mark.usefixtures("tokenizer")  # its encoder and its texts lie in the folder
 def test_a_run_writes_and_measures_rendered_texts(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
