@@ -114,6 +114,15 @@ def check_counts(num_images: int, seed: int) -> None:
         raise ConfigError(f"seed must lie in 0 ... 2**64 - 1, received {seed}; type seed=0")
 
 
+def in_turn(samples: NDArray[np.uint64], count: int) -> NDArray[np.int64]:
+    """Return which of ``count`` things each of (B,) sample ids takes: the i-th, again and again.
+
+    >>> in_turn(np.array([0, 1, 2, 2**64 - 1], dtype=np.uint64), 2).tolist()
+    [0, 1, 0, 1]
+    """
+    return (samples.astype(np.uint64) % np.uint64(count)).astype(np.int64)
+
+
 def document_order(num_documents: int, seed: int) -> NDArray[np.int64]:
     """Return all document ids in the order of a seed, a permutation.
 

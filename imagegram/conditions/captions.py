@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from imagegram.conditions.labels import CAPTION, label_of
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.protocols import DescribedDocuments
-from imagegram.seeding import document_order
+from imagegram.seeding import document_order, in_turn
 from imagegram.store.fingerprint import NOT_IDENTITY
 
 #: ``condition.captions``: whose captions are drawn.
@@ -159,8 +159,7 @@ class DrawnCaptions:
 
     def documents_of(self, samples: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the (B,) document whose caption each sample is asked for."""
-        places = samples.astype(np.uint64) % np.uint64(len(self.order))
-        return self.order[places.astype(np.int64)]
+        return self.order[in_turn(samples, len(self.order))]
 
     def texts_of(self, samples: NDArray[np.uint64]) -> list[str | None]:
         """Return the caption of each of (B,) sample ids."""
@@ -200,8 +199,7 @@ class GivenCaptions:
 
     def texts_of(self, samples: NDArray[np.uint64]) -> list[str | None]:
         """Return the caption of each of (B,) sample ids."""
-        places = samples.astype(np.uint64) % np.uint64(len(self.texts))
-        return [self.texts[place] for place in places.tolist()]
+        return [self.texts[place] for place in in_turn(samples, len(self.texts)).tolist()]
 
 
 @dataclass(frozen=True, kw_only=True)

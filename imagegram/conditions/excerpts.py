@@ -11,7 +11,6 @@ language models", ICLR 2023).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Final, Protocol
@@ -22,8 +21,8 @@ from numpy.typing import NDArray
 from imagegram.conditions.prompt import GivenTokens, Prompts
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.protocols import CutDocuments, DocumentSource, Tokenizer
-from imagegram.records import Tokens, row_sizes
-from imagegram.seeding import document_order
+from imagegram.records import row_sizes
+from imagegram.seeding import document_order, in_turn
 from imagegram.store.fingerprint import NOT_IDENTITY
 
 HELD_OUT: Final = "held_out"
@@ -110,7 +109,15 @@ class DrawnExcerpts(Prompts):
         Raises:
             ConfigError: when there is none.
         """
-        found = [row for row, _ in self._long_enough()]
+        found: list[int] = []
+        order = document_order(self.rows.num_documents, self.seed)
+        for start in range(0, len(order), _ROWS):
+            block = order[start : start + _ROWS]
+            tokens_BT = self.rows.gather(block)
+            least = min(2 * self.condition.length, tokens_BT.shape[1])
+            found += block[row_sizes(tokens_BT) >= least].tolist()
+            if len(found) >= self.condition.num_excerpts:
+                break
         if not found:
             length, part = self.condition.length, self.condition.documents.replace("_", "-")
             raise ConfigError(
@@ -119,26 +126,11 @@ class DrawnExcerpts(Prompts):
                 f"behind one; type condition.length={max(length // 2, 1)}"
                 + ("" if self.rows.num_documents else ", or hold documents out")
             )
-        return np.array(found, dtype=np.int64)
-
-    def _long_enough(self) -> Iterator[tuple[int, Tokens]]:
-        """Yield the rows that are continued with their tokens, R at most."""
-        order = document_order(self.rows.num_documents, self.seed)
-        left = self.condition.num_excerpts
-        for start in range(0, len(order), _ROWS):
-            block = order[start : start + _ROWS]
-            tokens_BT = self.rows.gather(block)
-            least = min(2 * self.condition.length, tokens_BT.shape[1])
-            for place in np.flatnonzero(row_sizes(tokens_BT) >= least)[:left].tolist():
-                left -= 1
-                yield int(block[place]), tokens_BT[place]
-            if not left:
-                return
+        return np.array(found[: self.condition.num_excerpts], dtype=np.int64)
 
     def rows_of(self, samples: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the row that each of (B,) samples continues."""
-        places = samples.astype(np.uint64) % np.uint64(len(self.chosen))
-        return self.chosen[places.astype(np.int64)]
+        return self.chosen[in_turn(samples, len(self.chosen))]
 
     def documents_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the document that each of some rows is of."""

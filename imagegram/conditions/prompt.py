@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from imagegram.errors import ConfigError
 from imagegram.protocols import Condition, TextTokenizer, Tokenizer
 from imagegram.records import EOS_TOKEN_ID, PROMPT, Tokens, row_sizes
+from imagegram.seeding import in_turn
 from imagegram.store.fingerprint import NOT_IDENTITY
 
 
@@ -70,7 +71,7 @@ class GivenTokens(Prompts):
             ConfigError: for a prompt of more than T tokens.
         """
         self.check(most=num_tokens)
-        which = (samples.astype(np.uint64) % np.uint64(len(self.rows))).astype(np.int64).tolist()
+        which = in_turn(samples, len(self.rows)).tolist()
         tokens_BT = np.zeros((len(which), num_tokens), dtype=np.uint16)
         for row, place in zip(tokens_BT, which, strict=True):
             row[: len(self.rows[place])] = self.rows[place]

@@ -97,21 +97,21 @@ class ContinuationMetric:
         rows_B, documents_B = np.asarray(continued.rows), np.asarray(continued.documents)
         truth_BT = np.asarray(continued.tokens)[:, length:]
         scalars = brier_scores(written_BT, truth_BT, rows_B, documents_B)
-        same_B = same_tokens(written_BT, truth_BT).astype(np.float64)
-        scalars["recited_tokens"] = mean_over_images(same_B, seed=seed, documents=documents_B)
         scalars["recited_rate"] = rate_over_images(
             (written_BT == truth_BT).all(axis=1), documents=documents_B
         )
-        excerpts = np.unique(rows_B)
-        if len(excerpts) < 2:
-            scalars["recited_other_tokens"] = undefined("there is only one excerpt")
-        else:
-            first = {int(row): place for place, row in reversed([*enumerate(rows_B.tolist())])}
-            after = dict(zip(excerpts.tolist(), np.roll(excerpts, 1).tolist(), strict=True))
-            others = [first[after[row]] for row in rows_B.tolist()]
-            same_B = same_tokens(written_BT, truth_BT[others]).astype(np.float64)
-            chance = mean_over_images(same_B, seed=seed, documents=documents_B)
-            scalars["recited_other_tokens"] = chance
+
+        def recited(documents_BT: Tokens) -> Measured:
+            same_B = same_tokens(written_BT, documents_BT).astype(np.float64)
+            return mean_over_images(same_B, seed=seed, documents=documents_B)
+
+        scalars["recited_tokens"] = recited(truth_BT)
+        excerpts, first_R, at_B = np.unique(rows_B, return_index=True, return_inverse=True)
+        scalars["recited_other_tokens"] = (
+            undefined("there is only one excerpt")
+            if len(excerpts) < 2
+            else recited(truth_BT[np.roll(first_R, 1)[at_B]])
+        )
         recipe = {"excerpt tokens": length, "excerpts": len(excerpts)}
         return Measurement(scalars=scalars, curves={}, recipe=recipe)
 
@@ -143,7 +143,7 @@ def brier_scores(
         documents_B: document of each excerpt; blocks of the jackknife are of whole documents.
     """
     names = [f"brier_{n}" for n in range(1, LONGEST + 1)]
-    excerpts, at_B = np.unique(rows_B, return_inverse=True)
+    excerpts, first_R, at_B = np.unique(rows_B, return_index=True, return_inverse=True)
     sizes_R = np.bincount(at_B)
     if written_BT.shape[1] < LONGEST or (sizes_R < 2).any():
         why = (
@@ -154,7 +154,6 @@ def brier_scores(
     values_RN = np.array(
         [brier_of_excerpts(written_BT, truth_BT, at_B, n=n) for n in range(1, LONGEST + 1)]
     ).T
-    first_R = np.array([int(np.flatnonzero(rows_B == row)[0]) for row in excerpts])
     documents, number_R = np.unique(documents_B[first_R], return_inverse=True)
 
     def statistics(block: int | None) -> NDArray[np.float64]:

@@ -118,7 +118,7 @@ class Generate:
 
         asked = write_captions(out, condition, samples)
         if isinstance(self.condition, DrawnExcerpts):
-            asked = write_continued(out, self.condition, samples)
+            asked |= write_continued(out, self.condition, samples)
         with SampleWriter(
             out, self.num_samples, self.tokenizer, self.output_size, context
         ) as writer:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from imagegram.conditions.prompt import without_prompt
 from imagegram.errors import ConfigError, did_you_mean
+from imagegram.generators.ready import ReadyModel
 from imagegram.indexes.smoothing import SMOOTHING, NextTokens, smoothed
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Index, Sampler
@@ -27,7 +28,7 @@ from imagegram.samplers.ngram import matching_classes
 from imagegram.samplers.sequential import SequentialSampler
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY, identity
-from imagegram.store.stage import Context, Progress, Ready
+from imagegram.store.stage import Progress, Ready
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,7 +106,7 @@ class SmoothedNgramGenerator:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SmoothedNgramModel:
+class SmoothedNgramModel(ReadyModel):
     """An index with a way to smooth its counts.
 
     Attributes:
@@ -128,16 +129,6 @@ class SmoothedNgramModel:
     def identity(self) -> Any:
         """Return the identity of the index, and of how its counts are smoothed."""
         return {"index": self.index.identity(), "smoothed": identity(self.generator)}
-
-    def prepared(
-        self,
-        sampler: Sampler,
-        context: Context,
-        layout: TokenLayout,
-        condition: Condition | None = None,
-    ) -> SmoothedNgramModel:
-        """Return itself: nothing makes it faster."""
-        return self
 
     @property
     def ends(self) -> bool:

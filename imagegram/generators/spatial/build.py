@@ -195,7 +195,7 @@ class BuildSpatialIndex:
         ranks = np.empty_like(tree.order)
         ranks[tree.order] = np.arange(len(ranks))
         narrow = np.uint32 if len(ranks) < 2**32 else np.int64
-        arrays = (
+        arrays: tuple[NDArray[Any], ...] = (
             weights,
             tree.places,
             tree.thresholds,

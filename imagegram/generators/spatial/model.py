@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
 from imagegram.generators.ngram.trace import check_rows
+from imagegram.generators.ready import ReadyModel
 from imagegram.generators.spatial.index import SpatialIndex
 from imagegram.generators.spatial.passes import is_grid
 from imagegram.generators.spatial.steps import Job
@@ -19,11 +20,11 @@ from imagegram.records import Tokens, Trace
 from imagegram.samplers.kinds import require_kind
 from imagegram.samplers.spatial import SpatialSampler
 from imagegram.seeding import check_counts
-from imagegram.store.stage import Context, Progress
+from imagegram.store.stage import Progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SpatialModel:
+class SpatialModel(ReadyModel):
     """Sorted blocks that generate.
 
     Attributes:
@@ -39,16 +40,6 @@ class SpatialModel:
     def identity(self) -> str:
         """Return kind/digest of the sorted blocks."""
         return self.index.identity()
-
-    def prepared(
-        self,
-        sampler: Sampler,
-        context: Context,
-        layout: TokenLayout,
-        condition: Condition | None = None,
-    ) -> SpatialModel:
-        """Return itself: nothing makes it faster."""
-        return self
 
     def generate(
         self,
