@@ -1,8 +1,10 @@
 """``nll_bits_per_token``: code length of documents under the generator that is measured itself.
 
 ``nll_bits_per_byte``, of texts, is the same by bytes, beside which compressed files can be read
-(``metrics/text_codecs.py``). ``nll_memorized_bits_per_token`` is the code length of held-out
-documents less that of training documents.
+(``metrics/text_codecs.py``); ``nll_bits_per_dim``, where tokens are colours, by the colour values
+of the picture, beside PNG, WebP and JPEG XL (``metrics/codecs.py``).
+``nll_memorized_bits_per_token`` is the code length of held-out documents less that of training
+documents.
 
 The mean of ``-log2 p(x_t | x_0 ... x_{t-1})`` with the generator's own probabilities, before any
 sampler sharpens or cuts them. Of a network that fills in tokens in random order (its trace has
@@ -26,7 +28,7 @@ import numpy as np
 from imagegram.executors.tiles import row_tiles
 from imagegram.intervals import mean_over_images
 from imagegram.metrics.functional import num_steps
-from imagegram.metrics.likelihood import bits_per_byte
+from imagegram.metrics.likelihood import bits_per_byte, num_dims
 from imagegram.protocols import ImageSet, Reference
 from imagegram.records import Measured, Measurement, ScoreInfo
 
@@ -46,7 +48,7 @@ class NllMetric:
         name: name of this metric in the configuration.
     """
 
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
     NEEDS: ClassVar[frozenset[str]] = frozenset({"trace.log_prob"})
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
@@ -59,6 +61,17 @@ class NllMetric:
             group="likelihood",
             rank=1,
             short="heldout_nll_bits_per_token",
+            short_of="floor",
+        ),
+        ScoreInfo(
+            name="nll_bits_per_dim",
+            title="bits per colour value under the generator",
+            words="All bits of a picture by its colour values, where tokens are colours; read it "
+            "beside the lossless files.",
+            unit="bits",
+            group="likelihood",
+            rank=2,
+            short="heldout_nll_bits_per_dim",
             short_of="floor",
         ),
         ScoreInfo(
@@ -102,6 +115,9 @@ class NllMetric:
         scalars = {"nll_bits_per_token": mean_over_images(bits_B / steps_of_B, **over)}
         if texts is not None:
             scalars["nll_bits_per_byte"] = bits_per_byte(bits_B, texts, **over)
+        elif reference.layout.is_picture and reference.layout.num_channels == len("rgb"):
+            dims = num_dims(reference.layout, generated)
+            scalars["nll_bits_per_dim"] = mean_over_images(bits_B / dims, **over)
         order = {"order": "random, so <="} if "step" in generated.trace else {}
         return Measurement(
             scalars=scalars,

@@ -206,7 +206,9 @@ class FitMixture(Stage["MixtureModel"]):
         count = min(rows.num_documents, _MOST_ROWS)
         tokens_BT = rows.gather(np.arange(count) * rows.num_documents // max(count, 1))
         written_BT = np.arange(tokens_BT.shape[1]) < (row_sizes(tokens_BT) + 1)[:, None]
-        layout = TokenLayout.sequence(tokens_BT.shape[1])
+        # Of documents of any length, rows are windows, which have no places.
+        tokenizer = None if self.tokens.document_length is None else self.tokens.tokenizer
+        layout = tokenizer.spec.layout if tokenizer else TokenLayout.sequence(tokens_BT.shape[1])
         sampler = SequentialSampler(name="raster", temperature=1.0)
         found = []
         for component, model in zip(self._components, models, strict=True):

@@ -1,0 +1,203 @@
+"""SmoothedSpatialModel: counts of places that tell the probability of every token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegram.generators.ngram.trace import check_rows
+from imagegram.generators.ready import ReadyModel
+from imagegram.generators.smoothed_spatial import kernels
+from imagegram.generators.smoothed_spatial.index import PlaceCounts
+from imagegram.generators.smoothed_spatial.levels import BATCH, Level, empty_level, levels_of
+from imagegram.generators.smoothed_spatial.surroundings import ZERO
+from imagegram.layout import TokenLayout
+from imagegram.protocols import Condition, Sampler
+from imagegram.records import Tokens, Trace
+from imagegram.samplers.kinds import require_kind
+from imagegram.samplers.sequential import SequentialSampler
+from imagegram.store.stage import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SmoothedSpatialModel(ReadyModel):
+    """Counts of places that tell the probability of every token.
+
+    Attributes:
+        counts: what was counted; the model has their identity.
+        tokenizer: of the tokens.
+    """
+
+    ends: ClassVar[bool] = False
+
+    counts: PlaceCounts
+    tokenizer: Any
+
+    @property
+    def artifact(self) -> Any:
+        """The counts on disk."""
+        return self.counts.artifact
+
+    def identity(self) -> str:
+        """Return kind/digest of the counts."""
+        return self.counts.identity()
+
+    @property
+    def layout(self) -> TokenLayout:
+        """Layout of the documents."""
+        return self.counts.layout
+
+    def generate(
+        self,
+        samples: NDArray[np.uint64],
+        *,
+        sampler: Sampler,
+        layout: TokenLayout,
+        seed: int,
+        condition: Condition | None = None,
+        progress: Progress | None = None,
+        workers: int = 1,
+    ) -> tuple[Tokens, Trace]:
+        """Sample (B, T) tokens with their trace; see :meth:`imagegram.protocols.Model.generate`."""
+        from imagegram.generators.stepping import Drawing
+
+        drawing = Drawing(
+            sampler=require_kind(
+                sampler, SequentialSampler, group="sampler", generator="smoothed_spatial"
+            ),
+            layout=layout,
+            seed=seed,
+            condition=condition,
+            vocab_size=self.tokenizer.spec.vocab_size,
+            ends=False,
+        )
+        tokens_BT, given = drawing.rows(self, samples, progress)
+        return tokens_BT, {**self._trace(tokens_BT), **given}
+
+    def score(
+        self,
+        tokens_BT: Tokens,
+        *,
+        sampler: Sampler,
+        layout: TokenLayout,
+        seed: int,
+        condition: Condition | None = None,
+        samples: NDArray[np.uint64] | None = None,
+        progress: Progress | None = None,
+        workers: int = 1,
+    ) -> Trace:
+        """Return the trace of given tokens; no knob of a sampler has a part in it.
+
+        Returns:
+            ``log_prob``, (B, T) float32: natural logarithm of the probability of a token after
+            those before it.
+
+        Raises:
+            TokenError: for rows of another length, or with a separator.
+        """
+        check_rows(tokens_BT, self.layout.num_tokens)
+        return self._trace(np.asarray(tokens_BT))
+
+    def _trace(self, tokens_BT: Tokens) -> Trace:
+        p_BT = np.empty(tokens_BT.shape)
+        for first in range(0, len(tokens_BT), BATCH):
+            rows = slice(first, first + BATCH)
+            levels = levels_of(tokens_BT[rows], self.layout, self.tokenizer)
+            for n, level in enumerate(levels):
+                p_BT[rows, self.layout.level_slices[n]] = self._probabilities(level, n)
+        return {"log_prob": np.log(p_BT).astype(np.float32)}
+
+    def _probabilities(self, level: Level, n: int) -> NDArray[np.float64]:
+        """Return the (B, T) probabilities of the tokens of a level."""
+        contexts, has_coarser = self.counts.contexts[n], level.has_coarser
+        errors = np.empty_like(level.tokens)
+        kernels.errors_of(*level.arrays, contexts.weights, has_coarser, errors)
+        leaves = np.empty(errors.shape, dtype=np.int32)
+        kernels.leaves_of(*level.arrays, contexts, errors, has_coarser, leaves)
+        p = np.empty(errors.shape)
+        chances = self.counts.chances[n]
+        kernels.probabilities_of(level.tokens, level.bases, leaves, errors, chances, has_coarser, p)
+        return p.reshape(len(p), -1)
+
+    def steps(
+        self,
+        samples: NDArray[np.uint64],
+        *,
+        layout: TokenLayout,
+        condition: Condition | None = None,
+    ) -> Callable[[Tensor | None, int], Tensor]:
+        """Return what tells (B, V) log-probabilities; see ``generators/stepping.py``."""
+        import torch
+
+        canvas = Canvas(self, len(samples))
+
+        def step(last_B: Tensor | None, number: int) -> Tensor:
+            if last_B is not None:
+                canvas.draw(last_B.numpy())
+            return torch.from_numpy(np.log(canvas.next_tokens()))
+
+        return step
+
+
+class Canvas:
+    """Pictures on which one token after the other is drawn.
+
+    Args:
+        model: tells the probabilities.
+        count: number of pictures.
+    """
+
+    def __init__(self, model: SmoothedSpatialModel, count: int) -> None:
+        self._model = model
+        self._guesses = np.zeros(count, dtype=np.int16)
+        self._open(0, None)
+
+    def _open(self, n: int, coarser: NDArray[np.uint8] | None) -> None:
+        """Begin a level."""
+        model, count = self._model, len(self._guesses)
+        self._n, self._token = n, 0
+        self._level = empty_level(model.layout, n, coarser, model.tokenizer, count)
+        self._errors = np.zeros_like(self._level.tokens)
+
+    @property
+    def _place(self) -> tuple[int, int, int]:
+        """Row, column and colour of the next token."""
+        pixel, colour = divmod(self._token, 3)
+        row, column = divmod(pixel, self._level.tokens.shape[2])
+        return row, column, colour
+
+    def next_tokens(self) -> NDArray[np.float64]:
+        """Return the (B, V) probabilities of the next token."""
+        counts, level = self._model.counts, self._level
+        out = np.empty((len(self._guesses), self._model.tokenizer.spec.vocab_size))
+        kernels.next_tokens(
+            *level.arrays,
+            counts.contexts[self._n],
+            self._errors,
+            counts.chances[self._n],
+            *self._place,
+            level.has_coarser,
+            self._guesses,
+            out,
+        )
+        return out
+
+    def draw(self, tokens_B: NDArray[np.integer[Any]]) -> None:
+        """Draw the tokens whose probabilities were asked for last."""
+        at = (slice(None), *self._place)
+        own = tokens_B.astype(np.int16) - ZERO
+        self._level.tokens[at] = own
+        self._errors[at] = own - self._guesses
+        self._token += 1
+        if (
+            self._token == self._level.tokens[0].size
+            and self._n + 1 < self._model.layout.num_levels
+        ):
+            self._open(self._n + 1, self._level.pictures())
