@@ -145,7 +145,7 @@ class FitMixture(Stage["MixtureModel"]):
 
     kind: ClassVar[str] = "generator"
     group: ClassVar[str] = "fit"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     PARTS: ClassVar[tuple[type, ...]] = (TakePart, BuildIndex)
 
     generator: InterpolatedGenerator
