@@ -26,7 +26,8 @@ class SpatialSampler:
     Attributes:
         name: name of the configuration file.
         min_count: fewest occurrences that must share a context before it may decide.
-        min_documents: fewest distinct documents that they must come from.
+        min_documents: fewest distinct documents that they must come from; here and below
+            near-duplicates are one document.
         temperature: an occurrence is drawn with a weight exp(-e / (temperature * mean of e)), where
             e is the squared distance of its block to the mean of all that may decide; 0: the
             nearest to the mean; null: all alike.

@@ -16,7 +16,7 @@ from imagegram.errors import CapacityError, ConfigError
 from imagegram.generators.spatial.build import BuildSpatialIndex
 from imagegram.generators.spatial.generator import SpatialGenerator
 from imagegram.generators.spatial.grids import grid_surroundings_reference
-from imagegram.generators.spatial.index import SpatialIndex
+from imagegram.generators.spatial.index import CLUSTERS, SpatialIndex
 from imagegram.generators.spatial.model import SpatialModel
 from imagegram.generators.spatial.occurrences import GridSource, PyramidSource, numbers_of
 from imagegram.generators.spatial.passes import (
@@ -37,6 +37,9 @@ from imagegram.tokenizers.pyramid import PyramidTokenizer
 from tests.generation import assert_same, first_samples, manifest
 from tests.pictures import context
 
+#: Documents of a model, of which every sixth is a near-duplicate of the one before it.
+COUNT = 36
+NEAR = np.arange(COUNT) - (np.arange(COUNT) % 6 == 5)
 SIZES = ((1, 2, 4), (2, 4, 8), (3, 5))
 GRIDS = ((4, 4), (1, 7), (5, 3))
 TEMPLATES = (
@@ -85,6 +88,10 @@ class Rows:
     def gather(self, ids: Any) -> np.ndarray:
         return self.rows[ids]
 
+    @property
+    def near_duplicate_limit(self) -> None:
+        return None
+
     def identity(self) -> str:
         return "rows"
 
@@ -116,13 +123,22 @@ def documents(tokenizer: Any, count: int, *, seed: int = 0) -> np.ndarray:
     return rows
 
 
-def fit(root: Path, tokenizer: Any, rows: np.ndarray, *, order: str = "halving") -> SpatialModel:
+def fit(
+    root: Path,
+    tokenizer: Any,
+    rows: np.ndarray,
+    *,
+    order: str = "halving",
+    clusters: np.ndarray | None = None,
+) -> SpatialModel:
     root.mkdir(parents=True, exist_ok=True)
     how: Any = {"templates": TEMPLATES}
     if is_grid(tokenizer.spec.layout):
         how = {"templates": GRID_TEMPLATES, "grid_order": order}
     stage = BuildSpatialIndex(tokens=Rows(rows), tokenizer=tokenizer, **how)
     facts = stage.run(root, context(root))
+    if clusters is not None:
+        np.save(root / CLUSTERS, clusters)
     return stage.load(Artifact(path=root, manifest=replace(manifest(), facts=facts)))
 
 
@@ -145,7 +161,7 @@ def _name(param: tuple[Any, str]) -> str:
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SpatialModel:
     tokenizer, order = request.param
     folder = tmp_path_factory.mktemp("spatial")
-    return fit(folder, tokenizer, documents(tokenizer, 30), order=order)
+    return fit(folder, tokenizer, documents(tokenizer, COUNT), order=order, clusters=NEAR)
 
 
 @pytest.mark.parametrize("knobs", [*KNOBS, *GRID_KNOBS], ids=str)
@@ -171,7 +187,7 @@ def test_the_native_engine_is_the_definition(model: SpatialModel, knobs: dict[st
 
 
 def test_a_token_is_that_of_its_source(model: SpatialModel) -> None:
-    rows = documents(model.tokenizer, 30)
+    rows = documents(model.tokenizer, COUNT)
     tokens, trace = model.generate(
         first_samples(6), sampler=sampler(), layout=model.index.layout, seed=1
     )
@@ -191,7 +207,7 @@ def test_no_document_gives_more_than_it_may(model: SpatialModel, knobs: dict[str
     _, trace = model.generate(first_samples(8), sampler=own, layout=layout, seed=1)
 
     def most(documents_T: np.ndarray) -> int:
-        return int(np.bincount(documents_T).max())
+        return int(np.bincount(NEAR[documents_T]).max())
 
     assert max(map(most, free["source_document"])) > most_tokens
     for row in trace["source_document"]:
@@ -201,7 +217,7 @@ def test_no_document_gives_more_than_it_may(model: SpatialModel, knobs: dict[str
 
 
 def test_support_is_of_documents(tmp_path: Path) -> None:
-    """The same document many times is one document."""
+    """The same document many times is one document, and so are near-duplicates."""
     tokenizer = PyramidTokenizer(name="toy", sizes=(1, 2, 4))
     same, others = documents(tokenizer, 1), documents(tokenizer, 3, seed=3)
     model = fit(tmp_path, tokenizer, np.concatenate([np.repeat(same, 20, axis=0), others]))
@@ -210,6 +226,13 @@ def test_support_is_of_documents(tmp_path: Path) -> None:
     many = model.score(same, sampler=sampler(min_documents=21), **how)
     assert (many["suffix_len"] <= one["suffix_len"]).all()
     assert (many["num_contexts"] >= 21).all()
+    rows = documents(tokenizer, 24, seed=4)
+    near = fit(tmp_path / "near", tokenizer, rows, clusters=np.repeat([0, 20], [20, 4]))
+    apart = fit(tmp_path / "apart", tokenizer, rows)
+    # Of two clusters three can never agree, so that no decision is left.
+    three = sampler(min_documents=3)
+    assert (near.score(rows[:1], sampler=three, **how)["suffix_len"] == 0).all()
+    assert (apart.score(rows[:1], sampler=three, **how)["suffix_len"] > 0).any()
 
 
 def test_one_document_is_reproduced(tmp_path: Path) -> None:
@@ -484,5 +507,5 @@ def test_the_index_is_small(model: SpatialModel) -> None:
         assert level.blocks.dtype == np.uint16
         assert isinstance(level.blocks, np.memmap)
         assert level.sources.dtype == level.ranks.dtype == np.uint32
-        assert len(level.blocks) == 30 * index.passes[n].num_steps
+        assert len(level.blocks) == COUNT * index.passes[n].num_steps
     assert blocks_of(np.zeros((1, 4, 4, 3), np.uint16), 2).shape == (4, 12)

@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import CapacityError, ConfigError, did_you_mean
-from imagegram.generators.spatial.index import CODES, FILES, SpatialIndex, file_of, pictures
+from imagegram.generators.spatial.index import (
+    CLUSTERS,
+    CODES,
+    FILES,
+    SpatialIndex,
+    file_of,
+    pictures,
+)
 from imagegram.generators.spatial.model import SpatialModel
 from imagegram.generators.spatial.occurrences import (
     LARGEST,
@@ -33,7 +40,9 @@ from imagegram.generators.spatial.places import (
     weights_of,
 )
 from imagegram.layout import TokenLayout
+from imagegram.stages.cluster import Cluster
 from imagegram.stages.tokens import TokenSet
+from imagegram.stages.validation import clusters_of
 from imagegram.store.cost import Cost, PerUnit
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
@@ -59,6 +68,8 @@ class BuildSpatialIndex:
     Attributes:
         tokens: training documents.
         templates: of the passes, by the side of their lattice.
+        near_duplicate_limit: documents that are more alike are one document to all limits; None:
+            each is one.
         grid_order: of the places of a grid; None: the tokens are a pyramid's.
         tokenizer: that wrote them, see :class:`Enlarging`; of a grid, with ``codebooks``.
         engine: of the model.
@@ -66,10 +77,12 @@ class BuildSpatialIndex:
 
     kind: ClassVar[str] = "spatial_index"
     group: ClassVar[str] = "fit"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
+    PARTS: ClassVar[tuple[type, ...]] = (Cluster,)
     RATE: ClassVar[PerUnit] = PerUnit("num_tokens", seconds=1.0e-6)
     tokens: TokenSet
     templates: tuple[Template, ...]
+    near_duplicate_limit: float | None = None
     grid_order: str | None = None
     tokenizer: Any = field(metadata=NOT_IDENTITY)
     engine: str = field(default="native", metadata=NOT_IDENTITY)
@@ -91,6 +104,7 @@ class BuildSpatialIndex:
                 f"{context.memory_bytes / 1e9:.2f} GB may be spent; allow more: "
                 f"runtime.memory_gb={need / 1e9 + 0.01:.2f}, or give fewer places to choose from"
             )
+        np.save(out / CLUSTERS, clusters_of(self.tokens, context))
         task = context.progress.start("sort surroundings", len(self.passes), "passes")
         orders = []
         for n, source in enumerate(self._sources(out)):

@@ -110,6 +110,7 @@ class SpatialGenerator:
         on_grid = is_grid(tokens.tokenizer.spec.layout)
         return BuildSpatialIndex(
             tokens=tokens,
+            near_duplicate_limit=tokens.near_duplicate_limit,
             templates=self.grid_templates if on_grid else self.templates,
             grid_order=self.grid_order if on_grid else None,
             tokenizer=tokens.tokenizer,

@@ -5,7 +5,7 @@ For every pass (of a pyramid: every level): ``weights.npy`` (the places), ``plac
 sorted order ``blocks.npy`` (their tokens), ``sources.npy`` (document x steps + number of the step)
 and ``ranks.npy``, its inverse.
 All are opened as memory maps: 2 bytes a token and 8 a block on disk. ``codes.npy``: numbers of the
-codes of a grid.
+codes of a grid. ``clusters.npy``: near-duplicates, which are one document to all limits.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from imagegram.store.manifest import Handle
 
 #: Files of a pass.
 FILES: Final = ("weights", "places", "thresholds", "starts", "blocks", "sources", "ranks")
-#: File of the numbers of codes.
+#: Files of the numbers of codes, and of clusters.
 CODES: Final = "codes.npy"
+CLUSTERS: Final = "clusters.npy"
 
 
 @runtime_checkable
@@ -39,7 +40,7 @@ class Enlarging(Protocol):
 
 
 class LevelIndex(NamedTuple):
-    """One pass of the index; see the module."""
+    """One pass of the index; see the module. ``clusters`` are the same for all."""
 
     weights: NDArray[np.int64]
     places: NDArray[np.int64]
@@ -48,6 +49,7 @@ class LevelIndex(NamedTuple):
     blocks: NDArray[np.uint16]
     sources: NDArray[np.int64]
     ranks: NDArray[np.int64]
+    clusters: NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,17 @@ class SpatialIndex(Handle):
     def num_documents(self) -> int:
         """Number of training documents."""
         return int(self.artifact.facts["num_documents"])
+
+    @cached_property
+    def clusters(self) -> NDArray[np.int64]:
+        """(N,) lowest document of each document's cluster of near-duplicates."""
+        labels: NDArray[np.int64] = np.load(self.artifact.path / CLUSTERS)
+        return labels
+
+    @property
+    def num_clusters(self) -> int:
+        """Number of training documents, near-duplicates counted once."""
+        return len(np.unique(self.clusters))
 
     @cached_property
     def passes(self) -> tuple[Pass, ...]:
@@ -93,7 +106,10 @@ class SpatialIndex(Handle):
     def levels(self) -> tuple[LevelIndex, ...]:
         """Memory maps of every pass."""
         return tuple(
-            LevelIndex(*(np.load(file_of(self.artifact.path, n, f), mmap_mode="r") for f in FILES))
+            LevelIndex(
+                *(np.load(file_of(self.artifact.path, n, f), mmap_mode="r") for f in FILES),
+                self.clusters,
+            )
             for n in range(len(self.passes))
         )
 

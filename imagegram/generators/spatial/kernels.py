@@ -44,7 +44,7 @@ class Scratch(NamedTuple):
     """Memory of one thread.
 
     Attributes:
-        steps, tokens: (N,) what each document gave to the level, and to the sample.
+        steps, tokens: (N,) what each cluster gave to the level, and to the sample.
         stamps: (N,) when each was last counted.
         clock: (1,) the time.
     """
@@ -78,23 +78,25 @@ class Steps(NamedTuple):
 
 
 @njit(inline="always")
-def _is_allowed(scratch: Scratch, document: Any, knobs: Knobs, size: Any) -> Any:
-    fits = scratch.tokens[document] + size <= knobs.most_tokens
-    return fits and scratch.steps[document] < knobs.most_steps
+def _is_allowed(scratch: Scratch, cluster: Any, knobs: Knobs, size: Any) -> Any:
+    fits = scratch.tokens[cluster] + size <= knobs.most_tokens
+    return fits and scratch.steps[cluster] < knobs.most_steps
 
 
 @njit(cache=True, nogil=True)
-def _is_supported(sources: Any, per: Any, scratch: Scratch, knobs: Knobs, size: Any) -> Any:
+def _is_supported(
+    sources: Any, per: Any, clusters: Any, scratch: Scratch, knobs: Knobs, size: Any
+) -> Any:
     """Return whether a run of occurrences may decide: enough of them, of enough documents."""
     scratch.clock[0] += 1
     count = documents = 0
     for source in sources:
-        document = np.int64(source) // per
-        if not _is_allowed(scratch, document, knobs, size):
+        cluster = clusters[np.int64(source) // per]
+        if not _is_allowed(scratch, cluster, knobs, size):
             continue
         count += 1
-        if scratch.stamps[document] != scratch.clock[0]:
-            scratch.stamps[document] = scratch.clock[0]
+        if scratch.stamps[cluster] != scratch.clock[0]:
+            scratch.stamps[cluster] = scratch.clock[0]
             documents += 1
         if count >= knobs.min_count and documents >= knobs.min_documents:
             return True
@@ -119,7 +121,9 @@ def _continued(
     """Return rank and shared decisions of the continuation that shares most; -1: none does."""
     best, shared = np.int64(_NONE), np.int64(_NONE)
     for source in found:
-        if source < 0 or not _is_allowed(scratch, source // per, knobs, size):
+        if source < 0:
+            continue
+        if not _is_allowed(scratch, index.clusters[source // per], knobs, size):
             continue
         rank = np.int64(index.ranks[source])
         own = _shared(index, path, rank, max(knobs.follow, shared + 1))
@@ -139,7 +143,8 @@ def _supported(
         begin = np.int64(index.starts[path[d] << (depth - d)])
         end = np.int64(index.starts[(path[d] + 1) << (depth - d)])
         shared = np.int64(d)
-        if _is_supported(index.sources[begin:end], per, scratch, knobs, size):
+        run = index.sources[begin:end]
+        if _is_supported(run, per, index.clusters, scratch, knobs, size):
             break
     return begin, end, shared
 
@@ -253,7 +258,7 @@ def take_step(
         values: its surroundings.
         found: (F,) int64 occurrences that go on where those of neighbours end, or -1.
         row: tokens and trace, written.
-        scratch: what documents gave; updated.
+        scratch: what clusters gave; updated.
     """
     per, size = steps.positions.shape
     begin, end, shared = np.int64(0), np.int64(0), np.int64(_NONE)
@@ -267,7 +272,7 @@ def take_step(
     allowed = np.zeros(ranks.size, np.bool_)
     for m in range(ranks.size):
         blocks[m], run[m] = index.blocks[ranks[m]], index.sources[ranks[m]]
-        allowed[m] = _is_allowed(scratch, run[m] // per, knobs, size)
+        allowed[m] = _is_allowed(scratch, index.clusters[run[m] // per], knobs, size)
     if knobs.nearest < ranks.size:
         _keep_nearest(steps, run, values, knobs.nearest, allowed)
     if steps.codes.size:
@@ -283,8 +288,9 @@ def take_step(
     source = np.int64(_NONE)
     if chosen >= 0:
         source = run[chosen]
-        scratch.steps[source // per] += 1
-        scratch.tokens[source // per] += size
+        cluster = index.clusters[source // per]
+        scratch.steps[cluster] += 1
+        scratch.tokens[cluster] += size
     for k in range(size):
         position = positions[k]
         row.tokens[position] = given[k]

@@ -4,8 +4,8 @@ A step draws a block, or a code of a grid; the steps of a sample come pass by pa
 Its context is a list of decisions about its surroundings (``tree.py``). The candidates are the
 training blocks that share the first d decisions, for the largest d at which enough of them are
 left: ``min_count`` occurrences of ``min_documents`` documents, without those documents that have
-already given all that they may (``max_share``, ``max_run``). With no decision all are candidates,
-however few. One of those that may be drawn is, with the weights of
+already given all that they may (``max_share``, ``max_run``); near-duplicates are one document. With
+no decision all are candidates, however few. One of those that may be drawn is, with the weights of
 :func:`imagegram.generators.spatial.steps.weigh`, and the document and position that it comes from
 are the source of its tokens.
 
@@ -169,7 +169,7 @@ def reference_rows(
 ) -> tuple[Tokens, Trace]:
     """Write (B, T) tokens and their trace."""
     passes = occurrences_of(index, tokenizer)
-    knobs = knobs_of(job.sampler, index.passes, index.num_documents)
+    knobs = knobs_of(job.sampler, index.passes, index.num_clusters)
     tokens_BT, trace = job.start()
     for b in range(len(job.samples)):
         gave = np.zeros(index.num_documents, dtype=np.int64)
@@ -192,7 +192,7 @@ class _Steps:
 
     Attributes:
         coarser: picture of the coarser level of the sample.
-        gave: tokens of the sample by document.
+        gave: tokens of the sample by cluster of near-duplicates.
         before: the passes before, and ``taken``: (S,) occurrences of each that the steps took, this
             pass's as the last.
     """
@@ -208,11 +208,12 @@ class _Steps:
     def write(self, b: int, tokens_BT: Tokens, trace: Trace) -> None:
         """Write the pass."""
         found, part = self.occurrences, self.occurrences.part
-        per, size = part.num_steps, part.size
+        per, size, clusters = part.num_steps, part.size, found.index.clusters
         taken, steps = np.full(per, -1, dtype=np.int64), np.zeros_like(self.gave)
         self.taken.append(taken)
         for at, positions in enumerate(part.positions):
             fits = (self.gave + size <= self.knobs.most_tokens) & (steps < self.knobs.most_steps)
+            fits = fits[clusters]
             shared, run = self._candidates(tokens_BT[b], at, fits)
             allowed = fits[run // per]
             if self.knobs.nearest < len(run):
@@ -241,8 +242,8 @@ class _Steps:
                 probability += share
             if chosen >= 0:
                 taken[at] = chosen
-                steps[chosen // per] += 1
-                self.gave[chosen // per] += size
+                steps[clusters[chosen // per]] += 1
+                self.gave[clusters[chosen // per]] += size
             notes = {
                 "suffix_len": shared,
                 "num_contexts": len(run),
@@ -279,7 +280,8 @@ class _Steps:
             run = np.flatnonzero(common >= shared)
             documents = (run // per)[fits[run // per]]
             enough = len(documents) >= self.knobs.min_count
-            if enough and len(np.unique(documents)) >= self.knobs.min_documents:
+            different = np.unique(self.occurrences.index.clusters[documents])
+            if enough and len(different) >= self.knobs.min_documents:
                 break
         order = np.lexsort((run, *decisions[run].T[::-1]))
         more = [] if self.knobs.nearest == ANY else dict.fromkeys(going_on)

@@ -94,7 +94,7 @@ def write_level(
         level: (H, W, 3) tokens, a view of ``row``.
         row: tokens and trace of the sample, written.
         sources: (rows, columns) int64 occurrences of the blocks, written; -1: none.
-        scratch: what documents gave; updated.
+        scratch: what clusters gave; updated.
     """
     columns = sources.shape[1]
     values, places = np.zeros(SIZE, np.int64), np.zeros(index.weights.shape[0], np.int64)
@@ -146,7 +146,7 @@ def write_pass(
         step_at: (H, W) int64 number of the step at each place, or -1.
         row: tokens and trace of the sample, written.
         origins: (H, W) int64 document x H W + place that each place was taken from; written.
-        scratch: what documents gave; updated.
+        scratch: what clusters gave; updated.
     """
     height, width = origins.shape
     grid, per = row.tokens.reshape(height, width), steps.positions.shape[0]
@@ -169,7 +169,7 @@ def write_rows(
     index: SpatialIndex, tokenizer: Any, job: Job, advance: Callable[[int], None]
 ) -> tuple[Tokens, Trace]:
     """Write (B, T) tokens and their trace, on up to ``job.workers`` threads."""
-    knobs = knobs_of(job.sampler, index.passes, index.num_documents)
+    knobs = knobs_of(job.sampler, index.passes, index.num_clusters)
     tokens_BT, trace = job.start()
     ranks = ranks_of(index.passes) if is_grid(index.layout) else np.zeros((0, 0), np.int64)
     arrays = [tokens_BT, *(trace[name] for name in Row._fields[1:])]
