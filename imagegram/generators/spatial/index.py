@@ -105,13 +105,12 @@ class SpatialIndex(Handle):
     @cached_property
     def levels(self) -> tuple[LevelIndex, ...]:
         """Memory maps of every pass."""
-        return tuple(
-            LevelIndex(
-                *(np.load(file_of(self.artifact.path, n, f), mmap_mode="r") for f in FILES),
-                self.clusters,
-            )
-            for n in range(len(self.passes))
-        )
+        found = []
+        for n in range(len(self.passes)):
+            files = (file_of(self.artifact.path, n, name) for name in FILES)
+            arrays = (np.load(file, mmap_mode="r") for file in files)
+            found.append(LevelIndex._make((*arrays, self.clusters)))
+        return tuple(found)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without memory maps."""
