@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.generators.smoothed_spatial.surroundings import (
+    BASE_AT,
     BEFORE,
+    DRAWN_AT,
+    HERE_AT,
     NUMBERS,
     PLACES,
     WHOLE,
@@ -31,9 +34,6 @@ ERRORS: Final = 2 * MOST + 1
 #: Share of a probability that is spread over all tokens, also those that no picture has here.
 SPREAD: Final = 1.0 / WHOLE
 _VOCAB: Final = 256
-_DRAWN: Final = 3 * WINDOW * WINDOW
-_HERE: Final = _DRAWN + 3 * len(BEFORE)
-_BASE: Final = _HERE + 2
 _AROUND: Final = 6
 _MIDDLE: Final = WINDOW // 2
 
@@ -96,15 +96,15 @@ def _fill_numbers(
             for c in range(3):
                 values[3 * n + c] = coarser[near, beside, c]
     else:
-        values[:_DRAWN] = 0
+        values[:DRAWN_AT] = 0
     for n in range(BEFORE.shape[0]):
         at = _nearest(row, column, BEFORE[n, 0], BEFORE[n, 1], width)
         for c in range(3):
-            values[_DRAWN + 3 * n + c] = level[at // width, at % width, c] if at >= 0 else 0
+            values[DRAWN_AT + 3 * n + c] = level[at // width, at % width, c] if at >= 0 else 0
     for c in range(2):
-        values[_HERE + c] = level[row, column, c] if c < colour else 0
+        values[HERE_AT + c] = level[row, column, c] if c < colour else 0
     for c in range(3):
-        values[_BASE + c] = base[row, column, c]
+        values[BASE_AT + c] = base[row, column, c]
     values[NUMBERS - 1] = 1
 
 
@@ -134,7 +134,7 @@ def _fill_places(
     has_coarser: Any,
     places: Any,
 ) -> None:
-    """Write the (P,) int64 values of the places."""
+    """Write the (P,) int64 values of the places, in the order of PLACES."""
     width = errors.shape[1]
     total = np.int64(0)
     signed = np.int64(0)
@@ -153,13 +153,13 @@ def _fill_places(
         centre = values[3 * (_MIDDLE * WINDOW + _MIDDLE) + colour]
         for step in (1, -1, WINDOW, -WINDOW):
             slopes += abs(values[3 * (_MIDDLE * WINDOW + _MIDDLE + step) + colour] - centre)
-    left, above = values[_DRAWN + colour], values[_DRAWN + 3 + colour]
-    corner, beyond = values[_DRAWN + 6 + colour], values[_DRAWN + 9 + colour]
+    left, above = values[DRAWN_AT + colour], values[DRAWN_AT + 3 + colour]
+    corner, beyond = values[DRAWN_AT + 6 + colour], values[DRAWN_AT + 9 + colour]
     places[0] = total
     places[1] = here
     places[2] = slopes
     places[3] = abs(left - corner) + abs(above - corner) + abs(above - beyond)
-    places[4] = guess + WHOLE * values[_BASE + colour]
+    places[4] = guess + WHOLE * values[BASE_AT + colour]
     places[5] = guess
     places[6] = last
     places[7] = signed

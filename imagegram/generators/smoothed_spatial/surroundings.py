@@ -26,11 +26,12 @@ WINDOW: Final = 5
 BEFORE: Final = np.array(
     [(0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0), (-1, -2), (-2, 1), (-2, -1), (-1, 2)]
 )
-_DRAWN: Final = 3 * WINDOW * WINDOW
-_HERE: Final = _DRAWN + 3 * len(BEFORE)
-_BASE: Final = _HERE + 2
+#: Where the pixels drawn before, the colours of this pixel, and the enlarged picture begin.
+DRAWN_AT: Final = 3 * WINDOW * WINDOW
+HERE_AT: Final = DRAWN_AT + 3 * len(BEFORE)
+BASE_AT: Final = HERE_AT + 2
 #: How many numbers the surroundings are; the last is always 1.
-NUMBERS: Final = _BASE + 4
+NUMBERS: Final = BASE_AT + 4
 #: Weights of a guess are whole parts of this.
 WHOLE: Final = 1 << 16
 #: What a decision may ask, by name.
@@ -78,9 +79,9 @@ def numbers_reference(
     for n, (dy, dx) in enumerate(BEFORE):
         place = nearest_drawn(row, column, int(dy), int(dx), width)
         if place is not None:
-            values[_DRAWN + 3 * n : _DRAWN + 3 * n + 3] = level[place]
-    values[_HERE : _HERE + colour] = level[row, column, :colour]
-    values[_BASE : _BASE + 3] = base[row, column]
+            values[DRAWN_AT + 3 * n : DRAWN_AT + 3 * n + 3] = level[place]
+    values[HERE_AT : HERE_AT + colour] = level[row, column, :colour]
+    values[BASE_AT : BASE_AT + 3] = base[row, column]
     values[NUMBERS - 1] = 1
     return values
 
@@ -124,9 +125,9 @@ def places_reference(
     for dy, dx in BEFORE[:6]:
         place = nearest_drawn(row, column, int(dy), int(dx), width)
         around.append(0 if place is None else int(errors[(*place, colour)]))
-    left, above, corner, beyond = (int(numbers[_DRAWN + 3 * n + colour]) for n in (0, 1, 2, 3))
+    left, above, corner, beyond = (int(numbers[DRAWN_AT + 3 * n + colour]) for n in (0, 1, 2, 3))
     here = [int(errors[row, column, before]) for before in range(colour)]
-    window = numbers[:_DRAWN].reshape(WINDOW, WINDOW, 3)[:, :, colour]
+    window = numbers[:DRAWN_AT].reshape(WINDOW, WINDOW, 3)[:, :, colour]
     middle = WINDOW // 2
     steps = ((0, 1), (0, -1), (1, 0), (-1, 0))
     slopes = sum(abs(window[middle + y, middle + x] - window[middle, middle]) for y, x in steps)
@@ -135,7 +136,7 @@ def places_reference(
         "errors_here": sum(map(abs, here)),
         "slopes": int(slopes) if has_coarser else 0,
         "texture": abs(left - corner) + abs(above - corner) + abs(above - beyond),
-        "value": guess + WHOLE * int(numbers[_BASE + colour]),
+        "value": guess + WHOLE * int(numbers[BASE_AT + colour]),
         "guess": guess,
         "error_here": here[-1] if here else 0,
         "error_around": around[0] + around[1],
