@@ -17,7 +17,8 @@ refused at once. ``indexes/verify.py`` reads the rest.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import mmap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -227,6 +228,18 @@ def map_file(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
             f"{rebuild(path.parent)}"
         )
     return np.memmap(path, dtype=dtype, mode="r") if size else np.empty(0, dtype=dtype)
+
+
+def read_at_random(maps: Iterable[NDArray[Any]]) -> None:
+    """Ask the system to read single pages of mapped files, not what lies around them too.
+
+    It reads up to megabytes around a page that is missing, since files are mostly read in order.
+    Of an index that does not fit in memory nearly all of that is thrown away unread, and with it
+    what other reads have brought.
+    """
+    for array in maps:
+        if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
+            array.base.madvise(mmap.MADV_RANDOM)
 
 
 def _size(path: Path) -> int:

@@ -138,6 +138,11 @@ class Order:
         """All levels of minima over ``lcp``, of :func:`minima_sizes` entries each."""
         return self._map("minima.0", "<u2")
 
+    @property
+    def maps(self) -> tuple[NDArray[Any], ...]:
+        """All its mapped files."""
+        return self.table, self.inverse, self.lcp, self.repeat, self.minima
+
     def _map(self, name: str, dtype: str) -> NDArray[Any]:
         return map_file(self.path / name, np.dtype(dtype))
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from imagegram.errors import UnsupportedError
 from imagegram.generators.ngram.engine import Needs, Request
-from imagegram.generators.ngram.engines import choose, needs_of
+from imagegram.generators.ngram.engines import choose, make_files, needs_of
+from imagegram.indexes.format import IndexShard
 from imagegram.layout import TokenLayout
 from tests.generation import sampler
+from tests.index_folders import write_index
+from tests.pictures import context
 
 LAYOUT = TokenLayout.sequence(5, digits=(8, 8, 8))
 SUFFIX, ALIGNED, NONE = Needs(order="suffix"), Needs(order="aligned"), Needs()
@@ -106,3 +112,22 @@ def test_a_refusal_names_the_knob_and_what_to_type(
         pytest.importorskip("torch")
     with pytest.raises(UnsupportedError, match=rf"{engine} cannot do {named}.*native"):
         choose(engine, request(**knobs))
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="asks Linux")
+@pytest.mark.parametrize(("memory_gb", "at_random"), [(1.0, False), (1e-9, True)])
+def test_an_index_beyond_the_memory_is_read_in_single_pages(
+    tmp_path: Path, memory_gb: float, at_random: bool
+) -> None:
+    write_index(tmp_path / "index", [list(range(200))] * 30)
+    shard = IndexShard.open(tmp_path / "index")
+    files = make_files(NONE, [shard], replace(context(tmp_path), memory_gb=memory_gb))
+    assert len(files.maps) == 2
+    entries = re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text())
+    read = [str(tmp_path / "index" / name) for name in ("tokenized.0", "table.0")]
+    own = [entry for entry in entries if any(name in entry for name in read)]
+    assert len(own) == 2
+    for entry in own:
+        flags = re.search(r"VmFlags: (.*)", entry)
+        assert flags is not None
+        assert ("rr" in flags[1].split()) == at_random

@@ -16,7 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,6 +141,16 @@ class Files:
             order = "aligned" if self.orders[0].aligned else "suffix"
         runs = self.screens[0].runs if self.screens else ()
         return Needs(order=order, divisor=self.divisor, runs=runs)
+
+    @property
+    def maps(self) -> tuple[NDArray[Any], ...]:
+        """Mapped files of all shards, as far as generation reads them."""
+        compared = self.coarse or self.shards
+        return (
+            *(array for shard in compared for array in (shard.tokens, shard.table)),
+            *(array for order in self.orders for array in order.maps),
+            *(screen.words for screen in self.screens),
+        )
 
     @property
     def num_documents(self) -> int:
