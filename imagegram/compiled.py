@@ -29,7 +29,7 @@ _PATIENCE_S: Final = 120.0
 
 
 def njit(
-    *, cache: bool = False, nogil: bool = False, inline: str = "never"
+    *, cache: bool = False, nogil: bool = False, inline: str = "never", counts: bool = True
 ) -> Callable[[Function], Function]:
     """Return a decorator that compiles a function when it is called first.
 
@@ -38,9 +38,14 @@ def njit(
         nogil: run without Python's lock.
         inline: ``always``: copied into its callers, whatever its size. Wanted where kernels are
             called once a token: a call hands over every field of every array, a hundred words.
+        counts: count references to arrays. False where a kernel neither makes arrays nor gets new
+            ones of what it calls, but works on those that Python holds: a call counts up and down
+            every array of its records, which takes most of the time of a short kernel. Making one
+            is an error of the compiler then; one that is got would never be freed.
     """
     options = {"nopython": True, "nogil": nogil, "boundscheck": None}
     options |= {"forceinline": inline == "always", "no_cfunc_wrapper": True}
+    options["_nrt"] = counts
 
     def decorate(function: Function) -> Function:
         if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]

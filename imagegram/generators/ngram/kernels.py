@@ -178,7 +178,7 @@ def sort_tally(work: Work, num_distinct: Int) -> None:
         work.tally[tokens_K[i]] = 0
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def tally(work: Work, num_distinct: Int, token: Int, count: Int) -> Int:
     """Count a token; return the number of distinct ones."""
     if work.tally[token] == 0:
@@ -188,7 +188,7 @@ def tally(work: Work, num_distinct: Int, token: Int, count: Int) -> Int:
     return num_distinct
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def choose(
     rows: Rows,
     b: Int,
@@ -209,7 +209,7 @@ def choose(
     return chosen
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def note(rows: Rows, b: Int, t: Int, length: Int, total: Int, distinct: Int, bits: float) -> None:
     """Write the trace of a step that does not depend on the token that is chosen."""
     rows.suffix_len[b, t] = length
@@ -218,7 +218,7 @@ def note(rows: Rows, b: Int, t: Int, length: Int, total: Int, distinct: Int, bit
     rows.entropy[b, t] = bits
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def which(count: Int, uniform: float) -> Int:
     """Return the number of the candidate, among ``count``, that a uniform selects."""
     return min(np.int64(uniform * count), count - 1)

@@ -31,7 +31,7 @@ _LOW: Final = np.uint64(63)
 _ONE: Final = np.uint64(1)
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def mix_run(value: np.uint64, place: Int) -> np.uint64:
     """Mix the polynomial of a run, and the place in its document where it begins (0: any)."""
     mixed = (value ^ (np.uint64(place) * _PLACE)) * _MIX
@@ -39,7 +39,7 @@ def mix_run(value: np.uint64, place: Int) -> np.uint64:
     return mixed ^ (mixed >> np.uint64(29))
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def hash_run(ids: NDArray[np.uint16], start: Int, end: Int, placed: bool) -> np.uint64:
     """Return the hash of ``ids[start:end]``, where ``ids`` is a document after its separator."""
     value = np.uint64(0)
@@ -48,13 +48,13 @@ def hash_run(ids: NDArray[np.uint16], start: Int, end: Int, placed: bool) -> np.
     return mix_run(value, start if placed else 0)
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def line_of(mixed: np.uint64, num_words: Int) -> Int:
     """Return the first word of the line that holds the bits of a run."""
     return np.int64(((mixed >> _HALF) * np.uint64(num_words >> 3)) >> _HALF) << 3
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def may_hold(screen: np.uint64, num_words: Int, mixed: np.uint64) -> bool:
     """Whether the stream of a screen, given by its address, may hold a run."""
     line = screen + np.uint64(8 * line_of(mixed, num_words))
@@ -66,7 +66,7 @@ def may_hold(screen: np.uint64, num_words: Int, mixed: np.uint64) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def fill_screen(
     stream: np.uint64, num_tokens: Int, length: Int, stride: Int, words: NDArray[np.uint64]
 ) -> None:

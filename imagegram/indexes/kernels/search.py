@@ -97,27 +97,27 @@ def shard_views(shards: Sequence[IndexShard]) -> ShardViews:
 # ------------------------------------------------------------------------------------ raw memory
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def token_at(views: ShardViews, s: Int, i: Int) -> Int:
     """Return token ``i`` of the stream of shard ``s``."""
     return np.int64(load_u16(views.token_address[s] + np.uint64(2 * i)))
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def pointer_at(views: ShardViews, s: Int, rank: Int) -> Int:
     """Return the stream position, in tokens, of the suffix of a rank."""
     table, width = views.table_address[s], views.pointer_width[s]
     return load_packed(table, width, views.num_tokens[s], rank) >> 1
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def separator_at(views: ShardViews, s: Int, document: Int) -> Int:
     """Return the stream position of the separator before a document, counted in its shard."""
     address = views.offset_address[s] + np.uint64(8 * document)
     return np.int64(load_u64(address) >> np.uint64(1))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def locate(views: ShardViews, s: Int, i: Int) -> tuple[Int, Int]:
     """Return the global document of token ``i`` and the position in it, -1 for its separator.
 
@@ -143,13 +143,13 @@ def locate(views: ShardViews, s: Int, i: Int) -> tuple[Int, Int]:
 # --------------------------------------------------------------------------------------- searches
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def sort_key(token: Int) -> Int:
     """Return the sort key of a token in table order: its two bytes swapped."""
     return ((token & 255) << 8) | (token >> 8)
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def key_at(views: ShardViews, s: Int, i: Int) -> Int:
     """Return the sort key of token ``i`` of the stream; -1 at its end."""
     if i >= views.num_tokens[s]:
@@ -157,7 +157,7 @@ def key_at(views: ShardViews, s: Int, i: Int) -> Int:
     return sort_key(token_at(views, s, i))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def upper_bound(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int, key: Int) -> Int:
     """Return the first rank of [lo, hi) whose key at ``depth`` exceeds ``key``, else hi."""
     while lo < hi:
@@ -169,7 +169,7 @@ def upper_bound(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int, key: In
     return lo
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def group_end(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int, key: Int) -> Int:
     """Return :func:`upper_bound`, by galloping from ``lo``: fast for small groups."""
     step = 1
@@ -179,7 +179,7 @@ def group_end(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int, key: Int)
     return upper_bound(views, s, lo, min(lo + step, hi), depth, key)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def narrow(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int, token: Int) -> tuple[Int, Int]:
     """Narrow an interval to the suffixes that continue with ``token``.
 
@@ -201,7 +201,7 @@ def narrow(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int, token: Int) 
     return lo, lo
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def token_class(token: Int) -> Int:
     """Return the class of a token in a byte-valued stream, or -1 if no such stream holds it."""
     if token < 256:
@@ -209,7 +209,7 @@ def token_class(token: Int) -> Int:
     return 256 if token == _EOS else -1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def prefix_bucket(
     views: ShardViews, s: Int, ids: NDArray[np.uint16], start: Int, end: Int
 ) -> tuple[Int, Int, Int]:
@@ -231,7 +231,7 @@ def prefix_bucket(
     return views.pairs[s, cell], views.pairs[s, cell + 1] if b < CLASSES - 1 else hi, 2
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def common_length(
     views: ShardViews, s: Int, position: Int, ids: NDArray[np.uint16], start: Int, end: Int
 ) -> Int:
@@ -244,7 +244,7 @@ def common_length(
     return length
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def find(
     views: ShardViews, s: Int, ids: NDArray[np.uint16], start: Int, end: Int
 ) -> tuple[Int, Int]:
@@ -268,7 +268,7 @@ def find(
     return lo, hi
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def continued(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int) -> Int:
     """Return the first rank, ``lo`` or ``lo + 1``, that has a next token at ``depth``.
 
@@ -279,7 +279,7 @@ def continued(views: ShardViews, s: Int, lo: Int, hi: Int, depth: Int) -> Int:
     return lo
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def next_groups(
     views: ShardViews,
     s: Int,
@@ -318,7 +318,7 @@ def next_groups(
 # ---------------------------------------------------------------------------------------- buckets
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _fill_firsts(views: ShardViews, s: Int) -> Int:
     """Fill ``views.firsts[s]``; return 1 when all ids are below 256 or the separator, else 0."""
     byte_valued, num_tokens = 1, views.num_tokens[s]
@@ -337,7 +337,7 @@ def _fill_firsts(views: ShardViews, s: Int) -> Int:
     return byte_valued
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _fill_pairs(views: ShardViews, s: Int) -> None:
     """Fill ``views.pairs[s]`` by walking over the groups of every first token."""
     for a in range(CLASSES):

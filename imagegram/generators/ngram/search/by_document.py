@@ -20,7 +20,7 @@ from imagegram.indexes.kernels.search import Int, ShardViews, key_at, token_at
 _EOS: Final = 65535
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _next_place(
     search: Search, voters: Voters, step: Step, i: Int, index: Int, single: bool, ends: bool
 ) -> Int:
@@ -46,7 +46,7 @@ def _next_place(
     return np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def longest_among(search: Search, voters: Voters, step: Step, beginning: bool) -> Int:
     """Find the longest context that enough candidates follow; 0 when none does.
 
@@ -55,7 +55,8 @@ def longest_among(search: Search, voters: Voters, step: Step, beginning: bool) -
     views, knobs, rules = search
     single = beginning or rules.in_place
     limit = min(np.int64(knobs.limits[step.t]), step.t + 1)
-    voters.support[: limit + 1] = 0
+    for length in range(limit + 1):
+        voters.support[length] = 0
     for i in range(voters.size[0]):
         s, best = np.int64(voters.shard[i]), np.int64(-1)
         index = _next_place(search, voters, step, i, 0, single, knobs.ends)
@@ -75,7 +76,7 @@ def longest_among(search: Search, voters: Voters, step: Step, beginning: bool) -
     return length
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _next_candidate(
     search: Search, voters: Voters, step: Step, i: Int, index: Int, length: Int, beginning: bool
 ) -> Int:
@@ -90,7 +91,7 @@ def _next_candidate(
     return index
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def count_among(
     search: Search, voters: Voters, work: Work, step: Step, length: Int, beginning: bool
 ) -> Int:
@@ -131,7 +132,7 @@ def nth_among(
     return _select(search.views, shards, places, number)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _select(
     views: ShardViews, shards: NDArray[np.int64], places: NDArray[np.int64], number: Int
 ) -> tuple[Int, Int]:
@@ -158,7 +159,7 @@ def _select(
     return shards[number], places[number]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _precedes(views: ShardViews, s: Int, index: Int, other_s: Int, other: Int) -> bool:
     """Whether the suffix at a place comes before another: of an earlier shard, or in its table."""
     if s != other_s or index == other:

@@ -51,23 +51,41 @@ _SOON: Final = 8
 _NOWHERE: Final = -(1 << 40)
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always", counts=False)
+def copy_ranks(ranks: NDArray[np.int64], out: NDArray[np.int64]) -> None:
+    """Copy (2, S) first and last ranks."""
+    for s in range(out.shape[1]):
+        out[0, s], out[1, s] = ranks[0, s], ranks[1, s]
+
+
+@njit(inline="always", counts=False)
+def num_places(ranks: NDArray[np.int64]) -> Int:
+    """Count the places of (2, S) first and last ranks."""
+    number = np.int64(0)
+    for s in range(ranks.shape[1]):
+        number += ranks[1, s] - ranks[0, s]
+    return number
+
+
+@njit(cache=True, nogil=True, counts=False)
 def begin_row(work: Work) -> None:
     """Forget the row before: all shards may hold the separator."""
-    work.reach[:] = 1
+    for s in range(work.reach.size):
+        work.reach[s] = 1
     work.state[DEPTH], work.state[WHEN] = 0, NEVER
     work.state[SHARD], work.state[INDEX], work.state[CARRIED], work.state[MOST] = -1, -1, 0, 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def keep_last(work: Work, t: Int, length: Int) -> None:
     """Keep the intervals of the context that decides step ``t`` for the next step."""
-    work.last[:] = work.kept
-    work.narrowed[:] = False
+    copy_ranks(work.kept, work.last)
+    for s in range(work.narrowed.size):
+        work.narrowed[s] = False
     work.state[DEPTH], work.state[WHEN] = length, t
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def narrow_last(
     views: ShardViews, aligned: bool, work: Work, s: Int, token: Int
 ) -> tuple[Int, Int]:
@@ -89,7 +107,7 @@ def narrow_last(
     return work.last[0, s], work.last[1, s]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def narrow_to_groups(work: Work, token: Int) -> None:
     """Narrow the kept intervals of all shards to a token, where the groups of the step are listed.
 
@@ -98,8 +116,8 @@ def narrow_to_groups(work: Work, token: Int) -> None:
     listed = work.state[LISTED]
     if listed == 0:
         return
-    work.last[:] = 0
-    work.narrowed[:] = True
+    for s in range(work.narrowed.size):
+        work.last[0, s], work.last[1, s], work.narrowed[s] = 0, 0, True
     for k in range(listed):
         if work.groups[NEXT, k] == token:
             s, lo = work.groups[OWNER, k], work.groups[START, k]
@@ -116,13 +134,13 @@ class Screens(NamedTuple):
     num_words: NDArray[np.int64]
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def screens_of(sides: Sides) -> Screens:
     """Return the screens of side files."""
     return Screens(sides.run, sides.long_run, sides.placed, sides.screen, sides.num_words)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def screen_out(
     screens: Screens,
     reach: NDArray[np.int64],
@@ -151,7 +169,7 @@ def screen_out(
     return left
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def _ask(
     screens: Screens,
     reach: NDArray[np.int64],
@@ -182,7 +200,7 @@ def _ask(
     return left
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def note_reaches(reach: NDArray[np.int64], state: NDArray[np.int64]) -> None:
     """Note how far the farthest shard but that of the last source reaches."""
     most = np.int64(_NOWHERE)

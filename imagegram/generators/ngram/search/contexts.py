@@ -57,7 +57,7 @@ _UNKNOWN: Final = -1
 _NOT_HERE: Final = -2
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def find_context(search: Search, step: Step, s: Int, length: Int) -> tuple[Int, Int]:
     """Find the ranks of shard ``s`` that begin with the last ``length`` tokens before the step."""
     views, start = search.views, step.t + 1 - length
@@ -66,7 +66,7 @@ def find_context(search: Search, step: Step, s: Int, length: Int) -> tuple[Int, 
     return _find_aligned(views, step, s, length)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _find_aligned(views: ShardViews, step: Step, s: Int, length: Int) -> tuple[Int, Int]:
     """Find these ranks in an aligned table."""
     start = step.t + 1 - length
@@ -79,7 +79,7 @@ def _find_aligned(views: ShardViews, step: Step, s: Int, length: Int) -> tuple[I
     return lo, hi
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def _place_of(search: Search, sides: Sides, work: Work, step: Step, s: Int, length: Int) -> Int:
     """Return a place of shard ``s`` where the context begins, if the last step tells one.
 
@@ -103,7 +103,7 @@ def _place_of(search: Search, sides: Sides, work: Work, step: Step, s: Int, leng
     return _UNKNOWN
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def find_contexts(search: Search, sides: Sides, work: Work, step: Step, length: Int) -> None:
     """Write the ranks of every shard that begin with the last ``length`` tokens to ``work.trial``.
 
@@ -140,7 +140,7 @@ def find_contexts(search: Search, sides: Sides, work: Work, step: Step, length: 
             _shorten(search, sides, work, step, s, length)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _look_around(views: ShardViews, sides: Sides, work: Work, number: Int, length: Int) -> None:
     """Find the ranks of the shards where a place is known."""
     for k in range(number):
@@ -157,7 +157,7 @@ def _look_around(views: ShardViews, sides: Sides, work: Work, number: Int, lengt
         work.trial[0, s], work.trial[1, s] = lo, hi
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def _begin_search(search: Search, work: Work, step: Step, s: Int, length: Int) -> None:
     """Begin with the ranks of shard ``s`` that may begin with the context."""
     views, hunt, end = search.views, work.hunt, step.t + 1
@@ -172,7 +172,7 @@ def _begin_search(search: Search, work: Work, step: Step, s: Int, length: Int) -
         hunt[_LAST, s], hunt[_RIGHT, s] = lo, -1
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def _compare(views: ShardViews, work: Work, step: Step, s: Int, length: Int) -> None:
     """Compare the context with the suffix in the middle, and leave half of the ranks."""
     hunt, end = work.hunt, step.t + 1
@@ -187,7 +187,7 @@ def _compare(views: ShardViews, work: Work, step: Step, s: Int, length: Int) -> 
         hunt[_LAST, s], hunt[_RIGHT, s] = hunt[_MIDDLE, s], shared
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _search_together(
     search: Search, sides: Sides, work: Work, step: Step, number: Int, length: Int
 ) -> None:
@@ -227,7 +227,7 @@ def _search_together(
             work.trial[0, s], work.trial[1, s] = lo, last
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _shorten(search: Search, sides: Sides, work: Work, step: Step, s: Int, length: Int) -> None:
     """Note that shard ``s`` lacks the last ``length`` tokens; perhaps it lacks half of them too.
 
@@ -244,7 +244,7 @@ def _shorten(search: Search, sides: Sides, work: Work, step: Step, s: Int, lengt
             work.reach[s] = half - 1 - step.t
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def is_alone(search: Search, sides: Sides, work: Work, step: Step, length: Int) -> bool:
     """Whether no shard but the last source's holds the last ``length`` tokens before a step."""
     source = work.state[SHARD]

@@ -35,7 +35,7 @@ _REACHED: Final = 1
 _OTHERWISE: Final = 0
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def certain_length(search: Search, work: Work, t: Int, needed: Int, token: Int) -> Int:
     """Return the length of the context that decides, where the last source tells it; else 0.
 
@@ -56,7 +56,7 @@ def certain_length(search: Search, work: Work, t: Int, needed: Int, token: Int) 
     return min(carried + 1, limit)
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def token_behind(search: Search, work: Work) -> Int:
     """Return the token behind the last source; -1: there is no source, or nothing behind it."""
     s, index = work.state[SHARD], work.state[INDEX] + 1
@@ -65,7 +65,7 @@ def token_behind(search: Search, work: Work) -> Int:
     return np.int64(load_u16(search.rules.next_address[s] + np.uint64(2 * index)))
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def _is_steady(rules: Rules, t: Int) -> bool:
     """Whether the same documents may decide a step and the one before, whatever was written."""
     if rules.anchor == 0 and rules.label_tokens == 0:
@@ -75,7 +75,7 @@ def _is_steady(rules: Rules, t: Int) -> bool:
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def copy_tokens(
     search: Search, sides: Sides, work: Work, rows: Rows, b: Int, t: Int, until: Int, needed: Int
 ) -> Int:
@@ -103,7 +103,7 @@ def copy_tokens(
     return t - first
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _copy_run(
     search: Search, sides: Sides, work: Work, rows: Rows, b: Int, t: Int, until: Int, needed: Int
 ) -> Int:

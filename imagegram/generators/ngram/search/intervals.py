@@ -19,7 +19,9 @@ from imagegram.generators.ngram.search.carry import (
     NEXT,
     OWNER,
     START,
+    copy_ranks,
     narrow_last,
+    num_places,
 )
 from imagegram.generators.ngram.search.contexts import find_contexts
 from imagegram.generators.ngram.search.memo import Memo, recall
@@ -55,7 +57,7 @@ _TOO_FEW: Final = -2
 COMMON: Final = -1
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def _supported(search: Search, work: Work, step: Step, length: Int) -> bool:
     """Whether the trial intervals hold as many candidates as a context needs."""
     if search.knobs.count_documents or search.knobs.filtered or is_conditional(step):
@@ -66,7 +68,7 @@ def _supported(search: Search, work: Work, step: Step, length: Int) -> bool:
     return bool(found >= step.needed)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _enough(search: Search, work: Work, step: Step, length: Int) -> bool:
     """Look through the trial intervals until as many candidates, or documents, are found."""
     views, knobs, _ = search
@@ -95,7 +97,7 @@ def _enough(search: Search, work: Work, step: Step, length: Int) -> bool:
 # --------------------------------------------------------------- contexts that all may continue
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _try_length(
     search: Search, sides: Sides, memo: Memo, work: Work, step: Step, length: Int
 ) -> Int:
@@ -106,7 +108,7 @@ def _try_length(
     views, knobs, _ = search
     entry = recall(memo, views, step, length, np.int64(knobs.classes[step.t]))
     if entry >= 0:  # only supported contexts are remembered
-        work.kept[:] = memo.intervals[entry]
+        copy_ranks(memo.intervals[entry], work.kept)
         return entry
     find_contexts(search, sides, work, step, length)
     for s in range(views.num_tokens.size):
@@ -123,11 +125,11 @@ def _try_length(
         work.trial[0, s], work.trial[1, s] = lo, hi
     if length > 0 and not _supported(search, work, step, length):
         return _TOO_FEW
-    work.kept[:] = work.trial
+    copy_ranks(work.trial, work.kept)
     return _UNKNOWN
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def longest(
     search: Search, sides: Sides, memo: Memo, work: Work, step: Step, previous: Int
 ) -> tuple[Int, Int]:
@@ -172,7 +174,7 @@ def longest(
 # --------------------------------------------------------------- contexts that some may continue
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def longest_rare(search: Search, sides: Sides, work: Work, step: Step, most: Int, top: Int) -> Int:
     """Find the longest supported context, if it has ``most`` places at most; else :data:`COMMON`.
 
@@ -183,12 +185,12 @@ def longest_rare(search: Search, sides: Sides, work: Work, step: Step, most: Int
     good, bad, length, jump = np.int64(-1), top + 1, top, np.int64(1)
     while good < 0 or bad - good > 1:
         find_contexts(search, sides, work, step, length)
-        places = (work.trial[1] - work.trial[0]).sum()
+        places = num_places(work.trial)
         if places > most:  # looking at each document is cheaper; shorter ones have more places
             return np.int64(COMMON)
         if _supported(search, work, step, length):
             good = length
-            work.kept[:] = work.trial
+            copy_ranks(work.trial, work.kept)
         else:
             bad = length
         if good < 0:
@@ -203,7 +205,7 @@ def longest_rare(search: Search, sides: Sides, work: Work, step: Step, most: Int
 # ------------------------------------------------------------------- candidates of kept intervals
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def _jumps(search: Search, step: Step) -> bool:
     """Whether all places of a token are candidates and lie side by side: one look for all of them.
 
@@ -213,7 +215,7 @@ def _jumps(search: Search, step: Step) -> bool:
     return bool(every and search.rules.divisor == 1)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _list_groups(
     search: Search, sides: Sides, work: Work, s: Int, length: Int, listed: Int
 ) -> tuple[Int, bool]:
@@ -234,7 +236,7 @@ def _list_groups(
     return listed, True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _count_listed(views: ShardViews, work: Work, listed: Int, length: Int) -> Int:
     """Count the listed groups; return how many distinct tokens they have.
 
@@ -255,7 +257,7 @@ def _count_listed(views: ShardViews, work: Work, listed: Int, length: Int) -> In
     return num_distinct
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _count_groups(search: Search, sides: Sides, work: Work, length: Int) -> Int:
     """Count the next tokens of kept intervals, which are all candidates, from shared lengths.
 
@@ -274,7 +276,7 @@ def _count_groups(search: Search, sides: Sides, work: Work, length: Int) -> Int:
     return distinct
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def count_next(search: Search, sides: Sides, work: Work, step: Step, length: Int) -> Int:
     """Count the candidates of the kept intervals by token into ``work``; return the distinct."""
     views, knobs, rules = search
@@ -303,7 +305,7 @@ def count_next(search: Search, sides: Sides, work: Work, step: Step, length: Int
     return num_distinct
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def nth_place(
     search: Search, work: Work, step: Step, length: Int, wanted: Int, number: Int
 ) -> tuple[Int, Int]:

@@ -89,7 +89,7 @@ class Found(NamedTuple):
     size: Int
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _find_some(
     search: Search, sides: Sides, work: Work, voters: Voters, step: Step, certain: Int
 ) -> Found:
@@ -117,7 +117,7 @@ def _find_some(
     return Found(np.int64(_AMONG), length, none, size)
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def _find(
     search: Search,
     sides: Sides,
@@ -153,7 +153,7 @@ def _distribution(
     return tokens_K, counts_K, p_K, counts_K.sum(), float(entropy_bits(p_K))
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def _goes_on(search: Search, step: Step, length: Int, token: Int, s: Int, index: Int) -> bool:
     """Whether a place, not the first of its stream, is a candidate and holds ``token``."""
     views, knobs, rules = search
@@ -167,7 +167,7 @@ def _goes_on(search: Search, step: Step, length: Int, token: Int, s: Int, index:
     return bool(not is_conditional(step) or may_decide(search, step, length, s, index))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _draw_source(
     search: Search,
     work: Work,
@@ -235,7 +235,7 @@ def _choose_token(
     return single
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _write_row(
     search: Search,
     sides: Sides,
@@ -288,7 +288,7 @@ def _write_row(
         history[t] = token // rules.divisor
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def write_rows(
     views: ShardViews,
     knobs: Knobs,

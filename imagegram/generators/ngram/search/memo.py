@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Work
+from imagegram.generators.ngram.search.carry import copy_ranks
 from imagegram.generators.ngram.search.step import Search, Step, match
 from imagegram.indexes.kernels.search import Int, ShardViews, pointer_at
 
@@ -86,7 +87,7 @@ def make_memo(num_shards: int, *, frequent: int = FREQUENT, entries: int = MAX_E
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _first_slot(memo: Memo, step: Step, length: Int, group: Int) -> Int:
     """Return where the search for the last ``length`` tokens before a step begins."""
     mixed = (np.uint64(length) << np.uint64(32)) + np.uint64(group)
@@ -96,7 +97,7 @@ def _first_slot(memo: Memo, step: Step, length: Int, group: Int) -> Int:
     return np.int64(mixed & np.uint64(memo.slots.size - 1))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def recall(memo: Memo, views: ShardViews, step: Step, length: Int, group: Int) -> Int:
     """Return the entry of the last ``length`` tokens before a step; -1: unknown.
 
@@ -118,7 +119,15 @@ def recall(memo: Memo, views: ShardViews, step: Step, length: Int, group: Int) -
     return -1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
+def forget(memo: Memo) -> None:
+    """Forget all entries."""
+    for slot in range(memo.slots.size):
+        memo.slots[slot] = -1
+    memo.used[0], memo.used[1] = 0, 0
+
+
+@njit(cache=True, nogil=True, counts=False)
 def remember(
     memo: Memo,
     search: Search,
@@ -137,8 +146,7 @@ def remember(
         return
     # Forgetting all is as simple as right: what is frequent comes back at once.
     if memo.used[0] == memo.length.size or memo.used[1] + size > memo.tokens.size:
-        memo.slots[:] = -1
-        memo.used[:] = 0
+        forget(memo)
     entry, start, group = memo.used[0], memo.used[1], np.int64(search.knobs.classes[step.t])
     memo.length[entry], memo.group[entry] = length, group
     for s in range(search.views.num_tokens.size):
@@ -146,11 +154,11 @@ def remember(
             memo.shard[entry] = s
             memo.at[entry] = pointer_at(search.views, s, work.kept[0, s]) + length
     memo.num_contexts[entry], memo.entropy[entry] = num_contexts, entropy
-    memo.intervals[entry] = work.kept
+    copy_ranks(work.kept, memo.intervals[entry])
     memo.start[entry], memo.start[entry + 1] = start, start + size
-    memo.tokens[start : start + size] = tokens_K
-    memo.counts[start : start + size] = counts_K
-    memo.probabilities[start : start + size] = p_K
+    for k in range(size):
+        memo.tokens[start + k], memo.counts[start + k] = tokens_K[k], counts_K[k]
+        memo.probabilities[start + k] = p_K[k]
     memo.used[0], memo.used[1] = entry + 1, start + size
     slot = _first_slot(memo, step, length, group)
     while memo.slots[slot] >= 0:

@@ -77,7 +77,7 @@ def make_sides(
     )
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def walk_of(views: ShardViews, sides: Sides, s: Int) -> Walk:
     """Return one shard as the walking kernels know it, with the side files of its order."""
     fields: Any = (

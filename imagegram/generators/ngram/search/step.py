@@ -79,19 +79,19 @@ class Step(NamedTuple):
     needed: Int
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def written_at(rules: Rules, s: Int, index: Int) -> Int:
     """Return the whole token at a place of the corpus, where views may hold coarse ones."""
     return np.int64(load_u16(rules.next_address[s] + np.uint64(2 * index)))
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def coarse_of(rules: Rules, token: Int) -> Int:
     """Return what of a token is compared; separators stay what they are."""
     return token if token == _EOS else token // rules.divisor
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def match(views: ShardViews, s: Int, index: Int, step: Step, limit: Int) -> Int:
     """Count the tokens before a place, ``limit`` at most, that equal those before the step."""
     length = 0
@@ -102,7 +102,7 @@ def match(views: ShardViews, s: Int, index: Int, step: Step, limit: Int) -> Int:
     return length
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def begins(views: ShardViews, s: Int, separator: Int, step: Step) -> bool:
     """Whether a document begins with the step's anchor."""
     for i in range(1, step.anchor + 1):
@@ -112,20 +112,20 @@ def begins(views: ShardViews, s: Int, separator: Int, step: Step) -> bool:
     return True
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def locate_next(views: ShardViews, s: Int, index: Int) -> tuple[Int, Int]:
     """Return document and position of a next token: a separator ends the document before it."""
     document, position = locate(views, s, index - 1)
     return document, position + 1
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def is_conditional(step: Step) -> bool:
     """Whether only some documents may decide a step."""
     return bool(step.anchor > 0 or step.label >= 0)
 
 
-@njit(inline="always")
+@njit(inline="always", counts=False)
 def has_class(classes_T: NDArray[np.int32], stride: Int, index: Int, group: Int) -> bool:
     """Whether a place of equally long documents has a class; a separator has none.
 
@@ -135,7 +135,7 @@ def has_class(classes_T: NDArray[np.int32], stride: Int, index: Int, group: Int)
     return bool(slot > 0 and classes_T[slot - 1] == group)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def may_decide(search: Search, step: Step, length: Int, s: Int, index: Int) -> bool:
     """Whether a next token, behind ``length`` ones, lies in a document that may decide."""
     views, knobs, rules = search

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
+from imagegram.generators.ngram.search.carry import num_places
 from imagegram.generators.ngram.search.step import Search, Step, begins
 from imagegram.indexes.kernels.search import (
     Int,
@@ -58,7 +59,7 @@ def make_voters(num_documents: int, num_shards: int, num_tokens: int, anchor: in
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def next_step(
     search: Search,
     voters: Voters,
@@ -97,7 +98,7 @@ def next_step(
     return step
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _narrow_anchor(search: Search, voters: Voters, history: NDArray[np.uint16], t: Int) -> None:
     """Find the ranks of documents that begin with ``t`` tokens, among those with one fewer."""
     views, anchors = search.views, voters.anchors
@@ -112,13 +113,13 @@ def _narrow_anchor(search: Search, voters: Voters, history: NDArray[np.uint16], 
         anchors[t, 0, s], anchors[t, 1, s] = lo, hi
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _gather(search: Search, voters: Voters, step: Step) -> None:
     """Collect the documents that have the step's label and begin with its anchor."""
     views, _, rules = search
     label = step.label
     lo_S, hi_S = voters.anchors[step.anchor, 0], voters.anchors[step.anchor, 1]
-    size, ranks = 0, (hi_S - lo_S).sum()
+    size, ranks = 0, num_places(voters.anchors[step.anchor])
     # Look through the fewer: documents of the label, or those that begin with the anchor.
     if label >= 0 and rules.first_member[label + 1] - rules.first_member[label] <= ranks:
         s = 0
@@ -140,7 +141,7 @@ def _gather(search: Search, voters: Voters, step: Step) -> None:
     voters.size[0] = size
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _enough(search: Search, voters: Voters, step: Step) -> bool:
     """Whether the collected documents hold as many candidates of the empty suffix as needed."""
     views, knobs, rules = search

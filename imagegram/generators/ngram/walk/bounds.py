@@ -31,7 +31,7 @@ SHIFT: Final = MINIMA_FANOUT.bit_length() - 1
 BITS: Final = MINIMA_FANOUT - 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _last_smaller(address: np.uint64, number: Int, depth: Int) -> np.uint64:
     """Compare the entries of a block that is not full."""
     bits = np.uint64(0)
@@ -41,7 +41,7 @@ def _last_smaller(address: np.uint64, number: Int, depth: Int) -> np.uint64:
     return bits
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def _smaller(address: np.uint64, size: Int, block: Int, depth: Int) -> np.uint64:
     """Return which entries of a block of 32 are below ``depth``, as bits; none behind the last."""
     first = block << SHIFT
@@ -51,13 +51,13 @@ def _smaller(address: np.uint64, size: Int, block: Int, depth: Int) -> np.uint64
     return _last_smaller(at, size - first, depth)
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def splits_in(walk: Walk, block: Int, depth: Int) -> np.uint64:
     """Return which of 32 ranks share fewer than ``depth`` tokens with the rank before, as bits."""
     return _smaller(walk.lcp, walk.num_tokens, block, depth)
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def _level(walk: Walk, level: Int) -> tuple[Int, Int]:
     """Return where a level of ``minima`` begins, and how many entries it has."""
     first, size = np.int64(0), (walk.num_tokens + BITS) >> SHIFT
@@ -66,38 +66,38 @@ def _level(walk: Walk, level: Int) -> tuple[Int, Int]:
     return first, size
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def blocks_with_splits(walk: Walk, level: Int, block: Int, depth: Int) -> np.uint64:
     """Return which of 32 blocks of a level of ``minima`` hold such a rank, as bits."""
     first, size = _level(walk, level)
     return _smaller(walk.minima + np.uint64(2 * first), size, block, depth)
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def from_bit(k: Int) -> np.uint64:
     """Return bits ``k`` and above, of 32."""
     return (_ALL << np.uint64(k)) & _ALL
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def below_bit(k: Int) -> np.uint64:
     """Return bits below ``k``, at most 32."""
     return (_ONE << np.uint64(k)) - _ONE
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def lowest(bits: np.uint64) -> Int:
     """Return the number of the lowest bit."""
     return np.int64(trailing_zeros(bits))
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def highest(bits: np.uint64) -> Int:
     """Return the number of the highest bit."""
     return np.int64(63) - np.int64(leading_zeros(bits))
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def prefetch_around(walk: Walk, rank: Int) -> None:
     """Load what tells the interval around a rank: its line of ``lcp`` and the nearer neighbour."""
     at = walk.lcp + np.uint64(2 * rank)
@@ -108,7 +108,7 @@ def prefetch_around(walk: Walk, rank: Int) -> None:
         prefetch(at + np.uint64(MINIMA_FANOUT * 2))
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def interval_start(walk: Walk, rank: Int, depth: Int) -> Int:
     """Find the largest r <= rank with lcp[r] < depth: where the interval begins."""
     block, bit = rank >> SHIFT, rank & BITS
@@ -118,7 +118,7 @@ def interval_start(walk: Walk, rank: Int, depth: Int) -> Int:
     return _start_before(walk, block, depth)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _start_before(walk: Walk, block: Int, depth: Int) -> Int:
     """Find the largest rank before a block that shares fewer tokens: rank 0 shares none."""
     bits = splits_in(walk, block - 1, depth)
@@ -136,7 +136,7 @@ def _start_before(walk: Walk, block: Int, depth: Int) -> Int:
     return (block << SHIFT) + highest(splits_in(walk, block, depth))
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def interval_end(walk: Walk, rank: Int, depth: Int) -> Int:
     """Find the least r > rank with lcp[r] < depth, or the number of suffixes: its end."""
     block, bit = (rank + 1) >> SHIFT, (rank + 1) & BITS
@@ -147,7 +147,7 @@ def interval_end(walk: Walk, rank: Int, depth: Int) -> Int:
     return _end_behind(walk, block, depth)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _end_behind(walk: Walk, block: Int, depth: Int) -> Int:
     """Find the least rank behind a block that shares fewer tokens, or the number of suffixes."""
     if (block + 1) << SHIFT >= walk.num_tokens:

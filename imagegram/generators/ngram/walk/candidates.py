@@ -83,25 +83,25 @@ def make_sieve(walk: Walk, knobs: Knobs, memo: Memo) -> Sieve | None:
     )
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def _slot(walk: Walk, place: Int) -> Int:
     """Return the index in the document, of equally long ones; 0 is the separator before it."""
     return np.int64(np.uint64(place) % np.uint64(walk.stride))
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def _admits(knobs: Knobs, slot: Int, group: Int) -> bool:
     """Whether the token at an index of a document has the class of the new token."""
     return bool((slot > 0) & (knobs.classes[slot - 1] == group))
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def _first_candidate(walk: Walk, lo: Int, length: Int) -> Int:
     """Return the first rank with a token after ``length`` ones."""
     return lo + 1 if ends_stream(walk, lo, length) else lo
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _candidates(walk: Walk, knobs: Knobs, lo: Int, hi: Int, length: Int) -> tuple[Int, Int]:
     """Return the ranks of an interval, of at least one token of context, with a candidate.
 
@@ -115,7 +115,7 @@ def _candidates(walk: Walk, knobs: Knobs, lo: Int, hi: Int, length: Int) -> tupl
     return lo, hi
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def supported(
     walk: Walk,
     knobs: Knobs,
@@ -142,7 +142,7 @@ def supported(
     return enough(walk, knobs, sieve, lo, hi, length, group)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def enough(
     walk: Walk, knobs: Knobs, sieve: Sieve, lo: Int, hi: Int, length: Int, group: Int
 ) -> bool:
@@ -168,7 +168,7 @@ def enough(
     return False
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def make_room(memo: Memo, sieve: Sieve, size: Int) -> Int:
     """Find room for the marks of ``size`` places, after ``memo.room`` for their groups."""
     if sieve.used[0] + size // MARK + 1 > sieve.marks.size:
@@ -226,7 +226,7 @@ def count_admitted(
     return end - start, total
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def nth_admitted(
     walk: Walk,
     knobs: Knobs,

@@ -64,7 +64,7 @@ from imagegram.generators.ngram.walk.order import (
 from imagegram.indexes.kernels.search import Int
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def copy_next(walk: Walk, walkers: Walkers, block: Block, w: Int) -> None:
     """Take the only next token there is."""
     numbers = walkers.numbers
@@ -80,7 +80,7 @@ def copy_next(walk: Walk, walkers: Walkers, block: Block, w: Int) -> None:
     numbers[POSITION, w] += 1
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def choose_next(
     walk: Walk,
     knobs: Knobs,
@@ -132,7 +132,7 @@ def choose_next(
     return DONE
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _may_grow(
     knobs: Knobs, sieve: Sieve, numbers: NDArray[np.int64], t: Int, w: Int, entry: Int
 ) -> bool:
@@ -145,7 +145,7 @@ def _may_grow(
     return bool(numbers[GROWN, w] and sieve.opens[entry] and numbers[LENGTH, w] < limit)
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def _leave(
     walk: Walk,
     knobs: Knobs,
@@ -184,7 +184,7 @@ def _leave(
         numbers[RANK, w] = rank
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def _count(
     walk: Walk,
     knobs: Knobs,
@@ -226,7 +226,7 @@ def _count(
     return entry, start, start + distinct, total, bits
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _named(memo: Memo, start: Int, end: Int, wanted: Int) -> Int:
     """Find the group of a token, by bisection; ``end`` when it has none."""
     lo, hi = start, end
@@ -239,7 +239,7 @@ def _named(memo: Memo, start: Int, end: Int, wanted: Int) -> Int:
     return lo if lo < end and np.int64(memo.token[lo]) == wanted else end
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def _draw(memo: Memo, start: Int, end: Int, uniform: float) -> Int:
     """Draw one of the groups ``start ... end - 1``, as ``truncation.draw`` does."""
     cumulative, last = 0.0, start
@@ -252,7 +252,7 @@ def _draw(memo: Memo, start: Int, end: Int, uniform: float) -> Int:
     return last
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def _draw_known(memo: Memo, start: Int, end: Int, uniform: float) -> Int:
     """Draw a group of a remembered entry, by bisection of its sums."""
     lo, hi = start, end

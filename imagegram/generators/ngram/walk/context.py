@@ -41,7 +41,7 @@ PLACE_ONLY: Final = 2  # one place: the one after the last
 DONE: Final = 3
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def search_context(
     walk: Walk,
     knobs: Knobs,
@@ -70,7 +70,7 @@ def search_context(
     numbers[LENGTH, w], numbers[FIRST, w], numbers[LAST, w] = length, first, end
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def begin_context(
     walk: Walk, knobs: Knobs, sieve: Sieve | None, walkers: Walkers, t: Int, limit: Int, w: Int
 ) -> Int:
@@ -94,7 +94,7 @@ def begin_context(
     return shorten_context(walk, knobs, sieve, numbers, t, w)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def class_at(knobs: Knobs, sieve: Sieve | None, t: Int) -> Int:
     """Return the class that candidates for a position must have; 0 when all are admitted."""
     if sieve is not None and knobs.filtered:
@@ -102,7 +102,7 @@ def class_at(knobs: Knobs, sieve: Sieve | None, t: Int) -> Int:
     return np.int64(0)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def goes_on(
     walk: Walk, knobs: Knobs, sieve: Sieve | None, numbers: NDArray[np.int64], t: Int, w: Int
 ) -> bool:
@@ -114,7 +114,7 @@ def goes_on(
     return bool(after < walk.num_tokens and (token(walk, after) != _EOS or knobs.ends))
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def shorten_context(
     walk: Walk, knobs: Knobs, sieve: Sieve | None, numbers: NDArray[np.int64], t: Int, w: Int
 ) -> Int:

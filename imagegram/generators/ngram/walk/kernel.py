@@ -104,7 +104,7 @@ def write_rows(
         _write(walkers, ended, rows, block, t)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _begin_all(
     walk: Walk,
     knobs: Knobs,
@@ -142,7 +142,7 @@ def _begin_all(
     return number, seeking
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def _list(walkers: Walkers, w: Int, known: Int, number: Int, seeking: Int) -> tuple[Int, Int]:
     """List an image that must choose; return the new lengths of the lists."""
     walkers.jobs[CHOOSING, number] = w
@@ -152,7 +152,7 @@ def _list(walkers: Walkers, w: Int, known: Int, number: Int, seeking: Int) -> tu
     return number + 1, seeking
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _find_intervals(walk: Walk, walkers: Walkers, seeking: Int) -> None:
     """Find the intervals of the images of which only a place is known.
 
@@ -174,7 +174,7 @@ def _find_intervals(walk: Walk, walkers: Walkers, seeking: Int) -> None:
         prefetch(walk.table + np.uint64(walk.pointer_width * (numbers[LAST, jobs[k]] - 1)))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _prepare_memo(
     knobs: Knobs,
     memo: Memo,
@@ -195,7 +195,7 @@ def _prepare_memo(
             prefetch_entry(memo, numbers[FIRST, w], numbers[LENGTH, w], group)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _decide_all(
     walk: Walk,
     knobs: Knobs,
@@ -226,7 +226,7 @@ def _decide_all(
     return again, seeking, moved
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _take(walk: Walk, walkers: Walkers, moved: Int) -> None:
     """Read what the images that moved have chosen, in short loops as ``_find_intervals`` does."""
     numbers, jobs = walkers.numbers, walkers.jobs[MOVING]
@@ -248,7 +248,7 @@ def _take(walk: Walk, walkers: Walkers, moved: Int) -> None:
         numbers[DOCUMENT, w], numbers[POSITION, w] = locate(walk, numbers[PLACE, w])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _write(
     walkers: Walkers,
     ended: NDArray[np.bool_] | None,

@@ -122,18 +122,18 @@ def make_memo(temperature: float, *, frequent: int = FREQUENT, entries: int = MA
     )
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def _first_slot(memo: Memo, key: np.uint64) -> Int:
     mixed = key * _MIX
     return np.int64((mixed ^ (mixed >> np.uint64(32))) & np.uint64(memo.slots.size - 1))
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def _key(lo: Int, length: Int, group: Int) -> np.uint64:
     return np.uint64(lo) << np.uint64(28) | np.uint64(group) << np.uint64(16) | np.uint64(length)
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def recall(memo: Memo, lo: Int, length: Int, group: Int) -> Int:
     """Return the entry of the interval at ``lo`` that shares ``length`` tokens; -1: unknown.
 
@@ -149,14 +149,14 @@ def recall(memo: Memo, lo: Int, length: Int, group: Int) -> Int:
     return -1
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def prefetch_slot(memo: Memo, lo: Int, length: Int, group: Int) -> None:
     """Load where :func:`recall` looks first."""
     slot = _first_slot(memo, _key(lo, length, group))
     prefetch(np.uint64(memo.slots.ctypes.data) + np.uint64(4 * slot))
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def prefetch_entry(memo: Memo, lo: Int, length: Int, group: Int) -> None:
     """Load the entry that :func:`recall` looks at first."""
     entry = np.int64(memo.slots[_first_slot(memo, _key(lo, length, group))])
@@ -165,7 +165,7 @@ def prefetch_entry(memo: Memo, lo: Int, length: Int, group: Int) -> None:
         prefetch(np.uint64(memo.entropy.ctypes.data) + np.uint64(8 * entry))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def remember(
     memo: Memo,
     lo: Int,
@@ -192,7 +192,7 @@ def remember(
     memo.slots[slot] = entry
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def room(memo: Memo, size: Int) -> Int:
     """Find room for the groups of ``size`` places; forget everything when there is none."""
     if memo.used[0] == memo.entropy.size or memo.used[1] + min(size, _VOCABULARY) > memo.first.size:
@@ -200,14 +200,14 @@ def room(memo: Memo, size: Int) -> Int:
     return memo.used[1]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def forget(memo: Memo) -> None:
     """Forget all entries."""
     memo.slots[:] = -1
     memo.used[:] = 0
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def count_groups(
     walk: Walk, memo: Memo, start: Int, lo: Int, hi: Int, length: Int, named: bool, ends: bool
 ) -> tuple[Int, Int]:
@@ -253,15 +253,21 @@ def count_groups(
     if named:
         name_groups(walk, memo, start, end, length)
         if not walk.ascending:
-            sort_groups(memo, start, end)
+            order_groups(memo, start, end)
     return end - start, hi - lo
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def name_groups(walk: Walk, memo: Memo, start: Int, end: Int, length: Int) -> None:
     """Write the tokens of groups, in the order of their ranks."""
     for k in range(start, end):
         memo.token[k] = token(walk, place_at(walk, memo.first[k]) + length)
+
+
+@njit(cache=True, nogil=True)
+def order_groups(memo: Memo, start: Int, end: Int) -> None:
+    """Sort groups by their tokens."""
+    sort_groups(memo, start, end)
 
 
 @njit(cache=True, nogil=True)
@@ -274,7 +280,7 @@ def sort_groups(memo: Memo, start: Int, end: Int) -> NDArray[np.int64]:
     return order
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def distribute(memo: Memo, start: Int, number: Int, knobs: Knobs) -> float:
     """Write the probabilities of the groups from ``start`` on; return their entropy in bits.
 
@@ -306,7 +312,7 @@ def distribute(memo: Memo, start: Int, number: Int, knobs: Knobs) -> float:
     return _entropy_bits(memo, start, number)
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def _weigh(memo: Memo, start: Int, number: Int, top: Int, temperature: float) -> None:
     """Write the weights of groups of which the largest has ``top`` places."""
     if top < _SMALL:
@@ -348,7 +354,7 @@ def _least_kept(memo: Memo, start: Int, number: Int, top_k: Int) -> float:
     return float(memo.probability[k])
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def _entropy_bits(memo: Memo, start: Int, number: Int) -> float:
     """Return what ``truncation.entropy_bits`` does; equal counts share a logarithm."""
     bits = 0.0

@@ -75,25 +75,25 @@ def make_walk(order: Order) -> Walk:
     return walk._replace(ascending=bool(_ascends(walk, np.uint64(shard.table.ctypes.data))))
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def token(walk: Walk, i: Int) -> Int:
     """Return token ``i`` of the stream."""
     return np.int64(load_u16(walk.tokens + np.uint64(2 * i)))
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def lcp(walk: Walk, rank: Int) -> Int:
     """Return the number of tokens that the suffixes of ``rank - 1`` and ``rank`` share."""
     return np.int64(load_u16(walk.lcp + np.uint64(2 * rank)))
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def repeat(walk: Walk, i: Int) -> Int:
     """Return the length of the longest prefix of the suffix at ``i`` that occurs elsewhere."""
     return np.int64(load_u16(walk.repeat + np.uint64(2 * i)))
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def rank_of(walk: Walk, i: Int) -> Int:
     """Return the rank of the suffix at ``i``."""
     if walk.inverse_width == 4:
@@ -101,7 +101,7 @@ def rank_of(walk: Walk, i: Int) -> Int:
     return load_packed(walk.inverse, walk.inverse_width, walk.num_tokens, i)
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def place_at(walk: Walk, rank: Int) -> Int:
     """Return the stream index of the suffix of a rank."""
     if walk.pointer_width == 4:
@@ -109,7 +109,7 @@ def place_at(walk: Walk, rank: Int) -> Int:
     return load_packed(walk.table, walk.pointer_width, walk.num_tokens, rank) >> 1
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def ends_stream(walk: Walk, lo: Int, length: Int) -> bool:
     """Whether the first suffix of an interval of ``length`` shared tokens ends right there.
 
@@ -121,7 +121,7 @@ def ends_stream(walk: Walk, lo: Int, length: Int) -> bool:
     return bool(place_at(walk, lo) + length == walk.num_tokens)
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def is_separator(walk: Walk, i: Int) -> bool:
     """Whether token ``i`` of the stream is a separator; equally long documents need no look."""
     if walk.stride > 0:
@@ -129,7 +129,7 @@ def is_separator(walk: Walk, i: Int) -> bool:
     return bool(token(walk, i) == _EOS)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def locate(walk: Walk, place: Int) -> tuple[Int, Int]:
     """Return the document of a token of the stream, and its position inside.
 
@@ -148,13 +148,13 @@ def locate(walk: Walk, place: Int) -> tuple[Int, Int]:
     return lo, place - _start(walk, lo) - 1
 
 
-@njit(inline="always", cache=True)
+@njit(inline="always", cache=True, counts=False)
 def _start(walk: Walk, document: Int) -> Int:
     """Return the stream index of the separator before a document."""
     return np.int64(load_u64(walk.offsets + np.uint64(8 * document)) // np.uint64(TOKEN_BYTES))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _ascends(walk: Walk, table: np.uint64) -> bool:
     """Whether all ids are below 256 or the separator: sort keys then ascend like ids.
 

@@ -24,7 +24,7 @@ from imagegram.generators.ngram.walk.order import (
 from imagegram.indexes.kernels.search import Int, sort_key
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def root(walk: Walk, t: Int, length: Int) -> tuple[Int, Int]:
     """Return the ranks among which a context of ``length`` tokens before ``t`` is searched.
 
@@ -39,7 +39,7 @@ def root(walk: Walk, t: Int, length: Int) -> tuple[Int, Int]:
     return np.int64(0), size - separators
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def longest_context(
     walk: Walk,
     knobs: Knobs,
@@ -72,7 +72,7 @@ def longest_context(
     return good, first, last
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def shorter_context(
     walk: Walk,
     knobs: Knobs,
@@ -121,7 +121,7 @@ def shorter_context(
     return 0, first, end
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _followed(walk: Walk, lo: Int, hi: Int, depth: Int, wanted: Int) -> tuple[Int, Int]:
     """Narrow an interval of ``depth`` shared tokens to the part that goes on with a token."""
     end, key = hi, sort_key(wanted)
@@ -137,7 +137,7 @@ def _followed(walk: Walk, lo: Int, hi: Int, depth: Int, wanted: Int) -> tuple[In
     return lo, min(interval_end(walk, lo, depth + 1), hi)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, counts=False)
 def _find(walk: Walk, history_T: NDArray[np.uint16], t: Int, length: Int) -> tuple[Int, Int]:
     """Find the interval of the last ``length`` tokens before position ``t``, token by token."""
     lo, hi = root(walk, t, length)
