@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from imagegram.conditions.prompt import without_prompt
 from imagegram.errors import ConfigError
 from imagegram.generators.mixture.weights import learn_weights, mixed_log_probs
+from imagegram.generators.scored import ScoredModel
 from imagegram.indexes.build.stage import BuildIndex, Indexing
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Generator, Index, Sampler, Scores
@@ -234,7 +235,7 @@ class FitMixture(Stage["MixtureModel"]):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MixtureModel:
+class MixtureModel(ScoredModel):
     """Two models and their weights.
 
     Attributes:
@@ -246,6 +247,11 @@ class MixtureModel:
     artifact: Artifact
     models: tuple[Any, ...]
     vocab_size: int
+
+    @property
+    def name(self) -> str:
+        """Name of the generator."""
+        return "interpolated"
 
     @property
     def ends(self) -> bool:
@@ -271,42 +277,6 @@ class MixtureModel:
         """Return the mixture of prepared components."""
         models = (model.prepared(sampler, context, layout, condition) for model in self.models)
         return dataclasses.replace(self, models=tuple(models))
-
-    def generate(
-        self,
-        samples: NDArray[np.uint64],
-        *,
-        sampler: Sampler,
-        layout: TokenLayout,
-        seed: int,
-        condition: Condition | None = None,
-        progress: Progress | None = None,
-        workers: int = 1,
-    ) -> tuple[Tokens, Trace]:
-        """Sample (B, T) tokens with their trace; see :meth:`imagegram.protocols.Model.generate`."""
-        from imagegram.generators.stepping import Drawing
-
-        own = require_kind(sampler, SequentialSampler, group="sampler", generator="interpolated")
-        drawing = Drawing(
-            sampler=own,
-            layout=layout,
-            seed=seed,
-            condition=condition,
-            vocab_size=self.vocab_size,
-            ends=self.ends,
-        )
-        tokens_BT, given = drawing.rows(self, samples, progress)
-        trace = self.score(
-            tokens_BT,
-            sampler=sampler,
-            layout=layout,
-            seed=seed,
-            condition=condition,
-            samples=samples,
-            progress=progress,
-            workers=workers,
-        )
-        return tokens_BT, {**trace, **given}
 
     def score(
         self,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from imagegram.conditions.prompt import without_prompt
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.generators.ready import ReadyModel
+from imagegram.generators.scored import ScoredModel
 from imagegram.indexes.smoothing import SMOOTHING, NextTokens, smoothed
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Index, Sampler
@@ -106,7 +107,7 @@ class SmoothedNgramGenerator:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SmoothedNgramModel(ReadyModel):
+class SmoothedNgramModel(ScoredModel, ReadyModel):
     """An index with a way to smooth its counts.
 
     Attributes:
@@ -129,6 +130,11 @@ class SmoothedNgramModel(ReadyModel):
     def identity(self) -> Any:
         """Return the identity of the index, and of how its counts are smoothed."""
         return {"index": self.index.identity(), "smoothed": identity(self.generator)}
+
+    @property
+    def name(self) -> str:
+        """Name of the generator."""
+        return self.generator.name
 
     @property
     def ends(self) -> bool:
@@ -159,33 +165,6 @@ class SmoothedNgramModel(ReadyModel):
                 vocab_size=self.vocab_size,
             )
         return self._distributions[layout]
-
-    def generate(
-        self,
-        samples: NDArray[np.uint64],
-        *,
-        sampler: Sampler,
-        layout: TokenLayout,
-        seed: int,
-        condition: Condition | None = None,
-        progress: Progress | None = None,
-        workers: int = 1,
-    ) -> tuple[Tokens, Trace]:
-        """Sample (B, T) tokens with their trace; see :meth:`imagegram.protocols.Model.generate`."""
-        from imagegram.generators.stepping import Drawing
-
-        drawing = Drawing(
-            sampler=require_kind(
-                sampler, SequentialSampler, group="sampler", generator=self.generator.name
-            ),
-            layout=layout,
-            seed=seed,
-            condition=condition,
-            vocab_size=self.vocab_size,
-            ends=self.ragged,
-        )
-        tokens_BT, given = drawing.rows(self, samples, progress)
-        return tokens_BT, {**self._trace(tokens_BT, layout, workers), **given}
 
     def score(
         self,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.generators.ngram.trace import check_rows
 from imagegram.generators.ready import ReadyModel
+from imagegram.generators.scored import ScoredModel
 from imagegram.generators.smoothed_spatial import kernels
 from imagegram.generators.smoothed_spatial.index import PlaceCounts
 from imagegram.generators.smoothed_spatial.levels import BATCH, Level, empty_level, levels_of
@@ -18,8 +19,6 @@ from imagegram.generators.smoothed_spatial.surroundings import ZERO
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Sampler
 from imagegram.records import Tokens, Trace
-from imagegram.samplers.kinds import require_kind
-from imagegram.samplers.sequential import SequentialSampler
 from imagegram.store.stage import Progress
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SmoothedSpatialModel(ReadyModel):
+class SmoothedSpatialModel(ScoredModel, ReadyModel):
     """Counts of places that tell the probability of every token.
 
     Attributes:
@@ -35,10 +34,23 @@ class SmoothedSpatialModel(ReadyModel):
         tokenizer: of the tokens.
     """
 
-    ends: ClassVar[bool] = False
-
     counts: PlaceCounts
     tokenizer: Any
+
+    @property
+    def name(self) -> str:
+        """Name of the generator."""
+        return "smoothed_spatial"
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+        return int(self.tokenizer.spec.vocab_size)
+
+    @property
+    def ends(self) -> bool:
+        """Pictures do not end early."""
+        return False
 
     @property
     def artifact(self) -> Any:
@@ -53,33 +65,6 @@ class SmoothedSpatialModel(ReadyModel):
     def layout(self) -> TokenLayout:
         """Layout of the documents."""
         return self.counts.layout
-
-    def generate(
-        self,
-        samples: NDArray[np.uint64],
-        *,
-        sampler: Sampler,
-        layout: TokenLayout,
-        seed: int,
-        condition: Condition | None = None,
-        progress: Progress | None = None,
-        workers: int = 1,
-    ) -> tuple[Tokens, Trace]:
-        """Sample (B, T) tokens with their trace; see :meth:`imagegram.protocols.Model.generate`."""
-        from imagegram.generators.stepping import Drawing
-
-        drawing = Drawing(
-            sampler=require_kind(
-                sampler, SequentialSampler, group="sampler", generator="smoothed_spatial"
-            ),
-            layout=layout,
-            seed=seed,
-            condition=condition,
-            vocab_size=self.tokenizer.spec.vocab_size,
-            ends=False,
-        )
-        tokens_BT, given = drawing.rows(self, samples, progress)
-        return tokens_BT, {**self._trace(tokens_BT), **given}
 
     def score(
         self,
@@ -176,7 +161,7 @@ class Canvas:
     def next_tokens(self) -> NDArray[np.float64]:
         """Return the (B, V) probabilities of the next token."""
         counts, level = self._model.counts, self._level
-        out = np.empty((len(self._guesses), self._model.tokenizer.spec.vocab_size))
+        out = np.empty((len(self._guesses), self._model.vocab_size))
         kernels.next_tokens(
             *level.arrays,
             counts.contexts[self._n],
