@@ -99,6 +99,7 @@ def cases(draw: st.DrawFn) -> Case:
         min_count=draw(st.sampled_from([1, 1, 1, 2, 4])),
         count_documents=draw(st.booleans()),
         matching=draw(st.sampled_from(matchings)),
+        anchor=draw(st.sampled_from([0, 0, 1, 3])),
     )
     row = st.one_of(
         st.sampled_from(documents), st.lists(st.one_of(token, st.just(9)), max_size=size)

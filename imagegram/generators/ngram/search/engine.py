@@ -82,6 +82,8 @@ class SearchEngine(Engine):
             limits_T = request.sampler.max_context_per_position(request.layout)
             short, long = _PLACED_RUNS if aligned else _RUNS
             longest = request.longest
+            if aligned:  # half a short context is asked for half as often, and as seldom there
+                short = min(short, (longest + 1) // 2)
             runs = tuple(sorted({min(short, int(limits_T.min()), longest), min(long, longest)}))
         return Needs(order=order, divisor=request.divisor, runs=runs)
 

@@ -97,6 +97,15 @@ def _enough(search: Search, work: Work, step: Step, length: Int) -> bool:
 # --------------------------------------------------------------- contexts that all may continue
 
 
+@njit(inline="always", counts=False)
+def _is_separator(views: ShardViews, s: Int, rank: Int, depth: Int) -> bool:
+    """Whether the token behind ``depth`` ones is a separator; it is read if places do not tell."""
+    index = pointer_at(views, s, rank) + depth
+    if views.stride[s] > 0:
+        return bool(np.uint64(index) % np.uint64(views.stride[s]) == 0)
+    return bool(token_at(views, s, index) == _EOS)
+
+
 @njit(cache=True, nogil=True, counts=False)
 def _try_length(
     search: Search, sides: Sides, memo: Memo, work: Work, step: Step, length: Int
@@ -113,14 +122,18 @@ def _try_length(
     find_contexts(search, sides, work, step, length)
     for s in range(views.num_tokens.size):
         lo, hi = work.trial[0, s], work.trial[1, s]
+        if lo < hi:
+            table, width = views.table_address[s], views.pointer_width[s]
+            prefetch(table + np.uint64(width * lo))
+            prefetch(table + np.uint64(width * (hi - 1)))
+    # Separators sort last. An empty context says nothing of an end, so there they never count.
+    ends = knobs.ends and length > 0
+    for s in range(views.num_tokens.size):
+        lo, hi = work.trial[0, s], work.trial[1, s]
+        if lo == hi:
+            continue
         lo = continued(views, s, lo, hi, length)
-        # Separators sort last. An empty context says nothing of an end, so there they never count.
-        ends = knobs.ends and length > 0
-        if (
-            lo < hi
-            and not ends
-            and token_at(views, s, pointer_at(views, s, hi - 1) + length) == _EOS
-        ):
+        if lo < hi and not ends and _is_separator(views, s, hi - 1, length):
             hi = upper_bound(views, s, lo, hi, length, sort_key(_EOS) - 1)
         work.trial[0, s], work.trial[1, s] = lo, hi
     if length > 0 and not _supported(search, work, step, length):
@@ -175,31 +188,41 @@ def longest(
 
 
 @njit(cache=True, nogil=True, counts=False)
-def longest_rare(search: Search, sides: Sides, work: Work, step: Step, most: Int, top: Int) -> Int:
+def longest_rare(
+    search: Search, sides: Sides, memo: Memo, work: Work, step: Step, most: Int, top: Int
+) -> tuple[Int, Int]:
     """Find the longest supported context, if it has ``most`` places at most; else :data:`COMMON`.
 
     Where a context is rarer than the documents that may decide, its places are fewer than theirs.
     Keeps its intervals. Places and support never grow with the length: gallop down from ``top``,
     the longest there may be, then bisect.
+
+    Returns:
+        Its length, and its entry in the memo (or -1).
     """
     good, bad, length, jump = np.int64(-1), top + 1, top, np.int64(1)
+    entry, group = np.int64(-1), np.int64(search.knobs.classes[step.t])
     while good < 0 or bad - good > 1:
-        find_contexts(search, sides, work, step, length)
-        places = num_places(work.trial)
-        if places > most:  # looking at each document is cheaper; shorter ones have more places
-            return np.int64(COMMON)
-        if _supported(search, work, step, length):
-            good = length
-            copy_ranks(work.trial, work.kept)
+        found = recall(memo, search.views, step, length, group)
+        if found >= 0:  # only supported ones, with few enough places, are remembered
+            good, entry = length, found
+            copy_ranks(memo.intervals[entry], work.kept)
         else:
-            bad = length
+            find_contexts(search, sides, work, step, length)
+            if num_places(work.trial) > most:  # shorter ones have more: look at each document
+                return np.int64(COMMON), np.int64(-1)
+            if _supported(search, work, step, length):
+                good, entry = length, np.int64(-1)
+                copy_ranks(work.trial, work.kept)
+            else:
+                bad = length
         if good < 0:
             if length == 0:
-                return np.int64(COMMON)
+                return np.int64(COMMON), np.int64(-1)
             length, jump = max(length - jump, 0), 2 * jump
         else:
             length = (good + bad) >> 1
-    return good
+    return good, entry
 
 
 # ------------------------------------------------------------------- candidates of kept intervals

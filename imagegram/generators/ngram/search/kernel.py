@@ -38,6 +38,7 @@ from imagegram.generators.ngram.search.carry import (
     keep_last,
     narrow_to_groups,
     note_reaches,
+    num_places,
 )
 from imagegram.generators.ngram.search.copying import (
     certain_length,
@@ -45,7 +46,7 @@ from imagegram.generators.ngram.search.copying import (
     token_behind,
 )
 from imagegram.generators.ngram.search.intervals import count_next, longest, longest_rare, nth_place
-from imagegram.generators.ngram.search.memo import Memo, remember
+from imagegram.generators.ngram.search.memo import Memo, first_next, remember
 from imagegram.generators.ngram.search.sides import Sides
 from imagegram.generators.ngram.search.step import (
     Rules,
@@ -91,7 +92,13 @@ class Found(NamedTuple):
 
 @njit(cache=True, nogil=True, counts=False)
 def _find_some(
-    search: Search, sides: Sides, work: Work, voters: Voters, step: Step, certain: Int
+    search: Search,
+    sides: Sides,
+    memo: Memo,
+    work: Work,
+    voters: Voters,
+    step: Step,
+    certain: Int,
 ) -> Found:
     """Find the context of a step that some documents may decide, and count its candidates.
 
@@ -107,11 +114,12 @@ def _find_some(
             return Found(np.int64(_BEGINNING), length, none, size)
     elif places > rules.many:  # too many to look at each: a search may be cheaper
         top = certain if certain > 0 else limit
-        length = longest_rare(search, sides, work, step, places, top)
+        length, entry = longest_rare(search, sides, memo, work, step, places, top)
         if length >= 0:
-            return Found(
-                np.int64(_RARE), length, none, count_next(search, sides, work, step, length)
-            )
+            size = np.int64(0)
+            if entry < 0:
+                size = count_next(search, sides, work, step, length)
+            return Found(np.int64(_RARE), length, entry, size)
     length = longest_among(search, voters, step, False)
     size = count_among(search, voters, work, step, length, False)
     return Found(np.int64(_AMONG), length, none, size)
@@ -130,7 +138,7 @@ def _find(
 ) -> Found:
     """Find the context that decides a step, and count its candidates."""
     if is_conditional(step):
-        return _find_some(search, sides, work, voters, step, certain)
+        return _find_some(search, sides, memo, work, voters, step, certain)
     length, entry = longest(search, sides, memo, work, step, previous)
     size = np.int64(0)
     if entry < 0:
@@ -186,6 +194,17 @@ def _draw_source(
     return nth_among(search, voters, step, found.length, beginning, token, number, count)
 
 
+@njit(inline="always", counts=False)
+def _is_frequent(memo: Memo, work: Work, found: Found, total: Int, shard: Int) -> bool:
+    """Whether counted candidates took long to count, and one of them is known.
+
+    Where some documents decide, all places were looked at; the source is one that may.
+    """
+    if found.way == _ALL:
+        return bool(total >= memo.frequent)
+    return bool(found.way == _RARE and shard >= 0 and num_places(work.kept) >= memo.frequent)
+
+
 @njit(cache=True, nogil=True)
 def _choose_token(
     search: Search,
@@ -212,7 +231,7 @@ def _choose_token(
     chosen = choose(rows, b, t, forced, first, tokens_K, p_K)
     token = np.int64(rows.tokens[b, t])
     single = bool(chosen >= 0 and counts_K[chosen] == 1)
-    if chosen >= 0 and found.way == _ALL and found.entry < 0:
+    if found.way == _ALL and found.entry < 0:  # of a token that is none of them: to nothing
         narrow_to_groups(work, token)
     shard, index = state[SHARD], state[INDEX] + 1  # copies go on: this place comes first
     if chosen < 0:
@@ -229,9 +248,11 @@ def _choose_token(
         document, position = locate_next(search.views, shard, index)
         rows.source_document[b, t], rows.source_position[b, t] = document, position
         state[DOCUMENT], state[POSITION] = document, position
-    if found.way == _ALL and found.entry < 0 and total >= memo.frequent:
-        length = found.length
-        remember(memo, search, work, step, length, total, bits, tokens_K, counts_K, p_K)
+    if found.entry < 0 and _is_frequent(memo, work, found, total, shard):
+        if found.way == _ALL:  # what the source is tells nothing of these
+            shard, index = first_next(search.views, work.kept, found.length)
+        key = (shard, index, found.length)
+        remember(memo, search, work, step, key, total, bits, tokens_K, counts_K, p_K)
     return single
 
 

@@ -2,8 +2,8 @@
 
 With short contexts the same huge intervals return millions of times: counting their next tokens
 again would dominate everything. Each worker keeps its own memo (no locks, no waiting). A key is
-the suffix itself and its matching class; the entry remembers one place of the corpus that the
-suffix precedes, so that a look-up compares tokens instead of trusting a hash. A full memo forgets
+the suffix itself, its matching class, and what is asked of documents; the entry remembers one
+candidate, so that a look-up compares tokens instead of trusting a hash. A full memo forgets
 everything and starts again. Nothing here changes a result.
 """
 
@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Work
 from imagegram.generators.ngram.search.carry import copy_ranks
-from imagegram.generators.ngram.search.step import Search, Step, match
+from imagegram.generators.ngram.search.step import (
+    Search,
+    Step,
+    begins,
+    locate_next,
+    match,
+)
 from imagegram.indexes.kernels.search import Int, ShardViews, pointer_at
 
 #: Contexts with fewer candidates are counted again each time: that is as fast as remembering.
@@ -39,6 +45,8 @@ class Memo(NamedTuple):
         used: (2,) int64: entries, and tokens in the pools.
         length: (E,) int64 suffix length.
         group: (E,) int64 matching class.
+        anchor: (E,) int64 first tokens that documents share with the row.
+        label: (E,) int64 label of the documents; -1: any.
         shard: (E,) int64 shard of one candidate.
         at: (E,) int64 its place in the stream.
         start: (E + 1,) int64: an entry's tokens lie at ``start[e] ... start[e + 1]``.
@@ -55,6 +63,8 @@ class Memo(NamedTuple):
     used: NDArray[np.int64]
     length: NDArray[np.int64]
     group: NDArray[np.int64]
+    anchor: NDArray[np.int64]
+    label: NDArray[np.int64]
     shard: NDArray[np.int64]
     at: NDArray[np.int64]
     start: NDArray[np.int64]
@@ -75,6 +85,8 @@ def make_memo(num_shards: int, *, frequent: int = FREQUENT, entries: int = MAX_E
         used=np.zeros(2, dtype=np.int64),
         length=np.empty(entries, dtype=np.int64),
         group=np.empty(entries, dtype=np.int64),
+        anchor=np.empty(entries, dtype=np.int64),
+        label=np.empty(entries, dtype=np.int64),
         shard=np.empty(entries, dtype=np.int64),
         at=np.empty(entries, dtype=np.int64),
         start=np.zeros(entries + 1, dtype=np.int64),
@@ -87,19 +99,37 @@ def make_memo(num_shards: int, *, frequent: int = FREQUENT, entries: int = MAX_E
     )
 
 
+@njit(inline="always", counts=False)
+def _mix(mixed: np.uint64, token: np.uint16) -> np.uint64:
+    """Mix a token into a hash."""
+    mixed = (mixed ^ np.uint64(token)) * _MIX
+    return mixed ^ (mixed >> np.uint64(29))
+
+
 @njit(cache=True, nogil=True, counts=False)
 def _first_slot(memo: Memo, step: Step, length: Int, group: Int) -> Int:
     """Return where the search for the last ``length`` tokens before a step begins."""
     mixed = (np.uint64(length) << np.uint64(32)) + np.uint64(group)
+    mixed += np.uint64(step.label + 1) << np.uint64(48)
     for i in range(step.t + 1 - length, step.t + 1):
-        mixed = (mixed ^ np.uint64(step.history[i])) * _MIX
-        mixed ^= mixed >> np.uint64(29)
+        mixed = _mix(mixed, step.history[i])
+    for i in range(1, step.anchor + 1):
+        mixed = _mix(mixed, step.history[i])
     return np.int64(mixed & np.uint64(memo.slots.size - 1))
+
+
+@njit(inline="always", counts=False)
+def _begins_alike(views: ShardViews, s: Int, index: Int, step: Step) -> bool:
+    """Whether the document of a next token begins with the anchor of a step."""
+    if step.anchor == 0:
+        return True
+    position = locate_next(views, s, index)[1]
+    return begins(views, s, index - position - 1, step)
 
 
 @njit(cache=True, nogil=True, counts=False)
 def recall(memo: Memo, views: ShardViews, step: Step, length: Int, group: Int) -> Int:
-    """Return the entry of the last ``length`` tokens before a step; -1: unknown.
+    """Return the entry of the last ``length`` tokens before a step, among its documents; or -1.
 
     ``group`` is the matching class of the step.
     """
@@ -108,15 +138,27 @@ def recall(memo: Memo, views: ShardViews, step: Step, length: Int, group: Int) -
     slot = _first_slot(memo, step, length, group)
     while memo.slots[slot] >= 0:
         entry = np.int64(memo.slots[slot])
-        # Hashes may collide: the tokens before the remembered place decide.
+        # Hashes may collide: the remembered place decides.
         if (
             memo.length[entry] == length
             and memo.group[entry] == group
+            and memo.anchor[entry] == step.anchor
+            and memo.label[entry] == step.label
             and match(views, memo.shard[entry], memo.at[entry], step, length) == length
+            and _begins_alike(views, memo.shard[entry], memo.at[entry], step)
         ):
             return entry
         slot = (slot + 1) & (memo.slots.size - 1)
     return -1
+
+
+@njit(cache=True, nogil=True, counts=False)
+def first_next(views: ShardViews, ranks: NDArray[np.int64], length: Int) -> tuple[Int, Int]:
+    """Return the shard of the first place that (2, S) ranks hold, and what is behind it."""
+    s = np.int64(0)
+    while ranks[0, s] == ranks[1, s]:
+        s += 1
+    return s, pointer_at(views, s, ranks[0, s]) + length
 
 
 @njit(cache=True, nogil=True, counts=False)
@@ -133,14 +175,19 @@ def remember(
     search: Search,
     work: Work,
     step: Step,
-    length: Int,
+    key: tuple[Int, Int, Int],
     num_contexts: Int,
     entropy: float,
     tokens_K: NDArray[np.uint16],
     counts_K: NDArray[np.int64],
     p_K: NDArray[np.float64],
 ) -> None:
-    """Add what :func:`recall` did not find; forget everything first when there is no room."""
+    """Add what :func:`recall` did not find; forget everything first when there is no room.
+
+    The ``key`` is a shard, the place in it of one of the candidates, and the tokens before it that
+    decide.
+    """
+    shard, at, length = key
     size = tokens_K.size
     if length > MAX_LENGTH or size > memo.tokens.size:
         return
@@ -149,10 +196,8 @@ def remember(
         forget(memo)
     entry, start, group = memo.used[0], memo.used[1], np.int64(search.knobs.classes[step.t])
     memo.length[entry], memo.group[entry] = length, group
-    for s in range(search.views.num_tokens.size):
-        if work.kept[0, s] < work.kept[1, s]:
-            memo.shard[entry] = s
-            memo.at[entry] = pointer_at(search.views, s, work.kept[0, s]) + length
+    memo.anchor[entry], memo.label[entry] = step.anchor, step.label
+    memo.shard[entry], memo.at[entry] = shard, at
     memo.num_contexts[entry], memo.entropy[entry] = num_contexts, entropy
     copy_ranks(work.kept, memo.intervals[entry])
     memo.start[entry], memo.start[entry + 1] = start, start + size
