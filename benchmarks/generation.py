@@ -36,12 +36,14 @@ from imagegram.experiment import Experiment, build
 from imagegram.generators.ngram.model import NgramModel
 from imagegram.indexes import Index
 from imagegram.indexes.build.stage import BuildIndex, BuildIndexShard
+from imagegram.protocols import Condition
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.samplers.ngram import NgramSampler
 from imagegram.stages.generate import Generate
 from imagegram.stages.select import tokenize
 from imagegram.stages.split import Split
 from imagegram.stages.tokenize import Tokenize
+from imagegram.stages.tokens import TokenSet
 from imagegram.store.artifacts import ArtifactStore
 from imagegram.tokenizers.pyramid import PyramidTokenizer
 
@@ -99,11 +101,15 @@ class Bench:
     flags: Flags
 
     @cached_property
+    def documents(self) -> tuple[TokenSet, TokenSet]:
+        """Its documents for training, and those held out."""
+        split = self.context.make(Split(corpus=self.exp.corpus))
+        return tokenize(lambda _, stage: self.context.make(stage), split, self.exp.tokenizer)
+
+    @cached_property
     def stage(self) -> BuildIndex:
         """Its index."""
-        split = self.context.make(Split(corpus=self.exp.corpus))
-        tokens, _ = tokenize(lambda _, stage: self.context.make(stage), split, self.exp.tokenizer)
-        return self.exp.index.build(tokens)
+        return self.exp.index.build(self.documents[0])
 
     def model(self, num_shards: int | None = None) -> NgramModel:
         """The first token shards in one index shard; None: all, as the configuration says."""
@@ -125,14 +131,31 @@ class Bench:
         sampler: NgramSampler,
         *,
         images: int,
+        condition: Condition | None = None,
         workers: int = WORKERS,
     ) -> Callable[[], object]:
         """What writes ``images`` images with the side files that the sampler wants."""
+        layout = self.exp.tokenizer.spec.layout
         return partial(
-            model.prepared(sampler, self.context, self.exp.tokenizer.spec.layout).generate,
+            model.prepared(sampler, self.context, layout, condition).generate,
             sampler=sampler,
-            layout=self.exp.tokenizer.spec.layout,
+            layout=layout,
             samples=np.arange(images, dtype=np.uint64),
+            seed=0,
+            condition=condition,
+            workers=workers,
+        )
+
+    def replayer(
+        self, model: NgramModel, sampler: NgramSampler, *, images: int, workers: int = WORKERS
+    ) -> Callable[[], object]:
+        """What replays the first ``images`` held-out images, or all if there are fewer."""
+        layout, held_out = self.exp.tokenizer.spec.layout, self.documents[1]
+        return partial(
+            model.prepared(sampler, self.context, layout).score,
+            np.stack([held_out.document(i) for i in range(min(images, held_out.num_documents))]),
+            sampler=sampler,
+            layout=layout,
             seed=0,
             workers=workers,
         )

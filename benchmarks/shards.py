@@ -2,14 +2,15 @@
 
     python -m benchmarks.shards corpus=tiny_imagenet_20 tokenizer=pyramid3 paths.data=DATA
 
-The peer of the first table is the same corpus in one index shard, walked; that of the second the
-same shards without side files, searched.
+The peer of the first table is the same corpus in one index shard, walked (under conditions
+searched), in time of the processor; that of the second the same shards without side files,
+searched.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from benchmarks.generation import INFINIGRAM, SAMPLERS, WORKERS, Bench, open_bench
 from benchmarks.timing import Flags, Row, compare, main, rate
+from imagegram.conditions.label import LabelCondition
 from imagegram.generators.ngram.model import NgramModel
 from imagegram.indexes.build.stage import BuildIndexShard
 from imagegram.samplers.ngram import NgramSampler
@@ -30,7 +32,9 @@ ASKED = {
     "max_context=6": SAMPLERS["max_context=6"],
     "min_count=4": SAMPLERS["min_count=4"],
     "anchor=2": replace(INFINIGRAM, anchor=2),
+    "label": INFINIGRAM,
 }
+CONDITIONS = {"label": LabelCondition(name="label")}
 #: Images of a turn that searches.
 FEW = 4
 
@@ -45,6 +49,8 @@ def rows(flags: Flags) -> Iterator[Row]:
     model = _cut(bench, numbers[-1])
     for what, sampler in ASKED.items():
         yield _row(bench, what, sampler, model, joined)
+    for what in ("infinigram", "balanced"):
+        yield _replayed(bench, what, ASKED[what], model, joined)
     for what, sampler in ASKED.items():
         yield _beside_search(bench, what, sampler, model)
 
@@ -67,20 +73,41 @@ def _cut(bench: Bench, number: int) -> NgramModel:
 def _row(
     bench: Bench, what: str, sampler: NgramSampler, model: NgramModel, joined: NgramModel
 ) -> Row:
-    images = bench.flags.images or 256
-    tokens = images * bench.exp.tokenizer.spec.length
-    turns = compare(
-        bench.writer(model, sampler, images=images),
-        bench.writer(joined, sampler, images=images),
-        repeats=bench.flags.repeats,
+    images, condition = bench.flags.images or 256, CONDITIONS.get(what)
+
+    def written(model: NgramModel) -> Callable[[], object]:
+        return bench.writer(model, sampler, images=images, condition=condition, workers=1)
+
+    return _beside_joined(bench, what, images, written(model), written(joined), model)
+
+
+def _replayed(
+    bench: Bench, what: str, sampler: NgramSampler, model: NgramModel, joined: NgramModel
+) -> Row:
+    images = min(bench.flags.images or 64, bench.documents[1].num_documents)
+    ours, theirs = (
+        bench.replayer(each, sampler, images=images, workers=1) for each in (model, joined)
     )
+    return _beside_joined(bench, f"held-out images replayed, {what}", images, ours, theirs, model)
+
+
+def _beside_joined(
+    bench: Bench,
+    what: str,
+    images: int,
+    ours: Callable[[], object],
+    theirs: Callable[[], object],
+    model: NgramModel,
+) -> Row:
+    tokens = images * bench.exp.tokenizer.spec.length
+    turns = compare(ours, theirs, repeats=bench.flags.repeats, busy=True)
     name = f"{bench.exp.corpus.name}, {bench.exp.tokenizer.name}"
     return Row(
         what=f"{len(model.shards)} index shards: {what}",
         ours=rate(tokens, turns.seconds, "tokens/s"),
         peer=rate(tokens, turns.peer_seconds, "tokens/s"),
         ratio=turns.ratio(),
-        table=f"{name}: {WORKERS} threads, peer: the same in one index shard",
+        table=f"{name}: 1 thread, peer: the same in one index shard",
     )
 
 
@@ -93,10 +120,13 @@ def _beside_search(bench: Bench, what: str, sampler: NgramSampler, model: NgramM
         layout=spec.layout,
         samples=np.arange(FEW, dtype=np.uint64),
         seed=0,
+        condition=CONDITIONS.get(what),
         workers=WORKERS,
     )
     turns = compare(
-        bench.writer(model, sampler, images=images), searched, repeats=bench.flags.repeats
+        bench.writer(model, sampler, images=images, condition=CONDITIONS.get(what)),
+        searched,
+        repeats=bench.flags.repeats,
     )
     return Row(
         what=f"{len(model.shards)} index shards: {what}",

@@ -48,7 +48,7 @@ def request(
         (1, {"context_digits": 3}, "WalkEngine", SUFFIX),  # all digits: whole tokens
         (2, {}, "SearchEngine", Needs(order="suffix", runs=(5,))),
         (2, {"max_context": 3}, "SearchEngine", Needs(order="suffix", runs=(3,))),
-        (3, {"matching": "position"}, "SearchEngine", Needs(order="aligned", runs=(5,))),
+        (3, {"matching": "position"}, "SearchEngine", Needs(order="aligned", runs=(3, 5))),
         (1, {"anchor": 1}, "SearchEngine", SUFFIX),
         (1, {"labelled": True}, "SearchEngine", SUFFIX),
         (1, {"anchor": 1, "matching": "position"}, "SearchEngine", ALIGNED),
