@@ -25,7 +25,7 @@ ENGINE_BYTES: Final = 120_000_000
 #: others; cost of a choice in each further shard, and of a copied token, in choices.
 _FORCED: Final = 0.99
 _FORCED_ELSEWHERE: Final = 0.4
-_CHOICE_OF_A_SHARD: Final = 1.5
+_CHOICE_OF_A_SHARD: Final = 0.4
 _COPIED_TOKEN: Final = 1 / 40
 #: Seconds of a choice on one core.
 _CHOICE_SECONDS: Final = 4.5e-6

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from numba.core.errors import NumbaError
 
 import imagegram
 from imagegram import kernel_cache
@@ -286,3 +287,22 @@ def test_machine_code_is_never_taken_from_where_others_write(
     (tmp_path / "elsewhere").mkdir()
     shared.symlink_to(tmp_path / "elsewhere")
     assert shared not in kernel_cache.cache_folder().parents
+
+
+def test_what_counts_no_references_can_make_no_array() -> None:
+    """It would never be freed: compiling says so."""
+
+    @njit(counts=False)
+    def make(size):  # type: ignore[no-untyped-def]
+        return np.zeros(size)
+
+    @njit(counts=False)
+    def fill(array, value):  # type: ignore[no-untyped-def]
+        for i in range(array.size):
+            array[i] = value
+
+    with pytest.raises(NumbaError):
+        make(3)
+    array = np.zeros(3)
+    fill(array, 2.0)
+    assert array.tolist() == [2.0] * 3

@@ -143,6 +143,14 @@ class Files:
         return Needs(order=order, divisor=self.divisor, runs=runs)
 
     @property
+    def are_there(self) -> bool:
+        """Whether all files are made; planned ones have no maps."""
+        artifacts = [shard.artifact for shard in (*self.shards, *self.coarse)]
+        artifacts += [order.artifact for order in self.orders]
+        artifacts += [screen.artifact for screen in self.screens]
+        return all(artifact is None or artifact.is_made for artifact in artifacts)
+
+    @property
     def maps(self) -> tuple[NDArray[Any], ...]:
         """Mapped files of all shards, as far as generation reads them."""
         compared = self.coarse or self.shards

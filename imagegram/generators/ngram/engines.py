@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
-from imagegram.errors import UnsupportedError
+from imagegram.errors import UnforeseenError, UnsupportedError
 from imagegram.generators.ngram.engine import Engine, Files, Needs, Request
 from imagegram.indexes.build.coarse_stage import BuildCoarse
 from imagegram.indexes.build.order_stage import BuildOrder
@@ -83,8 +84,9 @@ def make_files(needs: Needs, shards: Sequence[IndexShard], context: Context) -> 
     files = Files(
         shards=whole, coarse=coarse, divisor=needs.divisor, orders=orders, screens=screens
     )
-    if sum(array.nbytes for array in files.maps) > context.memory_bytes:
-        read_at_random(files.maps)
+    with suppress(UnforeseenError):  # a plan opens no side files, found ones neither
+        if files.are_there and sum(array.nbytes for array in files.maps) > context.memory_bytes:
+            read_at_random(files.maps)
     return files
 
 
