@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from imagegram.errors import UnsupportedError
+from imagegram.generators.ngram import engine
 from imagegram.generators.ngram.engine import Needs, Request
 from imagegram.generators.ngram.engines import choose, make_files, needs_of
 from imagegram.indexes.format import IndexShard
@@ -115,13 +115,15 @@ def test_a_refusal_names_the_knob_and_what_to_type(
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="asks Linux")
-@pytest.mark.parametrize(("memory_gb", "at_random"), [(1.0, False), (1e-9, True)])
+@pytest.mark.parametrize(("available", "at_random"), [(10**9, False), (1, True)])
 def test_an_index_beyond_the_memory_is_read_in_single_pages(
-    tmp_path: Path, memory_gb: float, at_random: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, available: int, at_random: bool
 ) -> None:
+    monkeypatch.setattr(engine, "available_bytes", lambda: available)
     write_index(tmp_path / "index", [list(range(200))] * 30)
     shard = IndexShard.open(tmp_path / "index")
-    files = make_files(NONE, [shard], replace(context(tmp_path), memory_gb=memory_gb))
+    files = make_files(NONE, [shard], context(tmp_path))
+    files.fit_to_memory()
     assert len(files.maps) == 2
     entries = re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text())
     read = [str(tmp_path / "index" / name) for name in ("tokenized.0", "table.0")]

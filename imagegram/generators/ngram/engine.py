@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.executors.budget import available_bytes
 from imagegram.generators.ngram.trace import empty_trace
+from imagegram.indexes.format import read_at_random
 from imagegram.layout import TokenLayout
 from imagegram.records import Tokens, Trace
 from imagegram.samplers.ngram import NgramSampler
@@ -143,14 +145,6 @@ class Files:
         return Needs(order=order, divisor=self.divisor, runs=runs)
 
     @property
-    def are_there(self) -> bool:
-        """Whether all files are made; planned ones have no maps."""
-        artifacts = [shard.artifact for shard in (*self.shards, *self.coarse)]
-        artifacts += [order.artifact for order in self.orders]
-        artifacts += [screen.artifact for screen in self.screens]
-        return all(artifact is None or artifact.is_made for artifact in artifacts)
-
-    @property
     def maps(self) -> tuple[NDArray[Any], ...]:
         """Mapped files of all shards, as far as generation reads them."""
         compared = self.coarse or self.shards
@@ -159,6 +153,11 @@ class Files:
             *(array for order in self.orders for array in order.maps),
             *(screen.words for screen in self.screens),
         )
+
+    def fit_to_memory(self) -> None:
+        """Have files that do not fit in the memory of this machine read in single pages."""
+        if sum(array.nbytes for array in self.maps) > available_bytes():
+            read_at_random(self.maps)
 
     @property
     def num_documents(self) -> int:

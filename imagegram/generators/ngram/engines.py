@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 
-from imagegram.errors import UnforeseenError, UnsupportedError
+from imagegram.errors import UnsupportedError
 from imagegram.generators.ngram.engine import Engine, Files, Needs, Request
 from imagegram.indexes.build.coarse_stage import BuildCoarse
 from imagegram.indexes.build.order_stage import BuildOrder
 from imagegram.indexes.build.screen_stage import BuildScreen
-from imagegram.indexes.format import IndexShard, read_at_random
+from imagegram.indexes.format import IndexShard
 from imagegram.indexes.order import Order
 from imagegram.indexes.screen import Screen
 from imagegram.store.stage import Context
@@ -81,13 +80,7 @@ def make_files(needs: Needs, shards: Sequence[IndexShard], context: Context) -> 
         placed = needs.order == "aligned"
         looks = [BuildScreen(shard=shard, runs=needs.runs, placed=placed) for shard in compared]
         screens = tuple(context.make_all(looks, description="screens"))
-    files = Files(
-        shards=whole, coarse=coarse, divisor=needs.divisor, orders=orders, screens=screens
-    )
-    with suppress(UnforeseenError):  # a plan opens no side files, found ones neither
-        if files.are_there and sum(array.nbytes for array in files.maps) > context.memory_bytes:
-            read_at_random(files.maps)
-    return files
+    return Files(shards=whole, coarse=coarse, divisor=needs.divisor, orders=orders, screens=screens)
 
 
 def _check_lengths(request: Request) -> None:
