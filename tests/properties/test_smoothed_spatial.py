@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from imagegram.errors import ConfigError, TokenError
 from imagegram.generators.mixture.generator import InterpolatedGenerator
 from imagegram.generators.smoothed.generator import SmoothedNgramGenerator
+from imagegram.generators.smoothed_spatial.contexts import CLASSES, ERRORS, MOST
 from imagegram.generators.smoothed_spatial.generator import SmoothedSpatialGenerator
 from imagegram.generators.smoothed_spatial.index import smoothed_chances
-from imagegram.generators.smoothed_spatial.kernels import CLASSES, ERRORS, MOST
 from imagegram.generators.smoothed_spatial.levels import levels_of
 from imagegram.generators.smoothed_spatial.model import SmoothedSpatialModel
 from imagegram.generators.smoothed_spatial.reference import (

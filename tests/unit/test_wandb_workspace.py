@@ -54,9 +54,9 @@ def test_sections_and_their_panels(view: dict[str, Any]) -> None:
     }
     assert kinds == {
         "Frontier: copies or chaos": ["Scatter Plot"] * 12,
-        "Size of the corpus": ["Scatter Plot"] * 23,
-        "Depth of the pyramid": ["Scatter Plot"] * 23,
-        "Length of the prefix": ["Scatter Plot"] * 23,
+        "Size of the corpus": ["Scatter Plot"] * 24,
+        "Depth of the pyramid": ["Scatter Plot"] * 24,
+        "Length of the prefix": ["Scatter Plot"] * 24,
         "All knobs": ["Parallel Coordinates Plot", "Parameter Importance"],
         "Pictures": ["Media Browser", "Media Browser"],
     }

@@ -258,7 +258,6 @@ class NgramModel:
             job = replace(job, labels=self._row_labels(asked, job))
         is_replay = job.forced is not None and job.forced_until is None
         verb = "replay" if is_replay else "generate"
-        self._files.fit_to_memory()
         with _advancing(progress, verb, len(job.samples) * job.layout.num_tokens) as advance:
             tokens_BT, trace = engine.rows(replace(job, advance=advance))
         return tokens_BT, dict(trace)

@@ -11,18 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
-from imagegram.generators.smoothed_spatial import kernels
+from imagegram.generators.smoothed_spatial.contexts import CLASSES, ERRORS, Contexts
 from imagegram.generators.smoothed_spatial.index import (
     PlaceCounts,
     file_of,
     node_counts,
     smoothed_chances,
 )
-from imagegram.generators.smoothed_spatial.kernels import CLASSES, ERRORS, Contexts
 from imagegram.generators.smoothed_spatial.levels import BATCH, Level, levels_of
 from imagegram.generators.smoothed_spatial.model import SmoothedSpatialModel
 from imagegram.generators.smoothed_spatial.surroundings import NUMBERS, PLACES, WHOLE
-from imagegram.generators.spatial.tree import choose_places, grow
 from imagegram.layout import TokenLayout
 from imagegram.stages.tokens import TokenSet
 from imagegram.stages.validation import parts_of
@@ -94,6 +92,8 @@ class CountPlaces(Stage["SmoothedSpatialModel"]):
         Raises:
             ConfigError: without documents.
         """
+        from imagegram.generators.smoothed_spatial import kernels
+
         if not self.tokens.num_documents:
             raise ConfigError("place counts need at least one training document; give more")
         fit, validation = self.tokens, None
@@ -173,6 +173,8 @@ class CountPlaces(Stage["SmoothedSpatialModel"]):
         self, level: Level, contexts: Contexts
     ) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
         """Return the (N, H, W, 3) leaves of tokens, and the errors of their guesses."""
+        from imagegram.generators.smoothed_spatial import kernels
+
         errors = np.empty_like(level.tokens)
         kernels.errors_of(*level.arrays, contexts.weights, level.has_coarser, errors)
         leaves = np.empty(errors.shape, dtype=np.int32)
@@ -181,6 +183,9 @@ class CountPlaces(Stage["SmoothedSpatialModel"]):
 
     def _contexts(self, tokens: TokenSet, n: int) -> Contexts:
         """Fit the guesses of a level, and choose decisions, on a sample of documents."""
+        from imagegram.generators.smoothed_spatial import kernels
+        from imagegram.generators.spatial.tree import choose_places, grow
+
         pixels = self.layout.heights[n] * self.layout.widths[n]
         per_document = max(pixels // (4 if n else 1), 1)
         some = list(self._batches(tokens, n, -(-_SAMPLE // per_document)))
@@ -233,6 +238,8 @@ def _classes(level: Level) -> NDArray[np.int64]:
 
 def _guesses(sample: Level, classes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Fit the (J, NUMBERS) whole weights of guesses, by least squares of weighted errors."""
+    from imagegram.generators.smoothed_spatial import kernels
+
     weights = np.zeros((CLASSES, NUMBERS), dtype=np.int64)
     of_token = _classes(sample)
     wanted = sample.tokens.reshape(len(sample.tokens), -1)
@@ -260,6 +267,8 @@ def _measured(
     sample: Level, weights: NDArray[np.int64], errors: NDArray[np.int16], cls: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the (M, P) places of the tokens of a class, and the (M,) errors of their guesses."""
+    from imagegram.generators.smoothed_spatial import kernels
+
     count = len(sample.tokens) * int((_classes(sample) == cls).sum())
     places = np.empty((count, len(PLACES)), dtype=np.int64)
     missed = np.empty(count, dtype=np.int64)

@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.generators.smoothed_spatial.kernels import ERRORS, Contexts
+from imagegram.generators.smoothed_spatial.contexts import ERRORS, Contexts
 from imagegram.layout import TokenLayout
 from imagegram.store.manifest import Handle
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from imagegram.generators.ngram.trace import check_rows
 from imagegram.generators.ready import ReadyModel
 from imagegram.generators.scored import ScoredModel
-from imagegram.generators.smoothed_spatial import kernels
 from imagegram.generators.smoothed_spatial.index import PlaceCounts
 from imagegram.generators.smoothed_spatial.levels import BATCH, Level, empty_level, levels_of
 from imagegram.generators.smoothed_spatial.surroundings import ZERO
@@ -101,6 +100,8 @@ class SmoothedSpatialModel(ScoredModel, ReadyModel):
 
     def _probabilities(self, level: Level, n: int) -> NDArray[np.float64]:
         """Return the (B, T) probabilities of the tokens of a level."""
+        from imagegram.generators.smoothed_spatial import kernels
+
         contexts, has_coarser = self.counts.contexts[n], level.has_coarser
         errors = np.empty_like(level.tokens)
         kernels.errors_of(*level.arrays, contexts.weights, has_coarser, errors)
@@ -160,6 +161,8 @@ class Canvas:
 
     def next_tokens(self) -> NDArray[np.float64]:
         """Return the (B, V) probabilities of the next token."""
+        from imagegram.generators.smoothed_spatial import kernels
+
         counts, level = self._model.counts, self._level
         out = np.empty((len(self._guesses), self._model.vocab_size))
         kernels.next_tokens(

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.generators.smoothed_spatial.contexts import ERRORS, MOST, SPREAD, Contexts
 from imagegram.generators.smoothed_spatial.index import node_counts
-from imagegram.generators.smoothed_spatial.kernels import ERRORS, MOST, SPREAD, Contexts
 from imagegram.generators.smoothed_spatial.levels import Level
 from imagegram.generators.smoothed_spatial.surroundings import (
     WHOLE,

@@ -89,6 +89,7 @@ class SearchEngine(Engine):
 
     def rows(self, job: Job) -> tuple[Tokens, Trace]:
         """Write (B, T) tokens and their trace, on threads."""
+        self.files.fit_to_memory()
         tokens_BT, trace = job.start()
         rows = Rows(tokens=tokens_BT, **trace)
         divisor = divisor_of(job.sampler, job.layout)

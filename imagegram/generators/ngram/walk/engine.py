@@ -84,6 +84,7 @@ class WalkEngine(Engine):
 
     def rows(self, job: Job) -> tuple[Tokens, Trace]:
         """Write (B, T) tokens and their trace, on threads."""
+        self.files.fit_to_memory()
         tokens_BT, trace = job.start()
         rows = Rows(tokens=tokens_BT, **trace)
         walk, until_B = self.walk, job.until
