@@ -184,9 +184,6 @@ class SmoothedNgramModel(ScoredModel, ReadyModel):
             ``log_prob``, (B, T) float32: natural logarithm of the probability of a token after
             those before it; 0 behind the end of a sample.
         """
-        return self._trace(tokens_BT, layout, workers)
-
-    def _trace(self, tokens_BT: Tokens, layout: TokenLayout, workers: int) -> Trace:
         p_BT = smoothed(
             np.asarray(tokens_BT),
             self.index,

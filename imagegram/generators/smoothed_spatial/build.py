@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -21,6 +22,7 @@ from imagegram.generators.smoothed_spatial.index import (
 from imagegram.generators.smoothed_spatial.levels import BATCH, Level, levels_of
 from imagegram.generators.smoothed_spatial.model import SmoothedSpatialModel
 from imagegram.generators.smoothed_spatial.surroundings import NUMBERS, PLACES, WHOLE
+from imagegram.generators.spatial.occurrences import spread
 from imagegram.layout import TokenLayout
 from imagegram.stages.tokens import TokenSet
 from imagegram.stages.validation import parts_of
@@ -87,41 +89,28 @@ class CountPlaces(Stage["SmoothedSpatialModel"]):
         return layout
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
-        """Fit and count, level by level, reading the documents batch by batch.
+        """Fit level by level, and count, reading the documents batch by batch.
 
         Raises:
             ConfigError: without documents.
         """
-        from imagegram.generators.smoothed_spatial import kernels
-
         if not self.tokens.num_documents:
             raise ConfigError("place counts need at least one training document; give more")
         fit, validation = self.tokens, None
         if self.validation_fraction:
             fit, validation = map(context.make, parts_of(self.tokens, self.validation_fraction))
         count = fit.num_documents
-        task = context.progress.start("count places", self.layout.num_levels * count, "images")
+        contexts = [self._contexts(fit, n) for n in range(self.layout.num_levels)]
+        counts = self._counts(fit, contexts, context)
+        judged = None if validation is None else self._counts(validation, contexts, context)
         bits = {}
-        for n in range(self.layout.num_levels):
-            contexts = self._contexts(fit, n)
-            counts = np.zeros((CLASSES, contexts.thresholds.shape[1] + 1, ERRORS), dtype=np.uint32)
-            for level in self._batches(fit, n):
-                leaves, errors = self._leaves(level, contexts)
-                kernels.count(leaves, errors, level.has_coarser, counts)
-                context.progress.advance(task, len(leaves))
+        for n, own in enumerate(contexts):
             strengths = np.full((CLASSES, self.max_decisions + 1), _DEFAULT)
-            if validation is not None:
-                judged = np.zeros_like(counts)
-                for level in self._batches(validation, n):
-                    kernels.count(*self._leaves(level, contexts), level.has_coarser, judged)
-                bits[f"val/bits_level{n}"] = _learn(counts, judged, contexts.depths, strengths)
-            for name, array in (
-                *contexts._asdict().items(),
-                ("counts", counts),
-                ("strengths", strengths),
-            ):
+            if judged is not None:
+                bits[f"val/bits_level{n}"] = _learn(counts[n], judged[n], own.depths, strengths)
+            arrays = {**own._asdict(), "counts": counts[n], "strengths": strengths}
+            for name, array in arrays.items():
                 np.save(file_of(out, n, name), array)
-        context.progress.finish(task)
         return {
             "num_documents": self.tokens.num_documents,
             "num_tokens": self.tokens.num_documents * self.layout.num_tokens,
@@ -157,29 +146,27 @@ class CountPlaces(Stage["SmoothedSpatialModel"]):
     def _depth(self, num_occurrences: int) -> int:
         return min(self.max_decisions, max(0, (num_occurrences // _LEAF).bit_length() - 1))
 
-    def _batches(self, tokens: TokenSet, n: int, count: int | None = None) -> Iterator[Level]:
-        """Yield a level of all documents, or of about so many spread evenly, batch by batch."""
-        ids = np.arange(tokens.num_documents)
-        if count is not None and count < len(ids):
-            ids = np.unique(np.linspace(0, len(ids) - 1, count).astype(np.int64))
+    def _levels(self, tokens: TokenSet, ids: NDArray[np.int64]) -> Iterator[Iterator[Level]]:
+        """Yield the levels of some documents, batch by batch."""
         for first in range(0, len(ids), BATCH):
-            rows = tokens.gather(ids[first : first + BATCH])
-            for number, level in enumerate(levels_of(rows, self.layout, self.tokenizer)):
-                if number == n:
-                    yield level
-                    break
+            yield levels_of(tokens.gather(ids[first : first + BATCH]), self.layout, self.tokenizer)
 
-    def _leaves(
-        self, level: Level, contexts: Contexts
-    ) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
-        """Return the (N, H, W, 3) leaves of tokens, and the errors of their guesses."""
+    def _counts(
+        self, tokens: TokenSet, contexts: list[Contexts], context: Context
+    ) -> list[NDArray[np.uint32]]:
+        """Return the (J, 2^D, ERRORS) counts of every level, in one pass over the documents."""
         from imagegram.generators.smoothed_spatial import kernels
 
-        errors = np.empty_like(level.tokens)
-        kernels.errors_of(*level.arrays, contexts.weights, level.has_coarser, errors)
-        leaves = np.empty(errors.shape, dtype=np.int32)
-        kernels.leaves_of(*level.arrays, contexts, errors, level.has_coarser, leaves)
-        return leaves, errors
+        counts = [
+            np.zeros((CLASSES, own.thresholds.shape[1] + 1, ERRORS), np.uint32) for own in contexts
+        ]
+        task = context.progress.start("count places", tokens.num_documents, "images")
+        for levels in self._levels(tokens, np.arange(tokens.num_documents)):
+            for n, level in enumerate(levels):
+                kernels.count(*level.leaves(contexts[n]), level.has_coarser, counts[n])
+            context.progress.advance(task, len(level.tokens))
+        context.progress.finish(task)
+        return counts
 
     def _contexts(self, tokens: TokenSet, n: int) -> Contexts:
         """Fit the guesses of a level, and choose decisions, on a sample of documents."""
@@ -188,7 +175,8 @@ class CountPlaces(Stage["SmoothedSpatialModel"]):
 
         pixels = self.layout.heights[n] * self.layout.widths[n]
         per_document = max(pixels // (4 if n else 1), 1)
-        some = list(self._batches(tokens, n, -(-_SAMPLE // per_document)))
+        ids = spread(tokens.num_documents, -(-_SAMPLE // per_document))
+        some = [next(islice(levels, n, None)) for levels in self._levels(tokens, ids)]
         sample = Level(
             np.concatenate([level.tokens for level in some]),
             np.concatenate([level.coarser for level in some]),

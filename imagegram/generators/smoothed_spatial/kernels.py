@@ -231,11 +231,11 @@ def leaves_of(
     coarser: Any,
     bases: Any,
     contexts: Any,
-    errors: Any,
     has_coarser: Any,
+    errors: Any,
     leaves: Any,
 ) -> None:
-    """Write the (N, H, W, 3) int32 leaf of every token."""
+    """Write the (N, H, W, 3) int16 errors of guesses, and the int32 leaf of every token."""
     values = np.zeros(NUMBERS, dtype=np.int64)
     places = np.zeros(len(PLACES), dtype=np.int64)
     for i in range(levels.shape[0]):
@@ -249,6 +249,7 @@ def leaves_of(
                     guess = _guess(contexts.weights[cls], values)
                     _fill_places(values, guess, errors[i], row, column, c, has_coarser, places)
                     leaves[i, row, column, c] = _leaf(contexts, cls, places)
+                    errors[i, row, column, c] = levels[i, row, column, c] - _rounded(guess)
 
 
 @njit(cache=True, nogil=True)
@@ -269,6 +270,15 @@ def _allowed(base: Any) -> Any:
     return max(-base, -ZERO), min(MOST - base, _VOCAB - 1 - ZERO)
 
 
+@njit(inline="always")
+def _sum(chance: Any, guess: Any, first: Any, last: Any) -> Any:
+    """Return the sum of the chances of the tokens from the first to the last one."""
+    total = 0.0
+    for u in range(first, last + 1):
+        total += chance[u - guess + MOST]
+    return total
+
+
 @njit(cache=True, nogil=True)
 def probabilities_of(
     levels: Any, bases: Any, leaves: Any, errors: Any, chances: Any, has_coarser: Any, out: Any
@@ -282,10 +292,7 @@ def probabilities_of(
                     chance = chances[cls, leaves[i, row, column, c]]
                     token, error = levels[i, row, column, c], errors[i, row, column, c]
                     first, last = _allowed(np.int64(bases[i, row, column, c]))
-                    shift = MOST - (np.int64(token) - error)
-                    total = 0.0
-                    for u in range(first, last + 1):
-                        total += chance[u + shift]
+                    total = _sum(chance, np.int64(token) - error, first, last)
                     p = SPREAD / _VOCAB
                     if first <= token <= last:
                         p += (1.0 - SPREAD) * chance[error + MOST] / total
@@ -334,9 +341,7 @@ def next_tokens(
         rounded = _rounded(guess)
         guesses[i] = rounded
         first, last = _allowed(np.int64(bases[i, row, column, colour]))
-        total = 0.0
-        for u in range(first, last + 1):
-            total += chance[u - rounded + MOST]
+        total = _sum(chance, rounded, first, last)
         for token in range(_VOCAB):
             u = token - ZERO
             out[i, token] = SPREAD / _VOCAB

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.generators.smoothed_spatial.contexts import Contexts
 from imagegram.generators.smoothed_spatial.surroundings import ZERO
 from imagegram.layout import TokenLayout
 from imagegram.records import Images, Tokens
@@ -35,6 +36,14 @@ class Level(NamedTuple):
     def arrays(self) -> tuple[NDArray[np.int16], Images, Images]:
         """Tokens, coarser pictures and bases."""
         return self.tokens, self.coarser, self.bases
+
+    def leaves(self, contexts: Contexts) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
+        """Return the (N, H, W, 3) leaves of all tokens, and the errors of their guesses."""
+        from imagegram.generators.smoothed_spatial import kernels
+
+        errors, leaves = (np.empty(self.tokens.shape, kind) for kind in (np.int16, np.int32))
+        kernels.leaves_of(*self.arrays, contexts, self.has_coarser, errors, leaves)
+        return leaves, errors
 
     def pictures(self) -> Images:
         """Return the (N, H, W, 3) uint8 pictures of the level."""

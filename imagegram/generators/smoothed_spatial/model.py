@@ -87,9 +87,6 @@ class SmoothedSpatialModel(ScoredModel, ReadyModel):
             TokenError: for rows of another length, or with a separator.
         """
         check_rows(tokens_BT, self.layout.num_tokens)
-        return self._trace(np.asarray(tokens_BT))
-
-    def _trace(self, tokens_BT: Tokens) -> Trace:
         p_BT = np.empty(tokens_BT.shape)
         for first in range(0, len(tokens_BT), BATCH):
             rows = slice(first, first + BATCH)
@@ -102,14 +99,9 @@ class SmoothedSpatialModel(ScoredModel, ReadyModel):
         """Return the (B, T) probabilities of the tokens of a level."""
         from imagegram.generators.smoothed_spatial import kernels
 
-        contexts, has_coarser = self.counts.contexts[n], level.has_coarser
-        errors = np.empty_like(level.tokens)
-        kernels.errors_of(*level.arrays, contexts.weights, has_coarser, errors)
-        leaves = np.empty(errors.shape, dtype=np.int32)
-        kernels.leaves_of(*level.arrays, contexts, errors, has_coarser, leaves)
-        p = np.empty(errors.shape)
-        chances = self.counts.chances[n]
-        kernels.probabilities_of(level.tokens, level.bases, leaves, errors, chances, has_coarser, p)
+        p, chances = np.empty(level.tokens.shape), self.counts.chances[n]
+        found = level.leaves(self.counts.contexts[n])
+        kernels.probabilities_of(level.tokens, level.bases, *found, chances, level.has_coarser, p)
         return p.reshape(len(p), -1)
 
     def steps(

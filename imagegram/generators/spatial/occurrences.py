@@ -67,7 +67,7 @@ class PyramidSource:
 
     def some(self, count: int) -> PyramidSource:
         """Return those of about so many documents, spread evenly."""
-        ids = _spread(len(self.level), count)
+        ids = spread(len(self.level), count)
         coarser = None if self.coarser is None else self.coarser[ids]
         return replace(self, level=self.level[ids], coarser=coarser)
 
@@ -118,7 +118,7 @@ class GridSource:
 
     def some(self, count: int) -> GridSource:
         """Return those of about so many documents, spread evenly."""
-        return replace(self, grids=self.grids[_spread(len(self.grids), count)])
+        return replace(self, grids=self.grids[spread(len(self.grids), count)])
 
     def blocks(self) -> NDArray[np.uint16]:
         """Return the (M, 1) codes of all places."""
@@ -148,7 +148,12 @@ class GridSource:
         return values
 
 
-def _spread(num_documents: int, count: int) -> NDArray[np.int64]:
+def spread(num_documents: int, count: int) -> NDArray[np.int64]:
+    """Return the numbers of about so many documents, spread evenly; of all, where they are fewer.
+
+    >>> spread(10, 3).tolist(), spread(2, 5).tolist()
+    ([0, 4, 9], [0, 1])
+    """
     return np.unique(np.linspace(0, num_documents - 1, count).astype(np.int64))
 
 
