@@ -140,8 +140,9 @@ class Order:
 
     @property
     def maps(self) -> tuple[NDArray[Any], ...]:
-        """All its mapped files."""
-        return self.table, self.inverse, self.lcp, self.repeat, self.minima
+        """All its mapped files; the table of a suffix order is that of its shard."""
+        own = (self.table,) if self.aligned else ()
+        return *own, self.inverse, self.lcp, self.repeat, self.minima
 
     def _map(self, name: str, dtype: str) -> NDArray[Any]:
         return map_file(self.path / name, np.dtype(dtype))

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from imagegram.errors import UnforeseenError
+from imagegram.executors.budget import available_bytes
 from imagegram.executors.foresight import Foresight
 from imagegram.records import TOKEN_BYTES
 from imagegram.store.cost import NPY_HEADER, PROCESS_BYTES, Cost
@@ -29,6 +30,10 @@ _CHOICE_OF_A_SHARD: Final = 0.4
 _COPIED_TOKEN: Final = 1 / 40
 #: Seconds of a choice on one core.
 _CHOICE_SECONDS: Final = 4.5e-6
+#: Seconds of reading a page of a mapped file that is not in memory (docs/scale.md), and pages that
+#: a choice reads in a shard; a copied token reads one.
+_PAGE_SECONDS: Final = 9.0e-5
+_PAGES_OF_A_CHOICE: Final = 5
 #: Number of files: tokens, seven fields of the trace, decoded images.
 _NUM_FILES: Final = 9
 
@@ -57,7 +62,12 @@ def images_cost(stage: Any, at: Surroundings, count: int) -> Cost:
             layout = stage.tokenizer.spec.layout
             stage.model.prepared(stage.sampler, context, layout, stage.condition)
     artifact = at.expect(stage, facts)
-    held = min(count * length, BATCH_TOKENS)
+    memory = PROCESS_BYTES + ENGINE_BYTES
+    memory += min(count * length, BATCH_TOKENS) * (TOKEN_BYTES + _TRACE_BYTES)
+    seconds, source = rate.shared(sampling_units(facts | walked), at.workers), rate.source
+    if missing := _missing_share(stage, memory) if walked else 0.0:
+        seconds += missing * _pages_read(facts | walked) * _PAGE_SECONDS / at.workers
+        source = f"{source}; {missing:.0%} of the index is not in memory"
     return Cost(
         artifact=artifact,
         handle=stage.load(artifact),
@@ -65,9 +75,9 @@ def images_cost(stage: Any, at: Surroundings, count: int) -> Cost:
         images=count,
         tokens=count * length,
         disk_bytes=samples_bytes(count, num_tokens=length, image_size=side, traced=traced),
-        memory_bytes=PROCESS_BYTES + ENGINE_BYTES + held * (TOKEN_BYTES + _TRACE_BYTES),
-        seconds=rate.shared(sampling_units(facts | walked), at.workers),
-        source=rate.source,
+        memory_bytes=memory,
+        seconds=seconds,
+        source=source,
     )
 
 
@@ -98,6 +108,28 @@ def _walked_facts(stage: Any, tokens: int) -> dict[str, int]:
     documents = getattr(stage, "documents", None)
     known = documents is None or _holds(stage.model, documents)
     return shards | {"forced_steps": round(tokens * (_FORCED if known else _FORCED_ELSEWHERE))}
+
+
+def _missing_share(stage: Any, memory_bytes: int) -> float:
+    """Return the share of the files read at random that memory cannot hold, 0 to 1.
+
+    Args:
+        stage: stage with a model that walks.
+        memory_bytes: memory of the stage itself.
+    """
+    bytes_read = getattr(stage.model, "bytes_read", None)
+    if bytes_read is None:
+        return 0.0
+    read = bytes_read(stage.sampler, stage.tokenizer.spec.layout, stage.condition)
+    kept = max(available_bytes() - memory_bytes, 0)
+    return max(0.0, 1 - kept / read) if read else 0.0
+
+
+def _pages_read(facts: Mapping[str, Any]) -> float:
+    """Count the pages of mapped files that a walk reads at random."""
+    tokens = int(facts["num_images"]) * int(facts["num_tokens"])
+    choices = (tokens - int(facts["forced_steps"])) * int(facts["num_index_shards"])
+    return tokens + choices * _PAGES_OF_A_CHOICE
 
 
 def _holds(model: Any, documents: Any) -> bool:

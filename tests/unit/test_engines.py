@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from imagegram.errors import UnsupportedError
 from imagegram.generators.ngram import engine
 from imagegram.generators.ngram.engine import Needs, Request
-from imagegram.generators.ngram.engines import choose, make_files, needs_of
+from imagegram.generators.ngram.engines import bytes_read, choose, make_files, needs_of
 from imagegram.indexes.format import IndexShard
 from imagegram.layout import TokenLayout
-from tests.generation import sampler
+from imagegram.store.manifest import Artifact
+from tests.generation import manifest, sampler
 from tests.index_folders import write_index
 from tests.pictures import context
 
@@ -112,6 +114,28 @@ def test_a_refusal_names_the_knob_and_what_to_type(
         pytest.importorskip("torch")
     with pytest.raises(UnsupportedError, match=rf"{engine} cannot do {named}.*native"):
         choose(engine, request(**knobs))
+
+
+@pytest.mark.parametrize(
+    "needs",
+    [
+        NONE,
+        SUFFIX,
+        Needs(order="aligned", runs=(3, 5)),
+        Needs(order="suffix", divisor=64),
+        Needs(order="suffix", runs=(5,)),
+    ],
+)
+def test_the_bytes_read_at_random_are_those_of_the_mapped_files(
+    tmp_path: Path, needs: Needs
+) -> None:
+    shards = []
+    for number, documents in enumerate((30, 70)):
+        folder = write_index(tmp_path / f"index{number}", [list(range(200))] * documents)
+        artifact = Artifact(path=folder, manifest=manifest(number))
+        shards.append(replace(IndexShard.open(folder), artifact=artifact))
+    files = make_files(needs, shards, context(tmp_path))
+    assert bytes_read(needs, shards) == sum(array.nbytes for array in files.maps)
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="asks Linux")

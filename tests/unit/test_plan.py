@@ -29,6 +29,7 @@ from imagegram.plan.forecast import Forecast
 from imagegram.plan.planner import foresee
 from imagegram.plan.rates import Rates
 from imagegram.run import flow, run_experiment
+from imagegram.stages import image_costs
 from imagegram.stages.evaluate import scores_bytes
 from imagegram.stages.image_costs import samples_bytes
 from imagegram.stages.tokenize import TokenizeShard
@@ -218,6 +219,20 @@ def test_orders_are_planned_as_generation_makes_them(
         assert several["screens"].parts == several[name].parts == 2
     else:  # the first run made them
         assert not {"screens", name} & several.keys()
+
+
+def test_files_beyond_the_memory_are_waited_for(
+    planned: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def generated(available: int) -> Any:
+        monkeypatch.setattr(image_costs, "available_bytes", lambda: available)
+        return by_name(look(planned["outputs"], "seed=9", "num_samples=1"))["generate"]
+
+    plenty, none = generated(10**12), generated(0)
+    assert plenty.source == none.source.partition(";")[0]
+    assert none.source.endswith("; 100% of the index is not in memory")
+    assert none.seconds - plenty.seconds > plenty.tokens * 9e-5  # a page a token, and choices
+    assert generated(none.memory_bytes).seconds == none.seconds  # its own memory keeps no file
 
 
 def test_an_order_that_memory_cannot_hold_is_refused(planned: dict[str, Any]) -> None:

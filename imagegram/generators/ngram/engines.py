@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from imagegram.errors import UnsupportedError
 from imagegram.generators.ngram.engine import Engine, Files, Needs, Request
 from imagegram.indexes.build.coarse_stage import BuildCoarse
-from imagegram.indexes.build.order_stage import BuildOrder
+from imagegram.indexes.build.order_stage import BuildOrder, order_bytes
 from imagegram.indexes.build.screen_stage import BuildScreen
-from imagegram.indexes.format import IndexShard
+from imagegram.indexes.format import IndexShard, pointer_width
 from imagegram.indexes.order import Order
-from imagegram.indexes.screen import Screen
+from imagegram.indexes.screen import Screen, screen_bytes
+from imagegram.records import TOKEN_BYTES
 from imagegram.store.stage import Context
 
 
@@ -101,3 +102,17 @@ def _check_lengths(request: Request) -> None:
                 f"tokens, but shard {shard} holds {found}; use sampler.matching=free, or a "
                 "tokenizer whose layout fits the index"
             )
+
+
+def bytes_read(needs: Needs, shards: Sequence[IndexShard]) -> int:
+    """Count the bytes of all files that :func:`make_files` opens, made or not."""
+    return sum(_shard_bytes(needs, shard.num_tokens) for shard in shards)
+
+
+def _shard_bytes(needs: Needs, num_tokens: int) -> int:
+    total = num_tokens * (TOKEN_BYTES + pointer_width(num_tokens))
+    if needs.order is not None:
+        total += order_bytes(num_tokens=num_tokens, aligned=needs.order == "aligned")
+    if needs.runs:
+        total += screen_bytes(num_tokens, len(needs.runs))
+    return total

@@ -21,7 +21,7 @@ from imagegram.conditions.own import OwnLabels
 from imagegram.conditions.prompt import GivenTokens, without_prompt
 from imagegram.errors import ConfigError, UnsupportedError, did_you_mean
 from imagegram.generators.ngram.engine import Engine, Files, Job, Needs, Request, RowLabels
-from imagegram.generators.ngram.engines import choose, make_files, needs_of
+from imagegram.generators.ngram.engines import bytes_read, choose, make_files, needs_of
 from imagegram.generators.ngram.trace import check_rows
 from imagegram.indexes.build.label_stage import ReadLabels, read_labels
 from imagegram.indexes.format import IndexShard
@@ -171,6 +171,13 @@ class NgramModel:
         """Name the packages of the compiled kernels that a sampler calls, see ``early_kernels``."""
         request = self._request(_own(sampler), layout, _label(condition))
         return choose(self.engine, request).kernels(request)
+
+    def bytes_read(
+        self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
+    ) -> int:
+        """Count the bytes of index and side files that a sampler reads at random, made or not."""
+        request = self._request(_own(sampler), layout, _label(condition))
+        return bytes_read(needs_of(self.engine, request), self._filled)
 
     def generate(
         self,
