@@ -39,7 +39,8 @@ from imagegram.records import Images, Tokens
 from imagegram.stages.select import tokenize
 from imagegram.stages.split import Split
 from imagegram.store.artifacts import ArtifactStore
-from imagegram.tokenizers.pyramid import ZERO_RESIDUAL, PyramidTokenizer, encode_reference
+from imagegram.tokenizers.pyramid import PyramidTokenizer, encode_reference
+from imagegram.tokenizers.residuals import ZERO_RESIDUAL
 
 _IMAGES: Final = 200
 _WORKERS: Final = 2
@@ -63,7 +64,7 @@ def tokens_of(tokenizer: PyramidTokenizer, image: Images) -> Tokens:
 def plain_encode(data: bytes, sizes: tuple[int, ...]) -> Tokens:
     """The peer: a file to its tokens by Pillow and numpy."""
     picture = Image.open(io.BytesIO(data)).convert("RGB")
-    return encode_reference(np.asarray(picture), sizes)[0]
+    return encode_reference(np.asarray(picture), PyramidTokenizer(sizes=sizes))[0]
 
 
 def plain_decode(tokens_T: Tokens, sizes: tuple[int, ...]) -> Images:

@@ -6,8 +6,11 @@ Level 0 is the image at the base size. Level *i* holds, for every colour of ever
     recon_i = clip(up(recon_{i-1}, s_i) + q_i - 128, 0, 255),   recon_0 = q_0
 
 so that decoding is the same recursion, and exact at the finest level wherever no residual of that
-level clips. Every ``resize`` is Pillow's bilinear filter (antialiased when it shrinks), from the
-original and not from the level above; the aspect ratio is squashed, nothing is cropped.
+level clips. With ``residual_levels`` a residual has the nearest of fewer values (``residuals.py``),
+and what one level gets wrong the next one sees. ``colors`` and ``channel_order`` choose the planes
+of the picture (``colors.py``). Every ``resize`` is Pillow's bilinear filter (antialiased when it
+shrinks), from the original and not from the level above; the aspect ratio is squashed, nothing is
+cropped.
 :func:`encode_reference` is this, to be read; ``pyramid_kernels.py`` does the same, compiled.
 
 >>> tokenizer = PyramidTokenizer(name="toy", sizes=(1, 2))
@@ -32,27 +35,32 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imagegram.errors import ConfigError, TokenError
+from imagegram.errors import ConfigError, TokenError, did_you_mean
 from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout, TokenSpec
 from imagegram.protocols import Corpus, Modality
 from imagegram.records import Encoded, Images, Tokens
-from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 from imagegram.store.stage import Ready
 from imagegram.tokenizers.checks import require_ids, require_image
+from imagegram.tokenizers.colors import COLORS, to_pixels, to_planes
+from imagegram.tokenizers.residuals import ResidualValues
 
-#: Residual 0 is written as this token.
-ZERO_RESIDUAL: Final = 128
 _VOCAB_SIZE: Final = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class PyramidTokenizer:
-    """RGB pyramid with residual levels; 256 token ids.
+    """Pyramid of three planes with residual levels; 256 token ids.
 
     Attributes:
-        name: name of the tokenizer in tables and reports; artifacts depend on the sizes alone.
+        name: name of the tokenizer in tables and reports; no artifact depends on it.
         sizes: side lengths of the levels in pixels, strictly ascending (``(8, 16, 32)``).
+        colors: ``rgb``, or ``ycocg``: brightness and two differences of colour.
+        channel_order: order of the three planes in the tokens of a pixel; ``(1, 0, 2)`` of RGB:
+            green first.
+        residual_levels: number of values of a residual, odd, 3 ... 255; None: all 256.
+        residual_spacing: of fewer values than all: ``uniform`` or ``companded``.
     """
 
     modality: ClassVar[Modality] = IMAGES
@@ -65,9 +73,13 @@ class PyramidTokenizer:
 
     name: str = field(default="pyramid", metadata=NOT_IDENTITY)
     sizes: tuple[int, ...] = (8, 16, 32)
+    colors: str = field(default="rgb", metadata=NOT_IDENTITY_AT_DEFAULT)
+    channel_order: tuple[int, ...] = field(default=(0, 1, 2), metadata=NOT_IDENTITY_AT_DEFAULT)
+    residual_levels: int | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
+    residual_spacing: str = field(default="uniform", metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def __post_init__(self) -> None:
-        """Accept a YAML list; refuse sizes that are no pyramid."""
+        """Accept YAML lists; refuse sizes that are no pyramid, and planes that are no picture."""
         sizes = (self.sizes,) if isinstance(self.sizes, int) else tuple(self.sizes)
         object.__setattr__(self, "sizes", sizes)
         whole = bool(sizes) and all(type(size) is int and size > 0 for size in sizes)
@@ -76,6 +88,22 @@ class PyramidTokenizer:
                 f"tokenizer.sizes must be positive whole numbers in strictly ascending order, "
                 f"got {list(sizes)}; type for example tokenizer.sizes=[8,16,32]"
             )
+        if self.colors not in COLORS:
+            raise ConfigError(
+                f"tokenizer.colors={self.colors!r}: {did_you_mean(self.colors, COLORS)}"
+            )
+        object.__setattr__(self, "channel_order", tuple(self.channel_order))
+        if sorted(self.channel_order) != [0, 1, 2]:
+            raise ConfigError(
+                f"tokenizer.channel_order must hold 0, 1 and 2 once each, got "
+                f"{list(self.channel_order)}; type for example tokenizer.channel_order=[1,0,2]"
+            )
+        ResidualValues.of(self.residual_levels, self.residual_spacing)  # refuses what is no number
+
+    @cached_property
+    def residuals(self) -> ResidualValues:
+        """What ids of residual levels stand for."""
+        return ResidualValues.of(self.residual_levels, self.residual_spacing)
 
     @cached_property
     def spec(self) -> TokenSpec:
@@ -113,7 +141,8 @@ class PyramidTokenizer:
 
         Returns:
             (T,) uint16 ids 0 ... 255 of each, and how many residuals of the finest level were
-            ``clipped``: 0 means that ``decode`` gives back ``resize(image, sizes[-1])`` exactly.
+            ``clipped``: with all residual levels of RGB, 0 means that ``decode`` gives back
+            ``resize(image, sizes[-1])`` exactly.
         """
         found = [self._encode(image) for image in prepared]
         clipped = sum(num_clipped for _, num_clipped in found)
@@ -126,7 +155,10 @@ class PyramidTokenizer:
         height, width, _ = image.shape
         rows, columns = (taps(tuple((n, s) for s in self.sizes)) for n in (height, width))
         tokens = np.empty(self.spec.length, dtype=np.uint16)
-        num_clipped = encode_image(as_matrix(image), rows, columns, taps(self._doublings), tokens)
+        planes = to_planes(image, self.colors, self.channel_order)
+        num_clipped = encode_image(
+            as_matrix(planes), rows, columns, taps(self._doublings), self.residuals, tokens
+        )
         return tokens, int(num_clipped)
 
     def decode(self, tokens_BT: Tokens, *, output_size: int | None = None) -> Images:
@@ -155,7 +187,8 @@ class PyramidTokenizer:
         finest = np.empty((len(tokens), side, side, 3), dtype=np.uint8)
         # A copy: memory maps are read-only, which to numba is another type.
         ids = np.array(tokens, dtype=np.uint16, order="C")
-        decode_images(ids, self.sizes[0], taps(self._doublings), finest)
+        decode_images(ids, self.sizes[0], taps(self._doublings), self.residuals.values, finest)
+        finest = to_pixels(finest, self.colors, self.channel_order)
         if output_size in (None, side):
             return finest
         images = np.empty((len(tokens), output_size, output_size, 3), dtype=np.uint8)
@@ -164,10 +197,10 @@ class PyramidTokenizer:
         return images
 
     def enlarged(self, coarser: Images, level: int) -> Images:
-        """Return the picture that the residuals of a level are added to.
+        """Return the picture that the residuals of a level are added to, as planes.
 
         Args:
-            coarser: (H, W, 3) uint8 picture of the level before.
+            coarser: (H, W, 3) uint8 planes of the level before.
             level: 1 ... number of levels - 1.
         """
         from imagegram.images.resampling import resize
@@ -188,27 +221,28 @@ class PyramidTokenizer:
         require_ids(tokens, _VOCAB_SIZE, self.spec.layout.describe)
 
 
-def encode_reference(image: Images, sizes: tuple[int, ...]) -> tuple[Tokens, int]:
+def encode_reference(image: Images, tokenizer: PyramidTokenizer) -> tuple[Tokens, int]:
     """Encode an image level by level with Pillow and numpy: the definition of ``encode``.
 
     Args:
         image: (H, W, 3) uint8.
-        sizes: sides of the levels.
+        tokenizer: sizes, planes and values of residuals.
 
     Returns:
         Tokens and clipped residuals, as ``encode``.
     """
-    picture = Image.fromarray(image)
+    planes = to_planes(image, tokenizer.colors, tokenizer.channel_order)
+    picture, (values, nearest) = Image.fromarray(planes), tokenizer.residuals
     levels: list[NDArray[np.uint8]] = []
-    recon, num_clipped = _resize(picture, sizes[0]), 0
+    recon, num_clipped = _resize(picture, tokenizer.sizes[0]), 0
     levels.append(recon)
-    for size in sizes[1:]:
+    for size in tokenizer.sizes[1:]:
         above = _resize(Image.fromarray(recon), size).astype(np.int16)
-        residual = _resize(picture, size).astype(np.int16) - above + ZERO_RESIDUAL
-        level = np.clip(residual, 0, 255)
-        num_clipped = int(np.count_nonzero(level != residual))
-        recon = np.clip(above + level - ZERO_RESIDUAL, 0, 255).astype(np.uint8)
-        levels.append(level.astype(np.uint8))
+        residual = _resize(picture, size).astype(np.int16) - above
+        level = nearest[residual + 255]
+        num_clipped = int(np.count_nonzero((residual < values[0]) | (residual > values[-1])))
+        recon = np.clip(above + values[level], 0, 255).astype(np.uint8)
+        levels.append(level)
     return np.concatenate([level.ravel() for level in levels]).astype(np.uint16), num_clipped
 
 

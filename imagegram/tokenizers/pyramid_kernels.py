@@ -19,12 +19,14 @@ from imagegram.images.resampling import (
     transpose,
 )
 
-#: Residual 0, as ``pyramid.ZERO_RESIDUAL``.
-_ZERO = 128
+#: Largest residual; the id of residual r is at r + 255.
+_MOST = 255
 
 
 @njit(cache=True, nogil=True)
-def encode_image(matrix: Any, rows: Taps, columns: Taps, doubling: Taps, tokens: Any) -> Any:
+def encode_image(
+    matrix: Any, rows: Taps, columns: Taps, doubling: Taps, residuals: Any, tokens: Any
+) -> Any:
     """Encode one image.
 
     Args:
@@ -32,6 +34,7 @@ def encode_image(matrix: Any, rows: Taps, columns: Taps, doubling: Taps, tokens:
         rows: taps from H to every level.
         columns: taps from W to every level.
         doubling: taps from every level to the next.
+        residuals: a ``ResidualValues``.
         tokens: (T,) uint16, written.
 
     Returns:
@@ -58,7 +61,7 @@ def encode_image(matrix: Any, rows: Taps, columns: Taps, doubling: Taps, tokens:
                 tokens[j] = target[j]
         else:
             _enlarge(recon, rows.sizes[level - 1], doubling, at_doubling, level - 1, sums, above)
-            clipped = _residuals(target[:n], above, tokens[done : done + n], recon)
+            clipped = _residuals(target[:n], above, residuals, tokens[done : done + n], recon)
             at_doubling += size
         done += n
         at += size
@@ -66,13 +69,14 @@ def encode_image(matrix: Any, rows: Taps, columns: Taps, doubling: Taps, tokens:
 
 
 @njit(cache=True, nogil=True)
-def decode_images(tokens: Any, base: Any, doubling: Taps, images: Any) -> None:
+def decode_images(tokens: Any, base: Any, doubling: Taps, values: Any, images: Any) -> None:
     """Decode token sequences to images.
 
     Args:
         tokens: (B, T) uint16 below 256.
         base: side of the coarsest level.
         doubling: taps from every level to the next.
+        values: (256,) int16, the residual of every id.
         images: (B, S, S, 3) uint8, written.
     """
     side = images.shape[1]
@@ -88,9 +92,9 @@ def decode_images(tokens: Any, base: Any, doubling: Taps, images: Any) -> None:
             _enlarge(recon, size, doubling, at, level, sums, above)
             size = doubling.sizes[level]
             n = size * size * 3
-            residuals = row[done : done + n]
+            own = row[done : done + n]
             for j in range(n):
-                value = np.int32(above[j]) + np.int32(residuals[j]) - _ZERO
+                value = np.int32(above[j]) + np.int32(values[own[j]])
                 recon[j] = min(max(value, 0), 255)
             done += n
             at += size
@@ -111,13 +115,15 @@ def _enlarge(
 
 
 @njit(cache=True, nogil=True)
-def _residuals(target: Any, above: Any, tokens: Any, recon: Any) -> Any:
+def _residuals(target: Any, above: Any, residuals: Any, tokens: Any, recon: Any) -> Any:
     """Write one level's tokens and what they decode to; return how many were clipped."""
+    values, nearest = residuals
+    lowest, highest = np.int32(values[0]), np.int32(values[255])
     clipped = 0
     for j in range(len(target)):
-        wanted: Any = np.int32(target[j]) - np.int32(above[j]) + _ZERO
-        token: Any = min(max(wanted, 0), 255)
-        clipped += token != wanted
+        wanted: Any = np.int32(target[j]) - np.int32(above[j])
+        token: Any = nearest[wanted + _MOST]
+        clipped += wanted < lowest or wanted > highest
         tokens[j] = token
-        recon[j] = min(max(np.int32(above[j]) + token - _ZERO, 0), 255)
+        recon[j] = min(max(np.int32(above[j]) + np.int32(values[token]), 0), 255)
     return clipped

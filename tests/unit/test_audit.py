@@ -72,7 +72,7 @@ def slowly(pixels: Images, *, side: int, quality: int | None) -> Tokens:
     options: dict[str, Any] = {} if quality is None else {"quality": quality}
     picture.save(stream, "PNG" if quality is None else "JPEG", **options)
     again = np.asarray(Image.open(stream).convert("RGB"))
-    return encode_reference(again, PYRAMID.sizes)[0]
+    return encode_reference(again, PYRAMID)[0]
 
 
 # ------------------------------------------------------------------------------ the way in pixels
@@ -151,7 +151,7 @@ def test_collages_are_made_of_quarters_of_pictures(tokens: TokenSet, side: int) 
                 pixels = Image.fromarray(four[2 * (y >= square / 2) + (x >= square / 2)])
                 resized = pixels.resize((square, square), Image.Resampling.BILINEAR)
                 collage[y, x] = np.asarray(resized)[y, x]
-        expected = encode_reference(collage, PYRAMID.sizes)[0]
+        expected = encode_reference(collage, PYRAMID)[0]
         collages = PixelCollages(pictures=source, num_documents=count, seed=seed)
         np.testing.assert_array_equal(collages.gather([row])[0], expected)
 

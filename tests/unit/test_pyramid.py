@@ -1,6 +1,12 @@
-"""The pyramid equals its definition, is exact at the finest level, and never wraps an id."""
+"""The pyramid equals its definition, is exact at the finest level, and never wraps an id.
+
+Its variants too: other planes, another order of them, fewer values of a residual.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imagegram.errors import ConfigError, TokenError
+from imagegram.experiment import build
 from imagegram.store.fingerprint import digest, identity
+from imagegram.tokenizers.colors import to_pixels, to_planes
 from imagegram.tokenizers.pyramid import PyramidTokenizer, encode_reference
+from tests.conftest import compose
 
 SEEDS_TOTALS = {
     (8, 16): 960,
@@ -25,8 +34,19 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def by_definition(image: np.ndarray, sizes: tuple[int, ...]) -> tuple[list[int], np.ndarray, int]:
-    """Tokens, finest reconstruction and finest clips, pixel by pixel with Python integers."""
+ALL = range(-128, 128)
+
+
+def by_definition(
+    image: np.ndarray, sizes: tuple[int, ...], held: Sequence[int] = ALL
+) -> tuple[list[int], np.ndarray, int]:
+    """Tokens, finest reconstruction and finest clips, pixel by pixel with Python integers.
+
+    Args:
+        image: planes.
+        sizes: of the levels.
+        held: the values that a residual may have, ascending.
+    """
     tokens: list[int] = []
     recon = resize(image, sizes[0])
     tokens += recon.ravel().tolist()
@@ -36,11 +56,11 @@ def by_definition(image: np.ndarray, sizes: tuple[int, ...]) -> tuple[list[int],
         target, above = resize(image, size), resize(recon, size)
         recon = np.zeros((size, size, 3), np.uint8)
         for place in np.ndindex(size, size, 3):
-            wanted = int(target[place]) - int(above[place]) + 128
-            token = min(max(wanted, 0), 255)
-            clipped += token != wanted
-            recon[place] = min(max(int(above[place]) + token - 128, 0), 255)
-            tokens.append(token)
+            wanted = int(target[place]) - int(above[place])
+            value = min(held, key=lambda v: (abs(v - wanted), abs(v)))
+            clipped += not held[0] <= wanted <= held[-1]
+            recon[place] = min(max(int(above[place]) + value, 0), 255)
+            tokens.append(128 - held.index(0) + held.index(value))
     return tokens, recon, clipped
 
 
@@ -149,9 +169,103 @@ def test_sizes_that_are_no_pyramid(sizes: tuple[int, ...]) -> None:
 def test_the_readable_reference_is_the_definition() -> None:
     for seed, sizes in enumerate([(1, 2), (3, 7, 8), (8, 16, 32), (5,)]):
         image = np.random.default_rng(seed).integers(0, 256, (40 - seed, 9 + seed, 3), np.uint8)
-        tokens, num_clipped = encode_reference(image, sizes)
+        tokens, num_clipped = encode_reference(image, PyramidTokenizer(sizes=sizes))
         expected, _, clipped = by_definition(image, sizes)
         assert (tokens.tolist(), num_clipped) == (expected, clipped)
+
+
+def values_of(number: int, spacing: str) -> list[int]:
+    """The values of a residual, one after the other."""
+    half = [127 * k / (number // 2) for k in range(1, number // 2 + 1)]
+    if spacing == "companded":
+        half = [127 * (256 ** (value / 127) - 1) / 255 for value in half]
+    rounded: list[int] = []
+    for value in half:
+        rounded.append(max(round(value), rounded[-1] + 1 if rounded else 1))
+    return [-value for value in reversed(rounded)] + [0] + rounded
+
+
+@given(
+    pyramids(),
+    st.sampled_from(["rgb", "ycocg"]),
+    st.permutations([0, 1, 2]),
+    st.integers(1, 127).map(lambda half: 2 * half + 1),
+    st.sampled_from(["uniform", "companded"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_variants_are_the_definition_over_their_planes_and_values(
+    case: tuple[np.ndarray, tuple[int, ...]],
+    colors: str,
+    order: list[int],
+    number: int,
+    spacing: str,
+) -> None:
+    image, sizes = case
+    tokenizer = PyramidTokenizer(
+        sizes=sizes,
+        colors=colors,
+        channel_order=tuple(order),
+        residual_levels=number,
+        residual_spacing=spacing,
+    )
+    planes = to_planes(image, colors, (0, 1, 2))[..., order]
+    expected, recon, clipped = by_definition(planes, sizes, values_of(number, spacing))
+    encoded = tokenizer.encode([tokenizer.prepare(image)])
+    assert encoded.documents[0].tolist() == expected
+    assert encoded.counts == {"clipped": clipped}
+    tokens, num_clipped = encode_reference(image, tokenizer)
+    assert (tokens.tolist(), num_clipped) == (expected, clipped)
+    decoded = tokenizer.decode(tokens[None])[0]
+    back = np.empty_like(recon)
+    back[..., order] = recon
+    np.testing.assert_array_equal(decoded, to_pixels(back, colors, (0, 1, 2)))
+
+
+def test_a_colour_that_goes_to_ycocg_and_back_is_off_by_one_level_at_most() -> None:
+    some = np.arange(0, 256, 5, dtype=np.uint8)
+    pixels = np.stack(np.meshgrid(some, some, some), axis=-1)
+    planes = to_planes(pixels, "ycocg", (0, 1, 2))
+    red, green, blue = np.moveaxis(pixels.astype(int), -1, 0)
+    assert (np.abs(4 * planes[..., 0].astype(int) - (red + 2 * green + blue)) <= 2).all()
+    again = to_pixels(planes, "ycocg", (0, 1, 2))
+    assert np.abs(again.astype(int) - pixels).max() == 1
+
+
+def test_fewer_values_are_corrected_on_finer_levels() -> None:
+    """A level is coded against what the tokens before it decode to, so errors do not add up."""
+    ramp = np.linspace(0, 255, 32 * 32 * 3).reshape(32, 32, 3).astype(np.uint8)
+
+    def error(sizes: tuple[int, ...]) -> float:
+        few = PyramidTokenizer(sizes=sizes, residual_levels=17, residual_spacing="companded")
+        decoded = few.decode(np.stack(few.encode([ramp]).documents))[0]
+        return float(np.abs(decoded.astype(int) - resize(ramp, sizes[-1])).max())
+
+    assert error((2, 4, 8, 16, 32)) <= error((2, 32))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "hint"),
+    [
+        ({"colors": "yuv"}, "tokenizer.colors='yuv'.*ycocg"),
+        ({"channel_order": (0, 1)}, r"tokenizer\.channel_order=\[1,0,2\]"),
+        ({"channel_order": (0, 1, 1)}, r"tokenizer\.channel_order=\[1,0,2\]"),
+        ({"residual_levels": 16}, "must be odd, 3 to 255"),
+        ({"residual_levels": 1}, "must be odd, 3 to 255"),
+        ({"residual_levels": 257}, "must be odd, 3 to 255"),
+        ({"residual_spacing": "log"}, "tokenizer.residual_spacing='log'.*companded"),
+    ],
+)
+def test_variants_that_are_none(knobs: dict[str, Any], hint: str) -> None:
+    with pytest.raises(ConfigError, match=hint):
+        PyramidTokenizer(**knobs)
+
+
+@pytest.mark.parametrize("generator", ["spatial", "smoothed_spatial"])
+def test_generators_that_add_residuals_refuse_fewer_values(generator: str) -> None:
+    words = ("debug=tiny", f"generator={generator}", "tokenizer=pyramid2")
+    with pytest.raises(ConfigError, match=r"tokenizer\.residual_levels=null"):
+        build(compose(*words, "tokenizer.residual_levels=17"))
+    build(compose(*words, "tokenizer.colors=ycocg", "tokenizer.channel_order=[1,0,2]"))
 
 
 def test_output_size_must_be_positive() -> None:
@@ -159,8 +273,11 @@ def test_output_size_must_be_positive() -> None:
         PyramidTokenizer(sizes=(1,)).decode(np.zeros((1, 3), np.uint16), output_size=0)
 
 
-def test_identity_is_the_sizes() -> None:
+def test_identity_is_what_tokens_depend_on() -> None:
     one = PyramidTokenizer(name="pyramid3", sizes=(8, 16, 32))
     other = PyramidTokenizer(name="mine", sizes=[8, 16, 32])  # type: ignore[arg-type]
     assert digest(identity(one)) == digest(identity(other))
     assert digest(identity(one)) != digest(identity(PyramidTokenizer(sizes=(8, 16))))
+    variants = [{"colors": "ycocg"}, {"channel_order": (1, 0, 2)}, {"residual_levels": 17}]
+    found = {digest(identity(PyramidTokenizer(**knobs))) for knobs in [{}, *variants]}
+    assert len(found) == 4

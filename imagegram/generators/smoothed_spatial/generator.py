@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from imagegram.conditions.prompt import without_prompt
 from imagegram.errors import ConfigError
 from imagegram.generators.smoothed_spatial.build import CountPlaces
-from imagegram.generators.spatial.index import Enlarging
+from imagegram.generators.spatial.index import Enlarging, check_residuals
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Index, Sampler
 from imagegram.samplers.kinds import check_label, require_kind
@@ -86,6 +86,7 @@ class SmoothedSpatialGenerator:
                 f"tokenizer={tokenizer.name} has none; type tokenizer=pyramid3, or for any tokens "
                 "generator=smoothed_ngram"
             )
+        check_residuals(tokenizer, generator=self.name)
 
     def scores(self, sampler: Sampler) -> bool:
         """Return True: every token has a probability after those before it."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from imagegram.errors import ConfigError, did_you_mean
 from imagegram.generators.spatial.build import BuildSpatialIndex
-from imagegram.generators.spatial.index import Enlarging
+from imagegram.generators.spatial.index import Enlarging, check_residuals
 from imagegram.generators.spatial.model import own_sampler
 from imagegram.generators.spatial.passes import ORDERS, grid_passes, is_grid
 from imagegram.generators.spatial.places import Template
@@ -96,6 +96,7 @@ class SpatialGenerator:
                 f"stand for vectors, and tokenizer={tokenizer.name} has neither; type "
                 "tokenizer=pyramid3 or tokenizer=conv_vq"
             )
+        check_residuals(tokenizer, generator=self.name)
 
     def scores(self, sampler: Sampler) -> bool:
         """Return True: the trace of given tokens is that of a draw."""

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.errors import ConfigError
 from imagegram.generators.spatial.passes import Pass, grid_passes, is_grid, pyramid_passes
 from imagegram.generators.spatial.steps import decoded
 from imagegram.layout import TokenLayout
@@ -37,6 +38,21 @@ class Enlarging(Protocol):
 
     def enlarged(self, coarser: Images, level: int) -> Images:
         """Return the (H, W, 3) uint8 picture that the residuals of a level are added to."""
+
+
+def check_residuals(tokenizer: Any, *, generator: str) -> None:
+    """Refuse a pyramid with fewer values of a residual: here one is its id less 128.
+
+    Raises:
+        ConfigError: saying what to type.
+    """
+    number = getattr(tokenizer, "residual_levels", None)
+    if number is not None:
+        raise ConfigError(
+            f"generator={generator} adds residuals of all 256 values, and tokenizer="
+            f"{tokenizer.name} has tokenizer.residual_levels={number}; type "
+            "tokenizer.residual_levels=null, or generator=ngram"
+        )
 
 
 class LevelIndex(NamedTuple):
