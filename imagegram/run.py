@@ -36,7 +36,7 @@ from imagegram.experiment import Experiment, Runner, build, check_documents, che
 from imagegram.finished_run import FinishedRun
 from imagegram.notebook import run_words
 from imagegram.plan.check import refuse_what_cannot_fit
-from imagegram.protocols import Index, Model, ReadsCaptions
+from imagegram.protocols import Denoises, Index, Model, ReadsCaptions
 from imagegram.run_folder import Run
 from imagegram.stages.evaluate import Evaluate
 from imagegram.stages.generate import Generate
@@ -173,13 +173,18 @@ def with_auditor(exp: Experiment, run: Runner, evaluate: Evaluate) -> Evaluate |
 def real_images(exp: Experiment, model: Model | None) -> RealImages:
     """How the experiment shows real documents: as its generator would have written them."""
     return RealImages(
-        scorer=model if exp.generator.scores(exp.sampler) else None,
+        scorer=model if exp.generator.scores(exp.sampler) or _denoises(model, exp) else None,
         sampler=exp.sampler,
         tokenizer=exp.tokenizer,
         seed=exp.seed,
         output_size=exp.output_size,
         condition=without_prompt(exp.condition),  # real documents begin as they do
     )
+
+
+def _denoises(model: Model | None, exp: Experiment) -> bool:
+    """Whether a model is asked for the errors that it makes where it denoises pictures."""
+    return isinstance(model, Denoises) and model.denoises(exp.sampler)
 
 
 def task(cfg: DictConfig) -> Any:

@@ -46,6 +46,7 @@ def free_trace(tokens_BT: Tokens) -> Trace:
         "entropy": np.ones(shape, np.float32),
         "source_document": np.zeros(shape, np.int32),
         "source_position": np.zeros(shape, np.int32),
+        "error_none": np.ones(shape, np.float32),
     }
 
 

@@ -220,16 +220,20 @@ class OwnCaptions:
 
     @classmethod
     def of(cls, metadata: Iterable[Mapping[str, Any]], asked: Captions) -> Self:
-        """Read the captions of documents from their metadata, in order.
+        """Read the captions of documents from their metadata, in order; see :meth:`beside`."""
+        return cls.beside([caption_of(one, asked.key) for one in metadata], asked)
 
-        That of another document is one of the first that samples are asked for; which one depends
-        on the document's own caption alone.
+    @classmethod
+    def beside(cls, texts: Sequence[str | None], asked: Captions) -> Self:
+        """Return captions of rows, each with another one beside it.
+
+        That is one of the first that samples are asked for; which one depends on the row's own
+        caption alone.
         """
-        own = tuple(caption_of(one, asked.key) for one in metadata)
         pool = list(dict.fromkeys(asked.texts_of(np.arange(_OTHERS, dtype=np.uint64))))
-        texts = [text for text in pool if text is not None]
-        others = tuple(_another(text, texts) for text in own) if len(texts) > 1 else ()
-        return cls(texts=own, others=others, key=asked.key)
+        known = [text for text in pool if text is not None]
+        others = tuple(_another(text, known) for text in texts) if len(known) > 1 else ()
+        return cls(texts=tuple(texts), others=others, key=asked.key)
 
     def texts_of(self, samples: NDArray[np.uint64]) -> list[str | None]:
         """Return the caption of each row, whatever its sample id."""

@@ -49,6 +49,7 @@ class CaptionsMetric:
 
     VERSION: ClassVar[int] = 1
     NEEDS: ClassVar[frozenset[str]] = frozenset({"ids", "trace.probability"})
+    TRACE: ClassVar[str] = "probabilities of tokens (painted pictures: metric=[caption_errors])"
     SCORES: ClassVar[tuple[ScoreInfo, ...]] = (
         ScoreInfo(
             name="caption_bits_per_token",

@@ -144,6 +144,14 @@ class DescribedDocuments(DocumentSource, Protocol):
 
 
 @runtime_checkable
+class PicturedDocuments(DocumentSource, Protocol):
+    """Documents whose pictures are there, not their tokens alone."""
+
+    def picture(self, document: int) -> Images:
+        """Return the (H, W, 3) uint8 picture of a document."""
+
+
+@runtime_checkable
 class CutDocuments(DocumentSource, Protocol):
     """Rows that may be windows of longer documents, so that several are of one."""
 

@@ -225,6 +225,35 @@ class Paints(Protocol):
 
 
 @runtime_checkable
+class Denoises(Protocol):
+    """A model that says how far off it is where it denoises pictures, its own and real ones."""
+
+    def denoises(self, sampler: Sampler) -> bool:
+        """Return whether it does so under a sampler."""
+
+    def errors(
+        self,
+        pictures: Iterable[Any],
+        samples: NDArray[np.uint64],
+        *,
+        sampler: Sampler,
+        seed: int,
+        condition: Condition | None = None,
+        progress: Progress | None = None,
+    ) -> Trace:
+        """Return (B, M) arrays of errors, M draws a picture, by name.
+
+        Args:
+            pictures: B of (H, W, 3) uint8.
+            samples: (B,) ids, which decide the draws together with the seed.
+            sampler: says how many draws.
+            seed: 0 ... 2**64 - 1.
+            condition: captions of the pictures; None: none is asked for.
+            progress: progress of the measured pictures.
+        """
+
+
+@runtime_checkable
 class ReadsCaptions(Protocol):
     """A generator whose samples are asked for by captions."""
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from imagegram.samplers.guidance import Guidance
 from imagegram.samplers.truncation import is_count, require
-from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 
 #: Rounding of the schedule that would hide a whole latent.
 _ROUNDING = 1e-9
@@ -31,6 +31,8 @@ class MaskedFlowSampler:
         flow_steps: steps of equal length from noise to a latent (Euler), at least 1.
         noise_scale: multiplies the start noise; below 1 samples are surer and more alike.
         guidance: of velocities, towards a caption; see :class:`Guidance`.
+        error_draws: draws of masks, noise and times by which pictures are measured under captions
+            (``metric=caption_errors``), samples and real ones alike; 0: they are not.
     """
 
     VERSION: ClassVar[int] = 1
@@ -39,6 +41,7 @@ class MaskedFlowSampler:
     flow_steps: int = 25
     noise_scale: float = 1.0
     guidance: Guidance = field(default=Guidance())
+    error_draws: int = field(default=0, metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         """Refuse impossible knobs."""
@@ -48,6 +51,10 @@ class MaskedFlowSampler:
         require(
             0.0 <= self.noise_scale < math.inf,
             ("noise_scale", self.noise_scale, "a number of at least 0"),
+        )
+        require(
+            self.error_draws == 0 or is_count(self.error_draws),
+            ("error_draws", self.error_draws, "a whole number of at least 0"),
         )
 
     def num_steps(self, num_latents: int) -> int:

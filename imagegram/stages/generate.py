@@ -23,10 +23,12 @@ from imagegram.conditions.excerpts import DrawnExcerpts
 from imagegram.conditions.prompt import encoded
 from imagegram.protocols import (
     Condition,
+    Denoises,
     DescribedDocuments,
     DocumentSource,
     Model,
     Paints,
+    PicturedDocuments,
     Sampler,
     Scores,
     ScoresByLabel,
@@ -125,18 +127,30 @@ class Generate:
             for start, stop in _batches(self.num_samples, self.tokenizer):
                 captions = captions_of_samples(condition, samples[start:stop])
                 if isinstance(model, Paints):
-                    writer.add_pictures(
-                        model.paint(
-                            samples[start:stop],
-                            sampler=self.sampler,
-                            seed=self.seed,
-                            condition=condition,
-                            progress=context.progress,
-                        )
-                    )
+                    rows = samples[start:stop]
+                    writer.add_pictures(*self._paint(model, rows, condition, context))
                 else:
                     writer.add(*make(start, stop), captions=captions)
         return writer.facts() | asked | index_facts(model)
+
+    def _paint(
+        self,
+        model: Paints,
+        samples: NDArray[np.uint64],
+        condition: Condition | None,
+        context: Context,
+    ) -> tuple[Images, Trace]:
+        """Return pictures, and the errors of denoising them, where the sampler asks for these."""
+        how: dict[str, Any] = {
+            "sampler": self.sampler,
+            "seed": self.seed,
+            "condition": condition,
+            "progress": context.progress,
+        }
+        painted = model.paint(samples, **how)
+        if not (isinstance(model, Denoises) and model.denoises(self.sampler)):
+            return painted, {}
+        return painted, model.errors(painted, samples, **how)
 
     def load(self, artifact: Artifact) -> SampleSet:
         """Return the samples."""
@@ -158,7 +172,7 @@ class Replay:
     Held-out documents are the floor of each metric, training documents its ceiling.
 
     Attributes:
-        model: fitted generator that implements ``Scores``.
+        model: fitted generator that implements ``Scores``, or ``Denoises`` pictures of documents.
         sampler, tokenizer, seed, output_size, condition: those of :class:`Generate`.
         documents: documents to draw from without replacement: a token set, or planted ones.
         num_images: largest number of images; a smaller set is taken whole.
@@ -184,21 +198,24 @@ class Replay:
         """Draw, score, decode and write documents."""
         layout = self.tokenizer.spec.layout
         model = self.model.prepared(self.sampler, context, layout, self.condition)
-        assert isinstance(model, Scores)
+        assert isinstance(model, Scores | Denoises)
         chosen = select_documents(self.documents.num_documents, self.seed)[: self.num_images]
         np.save(out / DRAWN, chosen)
 
         def trace(tokens_BT: Tokens, start: int) -> Trace:
-            return model.score(
-                tokens_BT,
-                sampler=self.sampler,
-                layout=layout,
-                seed=self.seed,
-                condition=self._condition(model, chosen[start : start + len(tokens_BT)]),
-                samples=np.arange(start, start + len(tokens_BT), dtype=np.uint64),
-                progress=context.progress,
-                workers=context.workers,
-            )
+            rows = chosen[start : start + len(tokens_BT)]
+            samples = np.arange(start, start + len(rows), dtype=np.uint64)
+            how: dict[str, Any] = {
+                "sampler": self.sampler,
+                "seed": self.seed,
+                "condition": self._condition(model, rows),
+                "progress": context.progress,
+            }
+            if isinstance(model, Denoises):
+                assert isinstance(self.documents, PicturedDocuments)
+                return model.errors(map(self.documents.picture, rows.tolist()), samples, **how)
+            how |= {"layout": layout, "workers": context.workers}
+            return model.score(tokens_BT, samples=samples, **how)
 
         with SampleWriter(out, len(chosen), self.tokenizer, self.output_size, context) as writer:
             for start, stop in _batches(len(chosen), self.tokenizer):
@@ -379,10 +396,11 @@ class SampleWriter(ArrayFiles):
                 self.context.progress.advance(task, len(items))
         self.context.progress.finish(task)
 
-    def add_pictures(self, images: Images) -> None:
-        """Append pictures that a model painted, with the tokens that the tokenizer gives them."""
+    def add_pictures(self, images: Images, trace: Trace) -> None:
+        """Append pictures that a model painted, their trace, and what tokens they are given."""
         tokens_BT, shown = audited_pictures(self.tokenizer, images, output_size=self.output_size)
         self.append("tokens", tokens_BT)
+        self._append_trace(trace)
         self.items.add(list(shown))
 
     def _append_trace(self, trace: Trace) -> None:

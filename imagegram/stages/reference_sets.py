@@ -12,7 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from imagegram.protocols import Condition, DocumentSource, Model, Sampler, Tokenizer
+from imagegram.protocols import (
+    Condition,
+    Denoises,
+    DocumentSource,
+    Model,
+    PicturedDocuments,
+    Sampler,
+    Tokenizer,
+)
 from imagegram.stages.generate import Decode, Replay
 from imagegram.stages.planted import Planted
 from imagegram.stages.split import SplitHandle
@@ -29,7 +37,8 @@ class RealImages:
     """The way from real documents to image sets, with a trace where a model can score them.
 
     Attributes:
-        scorer: model that implements ``Scores``; None: images are decoded without a trace.
+        scorer: model that implements ``Scores``, or ``Denoises``, which measures documents whose
+            pictures are there; None: images are decoded without a trace.
         sampler, tokenizer, seed, output_size, condition: the same as of the generated images.
     """
 
@@ -42,7 +51,8 @@ class RealImages:
 
     def of(self, documents: DocumentSource, num_images: int) -> Replay | Decode:
         """Return the stage of the first ``num_images`` documents in the order of the seed."""
-        if self.scorer is None:
+        has_pictures = isinstance(documents, PicturedDocuments)
+        if self.scorer is None or (isinstance(self.scorer, Denoises) and not has_pictures):
             return self.decoded(documents, num_images)
         return Replay(
             model=self.scorer,

@@ -19,6 +19,7 @@ BATCH: Final = 1
 WEIGHTS: Final = 2
 DROPOUT: Final = 3
 CODES: Final = 4
+ERRORS: Final = 5
 
 
 def generator(*, seed: int, purpose: int, number: int) -> np.random.Generator:

@@ -207,7 +207,7 @@ def test_curves_of_images_have_one_number_an_image(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_needs_exist(name: str) -> None:
-    arrays = {f"trace.{array}" for array in (*empty_trace(0, 0), "log_prob")}
+    arrays = {f"trace.{array}" for array in (*empty_trace(0, 0), "log_prob", "error_none")}
     assert metric_of(name).NEEDS
     assert {*NEEDS, *arrays} >= metric_of(name).NEEDS
 

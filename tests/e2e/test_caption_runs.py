@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,28 @@ def test_what_a_generator_paints_is_kept_and_audited(tmp_path: Path) -> None:
     assert np.load(run / "samples" / "tokens.npy").shape == (4, 15)
     assert not (run / "samples" / "trace").exists()
     assert finished.scores["largest_source_share"]["value"] < 1.0
+
+
+def test_pictures_are_measured_under_captions(tmp_path: Path) -> None:
+    """Samples, held-out and training images alike; planted ones have no pictures of their own."""
+    run = tmp_path / "run"
+    run.mkdir()
+    more = ("metric=[caption_errors]", "sampler.error_draws=2", "planted=[shuffled]")
+    finished = run_experiment(compose(*words(tmp_path, "maskgen_kl", *PAINTS, *more)), run)
+    assert np.load(run / "samples" / "trace" / "error_other.npy").shape == (4, 2)
+    for name in ("caption_error", "caption_none_error", "caption_saved_error"):
+        score = finished.scores[name]
+        assert None not in (score["value"], score["floor"], score["ceiling"])
+    values = json.loads((run / "scores.json").read_text())
+    assert "shuffled" not in values["values"]["caption_error"]
+    assert "sampler.error_draws=8" in values["notes"]["caption_error"]
+
+
+def test_errors_that_nobody_asked_for_are_left_out_with_what_to_type(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    metrics = "metric=[caption_errors,captions]"
+    run_experiment(compose(*words(tmp_path, "maskgen_kl", *PAINTS, metrics)), run)
+    skipped = json.loads((run / "scores.json").read_text())["skipped"]
+    assert "sampler.error_draws=8" in skipped["caption_errors"]
+    assert "metric=[caption_errors]" in skipped["captions"]

@@ -12,27 +12,34 @@ import pytest
 import torch
 from torch import Tensor
 
-from imagegram.conditions.captions import CaptionCondition, GivenCaptions
+from imagegram.conditions.captions import CaptionCondition, GivenCaptions, OwnCaptions
 from imagegram.conditions.label import LabelCondition
 from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.errors import ConfigError
 from imagegram.generators.latent_flow.denoiser import initialize_modulated
+from imagegram.generators.maskgen_kl.draws import draw
 from imagegram.generators.maskgen_kl.generator import KlRecipe, MaskedRecipe, MaskGenKlGenerator
 from imagegram.generators.maskgen_kl.model import MaskGenKlModel
 from imagegram.generators.maskgen_kl.network import MaskedLatents
 from imagegram.generators.maskgen_kl.sampling import fill_in, follow, guided_velocity
 from imagegram.generators.maskgen_kl.settings import ImageAutoencoder
+from imagegram.metrics.caption_errors import CaptionErrorsMetric
 from imagegram.models.cores import one_core
+from imagegram.models.pictures import to_float
 from imagegram.models.transformer import build
 from imagegram.protocols import Paints
 from imagegram.samplers.guidance import Guidance
 from imagegram.samplers.masked import MaskedSampler
 from imagegram.samplers.masked_flow import MaskedFlowSampler
+from imagegram.stages.captions import embed_asked
 from imagegram.stages.decoding import encoded_pictures
 from imagegram.tokenizers.pyramid import PyramidTokenizer
+from imagegram.training.draws import ERRORS
+from imagegram.training.draws import generator as generator_of
 from imagegram.training.options import TrainerOptions
 from imagegram.training.segments import TrainSegment, train_in_segments
 from tests.captioned import COLOURS, NAMES, Plain, captioned, text_encoder
+from tests.image_sets import MemoryImages, MemoryReference
 from tests.pictures import context
 from tests.toy_training import bytes_of, optimization
 
@@ -140,6 +147,108 @@ def test_pictures_are_of_the_caption_that_is_asked_for(made: Any) -> None:
     )
     assert trace == {}
     np.testing.assert_array_equal(tokens, encoded_pictures(model.tokenizer, every[:3]))
+
+
+MEASURED = dataclasses.replace(SAMPLER, error_draws=6)
+
+
+def pictures(count: int) -> Any:
+    return Plain().gather(np.arange(count))
+
+
+def test_errors_are_those_of_a_slow_loop(made: Any) -> None:
+    """One latent at a time, from the definition of the flow, for a picture that is resized."""
+    model, (autoencoder, flow) = made[0], made[0].networks
+    image = pictures(3)[2].repeat(2, axis=0).repeat(2, axis=1)
+    asked = OwnCaptions(texts=("blue",), others=("red",), key="caption")
+    sample = np.array([9], np.uint64)
+    found = model.errors([image], sample, sampler=MEASURED, seed=3, condition=asked)
+    assert {name: array.shape for name, array in found.items()} == dict.fromkeys(
+        ("error_none", "error", "error_other"), (1, 6)
+    )
+    drawn = draw(6, model.sizes, generator_of(seed=3, purpose=ERRORS, number=9))
+    assert 0 < drawn.masked.mean() < 1
+    with torch.inference_mode():
+        gaussians = autoencoder.encode(to_float(torch.from_numpy(pictures(3)[2:])))
+        for name, text in (("error", "blue"), ("error_other", "red"), ("error_none", None)):
+            given = embed_asked([text], model.embedder)
+            states, there = torch.from_numpy(given.states), torch.from_numpy(given.there)
+            for number in range(6):
+                latents = (
+                    gaussians.mean[0] + gaussians.log_variance[0].exp().sqrt() * drawn.noise[number]
+                )
+                goal = ((latents - flow.shift) / flow.scale).float()
+                masked = torch.from_numpy(drawn.masked[number])
+                known = flow(goal[None], masked[None], states, there)[0]
+                errors = []
+                for place in np.flatnonzero(drawn.masked[number]):
+                    for begin, time in zip(
+                        drawn.start[number, place], drawn.times[number, place], strict=True
+                    ):
+                        begin = torch.from_numpy(begin)
+                        now = begin + float(time) * (goal[place] - begin)
+                        said = flow.velocity(now[None], torch.tensor([time]), known[None, place])
+                        errors.append(float((said[0] - (goal[place] - begin)).square().mean()))
+                assert found[name][0, number] == pytest.approx(np.mean(errors), rel=1e-4)
+
+
+def test_errors_do_not_depend_on_the_other_pictures(made: Any) -> None:
+    model, samples = made[0], np.arange(7, dtype=np.uint64)
+    asked = OwnCaptions.beside((*NAMES[:6], None), GivenCaptions(texts=NAMES, key="caption"))
+    how: dict[str, Any] = {"sampler": MEASURED, "seed": 2}
+    every = model.errors(iter(pictures(7)), samples, condition=asked, **how)
+    for row in (0, 5, 6):
+        one = dataclasses.replace(
+            asked, texts=asked.texts[row : row + 1], others=asked.others[row : row + 1]
+        )
+        found = model.errors(
+            pictures(7)[row : row + 1], samples[row : row + 1], condition=one, **how
+        )
+        for name, errors in found.items():
+            np.testing.assert_array_equal(errors[0], every[name][row])
+    np.testing.assert_array_equal(every["error"][6], every["error_none"][6])  # it has no caption
+    plain = model.errors(pictures(7), samples, **how)
+    assert list(plain) == ["error_none"]
+    np.testing.assert_array_equal(plain["error_none"], every["error_none"])
+    assert (
+        every["error"] != model.errors(pictures(7), samples + 1, condition=asked, **how)["error"]
+    ).any()
+
+
+def test_the_right_caption_has_the_smaller_error_of_real_and_of_painted_pictures(made: Any) -> None:
+    model, samples = made[0], np.arange(24, dtype=np.uint64)
+    given = GivenCaptions(texts=NAMES, key="caption")
+    painted = model.paint(samples, sampler=MEASURED, seed=3, condition=given)
+    own = model.condition_of([{"caption": name} for name in NAMES * 4], given)
+    for images, asked in ((pictures(24), own), (painted, given)):
+        trace = model.errors(images, samples, sampler=MEASURED, seed=3, condition=asked)
+        found = caption_errors(trace)
+        assert found["caption_saved_error"].low > 0.1
+        assert found["caption_saved_error_over_none"].low > 0
+        mean = trace["error_other"].mean() - trace["error"].mean()
+        assert found["caption_saved_error"].value == pytest.approx(mean, rel=1e-4)
+
+
+def test_errors_that_are_not_known_say_why() -> None:
+    one, errors = "there is only one caption", np.ones((12, 2), np.float32)
+    for trace, unknown in (
+        ({"error_none": errors, "error": errors}, {"caption_other_error": one}),
+        ({"error_none": errors}, {"caption_error": "type condition=caption"}),
+    ):
+        found = caption_errors(trace)
+        assert found["caption_none_error"].value == 1.0
+        for name, why in unknown.items():
+            assert found[name].value is None
+            assert why in found[name].note
+
+
+def caption_errors(trace: Any) -> dict[str, Any]:
+    tokens = np.zeros((len(trace["error_none"]), 1), np.uint16)
+    images = MemoryImages(tokens, trace, None)  # type: ignore[arg-type]
+    reference: Any = MemoryReference(None)  # type: ignore[arg-type]
+    measured = CaptionErrorsMetric().measure(generated=images, reference=reference)
+    assert measured.recipe == {"draws": str(trace["error_none"].shape[1])}
+    return dict(measured.scalars)
 
 
 def network(**changes: Any) -> Any:
@@ -274,6 +383,6 @@ def test_what_cannot_work_is_refused(generator: MaskGenKlGenerator) -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             dataclasses.replace(generator, **wrong)
-    for wrong in ({"steps": 0}, {"flow_steps": 0}, {"noise_scale": -1.0}):
+    for wrong in ({"steps": 0}, {"flow_steps": 0}, {"noise_scale": -1.0}, {"error_draws": -1}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             MaskedFlowSampler(name="m", **wrong)

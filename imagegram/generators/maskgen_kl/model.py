@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.conditions.captions import Captions
+from imagegram.conditions.captions import Captions, OwnCaptions
 from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.executors.progress import SilentProgress
+from imagegram.executors.threads import chunks as parts_of
 from imagegram.generators.chunks import CHUNK, chunk_samples
 from imagegram.generators.maskgen_kl.settings import LatentSizes, MaskedSizes
 from imagegram.generators.trained import LatentModel
@@ -19,12 +21,15 @@ from imagegram.protocols import Condition, Sampler, Tokenizer
 from imagegram.records import Images, Tokens, Trace
 from imagegram.samplers.kinds import require_kind
 from imagegram.samplers.masked_flow import MaskedFlowSampler
-from imagegram.stages.captions import embed_asked
+from imagegram.stages.captions import TextStates, embed_asked
 from imagegram.stages.decoding import encoded_pictures
 from imagegram.store.stage import Progress
 
 if TYPE_CHECKING:
     from torch import nn
+
+#: Pictures whose captions are embedded at a time.
+_PART: Final = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +121,98 @@ class MaskGenKlModel(LatentModel):
             samples, sampler=sampler, seed=seed, condition=condition, progress=progress
         )
         return encoded_pictures(self.tokenizer, images), {}
+
+    def condition_of(
+        self, metadata: Iterable[Mapping[str, Any]], condition: Condition | None
+    ) -> Condition | None:
+        """Return the condition of documents: their own captions, where samples are given some."""
+        return OwnCaptions.of(metadata, condition) if isinstance(condition, Captions) else None
+
+    def denoises(self, sampler: Sampler) -> bool:
+        """Return whether a sampler asks for :meth:`errors`."""
+        return isinstance(sampler, MaskedFlowSampler) and sampler.error_draws > 0
+
+    def errors(
+        self,
+        pictures: Iterable[Images],
+        samples: NDArray[np.uint64],
+        *,
+        sampler: Sampler,
+        seed: int,
+        condition: Condition | None = None,
+        progress: Progress | None = None,
+    ) -> Trace:
+        """Return the errors of denoising pictures; row b depends on (seed, samples[b]) beside it.
+
+        Args:
+            pictures: B of (H, W, 3) uint8, which are resized as in training.
+            samples: (B,) ids, which decide masks, noise and times.
+            sampler: says how many draws of these, M.
+            seed: 0 ... 2**64 - 1.
+            condition: captions of the pictures; None: they have none.
+            progress: progress of the measured pictures.
+
+        Returns:
+            (B, M) float32 of each draw: ``error_none`` under no caption, ``error`` under the own
+            one, and ``error_other`` under another one where there are two.
+        """
+        from imagegram.generators.maskgen_kl.errors import picture_errors
+
+        own = require_kind(sampler, MaskedFlowSampler, group="sampler", generator="maskgen_kl")
+        asked = _asked(condition, samples)
+        shape = (len(samples), own.error_draws)
+        trace = {name: np.empty(shape, np.float32) for name in asked}
+        progress = progress or SilentProgress()
+        bar, done = progress.start("denoise", len(samples), "images"), 0
+        for part in parts_of(pictures, size=_PART):
+            rows = slice(done, done + len(part))
+            texts = {name: embed_asked(each[rows], self.embedder) for name, each in asked.items()}
+            made = picture_errors(
+                self.networks,
+                list(self._items(part, samples[rows], texts)),
+                sizes=self.sizes,
+                num_draws=own.error_draws,
+                seed=seed,
+                dtype=self.dtype,
+            )
+            for row, found in enumerate(made, start=done):
+                for name, errors_M in found.items():
+                    trace[name][row] = errors_M
+                progress.advance(bar)
+            done = rows.stop
+        progress.finish(bar)
+        return trace
+
+    def _items(
+        self,
+        pictures: Sequence[Images],
+        samples: NDArray[np.uint64],
+        texts: Mapping[str, TextStates],
+    ) -> Iterator[tuple[Images, int, dict[str, TextStates]]]:
+        """Yield pictures of the size of the autoencoder, with sample ids and captions."""
+        from imagegram.images.resampling import resize
+
+        for row, picture in enumerate(pictures):
+            own = slice(row, row + 1)
+            given = {
+                name: TextStates(states=text.states[own], there=text.there[own])
+                for name, text in texts.items()
+            }
+            yield resize(picture, self.latents.image_size)[None], int(samples[row]), given
+
+
+def _asked(
+    condition: Condition | None, samples: NDArray[np.uint64]
+) -> dict[str, Sequence[str | None]]:
+    """Return the captions that B pictures are measured under, by the name of the error."""
+    asked: dict[str, Sequence[str | None]] = {"error_none": [None] * len(samples)}
+    if condition is None:
+        return asked
+    assert isinstance(condition, Captions)
+    if not isinstance(condition, OwnCaptions):  # of samples
+        condition = OwnCaptions.beside(condition.texts_of(samples), condition)
+    asked["error"] = condition.texts
+    return asked | ({"error_other": condition.others} if condition.others else {})
 
 
 def _texts(condition: Condition | None, samples: NDArray[np.uint64]) -> list[str | None]:

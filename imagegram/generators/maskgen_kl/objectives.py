@@ -5,24 +5,20 @@ Networks and losses are in ``training.py``.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegram.generators.maskgen_kl.draws import draw
 from imagegram.generators.maskgen_kl.settings import LatentSizes, MaskedSizes
-from imagegram.generators.maskgit.masks import random_masks
 from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 from imagegram.training.captions import dropped, parted, trimmed
 from imagegram.training.optimization import Optimization
 
 if TYPE_CHECKING:
     from imagegram.generators.maskgen_kl.training import KlModule, MaskedFlowModule
-
-#: Times at which each masked latent is judged in a step: the transformer is the dearer part.
-TIMES: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,22 +95,15 @@ class MaskedFlow:
         """
         images, text = parted(items)
         text = trimmed(dropped(text, self.caption_dropout, rng))
-        batch, latents = len(images), (self.sizes.num_latents, self.sizes.latent_size)
-        noise_BKD = rng.standard_normal((batch, *latents), dtype=np.float32)
-        shares_B = np.arccos(rng.random(batch)) / (math.pi / 2)
-        counts_B = np.maximum(np.rint(shares_B * latents[0]), 1)
-        masked_BK = random_masks(counts_B, latents[0], rng)
-        weights_BK = (masked_BK / masked_BK.mean()).astype(np.float32)
-        shape = (batch, latents[0], TIMES)
-        start = rng.standard_normal((*shape, latents[1]), dtype=np.float32)
-        times = (1 / (1 + np.exp(-rng.standard_normal(shape)))).astype(np.float32)
+        drawn = draw(len(images), self.sizes, rng)
+        weights_BK = (drawn.masked / drawn.masked.mean()).astype(np.float32)
         return (
             images,
-            noise_BKD,
-            masked_BK,
+            drawn.noise,
+            drawn.masked,
             weights_BK,
-            start,
-            times,
+            drawn.start,
+            drawn.times,
             text.states,
             text.there,
         )

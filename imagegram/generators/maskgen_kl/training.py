@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from imagegram.generators.latent_flow.denoiser import initialize_modulated
 from imagegram.generators.maskgen_kl.autoencoder import ImageKl
+from imagegram.generators.maskgen_kl.errors import velocity_errors
 from imagegram.generators.maskgen_kl.network import MaskedLatents
 from imagegram.intervals import mean_over_images
 from imagegram.models.pictures import squared_error, to_float
@@ -120,14 +121,7 @@ class MaskedFlowModule(TrainingModule):
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             latents = self.autoencoder.encode(to_float(images)).sample(noise_BKD)
             goal_BKD = network.standardized(latents)
-        known_BKW = network(goal_BKD, masked_BK, *text)
-        goal = goal_BKD[:, :, None]
-        now = (1 - times[..., None]) * start + times[..., None] * goal
-        given = known_BKW[:, :, None].expand(*times.shape, -1)
-        velocity = network.velocity(now.flatten(0, 2), times.flatten(), given.flatten(0, 2))
-        wanted = (goal - start).flatten(0, 2)
-        errors: Tensor = (velocity.float() - wanted).square().mean(dim=-1)
-        return errors.view(times.shape).mean(dim=-1)
+        return velocity_errors(network, goal_BKD, masked_BK, start, times, *text)
 
     def validate(self, networks: Mapping[str, nn.Module], items: Items) -> dict[str, float]:
         """Return squared errors of velocities, of the same masks, noise and times.
