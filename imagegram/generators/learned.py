@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from imagegram.conditions.label import ALL_LABELS, LabelCondition
 from imagegram.errors import ConfigError
 from imagegram.generators.weights import (
-    SETTING,
     ImportWeights,
+    TrainFrom,
     refuse_other_fields,
     refuse_other_tokens,
     source_of,
@@ -34,7 +34,7 @@ from imagegram.samplers.kinds import check_label
 from imagegram.stages.tokens import TokenSet
 from imagegram.stages.validation import check_fraction
 from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
-from imagegram.store.weights import CLASSES, MODEL
+from imagegram.store.weights import CLASSES, MODEL, Source
 from imagegram.training.fit import TrainGenerator
 from imagegram.training.objective import Items
 from imagegram.training.optimization import Optimization
@@ -126,6 +126,7 @@ class LearnedGenerator:
             networks, and gives slightly other probabilities.
         checkpoint: file of weights to sample from instead of training, see ``weights.py``; None:
             train.
+        start: file of weights that the training begins with; None: random ones.
     """
 
     name: str = field(metadata=NOT_IDENTITY)
@@ -140,6 +141,7 @@ class LearnedGenerator:
     device: str = field(default="cpu", metadata=NOT_IDENTITY)
     dtype: str = field(default="float32", metadata=NOT_IDENTITY)  # the model answers for it
     checkpoint: str | None = None
+    start: str | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         """Apply the overrides of the group ``trainer``; refuse impossible sizes."""
@@ -164,8 +166,16 @@ class LearnedGenerator:
                 "generator.labels is empty; type generator.labels=KEY, a key of the JSON beside an "
                 "item, or generator.labels=null"
             )
-        if self.checkpoint is not None:
-            source_of(self.checkpoint)
+        _ = self.source  # refuses what is no file
+
+    @property
+    def source(self) -> Source | None:
+        """Where weights are, to sample from or to begin with; None: there are none.
+
+        Raises:
+            ConfigError: when they are asked for both, or in no file.
+        """
+        return source_of(checkpoint=self.checkpoint, start=self.start)
 
     @property
     def has_null(self) -> bool:
@@ -188,9 +198,11 @@ class LearnedGenerator:
 
     def weights_of(self, recipe: Any, data: TokenData) -> TrainGenerator[Any] | ImportWeights[Any]:
         """Return the stage that trains the network of a recipe, or takes over its weights."""
-        if self.checkpoint is None:
+        source = self.source
+        if source is None:
             return TrainGenerator(component=recipe, data=data)
-        return ImportWeights(component=recipe, source=source_of(self.checkpoint), data=data)
+        taken: ImportWeights[Any] = ImportWeights(component=recipe, source=source, data=data)
+        return taken if self.start is None else TrainFrom(component=recipe, data=data, taken=taken)
 
     def data(self, tokens: TokenSet, holdout: TokenSet | None) -> TokenData:
         """Return the training data: documents, with their labels where these are learned."""
@@ -207,11 +219,13 @@ class LearnedGenerator:
         from imagegram.encoders.preprocessing import require_device
 
         require_device(self.device, setting="generator.device")
-        source = None if self.checkpoint is None else source_of(self.checkpoint)
+        source = self.source
         if source is not None and source.path is not None:
-            found = self.sizes_in(shapes_of(read_tensors(source.path, setting=SETTING)))
+            setting = source.setting
+            shapes = shapes_of(read_tensors(source.path, setting=setting))
+            found = self.sizes_in(shapes, setting=setting)
             wanted = self.sizes(vocab_size=found.vocab_size, num_tokens=found.num_tokens)
-            refuse_other_fields(found, wanted, generator=self)
+            refuse_other_fields(found, wanted, generator=self, setting=setting)
 
     def check_documents(self, tokens: TokenSet, condition: Condition | None) -> None:
         """Refuse a label that no training document has, which nothing would be learned of.
@@ -227,8 +241,12 @@ class LearnedGenerator:
             found = read_labels(tokens, self.labels)
             condition.of_samples(found.names, np.zeros(1, dtype=np.uint64), keys=found.keys)
 
-    def sizes_in(self, shapes: Shapes) -> Architecture:
+    def sizes_in(self, shapes: Shapes, *, setting: str) -> Architecture:
         """Return the sizes of the network of this family that some weights are of.
+
+        Args:
+            shapes: names and shapes of the weights.
+            setting: how they are asked for.
 
         Raises:
             ConfigError: for weights of another family, or without a part that tells the sizes.
@@ -261,11 +279,18 @@ class Recipe:
         generator: the configured generator.
         architecture: sizes of its network.
         classes: labels of its classes; (): it learns none, or they are not read yet.
+        first_weights: file of the weights that its training begins with; None: random ones, or they
+            are not taken over yet.
     """
 
     generator: LearnedGenerator
     architecture: Architecture
     classes: tuple[str, ...] = ()
+    first_weights: Path | None = None
+
+    def started(self, folder: Path) -> Self:
+        """Return the recipe whose training begins with the weights in a folder."""
+        return dataclasses.replace(self, first_weights=folder / MODEL)
 
     @property
     def name(self) -> str:
@@ -282,15 +307,19 @@ class Recipe:
         """Where the network is trained."""
         return self.generator.trainer
 
-    def num_classes_of(self, shapes: Shapes) -> int:
+    def num_classes_of(self, shapes: Shapes, *, setting: str) -> int:
         """Return the number of classes of some weights.
+
+        Args:
+            shapes: names and shapes of the weights.
+            setting: how they are asked for.
 
         Raises:
             ConfigError: for weights of another network, or for other tokens.
         """
-        found = self.generator.sizes_in(shapes)
-        refuse_other_fields(found, self.architecture, generator=self.generator)
-        refuse_other_tokens(found, self.architecture)
+        found = self.generator.sizes_in(shapes, setting=setting)
+        refuse_other_fields(found, self.architecture, generator=self.generator, setting=setting)
+        refuse_other_tokens(found, self.architecture, setting=setting)
         return found.num_classes
 
     @property

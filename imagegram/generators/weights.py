@@ -1,6 +1,7 @@
-"""ImportWeights: the stage that takes published weights over, instead of a training.
+"""ImportWeights: the stage that takes weights over, instead of a training, or before one.
 
-Where they are says ``generator.checkpoint``, see ``store/weights.py``. Whose classes the weights
+Where they are says ``generator.checkpoint``, or ``generator.start`` where a training begins with
+them (:class:`TrainFrom`), see ``store/weights.py``. Whose classes the weights
 know is beside them, where a training of this package wrote them. Published ones do not tell: their
 classes are numbers, 0 ... K - 1, unless the corpus has labels that are no numbers, and as many:
 then its labels in sorted order, which is how ImageNet's synsets are numbered.
@@ -8,16 +9,22 @@ then its labels in sorted order, which is how ImageNet's synsets are numbered.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar, cast
 
 from imagegram import schema
 from imagegram.errors import ConfigError
 from imagegram.models.checkpoints import Shapes, read_tensors, require_shapes, shapes_of
 from imagegram.models.imports import Import, Importable
+from imagegram.store.stage import Context
 from imagegram.store.weights import CLASSES, Source, read_classes
+from imagegram.training.course import FirstWeights
+from imagegram.training.fit import Trainable, TrainGenerator
+from imagegram.training.objective import Prepared
+from imagegram.training.segments import TrainSegment
 from imagegram.training.tokens import TokenData, read_labels
 
 if TYPE_CHECKING:
@@ -25,14 +32,20 @@ if TYPE_CHECKING:
 
 T_co = TypeVar("T_co", covariant=True)
 
-SETTING: Final = "generator.checkpoint"
+#: Weights to sample from, and weights to begin a training with.
+CHECKPOINT: Final = "generator.checkpoint"
+START: Final = "generator.start"
 
 
 class ImportableGenerator(Importable[T_co], Protocol[T_co]):
     """A recipe whose weights may come from a file; its architecture is without classes."""
 
-    def num_classes_of(self, shapes: Shapes) -> int:
+    def num_classes_of(self, shapes: Shapes, *, setting: str) -> int:
         """Return the number of classes that weights know.
+
+        Args:
+            shapes: names and shapes of the weights.
+            setting: how they are asked for.
 
         Raises:
             ConfigError: for weights of another family, or of other sizes than the recipe's.
@@ -48,13 +61,19 @@ class ImportableGenerator(Importable[T_co], Protocol[T_co]):
         """Write weights and labels, as a training does."""
 
 
-def source_of(checkpoint: str) -> Source:
-    """Read ``generator.checkpoint``.
+def source_of(*, checkpoint: str | None, start: str | None) -> Source | None:
+    """Read ``generator.checkpoint`` and ``generator.start``; None: there is neither.
 
     Raises:
-        ConfigError: when it is neither a file nor one of the hub.
+        ConfigError: when there are both, or one is neither a file nor one of the hub.
     """
-    return Source.of(checkpoint, setting=SETTING)
+    if checkpoint is not None and start is not None:
+        raise ConfigError(
+            f"{CHECKPOINT} takes the place of a training, {START} begins one; leave one of them out"
+        )
+    if start is not None:
+        return Source.of(start, setting=START)
+    return None if checkpoint is None else Source.of(checkpoint, setting=CHECKPOINT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,34 +101,101 @@ class ImportWeights(Import[T_co, ImportableGenerator[Any]]):
         Raises:
             ConfigError: for weights of another network, or a corpus with other labels.
         """
-        tensors = read_tensors(path, setting=SETTING)
+        setting = self.source.setting
+        tensors = read_tensors(path, setting=setting)
         shapes = shapes_of(tensors)
-        classes = self._classes(self.component.num_classes_of(shapes), path)
+        classes = self._classes(self.component.num_classes_of(shapes, setting=setting), path)
         component = self.component.with_classes(classes)
-        require_shapes(shapes, component.shapes(), setting=f"{SETTING}={path}")
+        require_shapes(shapes, component.shapes(), setting=f"{setting}={path}")
         component.write_weights(out, {name: tensor.float() for name, tensor in tensors.items()})
         num_parameters = sum(tensor.numel() for tensor in tensors.values())
         return {"num_parameters": num_parameters, "num_classes": len(classes)}
 
     def _classes(self, num_classes: int, path: Path) -> tuple[str, ...]:
-        recorded = read_classes(path, setting=SETTING)
+        setting = self.source.setting
+        recorded = read_classes(path, setting=setting)
         if recorded is not None and len(recorded) != num_classes:
             raise ConfigError(
-                f"{SETTING}: {path.with_name(CLASSES)} has {len(recorded)} labels, but the weights "
+                f"{setting}: {path.with_name(CLASSES)} has {len(recorded)} labels, but the weights "
                 f"beside it know {num_classes} classes; give both files of one training"
             )
         if self.data.labels is None:
             return recorded or numbered(num_classes)
         names = read_labels(self.data.tokens, self.data.labels).names
         if recorded is None:
-            return classes_of(names, num_classes, key=self.data.labels)
+            return classes_of(names, num_classes, key=self.data.labels, setting=setting)
         if names and not set(names) & set(recorded):
             raise ConfigError(
                 f"generator.labels={self.data.labels}: no label of the corpus ({_some(names)}) is "
-                f"one of those that {SETTING} learned ({_some(recorded)}); type another "
+                f"one of those that {setting} learned ({_some(recorded)}); type another "
                 "generator.labels=KEY, or generator.labels=null"
             )
         return recorded
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainFrom(TrainGenerator[T_co]):
+    """The stage that trains a generator, beginning with weights that are taken over first.
+
+    Attributes:
+        taken: the stage that takes them over.
+    """
+
+    VERSION: ClassVar[int] = 1
+    PARTS: ClassVar[tuple[type, ...]] = (
+        *TrainGenerator.PARTS,
+        *ImportWeights.PARTS,
+        ImportWeights,
+    )
+
+    taken: Import[T_co, Any]
+
+    def identity(self) -> dict[str, Any]:
+        """Return the identity of the training, and the weights that it begins with."""
+        return super().identity() | {"start": self.taken.source.identity()}
+
+    def begun(self, context: Context) -> Trainable[T_co]:
+        """Return the recipe that knows the files of the weights."""
+        recipe: Any = self.component
+        model: Any = context.make(self.taken)
+        begun: Trainable[T_co] = recipe.started(model.artifact.path)
+        return begun
+
+    def _for(self, component: Trainable[T_co], prepared: Prepared) -> Trainable[T_co]:
+        """Return the recipe for the classes of the documents.
+
+        Raises:
+            ConfigError: for weights of other classes.
+        """
+        recipe: Any = super()._for(component, prepared)
+        if recipe.first_weights is not None:
+            known = read_classes(recipe.first_weights, setting=self.taken.source.setting) or ()
+            refuse_other_classes(known, prepared.classes, setting=self.taken.source.setting)
+        return cast(Trainable[T_co], recipe)
+
+    def _whole(self, component: Trainable[T_co], prepared: Prepared) -> TrainSegment:
+        """Return the whole training as one segment."""
+        recipe: Any = component
+        first = FirstWeights(source=self.taken.source, path=recipe.first_weights)
+        return dataclasses.replace(super()._whole(component, prepared), first_weights=first)
+
+
+def refuse_other_classes(known: Sequence[str], wanted: Sequence[str], *, setting: str) -> None:
+    """Refuse to begin with weights that know other labels than the documents have.
+
+    Raises:
+        ConfigError: naming some of both.
+    """
+    if tuple(known) != tuple(wanted):
+        have, want = (
+            f"{len(names)} labels ({_some(names)})" if names else "no labels"
+            for names in (known, wanted)
+        )
+        raise ConfigError(
+            f"{setting}: the weights know {have}, but {want} are to be learned; type "
+            f"generator.labels=KEY for the labels of the weights, or null, or {setting}=FILE with "
+            "other weights"
+        )
 
 
 def numbered(num_classes: int) -> tuple[str, ...]:
@@ -117,7 +203,9 @@ def numbered(num_classes: int) -> tuple[str, ...]:
     return tuple(map(str, range(num_classes)))
 
 
-def classes_of(names: Sequence[str], num_classes: int, *, key: str) -> tuple[str, ...]:
+def classes_of(
+    names: Sequence[str], num_classes: int, *, key: str, setting: str = CHECKPOINT
+) -> tuple[str, ...]:
     """Return the labels of the classes of some weights, beside a corpus with some labels.
 
     Raises:
@@ -133,7 +221,7 @@ def classes_of(names: Sequence[str], num_classes: int, *, key: str) -> tuple[str
         return tuple(sorted(names))
     some = _some(set(names) - set(numbers))
     raise ConfigError(
-        f"generator.labels={key}: the corpus has {len(names)} labels ({some}), but {SETTING} "
+        f"generator.labels={key}: the corpus has {len(names)} labels ({some}), but {setting} "
         f"knows {num_classes} classes, so they are not the same; type another generator.labels=KEY "
         f"whose labels are numbers 0 ... {num_classes - 1}, or generator.labels=null"
     )
@@ -145,13 +233,16 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(first[:3]) + (" ..." if len(first) > 3 else "")
 
 
-def refuse_other_fields(found: Any, wanted: Any, *, generator: Any) -> None:
+def refuse_other_fields(
+    found: Any, wanted: Any, *, generator: Any, setting: str = CHECKPOINT
+) -> None:
     """Refuse weights of other sizes than the generator's.
 
     Args:
         found: sizes of the weights, an ``Architecture``.
         wanted: sizes of the generator.
         generator: the generator.
+        setting: how the weights are asked for.
 
     Raises:
         ConfigError: with the fields to type.
@@ -170,7 +261,7 @@ def refuse_other_fields(found: Any, wanted: Any, *, generator: Any) -> None:
             f"generator={name}" for name in _presets(found, names, backbone=generator.backbone)
         ]
         raise ConfigError(
-            f"{SETTING}: the weights are of a network of {size}, not of {was}; type "
+            f"{setting}: the weights are of a network of {size}, not of {was}; type "
             f"{' or '.join([*fitting, words])}"
         )
 
@@ -186,12 +277,13 @@ def _presets(found: Any, names: Sequence[str], *, backbone: str) -> list[str]:
     ]
 
 
-def refuse_other_tokens(found: Any, wanted: Any) -> None:
+def refuse_other_tokens(found: Any, wanted: Any, *, setting: str = CHECKPOINT) -> None:
     """Refuse weights that write other tokens than the tokenizer's.
 
     Args:
         found: sizes of the weights, an ``Architecture``.
         wanted: sizes that the tokenizer asks for.
+        setting: how the weights are asked for.
 
     Raises:
         ConfigError: saying which.
@@ -200,7 +292,7 @@ def refuse_other_tokens(found: Any, wanted: Any) -> None:
     want = (wanted.num_tokens, wanted.vocab_size)
     if have != want:
         raise ConfigError(
-            f"{SETTING}: the weights write {have[0]:,} tokens of {have[1]:,} ids, but the "
+            f"{setting}: the weights write {have[0]:,} tokens of {have[1]:,} ids, but the "
             f"tokenizer makes {want[0]:,} of {want[1]:,}; type tokenizer=NAME with the tokenizer "
             "that they were trained on"
         )

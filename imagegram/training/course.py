@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from imagegram.executors.threads import map_in_order
+from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.weights import Source
 from imagegram.training.draws import BATCH, batch_rows, generator
 from imagegram.training.objective import DrawnItems, Items, Objective
 from imagegram.training.optimization import Optimization
@@ -22,6 +24,19 @@ HISTORY: Final = "history.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
+class FirstWeights:
+    """The weights that a training begins with, instead of random ones.
+
+    Attributes:
+        source: where they are from; their content is the identity.
+        path: safetensors file by the names of the network; None: they are not taken over yet.
+    """
+
+    source: Source
+    path: Path | None = field(default=None, metadata=NOT_IDENTITY)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Course:
     """One stretch of training: objective, data and steps; small enough to send to processes.
 
@@ -31,7 +46,8 @@ class Course:
         trainer: device and strategy.
         items: items to train on.
         validation: items to validate on, at the end.
-        start: state to begin from; None: fresh weights.
+        start: state to begin from; None: none, this is the beginning.
+        first_weights: file of the weights of the network at the beginning; None: random ones.
         first_step, last_step: steps ``first_step`` ... ``last_step - 1`` are taken.
         folder: where state and history are written.
         setting: how the fields of the component are written on the command line, for messages:
@@ -48,6 +64,7 @@ class Course:
     last_step: int
     folder: Path
     setting: str = ""
+    first_weights: Path | None = None
 
     @property
     def batches_per_step(self) -> int:

@@ -21,10 +21,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 from lightning.pytorch import LightningModule
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
@@ -63,6 +65,8 @@ class TrainingModule(LightningModule):
     averaged: tuple[str, ...] | None = None
     #: Score of :meth:`validate` whose lowest value is the best; None: it has none such.
     validation_loss: str | None = None
+    #: Tensors of a network that are read off the items; weights that it begins with keep them.
+    counted: tuple[str, ...] = ()
 
     def __init__(self, objective: Any) -> None:
         super().__init__()
@@ -175,6 +179,8 @@ class TrainingModule(LightningModule):
                 torch_seed(seed=how.seed, purpose=WEIGHTS, number=0)
             )
             self.networks = nn.ModuleDict(self.make_networks())
+            if state is None and course.first_weights is not None:
+                self._take_over(course.first_weights)
             chosen = tuple(self.networks) if self.averaged is None else self.averaged
             mean = get_ema_multi_avg_fn(how.ema_decay)  # type: ignore[no-untyped-call]
             self.averages = nn.ModuleDict(
@@ -194,6 +200,13 @@ class TrainingModule(LightningModule):
         if course.trainer.compile and self.trainer.strategy.root_device.type != "cpu":
             for network in self.networks.values():
                 network.compile()
+
+    def _take_over(self, path: Path) -> None:
+        """Give the one network the weights of a file, but for what was counted in the items."""
+        ((_, network),) = self.networks.items()
+        fresh = network.state_dict()
+        counted = {name: fresh[name] for name in self.counted if name in fresh}
+        network.load_state_dict({**load_file(path), **counted})
 
     def train_dataloader(self) -> Batches:
         """Return the batches of this device."""

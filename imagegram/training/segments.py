@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from imagegram.errors import StageError
-from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 from imagegram.store.stage import Context, Stage
-from imagegram.training.course import HISTORY, STATE, Course
+from imagegram.training.course import HISTORY, STATE, Course, FirstWeights
 from imagegram.training.objective import Items, Objective
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
@@ -98,10 +98,11 @@ class TrainSegment(Stage[SegmentHandle]):
         items: items to train on.
         validation: items to validate on at the end.
         last_step: number of finished steps in the state that is written.
-        previous: a finished segment to continue from; None: fresh weights.
+        previous: a finished segment to continue from; None: this is the first one.
         trainer: where to train.
         watcher: reports the progress of the whole training; None: no reports.
         setting: see :class:`Course`.
+        first_weights: what the first step begins with; None: random weights.
     """
 
     kind: ClassVar[str] = "training_state"
@@ -117,6 +118,7 @@ class TrainSegment(Stage[SegmentHandle]):
     trainer: TrainerOptions = field(default_factory=TrainerOptions, metadata=NOT_IDENTITY)
     watcher: Watcher | None = field(default=None, metadata=NOT_IDENTITY)
     setting: str = field(default="", metadata=NOT_IDENTITY)
+    first_weights: FirstWeights | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def run(self, out: Path, context: Context) -> dict[str, Any]:
         """Write state and history.
@@ -141,6 +143,7 @@ class TrainSegment(Stage[SegmentHandle]):
             last_step=self.last_step,
             folder=out,
             setting=self.setting,
+            first_weights=None if self.first_weights is None else self.first_weights.path,
         )
         train(course, advance=watcher.advance, point=watcher.point)
         if not (out / STATE).exists():

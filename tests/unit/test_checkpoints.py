@@ -173,19 +173,19 @@ def test_what_the_hub_does_not_have_is_refused(
 
 
 def test_a_checkpoint_says_where_it_is(tmp_path: Path) -> None:
-    assert source_of("a/b/c/d.safetensors@v1") == Source(
+    assert source_of(checkpoint="a/b/c/d.safetensors@v1", start=None) == Source(
         repo="a/b", file="c/d.safetensors", revision="v1", setting="generator.checkpoint"
     )
-    whole = source_of("a/b@v1")
+    whole = source_of(checkpoint=None, start="a/b@v1")
     assert (whole.repo, whole.file, whole.revision) == ("a/b", "model.safetensors", "v1")
     (tmp_path / "model.safetensors").touch()
-    assert source_of(str(tmp_path)).path == tmp_path / "model.safetensors"
+    assert source_of(checkpoint=str(tmp_path), start=None).path == tmp_path / "model.safetensors"
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"the folder has no model\.safetensors; type gen"):
-        source_of(str(tmp_path / "empty"))
+        source_of(checkpoint=str(tmp_path / "empty"), start=None)
     for nowhere in ("rar_b.bin", "a/b.bin", "./a/b/c.bin", "/a/b/c.bin", "a/b/c.txt", "./a/b"):
         with pytest.raises(ConfigError, match=r"there is no such file, and it is none of the hub"):
-            source_of(nowhere)
+            source_of(checkpoint=nowhere, start=None)
 
 
 # -------------------------------------------------------------------------------- what is not taken
@@ -268,7 +268,9 @@ def test_the_configuration_that_fits_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match=words):
         refuse_other_fields(
-            large.sizes_in(shapes), large.sizes(vocab_size=256, num_tokens=3), generator=large
+            large.sizes_in(shapes, setting="x"),
+            large.sizes(vocab_size=256, num_tokens=3),
+            generator=large,
         )
 
 

@@ -90,7 +90,7 @@ def test_a_step_sees_all_tokens_before_it_and_none_behind() -> None:
 
 
 def test_weights_tell_the_sizes() -> None:
-    found = sizes_in(shapes_of(network(num_classes=2).state_dict()), backbone="chunk")
+    found = sizes_in(shapes_of(network(num_classes=2).state_dict()), backbone="chunk", setting="x")
     assert found == dataclasses.replace(SIZES, num_classes=2)
 
 

@@ -239,11 +239,13 @@ class Items:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_weights_tell_that_documents_differ_in_length(backbone: str) -> None:
-    found = sizes_in(shapes_of(network(backbone).state_dict()), backbone=backbone)
+    found = sizes_in(shapes_of(network(backbone).state_dict()), backbone=backbone, setting="x")
     assert isinstance(found, RaggedSizes)
     assert (found.num_tokens, found.vocab_size) == (T, V)
     even: Any = make_fresh(backbone, seed=0, **SIZES.arguments() | {"ragged": False})
-    assert not isinstance(sizes_in(shapes_of(even.state_dict()), backbone=backbone), RaggedSizes)
+    assert not isinstance(
+        sizes_in(shapes_of(even.state_dict()), backbone=backbone, setting="x"), RaggedSizes
+    )
 
 
 def test_it_learns_documents_of_two_lengths(tmp_path: Path) -> None:

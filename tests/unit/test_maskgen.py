@@ -187,8 +187,8 @@ def test_sizes_are_read_from_weights(made: Any, embedder: SentenceEmbedder) -> N
     path = made[0].artifact.path / "model.safetensors"
     shapes = shapes_of(read_tensors(path, setting="x"))
     own = generator(embedder)
-    assert own.sizes_in(shapes) == own.sizes(vocab_size=256, num_tokens=3)
-    recipe = MaskGenRecipe(generator=own, architecture=own.sizes_in(shapes))
+    assert own.sizes_in(shapes, setting="x") == own.sizes(vocab_size=256, num_tokens=3)
+    recipe = MaskGenRecipe(generator=own, architecture=own.sizes_in(shapes, setting="x"))
     assert recipe.shapes() == shapes
 
 

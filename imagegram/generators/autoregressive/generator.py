@@ -49,7 +49,7 @@ class AutoregressiveGenerator(LearnedGenerator):
 
     Attributes:
         name, width, depth, num_heads, labels, label_dropout, validation_fraction, optimization,
-            trainer, device, checkpoint: see :class:`LearnedGenerator`.
+            trainer, device, checkpoint, start: see :class:`LearnedGenerator`.
         anneal: shares of the training between which the share of documents in permuted order falls
             from 1 to 0; (0, 0): always raster order, (1, 1): always permuted.
         backbone: ``gpt``, blocks of ``models/transformer.py``; ``rar``, the network of the
@@ -111,9 +111,9 @@ class AutoregressiveGenerator(LearnedGenerator):
                 "raster order; type generator.anneal=[0,0]"
             )
 
-    def sizes_in(self, shapes: Shapes) -> Architecture:
+    def sizes_in(self, shapes: Shapes, *, setting: str) -> Architecture:
         """Return the sizes of some weights; see :meth:`LearnedGenerator.sizes_in`."""
-        return sizes_in(shapes, backbone=self.backbone)
+        return sizes_in(shapes, backbone=self.backbone, setting=setting)
 
     def sizes(self, *, vocab_size: int, num_tokens: int) -> Architecture:
         """Return the sizes of the network, with those that its backbone has of its own."""

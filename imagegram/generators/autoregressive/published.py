@@ -8,25 +8,24 @@ from imagegram.errors import ConfigError
 from imagegram.generators.autoregressive.rar_tables import MORE_POSITIONS
 from imagegram.generators.autoregressive.sizes import ChunkSizes, RarSizes
 from imagegram.generators.learned import Architecture
-from imagegram.generators.weights import SETTING
 from imagegram.models.checkpoints import Shapes, num_blocks, require_family
 
 #: Families of weights, by ``generator.backbone``.
 FAMILIES: Final = {"gpt": "gpt of this package", "rar": "RAR", "chunk": "chunks of this package"}
 
 
-def sizes_in(shapes: Shapes, *, backbone: str) -> Architecture:
+def sizes_in(shapes: Shapes, *, backbone: str, setting: str) -> Architecture:
     """Return the sizes of the network that some weights are of.
 
     Raises:
         ConfigError: for weights of another family, or without a part that tells the sizes.
     """
-    require_family(shapes, FAMILIES[backbone], setting=SETTING)
+    require_family(shapes, FAMILIES[backbone], setting=setting)
     try:
         return {"rar": _rar, "gpt": _gpt, "chunk": _chunk}[backbone](shapes)
     except KeyError as error:
         raise ConfigError(
-            f"{SETTING}: the weights of {FAMILIES[backbone]} lack {error}; give the whole file"
+            f"{setting}: the weights of {FAMILIES[backbone]} lack {error}; give the whole file"
         ) from error
 
 

@@ -57,7 +57,7 @@ class MaskGenGenerator(MaskGitGenerator):
         embedder: text encoder that reads them.
         caption_dropout: share of the training images whose caption is hidden, so that the network
             learns to write without one too, which guidance needs.
-        name, width, depth, num_heads, optimization, trainer, device, dtype, checkpoint,
+        name, width, depth, num_heads, optimization, trainer, device, dtype, checkpoint, start,
             label_smoothing, unmasked_weight, validation_fraction: see :class:`MaskGitGenerator`.
         labels, label_dropout, backbone: of no use here.
     """
@@ -128,9 +128,9 @@ class MaskGenGenerator(MaskGitGenerator):
         text = {"text_dim": self.embedder.dim, "text_length": self.embedder.max_tokens}
         return CaptionedArchitecture(**known, **text)
 
-    def sizes_in(self, shapes: Shapes) -> Architecture:
+    def sizes_in(self, shapes: Shapes, *, setting: str) -> Architecture:
         """Return the sizes of some weights."""
-        known, text_dim, text_length = captioned_sizes_in(shapes)
+        known, text_dim, text_length = captioned_sizes_in(shapes, setting=setting)
         sizes = dataclasses.asdict(known)
         return CaptionedArchitecture(**sizes, text_dim=text_dim, text_length=text_length)
 

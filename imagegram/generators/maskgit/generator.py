@@ -52,7 +52,7 @@ class MaskGitGenerator(LearnedGenerator):
 
     Attributes:
         name, width, depth, num_heads, labels, label_dropout, validation_fraction, optimization,
-            trainer, device, checkpoint: see :class:`LearnedGenerator`.
+            trainer, device, checkpoint, start: see :class:`LearnedGenerator`.
         label_smoothing: smoothing of the cross entropy, 0 ... 1.
         unmasked_weight: weight in the loss of tokens that were not masked; masked ones have 1.
         backbone: the network: ``transformer``, the house's own; ``local``, the same whose places
@@ -111,9 +111,9 @@ class MaskGitGenerator(LearnedGenerator):
         own = require_kind(sampler, MaskedSampler, group="sampler", generator=self.name)
         self.check_label(without_prompt(condition), own.guidance)
 
-    def sizes_in(self, shapes: Shapes) -> Architecture:
+    def sizes_in(self, shapes: Shapes, *, setting: str) -> Architecture:
         """Return the sizes of some weights, which do not tell the heads of published ones."""
-        found = sizes_in(shapes, backbone=self.backbone)
+        found = sizes_in(shapes, backbone=self.backbone, setting=setting)
         if self.backbone in ("transformer", "local"):
             return found
         return replace(found, num_heads=self.num_heads)

@@ -7,7 +7,6 @@ from typing import Final
 from imagegram.errors import ConfigError
 from imagegram.generators.learned import Architecture
 from imagegram.generators.maskgit.sizes import ragged
-from imagegram.generators.weights import SETTING
 from imagegram.models.checkpoints import Shapes, num_blocks, require_family
 
 #: In names of a published MaskGen: the queries of its second stream.
@@ -21,24 +20,24 @@ FAMILIES: Final = {
 }
 
 
-def sizes_in(shapes: Shapes, *, backbone: str) -> Architecture:
+def sizes_in(shapes: Shapes, *, backbone: str, setting: str) -> Architecture:
     """Return the sizes of the network that some weights are of; one head where they do not tell.
 
     Raises:
         ConfigError: for weights of another family, or without a part that tells the sizes.
     """
-    require_family(shapes, FAMILIES[backbone], setting=SETTING)
+    require_family(shapes, FAMILIES[backbone], setting=setting)
     read = _READERS[backbone]
     try:
         found = read(shapes)
         return ragged(found) if "lengths" in shapes else found
     except KeyError as error:
         raise ConfigError(
-            f"{SETTING}: the weights of {FAMILIES[backbone]} lack {error}; give the whole file"
+            f"{setting}: the weights of {FAMILIES[backbone]} lack {error}; give the whole file"
         ) from error
 
 
-def captioned_sizes_in(shapes: Shapes) -> tuple[Architecture, int, int]:
+def captioned_sizes_in(shapes: Shapes, *, setting: str) -> tuple[Architecture, int, int]:
     """Return the sizes of a MaskGen, numbers of a state of its captions, and their most tokens.
 
     Raises:
@@ -47,17 +46,17 @@ def captioned_sizes_in(shapes: Shapes) -> tuple[Architecture, int, int]:
     family = "maskgen of this package"
     if any(_TWO_STREAMS in name for name in shapes):
         raise ConfigError(
-            f"{SETTING}: the file holds weights of a published MaskGen, whose names are not all "
-            "known here, so they are not read; leave generator.checkpoint out to train one, on "
+            f"{setting}: the file holds weights of a published MaskGen, whose names are not all "
+            f"known here, so they are not read; leave {setting} out to train one, on "
             "published tokens with tokenizer=ta_titok_bl128 tokenizer.checkpoint=FILE"
         )
-    require_family(shapes, family, setting=SETTING)
+    require_family(shapes, family, setting=setting)
     try:
         text_dim, text_length = shapes["text.project.weight"][1], shapes["text.places"][0]
         return _transformer(shapes), text_dim, text_length
     except KeyError as error:
         raise ConfigError(
-            f"{SETTING}: the weights of {family} lack {error}; give the whole file"
+            f"{setting}: the weights of {family} lack {error}; give the whole file"
         ) from error
 
 

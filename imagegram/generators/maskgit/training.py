@@ -68,6 +68,7 @@ class MaskedPredictionModule(TrainingModule):
     """One bidirectional transformer and the cross entropy of its masked tokens."""
 
     validation_loss = "val/bits_per_token"
+    counted = ("lengths",)
 
     def make_networks(self) -> dict[str, nn.Module]:
         """Build the transformer with fresh weights, and the lengths of documents that differ."""

@@ -52,7 +52,7 @@ class PlannerGenerator(LearnedGenerator):
 
     Attributes:
         name, width, depth, num_heads, labels, label_dropout, optimization, trainer, device,
-            dtype, checkpoint: see :class:`LearnedGenerator`.
+            dtype, checkpoint, start: see :class:`LearnedGenerator`.
         heads: ``depth``: a code sees those of its step that were written before it;
             ``independent``: it sees none.
         head_depth: number of MLPs of the head.
@@ -89,9 +89,9 @@ class PlannerGenerator(LearnedGenerator):
             )
         super().__post_init__()
 
-    def sizes_in(self, shapes: Shapes) -> PlannerSizes:
+    def sizes_in(self, shapes: Shapes, *, setting: str) -> PlannerSizes:
         """Return the sizes of some weights; see :meth:`LearnedGenerator.sizes_in`."""
-        return sizes_in(shapes)
+        return sizes_in(shapes, setting=setting)
 
     def check(
         self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None

@@ -16,7 +16,6 @@ import numpy as np
 
 from imagegram.errors import ConfigError
 from imagegram.generators.learned import Architecture
-from imagegram.generators.weights import SETTING
 from imagegram.models.checkpoints import Shapes, num_blocks, require_family
 
 #: How the codes of a step depend on each other.
@@ -76,18 +75,18 @@ class PlannerSizes(Architecture):
         return self.num_tokens // self.stages
 
 
-def sizes_in(shapes: Shapes) -> PlannerSizes:
+def sizes_in(shapes: Shapes, *, setting: str) -> PlannerSizes:
     """Return the sizes of the network that some weights are of.
 
     Raises:
         ConfigError: for weights of another family, or without a part that tells the sizes.
     """
-    require_family(shapes, FAMILY, setting=SETTING)
+    require_family(shapes, FAMILY, setting=setting)
     try:
         return _sizes_in(shapes)
     except KeyError as error:
         raise ConfigError(
-            f"{SETTING}: the weights of {FAMILY} lack {error}; give the whole file"
+            f"{setting}: the weights of {FAMILY} lack {error}; give the whole file"
         ) from error
 
 
