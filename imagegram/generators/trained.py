@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from imagegram.generators.ready import ReadyModel
 from imagegram.store.manifest import Artifact
-from imagegram.store.weights import MODEL
+from imagegram.store.weights import AUTOENCODER, MODEL
 
 if TYPE_CHECKING:
     from torch import nn
-
-#: Weights of an autoencoder, beside those of the network of its latents.
-AUTOENCODER: Final = "autoencoder.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)

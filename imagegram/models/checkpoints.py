@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,12 +35,13 @@ _FAMILIES: Final = {
     "gpt of this package": "targets",
     "planner of this package": "id_ranges",
     "chunks of this package": "hand.weight",
+    "maskgen_kl of this package": "head.to_velocity.weight",
     "maskgen of this package": "text.project.weight",
     "local maskgit of this package": "mix.weight",
     "maskgit of this package": "transformer.blocks.0.attention.qkv.weight",
 }
 #: Families whose files have the names of another one, and more.
-_WITHIN: Final = {"TiTok": "TA-TiTok"}
+_WITHIN: Final = {"TiTok": "TA-TiTok", "maskgen of this package": "maskgen_kl of this package"}
 #: Names that a message lists.
 _LISTED: Final = 5
 
@@ -66,6 +69,24 @@ def read_tensors(path: Path, *, setting: str) -> dict[str, Tensor]:
             f"{_listed(strange) or 'nothing'}; give the state dict of the network alone"
         )
     return content
+
+
+def recorded_sizes(path: Path) -> dict[str, Any]:
+    """Return the sizes of a network by name, as a training writes them into the header of a file.
+
+    {}: nothing is recorded. The file is one that :func:`read_tensors` reads.
+    """
+    if path.suffix != SAFETENSORS:
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        entries = (file.metadata() or {}).values()
+    sizes: dict[str, Any] = {}
+    for entry in entries:
+        with suppress(ValueError, TypeError):  # a header of others
+            sizes.update(json.loads(entry))
+    return sizes
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

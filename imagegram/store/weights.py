@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from imagegram.store.manifest import Artifact
 
 MODEL: Final = "model.safetensors"
+#: Beside the weights of a network of latents: those of the autoencoder that the latents are of.
+AUTOENCODER: Final = "autoencoder.safetensors"
 #: Beside weights that know classes: their labels, in order, as a training writes them.
 CLASSES: Final = "classes.json"
 _ENDS: Final = (".safetensors", ".bin", ".pt", ".pth")
@@ -88,11 +90,12 @@ class Source:
     def identity(self) -> Any:
         """Return the sha256 of a file of this machine, or page, revision and file.
 
-        Labels beside a file of this machine have theirs.
+        Labels and the autoencoder beside a file of this machine have theirs.
         """
         if self.path is None:
             return [self.repo, self.revision, self.file]
-        files = [self.path, self.path.with_name(CLASSES)]
+        beside = (self.path.with_name(name) for name in (CLASSES, AUTOENCODER))
+        files = [self.path, *(path for path in beside if path != self.path)]
         hashes = [stamped_sha256(path, file_stamp(path)) for path in files if path.is_file()]
         return hashes[0] if len(hashes) == 1 else hashes
 

@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
 
 from imagegram.run import run_experiment
+from imagegram.store.weights import AUTOENCODER, MODEL
 from imagegram.texts.samples import read_texts
 from tests.captioned import text_encoder
 from tests.conftest import compose
@@ -77,6 +80,39 @@ def test_pictures_are_measured_under_captions(tmp_path: Path) -> None:
     values = json.loads((run / "scores.json").read_text())
     assert "shuffled" not in values["values"]["caption_error"]
     assert "sampler.error_draws=8" in values["notes"]["caption_error"]
+
+
+def test_weights_of_a_training_are_sampled_from_and_begun_with(tmp_path: Path) -> None:
+    """Both networks: the same samples from them, and themselves after steps without learning."""
+    often = (*PAINTS, "metric=[copying]")
+    runs = {name: tmp_path / name for name in ("first", "taken", "begun")}
+    for run in runs.values():
+        run.mkdir()
+    run_experiment(compose(*words(tmp_path, "maskgen_kl", *often)), runs["first"])
+    (folder,) = trained(tmp_path)
+    given = {name: folder / name for name in (MODEL, AUTOENCODER)}
+    taken = (*often, f"generator.checkpoint={folder}")
+    run_experiment(compose(*words(tmp_path, "maskgen_kl", *taken)), runs["taken"])
+    samples = [np.load(runs[name] / "samples" / "images.npy") for name in ("first", "taken")]
+    np.testing.assert_array_equal(*samples)
+    still = ("learning_rate=0", "final_learning_rate=0", "seed=5", "steps=2")
+    begun = (
+        *(*often, f"generator.start={given[MODEL]}", "corpus.seed=9"),
+        *(f"generator.optimization.{each}" for each in still),
+    )
+    run_experiment(compose(*words(tmp_path, "maskgen_kl", *begun)), runs["begun"])
+    for name, path in given.items():
+        expected = load_file(path)
+        kept = load_file(trained(tmp_path)[-1] / name)
+        assert kept.keys() == expected.keys()
+        for key, tensor in expected.items():
+            assert torch.equal(kept[key], tensor), key
+
+
+def trained(root: Path) -> list[Path]:
+    """The folders of all generators, in the order in which they were trained or taken over."""
+    found = root.glob(f"out/artifacts/generator/[!.]*/{AUTOENCODER}")
+    return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
 
 
 def test_errors_that_nobody_asked_for_are_left_out_with_what_to_type(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from imagegram.experiment import build
 from imagegram.stages.tokenize import Tokenize
+from imagegram.training.course import HISTORY
 from tests.captioned import text_encoder
 from tests.conftest import compose
 from tests.pictures import context
@@ -36,6 +37,8 @@ SMALL_KL = (
     "generator.autoencoder.image_size=16 generator.autoencoder.width=16 "
     "generator.autoencoder.depth=1 generator.autoencoder.num_latents=2"
 )
+#: Begins with the weights that the same training gives with another seed.
+STARTED = "generator.optimization.seed=7"
 #: Documents of different lengths, of which none is validated on.
 CHOSEN_LAST = "generator.validation_fraction=0 generator.optimization.keep=last"
 #: Whatever is drawn in a step is drawn somewhere: dropout, hidden labels, orders, dead codes.
@@ -49,6 +52,7 @@ COMPONENTS = {
     "maskgit_bert": f"generator=maskgit {SMALL} generator.backbone=bert",
     "latent_flow": f"generator=latent_flow {SMALL_FLOW}",
     "maskgen_kl": f"generator=maskgen_kl {SMALL_KL}",
+    "maskgen_kl_started": f"generator=maskgen_kl {SMALL_KL} {STARTED}",
     "maskgit_uvit": f"generator=maskgit {SMALL} generator.backbone=uvit",
     "maskgit_transformer": f"generator=maskgit {SMALL}",
     "chunk_transformer": f"generator=chunk_transformer {SMALL} {CHOSEN_LAST}",
@@ -66,6 +70,10 @@ def training(words: str, outputs: Path, *, num_states: int) -> Any:
     how = ("trainer=cpu", "trainer.max_steps=12", f"trainer.segment_steps={12 // num_states}")
     if is_captioned := "maskgen_kl" in words:
         how = (*how, f"generator.embedder.folder={text_encoder(outputs).folder}")
+    if STARTED in words:
+        first = training(words.replace(STARTED, ""), outputs, num_states=1)
+        folder = context(outputs / "first").make(first).artifact.path
+        how = (*how, f"generator.start={folder}")
     exp = build(compose("debug=tiny", f"paths.outputs={outputs}", *how, *words.split()))
     if words.startswith("tokenizer="):
         assert exp.corpus.shards  # the demo is drawn now, not while it is trained on
@@ -104,7 +112,8 @@ def start(stage: Any, root: Path) -> Any:
 
 def weights(root: Path) -> dict[str, bytes]:
     """The weights that each training kept, and the last state."""
-    kept = list(root.glob("artifacts/*/[!.]*/model.safetensors"))
+    found = root.glob("artifacts/*/[!.]*/model.safetensors")
+    kept = [path for path in found if path.with_name(HISTORY).exists()]  # else they were given
     last = max(states(root), key=lambda path: path.stat().st_mtime_ns)
     return {path.parent.name: path.read_bytes() for path in [*kept, last]}
 

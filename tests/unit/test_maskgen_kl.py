@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from imagegram.conditions.captions import CaptionCondition, GivenCaptions, OwnCaptions
@@ -17,6 +19,7 @@ from imagegram.conditions.label import LabelCondition
 from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.errors import ConfigError
 from imagegram.generators.latent_flow.denoiser import initialize_modulated
+from imagegram.generators.latent_flow.stages import ImportTrained
 from imagegram.generators.maskgen_kl.draws import draw
 from imagegram.generators.maskgen_kl.generator import KlRecipe, MaskedRecipe, MaskGenKlGenerator
 from imagegram.generators.maskgen_kl.model import MaskGenKlModel
@@ -33,6 +36,8 @@ from imagegram.samplers.masked import MaskedSampler
 from imagegram.samplers.masked_flow import MaskedFlowSampler
 from imagegram.stages.captions import embed_asked
 from imagegram.stages.decoding import encoded_pictures
+from imagegram.store.fingerprint import identity
+from imagegram.store.weights import AUTOENCODER, MODEL
 from imagegram.tokenizers.pyramid import PyramidTokenizer
 from imagegram.training.draws import ERRORS
 from imagegram.training.draws import generator as generator_of
@@ -353,6 +358,81 @@ def test_a_killed_training_goes_on_as_if_undisturbed(
     _, whole = train(tmp_path / "whole", recipe)
     _, parts = train(tmp_path / "parts", recipe, segment_steps=2)
     assert bytes_of(whole.artifact.path) == bytes_of(parts.artifact.path)
+
+
+def test_weights_that_a_training_wrote_are_taken_over(
+    made: Any, generator: Any, tmp_path: Path
+) -> None:
+    model = made[0]
+    taken = dataclasses.replace(generator, checkpoint=str(model.artifact.path))
+    taken.check_machine()
+    stage = ImportTrained(component=recipe_of(taken), source=taken.source)
+    found: Any = context(tmp_path).make(stage)
+    for ours, own in zip(found.networks, model.networks, strict=True):
+        for name, tensor in own.state_dict().items():
+            assert torch.equal(ours.state_dict()[name], tensor), name
+    again = dataclasses.replace(generator, checkpoint=str(found.artifact.path))
+    again.check_machine()  # what was taken over can be taken over
+
+
+def recipe_of(generator: MaskGenKlGenerator) -> MaskedRecipe:
+    return MaskedRecipe(generator=generator, tokenizer=None)
+
+
+def test_another_autoencoder_is_another_training(made: Any, generator: Any, tmp_path: Path) -> None:
+    """The second file counts too, wherever both are."""
+    found = []
+    for name, change in (("a", 0.0), ("b", 0.0), ("c", 1.0)):
+        folder = tmp_path / name
+        shutil.copytree(made[0].artifact.path, folder)
+        tensors = load_file(folder / AUTOENCODER)
+        some = {key: tensor + change for key, tensor in tensors.items()}
+        save_file(some, folder / AUTOENCODER)
+        begins = dataclasses.replace(generator, start=str(folder))
+        found.append(identity(recipe_of(begins).objective()))
+    assert found[0] == found[1] != found[2]
+    assert identity(recipe_of(generator).objective()) not in found
+
+
+@pytest.mark.parametrize("setting", ["checkpoint", "start"])
+def test_weights_that_do_not_fit_are_refused(
+    setting: str, made: Any, generator: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "given"
+    shutil.copytree(made[0].artifact.path, folder)
+    small = dataclasses.replace(generator.autoencoder, num_latents=3, depth=2)
+    long = dataclasses.replace(generator.embedder, max_tokens=7)
+    for fields, words in (
+        ({"width": 32}, r"of other sizes; type generator\.width=16$"),
+        ({"head_depth": 1, "depth": 2}, r"type generator\.depth=1 generator\.head_depth=2$"),
+        ({"autoencoder": small}, r"type generator\.autoencoder\.num_latents=2$"),
+        ({"embedder": long}, r"type generator\.embedder\.max_tokens=5$"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^generator\.{setting}=.*{words}"):
+            dataclasses.replace(generator, **{setting: str(folder)}, **fields).check_machine()
+    given = dataclasses.replace(generator, **{setting: str(folder)})
+    both = {"checkpoint": str(folder), "start": str(folder)}
+    with pytest.raises(ConfigError, match="leave one of them out"):
+        dataclasses.replace(generator, **both)
+    published = dataclasses.replace(generator.autoencoder, checkpoint="a/b")
+    with pytest.raises(ConfigError, match=rf"generator\.{setting} brings an autoencoder"):
+        dataclasses.replace(given, autoencoder=published)
+    with pytest.raises(ConfigError, match=r"no page of the hub is read.* two files"):
+        dataclasses.replace(generator, **{setting: "owner/page"})
+    own, beside = (folder / name for name in (MODEL, AUTOENCODER))
+    whole = {path: path.read_bytes() for path in (own, beside)}
+    for path, content, words in (
+        (own, whole[own][:700], "cut or damaged"),
+        (beside, whole[beside][:700], "cut or damaged"),
+        (own, whole[beside], "weights of maskgen_kl of this package were asked for"),
+        (beside, whole[own], "is missing"),
+        (beside, None, "autoencoder.safetensors, is not beside the file"),
+    ):
+        for each, before in whole.items():
+            each.write_bytes(before)
+        path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(ConfigError, match=rf"^generator\.{setting}.*{words}"):
+            given.check_machine()
 
 
 def test_what_cannot_work_is_refused(generator: MaskGenKlGenerator) -> None:

@@ -12,14 +12,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from imagegram.conditions.captions import GivenCaptions
 from imagegram.conditions.labels import CAPTION
 from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.errors import ConfigError, require_bounds
 from imagegram.generators.latent_flow.recipes import AutoencoderRecipe, LatentsRecipe
-from imagegram.generators.latent_flow.stages import ImportAutoencoder, TrainFlow
+from imagegram.generators.latent_flow.stages import (
+    ImportAutoencoder,
+    ImportTrained,
+    TrainFlow,
+    TrainFlowFrom,
+    read_both,
+)
 from imagegram.generators.maskgen_kl.model import MaskGenKlModel
 from imagegram.generators.maskgen_kl.objectives import KlReconstruction, MaskedFlow
 from imagegram.generators.maskgen_kl.settings import (
@@ -28,9 +35,10 @@ from imagegram.generators.maskgen_kl.settings import (
     LatentSizes,
     MaskedSizes,
 )
+from imagegram.generators.weights import source_of
 from imagegram.images.modality import IMAGES
 from imagegram.layout import TokenLayout
-from imagegram.models.checkpoints import read_tensors, shapes_of
+from imagegram.models.checkpoints import Shapes, read_tensors, require_family
 from imagegram.models.dtypes import require_dtype
 from imagegram.models.published import titok_weights
 from imagegram.protocols import Condition, Index, Sampler, Tokenizer
@@ -38,16 +46,24 @@ from imagegram.samplers.kinds import check_caption, require_kind
 from imagegram.samplers.masked_flow import MaskedFlowSampler
 from imagegram.stages.captions import refuse_long
 from imagegram.stages.tokens import TokenSet
-from imagegram.store.fingerprint import NOT_IDENTITY
+from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 from imagegram.store.manifest import Artifact
+from imagegram.store.weights import AUTOENCODER, MODEL, Source
 from imagegram.training.document_pixels import CaptionedPictures
+from imagegram.training.fit import TrainGenerator
 from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 _EMBEDDER: Final = SentenceEmbedder(max_tokens=32)
+#: What to type for weights that read other captions, by the size that tells it.
+_TEXT: Final = {
+    "text_length": "generator.embedder.max_tokens={value}",
+    "text_dim": "generator.embedder.folder=FOLDER, an encoder of {value} numbers a token",
+    "padded_text": "generator.embedder.folder=FOLDER, the encoder of the training",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +84,10 @@ class MaskGenKlGenerator:
         trainer: where both networks are trained.
         device: device that samples: ``cpu``, ``cuda``.
         dtype: numbers that it samples with, ``float32`` or ``bfloat16``.
+        checkpoint: folder of weights that a training of these sizes wrote, with its autoencoder, to
+            sample from instead of training; None: train.
+        start: folder of weights that the training of the transformer begins with; their autoencoder
+            stays as it is. None: random ones.
     """
 
     VERSION: ClassVar[int] = 1
@@ -86,6 +106,8 @@ class MaskGenKlGenerator:
     trainer: TrainerOptions = field(default_factory=TrainerOptions, metadata=NOT_IDENTITY)
     device: str = field(default="cpu", metadata=NOT_IDENTITY)
     dtype: str = field(default="float32", metadata=NOT_IDENTITY)  # the model answers for it
+    checkpoint: str | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
+    start: str | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         """Apply the overrides of the group ``trainer``; refuse impossible settings."""
@@ -114,6 +136,28 @@ class MaskGenKlGenerator:
         if not self.captions:
             raise ConfigError("generator.captions is empty; type generator.captions=caption")
         require_dtype(self.dtype, setting="generator.dtype")
+        _ = self.source  # refuses what is no file
+
+    @property
+    def source(self) -> Source | None:
+        """Where weights of both networks are, to sample from or to begin with; None: nowhere.
+
+        Raises:
+            ConfigError: when they are asked for twice, or on the hub.
+        """
+        source = source_of(checkpoint=self.checkpoint, start=self.start)
+        if source is not None and source.path is None:
+            raise ConfigError(
+                f"{source.setting}={source.repo}: there is no such folder, and no page of the hub "
+                f"is read: {self.name} needs two files, {MODEL} and {AUTOENCODER}; type "
+                f"{source.setting}=outputs/artifacts/generator/DIGEST"
+            )
+        if source is not None and self.autoencoder.checkpoint is not None:
+            raise ConfigError(
+                f"{source.setting} brings an autoencoder of its own; leave it out, or "
+                "generator.autoencoder.checkpoint"
+            )
+        return source
 
     def check(
         self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
@@ -149,6 +193,10 @@ class MaskGenKlGenerator:
         from imagegram.encoders.preprocessing import require_device
 
         require_device(self.device, setting="generator.device")
+        if (given := self.source) is not None:
+            assert given.path is not None
+            recipe = MaskedRecipe(generator=self, tokenizer=None)
+            read_both(recipe, given.path, setting=given.setting)
         source = self.autoencoder.source
         if source is not None and source.path is not None:
             KlRecipe(generator=self).taken_over(read_tensors(source.path, setting=source.setting))
@@ -195,8 +243,8 @@ class MaskGenKlGenerator:
 
     def fit(
         self, tokens: TokenSet, *, index: Index, holdout: TokenSet | None = None
-    ) -> TrainFlow[MaskGenKlModel]:
-        """Return the stage that trains both networks on the images of a token set."""
+    ) -> TrainGenerator[MaskGenKlModel] | ImportTrained[MaskGenKlModel]:
+        """Return the stage that trains on the images of a token set, or takes over weights."""
         data = CaptionedPictures(
             tokens=tokens,
             holdout=holdout,
@@ -205,7 +253,13 @@ class MaskGenKlGenerator:
             image_size=self.autoencoder.image_size,
         )
         recipe = MaskedRecipe(generator=self, tokenizer=tokens.tokenizer)
-        return TrainFlow(component=recipe, data=data)
+        source = self.source
+        if source is None:
+            return TrainFlow(component=recipe, data=data)
+        taken: ImportTrained[MaskGenKlModel] = ImportTrained(component=recipe, source=source)
+        if self.start is None:
+            return taken
+        return TrainFlowFrom(component=recipe, data=data, taken=taken)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,21 +278,25 @@ class KlRecipe(AutoencoderRecipe):
         how = self.generator
         return how.autoencoder.sizes(**how.text_sizes, padded_text=how.embedder.padded)
 
+    def make_network(self) -> nn.Module:
+        """Build the autoencoder, with any weights."""
+        from imagegram.generators.maskgen_kl.autoencoder import ImageKl
+
+        return ImageKl(**self.architecture.arguments())
+
+    def word(self, name: str, value: Any) -> str:
+        """Return what to type for an autoencoder of another size."""
+        return _TEXT.get(name, f"generator.autoencoder.{name}={{value}}").format(value=value)
+
     def taken_over(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the weights of a published file under the names of the network.
 
         Raises:
             ConfigError: for weights of another network.
         """
-        import torch
-
-        from imagegram.generators.maskgen_kl.autoencoder import ImageKl
-
-        with torch.device("meta"):
-            expected = shapes_of(ImageKl(**self.architecture.arguments()).state_dict())
         source = self.generator.autoencoder.source
         assert source is not None
-        return titok_weights(tensors, expected, family="TA-TiTok", setting=source.setting)
+        return titok_weights(tensors, self.shapes(), family="TA-TiTok", setting=source.setting)
 
     def objective(self) -> KlReconstruction:
         """Return what the network learns."""
@@ -258,11 +316,39 @@ class MaskedRecipe(LatentsRecipe):
         generator: the configured generator.
         tokenizer: of the experiment; None: not known.
         weights: file of the trained autoencoder; None: it is not trained yet.
+        first_weights: file of the weights that the training begins with; None: random ones, or they
+            are not taken over yet.
     """
 
     generator: MaskGenKlGenerator
     tokenizer: Tokenizer | None
     weights: str | None = None
+    first_weights: Path | None = None
+
+    @property
+    def architecture(self) -> tuple[MaskedSizes, LatentSizes]:
+        """Sizes of both networks."""
+        return self.generator.sizes, self.autoencoder.architecture
+
+    def make_network(self) -> nn.Module:
+        """Build the network of latents, with any weights."""
+        from imagegram.generators.maskgen_kl.network import MaskedLatents
+
+        return MaskedLatents(**self.generator.sizes.arguments())
+
+    def check_family(self, shapes: Shapes, *, setting: str) -> None:
+        """Refuse weights of another kind of network.
+
+        Raises:
+            ConfigError: naming the kind, where it is known.
+        """
+        require_family(shapes, "maskgen_kl of this package", setting=setting)
+
+    def word(self, name: str, value: Any) -> str:
+        """Return what to type for a network of another size."""
+        of_autoencoder = name in ("num_latents", "latent_size")
+        plain = f"generator.{'autoencoder.' if of_autoencoder else ''}{name}={{value}}"
+        return _TEXT.get(name, plain).format(value=value)
 
     @property
     def autoencoder(self) -> KlRecipe:
@@ -284,9 +370,15 @@ class MaskedRecipe(LatentsRecipe):
             autoencoder=self.autoencoder.objective(),
             autoencoder_optimization=self.generator.autoencoder.optimization,
             weights=self.weights,
-            imported=None if self.imported is None else self.imported.source.identity(),
+            imported=self._taken,
             caption_dropout=self.generator.caption_dropout,
         )
+
+    @property
+    def _taken(self) -> Any:
+        """Identity of the weights that the autoencoder has from a file; None: it is trained."""
+        source = self.generator.source or self.generator.autoencoder.source
+        return None if source is None else source.identity()
 
     def trained(self, artifact: Artifact) -> MaskGenKlModel:
         """Return the model with the weights of a finished training."""
