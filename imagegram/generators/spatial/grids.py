@@ -107,23 +107,57 @@ def unlikeness_reference(values: NDArray[np.int64], others: NDArray[np.int64]) -
     return int((_WEIGHTS * (off**2).sum(axis=1)).sum())
 
 
+def distances_between(codes_VA: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the (V + 1, V + 1) squared distances of the numbers of codes; the last one: no code.
+
+    Args:
+        codes_VA: numbers of the codes; those of no code are 0.
+    """
+    numbers = np.concatenate((codes_VA, np.zeros((1, codes_VA.shape[1]), dtype=np.int64)))
+    apart = np.zeros((len(numbers), len(numbers)), dtype=np.int64)
+    for column in numbers.T:
+        apart += np.subtract.outer(column, column) ** 2
+    return apart
+
+
+@njit(cache=True, nogil=True)
+def fill_around(
+    grid: Any, ranks: Any, unit: Any, row: Any, column: Any, none: Any, around: Any
+) -> None:
+    """Write the (W,) codes around a place into ``around``; ``none`` where none is drawn yet."""
+    height, width = grid.shape
+    for n in range(_WINDOW.shape[0]):
+        y, x = row + _WINDOW[n, 0] * unit, column + _WINDOW[n, 1] * unit
+        around[n] = none
+        if 0 <= y < height and 0 <= x < width and ranks[y, x] < ranks[row, column]:
+            around[n] = grid[y, x]
+
+
 @njit(cache=True, nogil=True)
 def unlikeness(
-    codes: Any, grid: Any, ranks: Any, unit: Any, row: Any, column: Any, values: Any, bound: Any
+    apart: Any, grid: Any, ranks: Any, unit: Any, row: Any, column: Any, around: Any, bound: Any
 ) -> Any:
-    """Return how unlike surroundings and those of a place are, or any number from ``bound`` on."""
+    """Return how unlike surroundings and those of a place are, or any number from ``bound`` on.
+
+    Args:
+        apart: (V + 1, V + 1) int64, see :func:`distances_between`.
+        grid: (H, W) codes of another picture.
+        ranks: (H, W) int64 order of the places.
+        unit: how far apart neighbours lie.
+        row: of the place in the other picture.
+        column: of the place.
+        around: (W,) int64 codes around this place, see :func:`fill_around`.
+        bound: where the sum may stop.
+    """
     height, width = grid.shape
+    none = apart.shape[0] - 1
     total = np.int64(0)
     for n in _NEAR_FIRST:
         y, x = row + _WINDOW[n, 0] * unit, column + _WINDOW[n, 1] * unit
-        is_drawn = 0 <= y < height and 0 <= x < width and ranks[y, x] < ranks[row, column]
-        part = np.int64(0)
-        for a in range(AXES):
-            off = values[n * AXES + a]
-            if is_drawn:
-                off -= codes[grid[y, x], a]
-            part += off * off
-        total += _WEIGHTS[n] * part
+        code = np.int64(none)
+        if 0 <= y < height and 0 <= x < width and ranks[y, x] < ranks[row, column]:
+            code = np.int64(grid[y, x])
+        total += _WEIGHTS[n] * apart[around[n], code]
         if total >= bound:
             break
     return total

@@ -109,6 +109,13 @@ class SpatialIndex(Handle):
         return np.load(path) if is_grid(self.layout) else np.zeros((0, 0), dtype=np.int64)
 
     @cached_property
+    def apart(self) -> NDArray[np.int64]:
+        """(V + 1, V + 1) squared distances of codes, see ``distances_between``."""
+        from imagegram.generators.spatial.grids import distances_between
+
+        return distances_between(self.codes)
+
+    @cached_property
     def grids(self) -> NDArray[np.uint16]:
         """(N, H, W) training documents of a grid; of a pyramid, none."""
         count = self.num_documents if is_grid(self.layout) else 0

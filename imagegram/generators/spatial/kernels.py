@@ -61,6 +61,7 @@ class Steps(NamedTuple):
     Attributes:
         positions: (S, K) int64 of their tokens.
         codes: (V, A) int64 numbers of the codes of a grid; (0, 0): blocks are compared as they are.
+        apart: (V + 1, V + 1) int64 squared distances of these numbers, see ``distances_between``.
         grids: (N, H, W) uint16 training documents of a grid.
         ranks: (H, W) int64 order of its places.
         unit: how far apart neighbours lie.
@@ -70,6 +71,7 @@ class Steps(NamedTuple):
 
     positions: NDArray[np.int64]
     codes: NDArray[np.int64]
+    apart: NDArray[np.int64]
     grids: NDArray[np.uint16]
     ranks: NDArray[np.int64]
     unit: int
@@ -205,7 +207,17 @@ def _numbers(codes: Any, blocks: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _keep_nearest(steps: Steps, run: Any, values: Any, most: Any, allowed: Any) -> None:
+def _num_codes(vocab_size: Any, blocks: Any) -> Any:
+    """Return the number of distinct (M, 1) codes."""
+    met, found = np.zeros(vocab_size, np.bool_), np.int64(0)
+    for m in range(blocks.shape[0]):
+        found += not met[blocks[m, 0]]
+        met[blocks[m, 0]] = True
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _keep_nearest(steps: Steps, run: Any, around: Any, most: Any, allowed: Any) -> None:
     """Allow only those ``most`` occurrences whose surroundings are most alike, the first first."""
     per, width = steps.positions.shape[0], steps.grids.shape[2]
     kept, distances = np.full(most, _NONE, np.int64), np.full(most, _FAR, np.int64)
@@ -215,13 +227,13 @@ def _keep_nearest(steps: Steps, run: Any, values: Any, most: Any, allowed: Any) 
         allowed[m] = False
         place = steps.positions[run[m] % per, 0]
         distance = unlikeness(
-            steps.codes,
+            steps.apart,
             steps.grids[run[m] // per],
             steps.ranks,
             steps.unit,
             place // width,
             place % width,
-            values,
+            around,
             distances[most - 1],
         )
         n = most - 1
@@ -242,7 +254,7 @@ def take_step(
     knobs: Knobs,
     at: Any,
     path: Any,
-    values: Any,
+    around: Any,
     found: Any,
     row: Row,
     scratch: Scratch,
@@ -255,7 +267,7 @@ def take_step(
         knobs: of the pass.
         at: number of the step.
         path: (D + 1,) int64 node of its context after each decision.
-        values: its surroundings.
+        around: (W,) int64 codes around its place, read where the nearest are looked for.
         found: (F,) int64 occurrences that go on where those of neighbours end, or -1.
         row: tokens and trace, written.
         scratch: what clusters gave; updated.
@@ -273,9 +285,10 @@ def take_step(
     for m in range(ranks.size):
         blocks[m], run[m] = index.blocks[ranks[m]], index.sources[ranks[m]]
         allowed[m] = _is_allowed(scratch, index.clusters[run[m] // per], knobs, size)
+    is_grid = steps.codes.size > 0
     if knobs.nearest < ranks.size:
-        _keep_nearest(steps, run, values, knobs.nearest, allowed)
-    if steps.codes.size:
+        _keep_nearest(steps, run, around, knobs.nearest, allowed)
+    if is_grid:
         p = weigh(_numbers(steps.codes, blocks), allowed, knobs.temperature)
     else:
         p = weigh(blocks, allowed, knobs.temperature)
@@ -284,7 +297,8 @@ def take_step(
         given[k] = row.tokens[positions[k]]
     one, two = uniforms(steps.random[0], steps.random[1], positions[0])
     chosen, probability = _choose(blocks, p, one, two, steps.forced, given)
-    distinct, bits = min(num_distinct(blocks), 65535), entropy_bits(p) / size
+    distinct = _num_codes(steps.codes.shape[0], blocks) if is_grid else num_distinct(blocks)
+    distinct, bits = min(distinct, 65535), entropy_bits(p) / size
     source = np.int64(_NONE)
     if chosen >= 0:
         source = run[chosen]

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.compiled import njit
-from imagegram.generators.spatial.grids import fill_grid
+from imagegram.generators.spatial.grids import fill_around, fill_grid
 from imagegram.generators.spatial.index import LevelIndex, SpatialIndex
 from imagegram.generators.spatial.kernels import Row, Scratch, Steps, take_step
 from imagegram.generators.spatial.passes import is_grid, ranks_of
-from imagegram.generators.spatial.places import GRID_SIZE, SIZE
+from imagegram.generators.spatial.places import GRID_SIZE, SIZE, WINDOW
 from imagegram.generators.spatial.steps import (
+    ANY,
     AROUND,
     NEIGHBOURS,
     Job,
@@ -99,7 +100,7 @@ def write_level(
     columns = sources.shape[1]
     values, places = np.zeros(SIZE, np.int64), np.zeros(index.weights.shape[0], np.int64)
     path = np.zeros(index.places.size + 1, np.int64)
-    found = np.zeros(NEIGHBOURS, np.int64)
+    found, around = np.zeros(NEIGHBOURS, np.int64), np.zeros(0, np.int64)
     for at in range(sources.size):
         i, j = at // columns, at % columns
         fill(coarser, level, side, i, j, has_coarser, values)
@@ -107,7 +108,7 @@ def write_level(
         descend(index.places, index.thresholds, places, path)
         if knobs.follow >= 0:
             _continuations(sources, i, j, coarse_sources, nested, columns, found)
-        sources[i, j] = take_step(index, steps, knobs, at, path, values, found, row, scratch)
+        sources[i, j] = take_step(index, steps, knobs, at, path, around, found, row, scratch)
 
 
 @njit(cache=True, nogil=True)
@@ -152,7 +153,8 @@ def write_pass(
     grid, per = row.tokens.reshape(height, width), steps.positions.shape[0]
     values, places = np.zeros(GRID_SIZE, np.int64), np.zeros(index.weights.shape[0], np.int64)
     path = np.zeros(index.places.size + 1, np.int64)
-    found = np.zeros(_AROUND.shape[0], np.int64)
+    found, around = np.zeros(_AROUND.shape[0], np.int64), np.zeros(len(WINDOW), np.int64)
+    none = steps.apart.shape[0] - 1
     for at in range(per):
         y, x = steps.positions[at, 0] // width, steps.positions[at, 0] % width
         fill_grid(steps.codes, grid, steps.ranks, steps.unit, y, x, values)
@@ -160,7 +162,9 @@ def write_pass(
         descend(index.places, index.thresholds, places, path)
         if knobs.follow >= 0:
             _grid_continuations(origins, y, x, steps.unit, step_at, per, found)
-        source = take_step(index, steps, knobs, at, path, values, found, row, scratch)
+        if knobs.nearest != ANY:
+            fill_around(grid, steps.ranks, steps.unit, y, x, none, around)
+        source = take_step(index, steps, knobs, at, path, around, found, row, scratch)
         if source >= 0:
             origins[y, x] = source // per * origins.size + steps.positions[source % per, 0]
 
@@ -183,6 +187,7 @@ def write_rows(
             Steps(
                 part.positions,
                 index.codes,
+                index.apart,
                 index.grids,
                 ranks,
                 part.unit,
