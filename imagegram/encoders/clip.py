@@ -41,6 +41,8 @@ _UNUSED: Final = (
     *("proj_bias", "proj_type", "output_tokens", "hf_model_pretrained", "hf_proj_type"),
     "hf_pooler_type",
 )
+#: ``pool_type`` of CLIP: the state of the end, whose id is the largest.
+_POOLED: Final = "argmax"
 #: Names in open_clip, and here; a block has others.
 _NAMES: Final = {
     "token_embedding.weight": "embeddings.token_embedding.weight",
@@ -115,6 +117,25 @@ def text_half(folder: Path, *, dtype: Any) -> Any:
     require_shapes(shapes_of(found), expected, setting=f"{_SETTING}={folder}")
     network.load_state_dict(found)
     return network.to(dtype)
+
+
+def projection(folder: Path) -> Tensor | None:
+    """Return the (width, E) matrix that makes the vector of a text of its end; None: it has none.
+
+    Of open_clip only where that is what it makes a vector of, as CLIP does.
+
+    Raises:
+        ConfigError: for a file that cannot be read.
+    """
+    if not is_open_clip(folder):
+        found = read_tensors(folder / "model.safetensors", setting=_SETTING)
+        matrix = found.get("text_projection.weight")
+        return None if matrix is None else matrix.T
+    text = json.loads((folder / FILES[0]).read_text())["model_cfg"]["text_cfg"]
+    if text.get("pool_type", _POOLED) != _POOLED:
+        return None
+    found = read_tensors(folder / FILES[1], setting=_SETTING)
+    return found.get("text_projection", found.get("text.text_projection"))
 
 
 def text_part(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

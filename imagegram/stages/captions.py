@@ -63,7 +63,7 @@ class CaptionTable(Handle):
     """Embedded captions; arrays are memory maps, and are opened in every process.
 
     Attributes:
-        num_tokens: most tokens of a caption, L.
+        num_tokens: most states of a caption, L.
         dim: numbers of a state, d.
     """
 
@@ -201,7 +201,7 @@ class EmbedCaptions(Stage[CaptionTable]):
     def load(self, artifact: Artifact) -> CaptionTable:
         """Return the handle of the captions."""
         embedder = self.embedder
-        return CaptionTable(artifact=artifact, num_tokens=embedder.max_tokens, dim=embedder.dim)
+        return CaptionTable(artifact=artifact, num_tokens=embedder.num_states, dim=embedder.dim)
 
 
 def texts_digest(texts: Sequence[str]) -> str:
@@ -228,7 +228,7 @@ def embed_asked(texts: Sequence[str | None], embedder: SentenceEmbedder) -> Text
     known = list(dict.fromkeys(text for text in texts if text is not None))
     place = {text: number for number, text in enumerate(known)}
     found = embedder.states(known)[0] if known else []
-    shape = (len(texts), embedder.max_tokens)
+    shape = (len(texts), embedder.num_states)
     states = np.zeros((*shape, embedder.dim), dtype=np.float16)
     there = np.zeros(shape, dtype=bool)
     for row, text in enumerate(texts):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
+import numpy as np
 import torch
 
 from tests.unit.test_clip import CONFIG, IDS, filled
@@ -22,7 +23,13 @@ from tests.unit.test_clip import CONFIG, IDS, filled
 OUT = Path(__file__).with_name("open_clip.json")
 
 
+def rounded(values: torch.Tensor) -> Any:
+    """Numbers of six digits."""
+    return np.round(values.numpy().astype(float), 6).tolist()
+
+
 def main() -> None:
+    """Write the file."""
     sys.path.insert(0, sys.argv[1])
     for name in ("", ".ops", ".ops.misc", ".transforms", ".transforms.functional"):
         sys.modules[f"torchvision{name}"] = MagicMock()
@@ -42,8 +49,13 @@ def main() -> None:
             size = ids.shape[1]
             x = network.transformer(x, attn_mask=network.attn_mask[:size, :size])
             states = network.ln_final(x)
+            before = network.token_embedding(ids) + network.positional_embedding[:size]
+            for block in network.transformer.resblocks[:-1]:
+                before = block(before, attn_mask=network.attn_mask[:size, :size])
+            vectors = network.encode_text(ids)
         key = "quick_gelu" if quick else "gelu"
-        recorded[key] = [[[round(v, 6) for v in row] for row in one] for one in states.tolist()]
+        recorded[key] = rounded(states)
+        recorded[f"penultimate_{key}"] = {"states": rounded(before), "vectors": rounded(vectors)}
         recorded["shapes"] = shapes
     OUT.write_text(json.dumps(recorded) + "\n")
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from imagegram.encoders.clip import FILES, text_half
@@ -27,7 +27,7 @@ from tests.sentence_encoders import write_encoder
 #: As a page of open_clip has it; the half that sees images is as small as can be.
 CONFIG: dict[str, Any] = {
     "model_cfg": {
-        "embed_dim": 6,
+        "embed_dim": 8,
         "vision_cfg": {"image_size": 8, "layers": 1, "width": 64, "patch_size": 8},
         "text_cfg": {"context_length": 7, "vocab_size": 512, "width": 8, "heads": 2, "layers": 2},
     },
@@ -138,6 +138,65 @@ def test_a_padded_text_has_the_states_of_all_its_positions(tmp_path: Path) -> No
     longer = SentenceEmbedder(folder=str(folder), max_tokens=8, padded=True)
     with pytest.raises(ConfigError, match=r"max_tokens=8 .* has 7 positions"):
         longer.states(texts)
+
+
+@pytest.mark.parametrize("prefix", ["", "text."])
+@pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
+def test_states_before_the_last_layer_and_vectors_are_those_of_open_clip(
+    tmp_path: Path, activation: str, prefix: str
+) -> None:
+    """Padded and of the length that the encoder reads, as open_clip does."""
+    folder = folder_of(tmp_path, prefix=prefix, quick_gelu=activation == "quick_gelu")
+    embedder = SentenceEmbedder(
+        folder=str(folder), max_tokens=7, dtype="float32", padded=True, penultimate=True
+    )
+    ids = [[each for each in row if each] for row in IDS]
+    rows = [row + [0] * (7 - len(row)) for row in ids]
+    found = np.stack(embedder._network.states(rows, penultimate=True))
+    expected = recorded()[f"penultimate_{activation}"]
+    np.testing.assert_allclose(found[:, 1:], expected["states"], atol=2e-3)  # float16
+    np.testing.assert_allclose(found[:, 0], expected["vectors"], atol=2e-3)
+    assert embedder.num_states == len(embedder.states(["a dog"])[0][0]) == 8
+
+
+def test_both_packages_folders_give_one_vector(tmp_path: Path) -> None:
+    from transformers import CLIPTextModelWithProjection
+
+    ours, theirs = folder_of(tmp_path), tmp_path / "theirs"
+    network = text_half(ours, dtype=torch.float32)
+    config = network.config
+    config.projection_dim = 8
+    with torch.random.fork_rng(devices=[]):
+        whole = CLIPTextModelWithProjection(config)
+    whole.text_model.load_state_dict(network.state_dict())
+    matrix = filled("text_projection", recorded()["shapes"]["text_projection"])
+    whole.text_projection.weight.data = matrix.T.contiguous()
+    whole.save_pretrained(theirs)
+    (theirs / FILES[2]).write_bytes((ours / FILES[2]).read_bytes())
+    first, second = (
+        SentenceEmbedder(folder=str(folder), max_tokens=7, dtype="float32", penultimate=True)
+        for folder in (ours, theirs)
+    )
+    found = (each.states(["a dog", ""])[0] for each in (first, second))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-3)
+    assert [len(each) for each in first.states(["a dog", ""])[0]] == [6, 3]
+    assert identity(first) != identity(SentenceEmbedder(folder=str(ours), max_tokens=7))
+
+
+@pytest.mark.parametrize("kind", ["longer", "pooled", "missing"])
+def test_a_clip_without_a_vector_that_fits_is_refused(tmp_path: Path, kind: str) -> None:
+    folder = folder_of(tmp_path, **(text_cfg(pool_type="first") if kind == "pooled" else {}))
+    weights = load_file(folder / FILES[1])
+    matrix = weights.pop("text_projection")
+    if kind != "missing":
+        weights["text_projection"] = torch.cat((matrix, matrix), 1) if kind == "longer" else matrix
+    save_file(weights, folder / FILES[1])
+    own = SentenceEmbedder(folder=str(folder), max_tokens=7, penultimate=True)
+    said = "one of 16 numbers" if kind == "longer" else r"none \(text_projection\)"
+    with pytest.raises(ConfigError, match=rf"vector of as many, .* {said}; give CLIP"):
+        own.states(["a dog"])
+    assert len(SentenceEmbedder(folder=str(folder), max_tokens=7).states(["a dog"])[0]) == 1
 
 
 @pytest.mark.parametrize(
