@@ -7,7 +7,8 @@ s = 1 is the network as it is, in one pass; s = 0 would be no condition at all. 
 
 Published numbers: a ``g`` that is added to the conditional logits, ``c + g (c - u)``, is a scale of
 1 + g: MaskGIT, and TiTok's ``constant`` and ``linear`` (g = 4.5: ``scale=5.5``). A ``g`` of a
-power-cosine schedule, in RAR and TiTok-S-128, is a scale of g.
+power-cosine schedule, in RAR and TiTok-S-128, is a scale of g. MaskGen-VQ adds the g of such a
+schedule to the conditional logits: a scale of 1 + g, ``added_cosine`` (g = 12: ``scale=13``).
 
 >>> rising = Guidance(scale=5.5, schedule="linear")
 >>> [rising.at(step, 8) for step in (0, 4, 7)]
@@ -22,7 +23,7 @@ from typing import ClassVar, Final
 
 from imagegram.errors import ConfigError, did_you_mean
 
-SCHEDULES: Final = ("constant", "linear", "power_cosine")
+SCHEDULES: Final = ("constant", "linear", "power_cosine", "added_cosine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,9 @@ class Guidance:
         scale: s, at least 0; the largest of the schedule. 1: no guidance.
         schedule: ``constant``: always ``scale``; ``linear``: 1 + (scale - 1) k / S in step k of S,
             from 0; ``power_cosine``: 1 + (scale - 1) (1 - cos(pi (k / S)^power)) / 2, which begins
-            later the larger ``power`` is. (``power`` 0 is ``constant``.)
-        power: of ``power_cosine``, at least 0.
+            later the larger ``power`` is. (``power`` 0 is ``constant``.) ``added_cosine``:
+            2 + (scale - 2) (1 - cos(pi ((k + 1) / S)^power)) / 2, which ends at ``scale``.
+        power: of the cosines, at least 0.
     """
 
     VERSION: ClassVar[int] = 1
@@ -73,10 +75,14 @@ class Guidance:
         [1.0, 1.018, 1.803, 15.996]
         >>> Guidance(scale=3, schedule="power_cosine", power=0).at(0, 256)
         3.0
+        >>> [round(Guidance(scale=13, schedule="added_cosine").at(k, 16), 3) for k in (7, 15)]
+        [7.5, 13.0]
         """
         if self.schedule == "constant":
             return self.scale
-        done = step / num_steps
-        if self.schedule == "power_cosine":
+        first, done = 1.0, step / num_steps
+        if self.schedule == "added_cosine":
+            first, done = 2.0, (step + 1) / num_steps
+        if self.schedule.endswith("cosine"):
             done = (1.0 - math.cos(math.pi * done**self.power)) / 2.0
-        return 1.0 + (self.scale - 1.0) * done
+        return first + (self.scale - first) * done
