@@ -343,6 +343,10 @@ class Recipe:
         with torch.device("meta"):
             return shapes_of(self.make_network().state_dict())
 
+    def own(self, tensors: dict[str, Tensor], *, setting: str) -> dict[str, Tensor]:
+        """Return the weights of a file as the network has them: of most families, as they are."""
+        return tensors
+
     def model_fields(self, artifact: Artifact) -> dict[str, Any]:
         """Return the fields of a ``NetworkModel`` with the weights of a finished training."""
         names = ("device", "dtype", "labels", "has_null")

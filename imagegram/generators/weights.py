@@ -57,6 +57,13 @@ class ImportableGenerator(Importable[T_co], Protocol[T_co]):
     def shapes(self) -> Shapes:
         """Return names and shapes of the network's weights."""
 
+    def own(self, tensors: dict[str, Tensor], *, setting: str) -> dict[str, Tensor]:
+        """Return the weights of a file as the network has them.
+
+        Raises:
+            ConfigError: for weights of another network.
+        """
+
     def write_weights(self, out: Path, weights: Mapping[str, Tensor]) -> None:
         """Write weights and labels, as a training does."""
 
@@ -91,9 +98,11 @@ class ImportWeights(Import[T_co, ImportableGenerator[Any]]):
     data: TokenData
 
     def identity(self) -> dict[str, Any]:
-        """Return the identity: sizes, weights, and labels where they are read."""
+        """Return the identity: sizes, weights, labels where they are read, who reads captions."""
         labels = None if self.data.labels is None else self.data.identity()
-        return {**super().identity(), "labels": labels}
+        own = {**super().identity(), "labels": labels}
+        reader = self.data.reader()
+        return own if reader is None else own | {"reader": reader}
 
     def take_over(self, path: Path, out: Path) -> dict[str, Any]:
         """Write the weights, and the labels of their classes.
@@ -102,7 +111,7 @@ class ImportWeights(Import[T_co, ImportableGenerator[Any]]):
             ConfigError: for weights of another network, or a corpus with other labels.
         """
         setting = self.source.setting
-        tensors = read_tensors(path, setting=setting)
+        tensors = self.component.own(read_tensors(path, setting=setting), setting=setting)
         shapes = shapes_of(tensors)
         classes = self._classes(self.component.num_classes_of(shapes, setting=setting), path)
         component = self.component.with_classes(classes)

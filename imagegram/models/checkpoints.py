@@ -29,6 +29,8 @@ _FAMILIES: Final = {
     "RAR": "target_aware_pos_embed",
     "TA-TiTok": "decoder.text_guidance_proj.weight",
     "TiTok": "latent_tokens",
+    "MaskGen-VQ": "blocks.0.attn.add_q_proj.weight",
+    "MaskGen-KL": "decoder_blocks.0.attn.add_q_proj.weight",
     "UViT": "mid_block.attn.qkv.weight",
     "ImageBert": "model.lm_head.weight",
     "MaskGIT-VQGAN": "quantize.embedding.weight",

@@ -31,10 +31,10 @@ STAGES: Final = {"tokenizer": "fit_tokenizer", "generator": "fit"}
 #: Sizes of a generator that are fields of its configuration, which a checkpoint has to meet.
 _FIELDS: Final = (
     *("width", "depth", "num_heads", "hidden", "heads", "head_depth", "context"),
-    *("chunk_size", "local_depth"),
+    *("chunk_size", "local_depth", "aesthetic_score"),
 )
 #: Families of networks that are not the first of their generator.
-_BACKBONES: Final = ("rar", "chunk", "local", "bert", "uvit")
+_BACKBONES: Final = ("rar", "chunk", "local", "bert", "uvit", "mmdit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +173,11 @@ class Trained:
         if part == "generator":
             sizes = network.sizes
             words += [f"generator.backbone={cls.FAMILY}"] if cls.FAMILY in _BACKBONES else []
-            words += [f"generator.{name}={sizes[name]}" for name in _FIELDS if name in sizes]
+            fields = {name: sizes[name] for name in _FIELDS if name in sizes}
+            words += [
+                f"generator.{name}={'null' if value is None else value}"
+                for name, value in fields.items()
+            ]
             data = {} if self.manifest is None else self.manifest.payload.get("data", {})
             words += [f"generator.labels={data['labels']}"] if data.get("labels") else []
         yield f"python -m imagegram.run {' '.join(words)}"
@@ -237,6 +241,7 @@ def _families() -> tuple[type[HubNetwork], ...]:
     from imagegram.generators.autoregressive.chunked import ChunkTransformer
     from imagegram.generators.autoregressive.network import Autoregressive
     from imagegram.generators.autoregressive.rar import Rar
+    from imagegram.generators.maskgen.mmdit import Mmdit
     from imagegram.generators.maskgen.network import MaskGen
     from imagegram.generators.maskgit.backbones import Bert, UVit
     from imagegram.generators.maskgit.network import LocalMaskGit, MaskGit
@@ -247,7 +252,7 @@ def _families() -> tuple[type[HubNetwork], ...]:
     from imagegram.tokenizers.titok.model import TiTok
 
     causal = (Autoregressive, ChunkTransformer, Rar, Planner)
-    masked = (MaskGit, LocalMaskGit, MaskGen, Bert, UVit)
+    masked = (MaskGit, LocalMaskGit, MaskGen, Mmdit, Bert, UVit)
     return (OrderedFsq, ConvVq, TiTok, TaTiTok, *causal, *masked)
 
 

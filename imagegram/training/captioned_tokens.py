@@ -41,6 +41,10 @@ class CaptionedTokens(TokenData):
         """Return the identity of the documents, of the key, and of the text encoder."""
         return super().identity() | {"key": self.key, "embedder": identity(self.embedder)}
 
+    def reader(self) -> Any:
+        """Return the identity of the text encoder, through which weights are asked for samples."""
+        return identity(self.embedder)
+
     def prepare(self, context: Context) -> Prepared:
         """Open both sets as :class:`TokenData` does, and embed their captions.
 
@@ -79,6 +83,8 @@ class CaptionedTokens(TokenData):
 
     def _embedding(self, texts: Sequence[Sequence[str | None]]) -> EmbedCaptions:
         known = tuple(text for part in texts for text in part if text is not None)
+        if self.embedder.penultimate:  # who reads these knows no other word for no caption
+            known += ("",)
         return EmbedCaptions(texts=known, embedder=self.embedder)
 
     def _with(

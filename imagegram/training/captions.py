@@ -38,6 +38,10 @@ class CaptionedItems:
         """Return (B,) structured rows of items with the states of their captions."""
         return joined(self.items.gather(rows), self.table.gather(self.numbers[rows]))
 
+    def no_caption(self) -> TextStates:
+        """Return what stands for no caption, as one row: the empty text, if it was embedded."""
+        return self.table.gather(self.table.find([None]))
+
     def identity(self) -> Any:
         """Return the identity of items and captions."""
         return {"items": self.items.identity(), "captions": self.table.identity()}

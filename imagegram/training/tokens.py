@@ -162,6 +162,10 @@ class TokenData:
     validation_fraction: float = 0.0
     random_offsets: bool = False
 
+    def reader(self) -> Any:
+        """Return the identity of what reads captions; None: none are read."""
+        return None
+
     def identity(self) -> dict[str, Any]:
         """Return the identity of both sets, and of the key of the labels where they are read.
 

@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from imagegram import schema
+from imagegram.conditions.captions import CaptionCondition
 from imagegram.conditions.prompt import GivenTokens, PromptCondition
 from imagegram.errors import ConfigError
 from imagegram.executors.context import RunContext
@@ -47,6 +48,7 @@ SMALL = {
     "autoencoder.optimization.steps": 2,
     "autoencoder.optimization.warmup_steps": 0,
     "head_depth": 1,
+    "embedder.max_tokens": 8,
     "local_depth": 1,
     "context": "codes",  # the toy ids stand for no vectors
     "optimization.steps": 2,
@@ -97,8 +99,9 @@ def composed(name: str, outputs: Any) -> Experiment:
     words = [*TOY, f"paths.outputs={outputs}", f"generator={name}"]
     cfg = compose(*words)
     node = cfg.generator
-    if cfg.condition:  # the toy corpus has other labels
-        words += ["condition.key=photo", "generator.labels=photo"]
+    if cfg.condition:  # the toy corpus has other labels, and no captions
+        learned = "captions" if "captions" in node else "labels"
+        words += ["condition.key=photo", f"generator.{learned}=photo"]
     return build(compose(*words, *small(node, "generator")))
 
 
@@ -116,7 +119,7 @@ def small(node: DictConfig, path: str) -> list[str]:
 
 
 #: Sizes of a published network that are one network when they are turned down, and one of them.
-SIZES = {"rar_l": "rar_b", "rar_xl": "rar_b", "rar_xxl": "rar_b"}
+SIZES = {"rar_l": "rar_b", "rar_xl": "rar_b", "rar_xxl": "rar_b", "maskgen_vq_xl": "maskgen_vq_l"}
 
 
 #: Published sizes that cannot all be turned down; test_published_kl.py counts their weights.
@@ -138,6 +141,8 @@ def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     tokens, _, index = index_corpus(exp, maker)
     fit = exp.generator.fit(tokens, index=index)
     model = maker("fit", fit)
+    if isinstance(exp.condition, CaptionCondition):
+        exp = replace(exp, condition=exp.condition.drawn(tokens=tokens, holdout=tokens, seed=SEED))
     assert maker("fit", exp.generator.fit(tokens, index=index)).identity() == model.identity()
     layout = exp.tokenizer.spec.layout
     prepared = model.prepared(exp.sampler, maker.context, layout, exp.condition)

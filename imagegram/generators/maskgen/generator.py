@@ -1,13 +1,15 @@
 """MaskGen: a masked transformer over tokens that reads the caption of an image.
 
 ``python -m imagegram.run tokenizer=ta_titok generator=maskgen condition=caption``: what it writes
-are tokens of any tokenizer of images. The network is ``network.py``; loss, sampling and likelihood
-are those of ``maskgit``, with a caption where that has a class.
+are tokens of any tokenizer of images. The network is ``network.py``, or that of the published
+weights, ``mmdit.py``; loss, sampling and likelihood are those of ``maskgit``, with a caption where
+that has a class.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -20,9 +22,15 @@ from imagegram.conditions.labels import CAPTION
 from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.errors import ConfigError
 from imagegram.generators.learned import Architecture
-from imagegram.generators.maskgen.objective import CaptionedArchitecture, CaptionedPrediction
+from imagegram.generators.maskgen.objective import CaptionedPrediction
+from imagegram.generators.maskgen.published import sizes_in, without_head
+from imagegram.generators.maskgen.sizes import (
+    BACKBONES,
+    CaptionedArchitecture,
+    MmditSizes,
+    make,
+)
 from imagegram.generators.maskgit.generator import MaskGitGenerator, MaskGitModel, MaskGitRecipe
-from imagegram.generators.maskgit.published import captioned_sizes_in
 from imagegram.generators.weights import ImportWeights
 from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import Shapes
@@ -40,7 +48,7 @@ from imagegram.training.captioned_tokens import CaptionedTokens
 from imagegram.training.fit import TrainGenerator
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from imagegram.generators.maskgit.sampling import MaskedNetwork
 
@@ -57,26 +65,33 @@ class MaskGenGenerator(MaskGitGenerator):
         embedder: text encoder that reads them.
         caption_dropout: share of the training images whose caption is hidden, so that the network
             learns to write without one too, which guidance needs.
+        backbone: the network: ``transformer``, the house's own, or ``mmdit``, as published, which
+            reads a text encoder with ``padded`` and ``penultimate`` states.
+        aesthetic_score: of ``mmdit``: how much people are said to like the images, some 1 ... 10,
+            of all that it learns from and all that it samples; None: it reads none.
         name, width, depth, num_heads, optimization, trainer, device, dtype, checkpoint, start,
             label_smoothing, unmasked_weight, validation_fraction: see :class:`MaskGitGenerator`.
-        labels, label_dropout, backbone: of no use here.
+        labels, label_dropout: of no use here.
     """
 
     VERSION: ClassVar[int] = 1
+    BACKBONES: ClassVar[tuple[str, ...]] = BACKBONES
 
     name: str = field(default="maskgen", metadata=NOT_IDENTITY)
     captions: str = CAPTION
     embedder: SentenceEmbedder = _EMBEDDER
     caption_dropout: float = 0.1
+    aesthetic_score: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse labels, other backbones and impossible settings."""
+        """Refuse labels, text encoders of another network and impossible settings."""
         super().__post_init__()
-        if self.labels is not None or self.backbone != "transformer":
+        if self.labels is not None:
             raise ConfigError(
-                f"generator={self.name} reads captions with a transformer of its own; type "
-                "generator.labels=null generator.backbone=transformer, or generator=maskgit"
+                f"generator={self.name} reads captions, no labels; type generator.labels=null, or "
+                "generator=maskgit"
             )
+        self._check_reading()
         if not self.captions:
             raise ConfigError(
                 "generator.captions is empty; type generator.captions=caption, or "
@@ -86,6 +101,27 @@ class MaskGenGenerator(MaskGitGenerator):
             raise ConfigError(
                 f"generator.caption_dropout={self.caption_dropout} must be at least 0 and below 1; "
                 "type generator.caption_dropout=0.1"
+            )
+
+    def _check_reading(self) -> None:
+        """Refuse states of captions, and a score, that the network does not read."""
+        published = self.backbone == "mmdit"
+        if published and not (self.embedder.padded and self.embedder.penultimate):
+            raise ConfigError(
+                "generator.backbone=mmdit reads all states before the last layer of the text "
+                "encoder; type generator.embedder.padded=true generator.embedder.penultimate=true"
+            )
+        if not published and self.embedder.penultimate:
+            raise ConfigError(
+                "generator.embedder.penultimate=true is read by the published network alone; type "
+                "generator.embedder.penultimate=false, or generator.backbone=mmdit"
+            )
+        score = self.aesthetic_score
+        if score is not None and not (published and math.isfinite(score)):
+            raise ConfigError(
+                f"generator.aesthetic_score={score} must be a number, some 1 ... 10, and is read "
+                "by the published network alone; type generator.aesthetic_score=null, or "
+                "generator.backbone=mmdit generator.aesthetic_score=6.5"
             )
 
     def check(
@@ -124,15 +160,30 @@ class MaskGenGenerator(MaskGitGenerator):
 
     def sizes(self, *, vocab_size: int, num_tokens: int) -> Architecture:
         """Return the sizes of the network for so many ids and positions."""
-        known = dataclasses.asdict(super().sizes(vocab_size=vocab_size, num_tokens=num_tokens))
-        text = {"text_dim": self.embedder.dim, "text_length": self.embedder.max_tokens}
-        return CaptionedArchitecture(**known, **text)
+        known = super().sizes(vocab_size=vocab_size, num_tokens=num_tokens).arguments()
+        known["text_dim"] = self.embedder.dim
+        if self.backbone == "mmdit":
+            return MmditSizes(**known, aesthetic_score=self.aesthetic_score)
+        return CaptionedArchitecture(**known, text_length=self.embedder.max_tokens)
 
     def sizes_in(self, shapes: Shapes, *, setting: str) -> Architecture:
-        """Return the sizes of some weights."""
-        known, text_dim, text_length = captioned_sizes_in(shapes, setting=setting)
-        sizes = dataclasses.asdict(known)
-        return CaptionedArchitecture(**sizes, text_dim=text_dim, text_length=text_length)
+        """Return the sizes of some weights, which do not tell the heads of published ones.
+
+        Raises:
+            ConfigError: for weights of another family, or that read another text encoder.
+        """
+        score = self.aesthetic_score
+        found = sizes_in(shapes, backbone=self.backbone, aesthetic_score=score, setting=setting)
+        if found.text_dim != self.embedder.dim:
+            raise ConfigError(
+                f"{setting}: the weights read captions as vectors of {found.text_dim} numbers, but "
+                f"generator.embedder={self.embedder.name} gives {self.embedder.dim}; give the text "
+                "encoder of their training, of the published ones CLIP ViT-L/14-336: "
+                "generator.embedder.folder=FOLDER"
+            )
+        if isinstance(found, MmditSizes):
+            return dataclasses.replace(found, num_heads=self.num_heads)
+        return found
 
     def fit(
         self, tokens: TokenSet, *, index: Index, holdout: TokenSet | None = None
@@ -161,14 +212,21 @@ class MaskGenRecipe(MaskGitRecipe):
             architecture=self.architecture,
             label_smoothing=self.generator.label_smoothing,
             unmasked_weight=self.generator.unmasked_weight,
+            backbone=self.generator.backbone,
             caption_dropout=self.generator.caption_dropout,
         )
 
     def make_network(self) -> nn.Module:
         """Build the network, with any weights."""
-        from imagegram.generators.maskgen.network import MaskGen
+        return make(self.architecture)
 
-        return MaskGen(**self.architecture.arguments())
+    def own(self, tensors: dict[str, Tensor], *, setting: str) -> dict[str, Tensor]:
+        """Return the weights of a file as the network has them: its head is tied.
+
+        Raises:
+            ConfigError: for a head of its own.
+        """
+        return without_head(tensors, setting=setting)
 
     def trained(self, artifact: Artifact) -> MaskGenModel:
         """Return the model with the weights of a finished training."""
@@ -191,9 +249,7 @@ class MaskGenModel(MaskGitModel):
 
     def make_network(self) -> nn.Module:  # type: ignore[override]  # another one than maskgit's
         """Build the network, with any weights."""
-        from imagegram.generators.maskgen.network import MaskGen
-
-        return MaskGen(**self.sizes.arguments())
+        return make(self.sizes)
 
     def condition_of(
         self, metadata: Iterable[Mapping[str, Any]], condition: Condition | None
@@ -213,7 +269,8 @@ class MaskGenModel(MaskGitModel):
         known = list(dict.fromkeys(text for part in texts for text in part if text is not None))
         number: dict[str | None, int] = {text: place for place, text in enumerate(known)}
         number[None] = len(known)
-        found = embed_asked([*known, None], self.embedder)
+        nothing = "" if self.embedder.penultimate else None  # as in ``CaptionedTokens``
+        found = embed_asked([*known, nothing], self.embedder)
         states, there = (torch.from_numpy(each) for each in (found.states, found.there))
         network = self.network
         asked = Asked(network, states.to(network.device), there.to(network.device))

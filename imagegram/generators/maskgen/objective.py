@@ -8,25 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.generators.learned import Architecture
 from imagegram.generators.maskgit.objective import MaskedPrediction
 from imagegram.training.captions import dropped, parted, trimmed
 
 if TYPE_CHECKING:
     from imagegram.generators.maskgen.training import CaptionedPredictionModule
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaptionedArchitecture(Architecture):
-    """Sizes of a transformer over captions and tokens.
-
-    Attributes:
-        text_dim: numbers of a state of the text encoder.
-        text_length: most tokens of a caption.
-    """
-
-    text_dim: int
-    text_length: int
 
 
 @dataclass(frozen=True, kw_only=True)

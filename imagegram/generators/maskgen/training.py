@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from imagegram.generators.maskgen.network import MaskGen
+from imagegram.generators.maskgen.sizes import MmditSizes, make_fresh
 from imagegram.generators.maskgit.training import NETWORK, MaskedPredictionModule
-from imagegram.models.transformer import build
 from imagegram.stages.captions import TextStates
 from imagegram.training.captions import others, parted, trimmed
 from imagegram.training.objective import Items
@@ -23,8 +23,7 @@ class CaptionedPredictionModule(MaskedPredictionModule):
 
     def make_networks(self) -> dict[str, nn.Module]:
         """Build the transformer with fresh weights."""
-        sizes = self.objective.architecture.arguments()
-        return {NETWORK: build(MaskGen, seed=self.optimization.seed, **sizes)}
+        return {NETWORK: make_fresh(self.objective.architecture, seed=self.optimization.seed)}
 
     def validate(self, networks: Mapping[str, nn.Module], items: Items) -> dict[str, float]:
         """Return upper bounds of the bits of a token, see :class:`MaskedPredictionModule`.
@@ -46,8 +45,18 @@ class CaptionedPredictionModule(MaskedPredictionModule):
 
     def predicted(self, network: nn.Module, seen_BT: Tensor, *beside: Tensor) -> Tensor:
         """Return (B, T, V) logits for partly masked ids, states and masks of captions."""
-        logits: Tensor = network(seen_BT, *beside)
+        states_BLD, there_BL = beside
+        if isinstance(self.objective.architecture, MmditSizes):
+            is_empty_B11 = ~there_BL.any(dim=1)[:, None, None]
+            states_BLD = torch.where(is_empty_B11, self._no_caption, states_BLD)
+        logits: Tensor = network(seen_BT, states_BLD, there_BL)
         return logits
+
+    @cached_property
+    def _no_caption(self) -> Tensor:
+        """The (1, L, D) states of the empty caption, on the device."""
+        items: Any = self.course.items
+        return torch.from_numpy(items.no_caption().states).to(self.device)
 
     def rows(self, found: NDArray[Any]) -> NDArray[Any]:
         """Return the (B, T) ids of gathered items."""

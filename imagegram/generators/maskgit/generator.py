@@ -65,6 +65,8 @@ class MaskGitGenerator(LearnedGenerator):
     """
 
     VERSION: ClassVar[int] = 1
+    #: Networks that this generator may have.
+    BACKBONES: ClassVar[tuple[str, ...]] = BACKBONES
 
     name: str = field(default="maskgit", metadata=NOT_IDENTITY)
     label_smoothing: float = 0.1
@@ -76,10 +78,9 @@ class MaskGitGenerator(LearnedGenerator):
     def __post_init__(self) -> None:
         """Apply the overrides of the group ``trainer``; refuse impossible settings."""
         super().__post_init__()
-        if self.backbone not in BACKBONES:
-            raise ConfigError(
-                f"generator.backbone={self.backbone!r}: {did_you_mean(self.backbone, BACKBONES)}"
-            )
+        if self.backbone not in self.BACKBONES:
+            known = did_you_mean(self.backbone, self.BACKBONES)
+            raise ConfigError(f"generator.backbone={self.backbone!r}: {known}")
         if self.backbone == "uvit" and self.depth % 2 == 0:
             raise ConfigError(
                 f"generator.depth={self.depth}: a uvit has as many blocks before its middle one as "

@@ -9,8 +9,6 @@ from imagegram.generators.learned import Architecture
 from imagegram.generators.maskgit.sizes import ragged
 from imagegram.models.checkpoints import Shapes, num_blocks, require_family
 
-#: In names of a published MaskGen: the queries of its second stream.
-_TWO_STREAMS: Final = ".attn.add_q_proj."
 #: Families of weights, by ``generator.backbone``.
 FAMILIES: Final = {
     "transformer": "maskgit of this package",
@@ -37,30 +35,12 @@ def sizes_in(shapes: Shapes, *, backbone: str, setting: str) -> Architecture:
         ) from error
 
 
-def captioned_sizes_in(shapes: Shapes, *, setting: str) -> tuple[Architecture, int, int]:
-    """Return the sizes of a MaskGen, numbers of a state of its captions, and their most tokens.
+def transformer_sizes(shapes: Shapes) -> Architecture:
+    """Return the sizes of the house's own network, with or without captions.
 
     Raises:
-        ConfigError: for weights of another family, or without a part that tells the sizes.
+        KeyError: naming a part that they are read from.
     """
-    family = "maskgen of this package"
-    if any(_TWO_STREAMS in name for name in shapes):
-        raise ConfigError(
-            f"{setting}: the file holds weights of a published MaskGen, whose names are not all "
-            f"known here, so they are not read; leave {setting} out to train one, on "
-            "published tokens with tokenizer=ta_titok_bl128 tokenizer.checkpoint=FILE"
-        )
-    require_family(shapes, family, setting=setting)
-    try:
-        text_dim, text_length = shapes["text.project.weight"][1], shapes["text.places"][0]
-        return _transformer(shapes), text_dim, text_length
-    except KeyError as error:
-        raise ConfigError(
-            f"{setting}: the weights of {family} lack {error}; give the whole file"
-        ) from error
-
-
-def _transformer(shapes: Shapes) -> Architecture:
     rows, width = shapes["ids"]
     return Architecture(
         vocab_size=rows - 1,
@@ -99,4 +79,9 @@ def _uvit(shapes: Shapes) -> Architecture:
     )
 
 
-_READERS: Final = {"transformer": _transformer, "local": _transformer, "bert": _bert, "uvit": _uvit}
+_READERS: Final = {
+    "transformer": transformer_sizes,
+    "local": transformer_sizes,
+    "bert": _bert,
+    "uvit": _uvit,
+}
