@@ -20,6 +20,7 @@ WEIGHTS: Final = 2
 DROPOUT: Final = 3
 CODES: Final = 4
 ERRORS: Final = 5
+GUIDES: Final = 6
 
 
 def generator(*, seed: int, purpose: int, number: int) -> np.random.Generator:

@@ -1,0 +1,48 @@
+"""QuiltingSampler: how large patches are, and what they follow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from imagegram.samplers.truncation import is_count, require
+from imagegram.store.fingerprint import NOT_IDENTITY
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuiltingSampler:
+    """Put pictures together of patches, one of a training image for every block.
+
+    Attributes:
+        name: name of the configuration file.
+        block: numbers of the thumbnail that a block has, a side; it divides
+            ``generator.guide_size``. No image gives more than one patch to a picture, so no more
+            than ((block + 2 overlap) / guide_size)^2 of it.
+        overlap: part of a number's pixels that a patch has more than its block, on every side; at
+            least 0 and below half a block.
+        guide_images: similar training images that a guide is mixed from; 1: a thumbnail is followed
+            as it is.
+        guide_weight: squared differences from the guide beside those from what is painted.
+    """
+
+    VERSION: ClassVar[int] = 1
+    name: str = field(metadata=NOT_IDENTITY)
+    block: int = 2
+    overlap: float = 0.25
+    guide_images: int = 4
+    guide_weight: float = 8.0
+
+    def __post_init__(self) -> None:
+        """Refuse impossible knobs."""
+        for knob in ("block", "guide_images"):
+            value = getattr(self, knob)
+            require(is_count(value), (knob, value, "a whole number of at least 1"))
+        require(
+            0.0 <= self.overlap < self.block / 2,
+            ("overlap", self.overlap, f"at least 0 and below {self.block / 2:g}, half a block"),
+        )
+        require(
+            0.0 <= self.guide_weight < math.inf,
+            ("guide_weight", self.guide_weight, "a number of at least 0"),
+        )
