@@ -23,6 +23,8 @@ class QuiltingSampler:
             least 0 and below half a block.
         guide_images: similar training images that a guide is mixed from; 1: a thumbnail is followed
             as it is.
+        guide_contrast: multiplies the differences of a guide from its mean colour, since mixing and
+            looking for near patches take contrast away.
         guide_weight: squared differences from the guide beside those from what is painted.
     """
 
@@ -30,8 +32,9 @@ class QuiltingSampler:
     name: str = field(metadata=NOT_IDENTITY)
     block: int = 2
     overlap: float = 0.25
-    guide_images: int = 4
-    guide_weight: float = 8.0
+    guide_images: int = 2
+    guide_contrast: float = 1.4
+    guide_weight: float = 4.0
 
     def __post_init__(self) -> None:
         """Refuse impossible knobs."""
@@ -42,7 +45,6 @@ class QuiltingSampler:
             0.0 <= self.overlap < self.block / 2,
             ("overlap", self.overlap, f"at least 0 and below {self.block / 2:g}, half a block"),
         )
-        require(
-            0.0 <= self.guide_weight < math.inf,
-            ("guide_weight", self.guide_weight, "a number of at least 0"),
-        )
+        for knob in ("guide_contrast", "guide_weight"):
+            value = getattr(self, knob)
+            require(0.0 <= value < math.inf, (knob, value, "a number of at least 0"))

@@ -50,13 +50,14 @@ SMALL = {
     "head_depth": 1,
     "embedder.max_tokens": 8,
     "local_depth": 1,
+    "guide_size": 2,
     "context": "codes",  # the toy ids stand for no vectors
     "optimization.steps": 2,
     "optimization.batch_size": 4,
     "optimization.warmup_steps": 0,
 }
 #: Generators that give no tokens a probability.
-WITHOUT_LIKELIHOOD = ("latent_flow", "latent_flow_tokcom", "maskgen_kl")
+WITHOUT_LIKELIHOOD = ("latent_flow", "latent_flow_tokcom", "maskgen_kl", "quilting")
 SEED = 2024
 
 

@@ -133,26 +133,35 @@ def test_a_guide_depends_on_seed_and_sample_alone() -> None:
     rng = np.random.default_rng(1)
     thumbnails = rng.integers(0, 1000, (50, 12)).astype(np.uint32)
     samples = np.arange(6, dtype=np.uint64)
-    how: dict[str, Any] = {"num_images": 4, "largest": 1000}
+    how: dict[str, Any] = {"num_images": 4, "contrast": 1.4, "largest": 1000}
     all_six = draw_guides(thumbnails, np.arange(50), samples, seed=3, **how)
     for b in range(6):
         alone = draw_guides(thumbnails, np.arange(50), samples[b : b + 1], seed=3, **how)
         np.testing.assert_array_equal(alone[0], all_six[b])
     assert (all_six != draw_guides(thumbnails, np.arange(50), samples, seed=4, **how)).any()
-    one = draw_guides(thumbnails, np.arange(50), samples, seed=3, num_images=1, largest=1000)
+    how |= {"num_images": 1, "contrast": 1.0}
+    one = draw_guides(thumbnails, np.arange(50), samples, seed=3, **how)
     assert all((thumbnails == row).all(axis=1).any() for row in one)  # a thumbnail as it is
 
 
 def test_guides_vary_as_the_images_that_they_are_mixed_from() -> None:
     """Over many draws, mean and covariance are those of the neighbours."""
-    thumbnails = np.array([[100, 500], [140, 480], [120, 560]], dtype=np.uint32)
+    first = np.array([[100, 500, 300], [140, 480, 310], [120, 560, 250]], dtype=np.uint32)
+    thumbnails = np.concatenate((first, 900 - first[:, ::-1]), axis=1)
+    how: dict[str, Any] = {"num_images": 3, "contrast": 1.0, "largest": 1000}
     samples = np.arange(4000, dtype=np.uint64)
-    found = draw_guides(
-        thumbnails, np.arange(3), samples, seed=0, num_images=3, largest=1000
-    ).astype(float)
+    found = draw_guides(thumbnails, np.arange(3), samples, seed=0, **how).astype(float)
     np.testing.assert_allclose(found.mean(axis=0), thumbnails.mean(axis=0), atol=2.0)
     wanted = np.cov(thumbnails.T.astype(float), bias=True)
-    np.testing.assert_allclose(np.cov(found.T, bias=True), wanted, rtol=0.1, atol=30)
+    np.testing.assert_allclose(np.cov(found.T, bias=True), wanted, rtol=0.1, atol=40)
+
+
+def test_contrast_multiplies_differences_from_the_mean_colour() -> None:
+    thumbnails = np.array([[100, 200, 300, 200, 400, 320]], dtype=np.uint32)
+    how: dict[str, Any] = {"num_images": 1, "largest": 1000, "seed": 0}
+    samples = np.zeros(1, dtype=np.uint64)
+    found = draw_guides(thumbnails, np.arange(1), samples, contrast=1.5, **how)
+    assert found[0].tolist() == [75, 150, 295, 225, 450, 325]
 
 
 def test_documents_of_tokens_are_those_at_the_middle_of_their_places() -> None:
@@ -175,6 +184,7 @@ def test_documents_of_tokens_are_those_at_the_middle_of_their_places() -> None:
         (("sampler.overlap=1.0",), "half a block"),
         (("sampler.guide_images=0",), "guide_images"),
         (("sampler.guide_weight=-1",), "guide_weight"),
+        (("sampler.guide_contrast=-1",), "guide_contrast"),
         (("modality=text", "tokenizer=bpe_tiny"), "tokenizer=pyramid3"),
     ],
 )

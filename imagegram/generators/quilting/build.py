@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
+from imagegram.generators.quilting.model import CLUSTERS, PIXELS, THUMBNAILS, QuiltingModel
 from imagegram.records import Images
 from imagegram.stages.cluster import Cluster
 from imagegram.stages.decoding import captions_of_documents, decoded
@@ -26,12 +27,6 @@ from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
 from imagegram.store.stage import Context, Surroundings
 
-if TYPE_CHECKING:
-    from imagegram.generators.quilting.model import QuiltingModel
-
-PIXELS: Final = "pixels"
-THUMBNAILS: Final = "thumbnails"
-CLUSTERS: Final = "clusters"
 #: Documents that are decoded at a time.
 _BATCH: Final = 256
 
@@ -89,8 +84,6 @@ class BuildQuilting:
 
     def load(self, artifact: Artifact) -> QuiltingModel:
         """Return the model."""
-        from imagegram.generators.quilting.model import QuiltingModel
-
         return QuiltingModel(artifact=artifact, tokenizer=self.tokenizer, mirror=self.mirror)
 
     def forecast(self, at: Surroundings) -> Cost:

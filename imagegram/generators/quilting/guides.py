@@ -6,9 +6,11 @@ is their mean m and a normal sum of their differences from it,
     m + sum_k (z_k - mean of z) (x_k - m) / sqrt(K),    z_k ~ N(0, 1),
 
 so it varies as these images do: a smoothed bootstrap with the covariance of the neighbours
-(Silverman and Young, "The bootstrap: to smooth or not to smooth?", Biometrika 74, 1987).
+(Silverman and Young, "The bootstrap: to smooth or not to smooth?", Biometrika 74, 1987). A mean has
+less contrast than what it is made of, and so has a quilt, for dull patches are near to many: the
+differences of the guide from its mean colour are multiplied by a number.
 
-Array names: ``B`` samples, ``N`` documents, ``C`` numbers of a thumbnail.
+Array names: ``B`` samples, ``N`` documents, ``C`` numbers of a thumbnail, colour last.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ def draw_guides(
     *,
     seed: int,
     num_images: int,
+    contrast: float,
     largest: int,
 ) -> NDArray[np.int64]:
     """Return the (B, C) guides of samples, each a function of seed and sample id.
@@ -43,6 +46,7 @@ def draw_guides(
         samples_B: sample ids.
         seed: 0 ... 2**64 - 1.
         num_images: images that a guide is mixed from, K; fewer where there are no more.
+        contrast: multiplies the differences from the mean colour.
         largest: the most that a number may be.
     """
     randoms = [generator(seed=seed, purpose=GUIDES, number=int(one)) for one in samples_B]
@@ -53,10 +57,11 @@ def draw_guides(
         x_KC = thumbnails_NC[documents].astype(np.float64)
         mean_C = x_KC.mean(axis=0)
         z_K = random.standard_normal(len(documents))
-        mixed_C = mean_C + ((z_K - z_K.mean())[:, None] * (x_KC - mean_C)).sum(axis=0) / math.sqrt(
-            len(documents)
-        )
-        found[row] = np.clip(np.rint(mixed_C), 0, largest)
+        off_KC = (z_K - z_K.mean())[:, None] * (x_KC - mean_C)
+        mixed = (mean_C + off_KC.sum(axis=0) / math.sqrt(len(documents))).reshape(-1, 3)
+        colour = mixed.mean(axis=0)
+        sharpened = colour + contrast * (mixed - colour)
+        found[row] = np.clip(np.rint(sharpened), 0, largest).ravel()
     return found
 
 
@@ -77,14 +82,14 @@ def nearest(
         for row, distances_M in enumerate(distances_BM):
             order = np.argsort(distances_M, kind="stable")
             kept[row] = _merged(kept[row], distances_M, order, start, clusters_N, most)
-    for row in kept:
-        yield np.array([document for _, document in row])
+    for own in kept:
+        yield np.array([document for _, document in own])
 
 
 def _merged(
     kept: list[tuple[float, int]],
     distances_M: NDArray[np.float64],
-    order_M: NDArray[np.int64],
+    order_M: NDArray[np.integer],
     start: int,
     clusters_N: NDArray[np.int64],
     most: int,

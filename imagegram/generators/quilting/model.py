@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
+from imagegram.executors.progress import SilentProgress
 from imagegram.executors.threads import map_in_order
-from imagegram.generators.quilting.build import CLUSTERS, PIXELS, THUMBNAILS
 from imagegram.generators.quilting.guides import draw_guides
 from imagegram.generators.quilting.quilt import Plan, paint_quilts
 from imagegram.generators.ready import ReadyModel
@@ -26,6 +26,10 @@ from imagegram.stages.decoding import encoded_pictures
 from imagegram.store.manifest import Handle
 from imagegram.store.stage import Progress
 
+#: Files of the model, see ``build.py``.
+PIXELS: Final = "pixels"
+THUMBNAILS: Final = "thumbnails"
+CLUSTERS: Final = "clusters"
 #: Pictures that a thread paints at a time: all training pictures are read once for them.
 _TOGETHER: Final = 64
 #: Name of the trace: the document whose patch shows the middle of a token's place.
@@ -88,9 +92,8 @@ class QuiltingModel(Handle, ReadyModel):
         own = require_kind(sampler, QuiltingSampler, group="sampler", generator="quilting")
         plan = self.plan(own)
         starts = range(0, len(samples), _TOGETHER)
-        task = None
-        if progress is not None:
-            task = progress.start("quilt", len(samples) * layout.num_tokens, "tokens")
+        progress = progress or SilentProgress()
+        task = progress.start("quilt", len(samples) * layout.num_tokens, "tokens")
         tokens_BT = np.empty((len(samples), layout.num_tokens), dtype=np.uint16)
         owners_BT = np.empty((len(samples), layout.num_tokens), dtype=np.int32)
         made = map_in_order(
@@ -102,10 +105,8 @@ class QuiltingModel(Handle, ReadyModel):
             rows = slice(start, start + len(images))
             tokens_BT[rows] = encoded_pictures(self.tokenizer, images)
             owners_BT[rows] = at_places(owners, layout)
-            if progress is not None:
-                progress.advance(task, len(images) * layout.num_tokens)
-        if progress is not None:
-            progress.finish(task)
+            progress.advance(task, len(images) * layout.num_tokens)
+        progress.finish(task)
         return tokens_BT, {PATCH_DOCUMENT: owners_BT}
 
     def plan(self, sampler: QuiltingSampler) -> Plan:
@@ -150,6 +151,7 @@ class QuiltingModel(Handle, ReadyModel):
             samples,
             seed=seed,
             num_images=sampler.guide_images,
+            contrast=sampler.guide_contrast,
             largest=255 * plan.cell**2,
         )
         return paint_quilts(
@@ -175,7 +177,7 @@ def at_places(owners: NDArray[np.int32], layout: TokenLayout) -> NDArray[np.int3
 
 def _middles(
     side: int, layout: TokenLayout
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+) -> Iterator[tuple[NDArray[np.integer], NDArray[np.integer]]]:
     """Yield rows and columns of the pixels in the middle of all places, level by level."""
     for n, span in enumerate(layout.level_slices):
         height, width = layout.heights[n], layout.widths[n]
