@@ -21,6 +21,8 @@ class QuiltingSampler:
             than ((block + 2 overlap) / guide_size)^2 of it.
         overlap: part of a number's pixels that a patch has more than its block, on every side; at
             least 0 and below half a block.
+        shift: numbers of the thumbnail beside its place that a patch may also be taken from, in
+            eight directions; nine times as many candidates. 0: only from its own place.
         guide_images: similar training images that a guide is mixed from; 1: a thumbnail is followed
             as it is.
         guide_contrast: multiplies the differences of a guide from its mean colour, since mixing and
@@ -32,6 +34,7 @@ class QuiltingSampler:
     name: str = field(metadata=NOT_IDENTITY)
     block: int = 2
     overlap: float = 0.25
+    shift: float = 0.0
     guide_images: int = 2
     guide_contrast: float = 1.4
     guide_weight: float = 4.0
@@ -45,6 +48,6 @@ class QuiltingSampler:
             0.0 <= self.overlap < self.block / 2,
             ("overlap", self.overlap, f"at least 0 and below {self.block / 2:g}, half a block"),
         )
-        for knob in ("guide_contrast", "guide_weight"):
+        for knob in ("shift", "guide_contrast", "guide_weight"):
             value = getattr(self, knob)
             require(0.0 <= value < math.inf, (knob, value, "a number of at least 0"))

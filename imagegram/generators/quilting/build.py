@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imagegram.errors import ConfigError
 from imagegram.generators.quilting.model import CLUSTERS, PIXELS, THUMBNAILS, QuiltingModel
-from imagegram.records import Images
+from imagegram.generators.quilting.quilt import sums_of
 from imagegram.stages.cluster import Cluster
 from imagegram.stages.decoding import captions_of_documents, decoded
 from imagegram.stages.tokens import TokenSet
@@ -77,7 +76,7 @@ class BuildQuilting:
                 items = decoded(self.tokenizer, self.tokens.gather(ids), captions=captions)
                 pixels = np.stack(items)
                 files.append(PIXELS, pixels)
-                files.append(THUMBNAILS, thumbnails_of(pixels, self.guide_size))
+                files.append(THUMBNAILS, sums_of(pixels, self.image_size // self.guide_size))
                 context.progress.advance(task, len(ids))
         context.progress.finish(task)
         return {"num_documents": count, "image_size": self.image_size}
@@ -101,15 +100,3 @@ class BuildQuilting:
             seconds=rate.seconds * count * self.image_size,
             source=rate.source,
         )
-
-
-def thumbnails_of(pixels: Images, size: int) -> NDArray[np.uint32]:
-    """Return the (N, G, G, 3) sums of the pixels of G x G squares of (N, S, S, 3) pictures.
-
-    >>> thumbnails_of(np.full((1, 4, 4, 3), 7, dtype=np.uint8), 2)[0, :, :, 0].tolist()
-    [[28, 28], [28, 28]]
-    """
-    count, side = pixels.shape[:2]
-    cell = side // size
-    squares = pixels.reshape(count, size, cell, size, cell, 3)
-    return np.asarray(squares.sum(axis=(2, 4), dtype=np.uint32))

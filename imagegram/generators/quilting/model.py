@@ -123,6 +123,7 @@ class QuiltingModel(Handle, ReadyModel):
             block=sampler.block,
             overlap=round(sampler.overlap * cell),
             guide_weight=sampler.guide_weight,
+            shift=round(sampler.shift * cell),
         )
         images = len(np.unique(self._clusters))
         if images < plan.num_blocks**2:
@@ -156,7 +157,6 @@ class QuiltingModel(Handle, ReadyModel):
         )
         return paint_quilts(
             self._pixels,
-            self._thumbnails,
             self._clusters,
             guides_BC.reshape(-1, *shape),
             plan,

@@ -1,7 +1,8 @@
 """Quilts: pictures put together block by block, in raster order, each of a patch of one image.
 
-The patch of a block is the place's own part of a training image, or of its mirror image, with some
-pixels more on every side. Of all images that gave none yet, that is taken whose cost is least:
+The patch of a block is the place's own part of a training image, or of its mirror image, or what
+lies a little beside it, with some pixels more on every side. Of all images that gave none yet, that
+is taken whose cost is least:
 
     guide_weight * (squared difference of the block's thumbnail from the guide, a number)
                  + (squared difference from what is painted, a pixel where the patch overlaps)
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,17 @@ CHUNK: Final = 4096
 NONE: Final = -1
 
 
+class Way(NamedTuple):
+    """How far a patch is taken from beside its place, in pixels."""
+
+    down: int
+    across: int
+
+
+#: From its own place.
+_HERE: Final = Way(0, 0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Where blocks and patches lie.
@@ -40,6 +52,7 @@ class Plan:
         block: numbers of the thumbnail that a block has, a side.
         overlap: pixels that a patch has more than its block, on every side.
         guide_weight: of the thumbnail, beside the overlap.
+        shift: pixels beside its place that a patch may also be taken from, in eight directions.
     """
 
     side: int
@@ -47,6 +60,7 @@ class Plan:
     block: int
     overlap: int
     guide_weight: float
+    shift: int = 0
 
     @property
     def num_blocks(self) -> int:
@@ -62,6 +76,24 @@ class Plan:
     def cells(self, number: int) -> slice:
         """Return the numbers of the thumbnail in a row, or column, of blocks."""
         return slice(number * self.block, (number + 1) * self.block)
+
+    def core(self, number: int) -> slice:
+        """Return the pixels of a row, or column, of blocks."""
+        return slice(number * self.block * self.cell, (number + 1) * self.block * self.cell)
+
+    def ways(self, row: int, column: int) -> list[Way]:
+        """Return where a patch may be taken from: its place first, then what lies beside it."""
+        (top, bottom), (left, right) = self.patch(row), self.patch(column)
+        steps = (0, -self.shift, self.shift) if self.shift else (0,)
+        return [
+            Way(down, across)
+            for down in steps
+            for across in steps
+            if top + down >= 0
+            and bottom + down <= self.side
+            and left + across >= 0
+            and right + across <= self.side
+        ]
 
     def painted(self, row: int, column: int) -> NDArray[np.bool_]:
         """Return which pixels of a patch are painted before it: strips at its left and its top."""
@@ -88,7 +120,6 @@ class Plan:
 
 def paint_quilts(
     pixels: Images,
-    thumbnails: NDArray[np.uint32],
     clusters_N: NDArray[np.int64],
     guides: NDArray[np.int64],
     plan: Plan,
@@ -100,7 +131,6 @@ def paint_quilts(
 
     Args:
         pixels: (N, S, S, 3) uint8 training images; a mapped file is read chunk by chunk.
-        thumbnails: (N, G, G, 3) sums of their pixels.
         clusters_N: near-duplicates; each cluster gives one patch at most.
         guides: (B, G, G, 3) thumbnails to be followed.
         plan: where blocks and patches lie; there must be more clusters than blocks.
@@ -113,40 +143,42 @@ def paint_quilts(
     gave = np.zeros((count, plan.num_blocks**2), dtype=np.int64)
     for number in range(plan.num_blocks**2):
         row, column = divmod(number, plan.num_blocks)
-        search = _Search(pixels, thumbnails, plan, row, column, mirror)
-        chosen_B = search.least(painted, guides, clusters_N, gave[:, :number])
-        gave[:, number] = clusters_N[chosen_B // 2]
-        _paste(painted, owners, search.patches(chosen_B), chosen_B // 2, plan, row, column)
+        search = _Search(pixels, plan, row, column, mirror)
+        documents_B, chosen_B = search.least(painted, guides, clusters_N, gave[:, :number])
+        gave[:, number] = clusters_N[documents_B]
+        patches = search.patches(documents_B, chosen_B)
+        _paste(painted, owners, patches, documents_B, plan, row, column)
         advance()
     return painted, owners
 
 
 class _Search:
-    """The candidates of a block; the number of one is that of its document twice, + 1 mirrored."""
+    """The candidates of a block: of every document its image and mirror image, at every way."""
 
-    def __init__(
-        self,
-        pixels: Images,
-        thumbnails: NDArray[np.uint32],
-        plan: Plan,
-        row: int,
-        column: int,
-        mirror: bool,
-    ) -> None:
-        self.pixels, self.thumbnails, self.plan, self.mirror = pixels, thumbnails, plan, mirror
-        (self.top, self.bottom), (self.left, self.right) = plan.patch(row), plan.patch(column)
-        self.rows, self.columns = plan.cells(row), plan.cells(column)
+    def __init__(self, pixels: Images, plan: Plan, row: int, column: int, mirror: bool) -> None:
+        self.pixels, self.plan = pixels, plan
+        self.rows, self.columns = plan.patch(row), plan.patch(column)
+        self.row, self.column = row, column
         self.known = plan.painted(row, column)
+        #: Which image, and how far beside its place.
+        self.forms = [
+            (turned, way) for turned in range(1 + mirror) for way in plan.ways(row, column)
+        ]
 
-    def _patch(self, images: Images) -> Images:
-        return images[..., self.top : self.bottom, self.left : self.right, :]
+    def _patch(self, images: Images, way: Way = _HERE) -> Images:
+        (top, bottom), (left, right) = self.rows, self.columns
+        down, across = way
+        return images[..., top + down : bottom + down, left + across : right + across, :]
 
-    def patches(self, chosen_B: NDArray[np.int64]) -> Images:
+    def patches(self, documents_B: NDArray[np.int64], forms_B: NDArray[np.int64]) -> Images:
         """Return the (B, H, W, 3) patches of candidates."""
-        images = self.pixels[chosen_B // 2]
-        mirrored = chosen_B % 2 == 1
-        images[mirrored] = images[mirrored, :, ::-1]
-        return self._patch(images)
+        images = self.pixels[documents_B]
+        found = np.empty((len(images), *self.known.shape, 3), dtype=np.uint8)
+        for form, (turned, way) in enumerate(self.forms):
+            chosen = forms_B == form
+            some = images[chosen]
+            found[chosen] = self._patch(some[:, :, ::-1] if turned else some, way)
+        return found
 
     def least(
         self,
@@ -154,45 +186,62 @@ class _Search:
         guides: NDArray[np.int64],
         clusters_N: NDArray[np.int64],
         gave_BK: NDArray[np.int64],
-    ) -> NDArray[np.int64]:
-        """Return the (B,) candidates of least cost, of equals the first."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return document and form of the (B,) candidates of least cost, of equals the first."""
         count = len(guides)
-        asked = guides[:, self.rows, self.columns].reshape(count, -1).astype(np.float64)
+        cells = np.s_[:, self.plan.cells(self.row), self.plan.cells(self.column)]
+        asked = guides[cells].reshape(count, -1).astype(np.float64)
         below = self._patch(painted)[:, self.known].reshape(count, -1).astype(np.float64)
-        best_B, chosen_B = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
+        best_B = np.full(count, np.inf)
+        documents_B, forms_B = np.zeros((2, count), dtype=np.int64)
         for start in range(0, len(self.pixels), CHUNK):
-            some = slice(start, start + CHUNK)
-            costs_BMF = np.stack(
-                [self._costs(some, asked, below, turned=t) for t in range(1 + self.mirror)], axis=-1
-            )
-            taken_BM = (clusters_N[some][None, :, None] == gave_BK[:, None]).any(axis=2)
-            costs_BMF[taken_BM] = np.inf
-            found_B = costs_BMF.reshape(count, -1).argmin(axis=1)
-            document_B, turned_B = np.divmod(found_B, costs_BMF.shape[2])
-            least_B = costs_BMF[np.arange(count), document_B, turned_B]
-            better = least_B < best_B
-            best_B[better] = least_B[better]
-            chosen_B[better] = (2 * (start + document_B) + turned_B)[better]
-        return chosen_B
+            images = self.pixels[start : start + CHUNK]
+            clusters_M = clusters_N[start : start + CHUNK]
+            taken_BM = (clusters_M[None, :, None] == gave_BK[:, None]).any(axis=2)
+            for form, (turned, way) in enumerate(self.forms):
+                costs_BM = self._costs(images[:, :, ::-1] if turned else images, way, asked, below)
+                costs_BM[taken_BM] = np.inf
+                found_B = costs_BM.argmin(axis=1)
+                least_B = costs_BM[np.arange(count), found_B]
+                better = least_B < best_B
+                # Of equal costs the lower document, and of these the first form, come first.
+                equal = (least_B == best_B) & (start + found_B < documents_B)
+                better |= equal & (least_B < np.inf)
+                best_B[better], forms_B[better] = least_B[better], form
+                documents_B[better] = start + found_B[better]
+        return documents_B, forms_B
 
     def _costs(
         self,
-        some: slice,
+        images: Images,
+        way: Way,
         asked: NDArray[np.float64],
         below: NDArray[np.float64],
-        *,
-        turned: int,
     ) -> NDArray[np.float64]:
-        images, thumbnails = self.pixels[some], self.thumbnails[some]
-        if turned:
-            images, thumbnails = images[:, :, ::-1], thumbnails[:, :, ::-1]
-        own = thumbnails[:, self.rows, self.columns].reshape(len(thumbnails), -1)
-        guided = squared_distances(asked, own)
+        """Return the (B, M) costs of one form of some documents."""
+        plan, (down, across) = self.plan, way
+        rows, columns = plan.core(self.row), plan.core(self.column)
+        core = images[
+            :,
+            rows.start + down : rows.stop + down,
+            columns.start + across : columns.stop + across,
+        ]
+        guided = squared_distances(asked, sums_of(core, plan.cell).reshape(len(images), -1))
         if not self.known.any():
-            return self.plan.costs(guided, None, 0)
-        over = self._patch(images)[:, self.known].reshape(len(images), -1)
-        num_pixels = int(self.known.sum())
-        return self.plan.costs(guided, squared_distances(below, over), num_pixels)
+            return plan.costs(guided, None, 0)
+        over = self._patch(images, way)[:, self.known].reshape(len(images), -1)
+        return plan.costs(guided, squared_distances(below, over), int(self.known.sum()))
+
+
+def sums_of(pixels: Images, cell: int) -> NDArray[np.uint32]:
+    """Return the (N, H / cell, W / cell, 3) sums of squares of (N, H, W, 3) pictures.
+
+    >>> sums_of(np.full((1, 4, 4, 3), 7, dtype=np.uint8), 2)[0, :, :, 0].tolist()
+    [[28, 28], [28, 28]]
+    """
+    count, height, width, _ = pixels.shape
+    squares = pixels.reshape(count, height // cell, cell, width // cell, cell, 3)
+    return np.asarray(squares.sum(axis=(2, 4), dtype=np.uint32))
 
 
 def _paste(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +13,6 @@ from imagegram.records import Images
 
 def quilt_reference(
     pixels: Images,
-    thumbnails: NDArray[np.uint32],
     clusters_N: NDArray[np.int64],
     guide: NDArray[np.int64],
     plan: Plan,
@@ -22,7 +23,6 @@ def quilt_reference(
 
     Args:
         pixels: (N, S, S, 3) uint8 training images.
-        thumbnails: (N, G, G, 3) sums of their pixels.
         clusters_N: near-duplicates.
         guide: (G, G, 3) thumbnail to be followed.
         plan: where blocks and patches lie.
@@ -35,24 +35,30 @@ def quilt_reference(
         for column in range(plan.num_blocks):
             (top, bottom), (left, right) = plan.patch(row), plan.patch(column)
             place = np.s_[top:bottom, left:right]
-            cells = np.s_[plan.cells(row), plan.cells(column)]
             known = owners[place] != NONE
             best = np.inf
             for document in range(len(pixels)):
                 if int(clusters_N[document]) in gave:
                     continue
-                for turned in range(1 + mirror):
-                    step = -1 if turned else 1
-                    image = pixels[document, :, ::step].astype(np.int64)
-                    thumbnail = thumbnails[document, :, ::step].astype(np.int64)
-                    guided = float(((thumbnail[cells] - guide[cells]) ** 2).sum())
+                for turned, way in itertools.product(range(1 + mirror), plan.ways(row, column)):
+                    image = pixels[document, :, :: -1 if turned else 1].astype(np.int64)
+                    moved = np.roll(image, (-way.down, -way.across), axis=(0, 1))
+                    guided = 0
+                    for y, x in itertools.product(range(plan.block), repeat=2):
+                        y, x = row * plan.block + y, column * plan.block + x
+                        square = np.s_[
+                            y * plan.cell : (y + 1) * plan.cell,
+                            x * plan.cell : (x + 1) * plan.cell,
+                        ]
+                        off = moved[square].sum(axis=(0, 1)) - guide[y, x]
+                        guided += int((off**2).sum())
                     over = None
                     if known.any():
-                        over = float(((image[place] - painted[place])[known] ** 2).sum())
-                    scales = np.array(guided), None if over is None else np.array(over)
-                    cost = float(plan.costs(*scales, int(known.sum())))
+                        off = (moved[place] - painted[place])[known]
+                        over = np.array(float((off**2).sum()))
+                    cost = float(plan.costs(np.array(float(guided)), over, int(known.sum())))
                     if cost < best:
-                        best, chosen, patch = cost, document, image[place]
+                        best, chosen, patch = cost, document, moved[place]
             gave.add(int(clusters_N[chosen]))
             _paste(painted[place], owners[place], patch, chosen, plan, row, column)
     return painted.astype(np.uint8), owners
