@@ -256,7 +256,10 @@ def refuse_other_fields(
     Raises:
         ConfigError: with the fields to type.
     """
-    names = ("width", "depth", "num_heads", "hidden", "chunk_size", "local_depth")
+    names = (
+        *("width", "depth", "num_heads", "hidden", "chunk_size", "local_depth"),
+        *("head_width", "head_depth"),
+    )
     other = {
         name: getattr(found, name)
         for name in names

@@ -23,7 +23,7 @@ from typing import ClassVar, Final
 
 from imagegram.errors import ConfigError, did_you_mean
 
-SCHEDULES: Final = ("constant", "linear", "power_cosine", "added_cosine")
+SCHEDULES: Final = ("constant", "linear", "linear_ahead", "power_cosine", "added_cosine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,11 @@ class Guidance:
     Attributes:
         scale: s, at least 0; the largest of the schedule. 1: no guidance.
         schedule: ``constant``: always ``scale``; ``linear``: 1 + (scale - 1) k / S in step k of S,
-            from 0; ``power_cosine``: 1 + (scale - 1) (1 - cos(pi (k / S)^power)) / 2, which begins
-            later the larger ``power`` is. (``power`` 0 is ``constant``.) ``added_cosine``:
-            2 + (scale - 2) (1 - cos(pi ((k + 1) / S)^power)) / 2, which ends at ``scale``.
+            from 0; ``linear_ahead``: the same of step k + 1, but never of step S, as MaskGen-KL,
+            whose g is a scale; ``power_cosine``: 1 + (scale - 1) (1 - cos(pi (k / S)^power)) / 2,
+            which begins later the larger ``power`` is (``power`` 0 is ``constant``);
+            ``added_cosine``: 2 + (scale - 2) (1 - cos(pi ((k + 1) / S)^power)) / 2, which ends at
+            ``scale``.
         power: of the cosines, at least 0.
     """
 
@@ -77,10 +79,14 @@ class Guidance:
         3.0
         >>> [round(Guidance(scale=13, schedule="added_cosine").at(k, 16), 3) for k in (7, 15)]
         [7.5, 13.0]
+        >>> [Guidance(scale=5, schedule="linear_ahead").at(k, 4) for k in range(4)]
+        [2.0, 3.0, 4.0, 4.0]
         """
         if self.schedule == "constant":
             return self.scale
         first, done = 1.0, step / num_steps
+        if self.schedule == "linear_ahead":
+            done = min(step + 1, num_steps - 1) / num_steps
         if self.schedule == "added_cosine":
             first, done = 2.0, (step + 1) / num_steps
         if self.schedule.endswith("cosine"):

@@ -28,8 +28,10 @@ class MaskedFlowSampler:
     Attributes:
         name: name of the configuration file.
         steps: passes of the transformer, at least 1; no more are made than there are latents.
-        flow_steps: steps of equal length from noise to a latent (Euler), at least 1.
-        noise_scale: multiplies the start noise; below 1 samples are surer and more alike.
+        flow_steps: steps of equal length from noise to a latent (Euler), at least 1; of published
+            networks those of their diffusion, at most 1,000.
+        noise_scale: multiplies the start noise, in a diffusion the noise of its steps; below 1
+            samples are surer and more alike.
         guidance: of velocities, towards a caption; see :class:`Guidance`.
         error_draws: draws of masks, noise and times by which pictures are measured under captions
             (``metric=caption_errors``), samples and real ones alike; 0: they are not.

@@ -123,8 +123,9 @@ def small(node: DictConfig, path: str) -> list[str]:
 SIZES = {"rar_l": "rar_b", "rar_xl": "rar_b", "rar_xxl": "rar_b", "maskgen_vq_xl": "maskgen_vq_l"}
 
 
-#: Published sizes that cannot all be turned down; test_published_kl.py counts their weights.
-PUBLISHED = ("maskgen_kl_bl32",)
+#: Published sizes that cannot all be turned down, or published weights; test_published_kl.py and
+#: test_maskgen_kl_published.py count them.
+PUBLISHED = ("maskgen_kl_bl32", "maskgen_kl_l", "maskgen_kl_xl")
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -127,10 +127,12 @@ def given_chunks(
 
 
 def normal_rows(
-    *, seed: int, samples_B: NDArray[np.uint64], shape: tuple[int, int]
+    *, seed: int, samples_B: NDArray[np.uint64], shape: tuple[int, int], step: int = 0
 ) -> NDArray[np.float32]:
     """Return (B, *shape) standard normal numbers, each row of its own sample (Box, Muller 1958)."""
-    first, second = uniform_rows(seed=seed, samples_B=samples_B, num_tokens=math.prod(shape))
+    first, second = uniform_rows(
+        seed=seed, samples_B=samples_B, num_tokens=math.prod(shape), step=step
+    )
     normal = np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)
     rows: NDArray[np.float32] = normal.astype(np.float32).reshape(len(samples_B), *shape)
     return rows

@@ -23,7 +23,11 @@ from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.errors import ConfigError
 from imagegram.generators.learned import Architecture
 from imagegram.generators.maskgen.objective import CaptionedPrediction
-from imagegram.generators.maskgen.published import sizes_in, without_head
+from imagegram.generators.maskgen.published import (
+    refuse_other_reader,
+    sizes_in,
+    without_head,
+)
 from imagegram.generators.maskgen.sizes import (
     BACKBONES,
     CaptionedArchitecture,
@@ -174,13 +178,7 @@ class MaskGenGenerator(MaskGitGenerator):
         """
         score = self.aesthetic_score
         found = sizes_in(shapes, backbone=self.backbone, aesthetic_score=score, setting=setting)
-        if found.text_dim != self.embedder.dim:
-            raise ConfigError(
-                f"{setting}: the weights read captions as vectors of {found.text_dim} numbers, but "
-                f"generator.embedder={self.embedder.name} gives {self.embedder.dim}; give the text "
-                "encoder of their training, of the published ones CLIP ViT-L/14-336: "
-                "generator.embedder.folder=FOLDER"
-            )
+        refuse_other_reader(found.text_dim, self.embedder, setting=setting)
         if isinstance(found, MmditSizes):
             return dataclasses.replace(found, num_heads=self.num_heads)
         return found

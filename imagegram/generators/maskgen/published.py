@@ -12,6 +12,8 @@ from imagegram.models.checkpoints import Shapes, num_blocks, require_family
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from imagegram.encoders.sentences import SentenceEmbedder
+
 #: Families of weights, by ``generator.backbone``.
 FAMILIES: Final = {"transformer": "maskgen of this package", "mmdit": "MaskGen-VQ"}
 #: Rows of a published table behind its ids: the mask, 1,000 classes and no class.
@@ -56,13 +58,7 @@ def _mmdit(shapes: Shapes, aesthetic_score: float | None, setting: str) -> Mmdit
     rows, width = shapes[_TABLE]
     text_dim = shapes["text_embed_proj.weight"][1]
     reads_score = shapes["cond_pooled_proj.weight"][1] != text_dim
-    if reads_score != (aesthetic_score is not None):
-        known, word = ("an", "6.5") if reads_score else ("no", "null")
-        given = "null" if aesthetic_score is None else aesthetic_score
-        raise ConfigError(
-            f"{setting}: the weights read {known} aesthetic score, but "
-            f"generator.aesthetic_score={given}; type generator.aesthetic_score={word}"
-        )
+    refuse_other_score(aesthetic_score, reads_score=reads_score, setting=setting)
     return MmditSizes(
         vocab_size=rows - _MORE_ROWS,
         num_tokens=shapes["pos_embed"][1],
@@ -72,6 +68,36 @@ def _mmdit(shapes: Shapes, aesthetic_score: float | None, setting: str) -> Mmdit
         text_dim=text_dim,
         aesthetic_score=aesthetic_score,
     )
+
+
+def refuse_other_score(aesthetic_score: float | None, *, reads_score: bool, setting: str) -> None:
+    """Refuse weights that read an aesthetic score where there is none, or none where there is.
+
+    Raises:
+        ConfigError: with what to type.
+    """
+    if reads_score != (aesthetic_score is not None):
+        known, word = ("an", "6.5") if reads_score else ("no", "null")
+        given = "null" if aesthetic_score is None else aesthetic_score
+        raise ConfigError(
+            f"{setting}: the weights read {known} aesthetic score, but "
+            f"generator.aesthetic_score={given}; type generator.aesthetic_score={word}"
+        )
+
+
+def refuse_other_reader(text_dim: int, embedder: SentenceEmbedder, *, setting: str) -> None:
+    """Refuse weights that read states of another length than a text encoder gives.
+
+    Raises:
+        ConfigError: with what to type.
+    """
+    if text_dim != embedder.dim:
+        raise ConfigError(
+            f"{setting}: the weights read captions as vectors of {text_dim} numbers, but "
+            f"generator.embedder={embedder.name} gives {embedder.dim}; give the text encoder of "
+            "their training, of the published ones CLIP ViT-L/14-336: "
+            "generator.embedder.folder=FOLDER"
+        )
 
 
 def without_head(tensors: dict[str, Tensor], *, setting: str) -> dict[str, Tensor]:

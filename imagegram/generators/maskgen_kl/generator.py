@@ -10,16 +10,12 @@ writes are pictures, which the tokenizer of the experiment encodes for the audit
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from imagegram.conditions.captions import GivenCaptions
-from imagegram.conditions.labels import CAPTION
-from imagegram.encoders.sentences import SentenceEmbedder
-from imagegram.errors import ConfigError, require_bounds
-from imagegram.generators.latent_flow.recipes import AutoencoderRecipe, LatentsRecipe
+from imagegram.errors import ConfigError
+from imagegram.generators.latent_flow.recipes import LatentsRecipe
 from imagegram.generators.latent_flow.stages import (
     ImportAutoencoder,
     ImportTrained,
@@ -29,22 +25,14 @@ from imagegram.generators.latent_flow.stages import (
 )
 from imagegram.generators.maskgen_kl.model import MaskGenKlModel
 from imagegram.generators.maskgen_kl.objectives import KlReconstruction, MaskedFlow
+from imagegram.generators.maskgen_kl.painting import CAPTIONS_WORDS, ImageKlRecipe, KlGenerator
 from imagegram.generators.maskgen_kl.settings import (
-    SMALL,
-    ImageAutoencoder,
     LatentSizes,
     MaskedSizes,
 )
 from imagegram.generators.weights import source_of
-from imagegram.images.modality import IMAGES
-from imagegram.layout import TokenLayout
 from imagegram.models.checkpoints import Shapes, read_tensors, require_family
-from imagegram.models.dtypes import require_dtype
-from imagegram.models.published import titok_weights
-from imagegram.protocols import Condition, Index, Sampler, Tokenizer
-from imagegram.samplers.kinds import check_caption, require_kind
-from imagegram.samplers.masked_flow import MaskedFlowSampler
-from imagegram.stages.captions import refuse_long
+from imagegram.protocols import Index, Tokenizer
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY, NOT_IDENTITY_AT_DEFAULT
 from imagegram.store.manifest import Artifact
@@ -55,35 +43,20 @@ from imagegram.training.optimization import Optimization
 from imagegram.training.options import TrainerOptions
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-_EMBEDDER: Final = SentenceEmbedder(max_tokens=32)
-#: What to type for weights that read other captions, by the size that tells it.
-_TEXT: Final = {
-    "text_length": "generator.embedder.max_tokens={value}",
-    "text_dim": "generator.embedder.folder=FOLDER, an encoder of {value} numbers a token",
-    "padded_text": "generator.embedder.folder=FOLDER, the encoder of the training",
-}
+    from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskGenKlGenerator:
+class MaskGenKlGenerator(KlGenerator):
     """A masked transformer over latents of images, with a flow for each latent.
 
     Attributes:
-        name: name of the configuration file.
-        autoencoder: what turns images into latents, see :class:`ImageAutoencoder`.
-        width, depth, num_heads: sizes of the transformer.
-        head_width, head_depth: sizes of the head that follows the flow of a latent.
-        captions: key of the JSON beside an image that has its caption; ``caption``: also the text
-            beside it.
-        embedder: text encoder that reads them.
+        name, autoencoder, width, depth, num_heads, head_width, head_depth, captions, embedder,
+            device, dtype: see :class:`KlGenerator`.
         caption_dropout: share of the training images whose caption is hidden, so that the networks
             learn to do without, which guidance needs.
         optimization: training of the transformer and its head.
         trainer: where both networks are trained.
-        device: device that samples: ``cpu``, ``cuda``.
-        dtype: numbers that it samples with, ``float32`` or ``bfloat16``.
         checkpoint: folder of weights that a training of these sizes wrote, with its autoencoder, to
             sample from instead of training; None: train.
         start: folder of weights that the training of the transformer begins with; their autoencoder
@@ -93,19 +66,9 @@ class MaskGenKlGenerator:
     VERSION: ClassVar[int] = 1
 
     name: str = field(default="maskgen_kl", metadata=NOT_IDENTITY)
-    autoencoder: ImageAutoencoder = SMALL
-    width: int = 128
-    depth: int = 4
-    num_heads: int = 2
-    head_width: int = 128
-    head_depth: int = 3
-    captions: str = CAPTION
-    embedder: SentenceEmbedder = _EMBEDDER
     caption_dropout: float = 0.1
     optimization: Optimization
     trainer: TrainerOptions = field(default_factory=TrainerOptions, metadata=NOT_IDENTITY)
-    device: str = field(default="cpu", metadata=NOT_IDENTITY)
-    dtype: str = field(default="float32", metadata=NOT_IDENTITY)  # the model answers for it
     checkpoint: str | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
     start: str | None = field(default=None, metadata=NOT_IDENTITY_AT_DEFAULT)
 
@@ -119,24 +82,18 @@ class MaskGenKlGenerator:
         )
         autoencoder = dataclasses.replace(self.autoencoder, optimization=first)
         object.__setattr__(self, "autoencoder", autoencoder)
-        self.autoencoder.check()
-        counts = ("width", "depth", "num_heads", "head_width", "head_depth")
-        bounds = {name: (1, float("inf")) for name in counts}
-        require_bounds(self, bounds, prefix="generator.")
-        if self.width % self.num_heads:
-            raise ConfigError(
-                f"generator.num_heads={self.num_heads} must divide generator.width={self.width}; "
-                "type generator.num_heads=1"
-            )
+        super().__post_init__()
         if not 0.0 <= self.caption_dropout < 1.0:
             raise ConfigError(
                 f"generator.caption_dropout={self.caption_dropout} must be at least 0 and below 1; "
                 "type generator.caption_dropout=0.1"
             )
-        if not self.captions:
-            raise ConfigError("generator.captions is empty; type generator.captions=caption")
-        require_dtype(self.dtype, setting="generator.dtype")
         _ = self.source  # refuses what is no file
+
+    @property
+    def has_null(self) -> bool:
+        """Whether the networks learn to do without a caption."""
+        return self.caption_dropout > 0.0
 
     @property
     def source(self) -> Source | None:
@@ -159,35 +116,6 @@ class MaskGenKlGenerator:
             )
         return source
 
-    def check(
-        self, sampler: Sampler, layout: TokenLayout, condition: Condition | None = None
-    ) -> None:
-        """Refuse samplers of other families, and conditions that are no captions.
-
-        Raises:
-            ConfigError: saying what fits.
-        """
-        own = require_kind(sampler, MaskedFlowSampler, group="sampler", generator=self.name)
-        check_caption(
-            condition,
-            own.guidance,
-            captions=self.captions,
-            has_null=self.caption_dropout > 0.0,
-            generator=self.name,
-        )
-
-    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
-        """Refuse a tokenizer of texts.
-
-        Raises:
-            ConfigError: with what to type.
-        """
-        if tokenizer.modality != IMAGES:
-            raise ConfigError(
-                f"generator={self.name} paints pictures, but tokenizer={tokenizer.name} reads "
-                f"{tokenizer.modality.nouns}; type modality=image"
-            )
-
     def check_machine(self) -> None:
         """Refuse a device that is not there, and weights of another autoencoder."""
         from imagegram.encoders.preprocessing import require_device
@@ -200,27 +128,6 @@ class MaskGenKlGenerator:
         source = self.autoencoder.source
         if source is not None and source.path is not None:
             KlRecipe(generator=self).taken_over(read_tensors(source.path, setting=source.setting))
-
-    def check_documents(self, tokens: TokenSet, condition: Condition | None) -> None:
-        """Refuse a typed caption that the text encoder would cut.
-
-        Raises:
-            ConfigError: with the first of them.
-        """
-        if isinstance(condition, GivenCaptions):
-            self.check_captions(condition.texts)
-
-    def check_captions(self, texts: Sequence[str]) -> None:
-        """Refuse captions that the text encoder would cut.
-
-        Raises:
-            ConfigError: with the first of them.
-        """
-        refuse_long(texts, self.embedder, setting="generator.embedder.max_tokens")
-
-    def scores(self, sampler: Sampler) -> bool:
-        """Return False: the likelihood of tokens under a flow of latents is not known."""
-        return False
 
     @property
     def sizes(self) -> MaskedSizes:
@@ -235,11 +142,6 @@ class MaskGenKlGenerator:
             head_depth=self.head_depth,
             **self.text_sizes,
         )
-
-    @property
-    def text_sizes(self) -> dict[str, int]:
-        """Sizes of what both networks read of a caption."""
-        return {"text_dim": self.embedder.dim, "text_length": self.embedder.max_tokens}
 
     def fit(
         self, tokens: TokenSet, *, index: Index, holdout: TokenSet | None = None
@@ -263,7 +165,7 @@ class MaskGenKlGenerator:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KlRecipe(AutoencoderRecipe):
+class KlRecipe(ImageKlRecipe):
     """What is trained first: the autoencoder of images.
 
     Attributes:
@@ -271,32 +173,6 @@ class KlRecipe(AutoencoderRecipe):
     """
 
     generator: MaskGenKlGenerator
-
-    @property
-    def architecture(self) -> LatentSizes:
-        """Sizes of the network."""
-        how = self.generator
-        return how.autoencoder.sizes(**how.text_sizes, padded_text=how.embedder.padded)
-
-    def make_network(self) -> nn.Module:
-        """Build the autoencoder, with any weights."""
-        from imagegram.generators.maskgen_kl.autoencoder import ImageKl
-
-        return ImageKl(**self.architecture.arguments())
-
-    def word(self, name: str, value: Any) -> str:
-        """Return what to type for an autoencoder of another size."""
-        return _TEXT.get(name, f"generator.autoencoder.{name}={{value}}").format(value=value)
-
-    def taken_over(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights of a published file under the names of the network.
-
-        Raises:
-            ConfigError: for weights of another network.
-        """
-        source = self.generator.autoencoder.source
-        assert source is not None
-        return titok_weights(tensors, self.shapes(), family="TA-TiTok", setting=source.setting)
 
     def objective(self) -> KlReconstruction:
         """Return what the network learns."""
@@ -348,7 +224,7 @@ class MaskedRecipe(LatentsRecipe):
         """Return what to type for a network of another size."""
         of_autoencoder = name in ("num_latents", "latent_size")
         plain = f"generator.{'autoencoder.' if of_autoencoder else ''}{name}={{value}}"
-        return _TEXT.get(name, plain).format(value=value)
+        return CAPTIONS_WORDS.get(name, plain).format(value=value)
 
     @property
     def autoencoder(self) -> KlRecipe:

@@ -28,6 +28,8 @@ from imagegram.store.stage import Progress
 if TYPE_CHECKING:
     from torch import nn
 
+    from imagegram.generators.maskgen_kl.sampling import Told
+
 #: Pictures whose captions are embedded at a time.
 _PART: Final = 256
 
@@ -87,22 +89,28 @@ class MaskGenKlModel(LatentModel):
         wanted = np.unique(chunks)
         ids = chunk_samples(wanted)
         asked = [_texts(condition, each) for each in ids]
-        texts = [embed_asked(each, self.embedder) for each in asked]
-        shown = texts
-        if self.embedder.padded:  # a published decoder has nothing but the empty caption for none
-            shown = [embed_asked([text or "" for text in each], self.embedder) for each in asked]
+        texts = [self.told(each) for each in asked]
         side = self.latents.image_size
         images = np.empty((len(samples), side, side, 3), dtype=np.uint8)
         progress = progress or SilentProgress()
         bar = progress.start("paint", len(wanted) * CHUNK, "images")
-        pairs = list(zip(texts, shown, strict=True))
-        made = paint_chunks(self.networks, ids, pairs, sampler=own, seed=seed, dtype=self.dtype)
+        made = paint_chunks(self.networks, ids, texts, sampler=own, seed=seed, dtype=self.dtype)
         for chunk, painted in zip(wanted, made, strict=True):
             rows = np.flatnonzero(chunks == chunk)
             images[rows] = painted[(samples[rows] % np.uint64(CHUNK)).astype(np.int64)]
             progress.advance(bar, CHUNK)
         progress.finish(bar)
         return images
+
+    def told(self, texts: Sequence[str | None]) -> Told:
+        """Return what is told of captions; None: none is asked for."""
+        from imagegram.generators.maskgen_kl.sampling import Told
+
+        asked = embed_asked(texts, self.embedder)
+        if not self.embedder.padded:
+            return Told(asked=asked, shown=asked)
+        # A published decoder has nothing but the empty caption for none.
+        return Told(asked=asked, shown=embed_asked([text or "" for text in texts], self.embedder))
 
     def generate(
         self,

@@ -1,4 +1,4 @@
-"""Sampling of latents in random order, each along a flow, and pictures of them.
+"""Sampling of latents in random order, each along a flow or a diffusion, and pictures of them.
 
 Row i depends on (seed, i) and its caption alone: order and noise are ``seeding.uniform_rows``.
 Array names are those of ``network.py``.
@@ -7,6 +7,7 @@ Array names are those of ``network.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -17,22 +18,47 @@ from torch import Tensor
 
 from imagegram.generators.latent_flow.sampling import normal_rows
 from imagegram.generators.maskgen_kl.autoencoder import ImageKl
+from imagegram.generators.maskgen_kl.mmdit import LatentMmdit
 from imagegram.generators.maskgen_kl.network import MaskedLatents
 from imagegram.models.cores import map_on_cores
+from imagegram.models.diffusion import Steps
 from imagegram.models.pictures import to_bytes
 from imagegram.records import Images
 from imagegram.samplers.masked_flow import MaskedFlowSampler
 from imagegram.seeding import uniform_rows
 from imagegram.stages.captions import TextStates
 
-#: Pass whose uniforms decide the order; noise is of pass 0.
+#: Pass whose uniforms decide the order; start noise is of pass 0, that of step s of a diffusion of
+#: pass 2 + s.
 _ORDER: Final = 1
+_STEPS: Final = 2
+
+#: What the two networks of latents are.
+Latents = MaskedLatents | LatentMmdit
+#: From what is known of latents, under their captions and under none, a scale of guidance, and
+#: (B, R) places: (B R, D) latents there.
+Way = Callable[[list[Tensor], float, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What is told of the captions of a chunk.
+
+    Attributes:
+        asked: as the network of latents reads them.
+        none: what it reads where there is no caption, of as many rows; None: no state at all.
+        shown: as the autoencoder reads them.
+    """
+
+    asked: TextStates
+    none: TextStates | None = None
+    shown: TextStates
 
 
 def paint_chunks(
-    networks: tuple[ImageKl, MaskedLatents],
+    networks: tuple[ImageKl, Latents],
     samples: Sequence[NDArray[np.uint64]],
-    texts: Sequence[tuple[TextStates, TextStates]],
+    texts: Sequence[Told],
     *,
     sampler: MaskedFlowSampler,
     seed: int,
@@ -43,7 +69,7 @@ def paint_chunks(
     Args:
         networks: autoencoder and network of latents, in evaluation mode, on one device.
         samples: (C,) sample ids of each chunk.
-        texts: their captions, as the network of latents reads them, and as the autoencoder does.
+        texts: their captions.
         sampler: steps, guidance.
         seed: 0 ... 2**64 - 1.
         dtype: numbers that the networks compute with.
@@ -58,11 +84,13 @@ def paint_chunks(
         states, there = (torch.from_numpy(each).to(device) for each in (text.states, text.there))
         return states, there
 
-    def paint(chunk: tuple[NDArray[np.uint64], tuple[TextStates, TextStates]]) -> Images:
-        samples_C, (asked, shown) = chunk
+    def paint(chunk: tuple[NDArray[np.uint64], Told]) -> Images:
+        samples_C, told = chunk
+        none = None if told.none is None else given(told.none)
         with torch.inference_mode():
-            latents = fill_in(network, samples_C, given(asked), sampler=sampler, seed=seed)
-            painted = autoencoder.decode(network.restored(latents), *given(shown))
+            asked = given(told.asked)
+            latents = fill_in(network, samples_C, asked, none=none, sampler=sampler, seed=seed)
+            painted = autoencoder.decode(network.restored(latents), *given(told.shown))
             images: Images = to_bytes(painted).cpu().numpy()
         return images
 
@@ -71,31 +99,37 @@ def paint_chunks(
 
 
 def fill_in(
-    network: MaskedLatents,
+    network: Latents,
     samples_B: NDArray[np.uint64],
     text: tuple[Tensor, Tensor],
     *,
+    none: tuple[Tensor, Tensor] | None = None,
     sampler: MaskedFlowSampler,
     seed: int,
 ) -> Tensor:
-    """Return (B, K, D) standardized latents.
+    """Return (B, K, D) latents, as the network reads them.
 
     Args:
         network: in evaluation mode.
         samples_B: sample ids.
         text: (B, L, d) states and (B, L) mask of captions.
+        none: those of no caption; None: none of the states is there.
         sampler: steps, guidance.
         seed: 0 ... 2**64 - 1.
     """
     shape, device = (network.num_latents, network.latent_size), network.device
     noise = normal_rows(seed=seed, samples_B=samples_B, shape=shape)
-    start_BKD = torch.from_numpy(noise).to(device) * sampler.noise_scale
+    start_BKD = torch.from_numpy(noise).to(device)
+    if isinstance(network, LatentMmdit):
+        way = _diffusion(network, start_BKD, samples_B, sampler=sampler, seed=seed)
+    else:
+        way = _flow(network, start_BKD, sampler=sampler)
     uniforms, _ = uniform_rows(seed=seed, samples_B=samples_B, num_tokens=shape[0], step=_ORDER)
     order_BK = torch.from_numpy(uniforms.argsort(axis=1, kind="stable")).to(device)
     latents_BKD = torch.zeros_like(start_BKD)
     masked_BK = torch.ones(start_BKD.shape[:2], dtype=torch.bool, device=device)
     first, num_steps = 0, sampler.num_steps(shape[0])
-    none = (text[0], torch.zeros_like(text[1]))
+    none = (text[0], torch.zeros_like(text[1])) if none is None else none
     for step in range(num_steps):
         end = shape[0] - sampler.num_masked(step, shape[0])
         places_BR = order_BK[:, first:end]
@@ -103,18 +137,57 @@ def fill_in(
         known = [network(latents_BKD, masked_BK, *text)]
         if scale != 1.0:
             known.append(network(latents_BKD, masked_BK, *none))
-        chosen = [_at(each, places_BR).flatten(0, 1) for each in known]
-        found_RD = follow(
-            partial(guided_velocity, network, chosen, scale),
-            _at(start_BKD, places_BR).flatten(0, 1),
-            num_steps=sampler.flow_steps,
-        )
+        found_RD = way([_rows(each, places_BR) for each in known], scale, places_BR)
         where = places_BR[..., None].expand(-1, -1, shape[1])
         found_BRD = found_RD.view(len(latents_BKD), end - first, shape[1])
         latents_BKD = latents_BKD.scatter(1, where, found_BRD)
         masked_BK = masked_BK.scatter(1, places_BR, value=False)
         first = end
     return latents_BKD
+
+
+def _flow(network: MaskedLatents, start_BKD: Tensor, *, sampler: MaskedFlowSampler) -> Way:
+    """Return the way of latents along a straight flow."""
+
+    def way(known: list[Tensor], scale: float, places_BR: Tensor) -> Tensor:
+        start_RD = _rows(start_BKD * sampler.noise_scale, places_BR)
+        velocity = partial(guided_velocity, network, known, scale)
+        return follow(velocity, start_RD, num_steps=sampler.flow_steps)
+
+    return way
+
+
+def _diffusion(
+    network: LatentMmdit,
+    start_BKD: Tensor,
+    samples_B: NDArray[np.uint64],
+    *,
+    sampler: MaskedFlowSampler,
+    seed: int,
+) -> Way:
+    """Return the way of latents back through the steps of a diffusion."""
+    steps = Steps.spaced(sampler.flow_steps)
+    shape = (network.num_latents, network.latent_size)
+    drawn = [
+        normal_rows(seed=seed, samples_B=samples_B, shape=shape, step=_STEPS + step)
+        for step in range(len(steps))
+    ]
+    normal = [torch.from_numpy(each).to(start_BKD) * sampler.noise_scale for each in drawn]
+
+    def way(known: list[Tensor], scale: float, places_BR: Tensor) -> Tensor:
+        now_RD = _rows(start_BKD, places_BR)
+        for step in reversed(range(len(steps))):
+            times_R = now_RD.new_full((len(now_RD),), float(steps.times[step]))
+            said = [network.noise(now_RD, times_R, each).float() for each in known]
+            noise_RD, variance_RD = said[0].chunk(2, dim=-1)
+            if len(said) > 1:
+                none_RD = said[1].chunk(2, dim=-1)[0]
+                noise_RD = none_RD + scale * (noise_RD - none_RD)
+            drawn_RD = _rows(normal[step], places_BR)
+            now_RD = steps.before(step, now_RD, noise_RD, variance_RD, drawn_RD)
+        return now_RD
+
+    return way
 
 
 def guided_velocity(
@@ -153,6 +226,7 @@ def follow(
     return now_RD
 
 
-def _at(values_BKX: Tensor, places_BR: Tensor) -> Tensor:
-    """Return (B, R, X) values of some places of every row."""
-    return values_BKX.gather(1, places_BR[..., None].expand(-1, -1, values_BKX.shape[-1]))
+def _rows(values_BKX: Tensor, places_BR: Tensor) -> Tensor:
+    """Return (B R, X) values of some places of every row."""
+    wanted = places_BR[..., None].expand(-1, -1, values_BKX.shape[-1])
+    return values_BKX.gather(1, wanted).flatten(0, 1)
