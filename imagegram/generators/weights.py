@@ -263,7 +263,7 @@ def refuse_other_fields(
     other = {
         name: getattr(found, name)
         for name in names
-        if getattr(found, name, None) != getattr(wanted, name, None)
+        if hasattr(wanted, name) and getattr(found, name, None) != getattr(wanted, name)
     }
     if other:
         size = ", ".join(f"{name} {getattr(found, name)}" for name in names if hasattr(found, name))
