@@ -15,8 +15,9 @@ Array names: ``B`` samples, ``N`` documents, ``C`` numbers of a thumbnail, colou
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
@@ -80,30 +81,23 @@ def nearest(
     for start in range(0, len(thumbnails_NC), _CHUNK):
         distances_BM = squared_distances(wanted_BC, thumbnails_NC[start : start + _CHUNK])
         for row, distances_M in enumerate(distances_BM):
-            order = np.argsort(distances_M, kind="stable")
-            kept[row] = _merged(kept[row], distances_M, order, start, clusters_N, most)
+            order_M = np.argsort(distances_M, kind="stable")
+            further = ((float(distances_M[m]), start + int(m)) for m in order_M)
+            kept[row] = _first_of_each(heapq.merge(kept[row], further), clusters_N, most)
     for own in kept:
         yield np.array([document for _, document in own])
 
 
-def _merged(
-    kept: list[tuple[float, int]],
-    distances_M: NDArray[np.float64],
-    order_M: NDArray[np.integer],
-    start: int,
-    clusters_N: NDArray[np.int64],
-    most: int,
+def _first_of_each(
+    ranked: Iterable[tuple[float, int]], clusters_N: NDArray[np.int64], most: int
 ) -> list[tuple[float, int]]:
-    """Return the nearest of those that were kept and of one chunk, in ascending order."""
-    best: dict[int, tuple[float, int]] = {int(clusters_N[one[1]]): one for one in kept}
-    for place in order_M:
-        one = (float(distances_M[place]), start + int(place))
-        ranked = sorted(best.values())
-        if len(ranked) >= most and one >= ranked[most - 1]:
+    """Return the first document of each of the first clusters, with its distance."""
+    found: dict[int, tuple[float, int]] = {}
+    for one in ranked:
+        found.setdefault(int(clusters_N[one[1]]), one)
+        if len(found) == most:
             break
-        cluster = int(clusters_N[one[1]])
-        best[cluster] = min(best.get(cluster, one), one)
-    return sorted(best.values())[:most]
+    return list(found.values())
 
 
 def squared_distances(
