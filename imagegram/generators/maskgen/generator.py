@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegram.conditions.captions import Captions, GivenCaptions, OwnCaptions
+from imagegram.conditions.captions import Captions, OwnCaptions
 from imagegram.conditions.labels import CAPTION
 from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.errors import ConfigError
+from imagegram.generators.captioned import ReadsCaptions
 from imagegram.generators.learned import Architecture
 from imagegram.generators.maskgen.objective import CaptionedPrediction
 from imagegram.generators.maskgen.published import (
@@ -43,7 +44,7 @@ from imagegram.records import Tokens, Trace
 from imagegram.samplers.guidance import Guidance
 from imagegram.samplers.kinds import check_caption, require_kind
 from imagegram.samplers.masked import MaskedSampler
-from imagegram.stages.captions import embed_asked, refuse_long
+from imagegram.stages.captions import embed_asked
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
 from imagegram.store.manifest import Artifact
@@ -60,7 +61,7 @@ _EMBEDDER: Final = SentenceEmbedder(max_tokens=32)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskGenGenerator(MaskGitGenerator):
+class MaskGenGenerator(ReadsCaptions, MaskGitGenerator):
     """A masked transformer over the tokens of images, under captions.
 
     Attributes:
@@ -144,23 +145,6 @@ class MaskGenGenerator(MaskGitGenerator):
             has_null=self.caption_dropout > 0.0,
             generator=self.name,
         )
-
-    def check_documents(self, tokens: TokenSet, condition: Condition | None) -> None:
-        """Refuse a typed caption that the text encoder would cut.
-
-        Raises:
-            ConfigError: with the first of them.
-        """
-        if isinstance(condition, GivenCaptions):
-            self.check_captions(condition.texts)
-
-    def check_captions(self, texts: Sequence[str]) -> None:
-        """Refuse captions that the text encoder would cut.
-
-        Raises:
-            ConfigError: with the first of them.
-        """
-        refuse_long(texts, self.embedder, setting="generator.embedder.max_tokens")
 
     def sizes(self, *, vocab_size: int, num_tokens: int) -> Architecture:
         """Return the sizes of the network for so many ids and positions."""

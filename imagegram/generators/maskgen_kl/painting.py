@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from imagegram.conditions.captions import GivenCaptions
 from imagegram.conditions.labels import CAPTION
 from imagegram.encoders.sentences import SentenceEmbedder
 from imagegram.errors import ConfigError, require_bounds
+from imagegram.generators.captioned import ReadsCaptions
 from imagegram.generators.latent_flow.recipes import AutoencoderRecipe
 from imagegram.generators.maskgen_kl.settings import SMALL, ImageAutoencoder, LatentSizes
 from imagegram.images.modality import IMAGES
@@ -19,8 +18,6 @@ from imagegram.models.published import titok_weights
 from imagegram.protocols import Condition, Sampler, Tokenizer
 from imagegram.samplers.kinds import check_caption, require_kind
 from imagegram.samplers.masked_flow import MaskedFlowSampler
-from imagegram.stages.captions import refuse_long
-from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
 
 if TYPE_CHECKING:
@@ -36,7 +33,7 @@ CAPTIONS_WORDS: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class KlGenerator:
+class KlGenerator(ReadsCaptions):
     """The fields of a generator of latents of images; a subclass says where its weights are from.
 
     Attributes:
@@ -116,23 +113,6 @@ class KlGenerator:
                 f"generator={self.name} paints pictures, but tokenizer={tokenizer.name} reads "
                 f"{tokenizer.modality.nouns}; type modality=image"
             )
-
-    def check_documents(self, tokens: TokenSet, condition: Condition | None) -> None:
-        """Refuse a typed caption that the text encoder would cut.
-
-        Raises:
-            ConfigError: with the first of them.
-        """
-        if isinstance(condition, GivenCaptions):
-            self.check_captions(condition.texts)
-
-    def check_captions(self, texts: Sequence[str]) -> None:
-        """Refuse captions that the text encoder would cut.
-
-        Raises:
-            ConfigError: with the first of them.
-        """
-        refuse_long(texts, self.embedder, setting="generator.embedder.max_tokens")
 
     def scores(self, sampler: Sampler) -> bool:
         """Return False: the likelihood of tokens under a flow of latents is not known."""
