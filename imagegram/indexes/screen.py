@@ -7,7 +7,7 @@ with one read, where a search takes dozens; it answers for one shard, so that sh
 bits a token: a Bloom filter with four bits a run in one line of 64 bytes (``kernels/screen.py``).
 Runs hold no separator but at their beginning.
 A *placed* screen tells runs apart by the place in the document where they begin, for contexts that
-are compared at the same position; documents must be equally long.
+are compared at the same position; documents must be equally long. Each place has lines of its own.
 """
 
 from __future__ import annotations
@@ -85,6 +85,13 @@ class Screen:
         # Memory maps pickle as whole arrays; another process maps the file again.
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    @property
+    def pitch(self) -> int:
+        """Lines of a place, in units of 2^-32; 0: runs of all places share all lines."""
+        if not self.placed or self.shard.document_length is None:
+            return 0
+        return _pitch(self.words.size, self.shard.document_length)
+
     @cached_property
     def words(self) -> NDArray[np.uint64]:
         """(W,) words."""
@@ -105,9 +112,16 @@ def write_screen(shard: IndexShard, out: Path, *, runs: tuple[int, ...], placed:
             "compared; use sampler.matching=free"
         )
     words = np.zeros(screen_bytes(shard.num_tokens, len(runs)) // 8, dtype="<u8")
-    stride = (shard.document_length or 0) + 1 if placed else 0
+    stride = pitch = 0
+    if placed and shard.document_length is not None:
+        stride, pitch = shard.document_length + 1, _pitch(words.size, shard.document_length)
     tokens = shard.tokens
     for run in runs:
-        fill_screen(np.uint64(tokens.ctypes.data), len(tokens), run, stride, words)
+        fill_screen(np.uint64(tokens.ctypes.data), len(tokens), run, stride, words, pitch)
     words.tofile(out / _FILE)
     return Screen.open(out, shard=shard, runs=runs, placed=placed)
+
+
+def _pitch(num_words: int, document_length: int) -> int:
+    """Return the lines of each place of a document and its separator, in units of 2^-32."""
+    return (num_words >> 3 << 32) // (document_length + 1)

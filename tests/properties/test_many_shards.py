@@ -112,13 +112,13 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(shards, layout, ragged, sampler, runs, draw(st.integers(0, 2**32)), rows, until)
 
 
-@given(cases(), st.sampled_from([1, 5, 256]))
+@given(cases(), st.sampled_from([1, 5, 256]), st.sampled_from([1, 2, 7, 16]))
 @RUNS
-def test_shards_together_are_the_reference(case: Case, frequent: int) -> None:
-    """Written, continued and replayed."""
+def test_shards_together_are_the_reference(case: Case, frequent: int, turn: int) -> None:
+    """Written, continued and replayed, however many positions a row takes at a turn."""
     with tempfile.TemporaryDirectory() as root:
         files = case.files(Path(root))
-        engine = SearchEngine(files=files, frequent=frequent)
+        engine = SearchEngine(files=files, frequent=frequent, turn=turn)
         reference = ReferenceEngine(files=files)
         written = engine.rows(case.job())
         assert_same(reference.rows(case.job()), written)

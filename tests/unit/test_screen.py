@@ -15,7 +15,7 @@ from imagegram.executors.progress import SilentProgress
 from imagegram.executors.serial import SerialExecutor
 from imagegram.indexes.build.screen_stage import BuildScreen
 from imagegram.indexes.format import IndexShard
-from imagegram.indexes.kernels.screen import hash_run, may_hold
+from imagegram.indexes.kernels.screen import hash_run, line_of, may_hold
 from imagegram.indexes.screen import Screen, write_screen
 from imagegram.records import EOS_TOKEN_ID
 from imagegram.store.artifacts import ArtifactStore
@@ -27,8 +27,10 @@ def asked(screen: Screen, run: list[int], start: int = 0) -> bool:
     """Whether the shard may hold a run that begins at an index behind a separator, or at it."""
     ids = np.array([0] * start + run, dtype=np.uint16)
     mixed = hash_run(ids, start, len(ids), screen.placed)
-    address = np.uint64(screen.words.ctypes.data)
-    return bool(may_hold(address, screen.words.size, np.uint64(mixed)))
+    word = line_of(np.uint64(mixed), start, screen.words.size, screen.pitch)
+    assert 0 <= word <= screen.words.size - 8
+    line = screen.words[word:].ctypes.data
+    return bool(may_hold(np.uint64(line), np.uint64(mixed)))
 
 
 def random_documents(count: int, size: int) -> list[list[int]]:

@@ -87,8 +87,27 @@ class Rows(NamedTuple):
     source_position: NDArray[np.int32]
 
 
+class Carried(NamedTuple):
+    """What B rows carry from step to step, so that each can be left and gone on with.
+
+    Attributes:
+        last: (B, 2, S) int64 first and last rank of the candidates that decided the step before.
+        narrowed: (B, S) bool whether they are narrowed to the token that was chosen then.
+        reach: (B, S) int64 bound on how many of the last tokens each shard holds in a row before
+            position 0; with each token it is one more.
+        state: (B, 17) int64 what is known of the step before, see ``search/carry.py``.
+        history: (B, T + 1) uint16 the separator, then what is compared of the tokens so far.
+    """
+
+    last: NDArray[np.int64]
+    narrowed: NDArray[np.bool_]
+    reach: NDArray[np.int64]
+    state: NDArray[np.int64]
+    history: NDArray[np.uint16]
+
+
 class Work(NamedTuple):
-    """Scratch memory of one worker.
+    """Scratch memory of one worker, and what the row that it writes carries.
 
     Attributes:
         tally: (65536,) int64 counts by token; zero between uses.
@@ -96,17 +115,12 @@ class Work(NamedTuple):
         counts: (65536,) int64 their counts.
         kept: (2, S) int64 first and last rank of the candidates that decide.
         trial: (2, S) int64 those of the suffix being tried.
-        last: (2, S) int64 those that decided the step before.
-        narrowed: (S,) bool whether they are narrowed to the token that was chosen then.
-        reach: (S,) int64 bound on how many of the last tokens each shard holds in a row before
-            position 0; with each token it is one more.
         groups: (4, 1024) int64 places that share a next token, see ``search/carry.py``.
-        state: (10,) int64 what is known of the step before, see ``search/carry.py``.
         hunt: (6, S) int64 shards that are searched, see ``search/contexts.py``.
         queue: (2, S) int64 shards with a known place, and those that are searched.
         stamps: (documents,) int64 when each document was last counted.
         clock: (1,) int64.
-        history: (T + 1,) uint16 the separator, then what is compared of the tokens so far.
+        last, narrowed, reach, state, history: of the row, see :class:`Carried`.
     """
 
     tally: NDArray[np.int64]
@@ -114,15 +128,15 @@ class Work(NamedTuple):
     counts: NDArray[np.int64]
     kept: NDArray[np.int64]
     trial: NDArray[np.int64]
-    last: NDArray[np.int64]
-    narrowed: NDArray[np.bool_]
-    reach: NDArray[np.int64]
     groups: NDArray[np.int64]
-    state: NDArray[np.int64]
     hunt: NDArray[np.int64]
     queue: NDArray[np.int64]
     stamps: NDArray[np.int64]
     clock: NDArray[np.int64]
+    last: NDArray[np.int64]
+    narrowed: NDArray[np.bool_]
+    reach: NDArray[np.int64]
+    state: NDArray[np.int64]
     history: NDArray[np.uint16]
 
 
@@ -147,24 +161,58 @@ def make_knobs(shards: Sequence[IndexShard], job: Job, *, aligned: bool) -> Knob
     )
 
 
-def make_work(num_shards: int, num_documents: int, num_tokens: int) -> Work:
-    """Make the scratch memory of one worker."""
+def make_carried(num_rows: int, num_shards: int, num_tokens: int) -> Carried:
+    """Make memory for what rows of T tokens carry."""
+    return Carried(
+        last=np.zeros((num_rows, 2, num_shards), dtype=np.int64),
+        narrowed=np.zeros((num_rows, num_shards), dtype=np.bool_),
+        reach=np.zeros((num_rows, num_shards), dtype=np.int64),
+        state=np.zeros((num_rows, 17), dtype=np.int64),
+        history=np.zeros((num_rows, num_tokens + 1), dtype=np.uint16),
+    )
+
+
+def make_work(carried: Carried, num_documents: int) -> Work:
+    """Make the scratch memory of one worker, for the first of its rows."""
+    num_shards = carried.reach.shape[1]
     return Work(
         tally=np.zeros(_VOCABULARY, dtype=np.int64),
         tokens=np.empty(_VOCABULARY, dtype=np.uint16),
         counts=np.empty(_VOCABULARY, dtype=np.int64),
         kept=np.zeros((2, num_shards), dtype=np.int64),
         trial=np.zeros((2, num_shards), dtype=np.int64),
-        last=np.zeros((2, num_shards), dtype=np.int64),
-        narrowed=np.zeros(num_shards, dtype=np.bool_),
-        reach=np.zeros(num_shards, dtype=np.int64),
         groups=np.zeros((4, _GROUPS), dtype=np.int64),
-        state=np.zeros(10, dtype=np.int64),
         hunt=np.zeros((6, num_shards), dtype=np.int64),
         queue=np.zeros((2, num_shards), dtype=np.int64),
         stamps=np.zeros(num_documents, dtype=np.int64),
         clock=np.zeros(1, dtype=np.int64),
-        history=np.zeros(num_tokens + 1, dtype=np.uint16),
+        last=carried.last[0],
+        narrowed=carried.narrowed[0],
+        reach=carried.reach[0],
+        state=carried.state[0],
+        history=carried.history[0],
+    )
+
+
+@njit(inline="always", counts=False)
+def work_on(work: Work, carried: Carried, row: Int) -> Work:
+    """Return the scratch memory with what another row carries."""
+    return Work(
+        work.tally,
+        work.tokens,
+        work.counts,
+        work.kept,
+        work.trial,
+        work.groups,
+        work.hunt,
+        work.queue,
+        work.stamps,
+        work.clock,
+        carried.last[row],
+        carried.narrowed[row],
+        carried.reach[row],
+        carried.state[row],
+        carried.history[row],
     )
 
 

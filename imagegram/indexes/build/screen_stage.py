@@ -31,7 +31,7 @@ class BuildScreen:
 
     kind: ClassVar[str] = "screen"
     group: ClassVar[str] = "index"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     SIDE_OF: ClassVar[str] = "shard"
     RATE: ClassVar[PerUnit] = PerUnit("num_tokens", seconds=4e-8)
 

@@ -1,7 +1,9 @@
 """Screens, compiled: which runs of some lengths a stream may hold.
 
 A screen is a Bloom filter whose four bits for a run lie in one line of 64 bytes, so a look costs
-one cache miss. "No" is certain; "yes" is wrong for about one run in a hundred.
+one cache miss. "No" is certain; "yes" is wrong for about one run in a hundred. Runs that begin at
+one place of their documents share few lines, where places are told apart: images that are written
+in step find them in the cache.
 """
 
 from __future__ import annotations
@@ -49,15 +51,25 @@ def hash_run(ids: NDArray[np.uint16], start: Int, end: Int, placed: bool) -> np.
 
 
 @njit(inline="always", cache=True, counts=False)
-def line_of(mixed: np.uint64, num_words: Int) -> Int:
-    """Return the first word of the line that holds the bits of a run."""
-    return np.int64(((mixed >> _HALF) * np.uint64(num_words >> 3)) >> _HALF) << 3
+def line_of(mixed: np.uint64, place: Int, num_words: Int, pitch: Int) -> Int:
+    """Return the first word of the line that holds the bits of a run.
+
+    Args:
+        mixed: hash of the run.
+        place: index of its beginning in its document.
+        num_words: words of the screen.
+        pitch: lines of a place in units of 2^-32; 0: runs of all places share all lines.
+    """
+    first, lines = np.uint64(0), np.uint64(num_words >> 3)
+    if pitch > 0:
+        first = (np.uint64(place) * np.uint64(pitch)) >> _HALF
+        lines = max((np.uint64(place + 1) * np.uint64(pitch) >> _HALF) - first, _ONE)
+    return np.int64(first + (((mixed >> _HALF) * lines) >> _HALF)) << 3
 
 
 @njit(inline="always", cache=True, counts=False)
-def may_hold(screen: np.uint64, num_words: Int, mixed: np.uint64) -> bool:
-    """Whether the stream of a screen, given by its address, may hold a run."""
-    line = screen + np.uint64(8 * line_of(mixed, num_words))
+def may_hold(line: np.uint64, mixed: np.uint64) -> bool:
+    """Whether the stream of a screen may hold a run, whose bits lie in the line at an address."""
     for _ in range(_BITS):
         word = load_u64(line + _EIGHT * ((mixed >> _SIX) & _SEVEN))
         if (word >> (mixed & _LOW)) & _ONE == 0:
@@ -68,7 +80,12 @@ def may_hold(screen: np.uint64, num_words: Int, mixed: np.uint64) -> bool:
 
 @njit(cache=True, nogil=True, counts=False)
 def fill_screen(
-    stream: np.uint64, num_tokens: Int, length: Int, stride: Int, words: NDArray[np.uint64]
+    stream: np.uint64,
+    num_tokens: Int,
+    length: Int,
+    stride: Int,
+    words: NDArray[np.uint64],
+    pitch: Int,
 ) -> None:
     """Set the bits of every run of ``length`` tokens with no separator but at its beginning.
 
@@ -79,6 +96,7 @@ def fill_screen(
         stride: tokens of a document and its separator, where runs are told apart by the place in
             the document where they begin; 0: runs are the same everywhere.
         words: (W,) written, W a multiple of 8.
+        pitch: see :func:`line_of`; 0 without a stride.
     """
     value, oldest, since = np.uint64(0), np.uint64(1), 0
     for _ in range(length - 1):
@@ -92,8 +110,9 @@ def fill_screen(
         since = 1 if token == np.uint64(_EOS) else since + 1
         if since >= length:
             first = i - length + 1
-            mixed = mix_run(value, first % stride if stride > 0 else 0)
-            line = line_of(mixed, words.size)
+            place = first % stride if stride > 0 else 0
+            mixed = mix_run(value, place)
+            line = line_of(mixed, place, words.size, pitch)
             for _ in range(_BITS):
                 word = line + np.int64((mixed >> _SIX) & _SEVEN)
                 words[word] |= _ONE << (mixed & _LOW)

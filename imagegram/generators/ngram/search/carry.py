@@ -27,7 +27,7 @@ from imagegram.indexes.kernels.search import (
     token_class,
 )
 
-#: Rows of ``Work.state``: what is known of the step before.
+#: Places of ``Work.state``: what is known of the step before.
 DEPTH: Final = 0  # tokens of the context whose intervals ``Work.last`` holds
 WHEN: Final = 1  # the step whose context that was
 SHARD: Final = 2  # of the last source; -1: none
@@ -38,11 +38,19 @@ CARRIED: Final = 6  # tokens of the context that decided the last token
 MOST: Final = 7  # the farthest reach of the shards but the source's
 STOPPED: Final = 8  # why a run of copies stopped, see ``copying.py``
 LISTED: Final = 9  # how many of ``Work.groups`` hold all candidates of the step; 0: not all do
+NEXT_STEP: Final = 10  # the step that comes next
+ANCHOR: Final = 11  # of the last step, as in ``Step``
+LABEL: Final = 12
+PREVIOUS: Final = 13  # tokens of the last context, as far as they tell the next; see ``kernel.py``
+SINGLE: Final = 14  # whether the last token was the only one of its kind
+SCREENED: Final = 15  # tokens of the context that screens were asked for last; 0: of none
+ASKED_AT: Final = 16  # the step whose context that is
 #: Rows of ``Work.groups``.
 OWNER: Final = 0  # shard
 START: Final = 1  # first rank
 COUNT: Final = 2  # places
 NEXT: Final = 3  # place of the first next token, then that token
+_EOS: Final = 65535
 #: A step that never was.
 NEVER: Final = -9
 #: Tokens before a shard could hold a context when it is asked along with others.
@@ -74,6 +82,9 @@ def begin_row(work: Work) -> None:
         work.reach[s] = 1
     work.state[DEPTH], work.state[WHEN] = 0, NEVER
     work.state[SHARD], work.state[INDEX], work.state[CARRIED], work.state[MOST] = -1, -1, 0, 1
+    work.state[NEXT_STEP], work.state[PREVIOUS], work.state[SINGLE] = 0, 0, 0
+    work.state[ANCHOR], work.state[LABEL], work.state[SCREENED] = 0, -1, 0
+    work.history[0] = _EOS
 
 
 @njit(cache=True, nogil=True, counts=False)
@@ -132,12 +143,15 @@ class Screens(NamedTuple):
     placed: bool
     screen: NDArray[np.uint64]
     num_words: NDArray[np.int64]
+    pitch: NDArray[np.int64]
 
 
 @njit(inline="always", counts=False)
 def screens_of(sides: Sides) -> Screens:
     """Return the screens of side files."""
-    return Screens(sides.run, sides.long_run, sides.placed, sides.screen, sides.num_words)
+    return Screens(
+        sides.run, sides.long_run, sides.placed, sides.screen, sides.num_words, sides.pitch
+    )
 
 
 @njit(cache=True, nogil=True, counts=False)
@@ -152,21 +166,29 @@ def screen_out(
     """Lower the reach of shards whose screens say that they lack the last ``length`` tokens.
 
     Those that may reach so far, or soon will, are asked for the last short run. Those that may hold
-    it are asked for others ever farther back, at last for the last long run. A shard without a run
-    that ends ``back`` tokens ago reaches less far than its beginning.
+    it are asked for others ever farther back, unless long runs are at most twice as long, and at
+    last for the last long run. A shard without a run that ends ``back`` tokens ago reaches
+    less far than its beginning.
 
     Returns:
         0 when no shard but the ``source`` holds them; else perhaps some do.
     """
     soon = max(length - _SOON, screens.run)
     left = _ask(screens, reach, source, history, t, screens.run, 0, soon)
-    back = 1
+    back = 1 if screens.long_run > 2 * screens.run else length
     while left > 0 and back + screens.run <= length:
         left = _ask(screens, reach, source, history, t, screens.run, back, length)
         back *= 2
     if left > 0 and screens.run < screens.long_run <= length:
         left = _ask(screens, reach, source, history, t, screens.long_run, 0, length)
     return left
+
+
+@njit(inline="always", counts=False)
+def _line(screens: Screens, s: Int, mixed: np.uint64, place: Int) -> np.uint64:
+    """Return the address of the line with the bits of a run in the screen of a shard."""
+    word = line_of(mixed, place, screens.num_words[s], screens.pitch[s])
+    return np.uint64(screens.screen[s] + np.uint64(8 * word))
 
 
 @njit(inline="always", counts=False)
@@ -186,14 +208,14 @@ def _ask(
         How many of them may hold it.
     """
     end, left = t + 1 - back, 0
-    mixed = hash_run(history, end - run, end, screens.placed)
+    first = end - run
+    mixed = hash_run(history, first, end, screens.placed)
     for s in range(reach.size):
         if reach[s] + t >= limit:
-            line = line_of(mixed, screens.num_words[s])
-            prefetch(screens.screen[s] + np.uint64(8 * line))
+            prefetch(_line(screens, s, mixed, first))
     for s in range(reach.size):
         if reach[s] + t >= limit and s != source:
-            if may_hold(screens.screen[s], screens.num_words[s], mixed):
+            if may_hold(_line(screens, s, mixed, first), mixed):
                 left += 1
             else:
                 reach[s] = min(reach[s], back + run - 1 - t)

@@ -14,9 +14,11 @@ import numpy as np
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Work
 from imagegram.generators.ngram.search.carry import (
+    ASKED_AT,
     CARRIED,
     DEPTH,
     INDEX,
+    SCREENED,
     SHARD,
     WHEN,
     narrow_last,
@@ -109,7 +111,8 @@ def find_contexts(search: Search, sides: Sides, work: Work, step: Step, length: 
 
     A shard that lacks them has an empty interval, and its reach is lowered.
     """
-    if 0 < sides.run <= length:
+    asked = work.state[ASKED_AT] == step.t and work.state[SCREENED] == length
+    if 0 < sides.run <= length and not asked:
         screens = screens_of(sides)
         screen_out(screens, work.reach, work.state[SHARD], step.history, step.t, length)
     known, searched = 0, 0

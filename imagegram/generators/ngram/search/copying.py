@@ -12,11 +12,13 @@ import numpy as np
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Rows, Work, note
 from imagegram.generators.ngram.search.carry import (
+    ASKED_AT,
     CARRIED,
     DOCUMENT,
     INDEX,
     MOST,
     POSITION,
+    SCREENED,
     SHARD,
     STOPPED,
     note_reaches,
@@ -94,6 +96,10 @@ def copy_tokens(
         if 0 < sides.run <= length:
             screens = screens_of(sides)
             left = screen_out(screens, work.reach, state[SHARD], work.history, t, length)
+            state[SCREENED], state[ASKED_AT] = (
+                length,
+                t,
+            )  # if it is a choice, they are not asked again
         if left > 0 and not 0 < sides.run < sides.long_run <= length:  # else it holds them for sure
             step = Step(work.history, t, np.int64(0), np.int64(-1), np.int64(needed))
             left = 0 if is_alone(search, sides, work, step, length) else 1

@@ -8,7 +8,7 @@ written.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,14 @@ import numpy as np
 from imagegram.conditions.labels import ANY
 from imagegram.generators.ngram.blocks import write_blocks
 from imagegram.generators.ngram.engine import Engine, Job, Needs, Request, divisor_of
-from imagegram.generators.ngram.kernels import Rows, Work, make_knobs, make_work
+from imagegram.generators.ngram.kernels import (
+    Carried,
+    Rows,
+    Work,
+    make_carried,
+    make_knobs,
+    make_work,
+)
 from imagegram.generators.ngram.search.kernel import write_rows
 from imagegram.generators.ngram.search.memo import FREQUENT, MAX_ENTRIES, Memo, make_memo
 from imagegram.generators.ngram.search.sides import make_sides
@@ -34,8 +41,13 @@ from imagegram.samplers.ngram import matching_classes
 
 #: A search costs about as much as a look at so many places.
 MANY: Final = 32
-#: Rows that a thread writes in one call.
+#: Rows that a thread writes one after the other.
 BLOCK: Final = 8
+#: Rows that it writes by turns, where they read the same at the same position: what one has read is
+#: still in the cache, or in memory at all, when the next one needs it.
+BROAD: Final = 1024
+#: Positions of a turn.
+TURN: Final = 16
 #: Orders tell shorter contexts from longer ones below this.
 _LONGEST: Final = 65535
 #: Runs that are screened, unless contexts are shorter. A short one is seldom in another shard by
@@ -44,6 +56,8 @@ _LONGEST: Final = 65535
 _RUNS: Final = (12, 32)
 #: The same at one position, where documents are the only choice.
 _PLACED_RUNS: Final = (6, 32)
+#: Memory of a thread.
+Scratch = tuple[Memo, Work, Carried, Voters]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,11 +70,13 @@ class SearchEngine(Engine):
         frequent: candidates from which on a thread remembers what a context leads to.
         memo_entries: contexts that it remembers at most.
         many: places of the documents that may decide above which rare contexts are searched for.
+        turn: positions of a row that are written before the next row's, where rows read the same.
     """
 
     frequent: int = FREQUENT
     memo_entries: int = MAX_ENTRIES
     many: int = MANY
+    turn: int = TURN
 
     @staticmethod
     def refuses(request: Request) -> str | None:
@@ -107,35 +123,47 @@ class SearchEngine(Engine):
         sides = make_sides(len(contexts), known, self.files.screens if known else ())
         num_documents, num_shards = self.files.num_documents, len(contexts)
         conditional = rules.anchor > 0 or rules.label_tokens > 0
-        until_B, seed = job.until, np.uint64(job.seed)
+        until_B, seed, num_tokens = job.until, np.uint64(job.seed), job.shape[1]
+        # Which documents may decide is looked up row by row.
+        together = aligned and not conditional
+        turns = _turns(num_tokens, self.turn if together else num_tokens)
 
-        def make_scratch(size: int) -> tuple[Memo, Work, Voters]:
-            voters = num_documents if conditional else 0
+        def make_scratch(size: int) -> Scratch:
+            carried = make_carried(size, num_shards, num_tokens)
             return (
                 make_memo(num_shards, frequent=self.frequent, entries=self.memo_entries),
-                make_work(num_shards, num_documents, job.shape[1]),
-                make_voters(voters, num_shards, job.shape[1], rules.anchor),
+                make_work(carried, num_documents),
+                carried,
+                make_voters(
+                    num_documents if conditional else 0, num_shards, num_tokens, rules.anchor
+                ),
             )
 
-        def write(scratch: tuple[Memo, Work, Voters], start: int, size: int) -> None:
-            memo, work, voters = scratch
-            write_rows(
-                views,
-                knobs,
-                rules,
-                sides,
-                memo,
-                work,
-                voters,
-                rows,
-                until_B,
-                seed,
-                job.samples,
-                start,
-                size,
-            )
+        def write(scratch: Scratch, start: int, size: int) -> Iterator[int]:
+            memo, work, carried, voters = scratch
+            for first, stop in turns:
+                write_rows(
+                    views,
+                    knobs,
+                    rules,
+                    sides,
+                    memo,
+                    work,
+                    carried,
+                    voters,
+                    rows,
+                    until_B,
+                    seed,
+                    job.samples,
+                    start,
+                    size,
+                    first,
+                    stop,
+                )
+                yield size * (stop - first)
 
-        write_blocks(job, most=BLOCK, make_scratch=make_scratch, write=write)
+        most = BROAD if together else BLOCK
+        write_blocks(job, most=most, make_scratch=make_scratch, write=write)
         return tokens_BT, trace
 
     def _contexts(self, divisor: int) -> tuple[IndexShard, ...]:
@@ -192,6 +220,11 @@ class SearchEngine(Engine):
             row_labels=by_row,
             sizes=np.bincount(classes_T)[classes_T].astype(np.int64),
         )
+
+
+def _turns(num_tokens: int, most: int) -> list[tuple[int, int]]:
+    """Cut positions into ranges of ``most``; return the first of each, and the one behind it."""
+    return [(first, min(first + most, num_tokens)) for first in range(0, num_tokens, most)]
 
 
 def over_aligned(views: ShardViews, orders: Sequence[Order]) -> ShardViews:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import (
+    Carried,
     Knobs,
     Rows,
     Work,
@@ -25,15 +26,21 @@ from imagegram.generators.ngram.kernels import (
     entropy_bits,
     note,
     which,
+    work_on,
 )
 from imagegram.generators.ngram.philox import uniforms
 from imagegram.generators.ngram.search.by_document import count_among, longest_among, nth_among
 from imagegram.generators.ngram.search.carry import (
+    ANCHOR,
     CARRIED,
     DOCUMENT,
     INDEX,
+    LABEL,
+    NEXT_STEP,
     POSITION,
+    PREVIOUS,
     SHARD,
+    SINGLE,
     begin_row,
     keep_last,
     narrow_to_groups,
@@ -268,15 +275,16 @@ def _write_row(
     until: Int,
     seed: np.uint64,
     sample: np.uint64,
+    stop: Int,
 ) -> None:
-    """Write row ``b``; its tokens before position ``until`` are given, and only traced."""
-    knobs, rules, history = search.knobs, search.rules, work.history
-    history[0] = _EOS
-    begin_row(work)
-    anchor, label, previous = np.int64(0), np.int64(-1), np.int64(0)  # of the step before
-    single = False  # whether the last token was the only one of its kind
-    t = np.int64(0)
-    while t < rows.tokens.shape[1]:
+    """Write row ``b`` up to position ``stop``, where it was left.
+
+    Its tokens before position ``until`` are given, and only traced. A run of copies is not cut.
+    """
+    knobs, rules, history, state = search.knobs, search.rules, work.history, work.state
+    t, anchor, label = state[NEXT_STEP], state[ANCHOR], state[LABEL]
+    previous, single = state[PREVIOUS], state[SINGLE] > 0
+    while t < stop:
         step = Step(history, t, np.int64(0), np.int64(-1), np.int64(knobs.needed))
         if rules.anchor > 0 or rules.label_tokens > 0:
             step = next_step(search, voters, history, t, b, anchor)
@@ -305,8 +313,11 @@ def _write_row(
         token = np.int64(rows.tokens[b, t - 1])
         if token == _EOS:  # the row has ended
             rows.tokens[b, t:] = _EOS
+            t = np.int64(rows.tokens.shape[1])
             break
         history[t] = token // rules.divisor
+    state[NEXT_STEP], state[ANCHOR], state[LABEL] = t, anchor, label
+    state[PREVIOUS], state[SINGLE] = previous, np.int64(single)
 
 
 @njit(cache=True, nogil=True, counts=False)
@@ -317,6 +328,7 @@ def write_rows(
     sides: Sides,
     memo: Memo,
     work: Work,
+    carried: Carried,
     voters: Voters,
     rows: Rows,
     until_B: NDArray[np.int64],
@@ -324,11 +336,17 @@ def write_rows(
     samples_B: NDArray[np.uint64],
     start: Int,
     size: Int,
+    first: Int,
+    stop: Int,
 ) -> None:
-    """Write rows ``start ... start + size - 1``, one after the other."""
+    """Write positions ``first ... stop - 1`` of rows ``start ... start + size - 1``, row by row."""
     # Every step passes the arrays on: no reference to them is counted.
     views, knobs, rules, sides = borrow(views), borrow(knobs), borrow(rules), borrow(sides)
-    memo, work, voters, rows = borrow(memo), borrow(work), borrow(voters), borrow(rows)
+    memo, work, carried = borrow(memo), borrow(work), borrow(carried)
+    voters, rows = borrow(voters), borrow(rows)
     search = Search(views, knobs, rules)
-    for b in range(start, start + size):
-        _write_row(search, sides, memo, work, voters, rows, b, until_B[b], seed, samples_B[b])
+    for i in range(size):
+        b, work = start + i, work_on(work, carried, i)
+        if first == 0:
+            begin_row(work)
+        _write_row(search, sides, memo, work, voters, rows, b, until_B[b], seed, samples_B[b], stop)

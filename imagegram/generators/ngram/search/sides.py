@@ -32,6 +32,7 @@ class Sides(NamedTuple):
         placed: whether screens tell places apart.
         screen: (S,) uint64 addresses, see ``indexes/screen.py``.
         num_words: (S,) int64 words of each.
+        pitch: (S,) int64 lines of a place in each, see ``indexes/kernels/screen.py``.
     """
 
     ordered: bool
@@ -46,6 +47,7 @@ class Sides(NamedTuple):
     placed: bool
     screen: NDArray[np.uint64]
     num_words: NDArray[np.int64]
+    pitch: NDArray[np.int64]
 
 
 def make_sides(
@@ -74,6 +76,7 @@ def make_sides(
         placed=bool(screens) and screens[0].placed,
         screen=np.array([s.words.ctypes.data for s in screens] or nothing, dtype=np.uint64),
         num_words=np.array([s.words.size for s in screens] or nothing, dtype=np.int64),
+        pitch=np.array([s.pitch for s in screens] or nothing, dtype=np.int64),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -97,9 +98,10 @@ class WalkEngine(Engine):
             walkers = make_walkers(size, job.shape[1])
             return memo, make_sieve(walk, knobs, memo), walkers, ended
 
-        def write(scratch: Scratch, start: int, size: int) -> None:
+        def write(scratch: Scratch, start: int, size: int) -> Iterator[int]:
             block = Block(start, size, forced, until_B, np.uint64(job.seed), job.samples)
             write_rows(walk, knobs, *scratch, rows, block)
+            yield size * job.shape[1]
 
         write_blocks(job, most=BLOCK, make_scratch=make_scratch, write=write)
         return tokens_BT, trace
