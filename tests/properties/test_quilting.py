@@ -16,9 +16,10 @@ from imagegram.experiment import build
 from imagegram.generators.quilting import quilt
 from imagegram.generators.quilting.guides import draw_guides, nearest
 from imagegram.generators.quilting.model import at_places
-from imagegram.generators.quilting.quilt import Plan, paint_quilts
+from imagegram.generators.quilting.quilt import Plan, grid, paint_quilts, pinwheel
 from imagegram.generators.quilting.reference import quilt_reference, seam_reference
 from imagegram.generators.quilting.seams import least_seams
+from imagegram.generators.quilting.soften import soften_seams, solve_steps
 from imagegram.layout import TokenLayout
 from imagegram.samplers.quilting import QuiltingSampler
 from tests.conftest import compose
@@ -28,16 +29,20 @@ from tests.conftest import compose
 def quilts(draw: st.DrawFn) -> dict[str, Any]:
     """Images with few colours, so that costs are often equal; some near-duplicates; any plan."""
     cell, block = draw(st.integers(1, 3)), draw(st.integers(1, 2))
-    num_blocks = draw(st.integers(1, 3))
-    size = block * num_blocks
+    if draw(st.booleans()):
+        size = block * draw(st.integers(1, 3))
+        blocks = grid(size, block)
+    else:
+        size = 2 * block + draw(st.integers(1, 2))
+        blocks = pinwheel(size, block)
     side = size * cell
     overlap = draw(st.integers(0, max((block * cell - 1) // 2, 0)))
-    count = num_blocks**2 + draw(st.integers(0, 6))
+    count = len(blocks) + draw(st.integers(0, 6))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     colours = draw(st.sampled_from([2, 5, 256]))
     pixels = rng.integers(0, colours, (count, side, side, 3)) * (255 // (colours - 1))
     clusters = np.arange(count)
-    if count > num_blocks**2:
+    if count > len(blocks):
         clusters[-1] = draw(st.integers(0, count - 1))
     return {
         "pixels": pixels.astype(np.uint8),
@@ -46,7 +51,7 @@ def quilts(draw: st.DrawFn) -> dict[str, Any]:
         "plan": Plan(
             side=side,
             cell=cell,
-            block=block,
+            blocks=blocks,
             overlap=overlap,
             guide_weight=draw(st.sampled_from([0.0, 0.5, 8.0])),
             shift=draw(st.integers(0, 2)),
@@ -69,8 +74,8 @@ def test_quilts_are_the_definition_whatever_is_compared_at_a_time(
         np.testing.assert_array_equal(images[row], expected)
         np.testing.assert_array_equal(owners[row], owned)
         documents, pixels = np.unique(owned, return_counts=True)
-        most = (plan.block * plan.cell + 2 * plan.overlap) ** 2
-        assert pixels.max() <= most
+        patches = [owned[plan.patch(number)].size for number in range(len(plan.blocks))]
+        assert pixels.max() <= max(patches)
         assert len(np.unique(case["clusters_N"][documents])) == len(documents)
 
 
@@ -84,6 +89,47 @@ def test_every_pixel_is_that_of_its_document(case: dict[str, Any]) -> None:
     mirrored = case["pixels"][owners, row, images.shape[2] - 1 - column]
     is_own = (images == plain).all(axis=-1) | (case["mirror"] & (images == mirrored).all(axis=-1))
     assert is_own.all()
+
+
+@given(
+    st.integers(1, 6),
+    st.integers(1, 6),
+    st.sampled_from([0.0, 0.5, 0.7, 1.0]),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=50, deadline=None)
+def test_softer_seams_are_a_least_squares_solution(
+    height: int, width: int, seam_step: float, seed: int
+) -> None:
+    """Of all wished steps between neighbours, and of the mean."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+    owners = rng.integers(0, 2, (height, width))
+    rows, wishes = [np.full(height * width, 1.0)], [image.sum(axis=(0, 1), dtype=float)]
+    for place in np.ndindex(height, width):
+        for other in ((place[0] + 1, place[1]), (place[0], place[1] + 1)):
+            if other[0] < height and other[1] < width:
+                row = np.zeros((height, width))
+                row[other], row[place] = 1, -1
+                step = image[other].astype(float) - image[place]
+                rows.append(row.ravel())
+                wishes.append(step * (1.0 if owners[other] == owners[place] else seam_step))
+    expected = np.linalg.lstsq(np.array(rows), np.array(wishes))[0].reshape(image.shape)
+    np.testing.assert_allclose(solve_steps(image, owners, seam_step), expected, atol=1e-8)
+    softer = soften_seams(np.stack([image, image]), np.stack([owners, owners * 0]), seam_step)
+    np.testing.assert_array_equal(softer[1], image)  # no seam, no change
+    np.testing.assert_array_equal(softer[0], np.clip(np.rint(softer[0]), 0, 255))
+
+
+def test_patches_of_a_pinwheel_are_cut_along_the_blocks_beside_them() -> None:
+    plan = Plan(side=8, cell=1, blocks=pinwheel(8, 2), overlap=1, guide_weight=1.0)
+    sides = [{(cut.side, cut.first, cut.last) for cut in cuts} for cuts in plan.cuts]
+    left, right, top, bottom = range(4)
+    assert sides[0] == set()
+    assert sides[1] == {(top, 0, 3)}
+    assert sides[2] == {(left, 0, 3)}
+    assert sides[3] == {(bottom, 0, 3), (left, 0, 3)}
+    assert sides[4] == {(side, 0, 6) for side in (left, right, top, bottom)}
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 2**32 - 1))
@@ -182,6 +228,9 @@ def test_documents_of_tokens_are_those_at_the_middle_of_their_places() -> None:
         (("sampler=balanced",), r"sampler=quilting"),
         (("condition=label", "condition.label=0"), "condition"),
         (("sampler.overlap=1.0",), "half a block"),
+        (("sampler.arrangement=spiral",), "grid or pinwheel"),
+        (("sampler.arrangement=pinwheel", "sampler.block=4"), r"sampler\.block=3"),
+        (("sampler.seam_step=1.5",), "seam_step"),
         (("sampler.guide_images=0",), "guide_images"),
         (("sampler.guide_weight=-1",), "guide_weight"),
         (("sampler.guide_contrast=-1",), "guide_contrast"),

@@ -24,7 +24,7 @@ from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Index, Sampler
 from imagegram.samplers.guidance import Guidance
 from imagegram.samplers.kinds import check_label, require_kind
-from imagegram.samplers.quilting import QuiltingSampler
+from imagegram.samplers.quilting import PINWHEEL, QuiltingSampler
 from imagegram.stages.tokens import TokenSet
 from imagegram.store.fingerprint import NOT_IDENTITY
 
@@ -60,7 +60,14 @@ class QuiltingGenerator:
             ConfigError: saying what fits.
         """
         own = require_kind(sampler, QuiltingSampler, group="sampler", generator=self.name)
-        if self.guide_size % own.block:
+        if own.arrangement == PINWHEEL:
+            if 2 * own.block >= self.guide_size:
+                raise ConfigError(
+                    f"bars of sampler.block={own.block} enclose nothing of a thumbnail of "
+                    f"generator.guide_size={self.guide_size}; type sampler.block="
+                    f"{max((self.guide_size - 1) // 2, 1)}, or sampler.arrangement=grid"
+                )
+        elif self.guide_size % own.block:
             raise ConfigError(
                 f"sampler.block={own.block} does not divide generator.guide_size="
                 f"{self.guide_size}; type sampler.block={_divisor(self.guide_size, own.block)}"

@@ -14,13 +14,14 @@ from imagegram.errors import ConfigError
 from imagegram.executors.progress import SilentProgress
 from imagegram.executors.threads import map_in_order
 from imagegram.generators.quilting.guides import draw_guides
-from imagegram.generators.quilting.quilt import Plan, paint_quilts
+from imagegram.generators.quilting.quilt import Plan, grid, paint_quilts, pinwheel
+from imagegram.generators.quilting.soften import soften_seams
 from imagegram.generators.ready import ReadyModel
 from imagegram.layout import TokenLayout
 from imagegram.protocols import Condition, Sampler, Tokenizer
 from imagegram.records import Images, Tokens, Trace
 from imagegram.samplers.kinds import require_kind
-from imagegram.samplers.quilting import QuiltingSampler
+from imagegram.samplers.quilting import GRID, QuiltingSampler
 from imagegram.seeding import check_counts
 from imagegram.stages.decoding import encoded_pictures
 from imagegram.store.manifest import Handle
@@ -117,20 +118,21 @@ class QuiltingModel(Handle, ReadyModel):
         """
         size, side = self._thumbnails.shape[1], self._pixels.shape[1]
         cell = side // size
+        arrange = grid if sampler.arrangement == GRID else pinwheel
         plan = Plan(
             side=side,
             cell=cell,
-            block=sampler.block,
+            blocks=arrange(size, sampler.block),
             overlap=round(sampler.overlap * cell),
             guide_weight=sampler.guide_weight,
             shift=round(sampler.shift * cell),
         )
         images = len(np.unique(self._clusters))
-        if images < plan.num_blocks**2:
+        if images < len(plan.blocks):
             raise ConfigError(
-                f"a quilt of {plan.num_blocks**2} blocks takes one patch of an image, and the "
+                f"a quilt of {len(plan.blocks)} blocks takes one patch of an image, and the "
                 f"corpus has {images} that are no near-duplicates; give more, or larger blocks: "
-                f"sampler.block={size}"
+                f"sampler.arrangement={GRID} sampler.block={size}"
             )
         return plan
 
@@ -141,7 +143,7 @@ class QuiltingModel(Handle, ReadyModel):
 
         Args:
             samples: (B,) sample ids; a quilt is a function of its own and of the seed.
-            sampler: how guides are mixed.
+            sampler: how guides are mixed, and what is left of seams.
             plan: where blocks and patches lie.
             seed: 0 ... 2**64 - 1.
         """
@@ -155,13 +157,14 @@ class QuiltingModel(Handle, ReadyModel):
             contrast=sampler.guide_contrast,
             largest=255 * plan.cell**2,
         )
-        return paint_quilts(
+        images, owners = paint_quilts(
             self._pixels,
             self._clusters,
             guides_BC.reshape(-1, *shape),
             plan,
             mirror=self.mirror,
         )
+        return soften_seams(images, owners, sampler.seam_step), owners
 
 
 def at_places(owners: NDArray[np.int32], layout: TokenLayout) -> NDArray[np.int32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,59 +31,72 @@ def quilt_reference(
     """
     painted = np.zeros((plan.side, plan.side, 3), dtype=np.int64)
     owners = np.full((plan.side, plan.side), NONE, dtype=np.int32)
+    blocks = np.full((plan.side, plan.side), NONE, dtype=np.int64)  # in whose block a pixel lies
     gave: set[int] = set()
-    for row in range(plan.num_blocks):
-        for column in range(plan.num_blocks):
-            (top, bottom), (left, right) = plan.patch(row), plan.patch(column)
-            place = np.s_[top:bottom, left:right]
-            known = owners[place] != NONE
-            best = np.inf
-            for document in range(len(pixels)):
-                if int(clusters_N[document]) in gave:
-                    continue
-                for turned, way in itertools.product(range(1 + mirror), plan.ways(row, column)):
-                    image = pixels[document, :, :: -1 if turned else 1].astype(np.int64)
-                    moved = np.roll(image, (-way.down, -way.across), axis=(0, 1))
-                    guided = 0
-                    for y, x in itertools.product(range(plan.block), repeat=2):
-                        y, x = row * plan.block + y, column * plan.block + x
+    for number, block in enumerate(plan.blocks):
+        place = plan.patch(number)
+        known = owners[place] != NONE
+        best = np.inf
+        for document in range(len(pixels)):
+            if int(clusters_N[document]) in gave:
+                continue
+            for turned, way in itertools.product(range(1 + mirror), plan.ways(number)):
+                image = pixels[document, :, :: -1 if turned else 1].astype(np.int64)
+                moved = np.roll(image, (-way.down, -way.across), axis=(0, 1))
+                guided = 0
+                for y in range(block.top, block.bottom):
+                    for x in range(block.left, block.right):
                         square = np.s_[
                             y * plan.cell : (y + 1) * plan.cell,
                             x * plan.cell : (x + 1) * plan.cell,
                         ]
                         off = moved[square].sum(axis=(0, 1)) - guide[y, x]
                         guided += int((off**2).sum())
-                    over = None
-                    if known.any():
-                        off = (moved[place] - painted[place])[known]
-                        over = np.array(float((off**2).sum()))
-                    cost = float(plan.costs(np.array(float(guided)), over, int(known.sum())))
-                    if cost < best:
-                        best, chosen, patch = cost, document, moved[place]
-            gave.add(int(clusters_N[chosen]))
-            _paste(painted[place], owners[place], patch, chosen, plan, row, column)
+                over = None
+                if known.any():
+                    off = (moved[place] - painted[place])[known]
+                    over = np.array(float((off**2).sum()))
+                cost = float(plan.costs(number, np.array(float(guided)), over))
+                if cost < best:
+                    best, chosen, patch = cost, document, moved[place]
+        gave.add(int(clusters_N[chosen]))
+        blocks[plan.core(number)] = number
+        errors = ((painted[place] - patch) ** 2).sum(axis=-1)
+        taken = _taken(errors, known, blocks[place], number, 2 * plan.overlap)
+        painted[place][taken] = patch[taken]
+        owners[place][taken] = chosen
     return painted.astype(np.uint8), owners
 
 
-def _paste(
-    below: NDArray[np.int64],
-    owners: NDArray[np.int32],
-    patch: NDArray[np.int64],
-    document: int,
-    plan: Plan,
-    row: int,
-    column: int,
-) -> None:
-    errors = ((below - patch) ** 2).sum(axis=-1)
-    strip = 2 * plan.overlap
-    left = seam_reference(errors[:, :strip].tolist()) if column > 0 and strip else None
-    top = seam_reference(errors[:strip].T.tolist()) if row > 0 and strip else None
-    for y, x in np.ndindex(errors.shape):
-        if left is not None and x < strip and x < left[y]:
-            continue
-        if top is not None and y < strip and y < top[x]:
-            continue
-        below[y, x], owners[y, x] = patch[y, x], document
+def _taken(
+    errors: NDArray[np.int64],
+    known: NDArray[np.bool_],
+    blocks: NDArray[np.int64],
+    number: int,
+    strip: int,
+) -> NDArray[np.bool_]:
+    """Return what is painted of a patch: what lies behind all its seams."""
+    taken = np.ones(errors.shape, dtype=np.bool_)
+    # The left side is cut; then the patch is turned, until each of its sides has been the left one.
+    for turns, flip in ((0, False), (0, True), (1, False), (1, True)):
+
+        def seen(array: NDArray[Any], turns: int = turns, flip: bool = flip) -> NDArray[Any]:
+            array = array.T if turns else array
+            return array[:, ::-1] if flip else array
+
+        lines = [row[:strip].all() for row in seen(known)]
+        for painted, run in itertools.groupby(range(len(lines)), key=lambda y: bool(lines[y])):
+            ys = list(run)
+            if painted and strip and any(_beside(seen(blocks)[y].tolist(), number) for y in ys):
+                seam = seam_reference([seen(errors)[y, :strip].tolist() for y in ys])
+                for y, at in zip(ys, seam, strict=True):
+                    seen(taken)[y, :at] = False
+    return taken
+
+
+def _beside(line: list[int], number: int) -> bool:
+    """Whether a line of a block begins next to an earlier block."""
+    return number in line and line.index(number) > 0 and line[line.index(number) - 1] != NONE
 
 
 def seam_reference(errors: list[list[int]]) -> list[int]:

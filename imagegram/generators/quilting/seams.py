@@ -11,8 +11,57 @@ differences are least.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
+
+#: Views of (..., H, W) arrays in which a side lies on the left, and lines are rows: left, right,
+#: top, bottom.
+SIDES: Final[tuple[Callable[[NDArray[Any]], NDArray[Any]], ...]] = (
+    lambda array: array,
+    lambda array: array[..., ::-1],
+    lambda array: array.swapaxes(-1, -2),
+    lambda array: array[..., ::-1, :].swapaxes(-1, -2),
+)
+
+
+class Cut(NamedTuple):
+    """Where a patch is cut: lines ``first ... last - 1`` of one of the :data:`SIDES`."""
+
+    side: int
+    first: int
+    last: int
+
+
+def runs(lines: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return where each run of true values begins, and what is behind its end.
+
+    >>> runs(np.array([True, True, False, True]))
+    [(0, 2), (3, 4)]
+    """
+    padded = np.concatenate(([False], lines, [False]))
+    changes = np.flatnonzero(padded[1:] != padded[:-1]).tolist()
+    return list(zip(changes[::2], changes[1::2], strict=True))
+
+
+def cut_patches(
+    errors_BHW: NDArray[np.integer], cuts: Iterable[Cut], strip: int
+) -> NDArray[np.bool_]:
+    """Return what of (B, H, W) patches is painted over what lies below them.
+
+    Args:
+        errors_BHW: squared differences of the patches from what is painted.
+        cuts: where they are cut, each along its own seam.
+        strip: pixels of a line, from outside in, that a seam may go through.
+    """
+    taken = np.ones(errors_BHW.shape, dtype=np.bool_)
+    for side, first, last in cuts:
+        lines = np.s_[:, first:last, :strip]
+        kept = SIDES[side](taken)[lines]  # a view
+        kept &= least_seams(SIDES[side](errors_BHW)[lines])
+    return taken
 
 
 def least_seams(errors_BLW: NDArray[np.integer]) -> NDArray[np.bool_]:
