@@ -31,8 +31,8 @@ from imagegram.store.stage import Progress
 PIXELS: Final = "pixels"
 THUMBNAILS: Final = "thumbnails"
 CLUSTERS: Final = "clusters"
-#: Pictures that a thread paints at a time: all training pictures are read once for them.
-_TOGETHER: Final = 64
+#: Pictures that a thread paints at a time, at most: all training pictures are read once for them.
+_TOGETHER: Final = 256
 #: Name of the trace: the document whose patch shows the middle of a token's place.
 PATCH_DOCUMENT: Final = "patch_document"
 
@@ -92,13 +92,14 @@ class QuiltingModel(Handle, ReadyModel):
         check_counts(len(samples), seed)
         own = require_kind(sampler, QuiltingSampler, group="sampler", generator="quilting")
         plan = self.plan(own)
-        starts = range(0, len(samples), _TOGETHER)
+        together = min(_TOGETHER, -(-len(samples) // max(workers, 1)))
+        starts = range(0, len(samples), together)
         progress = progress or SilentProgress()
         task = progress.start("quilt", len(samples) * layout.num_tokens, "tokens")
         tokens_BT = np.empty((len(samples), layout.num_tokens), dtype=np.uint16)
         owners_BT = np.empty((len(samples), layout.num_tokens), dtype=np.int32)
         made = map_in_order(
-            lambda start: self.quilts(samples[start : start + _TOGETHER], own, plan, seed),
+            lambda start: self.quilts(samples[start : start + together], own, plan, seed),
             starts,
             workers=workers,
         )
