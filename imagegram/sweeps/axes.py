@@ -2,7 +2,7 @@
 
 A key that follows from a name (``corpus.num_shards`` from ``corpus.name``) is not an axis of its
 own. Neither are seeds, a training's seed that follows the run's, paths, workers and loggers, nor
-that only some jobs have a metric.
+that only some jobs have a key at all.
 """
 
 from __future__ import annotations
@@ -18,6 +18,15 @@ from imagegram.sweeps.jobs import Job, Scalar
 _IGNORED: Final = re.compile(
     r"(seed|stages|planted)$|(paths|runtime|executor|logger|callback|launcher|hydra)(\.|$)"
 )
+
+
+class _Unknown:
+    """The value of a key that a job lacks."""
+
+
+_UNKNOWN: Final = _Unknown()
+#: Rank of an unknown value.
+_ANY: Final = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,19 +115,22 @@ def identity(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
 
 
 def find_axes(jobs: Sequence[Job]) -> tuple[Axis, ...]:
-    """Find the axes between jobs with a configuration, in the order of the configuration."""
+    """Find the axes between jobs with a configuration, in the order of the configuration.
+
+    A key that a job lacks is none of its component's, or younger than the job, or the job is a row
+    of a table that leaves it out: it may have any value.
+    """
     configs = [identity(job.config) for job in jobs if job.config]
     seeds = [job.seed for job in jobs if job.config]
     varied: dict[str, tuple[int, ...]] = {}
     for key in dict.fromkeys(key for config in configs for key in config):
-        column = [config.get(key) for config in configs]
+        column: list[Scalar | _Unknown] = [config.get(key, _UNKNOWN) for config in configs]
         if key.endswith(".seed") and _follows(column, seeds):
             continue
-        if key.startswith("metric.") and len({c[key] for c in configs if key in c}) == 1:
-            continue
-        ranks = {value: rank for rank, value in enumerate(dict.fromkeys(column))}
+        told = [value for value in column if value is not _UNKNOWN]
+        ranks = {value: rank for rank, value in enumerate(dict.fromkeys(told))}
         if len(ranks) > 1:
-            varied[key] = tuple(ranks[value] for value in column)
+            varied[key] = tuple(ranks.get(value, _ANY) for value in column)
     followers: dict[str, list[str]] = {}
     for key in varied:
         leader = _leader(key, varied)
@@ -159,7 +171,7 @@ def _leader(key: str, varied: Mapping[str, tuple[int, ...]]) -> str:
 
     Args:
         key: one of ``varied``.
-        varied: keys in which jobs differ -> the partition of jobs by value.
+        varied: keys in which jobs differ -> the partition of jobs by value, -1: unknown.
     """
     ranks, path = varied[key], key.split(".")
     for depth in range(1, len(path)):  # the outermost name first: it decides all keys below it
@@ -173,13 +185,14 @@ def _leader(key: str, varied: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def _decides(name: Sequence[int], ranks: Sequence[int]) -> bool:
-    """Return whether jobs that share the name also share the other value."""
-    return len({*zip(name, ranks, strict=True)}) == len({*name})
+    """Return whether jobs that share the name also share the other value, as far as is known."""
+    pairs = {pair for pair in zip(name, ranks, strict=True) if _ANY not in pair}
+    return len(pairs) == len({first for first, _ in pairs})
 
 
-def _follows(column: Sequence[Scalar], seeds: Sequence[Scalar]) -> bool:
+def _follows(column: Sequence[object], seeds: Sequence[Scalar]) -> bool:
     """Return whether the seed of a run decides that of a component, where there is one."""
-    pairs = {pair for pair in zip(seeds, column, strict=True) if pair[1] is not None}
+    pairs = {pair for pair in zip(seeds, column, strict=True) if pair[1] not in (None, _UNKNOWN)}
     return len(pairs) == len({seed for seed, _ in pairs})
 
 

@@ -1,6 +1,7 @@
 """``results.csv`` and ``results.parquet``: one row a job, the numbers of its ``summary.json``.
 
-Columns: ``job``, ``status``, ``seed``, the axes, then for every score ``NAME.value``, ``.floor``,
+Columns: ``job``, ``status``, ``seed``, the axes, names of components that are none, then for every
+score ``NAME.value``, ``.floor``,
 ``.ceiling``, ``.low``, ``.high``, ``.normalized`` and, where a score has one, ``.recipe`` as JSON:
 numbers of different recipes are not comparable. ``scores.json`` beside them says what each score
 is. A ``results.csv`` can be read in the place of the job folders that it was made of: all is there
@@ -26,6 +27,8 @@ from imagegram.sweeps.recipes import recipe_of
 
 CSV: Final = "results.csv"
 PARQUET: Final = "results.parquet"
+#: Written even where all jobs share them: tables of several sweeps can be read together.
+_NAMES: Final = ("corpus.name", "tokenizer.name", "generator.name", "sampler.name")
 Columns = dict[str, list[Scalar]]
 
 
@@ -36,8 +39,8 @@ def columns_of(jobs: Sequence[Job], axes: Sequence[Axis], scores: Sequence[str])
         "status": [job.status for job in jobs],
         "seed": [job.seed for job in jobs],
     }
-    for axis in axes:
-        columns[axis.key] = [job.config.get(axis.key) for job in jobs]
+    for key in dict.fromkeys([*(axis.key for axis in axes), *_NAMES]):
+        columns[key] = [job.config.get(key) for job in jobs]
     for score in scores:
         for part in PARTS:
             columns[f"{score}.{part}"] = [

@@ -28,7 +28,8 @@ from imagegram.sweeps.recipes import split_by_recipe
 from imagegram.sweeps.samples import sample_tables
 from imagegram.sweeps.scales import find_scales
 from imagegram.sweeps.sweep import read_sweep
-from imagegram.sweeps.tables import write_tables
+from imagegram.sweeps.tables import read_results, write_tables
+from imagegram.sweeps.write import write_report
 from tests.job_folders import make_job, parts
 
 SHARE, DISTANCE = "largest_source_share", "kd_pixels"
@@ -149,6 +150,31 @@ def test_a_metric_that_only_some_jobs_have_is_no_axis_and_its_options_are(tmp_pa
         make_job(tmp_path, number, config=config)
     found = [axis.key for axis in find_axes(read_jobs([tmp_path]))]
     assert found == ["generator.name", "metric.kernel.degree"]
+
+
+def test_keys_that_some_jobs_lack_are_axes_between_those_that_have_them(tmp_path: Path) -> None:
+    """Jobs of several generators, and of a version that knew fewer keys, are read together."""
+    for number in range(8):
+        config: dict[str, Scalar] = {"generator.name": "ngram", "sampler.max_context": number}
+        if number % 2:
+            steps = 600 if number < 4 else 2000
+            config = {"generator.name": "ar", "generator.width": 128, "generator.steps": steps}
+        if number > 5:
+            config["tokenizer.colors"] = "rgb"
+        make_job(tmp_path, number, config=config)
+    found = [axis.key for axis in find_axes(read_jobs([tmp_path]))]
+    assert sorted(found) == ["generator.name", "generator.steps", "sampler.max_context"]
+
+
+def test_a_table_names_components_that_all_jobs_share(tmp_path: Path) -> None:
+    for number in range(2):
+        config: dict[str, Scalar] = {"tokenizer.name": "titok", "sampler.top_k": number}
+        scores = {"exact_copy_rate": parts(0.0)}
+        make_job(tmp_path / "one", number, config=config, scores=scores)
+    write_report([tmp_path / "one"], out=tmp_path / "out")
+    read = read_results(tmp_path / "out" / "results.csv")
+    assert {job.config["tokenizer.name"] for job in read} == {"titok"}
+    assert [axis.key for axis in find_axes(read)] == ["sampler.top_k"]
 
 
 def test_axes_of_one_last_word_are_told_apart(tmp_path: Path) -> None:
