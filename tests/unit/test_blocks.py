@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from threading import get_ident
+from time import sleep
 
 import numpy as np
 import pytest
@@ -58,6 +59,7 @@ def test_an_error_stops_the_other_blocks() -> None:
         if start == 0:
             raise ZeroDivisionError
         while True:  # until the error of the other block is seen
+            sleep(0.001)
             yield 0
 
     with pytest.raises(ZeroDivisionError):

@@ -59,7 +59,7 @@ def write_blocks(
         try:
             while waiting:
                 done, waiting = wait(waiting, timeout=_REPORT_S, return_when=FIRST_COMPLETED)
-                while not finished.empty():
+                for _ in range(finished.qsize()):  # not what is added meanwhile
                     job.advance(finished.get())
                 for future in done:
                     future.result()
