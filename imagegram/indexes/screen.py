@@ -88,9 +88,7 @@ class Screen:
     @property
     def pitch(self) -> int:
         """Lines of a place, in units of 2^-32; 0: runs of all places share all lines."""
-        if not self.placed or self.shard.document_length is None:
-            return 0
-        return _pitch(self.words.size, self.shard.document_length)
+        return _pitch(self.words.size, _stride(self.shard, placed=self.placed))
 
     @cached_property
     def words(self) -> NDArray[np.uint64]:
@@ -112,9 +110,8 @@ def write_screen(shard: IndexShard, out: Path, *, runs: tuple[int, ...], placed:
             "compared; use sampler.matching=free"
         )
     words = np.zeros(screen_bytes(shard.num_tokens, len(runs)) // 8, dtype="<u8")
-    stride = pitch = 0
-    if placed and shard.document_length is not None:
-        stride, pitch = shard.document_length + 1, _pitch(words.size, shard.document_length)
+    stride = _stride(shard, placed=placed)
+    pitch = _pitch(words.size, stride)
     tokens = shard.tokens
     for run in runs:
         fill_screen(np.uint64(tokens.ctypes.data), len(tokens), run, stride, words, pitch)
@@ -122,6 +119,11 @@ def write_screen(shard: IndexShard, out: Path, *, runs: tuple[int, ...], placed:
     return Screen.open(out, shard=shard, runs=runs, placed=placed)
 
 
-def _pitch(num_words: int, document_length: int) -> int:
-    """Return the lines of each place of a document and its separator, in units of 2^-32."""
-    return (num_words >> 3 << 32) // (document_length + 1)
+def _stride(shard: IndexShard, *, placed: bool) -> int:
+    """Return the places of a document and its separator; 0 where places are not told apart."""
+    return (shard.document_length or 0) + 1 if placed else 0
+
+
+def _pitch(num_words: int, stride: int) -> int:
+    """Return the lines of each of these places, in units of 2^-32; 0 without places."""
+    return (num_words >> 3 << 32) // stride if stride else 0

@@ -1,11 +1,10 @@
 """``results.csv`` and ``results.parquet``: one row a job, the numbers of its ``summary.json``.
 
-Columns: ``job``, ``status``, ``seed``, the axes, names of components that are none, then for every
-score ``NAME.value``, ``.floor``,
-``.ceiling``, ``.low``, ``.high``, ``.normalized`` and, where a score has one, ``.recipe`` as JSON:
-numbers of different recipes are not comparable. ``scores.json`` beside them says what each score
-is. A ``results.csv`` can be read in the place of the job folders that it was made of: all is there
-but the samples.
+Columns: ``job``, ``status``, ``seed``, the axes, names of components that are no axes, then for
+every score ``NAME.value``, ``.floor``, ``.ceiling``, ``.low``, ``.high``, ``.normalized`` and,
+where a score has one, ``.recipe`` as JSON: numbers of different recipes are not comparable.
+``scores.json`` beside them says what each score is. A ``results.csv`` can be read in the place of
+the job folders that it was made of: all is there but the samples.
 """
 
 from __future__ import annotations
