@@ -154,6 +154,20 @@ def screens_of(sides: Sides) -> Screens:
     )
 
 
+@njit(inline="always", counts=False)
+def ask_screens(sides: Sides, work: Work, t: Int, length: Int) -> Int:
+    """Lower the reach of shards that lack the last ``length`` tokens; once for a step and length.
+
+    Returns:
+        0 when no shard but the source of the last token holds them; else perhaps some do.
+    """
+    state = work.state
+    if not 0 < sides.run <= length or (state[ASKED_AT] == t and state[SCREENED] == length):
+        return np.int64(1)
+    state[SCREENED], state[ASKED_AT] = length, t
+    return screen_out(screens_of(sides), work.reach, state[SHARD], work.history, t, length)
+
+
 @njit(cache=True, nogil=True, counts=False)
 def screen_out(
     screens: Screens,

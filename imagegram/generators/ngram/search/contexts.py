@@ -14,16 +14,13 @@ import numpy as np
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Work
 from imagegram.generators.ngram.search.carry import (
-    ASKED_AT,
     CARRIED,
     DEPTH,
     INDEX,
-    SCREENED,
     SHARD,
     WHEN,
+    ask_screens,
     narrow_last,
-    screen_out,
-    screens_of,
 )
 from imagegram.generators.ngram.search.sides import Sides, walk_of
 from imagegram.generators.ngram.search.step import Search, Step
@@ -111,10 +108,7 @@ def find_contexts(search: Search, sides: Sides, work: Work, step: Step, length: 
 
     A shard that lacks them has an empty interval, and its reach is lowered.
     """
-    asked = work.state[ASKED_AT] == step.t and work.state[SCREENED] == length
-    if 0 < sides.run <= length and not asked:
-        screens = screens_of(sides)
-        screen_out(screens, work.reach, work.state[SHARD], step.history, step.t, length)
+    ask_screens(sides, work, step.t, length)
     known, searched = 0, 0
     for s in range(work.reach.size):
         work.trial[0, s], work.trial[1, s] = 0, 0

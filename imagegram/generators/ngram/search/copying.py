@@ -12,18 +12,15 @@ import numpy as np
 from imagegram.compiled import njit
 from imagegram.generators.ngram.kernels import Rows, Work, note
 from imagegram.generators.ngram.search.carry import (
-    ASKED_AT,
     CARRIED,
     DOCUMENT,
     INDEX,
     MOST,
     POSITION,
-    SCREENED,
     SHARD,
     STOPPED,
+    ask_screens,
     note_reaches,
-    screen_out,
-    screens_of,
 )
 from imagegram.generators.ngram.search.contexts import is_alone
 from imagegram.generators.ngram.search.sides import Sides
@@ -91,15 +88,8 @@ def copy_tokens(
         t = _copy_run(search, sides, work, rows, b, t, until, needed)
         if t == rows.tokens.shape[1] or state[STOPPED] != _REACHED:
             break
-        length, left = state[CARRIED] + 1, 1
-        length = min(length, np.int64(search.knobs.limits[t]), t + 1)
-        if 0 < sides.run <= length:
-            screens = screens_of(sides)
-            left = screen_out(screens, work.reach, state[SHARD], work.history, t, length)
-            state[SCREENED], state[ASKED_AT] = (
-                length,
-                t,
-            )  # if it is a choice, they are not asked again
+        length = min(state[CARRIED] + 1, np.int64(search.knobs.limits[t]), t + 1)
+        left = ask_screens(sides, work, t, length)
         if left > 0 and not 0 < sides.run < sides.long_run <= length:  # else it holds them for sure
             step = Step(work.history, t, np.int64(0), np.int64(-1), np.int64(needed))
             left = 0 if is_alone(search, sides, work, step, length) else 1
